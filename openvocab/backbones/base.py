@@ -1,0 +1,38 @@
+"""The contract of an image backbone."""
+
+from collections.abc import Collection
+
+from torch import Tensor, nn
+
+from openvocab.structures import BackboneSpec, ImageFeatures
+
+
+class Backbone(nn.Module):
+    """Images in, `ImageFeatures` out. Subclasses set these facts in their constructor."""
+
+    spec: BackboneSpec
+    mean: tuple[float, float, float]
+    """RGB, of pixel values in 0..255."""
+    std: tuple[float, float, float]
+
+    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+        """Encode a batch.
+
+        Args:
+            images: (B, 3, H, W) normalised RGB; H and W divisible by `spec.stride`.
+            layers: which `hidden` maps to keep.
+
+        Raises:
+            ValueError: a size that is not divisible by the stride, or a layer that does not exist.
+        """
+        raise NotImplementedError
+
+    def check_input(self, images: Tensor, layers: Collection[int]) -> None:
+        """Raise `ValueError` for a size or a layer that this backbone cannot serve."""
+        height, width = images.shape[-2:]
+        stride = self.spec.stride
+        if height % stride or width % stride:
+            raise ValueError(f"input size {height}x{width} is not divisible by the stride {stride}; pad the image")
+        unknown = [layer for layer in layers if not 0 <= layer < len(self.spec.hidden_dims)]
+        if unknown:
+            raise ValueError(f"layers {unknown} do not exist; this backbone has 0 to {len(self.spec.hidden_dims) - 1}")

@@ -1,0 +1,54 @@
+"""The contract of a head: the one file that a new method adds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from openvocab.structures import ImageFeatures, Prediction, Sample, TextFeatures
+from openvocab.text.vocabulary import Vocabulary
+
+
+class Head(nn.Module):
+    """Features and text in, predictions out; it knows its own loss.
+
+    A head is built with `backbone: BackboneSpec` and `text_dim: int` beside the arguments of its config, and never
+    sees the backbone itself.
+    """
+
+    layers: tuple[int, ...] = ()
+    """The backbone's `hidden` maps that this head reads."""
+
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> Any:
+        """Map features to raw outputs. Pure: no samples, no image. Dense heads return logits (B, K, h, w)."""
+        raise NotImplementedError
+
+    def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Return scalars whose keys start with `loss_`; their sum is minimised."""
+        raise NotImplementedError
+
+    def postprocess(self, outputs: Any, samples: Sequence[Sample]) -> list[Prediction]:
+        """Turn raw outputs into predictions in the original frame of each image."""
+        raise NotImplementedError
+
+    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
+        """Say which texts the loss needs: the vocabulary of the batch, or (image-text heads) its captions."""
+        return shared_vocabulary(samples)
+
+
+def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
+    """Return the vocabulary of a batch.
+
+    Raises:
+        ValueError: the samples of one batch carry different vocabularies, or none.
+    """
+    vocabulary = samples[0].vocabulary
+    if vocabulary is None:
+        raise ValueError(f"sample {samples[0].sample_id!r} carries no vocabulary; its data set must provide one")
+    for sample in samples[1:]:
+        if sample.vocabulary is not vocabulary and sample.vocabulary != vocabulary:
+            raise ValueError(
+                f"samples {samples[0].sample_id!r} and {sample.sample_id!r} of one batch carry different "
+                "vocabularies; batch them apart"
+            )
+    return vocabulary

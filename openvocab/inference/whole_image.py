@@ -1,0 +1,18 @@
+"""The plainest way from an image to network outputs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from openvocab.registry import INFERENCERS
+from openvocab.structures import Sample
+
+
+@INFERENCERS.register_module()
+class WholeImage:
+    """Give the network the padded batch as it is."""
+
+    def __call__(self, network: Callable[[Tensor], Any], images: Tensor, samples: Sequence[Sample]) -> Any:
+        """Return the network's outputs for `images` (B, 3, H, W)."""
+        return network(images)

@@ -1,0 +1,55 @@
+"""Registries: the names by which configs and command lines refer to parts.
+
+`BACKBONES`, `TEXT_ENCODERS` and `HEADS` are ours; the others are children of mmengine's, so that its runner finds our
+classes by name. A module is imported when a name is first looked up, never before.
+"""
+
+from typing import Any
+
+from mmengine import registry as mmengine_registry
+from mmengine.registry import Registry
+
+SCOPE = "openvocab"
+
+
+class PartRegistry(Registry):
+    """A registry whose miss lists the names it knows."""
+
+    def get(self, key: str) -> type:
+        """Return the class registered as `key`.
+
+        Raises:
+            KeyError: the name is unknown; the message lists the known ones.
+        """
+        found = super().get(key)
+        if found is None:
+            raise KeyError(f"unknown {self.name} {key!r}; registered: {', '.join(sorted(self.module_dict))}")
+        return found
+
+
+def build_part(registry: Registry, config: Any, **facts: Any) -> Any:
+    """Build `config` (a dict with `type`, or an object already built) and hand it the `facts` of its neighbours.
+
+    Facts are what the model knows and a config must not repeat: widths, strides. They become keyword arguments.
+    """
+    if not isinstance(config, dict):
+        return config
+    return registry.build({**config, **facts})
+
+
+BACKBONES = PartRegistry("backbone", scope=SCOPE, locations=["openvocab.backbones"])
+TEXT_ENCODERS = PartRegistry("text encoder", scope=SCOPE, locations=["openvocab.text"])
+HEADS = PartRegistry("head", scope=SCOPE, locations=["openvocab.heads"])
+INFERENCERS = PartRegistry("inference strategy", scope=SCOPE, locations=["openvocab.inference"])
+
+
+def _child(parent: Registry, location: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[location])
+
+
+MODELS = _child(mmengine_registry.MODELS, "openvocab.model")
+DATASETS = _child(mmengine_registry.DATASETS, "openvocab.datasets")
+TRANSFORMS = _child(mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms")
+METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics")
+HOOKS = _child(mmengine_registry.HOOKS, "openvocab.hooks")
+OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.optim_wrapper")

@@ -1,0 +1,135 @@
+"""What travels between the parts: samples in, features between, predictions out.
+
+Dimension key, in the whole library: B batch, K classes of the vocabulary, D joint embedding, C hidden channels,
+H W pixels, h w feature grid, N boxes, G group tokens, P prefix tokens, T templates. Sizes are (height, width).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openvocab.text.vocabulary import Vocabulary
+
+Size = tuple[int, int]
+IGNORE_INDEX = 255
+
+
+@dataclass
+class Sample:
+    """One image's identity, sizes, vocabulary and targets. Fields that a data set does not know stay at their default.
+
+    The vocabulary travels with the sample: nothing in a model or a config states a class count.
+    """
+
+    sample_id: str
+    """Unique within its data set; named in errors."""
+    vocabulary: Vocabulary | None
+    """The classes that `label_map` and `class_ids` index; None for pure caption data."""
+    original_size: Size
+    """Of the file on disk (after EXIF rotation)."""
+    input_size: Size
+    """Of the image tensor before batch padding."""
+    padded_size: Size | None = None
+    """Of the batch that the network saw; set by the preprocessor."""
+    label_map: Tensor | None = None
+    """(H, W) integers, 255 = ignored. Training: input frame, padded by the preprocessor. Evaluation: original frame."""
+    captions: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    """Image-level labels, indices into the vocabulary."""
+    image_path: str = ""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a head may know of the backbone it reads."""
+
+    embed_dim: int | None
+    """D of `image_embed` and `patch_embed`; None where the backbone has no joint space with text."""
+    stride: int
+    """Input sizes must be divisible by it; also the stride of `patch_embed`."""
+    hidden_dims: tuple[int, ...]
+    """C of `hidden[i]`, for every i that may be asked for."""
+    hidden_strides: tuple[int, ...]
+
+
+@dataclass
+class ImageFeatures:
+    """What a backbone says of a batch of images."""
+
+    input_size: Size
+    """Padded (H, W) that the network saw."""
+    image_embed: Tensor | None = None
+    """(B, D) pooled, joint space, not normalised."""
+    patch_embed: Tensor | None = None
+    """(B, D, h, w) projected patches, joint space, not normalised."""
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    """{i: (B, C, h, w)} after block i (or level i of a pyramid); `hidden[0]` enters block 1. Only the layers asked for."""
+    prefix: dict[int, Tensor] = field(default_factory=dict)
+    """{i: (B, P, C)} class and register tokens at the same places; absent for backbones without them."""
+
+
+@dataclass
+class TextFeatures:
+    """The classifier that a text encoder makes of a vocabulary (or of raw captions: then K = number of texts)."""
+
+    embed: Tensor
+    """(R, D) unit norm, one row a class, or one a synonym where `row_class` is given."""
+    logit_scale: Tensor
+    """() multiplier of the cosine, already exponentiated."""
+    row_class: Tensor | None = None
+    """(R,) class of each row, ascending, where synonyms compete and the best one speaks for its class."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.embed) if self.row_class is None else int(self.row_class[-1]) + 1
+
+    def similarity(self, embed: Tensor) -> Tensor:
+        """Return the cosine of unit-norm `embed` (..., D) with every class, (..., K)."""
+        return self._merge(embed @ self.embed.to(embed.dtype).T, dim=-1)
+
+    def pixel_similarity(self, embed: Tensor) -> Tensor:
+        """Return the cosine of unit-norm `embed` (B, D, h, w) with every class, (B, K, h, w)."""
+        rows = torch.nn.functional.conv2d(embed, self.embed.to(embed.dtype)[:, :, None, None])  # (B, R, h, w)
+        return self._merge(rows, dim=1)
+
+    def _merge(self, rows: Tensor, dim: int) -> Tensor:
+        """Reduce synonym rows to classes by their maximum along `dim`."""
+        if self.row_class is None:
+            return rows
+        index_shape = [1] * rows.ndim
+        index_shape[dim] = -1
+        index = self.row_class.view(index_shape).expand_as(rows)
+        shape = list(rows.shape)
+        shape[dim] = self.num_classes
+        return rows.new_zeros(shape).scatter_reduce(dim, index, rows, "amax", include_self=False)
+
+
+@dataclass
+class SemanticPrediction:
+    """A class for every pixel of the original image."""
+
+    label_map: np.ndarray
+    """(H, W) unsigned integers (uint8 up to 255 classes, else uint16), original frame."""
+    vocabulary: Vocabulary
+    sample_id: str = ""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names that `label_map` indexes."""
+        return self.vocabulary.class_names
+
+
+@dataclass
+class ClassificationPrediction:
+    """A score for every class of the vocabulary, one image."""
+
+    logits: Tensor
+    """(K,) float32 on the CPU, before softmax."""
+    vocabulary: Vocabulary
+    sample_id: str = ""
+
+
+Prediction = SemanticPrediction | ClassificationPrediction

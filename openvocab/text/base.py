@@ -1,0 +1,19 @@
+"""The contract of a text encoder."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from openvocab.structures import TextFeatures
+from openvocab.text.vocabulary import Vocabulary
+
+
+class TextEncoder(nn.Module):
+    """A vocabulary, or raw texts, in; `TextFeatures` out. Subclasses set `embed_dim`."""
+
+    embed_dim: int
+    """D of the joint space."""
+
+    def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
+        """Encode class names (with templates and synonyms, cached while frozen) or raw captions (as they are)."""
+        raise NotImplementedError

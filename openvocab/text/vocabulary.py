@@ -1,0 +1,137 @@
+"""The class names of a data set or of a user: what "open vocabulary" is open in."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+SynonymMerge = Literal["mean", "max"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered list of classes, each with one or more names.
+
+    Names belong to the data, prompt templates to the method (they sit on the text encoder).
+
+    Raises:
+        ValueError: an empty list, an empty name, control characters, a name used by two classes, flags of another
+            length. The message gives the index and the fix.
+    """
+
+    synonyms: tuple[tuple[str, ...], ...]
+    """Names of each class; the first is the one shown."""
+    seen: tuple[bool, ...] | None = None
+    """Whether a class had labels in training; None where the question does not arise."""
+    background: int | None = None
+    """Index of the class that means "everything else"; left out of seen and unseen averages."""
+    synonym_merge: SynonymMerge = "mean"
+    """How several names make one class: one averaged embedding, or the best-matching name."""
+
+    def __post_init__(self) -> None:
+        if not self.synonyms:
+            raise ValueError("a vocabulary needs at least one class name, got an empty list")
+        owner: dict[str, int] = {}
+        for index, names in enumerate(self.synonyms):
+            if not names:
+                raise ValueError(f"class {index} has no name")
+            for name in names:
+                _check_name(name, index)
+                if name in owner:
+                    raise ValueError(f"name {name!r} is given twice: class {owner[name]} and class {index}")
+                owner[name] = index
+        if self.seen is not None and len(self.seen) != len(self):
+            raise ValueError(f"seen flags: expected {len(self)}, one a class, got {len(self.seen)}")
+        if self.background is not None and not 0 <= self.background < len(self):
+            raise ValueError(f"background: expected a class index below {len(self)}, got {self.background}")
+        if self.synonym_merge not in ("mean", "max"):
+            raise ValueError(f"synonym_merge: expected 'mean' or 'max', got {self.synonym_merge!r}")
+
+    @classmethod
+    def from_names(
+        cls,
+        names: Iterable[str | Sequence[str]],
+        *,
+        unseen: Iterable[str] | None = None,
+        background: str | None = None,
+        synonym_merge: SynonymMerge = "mean",
+    ) -> "Vocabulary":
+        """Make a vocabulary of names; an entry may be one name or a list of synonyms.
+
+        Args:
+            names: one entry a class, in label order.
+            unseen: names of the classes without training labels; None leaves the flags out.
+            background: name of the class that means "everything else".
+
+        Raises:
+            ValueError: see the class; also an `unseen` or `background` name that is not in the list.
+        """
+        if isinstance(names, str):
+            raise ValueError(f"expected a list of class names, got one string {names!r}; split it at the commas")
+        synonyms = tuple((entry,) if isinstance(entry, str) else tuple(entry) for entry in names)
+        shown = [entry[0] for entry in synonyms if entry]
+        unseen_names = None if unseen is None else set(unseen)
+        for name in sorted(unseen_names or ()) + ([background] if background else []):
+            if name not in shown:
+                raise ValueError(f"{name!r} is not among the {len(shown)} class names")
+        seen = None if unseen_names is None else tuple(name not in unseen_names for name in shown)
+        index = None if background is None else shown.index(background)
+        return cls(synonyms, seen=seen, background=index, synonym_merge=synonym_merge)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Vocabulary":
+        """Split what a user types, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`."""
+        entries = [[name.strip() for name in entry.split("|")] for entry in text.split(",")]
+        return cls.from_names(entries)
+
+    def __len__(self) -> int:
+        return len(self.synonyms)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """(K,) the shown name of each class."""
+        return tuple(names[0] for names in self.synonyms)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that changes the classifier or the protocol, hexadecimal."""
+        content = [self.synonyms, self.seen, self.background, self.synonym_merge]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def subset(self, indices: Sequence[int]) -> "Vocabulary":
+        """Keep the classes at `indices`, in that order."""
+        seen = None if self.seen is None else tuple(self.seen[i] for i in indices)
+        background = indices.index(self.background) if self.background in indices else None
+        return Vocabulary(tuple(self.synonyms[i] for i in indices), seen, background, self.synonym_merge)
+
+
+def read_class_names(path: str | Path) -> list[list[str]]:
+    """Read a names file: one class a line, `;` between synonyms, `#` starts a comment line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an empty line between names, with its number.
+    """
+    lines = Path(path).read_text(encoding="utf-8").strip().splitlines()
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("#"):
+            continue
+        names = [name.strip() for name in line.split(";")]
+        if not all(names):
+            raise ValueError(f"{path}:{number}: empty class name")
+        entries.append(names)
+    return entries
+
+
+def _check_name(name: str, index: int) -> None:
+    if not isinstance(name, str):
+        raise ValueError(f"class {index}: expected a string, got {type(name).__name__}")
+    if not name.strip():
+        raise ValueError(f"class {index}: the name is empty or only white space ({name!r})")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise ValueError(f"class {index}: the name {name!r} contains a control character; remove it")
