@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from openvocab.finite_guard import check_losses
 from openvocab.heads.base import shared_vocabulary
 from openvocab.inference.whole_image import WholeImage
 from openvocab.preprocessor import BatchPreprocessor
@@ -46,6 +47,11 @@ class OpenVocabModel(BaseModel):
         features = self.backbone(images, self.head.layers)
         text = self.text_encoder(self.head.training_texts(samples))
         return self.head.loss(features, text, samples)
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum the losses (mmengine's protocol), refusing NaN and infinity by name."""
+        check_losses(losses)
+        return super().parse_losses(losses)
 
     def predict(self, images: Tensor, samples: Sequence[Sample]) -> list[Prediction]:
         """Return one prediction an image, in its original frame."""

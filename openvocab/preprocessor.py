@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from openvocab.structures import IGNORE_INDEX, Sample
+from openvocab.structures import Sample, ignore_index
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
@@ -47,5 +47,6 @@ class BatchPreprocessor(BaseDataPreprocessor):
         label_map = sample.label_map
         if label_map is not None and training:
             below, right = padded_size[0] - label_map.shape[0], padded_size[1] - label_map.shape[1]
-            label_map = F.pad(label_map, (0, right, 0, below), value=IGNORE_INDEX).to(self.device, non_blocking=True)
+            ignored = ignore_index(len(sample.vocabulary))
+            label_map = F.pad(label_map, (0, right, 0, below), value=ignored).to(self.device, non_blocking=True)
         return dataclasses.replace(sample, padded_size=padded_size, label_map=label_map)

@@ -4,6 +4,7 @@
 classes by name. A module is imported when a name is first looked up, never before.
 """
 
+import difflib
 from typing import Any
 
 from mmengine import registry as mmengine_registry
@@ -13,7 +14,7 @@ SCOPE = "openvocab"
 
 
 class PartRegistry(Registry):
-    """A registry whose miss lists the names it knows."""
+    """A registry whose miss suggests and lists the names it knows."""
 
     def get(self, key: str) -> type:
         """Return the class registered as `key`.
@@ -23,7 +24,10 @@ class PartRegistry(Registry):
         """
         found = super().get(key)
         if found is None:
-            raise KeyError(f"unknown {self.name} {key!r}; registered: {', '.join(sorted(self.module_dict))}")
+            known = sorted({*self.module_dict, *(self.parent.module_dict if self.parent else ())})
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise KeyError(f"unknown {self.name} {key!r}; {hint}registered: {', '.join(known)}")
         return found
 
 
@@ -38,13 +42,15 @@ def build_part(registry: Registry, config: Any, **facts: Any) -> Any:
 
 
 BACKBONES = PartRegistry("backbone", scope=SCOPE, locations=["openvocab.backbones"])
-TEXT_ENCODERS = PartRegistry("text encoder", scope=SCOPE, locations=["openvocab.text"])
+TEXT_ENCODERS = PartRegistry(
+    "text encoder", scope=SCOPE, locations=["openvocab.text.clip_text", "openvocab.text.precomputed"]
+)
 HEADS = PartRegistry("head", scope=SCOPE, locations=["openvocab.heads"])
 INFERENCERS = PartRegistry("inference strategy", scope=SCOPE, locations=["openvocab.inference"])
 
 
-def _child(parent: Registry, location: str) -> Registry:
-    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[location])
+def _child(parent: Registry, *locations: str) -> Registry:
+    return PartRegistry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
 MODELS = _child(mmengine_registry.MODELS, "openvocab.model")
@@ -53,3 +59,22 @@ TRANSFORMS = _child(mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms
 METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics")
 HOOKS = _child(mmengine_registry.HOOKS, "openvocab.hooks")
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.optim_wrapper")
+DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets.sampler")
+LOOPS = _child(mmengine_registry.LOOPS, "openvocab.train_loop")
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.optim_wrapper")
+
+# mmengine warns for each of its registries in which our scope has no child, even where we add nothing
+_WITHOUT_OWN_PARTS = [
+    _child(getattr(mmengine_registry, name))
+    for name in (
+        "EVALUATOR",
+        "FUNCTIONS",
+        "LOG_PROCESSORS",
+        "MODEL_WRAPPERS",
+        "OPTIMIZERS",
+        "PARAM_SCHEDULERS",
+        "RUNNERS",
+        "VISBACKENDS",
+        "VISUALIZERS",
+    )
+]

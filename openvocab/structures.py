@@ -14,6 +14,12 @@ from openvocab.text.vocabulary import Vocabulary
 
 Size = tuple[int, int]
 IGNORE_INDEX = 255
+WIDE_IGNORE_INDEX = 65535
+
+
+def ignore_index(num_classes: int) -> int:
+    """Return the label that means "no label": 255, or 65535 where 255 is a class (vocabularies above 254 classes)."""
+    return IGNORE_INDEX if num_classes < IGNORE_INDEX else WIDE_IGNORE_INDEX
 
 
 @dataclass
@@ -34,7 +40,8 @@ class Sample:
     padded_size: Size | None = None
     """Of the batch that the network saw; set by the preprocessor."""
     label_map: Tensor | None = None
-    """(H, W) integers, 255 = ignored. Training: input frame, padded by the preprocessor. Evaluation: original frame."""
+    """(H, W) integers, `ignore_index` where unlabelled. Training: input frame, padded by the preprocessor. Evaluation:
+    original frame."""
     captions: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
     """Image-level labels, indices into the vocabulary."""

@@ -1,0 +1,6 @@
+"""Image backbones; importing this package registers them."""
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.timm_backbone import TimmBackbone
+
+__all__ = ["CLIPBackbone", "TimmBackbone"]

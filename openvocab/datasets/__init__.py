@@ -1,0 +1,8 @@
+"""Data sets: files on disk in, samples out."""
+
+from openvocab.datasets.captions import CaptionDataset
+from openvocab.datasets.classification import ClassificationFolder
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.datasets.segmentation import SegmentationDataset
+
+__all__ = ["CaptionDataset", "ClassificationFolder", "ResumableSampler", "SegmentationDataset"]

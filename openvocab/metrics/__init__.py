@@ -1,0 +1,7 @@
+"""Metrics over a whole data set, summed across ranks."""
+
+from openvocab.metrics.classification import ZeroShotAccuracy
+from openvocab.metrics.mean_iou import MeanIoU
+from openvocab.metrics.retrieval import RetrievalRecall
+
+__all__ = ["MeanIoU", "RetrievalRecall", "ZeroShotAccuracy"]

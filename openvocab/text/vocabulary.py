@@ -19,8 +19,9 @@ class Vocabulary:
     Names belong to the data, prompt templates to the method (they sit on the text encoder).
 
     Raises:
-        ValueError: an empty list, an empty name, control characters, a name used by two classes, flags of another
-            length. The message gives the index and the fix.
+        ValueError: an empty list, an empty name, control characters, a name given twice (names that differ only in
+            case or white space are one: CLIP's tokenizer sees no difference), flags of another length. The message
+            gives the index and the fix.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
@@ -41,9 +42,13 @@ class Vocabulary:
                 raise ValueError(f"class {index} has no name")
             for name in names:
                 _check_name(name, index)
-                if name in owner:
-                    raise ValueError(f"name {name!r} is given twice: class {owner[name]} and class {index}")
-                owner[name] = index
+                key = same_name_key(name)
+                if key in owner:
+                    raise ValueError(
+                        f"name {name!r} is given twice (case and white space do not count): class {owner[key]} and "
+                        f"class {index}; remove one, or make them synonyms of one class"
+                    )
+                owner[key] = index
         if self.seen is not None and len(self.seen) != len(self):
             raise ValueError(f"seen flags: expected {len(self)}, one a class, got {len(self.seen)}")
         if self.background is not None and not 0 <= self.background < len(self):
@@ -72,7 +77,9 @@ class Vocabulary:
         """
         if isinstance(names, str):
             raise ValueError(f"expected a list of class names, got one string {names!r}; split it at the commas")
-        synonyms = tuple((entry,) if isinstance(entry, str) else tuple(entry) for entry in names)
+        if isinstance(unseen, str):
+            raise ValueError(f"unseen: expected a list of class names, got one string {unseen!r}")
+        synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
         shown = [entry[0] for entry in synonyms if entry]
         unseen_names = None if unseen is None else set(unseen)
         for name in sorted(unseen_names or ()) + ([background] if background else []):
@@ -84,7 +91,11 @@ class Vocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> "Vocabulary":
-        """Split what a user types, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`."""
+        """Split what a user types, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`.
+
+        Raises:
+            ValueError: nothing between two separators; the message gives the index.
+        """
         entries = [[name.strip() for name in entry.split("|")] for entry in text.split(",")]
         return cls.from_names(entries)
 
@@ -114,9 +125,9 @@ def read_class_names(path: str | Path) -> list[list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an empty line between names, with its number.
+        ValueError: an empty line between names, with its number; or no names at all.
     """
-    lines = Path(path).read_text(encoding="utf-8").strip().splitlines()
+    lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
     entries = []
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
@@ -125,13 +136,29 @@ def read_class_names(path: str | Path) -> list[list[str]]:
         if not all(names):
             raise ValueError(f"{path}:{number}: empty class name")
         entries.append(names)
+    if not entries:
+        raise ValueError(f"{path}: no class names; expected one class a line")
     return entries
+
+
+def same_name_key(name: str) -> str:
+    """Return what two spellings of one name share: case, white space and the way accents are coded do not count."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
+    if isinstance(entry, str):
+        return (entry,)
+    if isinstance(entry, Sequence):
+        return tuple(entry)
+    raise ValueError(f"class {index}: expected a name or a list of names, got {type(entry).__name__}")
 
 
 def _check_name(name: str, index: int) -> None:
     if not isinstance(name, str):
         raise ValueError(f"class {index}: expected a string, got {type(name).__name__}")
-    if not name.strip():
+    categories = {unicodedata.category(character) for character in name}
+    if not name.strip() or categories <= {"Cf", "Zs", "Zl", "Zp"}:  # Cf: zero-width characters
         raise ValueError(f"class {index}: the name is empty or only white space ({name!r})")
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if categories & {"Cc", "Cs"}:  # control characters, and halves of a character that cannot be encoded
         raise ValueError(f"class {index}: the name {name!r} contains a control character; remove it")

@@ -1,0 +1,22 @@
+"""What every run shares: logging, saving, seed. Iterations are the only clock."""
+
+from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
+from mmengine.runner import LogProcessor
+from mmengine.visualization import TensorboardVisBackend, Visualizer
+
+from openvocab.hooks.checkpoint_hook import CheckpointHook
+
+default_scope = "openvocab"
+default_hooks = dict(
+    runtime_info=dict(type=RuntimeInfoHook),
+    timer=dict(type=IterTimerHook),
+    sampler_seed=dict(type=DistSamplerSeedHook),
+    logger=dict(type=LoggerHook, interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type=ParamSchedulerHook),
+    checkpoint=dict(type=CheckpointHook, interval=1000, max_keep=2, best="mIoU"),
+)
+log_processor = dict(type=LogProcessor, by_epoch=False, window_size=50)
+visualizer = dict(type=Visualizer, vis_backends=[dict(type=TensorboardVisBackend)])
+randomness = dict(seed=0)
+env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))
+log_level = "INFO"

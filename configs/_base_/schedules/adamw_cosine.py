@@ -1,0 +1,25 @@
+"""AdamW with a linear warm-up and cosine decay to zero, for contrastive pretraining (arXiv 2103.00020).
+
+Norms, biases and the logit scale are not decayed. A config that changes `train_cfg["max_iters"]` changes
+`param_scheduler[1]["end"]` with it.
+"""
+
+from mmengine.optim import CosineAnnealingLR, LinearLR
+from torch.optim import AdamW
+
+from openvocab.optim_wrapper import SafeOptimWrapper
+from openvocab.train_loop import TrainLoop
+
+max_iters = 10_000
+warmup_iters = 500
+optim_wrapper = dict(
+    type=SafeOptimWrapper,
+    optimizer=dict(type=AdamW, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={"logit_scale": dict(decay_mult=0.0)}),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type=LinearLR, start_factor=1e-3, begin=0, end=warmup_iters, by_epoch=False),
+    dict(type=CosineAnnealingLR, eta_min=0.0, begin=warmup_iters, end=max_iters, by_epoch=False),
+]
+train_cfg = dict(type=TrainLoop, max_iters=max_iters, val_interval=1_000)

@@ -1,0 +1,20 @@
+"""SGD with polynomial decay, the recipe of LSeg: momentum 0.9, weight decay 1e-4, power 0.9, decoder at 10 times the rate.
+
+The official rate is 0.004 / 16 for a backbone at batch 1 a GPU, stepped once an epoch; here it falls every iteration.
+A config sets `train_cfg["max_iters"]`, `param_scheduler[0]["end"]` to the same, and the rate.
+"""
+
+from mmengine.optim import PolyLR
+from torch.optim import SGD
+
+from openvocab.optim_wrapper import SafeOptimWrapper
+from openvocab.train_loop import TrainLoop
+
+max_iters = 80_000
+optim_wrapper = dict(
+    type=SafeOptimWrapper,
+    optimizer=dict(type=SGD, lr=2.5e-4, momentum=0.9, weight_decay=1e-4),
+    paramwise_cfg=dict(custom_keys={"head": dict(lr_mult=10.0)}),
+)
+param_scheduler = [dict(type=PolyLR, power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
+train_cfg = dict(type=TrainLoop, max_iters=max_iters, val_interval=8_000)

@@ -1,0 +1,80 @@
+"""CLIP on Shapes: the tiny model that the other Shapes configs start from, from scratch on captions alone.
+
+Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), in small: 64 px, patch 8.
+Command: python tools/make_shapes.py && python tools/train.py configs/clip_shapes.py
+Hardware: 2 CPU cores. Expected score: see docs/results.md (zero-shot top1 over 48 classes of single objects), measured by
+python tools/test.py configs/clip_shapes.py work_dirs/clip_shapes/last.pth
+"""
+
+from mmengine.config import read_base
+from mmengine.dataset import DefaultSampler
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.datasets.captions import CaptionDataset
+from openvocab.datasets.classification import ClassificationFolder
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.heads.contrastive import ContrastiveHead
+from openvocab.hooks.clamp_logit_scale import ClampLogitScale
+from openvocab.metrics.classification import ZeroShotAccuracy
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from ._base_.runtime import *
+    from ._base_.schedules.adamw_cosine import *
+
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, model="ViT-Ti-8-shapes", trainable="all"),
+    text_encoder=dict(type=CLIPTextEncoder, model="ViT-Ti-8-shapes", templates="simple", trainable="all"),
+    head=dict(type=ContrastiveHead),
+)
+
+# No flips: the captions say left and right. No colour changes: they name colours.
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    drop_last=True,
+    sampler=dict(type=ResumableSampler, shuffle=True),
+    dataset=dict(
+        type=CaptionDataset,
+        name="shapes_train",
+        root="data/shapes",
+        annotations="captions_train.jsonl",
+        caption="random",
+        cache_images=True,
+        pipeline=[dict(type=LoadImage), dict(type=PackSample)],
+    ),
+)
+val_dataloader = dict(
+    batch_size=120,
+    num_workers=0,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(
+        type=ClassificationFolder,
+        name="shapes_objects",
+        root="data/shapes",
+        images="objects/val",
+        classes="classes.txt",
+        leave_out=["background"],
+        unseen="split.json",
+        cache_images=True,
+        test_mode=True,
+        pipeline=[dict(type=LoadImage), dict(type=PackSample)],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type=ZeroShotAccuracy, templates="simple")
+test_evaluator = val_evaluator
+
+max_iters = 700
+warmup_iters = 70
+optim_wrapper["optimizer"].update(lr=2e-3, weight_decay=0.1, fused=True)
+optim_wrapper["paramwise_cfg"]["custom_keys"]["token_embedding"] = dict(decay_mult=0.0)
+optim_wrapper["amp"] = "bf16"
+param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
+param_scheduler[1]["end"] = max_iters
+train_cfg.update(max_iters=max_iters, val_interval=max_iters)
+default_hooks["checkpoint"].update(best="top1", interval=max_iters)
+custom_hooks = [dict(type=ClampLogitScale, maximum=100.0)]

@@ -1,0 +1,41 @@
+"""LSeg on Shapes: pixels learn the names of 36 classes and are asked for 48.
+
+Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), here on the tiny CLIP that `clip_shapes.py` trains: our
+shared-backbone variant, since official LSeg takes only the text tower from CLIP.
+Command: python tools/train.py configs/lseg_shapes.py && python tools/test.py configs/lseg_shapes.py work_dirs/lseg_shapes/best.pth
+Hardware: 2 CPU cores. Expected score: see docs/results.md, measured by the command above.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.heads.lseg import LSegHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from ._base_.datasets.shapes_segmentation import *
+    from ._base_.runtime import *
+    from ._base_.schedules.adamw_cosine import *
+
+clip = dict(model="ViT-Ti-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, trainable="all", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
+    head=dict(
+        type=LSegHead,
+        layers=(1, 2, 3, 4),
+        factors=(4, 2, 1, 0.5),  # of the 8 x 8 tokens of patch 8: strides 2, 4, 8, 16
+        dims=(48, 96, 192, 192),
+        features=64,
+    ),
+)
+
+max_iters = 1000
+optim_wrapper["optimizer"].update(lr=2e-3, weight_decay=0.05)
+optim_wrapper["paramwise_cfg"]["custom_keys"]["backbone"] = dict(lr_mult=0.1)
+optim_wrapper["amp"] = "bf16"
+param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 50
+param_scheduler[1]["end"] = max_iters
+train_cfg.update(max_iters=max_iters, val_interval=500)

@@ -1,0 +1,95 @@
+"""Any image tower of open_clip as a backbone, at any image size."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from openvocab.backbones.base import Backbone
+from openvocab.backbones.clip_resnet import ModifiedResNetReader
+from openvocab.backbones.clip_timm import ConvNetReader
+from openvocab.backbones.clip_vit import VisionTransformerReader
+from openvocab.backbones.dense_attention import get_readout
+from openvocab.backbones.positions import check_position_resize
+from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.registry import BACKBONES
+from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.trainability import Trainable, set_mode, set_trainable
+
+
+class TowerReader(Protocol):
+    """What `CLIPBackbone` asks of each kind of tower."""
+
+    tail: tuple[str, ...]
+    blocks: list[nn.Module]
+
+    def spec(self) -> BackboneSpec:
+        """Return the facts that heads read."""
+
+    def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
+        """Encode a batch whose size fits."""
+
+
+READERS: dict[type[nn.Module], type[TowerReader]] = {
+    VisionTransformer: VisionTransformerReader,
+    ModifiedResNet: ModifiedResNetReader,
+    TimmModel: ConvNetReader,
+}
+
+
+@BACKBONES.register_module()
+class CLIPBackbone(Backbone):
+    """The image tower of a CLIP: ViT, ResNet with attention pool, or ConvNeXt.
+
+    At the size it was trained on, `image_embed` equals open_clip's `encode_image`. Images of any size divisible by the
+    stride are taken; position embeddings are resampled. `hidden[0]` is what enters the first block or stage, `hidden[i]`
+    what leaves number i; `prefix[i]` the class token there (ViT).
+
+    Args:
+        model, pretrained: see `create_clip`.
+        readout: what `patch_embed` is read from: "clip", "maskclip", "sclip", "clearclip", "naclip"
+            (`dense_attention.py`). ConvNeXt has no attention; there only "clip", the head at each place.
+        trainable: "none", "attention", "all", or n: the last n blocks (stages) and what follows them. What is frozen
+            stays in eval mode and out of the autograd graph.
+        position_resize: "bicubic" or "bilinear".
+        checkpointing: recompute the blocks in the backward pass to save memory.
+
+    Raises:
+        ValueError: unknown names, or a tower that has no per-patch embedding in the joint space.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | None = None,
+        readout: str = "clip",
+        trainable: Trainable = "none",
+        position_resize: str = "bicubic",
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_position_resize(position_resize)
+        dense_readout = get_readout(readout)
+        self.visual = create_clip(model, pretrained).visual
+        if type(self.visual) not in READERS:
+            raise ValueError(f"{model}: no reader for a {type(self.visual).__name__} tower")
+        self.reader = READERS[type(self.visual)](self.visual, dense_readout, position_resize, checkpointing)
+        self.spec = self.reader.spec()
+        self.mean, self.std = pixel_statistics(model, pretrained)
+        self.quick_gelu = uses_quick_gelu(model)
+        set_trainable(self.visual, self.reader.blocks, trainable, self.reader.tail)
+        self.train()
+
+    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+        """Encode a batch; see `Backbone.forward`. Images take the type of the weights."""
+        self.check_input(images, layers)
+        return self.reader(images.to(next(self.visual.parameters()).dtype), layers)
+
+    def train(self, mode: bool = True) -> "CLIPBackbone":
+        """Set the mode of the trained parts; frozen parts stay in eval mode."""
+        self.training = mode
+        set_mode(self.visual, mode)
+        return self

@@ -1,0 +1,128 @@
+"""The vision transformer of CLIP at any image size."""
+
+from collections.abc import Collection
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from openvocab.backbones.clip_attention import attend, finish_block, project_output, project_qkv, run_block
+from openvocab.backbones.dense_attention import Readout, plain
+from openvocab.backbones.positions import resize_positions
+from openvocab.structures import BackboneSpec, ImageFeatures, Size
+
+
+class VisionTransformerReader:
+    """Reads pooled, dense and hidden features from open_clip's `VisionTransformer` without changing it.
+
+    Args:
+        visual: the tower; the module that holds this reader owns it.
+        readout: how the last block makes patch embeddings.
+        position_resize: see `resize_positions`.
+        checkpointing: recompute the blocks in the backward pass.
+
+    Raises:
+        ValueError: a tower without a place for every patch in the joint space (attentional pooler, custom blocks).
+    """
+
+    tail = ("ln_post", "proj")
+    """Parameters that follow the last block."""
+
+    def __init__(self, visual: VisionTransformer, readout: Readout, position_resize: str, checkpointing: bool) -> None:
+        if visual.attn_pool is not None:
+            raise ValueError("this tower pools by learned queries (CoCa): its patches have no place in the joint space")
+        if not all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks):
+            raise ValueError("this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are known")
+        self.visual = visual
+        self.readout = readout
+        self.position_resize = position_resize
+        self.checkpointing = checkpointing
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Layers in order."""
+        return list(self.visual.transformer.resblocks)
+
+    def spec(self) -> BackboneSpec:
+        """Return the facts that heads read; `hidden[0]` enters block 1, `hidden[i]` leaves block i."""
+        patch = self.visual.patch_size
+        if patch[0] != patch[1]:
+            raise ValueError(f"expected square patches, got {patch[0]}x{patch[1]}")
+        places = len(self.blocks) + 1
+        return BackboneSpec(
+            embed_dim=self.visual.proj.shape[1],
+            stride=patch[0],
+            hidden_dims=(self.visual.transformer.width,) * places,
+            hidden_strides=(patch[0],) * places,
+        )
+
+    def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
+        """Encode (B, 3, H, W); see `Backbone.forward`."""
+        tokens, grid_size = self._embed(images)
+        features = ImageFeatures(input_size=tuple(images.shape[-2:]))
+        *body, last = self.blocks
+        _keep(features, 0, tokens, grid_size, layers)
+        for i, block in enumerate(body, start=1):
+            tokens = self._run(block, tokens)
+            _keep(features, i, tokens, grid_size, layers)
+        trained, dense = self._read_last(last, tokens, grid_size, whole=len(self.blocks) in layers)
+        _keep(features, len(self.blocks), trained, grid_size, layers)
+        features.image_embed = self._project_pooled(trained)
+        features.patch_embed = _to_map(self._project(dense[:, 1:]), grid_size)
+        return features
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, Size]:
+        """Return the tokens that enter block 1, (B, 1 + h * w, C), and the grid (h, w)."""
+        visual = self.visual
+        patches = visual.conv1(images)  # (B, C, h, w)
+        grid_size = tuple(patches.shape[-2:])
+        patches = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
+        class_token = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        positions = resize_positions(visual.positional_embedding, visual.grid_size, grid_size, self.position_resize)
+        # Patch dropout is left out: every place of the map needs its token.
+        return visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions.to(patches.dtype)), grid_size
+
+    def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(run_block, block, tokens, use_reentrant=False)
+        return run_block(block, tokens)
+
+    def _read_last(self, block: nn.Module, tokens: Tensor, grid_size: Size, whole: bool) -> tuple[Tensor, Tensor]:
+        """Return the last block's tokens as trained (B, N, C) and as the readout makes them (B, N, C).
+
+        The former are cut down to the class token where nothing else of them is used.
+        """
+        if self.readout.mix is plain:
+            tokens = self._run(block, tokens)
+            return tokens, tokens
+        q, k, v = project_qkv(block.attn, block.ln_1(tokens))
+        dense = project_output(block.attn, self.readout.mix((q, k, v), grid_size))
+        if self.readout.whole_block:
+            dense = finish_block(block, tokens, dense)
+        rows = slice(None) if whole or self.visual.pool_type != "tok" else slice(1)
+        attended = project_output(block.attn, attend(q[:, :, rows], k, v))
+        return finish_block(block, tokens[:, rows], attended), dense
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        """Map (B, N, C) to the joint space, (B, N, D)."""
+        return self.visual.ln_post(tokens) @ self.visual.proj
+
+    def _project_pooled(self, tokens: Tensor) -> Tensor:
+        """Pool (B, N, C) as the tower does and map it to the joint space, (B, D)."""
+        if self.visual.pool_type == "tok":
+            return self._project(tokens[:, 0])
+        if self.visual.final_ln_after_pool:
+            return self._project(tokens[:, 1:].mean(dim=1))
+        return self.visual.ln_post(tokens)[:, 1:].mean(dim=1) @ self.visual.proj
+
+
+def _keep(features: ImageFeatures, i: int, tokens: Tensor, grid_size: Size, layers: Collection[int]) -> None:
+    """Store the tokens of place i, if asked for, as a map and a class token."""
+    if i in layers:
+        features.prefix[i] = tokens[:, :1]
+        features.hidden[i] = _to_map(tokens[:, 1:], grid_size)
+
+
+def _to_map(tokens: Tensor, grid_size: Size) -> Tensor:
+    return tokens.transpose(1, 2).unflatten(2, grid_size)  # (B, C, h, w)

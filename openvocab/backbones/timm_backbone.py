@@ -1,0 +1,151 @@
+"""Any image tower of timm as a backbone without a joint space: LSeg's ViT-L/16, ResNet-101, hybrids, MobileNetV2."""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from openvocab.backbones.base import Backbone
+from openvocab.backbones.timm_pyramid import PyramidReader
+from openvocab.backbones.timm_vit import TokenReader, without_classifier
+from openvocab.checkpoint import load_state_dict
+from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
+from openvocab.open_clip_model import load_strictly
+from openvocab.registry import BACKBONES
+from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.trainability import Trainable, set_mode, set_trainable
+
+UNUSED_PARTS = ("norm.", "fc_norm.", "head.", "head_dist.", "attn_pool.", "pre_logits.", "fc.", "classifier.", "conv_head.", "bn2.")
+"""Parts of a classifier behind the last feature map; left out of the tower and skipped in weight files."""
+
+
+@BACKBONES.register_module()
+class TimmBackbone(Backbone):
+    """A timm model read at several depths.
+
+    A plain or hybrid vision transformer gives tokens at any size divisible by its patch: `hidden[0]` enters the first
+    block, `hidden[i]` leaves block i (the residual stream, never normalised), `prefix[i]` holds the class token there.
+    Every other architecture gives timm's feature pyramid: `hidden[i]` is stage i, fine to coarse.
+
+    Args:
+        model: a name of `timm.list_models()`.
+        pretrained: None (random weights), True (timm's own: needs network or its cache), or a local file in timm's
+            key layout (MobileNetV2: also torchvision's).
+        trainable: "none", "attention", "all", or n: the last n blocks (of a pyramid: its last n parts).
+        position_resize: "bilinear" as LSeg resamples position embeddings, or "bicubic".
+        mean, std: RGB of pixel values in 0..255; None takes those of timm's entry for the model.
+        norm_eval: keep batch norms at their running statistics while training.
+        checkpointing: recompute blocks in the backward pass to save memory.
+        model_args: further arguments of timm's constructor, such as `dict(pad_type="same")` for weights trained in
+            TensorFlow (stride-2 convolutions then pad right and bottom), or `dict(strict_img_size=False)` for Swin.
+
+    Raises:
+        ValueError: an unknown model, or a file that does not fit it.
+        FileNotFoundError: no such file, or weights that cannot be downloaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | Path | bool | None = None,
+        trainable: Trainable = "all",
+        position_resize: str = "bilinear",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        norm_eval: bool = False,
+        checkpointing: bool = False,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.visual = create_tower(model, pretrained is True, model_args)
+        if isinstance(self.visual, VisionTransformer):
+            self.reader = TokenReader(self.visual, position_resize, checkpointing)
+        else:
+            self.reader = PyramidReader(self.visual, checkpointing)
+        if isinstance(pretrained, (str, Path)):
+            load_tower(self.visual, model, Path(pretrained))
+        self.spec: BackboneSpec = self.reader.spec()
+        entry = self.visual.pretrained_cfg
+        self.mean = tuple(mean or (255 * value for value in entry["mean"]))
+        self.std = tuple(std or (255 * value for value in entry["std"]))
+        self.norm_eval = norm_eval
+        set_trainable(self.visual, self.reader.blocks, trainable)
+        self.train()
+
+    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+        """Encode a batch up to the deepest of `layers`; see `Backbone.forward`."""
+        self.check_input(images, layers)
+        return self.reader(images.to(next(self.visual.parameters()).dtype), layers)
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
+        self.training = mode
+        set_mode(self.visual, mode)
+        if self.norm_eval:
+            for part in self.visual.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+        return self
+
+
+def create_tower(model: str, pretrained: bool = False, model_args: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a timm model without its classifier: a `VisionTransformer`, or a pyramid of features.
+
+    Raises:
+        ValueError: timm does not know the model or an argument.
+        FileNotFoundError: `pretrained` and the weights cannot be downloaded.
+    """
+    args = dict(model_args or {})
+    if not timm.is_model(model):
+        near = difflib.get_close_matches(model, timm.list_models(), n=4, cutoff=0.4)
+        raise ValueError(f"timm has no model {model!r}; nearest known names: {', '.join(near) or 'none'}")
+    try:
+        with torch.device("meta"):
+            plain_vit = type(timm.create_model(model, **args)) is VisionTransformer
+        if not plain_vit:
+            return timm.create_model(model, pretrained=pretrained, features_only=True, **args)
+        return without_classifier(timm.create_model(model, pretrained=pretrained, dynamic_img_size=True, **args))
+    except TypeError as error:
+        raise ValueError(f"timm model {model!r} does not take model_args={args}: {error}") from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise FileNotFoundError(
+            f"cannot download timm's weights of {model!r} ({type(error).__name__}); without network pass the path of a "
+            "file as pretrained="
+        ) from error
+
+
+def load_tower(tower: nn.Module, model: str, path: Path) -> None:
+    """Load a local file into what `create_tower` built; parts of a classifier in the file are skipped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: names or shapes do not fit; the first differences are listed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained: no such file: {path}")
+    state = load_state_dict(path)
+    if is_torchvision_layout(state):
+        state = torchvision_to_timm(state)
+    load_strictly(tower, fit_keys(state, tower.state_dict()), f"{path} does not fit {model}")
+
+
+def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename entries in timm's layout of a whole classifier to those of the tower.
+
+    A pyramid writes `stages.0` as `stages_0`. Step counters of batch norms, which many files lack, are kept as they are.
+    """
+    fitted = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    for key, value in state.items():
+        names = [name for name in (key, key.replace(".", "_", 1), f"model.{key}") if name in expected]
+        if names:
+            fitted[names[0]] = value
+        elif not key.startswith(UNUSED_PARTS):
+            fitted[key] = value
+    return fitted

@@ -1,0 +1,80 @@
+"""Read configs, and say in one line what is wrong with one."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+_TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+_TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
+_OPTIONAL = (
+    "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
+    "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
+    "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg", "compile",
+)  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A config that cannot be read or lacks something; the message names the file."""
+
+
+def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and change single values of it.
+
+    Args:
+        path: a Python config. It is code: run only files that you trust.
+        overrides: `{"train_cfg.max_iters": 100}`, from the command line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ConfigError: the file does not run, or an override names a key that does not exist; the nearest is suggested.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such config: {path}")
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything can go wrong inside
+        raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    for key in overrides or {}:
+        _check_override(config, key, path)
+    if overrides:
+        config.merge_from_dict(dict(overrides))
+    return config
+
+
+def require_keys(config: Config, *, training: bool) -> None:
+    """Check that a config has what training or testing needs.
+
+    Raises:
+        ConfigError: naming the file, the missing key and the nearest one that is there.
+    """
+    for key in _TRAINING if training else _TESTING:
+        if config.get(key) is None:
+            raise ConfigError(f"{config.filename or 'the config'}: no {key!r}{_nearest(key, config)}")
+
+
+def _check_override(config: Config, key: str, path: str | Path) -> None:
+    """Refuse to invent a key silently: all but the last part of the path must exist, and the last at the top too."""
+    node: Any = config
+    *parents, leaf = key.split(".")
+    for part in parents:
+        node = _child(node, part, key, path)
+    known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
+    if not known:
+        raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
+
+
+def _child(node: Any, part: str, key: str, path: str | Path) -> Any:
+    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    if isinstance(node, (dict, Config)) and part in node:
+        return node[part]
+    names = node if isinstance(node, (dict, Config)) else ()
+    raise ConfigError(f"{path}: {key!r}: there is no {part!r}{_nearest(part, names)}")
+
+
+def _nearest(name: str, names: Any, more: Sequence[str] = ()) -> str:
+    close = difflib.get_close_matches(name, [*names, *more], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,77 @@
+"""Official LSeg checkpoints (isl-org/lang-seg, Lightning) in the names of an `OpenVocabModel`.
+
+Two networks are known: the ViT (ADE20K demo, few-shot) and the zero-shot ResNet-101. Both become a `TimmBackbone`, a
+`CLIPTextEncoder` and an `LSegHead`.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+LIGHTNING_PREFIX = "net."
+DROPPED = (
+    r"clip_pretrained\.visual\.",  # CLIP's image tower: carried along, never run
+    r"pretrained\.model\.(norm|head|fc_norm)\.",  # evaluated, but its result is not read
+    r"scratch\.refinenet4\.resConfUnit1\.",  # the coarsest level has no skip
+)
+RENAMED = (
+    (r"clip_pretrained\.logit_scale", "text_encoder.logit_scale"),
+    (r"clip_pretrained\.(.+)", r"text_encoder.text.\1"),
+    (r"pretrained\.model\.(.+)", r"backbone.visual.\1"),
+    (r"pretrained\.layer1\.0\.(.+)", r"backbone.visual.conv1.\1"),
+    (r"pretrained\.layer1\.1\.(.+)", r"backbone.visual.bn1.\1"),
+    (r"pretrained\.layer1\.4\.(.+)", r"backbone.visual.layer1.\1"),
+    (r"pretrained\.layer([234])\.(.+)", r"backbone.visual.layer\1.\2"),
+    (r"pretrained\.act_postprocess(\d)\.0\.project\.0\.(.+)", r"head.reassemble.{level}.readout.\2"),
+    (r"pretrained\.act_postprocess(\d)\.3\.(.+)", r"head.reassemble.{level}.project.\2"),
+    (r"pretrained\.act_postprocess(\d)\.4\.(.+)", r"head.reassemble.{level}.resize.\2"),
+    (r"scratch\.layer(\d)_rn\.(.+)", r"head.decoder.inputs.{level}.\2"),
+    (r"scratch\.refinenet(\d)\.out_conv\.(.+)", r"head.decoder.fusions.{level}.out.\2"),
+    (r"scratch\.refinenet(\d)\.resConfUnit1\.(.+)", r"head.decoder.fusions.{level}.skip_unit.\2"),
+    (r"scratch\.refinenet(\d)\.resConfUnit2\.(.+)", r"head.decoder.fusions.{level}.unit.\2"),
+    (r"scratch\.head1\.(.+)", r"head.embed.\1"),
+    (r"scratch\.head_block\.(?:.+\.)?(weight|bias)", r"head.block.conv.\1"),
+)
+
+
+def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of an official checkpoint; values are not touched, parts without use are left out.
+
+    Args:
+        state_dict: the checkpoint's `state_dict` with Lightning's prefix, or the network's own.
+
+    Returns:
+        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/lseg_ade.py`.
+
+    Raises:
+        ValueError: entries that LSeg does not have, or none of its entries; the first are listed.
+    """
+    network = _network_entries(state_dict)
+    kept = {key: value for key, value in network.items() if not any(re.match(rule, key) for rule in DROPPED)}
+    renamed = {_rename(key): value for key, value in kept.items()}
+    unknown = [key for key in kept if _rename(key) is None]
+    if unknown or not renamed:
+        shown = ", ".join((unknown or list(state_dict))[:4])
+        raise ValueError(f"not an official LSeg checkpoint: {len(unknown)} unknown of {len(kept)} entries: {shown}")
+    return renamed
+
+
+def _network_entries(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the network's entries without Lightning's prefix; entries of metrics beside the network are dropped."""
+    inside = {
+        key.removeprefix(LIGHTNING_PREFIX): value for key, value in state_dict.items() if key.startswith(LIGHTNING_PREFIX)
+    }
+    return inside or dict(state_dict)
+
+
+def _rename(key: str) -> str | None:
+    for pattern, template in RENAMED:
+        match = re.fullmatch(pattern, key)
+        if match is None:
+            continue
+        if "{level}" in template:  # official levels count from 1, fine to coarse, as ours do from 0
+            template = template.replace("{level}", str(int(match[1]) - 1))
+        name = match.expand(template)
+        return re.sub(r"_?unit\.bn", lambda found: found[0].replace("bn", "norm"), name)
+    return None

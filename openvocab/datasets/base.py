@@ -1,0 +1,170 @@
+"""The data set that all others are: an index of files, a pipeline, and a policy for bad samples."""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.packed_index import PackedIndex
+from openvocab.datasets.sampler import seeded_draw
+from openvocab.registry import TRANSFORMS
+
+Transform = Callable[[dict], dict]
+BadSamplePolicy = Literal["raise", "skip"]
+
+
+class PipelineDataset(Dataset):
+    """Items of an index, each sent through a pipeline of mmcv transforms.
+
+    Subclasses implement `load_index`. An index that carries a `seed` attribute seeds all random draws of that item, so
+    that an item does not depend on the worker that makes it, nor on the items before it.
+
+    Args:
+        pipeline: transforms, as config dicts or callables; each takes and returns the results dict.
+        bad_samples: what a `BadSample` does in training. `raise` stops with its path. `skip` puts another item in its
+            place, which depends on the index alone, and lists it at the end (`bad_sample_paths`).
+        max_bad_share: with `skip`, the share of bad items above which the run stops after all.
+        cache_images: keep what the leading `cacheable` transforms (reading files) made in memory. For small images.
+        test_mode: evaluation: nothing is ever skipped.
+        name: of the data set, for logs and result files.
+
+    Raises:
+        ValueError: an unknown policy, a share outside 0..1, or `skip` at evaluation.
+    """
+
+    def __init__(
+        self,
+        pipeline: Sequence[dict | Transform],
+        *,
+        bad_samples: BadSamplePolicy = "raise",
+        max_bad_share: float = 0.01,
+        cache_images: bool = False,
+        test_mode: bool = False,
+        name: str = "",
+    ) -> None:
+        if bad_samples not in ("raise", "skip"):
+            raise ValueError(f"bad_samples: expected 'raise' or 'skip', got {bad_samples!r}")
+        if bad_samples == "skip" and test_mode:
+            raise ValueError("bad_samples='skip' with test_mode=True: an evaluation that leaves images out is not one")
+        if not 0 <= max_bad_share <= 1:
+            raise ValueError(f"max_bad_share: expected a share in 0..1, got {max_bad_share}")
+        self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        self.bad_samples = bad_samples
+        self.max_bad_share = max_bad_share
+        self.test_mode = test_mode
+        self.name = name or type(self).__name__
+        self._num_cached = _leading_cacheable(self.transforms) if cache_images else 0
+        self._cache: dict[int, dict] = {}
+        self._index: PackedIndex | None = None
+        self._is_bad: torch.Tensor | None = None
+
+    def load_index(self) -> list[dict[str, Any]]:
+        """Return one small dict an item (`img_path`, `sample_id`, ...), in the same order on every machine."""
+        raise NotImplementedError
+
+    def common_results(self) -> dict[str, Any]:
+        """Return what every item's results dict starts with, beside its own entry of the index."""
+        return {}
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Plain facts that mmengine hands to metrics and stores in checkpoints."""
+        return {"dataset": self.name}
+
+    def full_init(self) -> None:
+        """Load the index; mmengine's runner calls this, and the first access does.
+
+        Raises:
+            ValueError: the index is empty.
+        """
+        if self._index is not None:
+            return
+        items = self.load_index()
+        if not items:
+            raise ValueError(f"{self.name}: no samples found")
+        self._index = PackedIndex(items)
+        self._is_bad = torch.zeros(len(items), dtype=torch.uint8).share_memory_()  # seen by all loader workers
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.full_init()
+        with seeded_draw(index):
+            if self.bad_samples == "raise":
+                return self._make(int(index))
+            return self._make_or_replace(int(index))
+
+    @property
+    def bad_sample_paths(self) -> list[str]:
+        """Paths of the items that were replaced so far, by this process or its loader workers."""
+        if self._is_bad is None:
+            return []
+        return [_path_of(self._index[position]) for position in self._is_bad.nonzero().flatten().tolist()]
+
+    def _make(self, position: int) -> dict[str, Any]:
+        """Run the pipeline on one item."""
+        results = self._cache.get(position)
+        if results is None:
+            results = {**self.common_results(), **self._index[position]}
+            results = _run(self.transforms[: self._num_cached], results)
+            if self._num_cached:
+                self._cache[position] = _frozen(results)
+        return _run(self.transforms[self._num_cached :], dict(results))
+
+    def _make_or_replace(self, position: int) -> dict[str, Any]:
+        candidates = random.Random(position)
+        for _ in range(len(self)):
+            try:
+                return self._make(position)
+            except BadSample as error:
+                self._note_bad(position, error)
+                position = candidates.randrange(len(self))
+        raise BadSample(_path_of(self._index[position]), "no usable sample found in its place")
+
+    def _note_bad(self, position: int, error: BadSample) -> None:
+        """Remember a bad item; stop when there are too many."""
+        if self._is_bad[position]:
+            return
+        self._is_bad[position] = 1
+        print_log(f"bad sample replaced: {error}", logger="current", level=logging.WARNING)
+        paths = self.bad_sample_paths
+        if len(paths) > max(1, self.max_bad_share * len(self)):
+            listed = "\n  ".join(paths)
+            raise ValueError(
+                f"{self.name}: {len(paths)} of {len(self)} samples are bad, more than max_bad_share="
+                f"{self.max_bad_share}:\n  {listed}"
+            )
+
+
+def _leading_cacheable(transforms: Sequence[Transform]) -> int:
+    """Return how many transforms from the start make the same thing each time."""
+    count = 0
+    while count < len(transforms) and getattr(transforms[count], "cacheable", False):
+        count += 1
+    return count
+
+
+def _frozen(results: dict[str, Any]) -> dict[str, Any]:
+    """Forbid writes into the arrays of `results`: a transform that works in place would spoil the cache."""
+    for value in results.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return results
+
+
+def _run(transforms: Sequence[Transform], results: dict[str, Any]) -> dict[str, Any]:
+    for transform in transforms:
+        results = transform(results)
+    return results
+
+
+def _path_of(item: dict[str, Any]) -> str:
+    return str(item.get("img_path", item.get("sample_id", "?")))

@@ -1,0 +1,114 @@
+"""One folder of images a class: zero-shot classification of whole images."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.class_lists import class_names_path, load_split
+from openvocab.datasets.image_label_pairs import check_folder, files_by_key
+from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.registry import DATASETS
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+
+@DATASETS.register_module()
+class ClassificationFolder(PipelineDataset):
+    """Images of one class each, in a folder that has the name of the class.
+
+    Args:
+        images: folder of folders; each is searched recursively.
+        classes: a names file, or the name of a list that comes with the package. Every class needs a folder.
+        pipeline: transforms; by default the image as it is.
+        root: put before every relative path that is given here.
+        folders: folder of each class, in class order, where it is not the class's first name (WordNet ids).
+        leave_out: names in the list that are no class of this task, such as the background.
+        unseen: JSON file with the key "unseen" (or "novel"): classes without training labels. Names that are not in the
+            list are ignored.
+        bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
+
+    Raises:
+        FileNotFoundError: a missing folder or file.
+        ValueError: a folder that belongs to no class, folders that do not fit the classes, an unknown `leave_out`.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        classes: str | Path,
+        pipeline: Sequence[dict | Transform] | None = None,
+        *,
+        root: str | Path = "",
+        folders: Sequence[str] | None = None,
+        leave_out: Sequence[str] = (),
+        unseen: str | Path | None = None,
+        bad_samples: BadSamplePolicy = "raise",
+        max_bad_share: float = 0.01,
+        cache_images: bool = False,
+        test_mode: bool = False,
+        name: str = "",
+    ) -> None:
+        super().__init__(
+            [LoadImage(), PackSample()] if pipeline is None else pipeline,
+            bad_samples=bad_samples,
+            max_bad_share=max_bad_share,
+            cache_images=cache_images,
+            test_mode=test_mode,
+            name=name,
+        )
+        self.root = Path(root)
+        self.images, self.classes, self.unseen = images, classes, unseen
+        self.folders, self.leave_out = folders, leave_out
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The classes, with seen flags where `unseen` was given."""
+        own = self.root / self.classes
+        names = read_class_names(own if own.is_file() else class_names_path(self.classes))
+        unknown = set(self.leave_out) - {entry[0] for entry in names}
+        if unknown:
+            raise ValueError(f"leave_out: {sorted(unknown)} are not among the {len(names)} class names")
+        kept = [entry for entry in names if entry[0] not in self.leave_out]
+        vocabulary = Vocabulary.from_names(kept, unseen=self._unseen_of([entry[0] for entry in kept]))
+        vocabulary.digest  # noqa: B018  computed once here, it travels with every sample
+        return vocabulary
+
+    def load_index(self) -> list[dict[str, Any]]:
+        """List the files of every class, in class order."""
+        parent = check_folder(self.root / self.images, "images")
+        items = []
+        for class_id, folder in enumerate(self._class_folders(parent)):
+            for path in files_by_key(check_folder(parent / folder, "images")).values():
+                sample_id = path.relative_to(parent).as_posix()
+                items.append({"sample_id": sample_id, "img_path": str(path), "class_ids": (class_id,)})
+        return items
+
+    def common_results(self) -> dict[str, Any]:
+        """Give every item its vocabulary."""
+        return {"vocabulary": self.vocabulary}
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Name, class names and the digest of the vocabulary."""
+        names = list(self.vocabulary.class_names)
+        return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
+
+    def _class_folders(self, parent: Path) -> Sequence[str]:
+        folders = self.vocabulary.class_names if self.folders is None else self.folders
+        if len(folders) != len(self.vocabulary):
+            raise ValueError(f"folders: expected {len(self.vocabulary)}, one a class, got {len(folders)}")
+        without_class = sorted({path.name for path in parent.iterdir() if path.is_dir()} - set(folders))
+        if without_class:
+            raise ValueError(f"{parent}: {len(without_class)} folders belong to no class, such as {without_class[0]!r}")
+        return folders
+
+    def _unseen_of(self, names: Sequence[str]) -> list[str] | None:
+        if self.unseen is None:
+            return None
+        own = self.root / self.unseen
+        split = load_split(own if own.is_file() else self.unseen)
+        for key in ("unseen", "novel"):
+            if key in split:
+                return [name for name in split[key] if name in names]
+        raise ValueError(f"unseen: split {self.unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")

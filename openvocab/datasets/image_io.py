@@ -1,0 +1,107 @@
+"""Images and label maps from disk, judged by their content; whatever cannot be trusted is a `BadSample`."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_SCAN = 0xDA
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+PNG_GREY, PNG_PALETTE = 0, 3
+
+
+class BadSample(ValueError):
+    """A file that cannot be used as a sample: its path and one line of why."""
+
+    def __init__(self, path: str | Path, reason: str = "") -> None:
+        # A data loader rebuilds exceptions of its workers from one string, hence the default.
+        super().__init__(f"{path}: {reason}" if reason else str(path))
+        self.path = str(path)
+        self.reason = reason
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    The format is judged by the content, not the extension. EXIF orientation is applied; grey becomes three equal
+    channels; 16-bit channels keep their high byte; CMYK is converted; alpha is dropped (the colour below it stays).
+
+    Raises:
+        BadSample: missing, empty, truncated or not an image.
+    """
+    return cv2.cvtColor(read_image_bgr(path), cv2.COLOR_BGR2RGB)
+
+
+def read_image_bgr(path: str | Path) -> np.ndarray:
+    """Read an image as `read_image` does, channels in mmcv's order (H, W, 3) BGR."""
+    content = _read_complete(path)
+    return _decode(path, content, cv2.IMREAD_COLOR)
+
+
+def read_label_map(path: str | Path) -> np.ndarray:
+    """Read the ids of a label map as (H, W) uint8 or uint16: palette indices of a palette PNG, else the grey values.
+
+    Raises:
+        BadSample: missing, empty, truncated, lossy (JPEG) or with more than one channel.
+    """
+    content = _read_complete(path)
+    if content.startswith(JPEG_START):
+        raise BadSample(path, "a label map cannot be a JPEG: lossy compression changes ids; save it as PNG")
+    bit_depth, color_type = (content[24], content[25]) if content.startswith(PNG_START) else (8, PNG_GREY)
+    if color_type == PNG_PALETTE:
+        return _read_palette(path)
+    label_map = _decode(path, content, cv2.IMREAD_UNCHANGED)
+    if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
+        raise BadSample(
+            path, f"a label map has one channel of 8 or 16 bits, this one is {label_map.shape} {label_map.dtype}"
+        )
+    if bit_depth < 8:  # decoders spread 1, 2 or 4 bits over 0..255
+        label_map //= 255 // (2**bit_depth - 1)
+    return label_map
+
+
+def _read_palette(path: str | Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.array(image, dtype=np.uint8)
+    except (OSError, SyntaxError) as error:
+        raise BadSample(path, f"cannot be decoded ({error})") from error
+
+
+def _read_complete(path: str | Path) -> bytes:
+    """Return the bytes of a file that is there, not empty and not cut off."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise BadSample(path, error.strerror or type(error).__name__) from error
+    if not content:
+        raise BadSample(path, "the file is empty")
+    if content.startswith(JPEG_START) and content.rfind(JPEG_END, _scan_offset(content)) < 0:
+        raise BadSample(path, "truncated JPEG (no end marker after its scan)")
+    if content.startswith(PNG_START) and (len(content) < 33 or PNG_END not in content[-64:]):
+        raise BadSample(path, "truncated PNG (no end chunk)")
+    return content
+
+
+def _scan_offset(content: bytes) -> int:
+    """Return where the first scan of a JPEG starts: an embedded thumbnail before it has an end marker of its own."""
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == JPEG_SCAN:
+            return position
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return len(content)
+
+
+def _decode(path: str | Path, content: bytes, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise BadSample(path, f"cannot be decoded ({error.err})") from error
+    if image is None:
+        raise BadSample(path, f"not an image that can be decoded (starts with {content[:12]!r})")
+    return image

@@ -1,0 +1,114 @@
+"""Which sample comes next, and with which randomness: a function of the seed and of a counter, never of a process.
+
+An interrupted run therefore continues with the very batches it would have seen, whatever the number of workers and
+without loading anything twice.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from openvocab.registry import DATA_SAMPLERS
+
+_DRAW_BITS = np.random.MT19937(0)
+
+
+class DrawIndex(int):
+    """An index into a data set that carries the seed of its augmentation."""
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> "DrawIndex":
+        """Make index `index` with `seed`."""
+        draw = super().__new__(cls, index)
+        draw.seed = seed
+        return draw
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        """Let the index travel to worker processes."""
+        return int(self), self.seed
+
+
+@contextmanager
+def seeded_draw(index: int) -> Iterator[None]:
+    """Seed Python, NumPy and torch (CPU) for one item, and put their states back afterwards.
+
+    Data sets wrap the loading of an item in it. A plain `int` (evaluation) changes nothing.
+    """
+    if not isinstance(index, DrawIndex):
+        yield
+        return
+    states = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()
+    np.random.set_bit_generator(_DRAW_BITS)  # swapped, not copied: reading NumPy's state costs as much as a small item
+    random.seed(index.seed)
+    np.random.seed(index.seed % 2**32)
+    torch.default_generator.manual_seed(index.seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_bit_generator(states[1])
+        torch.set_rng_state(states[2])
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(Sampler):
+    """Draw samples without end, in a new random order each time through the data set.
+
+    Draw number d of the whole job is item `d % size` of the permutation number `d // size`; rank r of W takes the draws
+    r, r + W, r + 2W, ... Both the order and the seed of each draw depend on `seed` alone.
+
+    Args:
+        dataset: anything with a length.
+        shuffle: False walks through the data set in its own order.
+        seed: the same on all ranks; None agrees on a random one.
+
+    Raises:
+        ValueError: the data set is empty.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
+        if len(dataset) == 0:
+            raise ValueError(f"the data set {type(dataset).__name__} is empty: nothing to draw from")
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.start = 0
+
+    def start_at(self, draw: int) -> None:
+        """Let the next iteration begin at draw number `draw` of the whole job."""
+        self.start = draw
+
+    def __iter__(self) -> Iterator[DrawIndex]:
+        """Yield this rank's draws, forever."""
+        draw = self.start + self.rank
+        epoch, order = -1, []
+        while True:
+            if draw // self.size != epoch:
+                epoch = draw // self.size
+                order = self._order(epoch)
+            yield DrawIndex(order[draw % self.size], _mix(self.seed, "draw", draw))
+            draw += self.world_size
+
+    def __len__(self) -> int:
+        """Draws of one rank in one time through the data set."""
+        return -(-self.size // self.world_size)
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.size))
+        generator = torch.Generator().manual_seed(_mix(self.seed, "order", epoch))
+        return torch.randperm(self.size, generator=generator).tolist()
+
+
+def _mix(*parts: int | str) -> int:
+    """Hash the parts to 63 bits, so that neighbouring counters give unrelated seeds."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,209 @@
+"""Image folder + label-map folder + class names: every semantic segmentation data set, and a user's own."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.class_lists import class_names_path, load_split
+from openvocab.datasets.image_io import read_label_map
+from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
+from openvocab.datasets.label_table import LabelTable
+from openvocab.datasets.panoptic import PanopticReader
+from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
+from openvocab.registry import DATASETS
+from openvocab.structures import ignore_index
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+@DATASETS.register_module()
+class SegmentationDataset(PipelineDataset):
+    """Images with one class a pixel.
+
+    `SegmentationDataset("photos", "masks", ["wall", "floor"])` is enough: masks are single-channel PNGs that hold the
+    position of the class in the list, 255 where unlabelled, and are found by the stem of the image.
+
+    Args:
+        images, annotations: folders, searched recursively; `annotations=None` gives images without labels.
+        classes: the names in label order: a list (an entry may be a list of synonyms), a names file, or the name of a
+            list that comes with the package.
+        pipeline: transforms; by default the image and its labels as they are.
+        root: put before every relative path that is given here.
+        image_suffix, annotation_suffix: end of the stem that the two files of a pair do not share; files without it are
+            left out.
+        keys: file that lists the samples of this part, one stem a line.
+        require_annotations: refuse images without a label map, instead of leaving them out.
+        reduce_zero_label: id 0 means unlabelled and the first class has id 1 (ADE20K).
+        ignored_ids: other ids that mean unlabelled; by default 255 (65535 above 254 classes).
+        label_ids: the id of each class in the files, as a list in class order or a dict {id: class index};
+            by default its position.
+        unlisted_ids: whether an id that is neither a class nor ignored is an error or ignored too.
+        unseen: classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"),
+            or the name of a split that comes with the package.
+        train_classes: `seen` leaves the unseen classes out of the vocabulary and ignores their pixels.
+        background: name of the class that means "everything else".
+        panoptic_json: COCO panoptic file; the label maps are then panoptic PNGs, and their ids its category ids.
+        bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
+
+    Raises:
+        FileNotFoundError: a missing folder or file, named with its argument.
+        ValueError: no samples, names that the vocabulary refuses, label ids that do not fit the classes.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        annotations: str | Path | None,
+        classes: Sequence[str | Sequence[str]] | str | Path,
+        pipeline: Sequence[dict | Transform] | None = None,
+        *,
+        root: str | Path = "",
+        image_suffix: str = "",
+        annotation_suffix: str = "",
+        keys: str | Path | None = None,
+        require_annotations: bool = True,
+        reduce_zero_label: bool = False,
+        ignored_ids: Collection[int] | None = None,
+        label_ids: Sequence[int] | Mapping[int, int] | None = None,
+        unlisted_ids: Literal["raise", "ignore"] = "raise",
+        unseen: Sequence[str] | str | Path | None = None,
+        train_classes: Literal["all", "seen"] = "all",
+        background: str | None = None,
+        panoptic_json: str | Path | None = None,
+        bad_samples: BadSamplePolicy = "raise",
+        max_bad_share: float = 0.01,
+        cache_images: bool = False,
+        test_mode: bool = False,
+        name: str = "",
+    ) -> None:
+        pipeline = [LoadImage(), LoadLabels(), PackSample()] if pipeline is None else pipeline
+        super().__init__(
+            pipeline,
+            bad_samples=bad_samples,
+            max_bad_share=max_bad_share,
+            cache_images=cache_images,
+            test_mode=test_mode,
+            name=name,
+        )
+        _check_choice("train_classes", train_classes, ("all", "seen"))
+        _check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
+        if train_classes == "seen" and unseen is None:
+            raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")
+        self.root = Path(root)
+        self.images, self.annotations, self.keys = images, annotations, keys
+        self.image_suffix, self.annotation_suffix = image_suffix, annotation_suffix
+        self.require_annotations = require_annotations
+        self.classes, self.unseen, self.background = classes, unseen, background
+        self.train_classes = train_classes
+        self.reduce_zero_label, self.ignored_ids = reduce_zero_label, ignored_ids
+        self.label_ids, self.unlisted_ids = label_ids, unlisted_ids
+        self.panoptic_json = panoptic_json
+
+    @cached_property
+    def all_classes(self) -> Vocabulary:
+        """Vocabulary of the whole class list."""
+        unseen = None if self.unseen is None else _load_unseen(self.unseen, self.root)
+        return Vocabulary.from_names(_load_names(self.classes, self.root), unseen=unseen, background=self.background)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Classes that this data set's labels index."""
+        vocabulary = self.all_classes.subset(self._kept_classes)
+        vocabulary.digest  # noqa: B018  computed once here, it travels with every sample
+        return vocabulary
+
+    @cached_property
+    def label_table(self) -> LabelTable:
+        """From ids in the files to indices of `vocabulary`."""
+        position = {index: place for place, index in enumerate(self._kept_classes)}
+        class_of_id = self._class_of_id()
+        left_out = [raw_id for raw_id, index in class_of_id.items() if index not in position]
+        kept = {raw_id: position[index] for raw_id, index in class_of_id.items() if index in position}
+        ignored = [*left_out, *self._ignored_ids()]
+        return LabelTable(kept, ignored, len(position), ignore_unlisted=self.unlisted_ids == "ignore")
+
+    @cached_property
+    def label_reader(self) -> Callable[[str], np.ndarray]:
+        """Reads the ids of one label file, (H, W) uint8 or uint16."""
+        return read_label_map if self.panoptic_json is None else PanopticReader(self.root / self.panoptic_json)
+
+    def load_index(self) -> list[dict[str, Any]]:
+        """Match label maps to images by stem."""
+        keys = None if self.keys is None else read_keys(self.root / self.keys)
+        folder = check_folder(self.root / self.images, "images")
+        images = select(files_by_key(folder, self.image_suffix), keys, folder)
+        if self.annotations is None:
+            return [{"sample_id": key, "img_path": str(path)} for key, path in images.items()]
+        labels = files_by_key(check_folder(self.root / self.annotations, "annotations"), self.annotation_suffix)
+        if keys is not None:
+            labels = {key: path for key, path in labels.items() if key in images}
+        return [
+            {"sample_id": key, "img_path": str(image), "seg_map_path": str(label)}
+            for key, image, label in pair(images, labels, self.require_annotations)
+        ]
+
+    def common_results(self) -> dict[str, Any]:
+        """Give every item its vocabulary and the means to read its labels."""
+        return {"vocabulary": self.vocabulary, "label_reader": self.label_reader, "label_table": self.label_table}
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Name, class names and the digest of the vocabulary."""
+        names = list(self.vocabulary.class_names)
+        return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
+
+    @cached_property
+    def _kept_classes(self) -> list[int]:
+        seen = self.all_classes.seen
+        if self.train_classes == "all":
+            return list(range(len(self.all_classes)))
+        return [index for index, flag in enumerate(seen) if flag]
+
+    def _class_of_id(self) -> dict[int, int]:
+        """Return the class (of the whole list) of each id in the files."""
+        count = len(self.all_classes)
+        if self.label_ids is None:
+            first = 1 if self.reduce_zero_label else 0
+            return {index + first: index for index in range(count)}
+        if isinstance(self.label_ids, Mapping):
+            class_of_id = dict(self.label_ids)
+        else:
+            if len(self.label_ids) != count:
+                raise ValueError(f"label_ids: expected {count}, one a class, got {len(self.label_ids)}")
+            class_of_id = {raw_id: index for index, raw_id in enumerate(self.label_ids)}
+        wrong = {raw_id: index for raw_id, index in class_of_id.items() if not 0 <= index < count}
+        if wrong:
+            raise ValueError(f"label_ids: expected class indices below {count}, got {wrong}; list ids without a class "
+                             "in ignored_ids")  # fmt: skip
+        return class_of_id
+
+    def _ignored_ids(self) -> list[int]:
+        ignored = (ignore_index(len(self.all_classes)),) if self.ignored_ids is None else self.ignored_ids
+        return [*ignored, 0] if self.reduce_zero_label else list(ignored)
+
+
+def _load_names(classes: Sequence[str | Sequence[str]] | str | Path, root: Path) -> list[str | Sequence[str]]:
+    """Return the class names of a list, of a file below `root`, or of a list of the package."""
+    if not isinstance(classes, (str, Path)):
+        return list(classes)
+    own = root / classes
+    return read_class_names(own if own.is_file() else class_names_path(classes))
+
+
+def _load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
+    """Return the unseen names of a list, of a split file below `root`, or of a split of the package."""
+    if not isinstance(unseen, (str, Path)):
+        return list(unseen)
+    own = root / unseen
+    split = load_split(own if own.is_file() else unseen)
+    for key in ("unseen", "novel"):
+        if key in split:
+            return list(split[key])
+    raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
+
+
+def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}: expected one of {list(choices)}, got {value!r}")

@@ -1,0 +1,52 @@
+"""The transforms that read files."""
+
+from mmcv.transforms import BaseTransform
+
+from openvocab.datasets.image_io import BadSample, read_image_bgr
+from openvocab.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Read `img_path` into `img` (H, W, 3) uint8 BGR, and set `ori_shape` and `img_shape`."""
+
+    cacheable = True
+
+    def transform(self, results: dict) -> dict:
+        """Add the image.
+
+        Raises:
+            BadSample: see `read_image`.
+        """
+        results["img"] = read_image_bgr(results["img_path"])
+        results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadLabels(BaseTransform):
+    """Read `seg_map_path` into `gt_seg_map` (H, W): class indices, 255 (or 65535 in uint16) where ignored.
+
+    Comes after `LoadImage`. In training it comes before all geometry, which then moves both; at evaluation after it:
+    the labels stay in the original frame. Items without a label map pass unchanged.
+    """
+
+    cacheable = True
+
+    def transform(self, results: dict) -> dict:
+        """Add the label map.
+
+        Raises:
+            BadSample: unreadable, of another size than the image, or with unknown ids.
+        """
+        path = results.get("seg_map_path")
+        if path is None:
+            return results
+        ids = results["label_reader"](path)
+        if ids.shape != tuple(results["ori_shape"]):
+            image_size = "x".join(map(str, results["ori_shape"]))
+            raise BadSample(
+                path, f"the label map is {ids.shape[0]}x{ids.shape[1]} (height x width), its image {image_size}"
+            )
+        results["gt_seg_map"] = results["label_table"](ids, path)
+        return results

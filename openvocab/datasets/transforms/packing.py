@@ -1,0 +1,41 @@
+"""The last transform: from the results dict to what the model takes."""
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from openvocab.registry import TRANSFORMS
+from openvocab.structures import Sample
+
+
+@TRANSFORMS.register_module()
+class PackSample(BaseTransform):
+    """Make `{"image": (3, H, W) uint8 RGB tensor, "sample": Sample}` of a results dict."""
+
+    def transform(self, results: dict) -> dict:
+        """Pack one item."""
+        image, label_map = results["img"], results.get("gt_seg_map")
+        sample = Sample(
+            sample_id=str(results["sample_id"]),
+            vocabulary=results.get("vocabulary"),
+            original_size=tuple(results["ori_shape"]),
+            input_size=tuple(image.shape[:2]),
+            label_map=None if label_map is None else _label_tensor(label_map),
+            captions=tuple(results.get("captions", ())),
+            class_ids=tuple(results.get("class_ids", ())),
+            image_path=str(results.get("img_path", "")),
+        )
+        return {"image": _image_tensor(image), "sample": sample}
+
+
+def _image_tensor(image: np.ndarray) -> torch.Tensor:
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, [planes[2], planes[1], planes[0]])  # BGR -> RGB, (3, H, W), in one pass
+    return torch.from_numpy(planes)
+
+
+def _label_tensor(label_map: np.ndarray) -> torch.Tensor:
+    if label_map.dtype == np.uint16:  # torch does little with uint16
+        return torch.from_numpy(label_map.astype(np.int32))
+    return torch.from_numpy(np.array(label_map, order="C"))

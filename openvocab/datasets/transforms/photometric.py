@@ -1,0 +1,60 @@
+"""Changes of light and colour."""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from openvocab.registry import TRANSFORMS
+
+LEVELS = np.arange(256, dtype=np.float32)
+HUES = 180  # of OpenCV's uint8 HSV
+
+
+@TRANSFORMS.register_module()
+class PhotometricDistortion(BaseTransform):
+    """Random brightness, contrast, saturation and hue, each with probability one half (SSD's recipe, arXiv 1512.02325).
+
+    All on uint8 with look-up tables: brightness and contrast are one table, saturation and hue one for each channel.
+
+    Args:
+        brightness: largest shift, in grey levels.
+        contrast, saturation: (low, high) factors.
+        hue: largest shift, in degrees of 180 (OpenCV's half degrees).
+    """
+
+    def __init__(
+        self,
+        brightness: int = 32,
+        contrast: tuple[float, float] = (0.5, 1.5),
+        saturation: tuple[float, float] = (0.5, 1.5),
+        hue: int = 18,
+    ) -> None:
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+
+    def transform(self, results: dict) -> dict:
+        """Distort `img`."""
+        shift = _maybe(np.random.uniform(-self.brightness, self.brightness), 0.0)
+        factor = _maybe(np.random.uniform(*self.contrast), 1.0)
+        saturation = _maybe(np.random.uniform(*self.saturation), 1.0)
+        hue = _maybe(np.random.randint(-self.hue, self.hue + 1), 0)
+        image = results["img"]
+        if shift or factor != 1:
+            image = cv2.LUT(image, _table((LEVELS + shift) * factor))
+        if saturation != 1 or hue:
+            image = _distort_color(image, saturation, hue)
+        results["img"] = image
+        return results
+
+
+def _distort_color(image: np.ndarray, saturation: float, hue: int) -> np.ndarray:
+    tables = np.stack([(LEVELS + hue) % HUES, LEVELS * saturation, LEVELS], axis=-1)
+    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), _table(tables)[None])
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+
+
+def _maybe(value: float, neutral: float) -> float:
+    return value if np.random.random() < 0.5 else neutral
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,165 @@
+"""Evaluate a model over other class names than those of the data, and write results down."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from openvocab.metrics.confusion import ClassScores
+from openvocab.metrics.mean_iou import MeanIoU, summarise
+from openvocab.registry import DATASETS, METRICS
+from openvocab.structures import ignore_index
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+
+@DATASETS.register_module()
+class OtherVocabulary(Dataset):
+    """A data set whose samples ask for other class names; labels of classes that are not among them are ignored.
+
+    Args:
+        dataset: with a `vocabulary`, whose items hold a `sample` with a `label_map` or without.
+        names_file: one class a line (`read_class_names`).
+
+    Raises:
+        ValueError: the data set has no vocabulary.
+    """
+
+    def __init__(self, dataset: Any, names_file: str) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        source = getattr(self.dataset, "vocabulary", None)
+        if source is None:
+            raise ValueError(f"{type(self.dataset).__name__} has no vocabulary that other names could replace")
+        self.vocabulary, self.new_class = match_names(source, read_class_names(names_file))
+        fill = ignore_index(len(self.vocabulary))
+        self._table = torch.full((2**16,), fill, dtype=torch.int64)
+        self._table[: len(source)] = torch.tensor([fill if new is None else new for new in self.new_class])
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Facts of the data set within."""
+        return getattr(self.dataset, "metainfo", {})
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.dataset[index]
+        sample = item["sample"]
+        label_map = None if sample.label_map is None else self._relabel(sample.label_map)
+        return {**item, "sample": dataclasses.replace(sample, vocabulary=self.vocabulary, label_map=label_map)}
+
+    def _relabel(self, label_map: Tensor) -> Tensor:
+        dtype = torch.uint8 if len(self.vocabulary) <= ignore_index(1) else torch.int32
+        return self._table[label_map.long()].to(dtype)
+
+
+@METRICS.register_module()
+class SharedClassesIoU(MeanIoU):
+    """`MeanIoU` over the classes that data and prediction share by name; the others only take pixels away.
+
+    Args:
+        shared: positions of the shared classes in the vocabulary of the prediction.
+    """
+
+    def __init__(self, shared: Sequence[int]) -> None:
+        super().__init__(show_classes=False)
+        self.shared = list(shared)
+
+    def compute_metrics(self, results: list[tuple[Vocabulary, np.ndarray]]) -> dict[str, float]:
+        """Return the metrics of [(vocabulary, (K, K) counts with labels along the rows)]."""
+        ((vocabulary, matrix),) = results
+        scores = ClassScores(matrix)
+        alone = np.setdiff1d(np.arange(len(vocabulary)), self.shared)
+        scores.iou[alone] = np.nan
+        self.protocol["evaluated_classes"] = [vocabulary.class_names[index] for index in self.shared]
+        return summarise(vocabulary, scores)
+
+
+@METRICS.register_module()
+class NoMetric(BaseMetric):
+    """Measures nothing: for predictions that are only looked at."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Ignore a batch."""
+        self.results += [None] * len(data_samples)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+
+def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Vocabulary, list[int | None]]:
+    """Match the classes of a data set with other names, by any synonym and regardless of case.
+
+    Returns:
+        The vocabulary of `names`, which takes seen flags and background from its matches, and for each class of
+        `source` its position there (None without a match).
+    """
+    position = {name.casefold(): index for index, entry in enumerate(names) for name in entry}
+    matches = [
+        next((position[name.casefold()] for name in entry if name.casefold() in position), None)
+        for entry in source.synonyms
+    ]
+    seen = None
+    if source.seen is not None:
+        flags = dict(zip(matches, source.seen))
+        seen = tuple(flags.get(index, True) for index in range(len(names)))
+    background = None if source.background is None else matches[source.background]
+    return Vocabulary(tuple(map(tuple, names)), seen, background, source.synonym_merge), matches
+
+
+def use_class_names(config: Config, names_file: str, *, pictures: bool) -> None:
+    """Change a test config so that it predicts the names of a file, and evaluates what the data can tell of them.
+
+    Args:
+        pictures: whether the predictions are looked at, so that no shared class is needed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no name is shared with the data, or the config does not measure label maps.
+    """
+    dataset = OtherVocabulary(config.test_dataloader.dataset, names_file)
+    shared = sorted({index for index in dataset.new_class if index is not None})
+    missed = [name for name, new in zip(dataset.dataset.vocabulary.class_names, dataset.new_class) if new is None]
+    evaluators = config.test_evaluator if isinstance(config.test_evaluator, (list, tuple)) else [config.test_evaluator]
+    kinds = [METRICS.get(e["type"]) if isinstance(e["type"], str) else e["type"] for e in evaluators]
+    if not any(issubclass(kind, MeanIoU) for kind in kinds):
+        raise ValueError("--classes-file is for models that predict label maps, evaluated by MeanIoU")
+    if not shared and not pictures:
+        raise ValueError(
+            f"{names_file}: none of its {len(dataset.vocabulary)} names is a class of the data "
+            f"({', '.join(missed[:8])}, ...); nothing could be evaluated. --show-dir alone shows the predictions"
+        )
+    print_log(
+        f"predicting {len(dataset.vocabulary)} names of {names_file}; {len(shared)} of them are classes of the data and "
+        f"are evaluated; the labels of the other {len(missed)} classes of the data are ignored",
+        logger="current",
+    )
+    config.test_dataloader.dataset = dict(
+        type="OtherVocabulary", dataset=config.test_dataloader.dataset, names_file=str(names_file)
+    )
+    config.test_evaluator = dict(type="SharedClassesIoU", shared=shared) if shared else dict(type="NoMetric")
+
+
+def write_results(path: str | Path, metrics: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
+    """Write flat metrics and what they were measured on as JSON, whole or not at all; NaN becomes null."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = {key: None if math.isnan(value) else float(value) for key, value in metrics.items()}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.saving")
+    try:
+        temporary.write_text(json.dumps({**numbers, "protocol": dict(protocol)}, indent=2, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""Stop before a NaN or an infinity reaches the weights."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, a gradient or a weight is NaN or infinite; the weights are those of before the step.
+
+    Args:
+        what: which values are not finite.
+        step: 1-based iteration.
+        sample_ids: of the batch, where known.
+    """
+
+    def __init__(self, what: str, step: int | None = None, sample_ids: Sequence[str] = ()) -> None:
+        self.what, self.step, self.sample_ids = what, step, tuple(sample_ids)
+        place = "" if step is None else f" at step {step}"
+        batch = f"; samples: {', '.join(sample_ids)}" if sample_ids else ""
+        super().__init__(f"not finite{place}: {what}{batch}. The weights were not changed by this step")
+
+    def located(self, step: int, sample_ids: Sequence[str]) -> "NonFiniteError":
+        """Return the same error with its place."""
+        return NonFiniteError(self.what, step, sample_ids)
+
+
+def check_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> None:
+    """Check what a model's loss returned, in one transfer from the device.
+
+    Raises:
+        NonFiniteError: naming the losses that are not finite.
+    """
+    names, values = [], []
+    for name, value in losses.items():
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            names.append(name)
+            values.append(part.detach().float().sum())
+    if not values or torch.isfinite(torch.stack(values)).all():
+        return
+    bad = [f"{name} = {value.item()}" for name, value in zip(names, values) if not torch.isfinite(value)]
+    raise NonFiniteError(", ".join(bad))
+
+
+def check_gradients(parameters: Iterable[Tensor]) -> None:
+    """Check every gradient, in one transfer from the device.
+
+    Raises:
+        NonFiniteError: saying how many parameters have a gradient that is not finite.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
+    # the largest absolute value is NaN or infinite exactly where an element is; a sum of squares could overflow
+    largest = torch.stack([torch.linalg.vector_norm(gradient.detach(), float("inf")).float() for gradient in gradients])
+    finite = torch.isfinite(largest)
+    if not finite.all():
+        shapes = [str(tuple(gradients[i].shape)) for i in (~finite).nonzero().flatten().tolist()]
+        listed = ", ".join(shapes[:3]) + (", ..." if len(shapes) > 3 else "")
+        raise NonFiniteError(f"gradient of {len(shapes)} of {len(gradients)} parameters (shapes {listed})")
+
+
+def check_weights(model: nn.Module) -> None:
+    """Check what is about to be saved: finite parameters, and no NaN in buffers (attention masks hold infinities).
+
+    Raises:
+        NonFiniteError: naming the first bad entries.
+    """
+    bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
+    bad += [name for name, value in model.named_buffers() if torch.isnan(value).any()]
+    if bad:
+        raise NonFiniteError(f"weights {', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}")

@@ -1,0 +1,129 @@
+"""The dense prediction transformer's neck: maps of several depths in, one fine map out.
+
+Reference: Ranftl et al., Vision Transformers for Dense Prediction (arXiv 2103.13413), with the settings of LSeg.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+READOUTS = ("project", "ignore")
+
+
+class Reassemble(nn.Module):
+    """Turn the tokens of one depth into a map of another resolution.
+
+    Args:
+        in_dim: C of the tokens.
+        out_dim: channels of the map.
+        factor: resolution of the map over that of the token grid: a whole number, or 0.5 (an odd grid is rounded up).
+        readout: `project` mixes the class token into every patch token; `ignore` drops it.
+
+    Raises:
+        ValueError: an unknown readout or factor.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, factor: float, readout: str = "project") -> None:
+        super().__init__()
+        if readout not in READOUTS:
+            raise ValueError(f"readout: expected one of {READOUTS}, got {readout!r}")
+        self.readout = nn.Linear(2 * in_dim, in_dim) if readout == "project" else None
+        self.project = nn.Conv2d(in_dim, out_dim, 1)
+        self.resize = _resize_layer(out_dim, factor)
+
+    def forward(self, tokens: Tensor, class_token: Tensor | None) -> Tensor:
+        """Map tokens (B, C, h, w) and their class token (B, C) to (B, out_dim, factor * h, factor * w)."""
+        if self.readout is not None:
+            tokens = F.gelu(self._mix(tokens, class_token))
+        return self.resize(self.project(tokens))
+
+    def _mix(self, tokens: Tensor, class_token: Tensor | None) -> Tensor:
+        """Project [token, class token]: the class token's half of the product is the same for every patch."""
+        if class_token is None:
+            raise ValueError("readout 'project' needs a class token and the backbone gives none; set readout='ignore'")
+        weight, bias = self.readout.weight, self.readout.bias
+        dim = tokens.shape[1]
+        shared = F.linear(class_token, weight[:, dim:], bias)  # (B, C)
+        own = F.conv2d(tokens, weight[:, :dim, None, None])  # (B, C, h, w)
+        return own + shared[:, :, None, None]
+
+
+def _resize_layer(dim: int, factor: float) -> nn.Module:
+    if factor == 0.5:
+        return nn.Conv2d(dim, dim, 3, stride=2, padding=1)
+    if factor < 1 or factor != int(factor):
+        raise ValueError(f"reassemble factor: expected a whole number or 0.5, got {factor}")
+    factor = int(factor)
+    return nn.Identity() if factor == 1 else nn.ConvTranspose2d(dim, dim, factor, stride=factor)
+
+
+class ResidualUnit(nn.Module):
+    """Two times (ReLU, 3x3 convolution, batch norm), added to the input."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(dim)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (B, C, h, w)."""
+        inner = F.relu(self.norm1(self.conv1(F.relu(x))), inplace=True)
+        return x + self.norm2(self.conv2(inner))
+
+
+class Fusion(nn.Module):
+    """Add a finer map to the running one and refine it. The caller upsamples.
+
+    The paper upsamples before the 1x1 convolution. Both are linear and the bilinear weights sum to one, so the order
+    is free; this one costs a quarter.
+    """
+
+    def __init__(self, dim: int, has_skip: bool) -> None:
+        super().__init__()
+        self.skip_unit = ResidualUnit(dim) if has_skip else None
+        self.unit = ResidualUnit(dim)
+        self.out = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Fuse x (B, C, h, w) with skip, which is resized to x where an odd grid made them differ."""
+        if skip is not None:
+            if skip.shape[-2:] != x.shape[-2:]:
+                skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            x = x + self.skip_unit(skip)
+        return self.out(self.unit(x))
+
+
+class DPTDecoder(nn.Module):
+    """Bring maps of several depths to one width and fuse them from coarse to fine, each twice as fine as the next.
+
+    Args:
+        in_dims: channels of each map, fine to coarse.
+        features: width of the decoder.
+    """
+
+    def __init__(self, in_dims: Sequence[int], features: int = 256) -> None:
+        super().__init__()
+        self.inputs = nn.ModuleList(nn.Conv2d(dim, features, 3, padding=1, bias=False) for dim in in_dims)
+        last = len(in_dims) - 1
+        self.fusions = nn.ModuleList(Fusion(features, has_skip=level < last) for level in range(len(in_dims)))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Fuse maps [(B, C_i, h_i, w_i)], fine to coarse.
+
+        Returns:
+            (B, features, h, w) at the resolution of the finest map: DPT's output before its last upsampling by two,
+            which commutes with the linear layers that follow.
+        """
+        levels = [conv(level) for conv, level in zip(self.inputs, maps, strict=True)]
+        fused = self.fusions[-1](levels[-1])
+        for fusion, level in zip(reversed(self.fusions[:-1]), reversed(levels[:-1])):
+            fused = fusion(upsample(fused), level)
+        return fused
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Double the resolution of (B, C, h, w) as DPT does: bilinear with aligned corners."""
+    return F.interpolate(x, size=(2 * x.shape[-2], 2 * x.shape[-1]), mode="bilinear", align_corners=True)

@@ -1,0 +1,226 @@
+"""Labels at full size straight from low-resolution logits, without the (K, H, W) map in between.
+
+Between four neighbouring nodes of the grid (a *cell*) a bilinear value is a convex combination of the values at the four
+corners. A class that lies below one other class at all four corners therefore lies below it in the whole cell and cannot
+win there. Of a thousand classes a handful a cell survives this test, and only these are interpolated.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Size = tuple[int, int]
+
+STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits a CPU's
+cache, what fills a GPU."""
+PAIR_OVERHEAD = 120
+"""Cost of finding and sorting one (cell, class) candidate, in interpolated pixels; measured."""
+
+
+@dataclass
+class AxisSampling:
+    """Where the output positions of one axis lie between the nodes of the grid.
+
+    Cell i spans nodes[i] to nodes[i + 1]. Cells hold up to `s` positions; those that hold fewer are filled up.
+    """
+
+    nodes: Tensor
+    """(n + 1,) indices into the axis; border nodes are repeated."""
+    fraction: Tensor
+    """(n, s) float32, 0 at the cell's first node, 1 at its second."""
+    valid: Tensor
+    """(n, s) boolean, whether the place is a position of the output."""
+
+    @classmethod
+    def between(cls, positions: Tensor, grid_size: int) -> "AxisSampling":
+        """Sort ascending `positions` (N,) float64, in units of the grid's nodes, into cells."""
+        device = positions.device
+        cell = positions.floor().long()
+        first, last = int(cell[0]), int(cell[-1])
+        nodes = torch.arange(first, last + 2, device=device).clamp(0, grid_size - 1)
+        counts = torch.bincount(cell - first)  # (n,)
+        place = torch.arange(int(counts.max()), device=device)  # (s,)
+        valid = place < counts[:, None]  # (n, s)
+        output = (counts.cumsum(0) - counts)[:, None] + place
+        fraction = positions[output.clamp(max=len(positions) - 1)] - torch.arange(first, last + 1, device=device)[:, None]
+        return cls(nodes, fraction.clamp(0, 1).float(), valid)
+
+    def part(self, start: int, stop: int) -> "AxisSampling":
+        """Return cells `start` to `stop`."""
+        return AxisSampling(self.nodes[start : stop + 1], self.fraction[start:stop], self.valid[start:stop])
+
+
+def sampling_positions(out: int, visible: int, covered: int, grid: int, align_corners: bool, device: torch.device) -> Tensor:
+    """Return where the pixels of an output axis lie on the grid's axis, (out,) float64, in units of nodes.
+
+    Args:
+        out: pixels of the output.
+        visible: pixels of the network's input that the output shows (without padding).
+        covered: pixels of the network's input that the grid covers (with padding).
+        grid: nodes of the grid.
+        align_corners: whether first and last nodes sit on the first and last pixels, as in `F.interpolate`.
+    """
+    pixels = torch.arange(out, dtype=torch.float64, device=device)
+    if align_corners:
+        return pixels * ((visible - 1) / max(out - 1, 1)) * ((grid - 1) / max(covered - 1, 1))
+    return (pixels + 0.5) * (visible / out) * (grid / covered) - 0.5
+
+
+def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Interpolate `logits` at every (row, column) and return the class of the largest value.
+
+    Args:
+        logits: (K, h, w) floating point, finite.
+        rows: (H,) float64, ascending, in units of the grid's nodes; positions beyond the border take its value.
+        columns: (W,) likewise.
+
+    Returns:
+        (H, W) uint8 for up to 255 classes, int16 up to 32767, else int32. Equal values go to the lower class.
+    """
+    num_classes, height, width = logits.shape
+    across = AxisSampling.between(columns, width)
+    down = AxisSampling.between(rows, height)
+    per_row = down.fraction.shape[1] * across.fraction.numel()
+    budget = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
+    step = max(1, min(budget // per_row, 4 * budget // (num_classes * len(across.fraction))))
+    labels = torch.empty(len(rows), len(columns), dtype=_label_dtype(num_classes), device=logits.device)
+    done = 0
+    for start in range(0, len(down.fraction), step):
+        part = down.part(start, min(start + step, len(down.fraction)))
+        nodes = logits.index_select(1, part.nodes).index_select(2, across.nodes).float()  # (K, n + 1, m + 1)
+        strip = _strip_labels(nodes, part.fraction, across.fraction, labels.dtype)  # (n * s, m * t)
+        strip = strip[part.valid.flatten()][:, across.valid.flatten()]
+        labels[done : done + len(strip)] = strip
+        done += len(strip)
+    return labels
+
+
+def _label_dtype(num_classes: int) -> torch.dtype:
+    if num_classes <= 255:
+        return torch.uint8
+    return torch.int16 if num_classes <= 32767 else torch.int32
+
+
+def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the labels of a strip of cells as an image, (n * s, m * t).
+
+    Args:
+        nodes: (K, n + 1, m + 1) values at the corners of n x m cells.
+        down, across: (n, s) and (m, t) places of the output pixels within the cells, 0..1.
+    """
+    grid = (len(down), len(across))
+    pixels = down.shape[1] * across.shape[1]
+    everything = torch.arange(len(nodes), device=nodes.device)
+    if pixels == 1:  # nothing to save: a cell is one pixel
+        return _image(_dense_labels(nodes, everything, down, across, dtype), grid)
+    label, cell = _can_win(nodes).flatten(1).nonzero().unbind(1)  # (P,) each, ascending in label
+    active = torch.bincount(label, minlength=len(nodes)).nonzero().flatten()
+    if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * grid[0] * grid[1] * pixels:
+        return _image(_dense_labels(nodes, active, down, across, dtype), grid)
+    return _image(_sparse_labels(nodes, label, cell, down, across, dtype), grid)
+
+
+def _can_win(nodes: Tensor) -> Tensor:
+    """Return (K, n, m) whether a class reaches, at some corner of the cell, the one that is best on average there."""
+    pairs = nodes[:, :-1] + nodes[:, 1:]
+    rival = (pairs[..., :-1] + pairs[..., 1:]).max(0, keepdim=True).indices  # (1, n, m); faster than argmax
+    candidate = None
+    for corner in _corners(nodes):
+        reaches = corner >= corner.gather(0, rival)
+        candidate = reaches if candidate is None else candidate.logical_or_(reaches)
+    return candidate
+
+
+def _corners(nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return views of the cells' upper left, upper right, lower left and lower right nodes, (..., n, m) each."""
+    return nodes[..., :-1, :-1], nodes[..., :-1, 1:], nodes[..., 1:, :-1], nodes[..., 1:, 1:]
+
+
+def _dense_labels(nodes: Tensor, active: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compare the `active` classes in every cell, one after the other; (s, t, n * m)."""
+    cells = torch.arange(len(down) * len(across), device=nodes.device)
+    blocks = _Blocks(down, across, cells, dtype)
+    for index in active.tolist():
+        blocks.offer([corner.flatten() for corner in _corners(nodes[index])], index)
+    return blocks.label
+
+
+def _sparse_labels(
+    nodes: Tensor, label: Tensor, cell: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Compare in every cell its own candidates only; (s, t, n * m).
+
+    Cells are put in order of falling candidate count, so that the cells with a j-th candidate are always the first ones.
+
+    Args:
+        nodes, down, across: see `_strip_labels`.
+        label, cell: (P,) the candidates, ascending in label.
+    """
+    by_cell = cell.sort(stable=True)
+    label, cell = label[by_cell.indices], by_cell.values
+    counts = torch.bincount(cell, minlength=len(down) * len(across))  # (N,)
+    rank = torch.arange(len(cell), device=cell.device) - (counts.cumsum(0) - counts)[cell]
+    cells = counts.argsort(descending=True)
+    sizes = torch.bincount(rank)  # how many cells have a j-th candidate
+    place = (sizes.cumsum(0) - sizes)[rank] + cells.argsort()[cell]  # round after round, cells in order
+    sorted_label, sorted_cell = torch.empty_like(label), torch.empty_like(cell)
+    sorted_label[place], sorted_cell[place] = label, cell
+
+    blocks = _Blocks(down, across, cells, dtype)
+    values = _corner_values(nodes, sorted_label, sorted_cell)  # 4 x (P,)
+    table = zip(*(column.split(sizes.tolist()) for column in (*values, sorted_label.to(dtype))))
+    for *corners, chosen in table:
+        blocks.offer(corners, chosen)
+    result = torch.empty_like(blocks.label)
+    result[..., cells] = blocks.label
+    return result
+
+
+def _corner_values(nodes: Tensor, label: Tensor, cell: Tensor) -> list[Tensor]:
+    """Return the values of class `label` (P,) at the four corners of `cell` (P,), (P,) each."""
+    _, height, width = nodes.shape
+    row, column = cell // (width - 1), cell % (width - 1)
+    first = (label * height + row) * width + column
+    flat = nodes.flatten()
+    return [flat[first + offset] for offset in (0, 1, width, width + 1)]
+
+
+class _Blocks:
+    """The pixels of some cells, with cells in the last dimension, and the best class of each so far."""
+
+    def __init__(self, down: Tensor, across: Tensor, cells: Tensor, dtype: torch.dtype) -> None:
+        self.down = down.T[:, cells // len(across)]  # (s, N)
+        self.across = across.T[:, cells % len(across)]  # (t, N)
+        shape = (down.shape[1], across.shape[1], len(cells))
+        self.best = torch.full(shape, -math.inf, device=down.device)
+        self.label = torch.zeros(shape, dtype=dtype, device=down.device)
+
+    def offer(self, corners: Sequence[Tensor], label: Tensor | int) -> None:
+        """Let one class a cell compete in the first n cells.
+
+        Args:
+            corners: four (n,) values at the upper left, upper right, lower left and lower right node.
+            label: (n,) the classes, or one for all.
+        """
+        count = len(corners[0])
+        left = torch.lerp(corners[0], corners[2], self.down[:, :count])  # (s, n)
+        slope = torch.lerp(corners[1], corners[3], self.down[:, :count]).sub_(left)
+        value = torch.addcmul(left[:, None], slope[:, None], self.across[:, :count])  # (s, t, n)
+        best, chosen = self.best[..., :count], self.label[..., :count]
+        better = value > best
+        torch.maximum(best, value, out=best)
+        if isinstance(label, int):
+            chosen.masked_fill_(better, label)
+        else:
+            torch.where(better, label, chosen, out=chosen)
+
+
+def _image(blocks: Tensor, grid: Size) -> Tensor:
+    """Turn (s, t, n * m) pixels of cells into the image (n * s, m * t)."""
+    blocks = blocks.unflatten(2, grid)  # (s, t, n, m)
+    return blocks.permute(2, 0, 3, 1).flatten(2, 3).flatten(0, 1)  # (n * s, m * t)

@@ -1,0 +1,94 @@
+"""Top-1 and top-5 accuracy of zero-shot classification."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+
+from openvocab.metrics.ranking import best_rank
+from openvocab.registry import METRICS
+from openvocab.structures import ClassificationPrediction
+from openvocab.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class RankedImage:
+    """Where the right class of one image came in."""
+
+    rank: int
+    """Classes before it; 0 is the first place."""
+    class_id: int
+
+
+@METRICS.register_module()
+class ZeroShotAccuracy(BaseMetric):
+    """Share of images, in percent, whose class is the best or among the best five.
+
+    `top1` and `top5` over all images; `top1_seen`, `top1_unseen`, ... where the vocabulary has seen flags (a share of no
+    image is NaN). Equal logits rank in class order, as in `argmax`. Results of all ranks are put together; images that a
+    sampler repeated to fill up the last batch count once. `protocol` says what was measured.
+
+    Args:
+        templates: name of the prompt templates, for the protocol.
+    """
+
+    default_prefix = ""
+
+    def __init__(self, templates: str | None = None) -> None:
+        super().__init__()
+        self.templates = templates
+        self.protocol: dict[str, Any] = {}
+        self._vocabulary: Vocabulary | None = None
+
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[ClassificationPrediction]) -> None:
+        """Rank the classes of a batch.
+
+        Args:
+            data_batch: of the loader; each of `data_batch["sample"]` has one class id.
+            data_samples: predictions, in the same order.
+
+        Raises:
+            ValueError: a sample with no or several classes, or with another vocabulary than the first.
+        """
+        for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
+            if len(sample.class_ids) != 1:
+                raise ValueError(f"sample {sample.sample_id!r}: expected one class id, got {sample.class_ids}")
+            self._vocabulary = self._vocabulary or sample.vocabulary
+            for other in (sample.vocabulary, prediction.vocabulary):
+                if other is not self._vocabulary and other != self._vocabulary:
+                    raise ValueError(f"sample {sample.sample_id!r} has another vocabulary than the first one")
+            class_id = sample.class_ids[0]
+            self.results.append(RankedImage(best_rank(prediction.logits.numpy(), sample.class_ids), class_id))
+
+    def compute_metrics(self, results: list[RankedImage]) -> dict[str, float]:
+        """Return the accuracies in percent.
+
+        Raises:
+            ValueError: no image was processed.
+        """
+        if not results:
+            raise ValueError("zero-shot accuracy: no image was processed")
+        vocabulary = self._vocabulary
+        self.protocol = self._protocol(vocabulary, len(results))
+        metrics = _accuracies(results, "")
+        if vocabulary.seen is not None:
+            metrics |= _accuracies((image for image in results if vocabulary.seen[image.class_id]), "_seen")
+            metrics |= _accuracies((image for image in results if not vocabulary.seen[image.class_id]), "_unseen")
+        return metrics
+
+    def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
+        return {
+            "dataset": (self.dataset_meta or {}).get("dataset"),
+            "images": count,
+            "classes": len(vocabulary),
+            "class_list_sha256": vocabulary.digest,
+            "unseen_classes": None if vocabulary.seen is None else vocabulary.seen.count(False),
+            "templates": self.templates,
+        }
+
+
+def _accuracies(images: Iterable[RankedImage], ending: str) -> dict[str, float]:
+    ranks = [image.rank for image in images]
+    share = {f"top{k}{ending}": sum(rank < k for rank in ranks) for k in (1, 5)}
+    return {name: 100 * hits / len(ranks) if ranks else float("nan") for name, hits in share.items()}

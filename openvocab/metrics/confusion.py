@@ -1,0 +1,96 @@
+"""Confusion matrices of label maps: exact counts, and the scores they give."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+IGNORED_BYTE = 255
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count pixels by (label, prediction).
+
+    Args:
+        labels: (H, W) class indices; anything from `num_classes` up is ignored.
+        predicted: (H, W) class indices.
+        num_classes: K.
+
+    Returns:
+        (K, K) int64, labels along the rows.
+
+    Raises:
+        ValueError: a labelled pixel whose prediction is not a class.
+    """
+    if labels.dtype == np.uint8 and predicted.dtype == np.uint8 and num_classes <= IGNORED_BYTE:
+        table = _byte_table(labels, predicted)[:num_classes]
+    else:
+        table = _wide_table(labels, predicted, num_classes)
+    if table[:, num_classes:].any():
+        worst = num_classes + int(table[:, num_classes:].any(axis=0).nonzero()[0].max())
+        raise ValueError(f"predicted class {worst} is not among the {num_classes} classes of the vocabulary")
+    return table[:, :num_classes]
+
+
+def _byte_table(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Count all pairs of bytes, (256, 256): ignored labels fall in rows of their own, so that nothing is masked."""
+    keys = torch.from_numpy(labels.astype(np.int32))
+    keys = keys.bitwise_left_shift_(8).bitwise_or_(torch.from_numpy(np.ascontiguousarray(predicted)))
+    return torch.bincount(keys.view(-1), minlength=65536).view(256, 256).numpy()
+
+
+def _wide_table(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count pairs, (K, K + 1): the last column takes predictions that are no class."""
+    valid = (labels >= 0) & (labels < num_classes)
+    columns = np.minimum(predicted[valid].astype(np.int64), num_classes)
+    keys = labels[valid].astype(np.int64) * (num_classes + 1) + columns
+    counts = np.bincount(keys, minlength=num_classes * (num_classes + 1))
+    return counts.reshape(num_classes, num_classes + 1)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What a confusion matrix says of each class; NaN where a score has no denominator."""
+
+    matrix: np.ndarray
+    """(K, K) int64, labels along the rows."""
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """(K,) pixels with this label."""
+        return self.matrix.sum(axis=1)
+
+    @cached_property
+    def iou(self) -> np.ndarray:
+        """(K,) intersection over union, 0..1."""
+        correct = self.matrix.diagonal()
+        return _divide(correct, self.labelled + self.matrix.sum(axis=0) - correct)
+
+    @cached_property
+    def accuracy(self) -> np.ndarray:
+        """(K,) share of the label's pixels that are right, 0..1."""
+        return _divide(self.matrix.diagonal(), self.labelled)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of all labelled pixels that are right, 0..1."""
+        return float(_divide(self.matrix.trace(), self.matrix.sum()))
+
+    def merge_foreground(self, background: int) -> "ClassScores":
+        """Return the scores of two classes: the background and all others as one."""
+        both = self.matrix[background, background]
+        labelled, predicted = self.labelled[background], self.matrix[:, background].sum()
+        rest = self.matrix.sum() - labelled - predicted + both
+        return ClassScores(np.array([[both, labelled - both], [predicted - both, rest]]))
+
+
+def mean_of_present(scores: np.ndarray) -> float:
+    """Return the mean of the scores that exist, NaN where none does."""
+    present = scores[~np.isnan(scores)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)

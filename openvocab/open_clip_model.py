@@ -1,0 +1,209 @@
+"""CLIP models by name: open_clip's architectures and ours, random, from a tag or from a local file.
+
+The activation is part of the weights: OpenAI's were trained with QuickGELU, and a model built with GELU takes them without
+a word and is wrong by 0.025 in its image embeddings. So what a tag, a file or our checkpoint says of it is checked here.
+"""
+
+import copy
+import difflib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from mmengine.logging import print_log
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from torch import Tensor, nn
+
+from openvocab.checkpoint import load_checkpoint, load_state_dict
+
+CONFIG_FOLDER = Path(__file__).parent / "model_configs"
+QUICK_GELU_SUFFIX = "-quickgelu"
+# Entries that OpenAI's archives carry beside the weights; no other publisher writes them.
+OPENAI_MARKERS = ("input_resolution", "context_length", "vocab_size")
+OLD_TEXT_KEYS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+OUR_PREFIXES = {"backbone.visual.": "visual.", "text_encoder.text.": "text.", "text_encoder.logit_": "logit_"}
+
+
+def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTextCLIP:
+    """Build a CLIP with `.visual`, `.text` and `.logit_scale`, on the CPU, in eval mode.
+
+    Args:
+        model: a name of open_clip (`ViT-B-16`, `RN50-quickgelu`, `convnext_base`), or of a file in `model_configs/`.
+        pretrained: None (random weights), a tag of open_clip (`openai`: needs network or its cache), or a local file:
+            open_clip's or OpenAI's layout (.pt, .bin, .safetensors) or a checkpoint of an `OpenVocabModel`.
+
+    Raises:
+        ValueError: an unknown name or tag, a file that does not fit, or weights trained with the other activation;
+            the message names the model that fits.
+        FileNotFoundError: no such file, or a tag that cannot be downloaded.
+    """
+    config = clip_config(model)
+    if pretrained is None:
+        return _build(config).eval()
+    if get_pretrained_cfg(model, str(pretrained)):
+        path = _download(model, str(pretrained))
+        clip = _build(config)
+        open_clip.load_checkpoint(clip, path, strict=True, weights_only=True)
+    else:
+        state = _read_file(model, Path(pretrained))
+        clip = _build(config)
+        load_strictly(clip, clip_layout(state), f"{pretrained} does not fit {model}")
+    return clip.eval()
+
+
+def clip_config(model: str) -> dict[str, Any]:
+    """Return the architecture of `model` as a new dict.
+
+    Raises:
+        ValueError: an unknown name; the message gives the nearest known ones.
+    """
+    own = CONFIG_FOLDER / f"{model}.json"
+    if own.is_file():
+        return json.loads(own.read_text(encoding="utf-8"))
+    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    if config is None:
+        near = difflib.get_close_matches(model, known_models(), n=4, cutoff=0.4)
+        raise ValueError(f"unknown CLIP model {model!r}; nearest known names: {', '.join(near) or 'none'}")
+    return config
+
+
+def known_models() -> list[str]:
+    """List every model name that `create_clip` takes."""
+    return sorted({*open_clip.list_models(), *(file.stem for file in CONFIG_FOLDER.glob("*.json"))})
+
+
+def uses_quick_gelu(model: str) -> bool:
+    """Say whether `model` is built with QuickGELU; our checkpoints record it as `quick_gelu` in their `meta`."""
+    return bool(clip_config(model).get("quick_gelu", False))
+
+
+def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std (3,) of RGB pixel values in 0..255 that the weights of a tag expect.
+
+    Without a known tag these are OpenAI's, which every model of open_clip without a tag of its own uses.
+    """
+    tag = get_pretrained_cfg(model, pretrained) if pretrained else {}
+    mean, std = tag.get("mean", OPENAI_DATASET_MEAN), tag.get("std", OPENAI_DATASET_STD)
+    return tuple(255 * value for value in mean), tuple(255 * value for value in std)
+
+
+def _build(config: Mapping[str, Any]) -> nn.Module:
+    """Make the modules without open_clip's factory, which needs a global entry for our own names and real tensors."""
+    config = copy.deepcopy(dict(config))
+    config.pop("custom_text", None)
+    for part, flag in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
+        if flag.removesuffix("_pretrained") + "_name" in config[part]:
+            config[part][flag] = False  # CLIP weights follow; never fetch another data set's
+    if "multimodal_cfg" in config:
+        return open_clip.CoCa(**config)
+    return open_clip.CustomTextCLIP(**config)
+
+
+def _download(model: str, tag: str) -> str:
+    """Return the path of a tag's weights, after a look at their activation."""
+    entry = get_pretrained_cfg(model, tag)
+    _check_activation(model, bool(entry.get("quick_gelu", False)), f"the weights of tag {tag!r}")
+    try:
+        return download_pretrained(entry)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileNotFoundError(
+            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without network pass the path of "
+            f"{entry.get('hf_hub') or entry.get('url')} as pretrained="
+        ) from error
+
+
+def _read_file(model: str, path: Path) -> dict[str, Tensor]:
+    """Return the weights in a local file, after a look at their activation."""
+    if not path.is_file():
+        tags = ", ".join(list_pretrained_tags_by_model(model)) or "none"
+        raise FileNotFoundError(f"pretrained={str(path)!r} is neither a file nor a tag of {model} (its tags: {tags})")
+    state = load_state_dict(path)
+    recorded = _recorded_activation(path, state)
+    if recorded is not None:
+        _check_activation(model, recorded, f"the weights in {path}")
+    elif _other_activation(model) in known_models():
+        print_log(
+            f"{path} does not record its activation; {model} uses {_activation_name(uses_quick_gelu(model))}. "
+            f"Weights of OpenAI, DFN or MetaCLIP need the model called {QUICK_GELU_SUFFIX}",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return state
+
+
+def clip_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop what is no part of a CLIP."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if any(key.startswith("backbone.visual.") for key in state):
+        return {
+            new + key.removeprefix(old): value
+            for key, value in state.items()
+            for old, new in OUR_PREFIXES.items()
+            if key.startswith(old)
+        }
+    state = {key: value for key, value in state.items() if key not in OPENAI_MARKERS}
+    if "text_projection" not in state:
+        return state
+    return {f"text.{key}" if key.startswith(OLD_TEXT_KEYS) else key: value for key, value in state.items()}
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], problem: str) -> None:
+    """Copy `state` into `module`; names and shapes must match exactly.
+
+    Raises:
+        ValueError: they do not; the message starts with `problem` and lists the first differences.
+    """
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in state]
+    unexpected = [key for key in state if key not in expected]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape and not _same_scalar(state[key], value)
+    ]
+    rows = [("missing", missing), ("unexpected", unexpected), ("other shape", shapes)]
+    parts = [f"{len(found)} {name}: {', '.join(found[:3])}{', ...' * (len(found) > 3)}" for name, found in rows if found]
+    if parts:
+        raise ValueError(f"{problem}: {'; '.join(parts)}")
+    module.load_state_dict({key: state[key].reshape(value.shape) for key, value in expected.items()})
+
+
+def _same_scalar(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether both hold one number: `logit_scale` is stored as () or as (1,)."""
+    return found.numel() == expected.numel() == 1
+
+
+def _recorded_activation(path: Path, state: Mapping[str, Tensor]) -> bool | None:
+    """Return whether the file says that its weights use QuickGELU; None where it says nothing."""
+    if "openai" in path.name.lower() or all(marker in state for marker in OPENAI_MARKERS):
+        return True
+    if path.suffix == ".safetensors" or not any(key.startswith("backbone.visual.") for key in state):
+        return None
+    recorded = load_checkpoint(path).get("meta", {}).get("quick_gelu")
+    return None if recorded is None else bool(recorded)
+
+
+def _check_activation(model: str, quick_gelu: bool, weights: str) -> None:
+    if quick_gelu == uses_quick_gelu(model):
+        return
+    other = _other_activation(model)
+    fix = f"use model={other!r}" if other in known_models() else f'build it with "quick_gelu": {str(quick_gelu).lower()}'
+    raise ValueError(
+        f"{weights} were trained with {_activation_name(quick_gelu)}, but {model!r} is built with "
+        f"{_activation_name(not quick_gelu)}: its embeddings would be silently wrong; {fix}"
+    )
+
+
+def _other_activation(model: str) -> str:
+    """Return the name of the same architecture with the other activation."""
+    if model.endswith(QUICK_GELU_SUFFIX):
+        return model.removesuffix(QUICK_GELU_SUFFIX)
+    return model + QUICK_GELU_SUFFIX
+
+
+def _activation_name(quick_gelu: bool) -> str:
+    return "QuickGELU" if quick_gelu else "GELU"

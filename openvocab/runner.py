@@ -1,0 +1,214 @@
+"""Build the run that a config describes: mmengine's runner with safe files, strict loading and short logs."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+import openvocab
+from openvocab.checkpoint import load_checkpoint, newest_valid_checkpoint
+from openvocab.config import ConfigError, require_keys
+from openvocab.registry import SCOPE
+
+
+class OpenVocabRunner(Runner):
+    """mmengine's runner, except for what it loads and how much it prints."""
+
+    def load_or_resume(self) -> None:
+        """Load `load_from`, or resume from the newest checkpoint of the work dir that is whole."""
+        if self._has_loaded:
+            return
+        path = self._load_from
+        if self._resume and path is None:
+            path = newest_valid_checkpoint(self.work_dir)
+            if path is None:
+                self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
+        if path is None:
+            self._resume = False
+        elif self._resume:
+            self.resume(str(path))
+        else:
+            self.load_checkpoint(str(path))
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = "cpu", strict: bool = True, revise_keys: Any = ()
+    ) -> dict[str, Any]:
+        """Load all weights of a file into the model, or none.
+
+        Args:
+            strict, revise_keys: of mmengine's signature; loading is always strict and renames nothing.
+
+        Raises:
+            ValueError: names or shapes differ; the message lists them. To resume: the file holds no training state, or
+                the class list has changed.
+        """
+        checkpoint = load_checkpoint(filename, map_location)
+        if self._resume:
+            self._check_same_run(checkpoint, filename)
+            self.train_loop.resume_at(checkpoint["loop"], checkpoint["random_states"])
+        weights = checkpoint.get("state_dict", checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_same_weights(model.state_dict(), weights, filename)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model.load_state_dict(checkpoint.get("state_dict", checkpoint))
+        self._has_loaded = True
+        self.logger.info(f"loaded {filename}")
+        return checkpoint
+
+    def test_protocol(self) -> dict[str, Any]:
+        """Return what the metrics of the last test say they were measured on."""
+        protocol: dict[str, Any] = {}
+        for metric in self.test_evaluator.metrics:
+            protocol |= getattr(metric, "protocol", {})
+        return protocol
+
+    def _check_same_run(self, checkpoint: dict[str, Any], filename: str) -> None:
+        missing = [key for key in ("meta", "optimizer", "loop", "random_states") if key not in checkpoint]
+        if missing:
+            raise ValueError(f"{filename} holds weights but no training state ({', '.join(missing)}); use load_from")
+        saved = checkpoint["meta"]
+        vocabulary = getattr(self.train_dataloader.dataset, "vocabulary", None)
+        names = None if vocabulary is None else list(vocabulary.class_names)
+        if saved["class_names"] != names:
+            raise ValueError(f"{filename} was trained on other classes: {_difference(saved['class_names'], names)}")
+        now = {"world_size": self.world_size, "batch_size": self.train_dataloader.batch_size}
+        changed = [f"{key} {saved[key]} -> {value}" for key, value in now.items() if saved[key] != value]
+        if changed:
+            self.logger.warning(f"resumed with {', '.join(changed)}: the run will not be equal to an uninterrupted one")
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log one line of environment; the config goes to a file."""
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        self.logger.info(
+            f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}, {self.world_size} process(es), "
+            f"seed {self.seed}, work dir {self.work_dir}"
+        )
+
+    def get_hooks_info(self) -> str:
+        """Return the names of the hooks in their order."""
+        return ", ".join(type(hook).__name__ for hook in self.hooks)
+
+
+def build_runner(
+    config: Config,
+    *,
+    work_dir: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    amp: bool = False,
+    launcher: str | None = None,
+    seed: int | None = None,
+    training: bool = True,
+) -> OpenVocabRunner:
+    """Build the runner of a config; `.train()` or `.test()` then runs it.
+
+    Args:
+        work_dir: of logs and checkpoints; None takes the config's, else `work_dirs/<name of the config>`.
+        checkpoint: weights to start from, or to test.
+        resume: continue from the newest whole checkpoint of the work dir (or from `checkpoint`).
+        amp: bfloat16 autocast in training.
+        launcher: `"none"` or `"pytorch"` (under torchrun); None takes the config's.
+        seed: of everything random; None takes the config's.
+        training: False leaves out the training parts, so that neither data nor optimizer are built.
+
+    Raises:
+        ConfigError: a key that is needed is missing.
+        OSError: the work dir cannot be written.
+    """
+    config = config.copy()
+    require_keys(config, training=training)
+    config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename or "run").stem)
+    _check_writable(Path(config.work_dir))
+    config.default_scope = SCOPE
+    # mmengine shares logger and message hub between runs of one name, which has a resolution of seconds
+    config.experiment_name = f"{Path(config.work_dir).name}_{time.time_ns() % 10**9:09d}"
+    config.resume = resume
+    config.load_from = str(checkpoint) if checkpoint is not None else config.get("load_from")
+    config.launcher = launcher or config.get("launcher", "none")
+    if seed is not None:
+        config.randomness = {**config.get("randomness", {}), "seed": seed}
+    if training:
+        _complete_training(config, amp)
+    else:
+        _drop(config, "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
+        _drop(config, "val_dataloader", "val_cfg", "val_evaluator")
+    if config.launcher != "none":
+        _prepare_distributed(config)
+    return OpenVocabRunner.from_cfg(config)
+
+
+def check_same_weights(expected: dict[str, torch.Tensor], actual: dict[str, torch.Tensor], source: str) -> None:
+    """Check that names and shapes agree.
+
+    Raises:
+        ValueError: with a list of what is missing, unexpected or of another shape.
+    """
+    rows = [f"missing {name}" for name in expected if name not in actual]
+    rows += [f"unexpected {name}" for name in actual if name not in expected]
+    rows += [
+        f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
+        for name, value in expected.items()
+        if name in actual and value.shape != actual[name].shape
+    ]
+    if rows:
+        more = f"; and {len(rows) - 10} more" if len(rows) > 10 else ""
+        raise ValueError(f"{source} does not fit the model, nothing was loaded: {'; '.join(rows[:10])}{more}")
+
+
+def _complete_training(config: Config, amp: bool) -> None:
+    config.train_cfg.setdefault("type", "TrainLoop")
+    config.train_dataloader.setdefault("sampler", dict(type="ResumableSampler", shuffle=True))
+    config.optim_wrapper.setdefault("type", "SafeOptimWrapper")
+    config.optim_wrapper.setdefault("constructor", "GroupedOptimConstructor")
+    if amp:
+        config.optim_wrapper.amp = "bf16"
+
+
+def _drop(config: Config, *keys: str) -> None:
+    for key in keys:
+        config.pop(key, None)
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the work, not after it."""
+    probe = folder / f".writable.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to the work dir {folder}: {error.strerror}") from error
+
+
+def _prepare_distributed(config: Config) -> None:
+    """Choose NCCL on GPUs, gloo on CPUs, where mmengine assumes CUDA."""
+    if "LOCAL_RANK" not in os.environ:
+        raise ConfigError("launcher 'pytorch' needs torchrun: torchrun --nproc_per_node N tools/train.py ...")
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu and not is_distributed():
+        torch.distributed.init_process_group("gloo")
+    if not on_gpu:
+        config.pop("sync_bn", None)  # torch synchronises batch statistics on GPUs only
+    if config.get("model_wrapper_cfg") is None:
+        config.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel",
+            device_ids=[int(os.environ["LOCAL_RANK"])] if on_gpu else None,
+            find_unused_parameters=config.get("find_unused_parameters", True),
+            broadcast_buffers=True,
+        )
+
+
+def _difference(saved: list[str] | None, now: list[str] | None) -> str:
+    if saved is None or now is None:
+        return f"{'none' if saved is None else len(saved)} then, {'none' if now is None else len(now)} now"
+    for index, (old, new) in enumerate(zip(saved, now)):
+        if old != new:
+            return f"class {index} was {old!r}, is {new!r}"
+    return f"{len(saved)} then, {len(now)} now"

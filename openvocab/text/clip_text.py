@@ -1,0 +1,236 @@
+"""The text tower of any open_clip model as a classifier maker, cached while it is frozen."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from openvocab.open_clip_model import create_clip
+from openvocab.registry import TEXT_ENCODERS
+from openvocab.structures import TextFeatures
+from openvocab.text.base import TextEncoder
+from openvocab.text.embedding_cache import EmbeddingCache
+from openvocab.text.prompt_tokenizer import PromptTokenizer
+from openvocab.text.templates import fill_template, resolve_templates
+from openvocab.text.text_tower import encode_tokens, weights_digest, weights_version
+from openvocab.text.vocabulary import Vocabulary
+from openvocab.trainability import Trainable, set_trainable
+
+Average = Literal["names", "prompts"]
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PROMPTS_AT_ONCE = 65_536
+"""Prompts sorted together: enough to fill every length, few enough for memory (128 MB at D = 512)."""
+RECENT_CLASSIFIERS = 8
+
+
+@TEXT_ENCODERS.register_module()
+class CLIPTextEncoder(TextEncoder):
+    """Class names in prompt templates, or raw captions, through an open_clip text tower.
+
+    Four knobs make a class of its prompts, and every published system turns them differently: the templates, the norm
+    of each prompt, the average, the final norm. CLIP on ImageNet: `imagenet80` and the defaults. LSeg: `lseg`.
+    GroupViT: `simple`, or `imagenet7` with `normalize_templates=False`. ViLD: `vild63`.
+
+    While frozen (`trainable="none"`) it stays in eval mode, takes no gradient, and encodes each name once: rows are
+    kept in memory and in `cache_dir` under a digest of weights, tokenizer, templates and numerics. While trained it
+    caches nothing. Raw captions are never cached.
+
+    Args:
+        model: name of an open_clip architecture or of a file in `model_configs`.
+        pretrained: None (random weights), an open_clip tag, or a local file; see `create_clip`.
+        templates: a named set or a list of sentences; see `resolve_templates`.
+        normalize_templates: give every prompt's embedding unit norm before the average over templates.
+        average: what several names of a class are averaged as: `names`, each name's finished row weighs the same;
+            `prompts`, one mean over all prompts of all names. The vocabulary's `synonym_merge="max"` averages none.
+        final_norm: give the class rows unit norm. Without it a row's length tells how well its prompts agree, and
+            `TextFeatures.embed` is not unit norm.
+        trainable: `none`, `attention`, `all`, or the number of last blocks; `logit_scale` is trained unless `none`.
+        cache_dir: folder for embeddings that outlive the process.
+        batch_size: prompts in a chunk.
+        dtype: `float32`, `bfloat16` or `float16` (autocast, with rows in float32).
+
+    Raises:
+        ValueError: an unknown model, template set, trainable, average or dtype.
+
+    Reference:
+        Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | None = None,
+        *,
+        templates: str | Sequence[str] = "simple",
+        normalize_templates: bool = True,
+        average: Average = "names",
+        final_norm: bool = True,
+        trainable: Trainable = "none",
+        cache_dir: str | Path | None = None,
+        batch_size: int = 128,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__()
+        _check_choice("average", average, ("names", "prompts"))
+        _check_choice("dtype", dtype, tuple(DTYPES))
+        self.templates = resolve_templates(templates)
+        self.normalize_templates = normalize_templates
+        self.average = average
+        self.final_norm = final_norm
+        self.batch_size = batch_size
+        self.dtype = dtype
+        self._take_tower(model, pretrained, trainable)
+        self.cache = EmbeddingCache(cache_dir)
+        self._recent: OrderedDict[tuple[str, str, torch.device], tuple[Tensor, Tensor | None]] = OrderedDict()
+        self._weights: tuple[tuple, str] | None = None  # version and digest of the weights that were hashed last
+        self.train(not self.frozen)
+
+    def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
+        """Encode the classes of a vocabulary (templates, synonyms, cache) or raw captions (as they are).
+
+        Returns:
+            rows (K, D), or (R, D) with `row_class` where synonyms compete; float32, unit norm, on the tower's device.
+
+        Raises:
+            ValueError: no captions, or an empty one; the message gives the index.
+        """
+        if isinstance(texts, Vocabulary):
+            embed, row_class = self._remembered(texts) if self.frozen else self._classifier(texts)
+        else:
+            _check_captions(texts)
+            with self._numerics():
+                embed, row_class = F.normalize(self._encode(texts), dim=-1), None
+        return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class)
+
+    def train(self, mode: bool = True) -> "CLIPTextEncoder":
+        """Switch mode; a frozen tower stays in eval mode."""
+        self._weights = None  # weight averaging swaps weights behind autograd's back, at a change of mode
+        return super().train(mode and not self.frozen)
+
+    @torch.no_grad()
+    def clamp_logit_scale(self, maximum: float = 100.0) -> None:
+        """Hold the multiplier in [1, maximum]; to be called after each optimizer step, as CLIP does."""
+        self.logit_scale.clamp_(0.0, torch.tensor(maximum).log().item())
+
+    def _take_tower(self, model: str, pretrained: str | None, trainable: Trainable) -> None:
+        clip = create_clip(model, pretrained)
+        self.text = clip.text
+        self.logit_scale = clip.logit_scale
+        self.embed_dim = _output_width(self.text)
+        self.frozen = trainable == "none"
+        blocks = self.text.transformer.resblocks if isinstance(self.text, TextTransformer) else []
+        set_trainable(self.text, blocks, trainable, tail=("ln_final", "text_projection"))
+        self.logit_scale.requires_grad_(not self.frozen)
+        self._tokenizer = PromptTokenizer(model, self.text.context_length)
+
+    def _remembered(self, vocabulary: Vocabulary) -> tuple[Tensor, Tensor | None]:
+        """Return the classifier of a vocabulary from memory, or make it; a copy, so that no caller can spoil it."""
+        place = (self._content_key(), vocabulary.digest, self.logit_scale.device)
+        if place not in self._recent:
+            with torch.inference_mode(False), torch.no_grad():  # a row made while predicting may serve training later
+                self._recent[place] = self._classifier(vocabulary)
+            while len(self._recent) > RECENT_CLASSIFIERS:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(place)
+        embed, row_class = self._recent[place]
+        return embed.clone(), row_class
+
+    def _classifier(self, vocabulary: Vocabulary) -> tuple[Tensor, Tensor | None]:
+        """Make one row a class, or one a name with the class of each."""
+        names = [name for synonyms in vocabulary.synonyms for name in synonyms]
+        rows = self._name_rows(names)  # (R, D)
+        if len(names) == len(vocabulary):
+            return self._finish(rows), None
+        counts = [len(synonyms) for synonyms in vocabulary.synonyms]
+        if vocabulary.synonym_merge == "max":
+            row_class = torch.arange(len(counts), device=rows.device).repeat_interleave(rows.new_tensor(counts).long())
+            return self._finish(rows), row_class
+        if self.average == "names":
+            rows = self._finish(rows)
+        return self._finish(torch.stack([group.mean(0) for group in rows.split(counts)])), None
+
+    def _finish(self, rows: Tensor) -> Tensor:
+        return F.normalize(rows, dim=-1) if self.final_norm else rows
+
+    def _name_rows(self, names: Sequence[str]) -> Tensor:
+        """Return (R, D) means over the templates, before the final norm."""
+        if not self.frozen:
+            return self._encode_names(names)
+        key = self._content_key()
+        rows = self.cache.find(key, names)
+        missing = [name for name in dict.fromkeys(names) if name not in rows]
+        at_once = max(1, PROMPTS_AT_ONCE // len(self.templates))
+        for start in range(0, len(missing), at_once):
+            block = missing[start : start + at_once]
+            new = dict(zip(block, self._encode_names(block).cpu()))
+            self.cache.add(key, new)  # block by block: an interrupted run keeps what it has
+            rows.update(new)
+        return torch.stack([rows[name] for name in names]).to(self.logit_scale.device)
+
+    def _encode_names(self, names: Sequence[str]) -> Tensor:
+        """Encode every name in every template; (R, D) means over the templates."""
+        prompts = [fill_template(template, name) for name in names for template in self.templates]
+        with self._numerics():
+            embed = self._encode(prompts)
+        if self.normalize_templates:
+            embed = F.normalize(embed, dim=-1)
+        return torch.stack([group.mean(0) for group in embed.split(len(self.templates))])
+
+    def _encode(self, prompts: Sequence[str]) -> Tensor:
+        """Return (N, D) float32 embeddings of whole prompts, not normalised."""
+        tokens, lengths = self._tokenizer(prompts)
+        return encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen).float()
+
+    @contextmanager
+    def _numerics(self) -> Iterator[None]:
+        """Own the precision while frozen, so that a row does not depend on who asked first; else follow the caller."""
+        with ExitStack() as stack:
+            if self.frozen:
+                stack.enter_context(torch.no_grad())
+            stack.enter_context(self._autocast())
+            yield
+
+    def _autocast(self) -> AbstractContextManager:
+        dtype = DTYPES[self.dtype]
+        device = self.logit_scale.device.type
+        if dtype is not None:
+            return torch.autocast(device, dtype)
+        return torch.autocast(device, enabled=False) if self.frozen else nullcontext()
+
+    def _content_key(self) -> str:
+        """Return the digest of all that a name's row depends on besides the name."""
+        version = weights_version(self.text)
+        if self._weights is None or self._weights[0] != version:
+            self._weights = version, weights_digest(self.text)
+        precision = [self.dtype, self.logit_scale.device.type, torch.get_float32_matmul_precision()]
+        content = [self._weights[1], self._tokenizer.identity, self.templates, self.normalize_templates, precision]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _output_width(tower: nn.Module) -> int:
+    if isinstance(tower, TextTransformer) and tower.text_projection is None:
+        return tower.width
+    return tower.output_dim
+
+
+def _check_captions(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise ValueError(f"expected a list of captions or a Vocabulary, got one string {texts!r}; put it in a list")
+    if not texts:
+        raise ValueError("expected at least one caption, got an empty list")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"caption {index}: expected a non-empty string, got {text!r}")
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")

@@ -1,0 +1,151 @@
+"""Text embeddings that somebody else computed: rows in a file, looked up by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from safetensors import SafetensorError
+from torch import Tensor
+
+from openvocab.datasets.class_lists import class_names_path
+from openvocab.registry import TEXT_ENCODERS
+from openvocab.structures import TextFeatures
+from openvocab.text.base import TextEncoder
+from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key
+
+SHOWN = 8
+
+
+@TEXT_ENCODERS.register_module()
+class PrecomputedTextEncoder(TextEncoder):
+    """A table of text embeddings in place of a text tower; it knows the names of its rows and no others.
+
+    Args:
+        path: (R, D) rows, as `.npy` or as `.safetensors` with a single tensor, or one called `rows`.
+        names: name of each row: a list (an entry may be a list of synonyms of one row), the name of a class list of the
+            package, or a names file.
+        logit_scale: multiplier of the cosine; CLIP's trained value is 100.
+        templates_note: how the rows were made ("a {}", OpenAI ViT-B/32), for the log: the file does not say.
+
+    Raises:
+        FileNotFoundError: no file at `path`.
+        ValueError: a file that is not a table of finite numbers, another number of names than rows, or a row of length
+            zero.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        names: str | Path | Sequence[str | Sequence[str]],
+        logit_scale: float = 100.0,
+        templates_note: str = "",
+    ) -> None:
+        super().__init__()
+        self.path = Path(path).expanduser()
+        self.templates_note = templates_note
+        rows = _read_table(self.path)
+        self._index = _index_names(names, len(rows), self.path)
+        self._folded = {_fold(name): row for name, row in reversed(self._index.items())}  # the first of equals wins
+        self.register_buffer("rows", F.normalize(rows, dim=-1), persistent=False)
+        self.register_buffer("scale", torch.tensor(float(logit_scale)), persistent=False)
+        self.embed_dim = rows.shape[1]
+        note = f" ({templates_note})" if templates_note else ""
+        print_log(f"{len(rows)} text embeddings of width {rows.shape[1]} from {self.path}{note}", logger="current")
+
+    def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
+        """Look every name up, exactly, else without regard to case, white space and underscores.
+
+        A class of several names is made of those that have a row; one is enough.
+
+        Returns:
+            rows (K, D), or (R, D) with `row_class` where synonyms compete; float32, unit norm.
+
+        Raises:
+            ValueError: classes without a row (the message lists the first), or raw captions.
+        """
+        if not isinstance(texts, Vocabulary):
+            raise ValueError("precomputed text embeddings know class names only; for captions use CLIPTextEncoder")
+        counts, found, missing = [], [], []
+        for synonyms in texts.synonyms:
+            known = [row for row in map(self._find, synonyms) if row is not None]
+            if not known:
+                missing.append(synonyms[0])
+            counts.append(len(known))
+            found.extend(known)
+        if missing:
+            raise ValueError(self._missing(missing))
+        return self._features(texts, found, counts)
+
+    def _find(self, name: str) -> int | None:
+        row = self._index.get(name)
+        return self._folded.get(_fold(name)) if row is None else row
+
+    def _features(self, vocabulary: Vocabulary, found: list[int], counts: list[int]) -> TextFeatures:
+        rows = self.rows[torch.tensor(found, device=self.rows.device)]  # (R, D)
+        if len(found) == len(vocabulary):
+            return TextFeatures(rows, self.scale)
+        if vocabulary.synonym_merge == "max":
+            row_class = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(rows.device)
+            return TextFeatures(rows, self.scale, row_class)
+        means = torch.stack([group.mean(0) for group in rows.split(counts)])
+        return TextFeatures(F.normalize(means, dim=-1), self.scale)
+
+    def _missing(self, names: Sequence[str]) -> str:
+        shown = ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
+        return f"{len(names)} of the class names have no row in {self.path} ({len(self.rows)} rows): {shown}"
+
+
+def _read_table(path: Path) -> Tensor:
+    """Return (R, D) float32."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no text embeddings at {path}")
+    try:
+        rows = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npy(path)
+    except (SafetensorError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a readable table of embeddings: {error}") from error
+    if rows.ndim != 2 or not rows.numel() or not rows.is_floating_point():
+        raise ValueError(f"{path}: expected a (rows, width) table of floats, got {tuple(rows.shape)} {rows.dtype}")
+    lengths = rows.float().norm(dim=1)
+    bad = torch.nonzero(~(lengths.isfinite() & (lengths > 0))).flatten().tolist()
+    if bad:
+        raise ValueError(f"{path}: rows {bad[:SHOWN]} are zero or not finite")
+    return rows.float()
+
+
+def _read_npy(path: Path) -> Tensor:
+    try:
+        table = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a .npy or .safetensors table of numbers ({error})") from error
+    if not isinstance(table, np.ndarray) or table.dtype.kind != "f":
+        raise ValueError(f"{path}: expected one .npy table of floating-point numbers")
+    return torch.from_numpy(table.astype(np.float32))
+
+
+def _read_safetensors(path: Path) -> Tensor:
+    tensors = safetensors.torch.load_file(path)
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    if "rows" not in tensors:
+        raise ValueError(f"{path}: expected a single tensor or one called 'rows', got {', '.join(sorted(tensors))}")
+    return tensors["rows"]
+
+
+def _index_names(names: str | Path | Sequence[str | Sequence[str]], rows: int, path: Path) -> dict[str, int]:
+    """Return {name: row}; of equal names the first row counts."""
+    entries = read_class_names(class_names_path(names)) if isinstance(names, (str, Path)) else list(names)
+    if len(entries) != rows:
+        raise ValueError(f"{path} has {rows} rows, but {len(entries)} names were given; both must be in the same order")
+    index: dict[str, int] = {}
+    for row, entry in enumerate(entries):
+        for name in [entry] if isinstance(entry, str) else entry:
+            index.setdefault(name, row)
+    return index
+
+
+def _fold(name: str) -> str:
+    return same_name_key(name.replace("_", " "))

@@ -1,0 +1,96 @@
+"""Prompts to token ids, with the tokenizer that belongs to an open_clip model."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from functools import cache, cached_property
+from typing import Any
+
+import open_clip
+import torch
+from mmengine.logging import print_log
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from openvocab.open_clip_model import clip_config
+
+PROBE = "A photo of: 12 cafés_(small), naïve &amp; rock'n'roll!?"
+"""Exercises case, accents, entities, digits and punctuation: tokenizers that differ in cleaning differ here."""
+
+
+class PromptTokenizer:
+    """The tokenizer of one model, built when it is first needed; CLIP's own is built once and shared.
+
+    Args:
+        model: open_clip name; models without an entry of their own use CLIP's byte-pair encoding.
+        context_length: tokens of the longest prompt that the tower takes, start and end included.
+    """
+
+    def __init__(self, model: str, context_length: int) -> None:
+        self.model = model
+        self.context_length = context_length
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return token ids (N, context_length) and lengths (N,), both int64.
+
+        A prompt that does not fit is cut, with a warning that shows how it begins.
+        """
+        tokens = self._tokenizer(list(prompts), context_length=self.context_length)
+        # Up to the last token that is not padding: the padding id may also occur inside a prompt.
+        lengths = tokens.shape[1] - (tokens.flip(1) != _padding_id(self._tokenizer)).int().argmax(1)
+        self._warn_if_cut([prompts[i] for i in torch.nonzero(lengths == self.context_length).flatten().tolist()])
+        return tokens, lengths
+
+    @cached_property
+    def identity(self) -> str:
+        """What the token ids depend on: class, vocabulary, cleaning, context; hexadecimal digest."""
+        probe = self._tokenizer([PROBE], context_length=self.context_length).tolist()
+        content = [_vocabulary_digest(self._tokenizer), probe, self.context_length]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def _tokenizer(self) -> Any:
+        config = clip_config(self.model)["text_cfg"]
+        if "hf_tokenizer_name" not in config and "tokenizer_kwargs" not in config:
+            return _byte_pair_tokenizer()
+        return _named_tokenizer(self.model)
+
+    def _warn_if_cut(self, full_prompts: Sequence[str]) -> None:
+        for prompt in full_prompts:
+            count = _token_count(self._tokenizer, prompt)
+            if count > self.context_length:
+                message = f"prompt of {count} tokens cut to {self.context_length}, it begins {prompt[:60]!r}"
+                print_log(message, logger="current", level=logging.WARNING)
+
+
+def _padding_id(tokenizer: Any) -> int:
+    return 0 if isinstance(tokenizer, SimpleTokenizer) else tokenizer.tokenizer.pad_token_id
+
+
+def _token_count(tokenizer: Any, prompt: str) -> int:
+    """Count the tokens of a whole prompt, start and end included."""
+    if isinstance(tokenizer, SimpleTokenizer):
+        return len(tokenizer.encode(prompt)) + 2
+    return len(tokenizer.tokenizer(prompt).input_ids)
+
+
+@cache
+def _byte_pair_tokenizer() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+@cache
+def _named_tokenizer(model: str) -> Any:
+    try:
+        return open_clip.get_tokenizer(model)
+    except OSError as error:
+        raise OSError(f"the tokenizer of {model!r} is not on this machine and could not be fetched") from error
+
+
+@cache
+def _vocabulary_digest(tokenizer: Any) -> str:
+    """Return SHA-256 of class and vocabulary; both kinds of tokenizer of open_clip keep theirs under another name."""
+    vocabulary = tokenizer.encoder if isinstance(tokenizer, SimpleTokenizer) else tokenizer.tokenizer.get_vocab()
+    content = [type(tokenizer).__qualname__, sorted(vocabulary.items())]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""An open_clip text tower, run on no more tokens than its prompts have."""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from open_clip.transformer import TextTransformer, text_global_pool
+from torch import Tensor, nn
+
+SMALLEST_CHUNK = 8
+"""Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits
+differ. Above it a prompt's embedding was measured not to depend on the prompts beside it."""
+
+
+def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Tensor:
+    """Encode prompts in chunks of similar length, each at the context of its longest prompt.
+
+    In a causal tower nothing after the end token can reach it, so the cut changes rounding only (below 1e-5). Other
+    towers get the full context.
+
+    Args:
+        tower: `text` part of an open_clip model.
+        tokens: (N, context) ids.
+        lengths: (N,) tokens of each prompt, end included.
+        batch_size: prompts in a chunk.
+        exact_lengths: put only prompts of equal length in a chunk: no padding at all, and an embedding that does not
+            depend on its neighbours; more and smaller chunks.
+
+    Returns:
+        (N, D) projected, not normalised.
+    """
+    cut = is_causal(tower)
+    order = lengths.argsort(stable=True)
+    embeds = []
+    for index in _chunks(order, lengths, batch_size, exact_lengths and cut):
+        context = int(lengths[index].max()) if cut else tokens.shape[1]
+        embeds.append(_encode_chunk(tower, tokens[index, :context], exact_lengths))
+    return torch.cat(embeds)[order.argsort().to(embeds[0].device)]  # (N, D) in the order given
+
+
+def is_causal(tower: nn.Module) -> bool:
+    """Say whether tokens after the end token cannot change a prompt's embedding."""
+    return (
+        isinstance(tower, TextTransformer)
+        and tower.attn_mask is not None
+        and tower.cls_emb is None
+        and tower.pool_type in ("argmax", "eos")
+    )
+
+
+def weights_digest(tower: nn.Module) -> str:
+    """Return SHA-256 of everything that the tower computes with: layers, activation, heads and every weight."""
+    facts = [getattr(tower, name, None) for name in ("heads", "pool_type", "eos_id", "pad_id", "context_length")]
+    digest = hashlib.sha256(repr((facts, is_causal(tower), tower)).encode())
+    for name, value in sorted(tower.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def weights_version(tower: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return what changes, at no cost, whenever a weight is written or replaced in the ordinary ways.
+
+    Writes through `.data` escape it.
+    """
+    return tuple((value.data_ptr(), 0 if value.is_inference() else value._version) for value in tower.parameters())
+
+
+def _chunks(order: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Iterator[Tensor]:
+    if not exact_lengths:
+        yield from order.split(batch_size)
+        return
+    _, counts = lengths[order].unique_consecutive(return_counts=True)
+    for same_length in order.split(counts.tolist()):
+        yield from same_length.split(batch_size)
+
+
+def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
+    """Encode (n, context) ids to (n, D)."""
+    tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
+    count = len(tokens)
+    if fill_up and count < SMALLEST_CHUNK:
+        tokens = torch.cat([tokens, tokens[:1].expand(SMALLEST_CHUNK - count, -1)])
+    if not is_causal(tower):
+        output = tower(tokens)
+        return (output[0] if isinstance(output, tuple) else output)[:count]
+    return _encode_causal(tower, tokens)[:count]
+
+
+def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
+    """Run the tower at the context of `tokens`; its own forward takes the full context only."""
+    context = tokens.shape[1]
+    dtype = tower.transformer.get_cast_dtype()
+    embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
+    embed = tower.transformer(embed, attn_mask=tower.attn_mask[:context, :context])
+    embed = tower.ln_final(embed)
+    pooled = text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id)  # (n, width)
+    if tower.text_projection is None:
+        return pooled
+    if isinstance(tower.text_projection, nn.Linear):
+        return tower.text_projection(pooled)
+    return pooled @ tower.text_projection

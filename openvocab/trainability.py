@@ -1,0 +1,64 @@
+"""Which parts of a tower are trained: one function resolves it and logs it, one keeps what is frozen in eval mode."""
+
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from torch import nn
+
+Trainable = str | int
+ATTENTION_NAMES = ("attn", "attnpool")
+
+
+def set_trainable(tower: nn.Module, blocks: Sequence[nn.Module], trainable: Trainable, tail: Sequence[str] = ()) -> None:
+    """Set `requires_grad` over a whole tower.
+
+    Args:
+        tower: the module whose parameters are set.
+        blocks: its layers in order.
+        trainable: "none"; "attention" (the attention weights of every block); "all"; or n >= 1: the last n blocks and
+            what follows them.
+        tail: names (prefixes) of the tower's own parameters that follow the last block: final norm, projection.
+
+    Raises:
+        ValueError: another word, n beyond the number of blocks, or "attention" where the tower has none.
+    """
+    tower.requires_grad_(False)
+    if trainable == "all":
+        tower.requires_grad_(True)
+    elif trainable == "attention":
+        _train_attention(tower)
+    elif isinstance(trainable, int) and not isinstance(trainable, bool) and 1 <= trainable <= len(blocks):
+        for block in blocks[-trainable:]:
+            block.requires_grad_(True)
+        for name, parameter in tower.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad or name.startswith(tuple(tail)))
+    elif trainable != "none":
+        raise ValueError(
+            f"trainable: expected 'none', 'attention', 'all' or a number of last blocks from 1 to {len(blocks)}, "
+            f"got {trainable!r}"
+        )
+    trained = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in tower.parameters())
+    print_log(
+        f"{type(tower).__name__}: trainable={trainable!r}, {trained / 1e6:.2f} of {total / 1e6:.2f} M parameters",
+        logger="current",
+    )
+
+
+def set_mode(module: nn.Module, training: bool) -> None:
+    """Do what `module.train(training)` does, but keep every wholly frozen part in eval mode (batch norm, dropout)."""
+    parameters = list(module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        module.train(False)
+        return
+    module.training = training
+    for child in module.children():
+        set_mode(child, training)
+
+
+def _train_attention(tower: nn.Module) -> None:
+    found = [part for name, part in tower.named_modules() if name.rpartition(".")[2] in ATTENTION_NAMES]
+    if not found:
+        raise ValueError(f"trainable='attention': {type(tower).__name__} has no attention; use 'none', 'all' or a number")
+    for part in found:
+        part.requires_grad_(True)

@@ -1,0 +1,136 @@
+"""Readouts against their equations, written out with loops in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from open_clip.modified_resnet import AttentionPool2d
+
+from openvocab.backbones import clip_attention
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.clip_attention import attend
+from openvocab.backbones.dense_attention import READOUTS, gaussian_window, get_readout
+
+GRID = (2, 3)
+IMAGES_SIZE = (16, 24)
+
+
+def similarity(a: np.ndarray, b: np.ndarray, i: int, bias: np.ndarray | None = None) -> np.ndarray:
+    """Row i of softmax(a bT / sqrt(d) + bias)."""
+    scores = np.array([sum(a[i, c] * b[j, c] for c in range(a.shape[1])) / math.sqrt(a.shape[1]) for j in range(len(b))])
+    if bias is not None:
+        scores = scores + bias[i]
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def literal_window() -> np.ndarray:
+    height, width = GRID
+    window = np.zeros((1 + height * width, 1 + height * width))
+    for i in range(height * width):
+        for j in range(height * width):
+            distance = (i // width - j // width) ** 2 + (i % width - j % width) ** 2
+            window[1 + i, 1 + j] = math.exp(-distance / (2 * 5.0**2))
+    return window
+
+
+def literal_row(name: str, q: np.ndarray, k: np.ndarray, i: int) -> np.ndarray:
+    if name == "clip":
+        return similarity(q, k, i)
+    if name == "maskclip":
+        return np.eye(len(q))[i]
+    if name == "sclip":
+        return similarity(q, q, i) + similarity(k, k, i)
+    if name == "clearclip":
+        return similarity(q, q, i)
+    return similarity(k, k, i, literal_window())
+
+
+def layer_norm(x: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
+    centred = x - x.mean(-1, keepdims=True)
+    normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + norm.eps)
+    return normal * norm.weight.double().numpy() + norm.bias.double().numpy()
+
+
+def literal_patch_embed(name: str, backbone: CLIPBackbone, tokens: np.ndarray) -> np.ndarray:
+    """(h * w, D) from the tokens (N, C) that enter the last block."""
+    visual = backbone.visual.double()
+    block = visual.transformer.resblocks[-1]
+    packed = layer_norm(tokens, block.ln_1) @ block.attn.in_proj_weight.numpy().T + block.attn.in_proj_bias.numpy()
+    q, k, v = np.split(packed, 3, axis=-1)
+    width = q.shape[1] // block.attn.num_heads
+    mixed = np.zeros_like(v)
+    for head in range(block.attn.num_heads):
+        part = slice(head * width, (head + 1) * width)
+        for i in range(len(tokens)):
+            weights = literal_row(name, q[:, part], k[:, part], i)
+            mixed[i, part] = sum(weights[j] * v[j, part] for j in range(len(tokens)))
+    out = mixed @ block.attn.out_proj.weight.numpy().T + block.attn.out_proj.bias.numpy()
+    if name in ("clip", "sclip"):
+        out = tokens + out
+        out = out + block.mlp(torch.from_numpy(layer_norm(out, block.ln_2))).numpy()
+    return layer_norm(out[1:], visual.ln_post) @ visual.proj.numpy()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(READOUTS))
+def test_readout_equals_its_equation(name):
+    torch.manual_seed(0)
+    backbone = CLIPBackbone("ViT-Ti-8-shapes", readout=name)
+    for parameter in backbone.visual.transformer.resblocks[-1].parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))  # attention far from uniform, biases not zero
+    images = torch.randn(1, 3, *IMAGES_SIZE)
+    features = backbone(images, layers=(3,))
+    tokens = torch.cat([features.prefix[3][0], features.hidden[3][0].flatten(1).T]).double().numpy()
+    actual = features.patch_embed[0].flatten(1).T.double().numpy()
+    expected = literal_patch_embed(name, backbone, tokens)
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * abs(expected).max())
+
+
+@pytest.fixture(scope="module", params=["ViT-Ti-8-shapes", "RN50"])
+def backbone(request) -> CLIPBackbone:
+    torch.manual_seed(0)
+    backbone = CLIPBackbone(request.param)
+    for part in backbone.visual.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(part.weight, 0.5, 1.5)  # open_clip starts residual branches at zero
+        if isinstance(part, AttentionPool2d):
+            part.q_proj.weight.data *= 20  # far from uniform attention
+    return backbone
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(READOUTS))
+def test_readout_leaves_pooled_and_hidden_features_alone(name, backbone):
+    images = torch.randn(1, 3, 64, 96)
+    backbone.reader.readout = READOUTS["clip"]
+    expected = backbone(images, layers=(4,))
+    backbone.reader.readout = get_readout(name)
+    features = backbone(images)
+    torch.testing.assert_close(features.image_embed, expected.image_embed, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(backbone(images, layers=(4,)).hidden[4], expected.hidden[4], atol=1e-5, rtol=1e-4)
+    assert features.patch_embed.shape == expected.patch_embed.shape
+    changed = (features.patch_embed - expected.patch_embed).abs().max()
+    assert changed == 0 if name == "clip" else changed > 1e-4
+
+
+def test_gaussian_window_is_literal():
+    torch.testing.assert_close(gaussian_window(GRID, 7, 5.0).double(), torch.from_numpy(literal_window()))
+
+
+def test_half_precision_attention_equals_the_fused_one(monkeypatch):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 10, 8, dtype=torch.bfloat16) for _ in range(3))
+    bias = torch.randn(10, 10, dtype=torch.bfloat16)
+    monkeypatch.setattr(clip_attention, "SCORES_AT_ONCE", 2 * 10 * 10)  # two heads at a time
+    for extra in (None, bias):
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), attn_mask=None if extra is None else extra.float()
+        )
+        torch.testing.assert_close(attend(q, k, v, extra).float(), expected, atol=0.03, rtol=0.03)
+
+
+def test_unknown_readout_lists_the_known_ones():
+    with pytest.raises(ValueError, match="clip, maskclip, sclip, clearclip, naclip"):
+        get_readout("proxy")

@@ -1,0 +1,132 @@
+"""The class lists and splits of the package."""
+
+import json
+
+import pytest
+
+from openvocab.datasets.class_lists import CLASS_NAMES_FOLDER, SPLITS_FOLDER, class_names_path, load_split
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+SIZES = {
+    "ade20k_150": 150,
+    "ade20k_847": 847,
+    "pascal_voc_20": 20,
+    "pascal_voc_21": 21,
+    "pascal_context_59": 59,
+    "pascal_context_60": 60,
+    "pascal_context_459": 459,
+    "coco_stuff_171": 171,
+    "coco_80": 80,
+    "coco_object_81": 81,
+    "coco_panoptic_133": 133,
+    "cityscapes_19": 19,
+    "lvis_1203": 1203,
+    "imagenet_1k": 1000,
+}
+
+
+def names_of(name):
+    return read_class_names(class_names_path(name))
+
+
+@pytest.mark.parametrize("file", sorted(CLASS_NAMES_FOLDER.glob("*.txt")), ids=lambda file: file.stem)
+def test_every_list_is_a_vocabulary_of_its_size_and_states_its_source(file):
+    assert len(Vocabulary.from_names(read_class_names(file))) == SIZES[file.stem.removesuffix("_synonyms")]
+    first_line = file.read_text(encoding="utf-8").splitlines()[0]
+    assert first_line.startswith("# ")
+    assert "(MIT)" in first_line or "(Apache-2.0)" in first_line
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_plain_lists_have_one_name_a_class(name):
+    assert all(len(entry) == 1 for entry in names_of(name))
+
+
+def test_background_comes_first_where_a_list_has_it():
+    for longer, shorter in (
+        ("pascal_voc_21", "pascal_voc_20"),
+        ("pascal_context_60", "pascal_context_59"),
+        ("coco_object_81", "coco_80"),
+    ):
+        assert names_of(longer) == [["background"], *names_of(shorter)]
+    assert names_of("coco_stuff_171")[:80] == names_of("coco_80") == names_of("coco_panoptic_133")[:80]
+
+
+@pytest.mark.parametrize("name", ["ade20k_150", "ade20k_847", "lvis_1203", "coco_stuff_171", "pascal_context_459"])
+def test_synonyms_are_in_the_order_of_the_plain_list(name):
+    plain, synonyms = names_of(name), names_of(f"{name}_synonyms")
+    agree = sum(one[0] in several for one, several in zip(plain, synonyms))
+    assert agree > 0.93 * len(plain)
+
+
+def test_spot_checks_of_the_order():
+    assert names_of("ade20k_150")[12] == ["person"]
+    assert names_of("ade20k_150")[149] == ["flag"]
+    assert names_of("imagenet_1k")[207] == ["Golden Retriever"]
+    assert names_of("lvis_1203")[1201] == ["zebra"]
+    assert names_of("cityscapes_19")[13] == ["car"]
+
+
+def test_a_users_own_file_works_and_a_miss_lists_the_known_names(tmp_path):
+    own = tmp_path / "mine.txt"
+    own.write_text("cat\ndog\n")
+    assert class_names_path(str(own)) == own
+    with pytest.raises(ValueError, match="no class list 'ade151'.*ade20k_150, .*pascal_voc_21"):
+        class_names_path("ade151")
+    with pytest.raises(ValueError, match="no split 'nowhere.json'.*coco20i"):
+        load_split("nowhere.json")
+
+
+def test_a_name_cannot_leave_the_folder():
+    with pytest.raises(ValueError, match="no class list"):
+        class_names_path("../splits/pascal5i")
+
+
+@pytest.mark.parametrize(("name", "classes", "size"), [("pascal5i", 20, 5), ("coco20i", 80, 20)])
+def test_folds_part_the_classes(name, classes, size):
+    split = load_split(name)
+    folds = split["folds"]
+    assert [len(fold) for fold in folds] == [size] * 4
+    assert sorted(index for fold in folds for index in fold) == list(range(classes))
+    assert len(names_of(split["classes"])) == classes
+
+
+def test_fold_rules_differ():
+    assert load_split("pascal5i")["folds"][1] == [5, 6, 7, 8, 9]
+    assert load_split("coco20i")["folds"][1][:3] == [1, 5, 9]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "base", "novel"), [("coco_48_17", "coco_80", 48, 17), ("lvis_866_337", "lvis_1203", 866, 337)]
+)
+def test_base_and_novel_are_names_of_the_list_and_disjoint(name, classes, base, novel):
+    split = load_split(name)
+    known = {entry[0] for entry in names_of(classes)}
+    assert (len(split["base"]), len(split["novel"])) == (base, novel)
+    assert set(split["base"]) | set(split["novel"]) <= known
+    assert not set(split["base"]) & set(split["novel"])
+
+
+def test_splits_state_their_source_and_a_users_own_file_works(tmp_path):
+    for file in SPLITS_FOLDER.glob("*.json"):
+        assert json.loads(file.read_text(encoding="utf-8"))["source"]
+    own = tmp_path / "mine.json"
+    own.write_text('{"unseen": ["cat"]}')
+    assert load_split(own) == {"unseen": ["cat"]}
+    own.write_text("[1]")
+    with pytest.raises(ValueError, match="expected a JSON object, got list"):
+        load_split(own)
+    own.write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        load_split(own)
+
+
+def test_lists_are_the_published_ones(shared_data):
+    published = shared_data / "meta/class_names"
+    assert [entry[0] for entry in names_of("ade20k_150")] == [
+        name.strip() for name in json.loads((published / "ade150.json").read_text())
+    ]
+    rows = json.loads((published / "lvis_v1_categories.json").read_text())
+    assert [entry[0] for entry in names_of("lvis_1203")] == [row["name"].replace("_", " ") for row in rows]
+    rare = {row["name"].replace("_", " ") for row in rows if row["frequency"] == "r"}
+    assert set(load_split("lvis_866_337")["novel"]) == rare

@@ -1,0 +1,126 @@
+"""What every registered head promises, checked on its Shapes config. A new head is covered by adding that config."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from config_parts import CONFIGS, load, without_weights
+from mmengine.registry import init_default_scope
+
+import openvocab.heads
+from openvocab.model import OpenVocabModel
+from openvocab.registry import HEADS, MODELS
+from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction
+from openvocab.text.vocabulary import Vocabulary
+
+HEADS.import_from_location()
+NAMES = sorted(HEADS.module_dict)
+FEW = Vocabulary.from_names(["background", "red circle", "blue star"], background="background")
+MANY = Vocabulary.from_names([f"{colour} {form}" for colour in ("red", "green", "blue") for form in ("disc", "box", "ring")])
+
+
+@dataclass
+class Case:
+    """A head inside its Shapes model, and whether it can be trained."""
+
+    model: OpenVocabModel
+    trainable: bool
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request: pytest.FixtureRequest) -> Case:
+    init_default_scope("openvocab")
+    for path in CONFIGS:
+        config = load(path)
+        head = config.model.head.type
+        if path.stem.endswith("_shapes") and request.param in (head, getattr(head, "__name__", "")):
+            torch.manual_seed(0)
+            model = MODELS.build(without_weights(config.model.to_dict()))
+            return Case(model, trainable=config.get("train_cfg") is not None)
+    pytest.fail(f"{request.param} has no configs/*_shapes.py; every head needs one")
+
+
+def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> dict:
+    """Two images of `size` (H, W), with every kind of target."""
+    generator = torch.Generator().manual_seed(seed)
+    images, samples = [], []
+    for index in range(2):
+        images.append(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8))
+        label_map = torch.randint(0, len(vocabulary), size, generator=generator, dtype=torch.uint8)
+        samples.append(
+            Sample(
+                sample_id=f"image{index}",
+                vocabulary=vocabulary,
+                original_size=size,
+                input_size=size,
+                label_map=label_map,
+                captions=(f"a photo of a {vocabulary.class_names[index]}",),
+                class_ids=(index,),
+            )
+        )
+    return {"image": images, "sample": samples}
+
+
+def run(model: OpenVocabModel, vocabulary: Vocabulary, size: tuple[int, int], mode: str, training: bool = False):
+    batch = model.data_preprocessor(make_batch(vocabulary, size), training)
+    return model(**batch, mode=mode)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 90)])
+@pytest.mark.parametrize("vocabulary", [FEW, MANY], ids=["few", "many"])
+def test_predicts_in_the_original_frame_for_any_size_and_vocabulary(case: Case, size, vocabulary):
+    case.model.eval()
+    with torch.no_grad():
+        predictions = run(case.model, vocabulary, size, "predict")
+    assert [prediction.sample_id for prediction in predictions] == ["image0", "image1"]
+    for prediction in predictions:
+        assert prediction.vocabulary == vocabulary
+        if isinstance(prediction, SemanticPrediction):
+            assert prediction.label_map.shape == size
+            assert prediction.label_map.max() < len(vocabulary)
+        else:
+            assert isinstance(prediction, ClassificationPrediction)
+            assert prediction.logits.shape == (len(vocabulary),)
+
+
+def test_permuting_the_classes_permutes_the_logits(case: Case):
+    case.model.eval()
+    order = list(np.random.default_rng(0).permutation(len(MANY)))
+    with torch.no_grad():
+        logits = run(case.model, MANY, (64, 64), "tensor")
+        permuted = run(case.model, MANY.subset([int(i) for i in order]), (64, 64), "tensor")
+    torch.testing.assert_close(logits[:, order], permuted, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_reach_exactly_the_trainable_parameters(case: Case):
+    if not case.trainable:
+        with pytest.raises(ValueError, match="train"):
+            run(case.model, FEW, (64, 64), "loss", training=True)
+        return
+    case.model.train()
+    case.model.zero_grad(set_to_none=True)
+    losses = run(case.model, FEW, (64, 64), "loss", training=True)
+    assert losses and all(name.startswith("loss_") and value.ndim == 0 for name, value in losses.items())
+    sum(losses.values()).backward()
+    for name, parameter in case.model.named_parameters():
+        assert parameter.requires_grad or parameter.grad is None, f"{name} is frozen but has a gradient"
+    reached = [name for name, parameter in case.model.named_parameters() if parameter.grad is not None]
+    assert any(name.startswith(("head.", "backbone.")) for name in reached)
+    case.model.zero_grad(set_to_none=True)
+
+
+def test_state_dict_round_trip_keeps_the_outputs(case: Case, tmp_path):
+    case.model.eval()
+    with torch.no_grad():
+        before = run(case.model, FEW, (64, 64), "tensor")
+        state = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
+        for parameter in case.model.parameters():
+            parameter.add_(1.0)
+        assert not torch.equal(before, run(case.model, FEW, (64, 64), "tensor"))
+        case.model.load_state_dict(state)
+        torch.testing.assert_close(before, run(case.model, FEW, (64, 64), "tensor"))
+
+
+def test_every_head_is_exported():
+    assert all(hasattr(openvocab.heads, name) for name in NAMES)

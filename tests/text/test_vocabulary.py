@@ -1,0 +1,130 @@
+"""Vocabulary: what users type, good and bad."""
+
+import pickle
+
+import pytest
+
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+
+def test_one_class_is_a_vocabulary():
+    assert len(Vocabulary.from_names(["cat"])) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a cat's ball", "🐈", "👩‍👩‍👧 family", "قطة", "\u200fחתול", "猫", "café", "word " * 500, "x" * 5000, "{}", "a;b"],
+)
+def test_unusual_names_are_kept_as_they_are(name):
+    assert Vocabulary.from_names(["dog", name]).class_names == ("dog", name)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "at least one class name"),
+        (["cat", ""], "class 1: the name is empty"),
+        (["cat", "  \u00a0"], "class 1: the name is empty"),
+        (["\u200b\u200d"], "class 0: the name is empty"),
+        (["cat", "dog\nfood"], "class 1: the name 'dog\\nfood' contains a control character"),
+        (["cat", "bell\x07"], "class 1"),
+        (["cat", "half \ud83d"], "class 1"),
+        (["cat", "dog", "cat"], "name 'cat' is given twice (case and white space do not count): class 0 and class 2"),
+        (["cat", "Cat"], "class 0 and class 1"),
+        (["traffic light", " traffic  light "], "class 0 and class 1"),
+        (["caf\u00e9", "cafe\u0301"], "class 0 and class 1"),
+        ([["cat", "kitten"], ["dog", "kitten"]], "name 'kitten' is given twice"),
+        ([["cat", "CAT"]], "class 0 and class 0"),
+        (["cat", 7], "class 1: expected a name or a list of names, got int"),
+        (["cat", ["dog", 7]], "class 1: expected a string, got int"),
+        (["cat", []], "class 1 has no name"),
+        ("cat, dog", "got one string"),
+    ],
+)
+def test_bad_names_are_refused_with_their_index(names, message):
+    with pytest.raises(ValueError) as error:
+        Vocabulary.from_names(names)
+    assert message in str(error.value)
+
+
+def test_text_is_split_at_commas_and_bars():
+    vocabulary = Vocabulary.from_text(" cat | kitten, sofa ,potted plant")
+    assert vocabulary.synonyms == (("cat", "kitten"), ("sofa",), ("potted plant",))
+
+
+@pytest.mark.parametrize(("text", "index"), [("", 0), ("cat,", 1), ("cat,,dog", 1), ("cat, dog |", 1)])
+def test_nothing_between_separators_is_refused_with_its_index(text, index):
+    with pytest.raises(ValueError, match=f"class {index}: the name is empty"):
+        Vocabulary.from_text(text)
+
+
+def test_flags_come_from_names():
+    vocabulary = Vocabulary.from_names(["background", "cat", "dog"], unseen=["dog"], background="background")
+    assert vocabulary.seen == (True, True, False)
+    assert vocabulary.background == 0
+
+
+@pytest.mark.parametrize("flags", [{"unseen": ["cow"]}, {"background": "cow"}])
+def test_a_flag_for_a_name_that_is_not_there_is_refused(flags):
+    with pytest.raises(ValueError, match="'cow' is not among the 2 class names"):
+        Vocabulary.from_names(["cat", "dog"], **flags)
+
+
+def test_unseen_as_one_string_is_refused():
+    with pytest.raises(ValueError, match="unseen: expected a list"):
+        Vocabulary.from_names(["cat", "dog"], unseen="cat")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"seen": (True,)}, {"background": 2}, {"background": -1}, {"synonym_merge": "median"}]
+)
+def test_bad_fields_are_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields)).split("_")[0]):
+        Vocabulary((("cat",), ("dog",)), **fields)
+
+
+def test_subset_keeps_flags_and_order():
+    vocabulary = Vocabulary.from_names(["background", "cat", "dog"], unseen=["dog"], background="background")
+    subset = vocabulary.subset([2, 0])
+    assert subset.class_names == ("dog", "background")
+    assert subset.seen == (False, True)
+    assert subset.background == 1
+    assert vocabulary.subset([1]).background is None
+
+
+def test_digest_tells_vocabularies_apart_and_survives_pickling():
+    variants = [
+        Vocabulary.from_names(["cat", "dog"]),
+        Vocabulary.from_names(["dog", "cat"]),
+        Vocabulary.from_names([["cat", "dog"]]),
+        Vocabulary.from_names([["cat", "dog"]], synonym_merge="max"),
+        Vocabulary.from_names(["cat", "dog"], unseen=["dog"]),
+        Vocabulary.from_names(["cat", "dog"], background="dog"),
+    ]
+    assert len({vocabulary.digest for vocabulary in variants}) == len(variants)
+    copies = [pickle.loads(pickle.dumps(vocabulary)) for vocabulary in variants]
+    assert copies == variants
+    assert [copy.digest for copy in copies] == [vocabulary.digest for vocabulary in variants]
+
+
+def test_names_file_knows_comments_synonyms_byte_order_mark_and_windows_line_ends(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeff# mine\r\ncat; kitten\r\n# more\r\nchien café\r\n\r\n".encode())
+    assert read_class_names(path) == [["cat", "kitten"], ["chien café"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cat\n\ndog\n", ":2: empty"),
+        ("\ncat", ":1: empty"),
+        ("cat\ndog;", ":2: empty"),
+        ("", "no class names"),
+        ("# only\n", "no class names"),
+    ],
+)
+def test_bad_names_file_is_refused_with_its_line(tmp_path, content, message):
+    path = tmp_path / "names.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_class_names(path)

@@ -1,0 +1,32 @@
+"""Convert an official checkpoint to ours.
+
+python tools/convert_checkpoint.py lseg demo_e200.ckpt lseg_ade.pth
+python tools/test.py configs/lseg_ade.py lseg_ade.pth
+"""
+
+import argparse
+import sys
+
+from openvocab.checkpoint import load_state_dict, save_checkpoint
+from openvocab.command_line import one_line_errors
+from openvocab.converters import CONVERTERS
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", choices=sorted(CONVERTERS), help="whose checkpoint it is")
+    parser.add_argument("checkpoint", help="the official file; nothing in it is executed")
+    parser.add_argument("out", help="file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        state_dict = CONVERTERS[arguments.source](load_state_dict(arguments.checkpoint))
+        save_checkpoint({"state_dict": state_dict, "meta": {"converted_from": arguments.source}}, arguments.out)
+        sys.stdout.write(f"{len(state_dict)} entries written to {arguments.out}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Evaluate a checkpoint on the test data of a config.
+
+python tools/test.py configs/lseg_shapes.py work_dirs/lseg_shapes/best.pth --out metrics.json --show-dir pictures
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+
+from openvocab.command_line import one_line_errors
+from openvocab.config import read_config, require_keys
+from openvocab.evaluation import use_class_names, write_results
+from openvocab.runner import build_runner
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="weights to evaluate")
+    parser.add_argument("--classes-file", help="predict these names instead, one a line; shared ones are evaluated")
+    parser.add_argument("--out", help="JSON file for the metrics, in percent, and their protocol")
+    parser.add_argument("--show-dir", help="folder for a picture of every prediction")
+    parser.add_argument("--work-dir", help="folder of logs; default: work_dirs/<config name>")
+    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        config = read_config(arguments.config, arguments.cfg_options)
+        require_keys(config, training=False)
+        if not Path(arguments.checkpoint).is_file():
+            raise FileNotFoundError(f"no such checkpoint: {arguments.checkpoint}")
+        if arguments.classes_file:
+            use_class_names(config, arguments.classes_file, pictures=arguments.show_dir is not None)
+        if arguments.show_dir:
+            hook = dict(type="PictureHook", folder=arguments.show_dir)
+            config.custom_hooks = [*config.get("custom_hooks", []), hook]
+        runner = build_runner(
+            config,
+            work_dir=arguments.work_dir,
+            checkpoint=arguments.checkpoint,
+            launcher=arguments.launcher,
+            training=False,
+        )
+        metrics = runner.test()
+        if arguments.out and is_main_process():
+            write_results(arguments.out, metrics, runner.test_protocol())
+
+
+if __name__ == "__main__":
+    main()
