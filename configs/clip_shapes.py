@@ -1,8 +1,8 @@
 """CLIP on Shapes: the tiny model that the other Shapes configs start from, from scratch on captions alone.
 
-Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), in small: 64 px, patch 8.
+Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), in small.
 Command: python tools/make_shapes.py && python tools/train.py configs/clip_shapes.py
-Hardware: 2 CPU cores. Expected score: see docs/results.md (zero-shot top1 over 48 classes of single objects), measured by
+Hardware: 2 CPU cores. Expected score: not yet measured; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/clip_shapes.py work_dirs/clip_shapes/last.pth
 """
 

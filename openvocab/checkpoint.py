@@ -137,9 +137,9 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest file of a work dir that is whole, saying which ones had to be passed over; None if there is none."""
+    """Return the newest whole file of a work dir, None if there is none; say which ones had to be passed over."""
     work_dir = Path(work_dir)
-    numbered = sorted(work_dir.glob("iter_*.pth"), key=_iteration, reverse=True)
+    numbered = sorted(work_dir.glob("iter_*.pth"), key=iteration_of, reverse=True)
     stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
     skipped = []
     for path in [*numbered, *stable]:
@@ -340,6 +340,7 @@ def _size(content: Any) -> int:
     return sum(map(_size, parts())) if isinstance(content, (Mapping, list, tuple)) else 0
 
 
-def _iteration(path: Path) -> int:
+def iteration_of(path: Path) -> int:
+    """Return the number in `iter_N.pth`, -1 without one."""
     digits = re.sub(r"\D", "", path.stem)
     return int(digits) if digits else -1

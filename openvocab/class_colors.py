@@ -9,8 +9,10 @@ NEUTRAL = (112, 116, 122)
 """Of classes that mean "everything else"."""
 NEUTRAL_NAMES = frozenset({"background", "other", "others", "everything else"})
 CANDIDATES = 48
-NEAR = 0.22
-"""Two colours closer than this in Oklab (lightness counted once) are hard to tell apart in an overlay."""
+NEAR = 0.2
+"""Two colours closer than this in Oklab are hard to tell apart in an overlay."""
+LIGHTNESS_WEIGHT = 0.6
+"""A photo shines through an overlay and changes its lightness, so that hue must tell classes apart."""
 
 
 def class_colors(names: Sequence[str]) -> np.ndarray:
@@ -27,14 +29,14 @@ def class_colors(names: Sequence[str]) -> np.ndarray:
 
     Reference: Oklab, https://bottosson.github.io/posts/oklab
     """
-    given = [_oklab(np.array(NEUTRAL) / 255)]
+    given = [_oklab(np.array(NEUTRAL) / 255) * _WEIGHT]
     colors = np.empty((len(names), 3), dtype=np.uint8)
     for index, name in enumerate(names):
         if name.lower() in NEUTRAL_NAMES:
             colors[index] = NEUTRAL
             continue
         proposals = _proposals(name)
-        places = _oklab(proposals)  # (CANDIDATES, 3)
+        places = _oklab(proposals) * _WEIGHT  # (CANDIDATES, 3)
         distance = np.min(np.linalg.norm(places[:, None] - np.stack(given), axis=-1), axis=1)
         chosen = int(np.argmax(distance >= NEAR)) if (distance >= NEAR).any() else int(distance.argmax())
         given.append(places[chosen])
@@ -45,13 +47,14 @@ def class_colors(names: Sequence[str]) -> np.ndarray:
 def _proposals(name: str) -> np.ndarray:
     """Return the colours that a name proposes, (CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
     digest = hashlib.shake_256(name.encode()).digest(3 * CANDIDATES)
-    hue, lightness, chroma = (np.frombuffer(digest, dtype=np.uint8).reshape(3, CANDIDATES) / 255.0)
+    hue, lightness, chroma = np.frombuffer(digest, dtype=np.uint8).reshape(3, CANDIDATES) / 255.0
     lightness = 0.55 + 0.33 * lightness
     chroma = 0.13 + 0.09 * chroma
     angle = 2 * np.pi * hue
     return _srgb(np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=-1))
 
 
+_WEIGHT = np.array([LIGHTNESS_WEIGHT, 1.0, 1.0])
 _TO_LMS = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],

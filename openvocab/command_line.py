@@ -1,4 +1,4 @@
-"""What the tools share: mistakes of the user in one line, and options of the form key=value."""
+"""What the tools share: a user's mistake is one line and an exit code."""
 
 import os
 import sys
@@ -29,5 +29,7 @@ def one_line_errors() -> Iterator[None]:
 
 def _one_line(error: BaseException) -> str:
     # str() of a KeyError is the repr of its message
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(text).split()) or type(error).__name__
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if text.startswith("Caught ") and " in DataLoader worker " in text:  # then the original traceback, as text
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split()) or type(error).__name__

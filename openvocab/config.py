@@ -1,7 +1,8 @@
 """Read configs, and say in one line what is wrong with one."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,20 @@ from mmengine.config import Config
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 _TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
+_CHECKED = (
+    "model",
+    "train_dataloader",
+    "val_dataloader",
+    "test_dataloader",
+    "val_evaluator",
+    "test_evaluator",
+    "train_cfg",
+)
 _OPTIONAL = (
     "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
     "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
-    "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg", "compile",
+    "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
+    "compile",
 )  # fmt: skip
 
 
@@ -53,6 +64,41 @@ def require_keys(config: Config, *, training: bool) -> None:
     for key in _TRAINING if training else _TESTING:
         if config.get(key) is None:
             raise ConfigError(f"{config.filename or 'the config'}: no {key!r}{_nearest(key, config)}")
+
+
+def check_arguments(config: Config) -> None:
+    """Check the arguments of all classes in the model, the data, the metrics and the loop, before any is built.
+
+    Raises:
+        ConfigError: an argument that its class does not take, with its place and the nearest that it does.
+    """
+    for key in _CHECKED:
+        for place, part in _typed_parts(config.get(key), key):
+            _check_part(part, f"{config.filename or 'the config'}: {place}")
+
+
+def _typed_parts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every dict with a `type`, and where it stands."""
+    if isinstance(node, Mapping):
+        if "type" in node:
+            yield place, node
+        for key, value in node.items():
+            yield from _typed_parts(value, f"{place}.{key}")
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _typed_parts(value, f"{place}.{index}")
+
+
+def _check_part(part: Mapping[str, Any], place: str) -> None:
+    kind = part["type"]
+    if not inspect.isclass(kind):
+        return  # a registry name: the registry answers for it
+    parameters = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in part:
+        if name not in parameters and name not in ("type", "_scope_"):
+            raise ConfigError(f"{place}: {kind.__name__} takes no {name!r}{_nearest(name, parameters)}")
 
 
 def _check_override(config: Config, key: str, path: str | Path) -> None:

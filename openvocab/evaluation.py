@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -42,8 +41,9 @@ class OtherVocabulary(Dataset):
             raise ValueError(f"{type(self.dataset).__name__} has no vocabulary that other names could replace")
         self.vocabulary, self.new_class = match_names(source, read_class_names(names_file))
         fill = ignore_index(len(self.vocabulary))
-        self._table = torch.full((2**16,), fill, dtype=torch.int64)
-        self._table[: len(source)] = torch.tensor([fill if new is None else new for new in self.new_class])
+        dtype = torch.uint8 if fill <= torch.iinfo(torch.uint8).max else torch.int32
+        self._table = torch.full((2**16,), fill, dtype=dtype)
+        self._table[: len(source)] = torch.tensor([fill if new is None else new for new in self.new_class], dtype=dtype)
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -60,8 +60,7 @@ class OtherVocabulary(Dataset):
         return {**item, "sample": dataclasses.replace(sample, vocabulary=self.vocabulary, label_map=label_map)}
 
     def _relabel(self, label_map: Tensor) -> Tensor:
-        dtype = torch.uint8 if len(self.vocabulary) <= ignore_index(1) else torch.int32
-        return self._table[label_map.long()].to(dtype)
+        return self._table[label_map.long()]
 
 
 @METRICS.register_module()
@@ -119,11 +118,14 @@ def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Voc
     return Vocabulary(tuple(map(tuple, names)), seen, background, source.synonym_merge), matches
 
 
-def use_class_names(config: Config, names_file: str, *, pictures: bool) -> None:
+def use_class_names(config: Config, names_file: str, *, pictures: bool) -> str:
     """Change a test config so that it predicts the names of a file, and evaluates what the data can tell of them.
 
     Args:
         pictures: whether the predictions are looked at, so that no shared class is needed.
+
+    Returns:
+        One line for the log: what is predicted and what is evaluated.
 
     Raises:
         FileNotFoundError: no such file.
@@ -141,15 +143,14 @@ def use_class_names(config: Config, names_file: str, *, pictures: bool) -> None:
             f"{names_file}: none of its {len(dataset.vocabulary)} names is a class of the data "
             f"({', '.join(missed[:8])}, ...); nothing could be evaluated. --show-dir alone shows the predictions"
         )
-    print_log(
-        f"predicting {len(dataset.vocabulary)} names of {names_file}; {len(shared)} of them are classes of the data and "
-        f"are evaluated; the labels of the other {len(missed)} classes of the data are ignored",
-        logger="current",
-    )
     config.test_dataloader.dataset = dict(
         type="OtherVocabulary", dataset=config.test_dataloader.dataset, names_file=str(names_file)
     )
     config.test_evaluator = dict(type="SharedClassesIoU", shared=shared) if shared else dict(type="NoMetric")
+    return (
+        f"predicting {len(dataset.vocabulary)} names of {names_file}; {len(shared)} of them are classes of the data "
+        f"and are evaluated; the labels of the other {len(missed)} classes of the data are ignored"
+    )
 
 
 def write_results(path: str | Path, metrics: Mapping[str, float], protocol: Mapping[str, Any]) -> None:

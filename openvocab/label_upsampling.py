@@ -1,8 +1,8 @@
 """Labels at full size straight from low-resolution logits, without the (K, H, W) map in between.
 
-Between four neighbouring nodes of the grid (a *cell*) a bilinear value is a convex combination of the values at the four
-corners. A class that lies below one other class at all four corners therefore lies below it in the whole cell and cannot
-win there. Of a thousand classes a handful a cell survives this test, and only these are interpolated.
+Between four neighbouring nodes of the grid (a *cell*) a bilinear value is a convex combination of the values at the
+four corners. A class that lies below one other class at all four corners therefore lies below it in the whole cell and
+cannot win there. Of a thousand classes a handful a cell survives this test, and only these are interpolated.
 """
 
 import math
@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Size = tuple[int, int]
 
 STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
-"""Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits a CPU's
-cache, what fills a GPU."""
+"""Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits the
+cache of a CPU, what fills a GPU."""
 PAIR_OVERHEAD = 120
 """Cost of finding and sorting one (cell, class) candidate, in interpolated pixels; measured."""
 
@@ -47,7 +46,9 @@ class AxisSampling:
         place = torch.arange(int(counts.max()), device=device)  # (s,)
         valid = place < counts[:, None]  # (n, s)
         output = (counts.cumsum(0) - counts)[:, None] + place
-        fraction = positions[output.clamp(max=len(positions) - 1)] - torch.arange(first, last + 1, device=device)[:, None]
+        fraction = (
+            positions[output.clamp(max=len(positions) - 1)] - torch.arange(first, last + 1, device=device)[:, None]
+        )
         return cls(nodes, fraction.clamp(0, 1).float(), valid)
 
     def part(self, start: int, stop: int) -> "AxisSampling":
@@ -55,7 +56,9 @@ class AxisSampling:
         return AxisSampling(self.nodes[start : stop + 1], self.fraction[start:stop], self.valid[start:stop])
 
 
-def sampling_positions(out: int, visible: int, covered: int, grid: int, align_corners: bool, device: torch.device) -> Tensor:
+def sampling_positions(
+    out: int, visible: int, covered: int, grid: int, align_corners: bool, device: torch.device
+) -> Tensor:
     """Return where the pixels of an output axis lie on the grid's axis, (out,) float64, in units of nodes.
 
     Args:
@@ -87,7 +90,7 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     down = AxisSampling.between(rows, height)
     per_row = down.fraction.shape[1] * across.fraction.numel()
     budget = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
-    step = max(1, min(budget // per_row, 4 * budget // (num_classes * len(across.fraction))))
+    step = max(1, min(budget // per_row, 16 * budget // (num_classes * len(across.fraction))))
     labels = torch.empty(len(rows), len(columns), dtype=_label_dtype(num_classes), device=logits.device)
     done = 0
     for start in range(0, len(down.fraction), step):
@@ -155,7 +158,7 @@ def _sparse_labels(
 ) -> Tensor:
     """Compare in every cell its own candidates only; (s, t, n * m).
 
-    Cells are put in order of falling candidate count, so that the cells with a j-th candidate are always the first ones.
+    Cells are put in order of falling candidate count, so that those with a j-th candidate are always the first ones.
 
     Args:
         nodes, down, across: see `_strip_labels`.

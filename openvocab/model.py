@@ -60,7 +60,8 @@ class OpenVocabModel(BaseModel):
         def network(inputs: Tensor) -> Any:
             return self.head(self.backbone(inputs, self.head.layers), text)
 
-        return self.head.postprocess(self.inference(network, images, samples), samples)
+        outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
+        return self.head.postprocess(outputs, samples)
 
     def summary(self) -> str:
         """Return the parts with their parameter counts, for the log."""

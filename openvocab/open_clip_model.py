@@ -1,7 +1,8 @@
 """CLIP models by name: open_clip's architectures and ours, random, from a tag or from a local file.
 
-The activation is part of the weights: OpenAI's were trained with QuickGELU, and a model built with GELU takes them without
-a word and is wrong by 0.025 in its image embeddings. So what a tag, a file or our checkpoint says of it is checked here.
+The activation is part of the weights: OpenAI's were trained with QuickGELU, and a model built with GELU takes them
+without a word and is wrong by 0.025 in its image embeddings. So what a tag, a file or our checkpoint says of it is
+checked here.
 """
 
 import copy
@@ -18,6 +19,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor, nn
 
+import openvocab.model_configs.shapes_convnet  # noqa: F401 - registers the tower that ConvNet-8-shapes names
 from openvocab.checkpoint import load_checkpoint, load_state_dict
 
 CONFIG_FOLDER = Path(__file__).parent / "model_configs"
@@ -166,7 +168,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], problem: str) 
         if key in state and state[key].shape != value.shape and not _same_scalar(state[key], value)
     ]
     rows = [("missing", missing), ("unexpected", unexpected), ("other shape", shapes)]
-    parts = [f"{len(found)} {name}: {', '.join(found[:3])}{', ...' * (len(found) > 3)}" for name, found in rows if found]
+    parts = [
+        f"{len(found)} {name}: {', '.join(found[:3])}{', ...' * (len(found) > 3)}" for name, found in rows if found
+    ]
     if parts:
         raise ValueError(f"{problem}: {'; '.join(parts)}")
     module.load_state_dict({key: state[key].reshape(value.shape) for key, value in expected.items()})
@@ -191,7 +195,9 @@ def _check_activation(model: str, quick_gelu: bool, weights: str) -> None:
     if quick_gelu == uses_quick_gelu(model):
         return
     other = _other_activation(model)
-    fix = f"use model={other!r}" if other in known_models() else f'build it with "quick_gelu": {str(quick_gelu).lower()}'
+    fix = (
+        f"use model={other!r}" if other in known_models() else f'build it with "quick_gelu": {str(quick_gelu).lower()}'
+    )
     raise ValueError(
         f"{weights} were trained with {_activation_name(quick_gelu)}, but {model!r} is built with "
         f"{_activation_name(not quick_gelu)}: its embeddings would be silently wrong; {fix}"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -69,40 +69,59 @@ class SafeOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor with `paramwise_cfg`, but one group for all parameters of equal settings.
+    """Learning rate and weight decay by part, one parameter group for all parameters of equal settings.
 
-    mmengine makes a group, and a line of log, of every parameter; torch then updates them one by one. Frozen parameters
-    are left out.
+    `paramwise_cfg` takes `custom_keys`, `norm_decay_mult` and `bias_decay_mult`. A custom key is a part of parameter
+    names (the longest that fits wins) with `lr_mult` and `decay_mult`:
+
+        paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"backbone": dict(lr_mult=0.1)})
+
+    It differs from mmengine's constructor in three things: norms and biases below a custom key without `decay_mult`
+    keep their own decay; frozen parameters are left out; it makes few groups, not one a parameter, so that torch
+    updates many tensors in one call and the log stays short.
+
+    Raises:
+        ValueError: another key in `paramwise_cfg`.
     """
+
+    def _validate_cfg(self) -> None:
+        unknown = set(self.paramwise_cfg) - {"custom_keys", "norm_decay_mult", "bias_decay_mult"}
+        if unknown:
+            raise ValueError(
+                f"paramwise_cfg: unknown {sorted(unknown)}; expected custom_keys, norm_decay_mult, bias_decay_mult"
+            )
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module: int | float | None = None
     ) -> None:
-        """Append the groups of `module` to `params`; merged and logged once for the whole model (empty prefix)."""
-        if prefix:
-            super().add_params(params, module, prefix, is_dcn_module)
-            return
-        logger = MMLogger.get_current_instance()
-        level = logger.level
-        logger.setLevel("WARNING")
-        try:
-            super().add_params(params, module, prefix, is_dcn_module)
-        finally:
-            logger.setLevel(level)
-        params[:] = _merged(params)
+        """Append the groups of the model `module` to `params`, and log them."""
+        norms = {id(p) for part in module.modules() if _is_norm(part) for p in part.parameters(recurse=False)}
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(self._multipliers(name, id(parameter) in norms), []).append(parameter)
         defaults = self.optimizer_cfg
-        for group in params:
-            rate, decay = (group.get(key, defaults.get(key)) for key in ("lr", "weight_decay"))
-            size = sum(parameter.numel() for parameter in group["params"])
-            logger.info(f"optimizer: {size / 1e6:.3f} M parameters at rate {rate:g}, weight decay {decay}")
+        for (lr_mult, decay_mult), parameters in groups.items():
+            group = {"params": parameters, "lr": defaults["lr"] * lr_mult}
+            if "weight_decay" in defaults:
+                group["weight_decay"] = defaults["weight_decay"] * decay_mult
+            params.append(group)
+            size = sum(parameter.numel() for parameter in parameters)
+            settings = ", ".join(f"{key} {value:g}" for key, value in group.items() if key != "params")
+            print_log(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}", logger="current")
+
+    def _multipliers(self, name: str, is_norm: bool) -> tuple[float, float]:
+        """Return the factors of learning rate and weight decay of one parameter."""
+        keys = self.paramwise_cfg.get("custom_keys", {})
+        fitting = [key for key in keys if key in name]
+        custom = keys[max(fitting, key=len)] if fitting else {}
+        decay = 1.0
+        if is_norm:
+            decay = self.paramwise_cfg.get("norm_decay_mult", 1.0)
+        elif name.endswith("bias"):
+            decay = self.paramwise_cfg.get("bias_decay_mult", 1.0)
+        return custom.get("lr_mult", 1.0), custom.get("decay_mult", decay)
 
 
-def _merged(groups: list[dict]) -> list[dict]:
-    """Join groups of equal settings, in the order of their first parameter."""
-    merged: dict[tuple, dict] = {}
-    for group in groups:
-        trained = [parameter for parameter in group["params"] if parameter.requires_grad]
-        settings = {key: value for key, value in group.items() if key != "params"}
-        if trained:
-            merged.setdefault(tuple(sorted(settings.items())), {**settings, "params": []})["params"] += trained
-    return list(merged.values())
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.RMSNorm))

@@ -1,6 +1,6 @@
 """The fast path of float32 matrix products, taken only where it keeps float32's accuracy."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Literal
 
 import torch
@@ -14,8 +14,8 @@ TOLERANCE = 4e-6
 def use_fast_matmul(precision: Precision = "auto") -> str:
     """Set torch's float32 matrix-product precision for the process and log it; return "highest" or "medium".
 
-    "medium" lets torch leave its default library. Where the faster one computes in true float32 (oneDNN on many CPUs:
-    half the time of a ViT), that is free; where it would round to TF32 or bfloat16 (most GPUs, CPUs with AMX), it is not.
+    "medium" lets torch leave its default library. Where the other one computes in true float32 (oneDNN on many CPUs;
+    there up to twice as fast), that is free; where it rounds to TF32 or bfloat16 (most GPUs, CPUs with AMX), it is not.
 
     Args:
         precision: "highest" and "medium" set that; "auto" takes "medium" if its error, measured once on each device of
@@ -37,7 +37,7 @@ def use_fast_matmul(precision: Precision = "auto") -> str:
     return precision
 
 
-@lru_cache(maxsize=None)
+@cache
 def medium_error(device: str) -> float:
     """Measure the relative error of a linear layer in "medium" against float64, once a process and device."""
     generator = torch.Generator().manual_seed(0)

@@ -28,7 +28,9 @@ def restore_random_state(states: list[dict[str, Any]]) -> None:
     """
     rank = get_rank()
     if rank >= len(states):
-        print_log(f"no random state was saved for rank {rank}: it starts afresh", logger="current", level=logging.WARNING)
+        print_log(
+            f"no random state was saved for rank {rank}: it starts afresh", logger="current", level=logging.WARNING
+        )
         return
     state = states[rank]
     version, keys, gauss = state["python"]

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
 from openvocab.checkpoint import load_checkpoint, newest_valid_checkpoint
-from openvocab.config import ConfigError, require_keys
+from openvocab.config import ConfigError, check_arguments, require_keys
 from openvocab.registry import SCOPE
 
 
@@ -83,9 +82,14 @@ class OpenVocabRunner(Runner):
         if changed:
             self.logger.warning(f"resumed with {', '.join(changed)}: the run will not be equal to an uninterrupted one")
 
+    def _init_model_weights(self) -> None:
+        """Do nothing: parts start from their weights when they are built, and DDP shares those of rank 0."""
+
     def _log_env(self, env_cfg: dict) -> None:
         """Log one line of environment; the config goes to a file."""
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
         self.logger.info(
             f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}, {self.world_size} process(es), "
             f"seed {self.seed}, work dir {self.work_dir}"
@@ -124,6 +128,7 @@ def build_runner(
     """
     config = config.copy()
     require_keys(config, training=training)
+    check_arguments(config)
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename or "run").stem)
     _check_writable(Path(config.work_dir))
     config.default_scope = SCOPE

@@ -52,7 +52,6 @@ class TrainLoop(IterBasedTrainLoop):
                 self._share_buffers()
                 self.runner.val_loop.run()
             self.runner.call_hook("after_step")
-        self._list_bad_samples()
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
@@ -84,11 +83,6 @@ class TrainLoop(IterBasedTrainLoop):
         if self.runner.val_loop is None or self._iter < self.val_begin:
             return False
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
-
-    def _list_bad_samples(self) -> None:
-        paths = getattr(self.dataloader.dataset, "bad_sample_paths", [])
-        if paths:
-            self.runner.logger.warning(f"{len(paths)} bad samples were replaced by others: {', '.join(paths)}")
 
     def _share_buffers(self) -> None:
         """Give all ranks the running statistics of rank 0, whose weights are the ones that get saved."""

@@ -9,7 +9,9 @@ Trainable = str | int
 ATTENTION_NAMES = ("attn", "attnpool")
 
 
-def set_trainable(tower: nn.Module, blocks: Sequence[nn.Module], trainable: Trainable, tail: Sequence[str] = ()) -> None:
+def set_trainable(
+    tower: nn.Module, blocks: Sequence[nn.Module], trainable: Trainable, tail: Sequence[str] = ()
+) -> None:
     """Set `requires_grad` over a whole tower.
 
     Args:
@@ -59,6 +61,8 @@ def set_mode(module: nn.Module, training: bool) -> None:
 def _train_attention(tower: nn.Module) -> None:
     found = [part for name, part in tower.named_modules() if name.rpartition(".")[2] in ATTENTION_NAMES]
     if not found:
-        raise ValueError(f"trainable='attention': {type(tower).__name__} has no attention; use 'none', 'all' or a number")
+        raise ValueError(
+            f"trainable='attention': {type(tower).__name__} has no attention; use 'none', 'all' or a number"
+        )
     for part in found:
         part.requires_grad_(True)

@@ -1,35 +1,31 @@
 """Pictures of predictions: overlays with contours, names and a legend."""
 
-from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import cv2
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from openvocab.class_colors import class_colors
-from openvocab.structures import IGNORE_INDEX, SemanticPrediction
+from openvocab.legend import beside, draw_legend, font, short_name, text_size, with_title
+from openvocab.structures import SemanticPrediction, ignore_index
 
-MIN_SIDE = 448
-"""Smaller pictures are enlarged to this longer side, so that contours and names can be read."""
-PAPER = (250, 250, 248)
-INK = (32, 34, 38)
-FAINT_INK = (118, 122, 130)
-MAX_LEGEND_ROWS = 24
+LONG_SIDE = 448
+"""Smaller pictures are enlarged to about this, by a whole number, so that contours and names can be read."""
+FEW_CLASSES = 24
+"""Up to here a class has one colour in all pictures; of longer lists only those present are told apart."""
 
 
 def draw_label_map(
     image: np.ndarray, prediction: SemanticPrediction, *, alpha: float = 0.55, legend: bool = True
 ) -> np.ndarray:
-    """Lay the predicted classes over a photo, each in its own colour with its contour.
+    """Lay the predicted classes over a photo, each in its own colour, with contour and name.
 
     Args:
         image: (H, W, 3) uint8 RGB, of the prediction's size.
-        prediction: label map in the original frame; 255 in a map of up to 255 classes is left bare.
+        prediction: label map in the original frame; `ignore_index` is left bare.
         alpha: opacity of the colours, 0..1.
-        legend: whether to add a panel with the names of the classes present and their share of the area.
+        legend: whether to add a panel with the names of the classes present and their shares of the area.
 
     Returns:
         (H', W', 3) uint8 RGB; tiny images are enlarged.
@@ -37,22 +33,26 @@ def draw_label_map(
     Raises:
         ValueError: image and label map differ in size, or `alpha` lies outside 0..1.
     """
-    _check(image, prediction.label_map, alpha)
-    overlay = _overlay(image, prediction.label_map, class_colors(prediction.class_names), alpha)
+    names, label_map = prediction.class_names, prediction.label_map
+    _check(image, [label_map], alpha)
+    shares = class_shares(label_map, len(names))
+    colors = _colors(names, shares)
+    overlay = _overlay(image, label_map, names, colors, alpha)
     if not legend:
         return overlay
-    return _beside([overlay, _legend(_shares([prediction.label_map]), prediction.class_names, overlay.shape[0])])
+    rows = [(names[label], colors[label], [_percent(share)]) for label, share in shares.items()]
+    return beside([overlay, draw_legend(rows, [""], text_size(overlay.shape), len(overlay))])
 
 
 def draw_comparison(
-    image: np.ndarray, prediction: SemanticPrediction, ground_truth: np.ndarray, *, alpha: float = 0.8
+    image: np.ndarray, prediction: SemanticPrediction, ground_truth: np.ndarray, *, alpha: float = 0.75
 ) -> np.ndarray:
-    """Draw photo, ground truth and prediction side by side with one legend.
+    """Draw photo, ground truth and prediction side by side, with one legend.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         prediction: label map in the original frame.
-        ground_truth: (H, W) integers of the same vocabulary, 255 = ignored.
+        ground_truth: (H, W) integers of the same vocabulary; `ignore_index` is left bare.
         alpha: opacity of the colours, 0..1.
 
     Returns:
@@ -61,49 +61,50 @@ def draw_comparison(
     Raises:
         ValueError: sizes differ, or `alpha` lies outside 0..1.
     """
-    colors = class_colors(prediction.class_names)
-    panels = []
-    for title, label_map in (("photo", None), ("ground truth", ground_truth), ("prediction", prediction.label_map)):
-        panel = _enlarge(image)
-        if label_map is not None:
-            _check(image, label_map, alpha)
-            panel = _overlay(image, label_map, colors, alpha)
-        panels.append(_titled(panel, title))
-    shares = _shares([prediction.label_map, ground_truth])
-    return _beside([*panels, _legend(shares, prediction.class_names, panels[0].shape[0])])
+    names, label_maps = prediction.class_names, (ground_truth, prediction.label_map)
+    _check(image, label_maps, alpha)
+    true, predicted = (class_shares(label_map, len(names)) for label_map in label_maps)
+    present = sorted({*true, *predicted}, key=lambda label: -true.get(label, 0) - predicted.get(label, 0))
+    colors = _colors(names, present)
+    photo = _enlarge(image)
+    text = text_size(photo.shape)
+    pictures = [photo, *(_overlay(image, label_map, names, colors, alpha) for label_map in label_maps)]
+    titled = [with_title(*pair, text) for pair in zip(pictures, ("photo", "ground truth", "prediction"))]
+    rows = [
+        (names[label], colors[label], [_percent(part.get(label, 0)) for part in (true, predicted)]) for label in present
+    ]
+    return beside([*titled, draw_legend(rows, ["truth", "predicted"], text, len(titled[0]))])
 
 
-def class_shares(label_map: np.ndarray) -> dict[int, float]:
-    """Return the share of the labelled area (0..1) of every class present, the largest first."""
-    return _shares([label_map])
+def class_shares(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
+    """Return the share of the labelled area, 0..1, of every class present, the largest first."""
+    counts = np.bincount(label_map[label_map != ignore_index(num_classes)].ravel(), minlength=num_classes)
+    total = max(1, int(counts.sum()))
+    return {int(label): counts[label] / total for label in np.argsort(-counts, kind="stable") if counts[label]}
 
 
-def _shares(label_maps: Sequence[np.ndarray]) -> dict[int, float]:
-    """Return the shares of the first map; classes that only later maps hold follow with a share of 0."""
-    counts = {}
-    for label_map in label_maps:
-        labels, pixels = np.unique(_labelled(label_map), return_counts=True)
-        shares = dict(zip(labels.tolist(), (pixels / max(pixels.sum(), 1)).tolist()))
-        for label in sorted(shares, key=shares.get, reverse=True):
-            counts.setdefault(label, shares[label] if label_map is label_maps[0] else 0.0)
-    return counts
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share else "–"
 
 
-def _labelled(label_map: np.ndarray) -> np.ndarray:
-    return label_map[label_map != IGNORE_INDEX] if label_map.dtype == np.uint8 else label_map.ravel()
-
-
-def _check(image: np.ndarray, label_map: np.ndarray, alpha: float) -> None:
+def _check(image: np.ndarray, label_maps: Iterable[np.ndarray], alpha: float) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an image (H, W, 3) uint8, got {image.dtype} {image.shape}")
-    if image.shape[:2] != label_map.shape:
-        raise ValueError(f"the image is {image.shape[:2]}, its label map {label_map.shape}; they must be of one size")
+    for label_map in label_maps:
+        if image.shape[:2] != label_map.shape:
+            raise ValueError(f"the image is {image.shape[:2]}, its label map {label_map.shape}; they must agree")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected 0..1, got {alpha}")
 
 
-def _factor(size: tuple[int, ...]) -> int:
-    return max(1, round(MIN_SIDE / max(size[:2])))
+def _colors(names: Sequence[str], present: Iterable[int]) -> dict[int, np.ndarray]:
+    """Give each class present its colour (3,)."""
+    labels = range(len(names)) if len(names) <= FEW_CLASSES else sorted(present)
+    return dict(zip(labels, class_colors([names[label] for label in labels])))
+
+
+def _factor(size: Sequence[int]) -> int:
+    return max(1, round(LONG_SIDE / max(size[:2])))
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:
@@ -112,19 +113,23 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
 
 
-def _overlay(image: np.ndarray, label_map: np.ndarray, colors: np.ndarray, alpha: float) -> np.ndarray:
-    """Blend the class colours into the photo and draw the borders between classes."""
+def _overlay(
+    image: np.ndarray, label_map: np.ndarray, names: Sequence[str], colors: dict[int, np.ndarray], alpha: float
+) -> np.ndarray:
+    """Blend the class colours into the photo, draw the borders between classes and name the large areas."""
     factor = _factor(image.shape)
+    labels = label_map.repeat(factor, 0).repeat(factor, 1)
     photo = _enlarge(image).astype(np.float32)
-    labels = np.repeat(np.repeat(label_map.astype(np.int32), factor, 0), factor, 1)
-    ignored = labels == IGNORE_INDEX if label_map.dtype == np.uint8 else np.zeros(labels.shape, bool)
-    color = colors[np.where(ignored, 0, labels)].astype(np.float32)
     grey = photo.mean(axis=2, keepdims=True)
-    mixed = (1 - alpha) * (0.35 * photo + 0.65 * grey) + alpha * color
-    mixed[ignored] = photo[ignored]
+    table = np.zeros((int(labels.max()) + 1, 3), np.float32)
+    for label, color in colors.items():
+        if label < len(table):
+            table[label] = color
+    mixed = (1 - alpha) * (0.35 * photo + 0.65 * grey) + alpha * table[labels]  # the photo's own colours would mislead
+    mixed = np.where((labels == ignore_index(len(names)))[..., None], photo, mixed)
     border = _borders(labels, max(1, round(max(labels.shape) / 400)))
-    mixed[border] = 0.25 * mixed[border] + 0.75 * 255
-    return mixed.clip(0, 255).astype(np.uint8)
+    mixed[border] = 0.2 * mixed[border] + 0.8 * 255
+    return _with_names(mixed.clip(0, 255).astype(np.uint8), labels, names, colors)
 
 
 def _borders(labels: np.ndarray, width: int) -> np.ndarray:
@@ -135,47 +140,32 @@ def _borders(labels: np.ndarray, width: int) -> np.ndarray:
     return cv2.dilate(edge, np.ones((width, width), np.uint8)).astype(bool)
 
 
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans comes with matplotlib, which mmengine needs anyway; a glyph it lacks becomes a box, never an error."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+def _with_names(
+    picture: np.ndarray, labels: np.ndarray, names: Sequence[str], colors: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Write each class's name into its largest area, where it fits."""
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    size = max(11, round(0.8 * text_size(labels.shape)))
+    for label in np.unique(labels):
+        if label not in colors:  # not labelled
+            continue
+        name = short_name(names[label])
+        width = font(size).getlength(name)
+        place = _widest_place(labels == label, width + size, 1.5 * size)
+        if place is not None:
+            draw.text(
+                place, name, "white", font(size), anchor="mm", stroke_width=max(1, size // 8), stroke_fill=(24, 24, 28)
+            )
+    return np.asarray(canvas)
 
 
-def _legend(shares: dict[int, float], names: Sequence[str], height: int) -> np.ndarray:
-    """Draw a panel with swatch, name and share of each class."""
-    text = max(13, min(22, height // 24))
-    row, margin, swatch = round(1.75 * text), text, round(1.1 * text)
-    rows = min(len(shares), MAX_LEGEND_ROWS, max(1, (height - 2 * margin) // row))
-    shown = list(shares.items())[:rows]
-    font, colors = _font(text), class_colors(names)
-    captions = [(_short(names[label]), f"{100 * share:.1f} %") for label, share in shown]
-    widths = [max((font.getlength(caption[side]) for caption in captions), default=0) for side in (0, 1)]
-    width = round(2 * margin + swatch + text * 0.7 + widths[0] + 1.5 * text + widths[1])
-    panel = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(panel)
-    for index, ((label, _), (name, share)) in enumerate(zip(shown, captions)):
-        middle = margin + index * row + row // 2
-        box = (margin, middle - swatch // 2, margin + swatch, middle + swatch // 2)
-        draw.rounded_rectangle(box, radius=swatch // 4, fill=tuple(colors[label].tolist()))
-        draw.text((margin + swatch + text * 0.7, middle), name, INK, font, anchor="lm")
-        draw.text((width - margin, middle), share, FAINT_INK, font, anchor="rm")
-    return np.asarray(panel)
-
-
-def _short(name: str, limit: int = 32) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
-
-
-def _titled(panel: np.ndarray, title: str) -> np.ndarray:
-    """Add a line of text above a picture."""
-    text = max(13, min(22, panel.shape[0] // 24))
-    head = Image.new("RGB", (panel.shape[1], 2 * text), PAPER)
-    ImageDraw.Draw(head).text((panel.shape[1] // 2, text), title, INK, _font(text), anchor="mm")
-    return np.vstack([np.asarray(head), panel])
-
-
-def _beside(panels: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
-    """Put pictures of one height side by side."""
-    space = np.full((panels[0].shape[0], gap, 3), PAPER, dtype=np.uint8)
-    joined = [part for panel in panels for part in (space, panel)][1:]
-    return np.hstack(joined)
+def _widest_place(mask: np.ndarray, width: float, height: float) -> tuple[int, int] | None:
+    """Return the (x, y) deepest inside `mask` (H, W) where a box of `width` x `height` lies within it, or None."""
+    shape = np.ones((max(1, round(height)), max(1, round(width))), np.uint8)
+    fits = cv2.erode(np.pad(mask.astype(np.uint8), 1), shape, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    if not fits.any():
+        return None
+    depth = cv2.distanceTransform(fits, cv2.DIST_L2, 3)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(x) - 1, int(y) - 1

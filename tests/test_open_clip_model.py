@@ -153,11 +153,14 @@ def test_unrecorded_activation_is_said_aloud(tiny, tmp_path, quick_gelu_twin, mo
     assert len(lines) == 1 and "does not record its activation" in lines[0]
 
 
-@pytest.mark.parametrize(("model", "tag", "fix"), [
-    ("ViT-B-32", "openai", "ViT-B-32-quickgelu"),
-    ("RN50", "openai", "RN50-quickgelu"),
-    ("ViT-H-14", "dfn5b", "ViT-H-14-quickgelu"),
-])
+@pytest.mark.parametrize(
+    ("model", "tag", "fix"),
+    [
+        ("ViT-B-32", "openai", "ViT-B-32-quickgelu"),
+        ("RN50", "openai", "RN50-quickgelu"),
+        ("ViT-H-14", "dfn5b", "ViT-H-14-quickgelu"),
+    ],
+)
 def test_tag_of_the_other_activation_is_refused_before_any_download(model, tag, fix):
     if not open_clip.pretrained.get_pretrained_cfg(model, tag):
         pytest.skip(f"open_clip does not list {tag} under {model}")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import tiny_config
 
 from openvocab.checkpoint import load_checkpoint
 from openvocab.datasets.sampler import DrawIndex, ResumableSampler, seeded_draw
 from openvocab.runner import build_runner
-from tiny_run import tiny_config
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 
@@ -113,8 +113,9 @@ def test_resuming_an_empty_folder_starts_from_the_beginning(tmp_path):
 
 
 def test_resume_refuses_another_class_list(tmp_path, monkeypatch):
-    from openvocab.text.vocabulary import Vocabulary
     from tiny_run import TinyDataset
+
+    from openvocab.text.vocabulary import Vocabulary
 
     monkeypatch.setattr(TinyDataset, "vocabulary", Vocabulary.from_names(["cat", "dog"]))
     train(tmp_path, max_iters=4)

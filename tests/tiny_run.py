@@ -78,7 +78,11 @@ class TinyModel(BaseModel):
     def forward(self, x, y, sample, mode="loss"):
         predicted = self.layers(torch.stack(x))[:, 0]
         error = (predicted.float() - torch.stack(y)).square()
-        return {"loss_square": error.mean(), "loss_fourth": error.square().mean() * 0.01} if mode == "loss" else list(error)
+        return (
+            {"loss_square": error.mean(), "loss_fourth": error.square().mean() * 0.01}
+            if mode == "loss"
+            else list(error)
+        )
 
     def parse_losses(self, losses):
         check_losses(losses)

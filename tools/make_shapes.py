@@ -5,6 +5,7 @@ about 10 seconds on two cores. A folder that already holds the same set is kept.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmengine.utils import ProgressBar
@@ -22,8 +23,9 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` pictures are on disk."""
         if self._bar is None:
-            self._bar = ProgressBar(total)
-        self._bar.update(done - self._bar.completed)
+            self._bar = ProgressBar(total, file=sys.stdout)
+        if done > self._bar.completed:
+            self._bar.update(done - self._bar.completed)
 
 
 def parse_args() -> argparse.Namespace:

@@ -16,6 +16,7 @@ from openvocab.runner import build_runner
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="weights to evaluate")
@@ -29,14 +30,16 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Run the tool."""
     arguments = parse_arguments()
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         require_keys(config, training=False)
         if not Path(arguments.checkpoint).is_file():
             raise FileNotFoundError(f"no such checkpoint: {arguments.checkpoint}")
+        note = None
         if arguments.classes_file:
-            use_class_names(config, arguments.classes_file, pictures=arguments.show_dir is not None)
+            note = use_class_names(config, arguments.classes_file, pictures=arguments.show_dir is not None)
         if arguments.show_dir:
             hook = dict(type="PictureHook", folder=arguments.show_dir)
             config.custom_hooks = [*config.get("custom_hooks", []), hook]
@@ -47,6 +50,8 @@ def main() -> None:
             launcher=arguments.launcher,
             training=False,
         )
+        if note:
+            runner.logger.info(note)
         metrics = runner.test()
         if arguments.out and is_main_process():
             write_results(arguments.out, metrics, runner.test_protocol())

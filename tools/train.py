@@ -14,6 +14,7 @@ from openvocab.runner import build_runner
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder of checkpoints and logs; default: work_dirs/<config name>")
@@ -26,6 +27,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Run the tool."""
     arguments = parse_arguments()
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)

@@ -4,6 +4,7 @@ from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, Param
 from mmengine.runner import LogProcessor
 from mmengine.visualization import TensorboardVisBackend, Visualizer
 
+from openvocab.hooks.bad_sample_hook import BadSampleHook
 from openvocab.hooks.checkpoint_hook import CheckpointHook
 
 default_scope = "openvocab"
@@ -14,9 +15,14 @@ default_hooks = dict(
     logger=dict(type=LoggerHook, interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type=ParamSchedulerHook),
     checkpoint=dict(type=CheckpointHook, interval=1000, max_keep=2, best="mIoU"),
+    bad_samples=dict(type=BadSampleHook),
 )
 log_processor = dict(type=LogProcessor, by_epoch=False, window_size=50)
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=TensorboardVisBackend)])
 randomness = dict(seed=0)
-env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))
+env_cfg = dict(
+    cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl")
+)
 log_level = "INFO"
+val_cfg = dict()
+test_cfg = dict()

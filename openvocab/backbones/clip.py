@@ -45,8 +45,8 @@ class CLIPBackbone(Backbone):
     """The image tower of a CLIP: ViT, ResNet with attention pool, or ConvNeXt.
 
     At the size it was trained on, `image_embed` equals open_clip's `encode_image`. Images of any size divisible by the
-    stride are taken; position embeddings are resampled. `hidden[0]` is what enters the first block or stage, `hidden[i]`
-    what leaves number i; `prefix[i]` the class token there (ViT).
+    stride are taken; position embeddings are resampled. `hidden[0]` is what enters the first block or stage,
+    `hidden[i]` what leaves number i; `prefix[i]` the class token there (ViT).
 
     Args:
         model, pretrained: see `create_clip`.

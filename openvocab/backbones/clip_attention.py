@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 Projections = tuple[Tensor, Tensor, Tensor]
 SCORES_AT_ONCE = 2**21
-"""Entries of the largest score matrix held at once in half precision: 4 MB; pages touched afresh cost more than the sums."""
+"""Entries of the scores held at once in half precision: 4 MB. Larger ones land in fresh pages, dearer than the sums."""
 
 
 def project_qkv(attention: nn.Module, tokens: Tensor) -> Projections:
@@ -39,7 +39,7 @@ def project_output(attention: nn.Module, mixed: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return softmax(q kT / sqrt(d) + bias) v, (B, heads, Nq, d); `bias` is (Nq, N) or None.
 
-    In half precision on a CPU torch's fused kernel is no faster than in float32: matrix products, a few heads at a time,
+    In half precision on a CPU torch's fused kernel is no faster than in float32; matrix products, some heads at a time,
     take 0.6 of its time at 1025 tokens. Everywhere else the fused kernel is the fast one.
     """
     if q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16):

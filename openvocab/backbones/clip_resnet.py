@@ -18,10 +18,10 @@ STRIDES = (4, 4, 8, 16, 32)
 class ModifiedResNetReader:
     """Reads pooled, dense and hidden features from open_clip's `ModifiedResNet` without changing it.
 
-    The attention pool is a last attention without residual and feed-forward half: its token 0, the mean of the map, asks
-    for the pooled embedding. The readouts ask for every place in the same way; "maskclip" is the value and the output
-    projection of each place. The places keep their position embeddings, since the values that the pool averages contain
-    them.
+    The attention pool is a last attention without residual and feed-forward half: its token 0, the mean of the map,
+    asks for the pooled embedding. The readouts ask for every place in the same way; "maskclip" is the value and the
+    output projection of each place. The places keep their position embeddings, since the values that the pool averages
+    contain them.
 
     Args:
         visual: the tower; the module that holds this reader owns it.

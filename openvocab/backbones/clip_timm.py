@@ -31,7 +31,9 @@ class ConvNetReader:
     def __init__(self, visual: TimmModel, readout: Readout, position_resize: str, checkpointing: bool) -> None:
         trunk = visual.trunk
         if not (hasattr(trunk, "stem") and hasattr(trunk, "stages") and hasattr(trunk, "feature_info")):
-            raise ValueError(f"timm tower {type(trunk).__name__} is not supported; expected a stem and stages (ConvNeXt)")
+            raise ValueError(
+                f"timm tower {type(trunk).__name__} is not supported; expected a stem and stages (ConvNeXt)"
+            )
         if readout.mix is not plain:
             raise ValueError(f"{type(trunk).__name__} has no last attention to read from; use readout='clip'")
         self.visual = visual
@@ -44,10 +46,12 @@ class ConvNetReader:
 
     def spec(self) -> BackboneSpec:
         """Return the facts that heads read; `hidden[0]` leaves the stem, `hidden[i]` stage i."""
-        levels = self.visual.trunk.feature_info
+        levels = list(self.visual.trunk.feature_info)
+        if len(levels) == len(self.blocks):  # ConvNeXt lists its stages only; the stem has the facts of the first
+            levels.insert(0, levels[0])
         dims = tuple(level["num_chs"] for level in levels)
         strides = tuple(level["reduction"] for level in levels)
-        return BackboneSpec(self._embed_dim(), strides[-1], (dims[0], *dims), (strides[0], *strides))
+        return BackboneSpec(self._embed_dim(), strides[-1], dims, strides)
 
     def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""

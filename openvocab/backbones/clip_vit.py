@@ -33,7 +33,9 @@ class VisionTransformerReader:
         if visual.attn_pool is not None:
             raise ValueError("this tower pools by learned queries (CoCa): its patches have no place in the joint space")
         if not all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks):
-            raise ValueError("this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are known")
+            raise ValueError(
+                "this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are known"
+            )
         self.visual = visual
         self.readout = readout
         self.position_resize = position_resize

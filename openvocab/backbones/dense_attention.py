@@ -8,10 +8,10 @@ With rows and columns over all N tokens (prefix tokens first), s = 1 / sqrt(d), 
     maskclip  v                                      arXiv 2112.01071
     sclip     (softmax(s q qT) + softmax(s k kT)) v  arXiv 2312.01597
     clearclip softmax(s q qT) v                      arXiv 2407.12442
-    naclip    softmax(s k kT + G) v                  arXiv 2404.08181, G_ij = exp(-|i - j|^2 / (2 * 5^2)) between patches
+    naclip    softmax(s k kT + G) v                  arXiv 2404.08181; patches: G_ij = exp(-|i - j|^2 / (2 * 5^2))
 
-ClearCLIP found that the residual and the feed-forward half of the block drown what the attention says; all but `clip` and
-`sclip` leave both out.
+ClearCLIP found that the residual and the feed-forward half of the block drown what the attention says: all but `clip`
+and `sclip` (which changed the attention alone, also in its official code) leave both out.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Readout:
     """How the last block makes patch embeddings."""
 
     mix: Mix
-    """((q, k, v) each (B, heads, N, d), grid size (h, w)) -> mixed values (B, heads, N, d). N = prefix tokens + h * w."""
+    """((q, k, v) each (B, heads, N, d), grid size (h, w)) -> mixed values (B, heads, N, d); N = prefix + h * w."""
     whole_block: bool = False
     """Whether the block's residual and feed-forward half stay. The pool of a ResNet has neither."""
 

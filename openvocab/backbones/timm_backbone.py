@@ -20,7 +20,18 @@ from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
 from openvocab.trainability import Trainable, set_mode, set_trainable
 
-UNUSED_PARTS = ("norm.", "fc_norm.", "head.", "head_dist.", "attn_pool.", "pre_logits.", "fc.", "classifier.", "conv_head.", "bn2.")
+UNUSED_PARTS = (
+    "norm.",
+    "fc_norm.",
+    "head.",
+    "head_dist.",
+    "attn_pool.",
+    "pre_logits.",
+    "fc.",
+    "classifier.",
+    "conv_head.",
+    "bn2.",
+)
 """Parts of a classifier behind the last feature map; left out of the tower and skipped in weight files."""
 
 
@@ -139,7 +150,7 @@ def load_tower(tower: nn.Module, model: str, path: Path) -> None:
 def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename entries in timm's layout of a whole classifier to those of the tower.
 
-    A pyramid writes `stages.0` as `stages_0`. Step counters of batch norms, which many files lack, are kept as they are.
+    A pyramid writes `stages.0` as `stages_0`. Step counters of batch norms, which many files lack, stay as they are.
     """
     fitted = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
     for key, value in state.items():

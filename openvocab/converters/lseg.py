@@ -60,7 +60,9 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _network_entries(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the network's entries without Lightning's prefix; entries of metrics beside the network are dropped."""
     inside = {
-        key.removeprefix(LIGHTNING_PREFIX): value for key, value in state_dict.items() if key.startswith(LIGHTNING_PREFIX)
+        key.removeprefix(LIGHTNING_PREFIX): value
+        for key, value in state_dict.items()
+        if key.startswith(LIGHTNING_PREFIX)
     }
     return inside or dict(state_dict)
 

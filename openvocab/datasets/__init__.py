@@ -2,7 +2,8 @@
 
 from openvocab.datasets.captions import CaptionDataset
 from openvocab.datasets.classification import ClassificationFolder
+from openvocab.datasets.few_shot import FewShotDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.segmentation import SegmentationDataset
 
-__all__ = ["CaptionDataset", "ClassificationFolder", "ResumableSampler", "SegmentationDataset"]
+__all__ = ["CaptionDataset", "ClassificationFolder", "FewShotDataset", "ResumableSampler", "SegmentationDataset"]

@@ -72,13 +72,17 @@ class PipelineDataset(Dataset):
         """Return what every item's results dict starts with, beside its own entry of the index."""
         return {}
 
+    def start_results(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return the results dict that enters the pipeline for an entry of the index."""
+        return {**self.common_results(), **item}
+
     @property
     def metainfo(self) -> dict[str, Any]:
         """Plain facts that mmengine hands to metrics and stores in checkpoints."""
         return {"dataset": self.name}
 
     def full_init(self) -> None:
-        """Load the index; mmengine's runner calls this, and the first access does.
+        """Load the index; mmengine's runner calls this before it starts loader workers, else the first access does.
 
         Raises:
             ValueError: the index is empty.
@@ -113,8 +117,7 @@ class PipelineDataset(Dataset):
         """Run the pipeline on one item."""
         results = self._cache.get(position)
         if results is None:
-            results = {**self.common_results(), **self._index[position]}
-            results = _run(self.transforms[: self._num_cached], results)
+            results = _run(self.transforms[: self._num_cached], self.start_results(self._index[position]))
             if self._num_cached:
                 self._cache[position] = _frozen(results)
         return _run(self.transforms[self._num_cached :], dict(results))

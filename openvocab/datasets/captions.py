@@ -17,7 +17,7 @@ CaptionChoice = Literal["random", "first"]
 
 @DATASETS.register_module()
 class CaptionDataset(PipelineDataset):
-    """Images and their captions, one JSON object a line: `{"image": "images/000001.jpg", "captions": ["a red circle"]}`.
+    """Images and their captions, one JSON object a line: `{"image": "images/1.jpg", "captions": ["a red circle"]}`.
 
     In training a sample carries one caption and no vocabulary. With `test_mode` it is a retrieval task that needs no
     path of its own: the vocabulary is the list of all distinct captions, `class_ids` are an image's own, and (N, K)

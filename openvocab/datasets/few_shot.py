@@ -1,7 +1,7 @@
 """PASCAL-5i and COCO-20i in their zero-shot form: one image, two texts, "others" and a class."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
 from openvocab.datasets.class_lists import class_names_path, load_split
-from openvocab.datasets.image_io import BadSample, read_label_map
+from openvocab.datasets.image_io import read_label_map
 from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
 from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
@@ -110,18 +110,88 @@ class FewShotDataset(PipelineDataset):
         """List the episodes of this part."""
         files = self._files()
         pairs = self._listed_pairs() if self.pairs else self._pairs_in_labels(files)
-        pairs = [pair for pair in pairs if pair[1] in self.classes]
+        pairs = [one for one in pairs if one[1] in self.classes]
         if not pairs:
             raise ValueError(f"{self.name}: no image shows a class of this part: {self.metainfo['classes']}")
         chosen = pairs if self.part == "train" else draw_episodes(pairs, self.episodes, self.draw, self.seed)
         missing = [key for key, _ in chosen if key not in files]
         if missing:
             raise FileNotFoundError(f"pairs: {len(missing)} listed images have no files, the first is {missing[0]!r}")
-        return [self._item(number, *pair, *files[pair[0]]) for number, pair in enumerate(chosen)]
+        return [self._item(number, key, index, *files[key]) for number, (key, index) in enumerate(chosen)]
 
-    def common_results(self) -> dict[str, Any]:
-        """Give every item the means to read its labels."""
-        return {"label_reader": read_label_map}
+    def start_results(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Add the vocabulary of the episode and the means to read its labels."""
+        index = item.pop("class_index")
+        return {
+            **item,
+            "vocabulary": Vocabulary.from_names(["others", self.class_names[index]], background="others"),
+            "label_reader": read_label_map,
+            "label_table": self._label_tables[index],
+        }
 
-    def _make(self, position: int) -> dict[str, Any]:
-        raise NotImplementedError
+    @cached_property
+    def _label_tables(self) -> dict[int, LabelTable]:
+        """Table of each class of this part: its id becomes 1, all others 0."""
+        everything = dict.fromkeys((*self.class_ids, 0, self.boundary), OTHERS)
+        ignored = [self.boundary] if self.part == "test" else []
+        return {
+            index: LabelTable({**everything, self.class_ids[index]: 1}, ignored, 2, ignore_unlisted=False)
+            for index in self.classes
+        }
+
+    def _files(self) -> dict[str, tuple[Path, Path]]:
+        """Return image and label map of every key."""
+        image_folder = check_folder(self.root / self.images, "images")
+        label_folder = check_folder(self.root / self.annotations, "annotations")
+        keys = None if self.keys is None else read_keys(self.root / self.keys)
+        images = files_by_key(image_folder)
+        labels = select(files_by_key(label_folder), keys, label_folder)
+        return {key: (image, label) for key, image, label in pair(images, labels, require_annotations=False)}
+
+    def _listed_pairs(self) -> list[Pair]:
+        lines = [line.rpartition("__") for line in read_keys(self.root / self.pairs)]
+        return [(key, int(number) - 1) for key, _, number in lines]
+
+    def _pairs_in_labels(self, files: dict[str, tuple[Path, Path]]) -> list[Pair]:
+        """Read every label map and note which classes it shows."""
+        print_log(f"{self.name}: reading {len(files)} label maps to see which classes they show", logger="current")
+        index_of_id = {raw_id: index for index, raw_id in enumerate(self.class_ids)}
+        return [
+            (key, index_of_id[raw_id])
+            for key, (_, label) in files.items()
+            for raw_id in np.unique(read_label_map(label)).tolist()
+            if raw_id in index_of_id
+        ]
+
+    def _item(self, number: int, key: str, index: int, image: Path, label: Path) -> dict[str, Any]:
+        return {
+            "sample_id": f"{number}:{key}:{self.class_names[index]}",
+            "img_path": str(image),
+            "seg_map_path": str(label),
+            "class_index": index,
+        }
+
+
+def draw_episodes(pairs: Sequence[Pair], count: int, draw: Literal["cycle", "random"], seed: int) -> list[Pair]:
+    """Choose `count` test episodes, the same ones on every machine.
+
+    Args:
+        pairs: all (image, class) of the fold.
+        count: number of episodes.
+        draw: `cycle` repeats the list; `random` draws a class, then one of its images.
+        seed: of the random draws.
+    """
+    if draw == "cycle":
+        return [pairs[number % len(pairs)] for number in range(count)]
+    by_class: dict[int, list[Pair]] = {}
+    for one in pairs:
+        by_class.setdefault(one[1], []).append(one)
+    generator = random.Random(seed)
+    classes = sorted(by_class)
+    return [generator.choice(by_class[generator.choice(classes)]) for _ in range(count)]
+
+
+def _fold(folds: Sequence[Sequence[int]], fold: int, split: str) -> list[int]:
+    if not 0 <= fold < len(folds):
+        raise ValueError(f"fold: {split} has the folds 0 to {len(folds) - 1}, got {fold}")
+    return list(folds[fold])

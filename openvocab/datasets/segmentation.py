@@ -18,6 +18,7 @@ from openvocab.registry import DATASETS
 from openvocab.structures import ignore_index
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
+
 @DATASETS.register_module()
 class SegmentationDataset(PipelineDataset):
     """Images with one class a pixel.

@@ -62,7 +62,7 @@ def write_shapes(
         num_val: Validation scenes, over all 48 classes in turn.
         objects_per_class: Single-object images a class, for zero-shot classification.
         processes: Worker processes, one a core by default. They do not change the result.
-        progress: Called with (pictures done, pictures in all) now and then.
+        progress: Called with (pictures done, pictures in all): at the start and after every hundred.
 
     Returns:
         True if the folder was made, False if it was there already.
@@ -116,10 +116,11 @@ def _write_all(
     for folder in {(root / path).parent for picture in pictures for path in (picture.path, *picture.label_paths)}:
         folder.mkdir(parents=True)
     records: list[Record] = []
+    report = progress or (lambda done, total: None)
+    report(0, len(pictures))
     for chunk in _draw_all(root, parameters.seed, pictures, processes):
         records += chunk
-        if progress is not None:
-            progress(len(records), len(pictures))
+        report(len(records), len(pictures))
     texts = _texts(records)
     for name, text in texts.items():
         (root / name).write_bytes(text.encode())

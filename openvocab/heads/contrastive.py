@@ -56,7 +56,9 @@ class ContrastiveHead(Head):
         """
         for sample in samples:
             if not sample.captions:
-                raise ValueError(f"sample {sample.sample_id!r} has no caption; contrastive training needs image-text pairs")
+                raise ValueError(
+                    f"sample {sample.sample_id!r} has no caption; contrastive training needs image-text pairs"
+                )
         return [sample.captions[0] for sample in samples]
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:

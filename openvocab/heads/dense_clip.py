@@ -22,8 +22,8 @@ class DenseCLIPHead(Head):
     Args:
         backbone, text_dim: facts of the neighbours, given by the model.
         logit_scale: multiplier of the cosine; None takes the text encoder's. It matters only to the threshold below.
-        background_threshold: where no class reaches this probability, the place belongs to the vocabulary's background
-            class; None leaves background to compete as a name like any other.
+        background_threshold: where no class reaches this probability, the place belongs to the background class, for
+            vocabularies that name one; None leaves background to compete as a name like any other.
 
     Raises:
         ValueError: the widths differ, or the threshold is no probability.
@@ -41,11 +41,11 @@ class DenseCLIPHead(Head):
         super().__init__()
         if backbone.embed_dim != text_dim:
             raise ValueError(
-                f"dense CLIP compares patches with texts: the backbone embeds into {backbone.embed_dim} dimensions, the "
-                f"text encoder into {text_dim}; use both towers of one CLIP model"
+                f"dense CLIP compares patches with texts: the backbone embeds into {backbone.embed_dim} dimensions, "
+                f"the text encoder into {text_dim}; use both towers of one CLIP model"
             )
         if background_threshold is not None and not 0 < background_threshold < 1:
-            raise ValueError(f"background_threshold: expected a probability between 0 and 1, got {background_threshold}")
+            raise ValueError(f"background_threshold: expected between 0 and 1, got {background_threshold}")
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
 
@@ -72,7 +72,7 @@ class DenseCLIPHead(Head):
         """Lift the background class to the logit at which a class has exactly the threshold's probability."""
         background = shared_vocabulary(samples).background
         if background is None:
-            raise ValueError("background_threshold is set, but the vocabulary names no background class")
+            return logits
         bar = torch.logsumexp(logits.float(), dim=1) + math.log(self.background_threshold)  # (B, h, w)
         logits = logits.clone()
         logits[:, background] = torch.maximum(logits[:, background], bar.to(logits.dtype))

@@ -1,8 +1,8 @@
 """The cosine of bilinearly upsampled pixel embeddings with texts, without upsampling the embeddings.
 
 Upsampling is linear, so the dot products are taken on the coarse grid and upsampled themselves. Only the length of an
-interpolated embedding is not linear; its square is a quadratic form of the four corner embeddings and follows from their
-dot products with each other. Equal to the plain order up to rounding, at a quarter of its cost or less.
+interpolated embedding is not linear; its square is a quadratic form of the four corner embeddings and follows from the
+dot products of these. Equal to the plain order up to rounding, at a quarter of its cost or less.
 """
 
 import torch

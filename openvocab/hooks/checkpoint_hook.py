@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.checkpoint import SaveFailed, link_checkpoint, save_checkpoint, to_plain
+from openvocab.checkpoint import SaveFailed, iteration_of, link_checkpoint, save_checkpoint, to_plain
 from openvocab.finite_guard import check_weights
 from openvocab.random_state import random_state
 from openvocab.registry import HOOKS
@@ -106,13 +106,15 @@ class CheckpointHook(Hook):
                 raise
             runner.logger.warning(f"{error}. Training goes on without this checkpoint")
             return
-        self._rotate(folder)
+        self._rotate(folder, step)
         best = f", best by {self.best}" if self._is_best else ""
         runner.logger.info(f"saved {path}{best}")
 
-    def _rotate(self, folder: Path) -> None:
-        numbered = sorted(folder.glob("iter_*.pth"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for old in numbered[self.max_keep :]:
+    def _rotate(self, folder: Path, step: int) -> None:
+        """Remove old files, and those of an earlier run in this folder that got further: not to be resumed from."""
+        numbered = sorted(folder.glob("iter_*.pth"), key=iteration_of, reverse=True)
+        other_run = [path for path in numbered if iteration_of(path) > step]
+        for old in other_run + numbered[len(other_run) + self.max_keep :]:
             old.unlink()
 
     def _state(self, runner: Runner) -> dict[str, Any]:
@@ -140,6 +142,7 @@ class CheckpointHook(Hook):
 
 def _meta(runner: Runner) -> dict[str, Any]:
     vocabulary = getattr(runner.train_dataloader.dataset, "vocabulary", None)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return {
         "iter": runner.iter,
         "epoch": runner.epoch,
@@ -147,6 +150,8 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
+        # the activation is part of CLIP weights; whoever starts from them is held to it
+        "quick_gelu": getattr(getattr(model, "backbone", None), "quick_gelu", None),
         "experiment_name": runner.experiment_name,
         "config": runner.cfg.pretty_text,
         "versions": {"openvocab": openvocab.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},

@@ -1,0 +1,7 @@
+"""From an image to network outputs; importing this package registers the strategies."""
+
+from openvocab.inference.multi_scale import MultiScaleFlip
+from openvocab.inference.sliding_window import SlidingWindow
+from openvocab.inference.whole_image import WholeImage
+
+__all__ = ["MultiScaleFlip", "SlidingWindow", "WholeImage"]

@@ -13,6 +13,11 @@ from openvocab.structures import Sample
 class WholeImage:
     """Give the network the padded batch as it is."""
 
-    def __call__(self, network: Callable[[Tensor], Any], images: Tensor, samples: Sequence[Sample]) -> Any:
-        """Return the network's outputs for `images` (B, 3, H, W)."""
+    def __call__(
+        self, network: Callable[[Tensor], Any], images: Tensor, samples: Sequence[Sample], black: Tensor
+    ) -> Any:
+        """Return the network's outputs for `images` (B, 3, H, W).
+
+        Every strategy is called with the samples' sizes and the normalised `black` pixel (1, 3, 1, 1) for filling up.
+        """
         return network(images)

@@ -54,87 +54,125 @@ def info_nce(
 
 
 class _ChunkedInfoNCE(torch.autograd.Function):
-    """Log-sum-exp of rows and columns, a chunk of rows at a time; the backward pass recomputes each chunk."""
+    """Softmax sums of rows and columns, a chunk of rows at a time; the backward pass makes each chunk again.
+
+    Sums are kept apart from the maxima that were taken out of them: one log-sum-exp would round away the difference
+    between a pair that is told apart and one that is told apart well.
+    """
 
     @staticmethod
     def forward(ctx, images, texts, scale, text_ids, chunk_size, ranks):  # noqa: ANN001, ANN205
         first = dist.get_rank() * len(images) if ranks > 1 else 0
         columns = _gather(texts, ranks)  # (N, D)
-        targets = _Targets(first, text_ids, None if text_ids is None else _gather(text_ids, ranks))
-        rows_lse, columns_lse = _log_sum_exp(images, columns, scale, chunk_size)
+        targets = _Targets(first, None if text_ids is None else _gather(text_ids, ranks))
+        rows, column_sums, positive = _forward_pass(images * scale, columns, targets, chunk_size)
+        column_sums = _joined(column_sums, ranks)
+        own = slice(first, first + len(images))
+        total = (_log_sum(rows) - positive).sum() + (_log_sum(column_sums[:, own]) - positive).sum()
         if ranks > 1:
-            columns_lse = _gather(columns_lse[None], ranks).logsumexp(0)  # (N,) over the images of all ranks
-        positive = scale * (images * targets.mean_text(columns, len(images))).sum()
-        own = rows_lse.sum() / 2 - positive
-        if ranks > 1:
-            dist.all_reduce(own)
-        ctx.save_for_backward(images, columns, scale, rows_lse, columns_lse)
+            dist.all_reduce(total)
+        ctx.save_for_backward(images, columns, scale, rows, column_sums)
         ctx.targets, ctx.chunk_size, ctx.ranks = targets, chunk_size, ranks
-        return own / len(columns) + columns_lse.mean() / 2
+        return total / (2 * len(columns))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_loss):  # noqa: ANN001, ANN205
-        images, columns, scale, rows_lse, columns_lse = ctx.saved_tensors
-        grad_images = torch.empty_like(images)
-        grad_columns = torch.zeros_like(columns)
-        grad_scale = torch.zeros_like(scale)
+        images, columns, scale, rows, column_sums = ctx.saved_tensors
         with torch.autocast(images.device.type, enabled=False):
-            for start in range(0, len(images), ctx.chunk_size):
-                chunk = slice(start, start + ctx.chunk_size)
-                cosine = images[chunk] @ columns.T  # (c, N)
-                logits = cosine * scale
-                grad = (logits - rows_lse[chunk, None]).exp_()
-                grad += logits.sub_(columns_lse).exp_()
-                ctx.targets.subtract_(grad.div_(2), chunk)  # N times the gradient of the loss by the logits
-                grad_images[chunk] = grad @ columns
-                grad_columns.addmm_(grad.T, images[chunk])
-                grad_scale += torch.dot(grad.flatten(), cosine.flatten())
+            scaled = images * scale
+            grad_scaled, grad_columns = _backward_pass(scaled, columns, rows, column_sums, ctx.targets, ctx.chunk_size)
         if ctx.ranks > 1:
             dist.all_reduce(grad_columns)  # older gloo has no reduce-scatter
         own = slice(ctx.targets.first, ctx.targets.first + len(images))
         factor = grad_loss * (ctx.ranks / len(columns))
-        return grad_images * (factor * scale), grad_columns[own] * (factor * scale), grad_scale * factor, None, None, None
+        grad_scale = (grad_scaled * images).sum() * factor
+        return grad_scaled * (factor * scale), grad_columns[own] * factor, grad_scale, None, None, None
 
 
 class _Targets:
     """Which columns are right for the rows of this rank: the own text, or evenly every text of the same id."""
 
-    def __init__(self, first: int, row_ids: Tensor | None, column_ids: Tensor | None) -> None:
+    def __init__(self, first: int, column_ids: Tensor | None) -> None:
         self.first = first
-        self.row_ids, self.column_ids = row_ids, column_ids
-        if column_ids is not None:
-            _, self.column_group, counts = column_ids.unique(return_inverse=True, return_counts=True)
-            self.counts = counts
+        self.column_ids = column_ids
 
-    def mean_text(self, columns: Tensor, rows: int) -> Tensor:
-        """Return the mean right text of each row, (B, D)."""
-        own = slice(self.first, self.first + rows)
+    def mean_logit(self, logits: Tensor, start: int) -> Tensor:
+        """Return the mean logit of the right columns, for the rows from `start` on, (c,)."""
         if self.column_ids is None:
-            return columns[own]
-        sums = columns.new_zeros(len(self.counts), columns.shape[1]).index_add_(0, self.column_group, columns)
-        return (sums / self.counts[:, None])[self.column_group[own]]
+            return logits.diagonal(self.first + start)
+        same, counts = self._same(start, len(logits))
+        return torch.where(same, logits, 0).sum(1) / counts
 
-    def subtract_(self, probabilities: Tensor, chunk: slice) -> None:
-        """Subtract the target distribution of the rows in `chunk` from `probabilities` (c, N), in place."""
+    def subtract_(self, probabilities: Tensor, start: int) -> None:
+        """Subtract the target distribution of the rows from `start` on from `probabilities` (c, N), in place."""
         if self.column_ids is None:
-            probabilities.diagonal(self.first + chunk.start).sub_(1)
+            probabilities.diagonal(self.first + start).sub_(1)
             return
-        group = self.column_group[self.first + chunk.start : self.first + chunk.start + len(probabilities)]
-        same = group[:, None] == self.column_group  # (c, N)
-        probabilities.sub_(same / self.counts[group][:, None])
+        same, counts = self._same(start, len(probabilities))
+        probabilities.sub_(same / counts[:, None])
+
+    def _same(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """Return which columns are right (c, N), and how many are (c,)."""
+        rows = self.column_ids[self.first + start : self.first + start + length]
+        same = rows[:, None] == self.column_ids
+        return same, same.sum(1)
 
 
-def _log_sum_exp(images: Tensor, columns: Tensor, scale: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-    """Return the log-sum-exp of the logits over texts (B,) and over this rank's images (N,)."""
-    rows = images.new_empty(len(images))
-    over_images = images.new_full((len(columns),), -torch.inf)
-    for start in range(0, len(images), chunk_size):
+def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the (maximum, sum of exponentials) of rows (2, B) and of columns (2, N), and the right logits (B,).
+
+    The columns are over this rank's rows alone.
+    """
+    rows = scaled.new_empty(2, len(scaled))
+    column_sums = torch.stack([scaled.new_full((len(columns),), -torch.inf), scaled.new_zeros(len(columns))])
+    positive = scaled.new_empty(len(scaled))
+    for start in range(0, len(scaled), chunk_size):
         chunk = slice(start, start + chunk_size)
-        logits = (images[chunk] @ columns.T).mul_(scale)  # (c, N)
-        rows[chunk] = logits.logsumexp(1)
-        over_images = torch.logaddexp(over_images, logits.logsumexp(0))
-    return rows, over_images
+        logits = scaled[chunk] @ columns.T  # (c, N)
+        positive[chunk] = targets.mean_logit(logits, start)
+        rows[:, chunk] = _exp_sum(logits, 1)
+        column_sums = _add_sums(torch.stack([column_sums, _exp_sum(logits, 0)]))
+    return rows, column_sums, positive
+
+
+def _backward_pass(
+    scaled: Tensor, columns: Tensor, rows: Tensor, column_sums: Tensor, targets: _Targets, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return N times the gradient of the loss by `scaled` (B, D) and by `columns` (N, D)."""
+    grad_scaled, grad_columns = torch.empty_like(scaled), torch.zeros_like(columns)
+    row_factor, column_factor = 0.5 / rows[1], 0.5 / column_sums[1]
+    for start in range(0, len(scaled), chunk_size):
+        chunk = slice(start, start + chunk_size)
+        logits = scaled[chunk] @ columns.T  # (c, N)
+        over_texts = (logits - rows[0, chunk, None]).exp_()
+        grad = logits.sub_(column_sums[0]).exp_().mul_(column_factor)
+        grad.addcmul_(over_texts, row_factor[chunk, None])
+        targets.subtract_(grad, start)
+        grad_scaled[chunk] = grad @ columns
+        grad_columns.addmm_(grad.T, scaled[chunk])
+    return grad_scaled, grad_columns
+
+
+def _exp_sum(logits: Tensor, dim: int) -> Tensor:
+    """Return the maximum along `dim` and the sum of exponentials without it, (2, ...)."""
+    maximum = logits.amax(dim, keepdim=True)
+    return torch.stack([maximum.squeeze(dim), (logits - maximum).exp_().sum(dim)])
+
+
+def _add_sums(parts: Tensor) -> Tensor:
+    """Join sums of exponentials (P, 2, N) over different rows into one, (2, N)."""
+    maximum = parts[:, 0].amax(0)
+    return torch.stack([maximum, (parts[:, 1] * (parts[:, 0] - maximum).exp()).sum(0)])
+
+
+def _joined(column_sums: Tensor, ranks: int) -> Tensor:
+    """Join the column sums (2, N) of all ranks."""
+    return column_sums if ranks == 1 else _add_sums(_gather(column_sums[None], ranks))
+
+
+def _log_sum(sums: Tensor) -> Tensor:
+    return sums[0] + sums[1].log()
 
 
 def _gather(tensor: Tensor, ranks: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Metrics over a whole data set, summed across ranks."""
 
 from openvocab.metrics.classification import ZeroShotAccuracy
+from openvocab.metrics.episode_iou import EpisodeIoU
 from openvocab.metrics.mean_iou import MeanIoU
 from openvocab.metrics.retrieval import RetrievalRecall
 
-__all__ = ["MeanIoU", "RetrievalRecall", "ZeroShotAccuracy"]
+__all__ = ["EpisodeIoU", "MeanIoU", "RetrievalRecall", "ZeroShotAccuracy"]

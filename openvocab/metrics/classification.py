@@ -25,9 +25,9 @@ class RankedImage:
 class ZeroShotAccuracy(BaseMetric):
     """Share of images, in percent, whose class is the best or among the best five.
 
-    `top1` and `top5` over all images; `top1_seen`, `top1_unseen`, ... where the vocabulary has seen flags (a share of no
-    image is NaN). Equal logits rank in class order, as in `argmax`. Results of all ranks are put together; images that a
-    sampler repeated to fill up the last batch count once. `protocol` says what was measured.
+    `top1` and `top5` over all images; `top1_seen`, `top1_unseen`, ... where the vocabulary has seen flags (a share of
+    no image is NaN). Equal logits rank in class order, as in `argmax`. Results of all ranks are put together; images
+    that a sampler repeated to fill up the last batch count once. `protocol` says what was measured.
 
     Args:
         templates: name of the prompt templates, for the protocol.

@@ -24,29 +24,28 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
         ValueError: a labelled pixel whose prediction is not a class.
     """
     if labels.dtype == np.uint8 and predicted.dtype == np.uint8 and num_classes <= IGNORED_BYTE:
-        table = _byte_table(labels, predicted)[:num_classes]
-    else:
-        table = _wide_table(labels, predicted, num_classes)
-    if table[:, num_classes:].any():
-        worst = num_classes + int(table[:, num_classes:].any(axis=0).nonzero()[0].max())
-        raise ValueError(f"predicted class {worst} is not among the {num_classes} classes of the vocabulary")
+        return _count_bytes(labels, predicted, num_classes)
+    valid = (labels >= 0) & (labels < num_classes)
+    labels, predicted = labels[valid].astype(np.int64), predicted[valid].astype(np.int64)
+    if predicted.size and predicted.max() >= num_classes:
+        _refuse(int(predicted.max()), num_classes)
+    keys = labels * num_classes + predicted
+    return np.bincount(keys, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _count_bytes(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count all pairs of bytes and cut: ignored labels fall in rows of their own, so that nothing is masked."""
+    keys = torch.from_numpy(labels.astype(np.int32))
+    keys = keys.bitwise_left_shift_(8).bitwise_or_(torch.from_numpy(np.ascontiguousarray(predicted)))
+    table = torch.bincount(keys.view(-1), minlength=65536).view(256, 256)[:num_classes].numpy()
+    unknown = table[:, num_classes:].any(axis=0).nonzero()[0]
+    if unknown.size:
+        _refuse(num_classes + int(unknown.max()), num_classes)
     return table[:, :num_classes]
 
 
-def _byte_table(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Count all pairs of bytes, (256, 256): ignored labels fall in rows of their own, so that nothing is masked."""
-    keys = torch.from_numpy(labels.astype(np.int32))
-    keys = keys.bitwise_left_shift_(8).bitwise_or_(torch.from_numpy(np.ascontiguousarray(predicted)))
-    return torch.bincount(keys.view(-1), minlength=65536).view(256, 256).numpy()
-
-
-def _wide_table(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count pairs, (K, K + 1): the last column takes predictions that are no class."""
-    valid = (labels >= 0) & (labels < num_classes)
-    columns = np.minimum(predicted[valid].astype(np.int64), num_classes)
-    keys = labels[valid].astype(np.int64) * (num_classes + 1) + columns
-    counts = np.bincount(keys, minlength=num_classes * (num_classes + 1))
-    return counts.reshape(num_classes, num_classes + 1)
+def _refuse(predicted: int, num_classes: int) -> None:
+    raise ValueError(f"predicted class {predicted} is not among the {num_classes} classes of the vocabulary")
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,9 @@ def test_hidden_maps_equal_the_outputs_of_open_clips_blocks(tiny):
         entering = tiny.visual._embeds(images)
     torch.testing.assert_close(features.hidden[0].flatten(2).transpose(1, 2), entering[:, 1:])
     torch.testing.assert_close(features.prefix[0], entering[:, :1])
-    for i, (hidden, prefix) in enumerate(zip(expected["image_intermediates"], expected["image_intermediates_prefix"]), 1):
+    for i, (hidden, prefix) in enumerate(
+        zip(expected["image_intermediates"], expected["image_intermediates_prefix"]), 1
+    ):
         torch.testing.assert_close(features.hidden[i], hidden)
         torch.testing.assert_close(features.prefix[i], prefix)
 

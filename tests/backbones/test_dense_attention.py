@@ -18,7 +18,9 @@ IMAGES_SIZE = (16, 24)
 
 def similarity(a: np.ndarray, b: np.ndarray, i: int, bias: np.ndarray | None = None) -> np.ndarray:
     """Row i of softmax(a bT / sqrt(d) + bias)."""
-    scores = np.array([sum(a[i, c] * b[j, c] for c in range(a.shape[1])) / math.sqrt(a.shape[1]) for j in range(len(b))])
+    scores = np.array(
+        [sum(a[i, c] * b[j, c] for c in range(a.shape[1])) / math.sqrt(a.shape[1]) for j in range(len(b))]
+    )
     if bias is not None:
         scores = scores + bias[i]
     weights = np.exp(scores - scores.max())

@@ -23,7 +23,11 @@ def pair(name: str, *shape: int) -> Layout:
 
 
 def norm(name: str, dim: int) -> Layout:
-    return pair(name, dim) | {f"{name}.running_mean": (dim,), f"{name}.running_var": (dim,), f"{name}.num_batches_tracked": ()}
+    return pair(name, dim) | {
+        f"{name}.running_mean": (dim,),
+        f"{name}.running_var": (dim,),
+        f"{name}.num_batches_tracked": (),
+    }
 
 
 def timm_block(name: str, dim: int) -> Layout:
@@ -77,7 +81,9 @@ def resnet101_layout() -> Layout:
             for n, shape in enumerate(shapes, start=1):
                 layout |= {f"{name}.conv{n}.weight": shape} | norm(f"{name}.bn{n}", shape[0])
             if block == 0:
-                layout |= {f"{name}.downsample.0.weight": (4 * inner, width, 1, 1)} | norm(f"{name}.downsample.1", 4 * inner)
+                layout |= {f"{name}.downsample.0.weight": (4 * inner, width, 1, 1)} | norm(
+                    f"{name}.downsample.1", 4 * inner
+                )
             width = 4 * inner
     return {f"pretrained.{key}": shape for key, shape in layout.items()}
 

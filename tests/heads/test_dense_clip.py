@@ -57,10 +57,11 @@ def test_background_takes_what_no_class_reaches():
         assert (prediction.label_map == expected).all()
 
 
-def test_background_threshold_needs_a_background_class():
-    head = DenseCLIPHead(SPEC, 8, background_threshold=0.5)
-    with pytest.raises(ValueError, match="background"):
-        head.postprocess(torch.zeros(2, 3, 2, 3), make_samples(vocabulary=Vocabulary.from_names(["a", "b", "c"])))
+def test_background_threshold_leaves_a_vocabulary_without_background_alone():
+    samples = make_samples(vocabulary=Vocabulary.from_names(["a", "b", "c"]))
+    logits = 0.1 * make_text().embed.new_tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1).expand(2, 3, 2, 3)
+    predictions = DenseCLIPHead(SPEC, 8, background_threshold=0.9).postprocess(logits, samples)
+    assert all((prediction.label_map == 2).all() for prediction in predictions)
 
 
 def test_training_is_refused():

@@ -1,15 +1,16 @@
 """Shapes: 64 px scenes of coloured forms; 12 of 48 classes are unseen in training.
 
 `python tools/make_shapes.py` writes it to data/shapes. Elsewhere: `--cfg-options train_dataloader.dataset.root=DIR
-val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the densely labelled part, vocabulary of the
-background and the seen classes. Evaluation: all 48 classes and the background, whole image.
+val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the densely labelled part, vocabulary of
+the background and the seen classes. Evaluation: all 48 classes and the background, whole image.
 """
+
+from mmengine.dataset import DefaultSampler
 
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, RandomFlip, RandomScaleCrop
 from openvocab.metrics.mean_iou import MeanIoU
-from mmengine.dataset import DefaultSampler
 
 train_dataloader = dict(
     batch_size=32,

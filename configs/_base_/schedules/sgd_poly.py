@@ -1,4 +1,4 @@
-"""SGD with polynomial decay, the recipe of LSeg: momentum 0.9, weight decay 1e-4, power 0.9, decoder at 10 times the rate.
+"""SGD with polynomial decay, the recipe of LSeg: momentum 0.9, weight decay 1e-4, power 0.9, decoder at 10 x the rate.
 
 The official rate is 0.004 / 16 for a backbone at batch 1 a GPU, stepped once an epoch; here it falls every iteration.
 A config sets `train_cfg["max_iters"]`, `param_scheduler[0]["end"]` to the same, and the rate.

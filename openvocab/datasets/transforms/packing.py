@@ -38,4 +38,4 @@ def _image_tensor(image: np.ndarray) -> torch.Tensor:
 def _label_tensor(label_map: np.ndarray) -> torch.Tensor:
     if label_map.dtype == np.uint16:  # torch does little with uint16
         return torch.from_numpy(label_map.astype(np.int32))
-    return torch.from_numpy(np.array(label_map, order="C"))
+    return torch.from_numpy(np.require(label_map, requirements=("C", "W")))  # copies what a cache owns

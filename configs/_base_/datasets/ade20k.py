@@ -1,0 +1,66 @@
+"""ADE20K, 150 classes (arXiv 1608.05442): data/ADEChallengeData2016/{images,annotations}/{training,validation}.
+
+Training as LSeg's official code: long side resized to a random 260..1040 (0.5 to 2 times 520), padded, cropped to
+480, flipped; its resize is antialiased where it shrinks, ours is not. Evaluation: short side 512, scores in the
+original frame; LSeg's multi-scale evaluation scales from the original image and therefore drops the resize.
+
+Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+test_dataloader.dataset.root=DIR`.
+"""
+
+from mmengine.dataset import DefaultSampler
+
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.datasets.segmentation import SegmentationDataset
+from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, RandomFlip, RandomScaleCrop, Resize
+from openvocab.metrics.mean_iou import MeanIoU
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=ResumableSampler, shuffle=True),
+    dataset=dict(
+        type=SegmentationDataset,
+        name="ade20k_train",
+        root="data/ADEChallengeData2016",
+        classes="ade20k_150",
+        reduce_zero_label=True,
+        images="images/training",
+        annotations="annotations/training",
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=LoadLabels),
+            dict(type=RandomScaleCrop, crop=(480, 480), long_side=(260, 1040)),
+            dict(type=RandomFlip, prob=0.5),
+            dict(type=PackSample),
+        ],
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(
+        type=SegmentationDataset,
+        name="ade20k_val",
+        root="data/ADEChallengeData2016",
+        classes="ade20k_150",
+        reduce_zero_label=True,
+        images="images/validation",
+        annotations="annotations/validation",
+        test_mode=True,
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=Resize, short_side=512, max_long_side=2048),
+            dict(type=LoadLabels),
+            dict(type=PackSample),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type=MeanIoU)
+test_evaluator = val_evaluator

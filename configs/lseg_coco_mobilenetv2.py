@@ -1,0 +1,60 @@
+"""LSeg on real pixels without a download: MobileNetV2 and CLIP text rows from files, 200 COCO images, on a CPU.
+
+Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), with a small ImageNet tower in place of its ViT-L/16
+and CLIP ViT-B/32 rows of "a {name}" in place of its text tower. Training: pixels of the 48 base classes of
+open-vocabulary COCO in 100 images; test: all 65 classes in 100 others, pixels of other things and of stuff left out.
+Command: python tools/train.py configs/lseg_coco_mobilenetv2.py && python tools/test.py
+configs/lseg_coco_mobilenetv2.py work_dirs/lseg_coco_mobilenetv2/best.pth
+Files: coco_sample/, weights/ and meta/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
+model.text_encoder.path=FILE and train_dataloader.dataset.root=DIR (val_, test_).
+Hardware: 2 CPU cores. Expected score: base and novel mIoU see docs/results.md, measured by the command above.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.timm_backbone import TimmBackbone
+from openvocab.heads.lseg import LSegHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.precomputed import PrecomputedTextEncoder
+
+with read_base():
+    from ._base_.datasets.coco_sample import *
+    from ._base_.runtime import *
+    from ._base_.schedules.adamw_poly import *
+
+data = "../shared/data"
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(
+        type=TimmBackbone,
+        model="mobilenetv2_100",
+        pretrained=f"{data}/weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision_fp16.safetensors",
+        trainable="none",
+        mean=(127.5, 127.5, 127.5),
+        std=(127.5, 127.5, 127.5),
+        model_args=dict(pad_type="same"),  # trained in TensorFlow: its stride-2 convolutions pad right and bottom
+    ),
+    text_encoder=dict(
+        type=PrecomputedTextEncoder,
+        path=f"{data}/meta/text_embeddings/coco80_vitb32_a.npy",
+        names="coco_80",
+        templates_note="a {}, OpenAI ViT-B/32",
+    ),
+    head=dict(
+        type=LSegHead,
+        layers=(1, 2, 3, 4),  # strides 4 to 32
+        factors=None,
+        features=96,
+        loss_size="head",
+    ),
+)
+
+max_iters = 600
+train_dataloader["dataset"]["root"] = f"{data}/coco_sample"
+val_dataloader["dataset"]["root"] = f"{data}/coco_sample"
+test_dataloader = val_dataloader
+optim_wrapper["optimizer"].update(lr=5e-4)
+optim_wrapper["amp"] = "bf16"
+param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 50
+param_scheduler[1]["end"] = max_iters
+train_cfg.update(max_iters=max_iters, val_interval=100)

@@ -1,0 +1,97 @@
+"""Panels beside a picture: titles and a legend of classes."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+PAPER = (250, 250, 248)
+INK = (32, 34, 38)
+FAINT_INK = (112, 116, 124)
+MIN_TEXT, MIN_ROWS, MAX_NAME = 12, 8, 32
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which comes with matplotlib (mmengine needs it); a glyph it lacks becomes a box, no error."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def text_size(image_size: Sequence[int]) -> int:
+    """Return the height of text, in pixels, that can be read beside a picture of (height, width)."""
+    return max(MIN_TEXT, round((image_size[0] * image_size[1]) ** 0.5 / 27))
+
+
+def draw_legend(
+    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], heads: Sequence[str], text: int, height: int
+) -> np.ndarray:
+    """Draw a table with a swatch, a name and columns of figures.
+
+    Args:
+        rows: (name, (3,) RGB colour, figures); those that do not fit are counted in a last line.
+        heads: the titles of the figures; empty strings leave the line out.
+        text: height of the text in pixels.
+        height: of the picture beside, in pixels; `MIN_ROWS` are shown even where it is lower.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    letters, line, swatch = font(text), round(1.75 * text), round(1.15 * text)
+    room = max(MIN_ROWS, (height - text) // line - any(heads))
+    left_out = 0 if len(rows) <= room else len(rows) - room + 1
+    shown = [(short_name(name), color, figures) for name, color, figures in rows[: len(rows) - left_out]]
+    name_width = max([letters.getlength(name) for name, _, _ in shown] or [0])
+    columns = [max(letters.getlength(cell) for cell in cells) for cells in zip(heads, *(row[2] for row in shown))]
+    start = text + swatch + round(0.7 * text)
+    width = round(start + name_width + sum(column + 1.4 * text for column in columns) + text)
+    lines = len(shown) + any(heads) + (left_out > 0)
+    panel = Image.new("RGB", (width, line * lines + text), PAPER)
+    draw = ImageDraw.Draw(panel)
+
+    def draw_figures(cells: Sequence[str], middle: float) -> None:
+        right = width - text
+        for cell, column in zip(reversed(cells), reversed(columns)):
+            draw.text((right, middle), cell, FAINT_INK, letters, anchor="rm")
+            right -= column + 1.4 * text
+
+    middle = text // 2 + line // 2
+    if any(heads):
+        draw_figures(heads, middle)
+        middle += line
+    for name, color, figures in shown:
+        box = (text, middle - swatch // 2, text + swatch, middle + swatch // 2)
+        draw.rounded_rectangle(box, radius=swatch // 4, fill=tuple(int(value) for value in color))
+        draw.text((start, middle), name, INK, letters, anchor="lm")
+        draw_figures(figures, middle)
+        middle += line
+    if left_out > 0:
+        draw.text((start, middle), f"and {left_out} more", FAINT_INK, letters, anchor="lm")
+    return np.asarray(panel)
+
+
+def short_name(name: str) -> str:
+    """Cut a long name, and keep it on one line."""
+    name = " ".join(name.split())
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def with_title(picture: np.ndarray, title: str, text: int) -> np.ndarray:
+    """Add a line of text above a picture."""
+    head = Image.new("RGB", (picture.shape[1], 2 * text), PAPER)
+    ImageDraw.Draw(head).text((picture.shape[1] // 2, text), title, INK, font(text), anchor="mm")
+    return np.vstack([np.asarray(head), picture])
+
+
+def beside(pictures: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
+    """Put pictures side by side on paper, their upper edges in line."""
+    height = max(len(picture) for picture in pictures)
+    width = sum(picture.shape[1] for picture in pictures) + gap * (len(pictures) - 1)
+    sheet = np.full((height, width, 3), PAPER, dtype=np.uint8)
+    left = 0
+    for picture in pictures:
+        sheet[: len(picture), left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + gap
+    return sheet

@@ -1,0 +1,51 @@
+"""Scores of few-shot folds: mIoU over the fold's classes and FB-IoU."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from openvocab.metrics.confusion import ClassScores, confusion_matrix
+from openvocab.registry import METRICS
+from openvocab.structures import SemanticPrediction
+
+CLASS = 1
+
+
+@METRICS.register_module()
+class EpisodeIoU(BaseMetric):
+    """Scores in percent of episodes with the vocabulary ("others", class), as in HSNet's and LSeg's evaluators.
+
+    `mIoU`: foreground IoU of each class, counted over all its episodes, averaged over the classes that occur. `FB_IoU`:
+    mean of foreground and background IoU, counted over all episodes. Unlabelled pixels do not count.
+    """
+
+    default_prefix = ""
+
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[SemanticPrediction]) -> None:
+        """Count the pixels of a batch of episodes.
+
+        Raises:
+            ValueError: a sample whose vocabulary is not two classes, or a prediction of another size.
+        """
+        for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
+            labels, predicted = sample.label_map.numpy(), prediction.label_map
+            if len(sample.vocabulary) != 2 or labels.shape != predicted.shape:
+                raise ValueError(
+                    f"sample {sample.sample_id!r}: expected two classes and a prediction of {labels.shape}, got "
+                    f"{len(sample.vocabulary)} and {predicted.shape}"
+                )
+            self.results.append((sample.vocabulary.class_names[CLASS], confusion_matrix(labels, predicted, 2)))
+
+    def compute_metrics(self, results: list[tuple[str, np.ndarray]]) -> dict[str, float]:
+        """Return the metrics of [(class name, (2, 2) counts)], one an episode."""
+        matrices: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 2), np.int64))
+        for name, matrix in results:
+            matrices[name] += matrix
+        scores = {name: 100 * float(ClassScores(matrix).iou[CLASS]) for name, matrix in sorted(matrices.items())}
+        print_log(", ".join(f"{name} {score:.2f}" for name, score in scores.items()), logger="current")
+        both = ClassScores(sum(matrices.values())).iou
+        return {"mIoU": float(np.nanmean(list(scores.values()))), "FB_IoU": 100 * float(both.mean())}

@@ -1,0 +1,36 @@
+"""The image tower of the tiny CLIP of the Shapes world: a residual network that keeps a stride of 8.
+
+Forms of 10 to 40 pixels are told apart by convolutions after a few thousand images; a transformer of the same cost had
+not begun to after a hundred thousand. Registered with timm, so open_clip builds it from `model_configs` by its name.
+"""
+
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+
+ARCHITECTURE = ByoModelCfg(
+    blocks=(
+        ByoBlockCfg(type="basic", d=1, c=32, s=1),
+        ByoBlockCfg(type="basic", d=1, c=64, s=2),
+        ByoBlockCfg(type="basic", d=2, c=128, s=2),
+    ),
+    stem_chs=32,
+    stem_type="3x3",
+    stem_pool="",
+)
+
+
+default_cfgs = generate_default_cfgs({"shapes_convnet": {"pool_size": (8, 8)}})
+"""Looked up by timm under this name; there are no published weights."""
+
+
+@register_model
+def shapes_convnet(pretrained: bool = False, **options: Any) -> ByobNet:
+    """Build the tower: stages at strides 2, 4 and 8 with 32, 64 and 128 channels, 0.6 M parameters.
+
+    Args:
+        pretrained: of timm's protocol.
+        options: of timm's factory (class count, pool), from open_clip.
+    """
+    return build_model_with_cfg(ByobNet, "shapes_convnet", pretrained, model_cfg=ARCHITECTURE, **options)

@@ -1,0 +1,66 @@
+"""One folder a class."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from openvocab.datasets import ClassificationFolder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name, count in (("red circle", 2), ("blue star", 1), ("car", 1)):
+        folder = tmp_path / "objects" / name
+        folder.mkdir(parents=True)
+        for index in range(count):
+            cv2.imwrite(str(folder / f"{index}.png"), np.zeros((5, 7, 3), np.uint8))
+    (tmp_path / "classes.txt").write_text("background\nred circle\nblue star\ncar; automobile\n")
+    (tmp_path / "split.json").write_text(json.dumps({"seen": ["red circle"], "unseen": ["blue star", "lion"]}))
+    return tmp_path
+
+
+def test_each_image_has_the_class_of_its_folder(root: Path):
+    dataset = ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"], unseen="split.json")
+    samples = [dataset[index]["sample"] for index in range(len(dataset))]
+    assert [sample.sample_id for sample in samples] == [
+        "red circle/0.png",
+        "red circle/1.png",
+        "blue star/0.png",
+        "car/0.png",
+    ]
+    assert [sample.class_ids for sample in samples] == [(0,), (0,), (1,), (2,)]
+    vocabulary = samples[0].vocabulary
+    assert vocabulary.synonyms == (("red circle",), ("blue star",), ("car", "automobile"))
+    assert vocabulary.seen == (True, False, True)
+    assert samples[3].original_size == (5, 7)
+    assert dataset.metainfo["vocabulary_digest"] == vocabulary.digest
+
+
+def test_folders_may_have_other_names_than_the_classes(root: Path):
+    (root / "names.txt").write_text("disc\nasterisk\nvehicle\n")
+    dataset = ClassificationFolder("objects", "names.txt", root=root, folders=["red circle", "blue star", "car"])
+    assert dataset[2]["sample"].class_ids == (1,)
+    assert dataset.vocabulary.seen is None
+    with pytest.raises(ValueError, match="folders: expected 3, one a class, got 1"):
+        len(ClassificationFolder("objects", "names.txt", root=root, folders=["car"]))
+
+
+def test_a_class_without_folder_and_a_folder_without_class_are_named(root: Path):
+    with pytest.raises(FileNotFoundError, match="background"):
+        len(ClassificationFolder("objects", "classes.txt", root=root))
+    (root / "objects" / "extra").mkdir()
+    with pytest.raises(ValueError, match="belong to no class, such as 'extra'"):
+        len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"]))
+
+
+def test_wrong_arguments_are_clear(root: Path):
+    with pytest.raises(ValueError, match=r"leave_out: \['sky'\]"):
+        len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["sky"]))
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+        len(ClassificationFolder("nowhere", "classes.txt", root=root))
+    (root / "wrong.json").write_text('{"other": []}')
+    with pytest.raises(ValueError, match="neither 'unseen' nor 'novel'"):
+        len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"], unseen="wrong.json"))

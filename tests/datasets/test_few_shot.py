@@ -1,0 +1,103 @@
+"""Episodes of few-shot folds in their zero-shot form."""
+
+import cv2
+import numpy as np
+import pytest
+
+from openvocab.datasets.few_shot import FewShotDataset, draw_episodes
+from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
+from openvocab.metrics.episode_iou import EpisodeIoU
+from openvocab.structures import SemanticPrediction
+
+PIPELINE = [LoadImage(), LoadLabels(), PackSample()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images; ids of PASCAL: 1..20, background 0, boundary 255."""
+    for name, ids in {"a": [1, 255], "b": [2, 7], "c": [1, 5], "d": [0, 20]}.items():
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"images/{name}.jpg"), np.zeros((4, 4, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f"labels/{name}.png"), np.array([ids], np.uint8).repeat(2, 1).repeat(4, 0))
+    return tmp_path
+
+
+def _dataset(folder, part: str, **options) -> FewShotDataset:
+    return FewShotDataset("images", "labels", "pascal5i", 0, part, PIPELINE, root=folder, **options)
+
+
+def test_train_and_test_classes_are_apart(folder):
+    train, test = _dataset(folder, "train"), _dataset(folder, "test")
+    assert test.classes == [0, 1, 2, 3, 4] and len(train.classes) == 15
+    assert not set(train.classes) & set(test.classes)
+    names = {train[i]["sample"].vocabulary.class_names for i in range(len(train))}
+    assert names == {("others", "car"), ("others", train.class_names[19])}
+
+
+def test_1000_episodes_walk_through_the_pairs(folder):
+    test = _dataset(folder, "test")
+    assert len(test) == 1000
+    ids = [test[i]["sample"].sample_id for i in range(5)]
+    assert ids == ["0:a:aeroplane", "1:b:bicycle", "2:c:aeroplane", "3:c:bottle", "4:a:aeroplane"]
+
+
+def test_labels_are_the_class_against_all_others(folder):
+    sample = _dataset(folder, "test")[1]["sample"]
+    assert sample.vocabulary.class_names == ("others", "bicycle") and sample.vocabulary.background == 0
+    assert sample.label_map[0].tolist() == [1, 1, 0, 0]
+
+
+def test_boundary_is_ignored_in_testing_and_others_in_training(folder):
+    assert _dataset(folder, "test")[0]["sample"].label_map[0].tolist() == [1, 1, 255, 255]
+    cv2.imwrite(str(folder / "labels/b.png"), np.array([[7, 255, 1, 0]], np.uint8).repeat(4, 0))
+    assert _dataset(folder, "train")[0]["sample"].label_map[0].tolist() == [1, 0, 0, 0]
+
+
+def test_published_lists_of_pairs_are_read(folder):
+    (folder / "fold0.txt").write_text("c__05\na__01\n")
+    test = _dataset(folder, "test", pairs="fold0.txt")
+    assert [test[i]["sample"].sample_id for i in range(3)] == ["0:c:bottle", "1:a:aeroplane", "2:c:bottle"]
+    (folder / "fold0.txt").write_text("absent__05\n")
+    with pytest.raises(FileNotFoundError, match="'absent'"):
+        len(_dataset(folder, "test", pairs="fold0.txt"))
+
+
+def test_random_episodes_depend_on_the_seed_alone_and_balance_classes():
+    pairs = [(f"image{i}", 0 if i else 1) for i in range(10)]
+    episodes = draw_episodes(pairs, 1000, "random", seed=0)
+    assert episodes == draw_episodes(pairs, 1000, "random", seed=0)
+    assert episodes != draw_episodes(pairs, 1000, "random", seed=1)
+    assert 400 < sum(index == 1 for _, index in episodes) < 600
+
+
+def test_mistakes_are_named(folder):
+    with pytest.raises(ValueError, match="folds 0 to 3, got 4"):
+        FewShotDataset("images", "labels", "pascal5i", 4, "test", PIPELINE, root=folder)
+    with pytest.raises(ValueError, match="'validation'"):
+        _dataset(folder, "validation")
+    with pytest.raises(FileNotFoundError, match="annotations"):
+        len(FewShotDataset("images", "absent", "pascal5i", 0, "test", PIPELINE, root=folder))
+    with pytest.raises(ValueError, match="no image shows"):
+        len(FewShotDataset("images", "labels", "pascal5i", 2, "test", PIPELINE, root=folder))
+
+
+def test_scores_equal_counting_by_hand(folder):
+    test = _dataset(folder, "test", episodes=4)
+    metric = EpisodeIoU()
+    by_class, front, back = {}, [0, 0], [0, 0]
+    for number in range(4):
+        sample = test[number]["sample"]
+        predicted = np.random.default_rng(number).integers(0, 2, (4, 4)).astype(np.uint8)
+        metric.process({"sample": [sample]}, [SemanticPrediction(predicted, sample.vocabulary)])
+        labels = sample.label_map.numpy()
+        labels, predicted = labels[labels != 255], predicted[labels != 255]
+        totals = by_class.setdefault(sample.vocabulary.class_names[1], [0, 0])
+        for counts in (totals, front):
+            counts[0] += int(((labels == 1) & (predicted == 1)).sum())
+            counts[1] += int(((labels == 1) | (predicted == 1)).sum())
+        back[0] += int(((labels == 0) & (predicted == 0)).sum())
+        back[1] += int(((labels == 0) | (predicted == 0)).sum())
+    metrics = metric.evaluate(4)
+    assert metrics["mIoU"] == pytest.approx(100 * np.mean([i / u for i, u in by_class.values()]), abs=1e-9)
+    assert metrics["FB_IoU"] == pytest.approx(50 * (front[0] / front[1] + back[0] / back[1]), abs=1e-9)

@@ -1,0 +1,312 @@
+"""SegmentationDataset on folders as users have them, and on real COCO images."""
+
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.sampler import DrawIndex
+from openvocab.datasets.segmentation import SegmentationDataset
+from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, RandomFlip, RandomScaleCrop
+
+CLASSES = ["wall", "floor", "cat", "dog"]
+
+
+def _write(path, array) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), array)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images 20 x 30 and their masks; ids 0..3 and 255."""
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        _write(tmp_path / f"images/{number}.jpg", generator.integers(0, 255, (20, 30, 3)))
+        _write(tmp_path / f"masks/{number}.png", generator.choice([0, 1, 2, 3, 255], (20, 30)).astype(np.uint8))
+    return tmp_path
+
+
+def _mask(folder, number: int = 0) -> np.ndarray:
+    return cv2.imread(str(folder / f"masks/{number}.png"), cv2.IMREAD_UNCHANGED)
+
+
+def _labels(dataset, number: int = 0) -> np.ndarray:
+    return dataset[number]["sample"].label_map.numpy()
+
+
+def test_three_arguments_are_enough(folder):
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES)
+    item = dataset[2]
+    sample = item["sample"]
+    assert len(dataset) == 6
+    assert item["image"].shape == (3, 20, 30) and item["image"].dtype == torch.uint8
+    assert np.array_equal(sample.label_map.numpy(), _mask(folder, 2))
+    assert sample.vocabulary.class_names == tuple(CLASSES)
+    assert (sample.sample_id, sample.original_size, sample.input_size) == ("2", (20, 30), (20, 30))
+
+
+def test_a_names_file_and_a_root_do_as_well(folder):
+    (folder / "names.txt").write_text("wall\nfloor\ncat; kitten\ndog\n")
+    dataset = SegmentationDataset("images", "masks", "names.txt", root=folder)
+    assert dataset.vocabulary.synonyms[2] == ("cat", "kitten")
+    assert len(dataset) == 6
+
+
+def test_missing_folders_name_their_argument(folder):
+    with pytest.raises(FileNotFoundError, match="images: no folder .*absent"):
+        len(SegmentationDataset(folder / "absent", folder / "masks", CLASSES))
+    with pytest.raises(FileNotFoundError, match="annotations: no folder .*absent"):
+        len(SegmentationDataset(folder / "images", folder / "absent", CLASSES))
+    with pytest.raises(ValueError, match="absent"):
+        len(SegmentationDataset(folder / "images", folder / "masks", "absent.txt").vocabulary)
+
+
+def test_images_without_label_map_are_refused_or_left_out(folder):
+    (folder / "masks/3.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 6 images have no label map.*3.jpg.*require_annotations"):
+        len(SegmentationDataset(folder / "images", folder / "masks", CLASSES))
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False)
+    assert [dataset[i]["sample"].sample_id for i in range(len(dataset))] == ["0", "1", "2", "4", "5"]
+
+
+def test_label_map_without_image_is_refused(folder):
+    (folder / "images/3.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match="no image.*masks/3.png"):
+        len(SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False))
+
+
+def test_no_annotations_give_images_alone(folder):
+    dataset = SegmentationDataset(folder / "images", None, CLASSES)
+    assert dataset[0]["sample"].label_map is None
+
+
+def test_keys_choose_the_samples(folder):
+    (folder / "val.txt").write_text("4\n1\n")
+    dataset = SegmentationDataset("images", "masks", CLASSES, root=folder, keys="val.txt")
+    assert [dataset[i]["sample"].sample_id for i in range(2)] == ["4", "1"]
+    (folder / "val.txt").write_text("4\nabsent\n")
+    with pytest.raises(FileNotFoundError, match="'absent'"):
+        len(SegmentationDataset("images", "masks", CLASSES, root=folder, keys="val.txt"))
+
+
+def test_suffixes_and_subfolders_as_in_cityscapes(tmp_path):
+    _write(tmp_path / "leftImg8bit/bonn/bonn_1_leftImg8bit.png", np.zeros((4, 6, 3), np.uint8))
+    _write(
+        tmp_path / "gtFine/bonn/bonn_1_gtFine_labelIds.png",
+        np.array([[7, 8], [4, 33]], np.uint8).repeat(2, 0).repeat(3, 1),
+    )
+    _write(tmp_path / "gtFine/bonn/bonn_1_gtFine_color.png", np.zeros((4, 6, 3), np.uint8))
+    dataset = SegmentationDataset(
+        "leftImg8bit",
+        "gtFine",
+        ["road", "sidewalk", "bicycle"],
+        root=tmp_path,
+        image_suffix="_leftImg8bit",
+        annotation_suffix="_gtFine_labelIds",
+        label_ids=[7, 8, 33],
+        unlisted_ids="ignore",
+    )
+    assert dataset[0]["sample"].sample_id == "bonn/bonn_1"
+    assert _labels(dataset)[::2, ::3].tolist() == [[0, 1], [255, 2]]
+
+
+def test_reduce_zero_label_shifts_ids(folder):
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES[1:], reduce_zero_label=True)
+    ids = _mask(folder)
+    expected = np.where((ids == 0) | (ids == 255), 255, ids.astype(int) - 1)
+    assert np.array_equal(_labels(dataset), expected)
+
+
+def test_ids_with_holes_by_dict(folder):
+    dataset = SegmentationDataset(
+        folder / "images", folder / "masks", ["pet", "wall"], label_ids={0: 1, 2: 0, 3: 0}, ignored_ids=[1, 255]
+    )
+    expected = np.select([np.isin(_mask(folder), [2, 3]), _mask(folder) == 0], [0, 1], 255)
+    assert np.array_equal(_labels(dataset), expected)
+
+
+def test_unknown_ids_name_the_file_and_the_ids(folder):
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES[:2])
+    with pytest.raises(BadSample, match=r"masks/0.png: label ids outside the 2 classes: 2, 3$"):
+        dataset[0]
+    with pytest.raises(BadSample, match="outside the 4 classes: 255"):
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, ignored_ids=[])[0]
+
+
+def test_label_ids_that_do_not_fit_are_refused(folder):
+    with pytest.raises(ValueError, match="expected 4, one a class, got 2"):
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids=[0, 1])[0]
+    with pytest.raises(ValueError, match="class indices below 4.*ignored_ids"):
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids={0: 255})[0]
+
+
+def test_mask_of_another_size_is_bad(folder):
+    _write(folder / "masks/0.png", np.zeros((20, 31), np.uint8))
+    with pytest.raises(BadSample, match=r"masks/0.png.*20x31.*20x30"):
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES)[0]
+
+
+def test_seen_classes_only_in_training(folder):
+    (folder / "split.json").write_text(json.dumps({"seen": ["wall"], "unseen": ["floor", "dog"]}))
+    options = dict(root=folder, unseen="split.json", background="wall")
+    full = SegmentationDataset("images", "masks", CLASSES, **options)
+    seen = SegmentationDataset("images", "masks", CLASSES, train_classes="seen", **options)
+    assert full.vocabulary.seen == (True, False, True, False)
+    assert seen.vocabulary.class_names == ("wall", "cat") and seen.vocabulary.background == 0
+    ids = _mask(folder)
+    assert np.array_equal(_labels(full), ids)
+    assert np.array_equal(_labels(seen), np.select([ids == 0, ids == 2], [0, 1], 255))
+
+
+def test_more_than_254_classes_use_16_bits(tmp_path):
+    names = [f"class {i}" for i in range(847)]
+    ids = np.array([[0, 255, 846, 65535]], np.uint16)
+    _write(tmp_path / "images/a.png", np.zeros((1, 4, 3), np.uint8))
+    _write(tmp_path / "masks/a.tif", ids)
+    pipeline = [LoadImage(), LoadLabels(), RandomScaleCrop((2, 6), ratio=(1, 1)), PackSample()]
+    dataset = SegmentationDataset(tmp_path / "images", tmp_path / "masks", names)
+    assert _labels(dataset).tolist() == ids.tolist()
+    padded = SegmentationDataset(tmp_path / "images", tmp_path / "masks", names, pipeline)
+    assert _labels(padded).tolist() == [[0, 255, 846, 65535, 65535, 65535], [65535] * 6]
+
+
+def test_skip_replaces_by_index_alone_and_lists(folder, monkeypatch):
+    (folder / "images/2.jpg").write_bytes(b"")
+    options = dict(bad_samples="skip", max_bad_share=0.5)
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, **options)
+    other = SegmentationDataset(folder / "images", folder / "masks", CLASSES, **options)
+    order = [dataset[i]["sample"].sample_id for i in range(6)]
+    assert order == [other[i]["sample"].sample_id for i in (5, 4, 3, 2, 1, 0)][::-1]
+    assert order[2] != "2" and order[:2] + order[3:] == ["0", "1", "3", "4", "5"]
+    assert dataset.bad_sample_paths == [str(folder / "images/2.jpg")]
+
+
+def test_too_many_bad_samples_stop(folder):
+    for number in (0, 1):
+        (folder / f"images/{number}.jpg").write_text("text")
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, bad_samples="skip", max_bad_share=0.2)
+    dataset[0]
+    with pytest.raises(ValueError, match="2 of 6 samples are bad.*\n.*0.jpg\n.*1.jpg"):
+        dataset[1]
+
+
+def test_bad_samples_of_workers_are_listed(folder):
+    (folder / "images/2.jpg").write_bytes(b"")
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, bad_samples="skip", max_bad_share=0.5)
+    dataset.full_init()  # as the runner does, before workers start
+    loader = torch.utils.data.DataLoader(dataset, batch_size=3, num_workers=2, collate_fn=list)
+    assert sum(len(batch) for batch in loader) == 6
+    assert dataset.bad_sample_paths == [str(folder / "images/2.jpg")]
+
+
+def test_default_policy_raises_and_evaluation_never_skips(folder):
+    (folder / "images/2.jpg").write_bytes(b"")
+    with pytest.raises(BadSample, match="2.jpg: the file is empty"):
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES)[2]
+    with pytest.raises(ValueError, match="leaves images out"):
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, bad_samples="skip", test_mode=True)
+
+
+def _augmented(folder, **options) -> SegmentationDataset:
+    pipeline = [LoadImage(), LoadLabels(), RandomScaleCrop((16, 16), ratio=(0.5, 2)), RandomFlip(), PackSample()]
+    return SegmentationDataset(folder / "images", folder / "masks", CLASSES, pipeline, **options)
+
+
+def test_draw_seed_decides_augmentation_and_nothing_else(folder):
+    dataset = _augmented(folder)
+    np.random.seed(0)
+    first, after = dataset[DrawIndex(1, 7)]["image"], np.random.rand()
+    np.random.seed(0)
+    assert after == np.random.rand()
+    dataset[0]
+    assert torch.equal(first, dataset[DrawIndex(1, 7)]["image"])
+    assert not torch.equal(first, dataset[DrawIndex(1, 8)]["image"])
+
+
+def test_cache_changes_nothing(folder):
+    plain, cached = _augmented(folder), _augmented(folder, cache_images=True)
+    for seed in range(3):
+        for number in range(6):
+            expected, got = plain[DrawIndex(number, seed)], cached[DrawIndex(number, seed)]
+            assert torch.equal(expected["image"], got["image"])
+            assert torch.equal(expected["sample"].label_map, got["sample"].label_map)
+
+
+def test_cached_labels_are_not_handed_out(folder):
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, cache_images=True)
+    item = dataset[0]
+    item["image"].zero_()
+    item["sample"].label_map.zero_()
+    assert np.array_equal(_labels(dataset), _mask(folder))
+    assert dataset[0]["image"].any()
+
+
+def test_data_set_travels_to_spawned_workers(folder):
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES)
+    assert np.array_equal(_labels(pickle.loads(pickle.dumps(dataset))), _mask(folder))
+
+
+def test_panoptic_png_reads_as_semantic(tmp_path):
+    segments = np.array([[0, 7, 7], [70000, 70000, 7]])
+    colors = np.stack([segments % 256, segments // 256 % 256, segments // 65536], axis=-1).astype(np.uint8)
+    (tmp_path / "panoptic").mkdir()
+    Image.fromarray(colors).save(tmp_path / "panoptic/a.png")
+    _write(tmp_path / "images/a.jpg", np.zeros((2, 3, 3), np.uint8))
+    listed = [{"id": 7, "category_id": 200}, {"id": 70000, "category_id": 1}]
+    annotations = {"annotations": [{"file_name": "a.png", "segments_info": listed}]}
+    (tmp_path / "p.json").write_text(json.dumps(annotations))
+    options = dict(root=tmp_path, label_ids=[1, 200], ignored_ids=[0], panoptic_json="p.json")
+    dataset = SegmentationDataset("images", "panoptic", ["person", "rug"], **options)
+    assert _labels(dataset).tolist() == [[255, 1, 1], [0, 0, 1]]
+    del annotations["annotations"][0]["segments_info"][1]
+    (tmp_path / "p.json").write_text(json.dumps(annotations))
+    with pytest.raises(BadSample, match="segment 70000"):
+        SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
+
+
+def _real(shared_data, part: str, repository) -> SegmentationDataset:
+    config = Config.fromfile(repository / "configs/_base_/datasets/coco_sample.py")[f"{part}_dataloader"].dataset
+    config.root = str(shared_data / "coco_sample")
+    config.pop("type")
+    return SegmentationDataset(**config.to_dict())
+
+
+def test_real_coco_panoptic_equals_its_semantic_maps(shared_data):
+    root = shared_data / "coco_sample"
+    categories = json.loads((root / "annotations/panoptic_categories.json").read_text())
+    options = dict(
+        classes=[entry["name"] for entry in categories],
+        label_ids=[entry["id"] for entry in categories],
+        ignored_ids=[0],
+        require_annotations=False,
+    )
+    images = root / "images/val2017"
+    annotations = root / "panoptic_segmentation/annotations"
+    json_path = annotations / "panoptic_val2017.json"
+    panoptic = SegmentationDataset(images, annotations / "panoptic_val2017", panoptic_json=json_path, **options)
+    semantic = SegmentationDataset(images, root / "semantic_segmentation/masks/val2017", **options)
+    assert len(panoptic) == len(semantic) == 100
+    for number in range(0, 100, 20):
+        assert np.array_equal(_labels(panoptic, number), _labels(semantic, number))
+
+
+def test_real_coco_sample_trains_on_base_pixels_only(shared_data, pytestconfig):
+    train = _real(shared_data, "train", pytestconfig.rootpath)
+    val = _real(shared_data, "val", pytestconfig.rootpath)
+    assert (len(train), len(val)) == (100, 100)
+    assert (len(train.vocabulary), len(val.vocabulary)) == (48, 65)
+    assert val.vocabulary.seen.count(False) == 17
+    assert not set(train.vocabulary.class_names) - set(val.vocabulary.class_names)
+    used = set()
+    for number in range(30):
+        used |= set(train[number]["sample"].label_map.unique().tolist())
+        sample = val[number]["sample"]
+        assert sample.label_map.shape == sample.original_size
+    assert used <= {*range(48), 255} and len(used) > 10

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from openvocab.inference.multi_scale import MultiScaleFlip
+from openvocab.structures import Sample
+from openvocab.text.vocabulary import Vocabulary
+
+BLACK = torch.tensor([-1.0, -2.0, -3.0]).view(1, 3, 1, 1)
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+
+def samples(*sizes):
+    vocabulary = Vocabulary.from_names(["a", "b"])
+    return [Sample(str(size), vocabulary, size, size) for size in sizes]
+
+
+def constant(images):
+    return torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(len(images), 2, images.shape[2] // 2, images.shape[3] // 2)
+
+
+def positional(images):
+    pooled = F.avg_pool2d(images[:, :2], 4)
+    return pooled * (1 + torch.arange(pooled.shape[3]) + 10.0 * torch.arange(pooled.shape[2])[:, None])
+
+
+def resize(maps, size):
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def filled(image, size):
+    canvas = BLACK.repeat(1, 1, max(size, image.shape[2]), max(size, image.shape[3]))
+    canvas[..., : image.shape[2], : image.shape[3]] = image
+    return canvas
+
+
+def official(network, image, scale, base, crop, stride):
+    """The rules of the official evaluator at one scale with flip, written down plainly for one image."""
+
+    def both(window):
+        full = resize(network(window), (crop, crop))
+        mirrored = resize(network(window.flip(3)), (crop, crop))
+        return full + mirrored.flip(3)
+
+    height, width = image.shape[-2:]
+    long_side = math.ceil(base * scale)
+    if height > width:
+        new = (long_side, int(width * long_side / height + 0.5))
+    else:
+        new = (int(height * long_side / width + 0.5), long_side)
+    current = filled(resize(image, new), crop)
+    if long_side <= crop:
+        return resize(both(current)[..., : new[0], : new[1]], (height, width))
+    padded_height, padded_width = current.shape[-2:]
+    total, counts = torch.zeros(1, 2, padded_height, padded_width), torch.zeros(padded_height, padded_width)
+    for row in range(math.ceil((padded_height - crop) / stride) + 1):
+        for column in range(math.ceil((padded_width - crop) / stride) + 1):
+            y, x = row * stride, column * stride
+            window = current[..., y : y + crop, x : x + crop]
+            h, w = window.shape[-2:]
+            total[..., y : y + h, x : x + w] += both(filled(window, crop))[..., :h, :w]
+            counts[y : y + h, x : x + w] += 1
+    return resize((total / counts)[..., : new[0], : new[1]], (height, width))
+
+
+@pytest.mark.parametrize("size", [(40, 56), (64, 31), (10, 90)])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
+def test_follows_the_official_evaluator(size, scale):
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    strategy = MultiScaleFlip(scales=[scale], base_size=52, crop_size=48)
+    assert strategy.stride == 32
+    expected = official(positional, image, scale, 52, 48, 32)
+    torch.testing.assert_close(strategy(positional, image, samples(size), BLACK), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_scales_are_summed():
+    image = torch.randn(1, 3, 40, 56)
+
+    def summed(*scales):
+        return MultiScaleFlip(scales, base_size=52, crop_size=48)(positional, image, samples((40, 56)), BLACK)
+
+    torch.testing.assert_close(summed(0.5, 1.5), summed(0.5) + summed(1.5))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("flip", [False, True])
+def test_constant_logits_stay_constant(scale, flip):
+    strategy = MultiScaleFlip(scales=(scale,), flip=flip, base_size=52, crop_size=48)
+    logits = strategy(constant, torch.randn(1, 3, 48, 64), samples((45, 60)), BLACK)
+    expected = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(1, 2, 45, 60) * (1 + flip)
+    torch.testing.assert_close(logits[..., :45, :60], expected)
+
+
+def test_a_mirror_image_gives_mirrored_logits():
+    image = torch.randn(1, 3, 40, 40)
+    strategy = MultiScaleFlip(scales=(1.0,), base_size=40, crop_size=40)  # no filling up, which is at one side
+    mirrored = strategy(positional, image.flip(3), samples((40, 40)), BLACK).flip(3)
+    torch.testing.assert_close(strategy(positional, image, samples((40, 40)), BLACK), mirrored, rtol=1e-4, atol=1e-4)
+
+
+def test_each_image_of_a_batch_is_treated_alone():
+    images = BLACK.repeat(2, 1, 48, 64)
+    images[0, :, :40, :64], images[1, :, :48, :30] = torch.randn(3, 40, 64), torch.randn(3, 48, 30)
+    strategy = MultiScaleFlip(scales=(0.5, 1.0), base_size=52, crop_size=48)
+    batch = strategy(positional, images, samples((40, 64), (48, 30)), BLACK)
+    assert batch.shape == (2, 2, 48, 64)
+    alone = strategy(positional, images[1:, :, :, :30], samples((48, 30)), BLACK)
+    torch.testing.assert_close(batch[1:, :, :, :30], alone)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ValueError, match="expected positive scales"):
+        MultiScaleFlip(scales=())
+    with pytest.raises(ValueError, match="stride 500"):
+        MultiScaleFlip(stride=500)

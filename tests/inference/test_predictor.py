@@ -1,0 +1,219 @@
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from config_parts import REPOSITORY, without_weights
+from mmengine.config import Config
+from PIL import Image
+
+from openvocab import Predictor, Vocabulary, load
+from openvocab.checkpoint import save_checkpoint
+from openvocab.datasets.transforms import Resize
+from openvocab.inference.image_input import rgb_image
+
+NAMES = ["cat", "dog", "other"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    whole = Config.fromfile(str(REPOSITORY / "configs" / "lseg_shapes.py"))
+    return Config(dict(model=without_weights(whole.model)))
+
+
+@pytest.fixture(scope="module")
+def predictor(config):
+    return load(config, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+def containers(image, folder):
+    path = folder / "image.png"
+    Image.fromarray(image).save(path)
+    tensor = torch.from_numpy(image)
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    return {
+        "path": str(path),
+        "Path": path,
+        "PIL": Image.fromarray(image),
+        "opened file": Image.open(path),
+        "array": image,
+        "read-only": read_only,
+        "not contiguous": np.asfortranarray(image),
+        "reversed": image[:, ::-1][:, ::-1],
+        "RGBA": np.dstack([image, np.full(image.shape[:2], 7, np.uint8)]),
+        "PIL RGBA": Image.fromarray(np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])),
+        "int64": image.astype(np.int64),
+        "uint16": image.astype(np.uint16) * 257,
+        "float in 0..1": image / 255,
+        "float32 in 0..1": (image / 255).astype(np.float32),
+        "float in 0..255": image.astype(np.float64),
+        "tensor HWC": tensor,
+        "tensor CHW": tensor.permute(2, 0, 1),
+        "tensor float": tensor.permute(2, 0, 1) / 255,
+        "tensor with gradient": (tensor / 255).requires_grad_(),
+    }
+
+
+def test_equal_pixels_in_any_container_are_equal_images(image, tmp_path):
+    for name, container in containers(image, tmp_path).items():
+        converted = rgb_image(container)
+        assert converted.dtype == np.uint8 and converted.flags.c_contiguous and converted.flags.writeable, name
+        assert np.array_equal(converted, image), name
+
+
+def test_grey_in_any_container_is_three_equal_channels(image, tmp_path):
+    grey = image[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    tensor = torch.from_numpy(grey.copy())
+    deep = Image.open(tmp_path / "deep.png")
+    for container in (grey, grey[..., None], Image.fromarray(grey), tmp_path / "grey.png", tensor, tensor[None], deep):
+        assert np.array_equal(rgb_image(container), expected)
+    assert np.array_equal(rgb_image(grey > 99), np.where(expected > 99, 255, 0))
+
+
+def test_orientation_of_photos_is_applied(tmp_path):
+    photo = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    assert (
+        rgb_image(tmp_path / "turned.jpg").shape == rgb_image(Image.open(tmp_path / "turned.jpg")).shape == (30, 20, 3)
+    )
+
+
+@pytest.mark.parametrize(
+    "image, error, message",
+    [
+        (np.zeros((3, 40, 56), np.uint8), ValueError, "transpose"),
+        (np.zeros((2, 40, 56, 3), np.uint8), ValueError, "predict_batch"),
+        (np.zeros((40, 56, 2), np.uint8), ValueError, r"\(40, 56, 2\)"),
+        (np.zeros((0, 56, 3), np.uint8), ValueError, "empty"),
+        (np.full((4, 4, 3), np.nan), ValueError, "NaN"),
+        (np.array([[0.0, np.nan], [1.0, np.inf]]), ValueError, "NaN"),
+        (torch.full((3, 4, 4), torch.inf), ValueError, "NaN or infinity"),
+        (np.full((4, 4, 3), -0.5), ValueError, "Normalised"),
+        (np.full((4, 4, 3), 300), ValueError, "300"),
+        (np.full((4, 4, 3), 1.25), ValueError, "neither"),
+        (np.full((4, 4, 3), "a"), ValueError, "uint8 or float"),
+        ([[0, 1], [2, 3]], TypeError, "list"),
+        (None, TypeError, "NoneType"),
+        ("no/such/photo.jpg", ValueError, "no/such/photo.jpg"),
+    ],
+)
+def test_images_that_cannot_be_used_say_why(image, error, message):
+    with pytest.raises(error, match=message):
+        rgb_image(image)
+
+
+def test_prediction_has_the_size_of_the_image_and_the_names_asked_for(predictor, image):
+    prediction = predictor(image, "cat, dog, other")
+    assert prediction.label_map.shape == (40, 56) and prediction.class_names == tuple(NAMES)
+    assert set(np.unique(prediction.label_map)) <= {0, 1, 2}
+
+
+def test_all_ways_to_give_names_agree(predictor, image):
+    expected = predictor(image, NAMES).label_map
+    for classes in ("cat, dog ,other", tuple(NAMES), [["cat"], ["dog"], ["other"]], Vocabulary.from_names(NAMES)):
+        assert np.array_equal(predictor(image, classes).label_map, expected)
+    assert predictor(image, "cat | kitten, dog").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "classes, error, message",
+    [
+        ("", ValueError, "class 0"),
+        ([], ValueError, "empty list"),
+        ("cat, , dog", ValueError, "class 1"),
+        (["cat", "  "], ValueError, "class 1"),
+        (["cat", "dog", "cat"], ValueError, "class 0 and class 2"),
+        (["cat", "do\x07g"], ValueError, "class 1.*control"),
+        (["cat", 3], (ValueError, TypeError), "int|iterable"),
+        ({"cat": 1}, TypeError, "dict"),
+        (None, TypeError, "NoneType"),
+    ],
+)
+def test_bad_names_say_which(predictor, image, classes, error, message):
+    with pytest.raises(error, match=message):
+        predictor(image, classes)
+
+
+@pytest.mark.parametrize("name", ["😀", "خلفية", "猫", "Cat", " cat ", "very " * 500 + "long"])
+def test_unusual_names_work(predictor, image, name):
+    assert predictor(image, ["dog", name]).label_map.shape == (40, 56)
+
+
+def test_one_class_and_one_pixel_work(predictor, image):
+    assert (predictor(image, "cat").label_map == 0).all()
+    assert predictor(image[:1, :1], NAMES).label_map.shape == (1, 1)
+
+
+def test_a_prediction_does_not_depend_on_the_batch(predictor, image):
+    images = [image, image[:20], image[::-1], image[:, :31]]
+    batch = predictor.predict_batch(images, NAMES, batch_size=2)
+    for single, prediction in zip(images, batch, strict=True):
+        assert np.array_equal(predictor(single, NAMES).label_map, prediction.label_map)
+    assert predictor.predict_batch([], NAMES) == []
+
+
+def test_the_test_pipeline_resizes(predictor, image):
+    enlarged = Predictor(predictor.model, [Resize(short_side=80)])
+    sizes = []
+    handle = predictor.model.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
+    assert enlarged(image, NAMES).label_map.shape == (40, 56)
+    handle.remove()
+    assert sizes == [(80, 112)]
+
+
+def test_resize_is_found_in_the_config(config):
+    with_pipeline = copy.deepcopy(config)
+    pipeline = [dict(type="LoadImage"), dict(type="Resize", short_side=80), dict(type="PackSample")]
+    with_pipeline.test_dataloader = dict(dataset=dict(pipeline=pipeline))
+    (resize,) = load(with_pipeline, device="cpu").transforms
+    assert resize.short_side == 80
+
+
+def test_checkpoint_replaces_every_weight(config, predictor, image, tmp_path):
+    save_checkpoint({"state_dict": predictor.model.state_dict()}, tmp_path / "model.pth")
+    started_elsewhere = copy.deepcopy(config)
+    started_elsewhere.model.backbone.pretrained = "a/file/that/is/not/here.pth"
+    restored = load(started_elsewhere, tmp_path / "model.pth", device="cpu")
+    assert np.array_equal(restored(image, NAMES).label_map, predictor(image, NAMES).label_map)
+
+
+def test_checkpoint_of_another_model_is_refused_with_the_differences(config, predictor, tmp_path):
+    state = dict(predictor.model.state_dict())
+    first, second = list(state)[:2]
+    state["surplus"] = state.pop(first)
+    state[second] = state[second].new_zeros(3, 1, 4)
+    save_checkpoint({"state_dict": state}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=f"missing {first}.*surplus.*(3, 1, 4)"):
+        load(config, tmp_path / "other.pth", device="cpu")
+
+
+def test_missing_files_are_named(config):
+    with pytest.raises(FileNotFoundError, match="nowhere.py"):
+        load("nowhere.py")
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        load(config, "nowhere.pth")
+
+
+def test_import_stays_light():
+    code = "import sys, openvocab; openvocab.Vocabulary; assert not {'torch', 'mmengine'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_names_of_the_package_are_attribute_errors():
+    import openvocab
+
+    with pytest.raises(AttributeError, match="nothing"):
+        openvocab.nothing  # noqa: B018

@@ -1,0 +1,214 @@
+"""Checkpoints: whole or not at all, checked, rejected by name of file and digest."""
+
+import errno
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openvocab.checkpoint import (
+    CheckpointCorrupt,
+    SaveFailed,
+    link_checkpoint,
+    load_checkpoint,
+    load_state_dict,
+    newest_valid_checkpoint,
+    save_checkpoint,
+)
+
+
+@pytest.fixture
+def content():
+    return {
+        "state_dict": OrderedDict(a=torch.arange(300.0).view(20, 15), b=torch.ones(3, dtype=torch.bfloat16)),
+        "meta": {"iter": 7, "names": ["cat", "dog"], "nothing": None, "pair": (1, 2.5)},
+    }
+
+
+@pytest.fixture
+def saved(tmp_path, content):
+    path = tmp_path / "iter_7.pth"
+    save_checkpoint(content, path)
+    return path
+
+
+def test_round_trip(saved, content):
+    loaded = load_checkpoint(saved)
+    assert loaded["meta"] == content["meta"]
+    for name, value in content["state_dict"].items():
+        assert torch.equal(loaded["state_dict"][name], value)
+        assert torch.equal(load_state_dict(saved)[name], value)
+
+
+def test_plain_torch_reads_it_too(saved, content):
+    assert torch.load(saved, weights_only=True)["meta"] == content["meta"]
+
+
+def test_numpy_values_become_plain(tmp_path):
+    save_checkpoint({"a": np.float64(0.5), "b": np.arange(3)}, tmp_path / "x.pth")
+    loaded = load_checkpoint(tmp_path / "x.pth")
+    assert type(loaded["a"]) is float and torch.equal(loaded["b"], torch.arange(3))
+
+
+def test_other_types_are_refused_with_their_place(tmp_path):
+    with pytest.raises(TypeError, match=r"meta\.hook.*Linear"):
+        save_checkpoint({"meta": {"hook": torch.nn.Linear(1, 1)}}, tmp_path / "x.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, load_state_dict])
+def test_every_truncation_is_noticed(saved, load):
+    data = saved.read_bytes()
+    for part in range(20):
+        saved.write_bytes(data[: len(data) * part // 20])
+        with pytest.raises(CheckpointCorrupt, match=r"iter_7\.pth.*expected SHA-256.*actual"):
+            load(saved)
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, load_state_dict])
+def test_every_flipped_bit_is_noticed(saved, load):
+    data = saved.read_bytes()
+    positions = [*range(0, len(data), len(data) // 60), *range(len(data) - 110, len(data), 3)]
+    for position in positions:
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << position % 8
+        saved.write_bytes(damaged)
+        with pytest.raises(CheckpointCorrupt, match="expected SHA-256"):
+            load(saved)
+
+
+def test_newest_valid_passes_over_damage_and_says_so(tmp_path, content, caplog):
+    for step in (9, 10, 100):
+        save_checkpoint({**content, "step": step}, tmp_path / f"iter_{step}.pth")
+    link_checkpoint(tmp_path / "iter_100.pth", tmp_path / "last.pth")
+    assert newest_valid_checkpoint(tmp_path).name == "iter_100.pth"
+    (tmp_path / "iter_100.pth").write_bytes(b"")
+    assert newest_valid_checkpoint(tmp_path).name == "iter_10.pth"
+
+
+def test_newest_valid_takes_last_where_no_numbered_file_is_whole(tmp_path, content):
+    assert newest_valid_checkpoint(tmp_path) is None
+    save_checkpoint(content, tmp_path / "last.pth")
+    (tmp_path / "iter_4.pth").write_bytes(b"PK")
+    assert newest_valid_checkpoint(tmp_path).name == "last.pth"
+
+
+def test_a_link_follows_the_newest_and_survives_its_removal(tmp_path, content):
+    for step in (1, 2):
+        path = tmp_path / f"iter_{step}.pth"
+        save_checkpoint({**content, "step": step}, path)
+        link_checkpoint(path, tmp_path / "last.pth")
+        path.unlink()
+    assert load_checkpoint(tmp_path / "last.pth")["step"] == 2
+
+
+def test_link_copies_where_links_are_not_supported(tmp_path, content, monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    save_checkpoint(content, tmp_path / "iter_1.pth")
+    link_checkpoint(tmp_path / "iter_1.pth", tmp_path / "last.pth")
+    assert load_checkpoint(tmp_path / "last.pth")["meta"] == content["meta"]
+
+
+KILLED_IN_SAVE = """
+import os, signal, sys, torch
+from openvocab import checkpoint
+weights = torch.zeros(200_000)
+for kill_after in range(12):  # one more system call of the save survives each time
+    pid = os.fork()
+    if pid == 0:
+        left = kill_after
+        def count(function):
+            def counted(*arguments, **options):
+                global left
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+                return function(*arguments, **options)
+            return counted
+        os.fsync, os.replace, os.link = count(os.fsync), count(os.replace), count(os.link)
+        torch.save, checkpoint._seal = count(torch.save), count(checkpoint._seal)
+        folder = checkpoint.Path(sys.argv[1])
+        checkpoint.save_checkpoint({"weights": weights + kill_after, "step": 2}, folder / "iter_2.pth")
+        checkpoint.link_checkpoint(folder / "iter_2.pth", folder / "last.pth")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    newest = checkpoint.newest_valid_checkpoint(sys.argv[1])
+    loaded = checkpoint.load_checkpoint(newest)
+    last = checkpoint.load_checkpoint(sys.argv[1] + "/last.pth")
+    assert loaded["step"] in (1, 2) and last["step"] in (1, 2), (loaded["step"], last["step"])
+checkpoint.save_checkpoint({"step": 3}, checkpoint.Path(sys.argv[1]) / "iter_3.pth")
+"""
+
+
+def test_killed_while_saving_leaves_a_loadable_checkpoint(tmp_path):
+    save_checkpoint({"weights": torch.zeros(10), "step": 1}, tmp_path / "iter_1.pth")
+    link_checkpoint(tmp_path / "iter_1.pth", tmp_path / "last.pth")
+    subprocess.run([sys.executable, "-c", KILLED_IN_SAVE, str(tmp_path)], check=True, timeout=120)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["iter_1.pth", "iter_2.pth", "iter_3.pth", "last.pth"]
+
+
+@pytest.fixture
+def small_files():
+    """Let the process write no file above 100 kB, as a full disk would."""
+    import signal
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_keeps_the_old_file_and_names_the_bytes(saved, content, small_files):
+    big = {**content, "big": torch.zeros(1_000_000)}
+    with pytest.raises(SaveFailed, match=r"iter_7\.pth: .*too large.*needed about 40\d{5} bytes, free \d+ bytes"):
+        save_checkpoint(big, saved)
+    assert load_checkpoint(saved)["meta"] == content["meta"]
+    assert [path.name for path in saved.parent.iterdir()] == ["iter_7.pth"]
+
+
+def test_leftovers_are_removed_at_the_next_save(tmp_path, content):
+    (tmp_path / "iter_3.pth.123.saving").write_bytes(b"half")
+    save_checkpoint(content, tmp_path / "iter_4.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["iter_4.pth"]
+
+
+def test_missing_and_nameless_files(tmp_path):
+    for load in (load_checkpoint, load_state_dict):
+        with pytest.raises(FileNotFoundError):
+            load(tmp_path / "none.pth")
+    with pytest.raises(FileNotFoundError):
+        load_state_dict(tmp_path / "none.safetensors")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(ValueError, match=r"holds no tensors by name; at its top: \['epoch'\]"):
+        load_state_dict(tmp_path / "empty.pth")
+
+
+def test_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.arange(4)}, path)
+    assert torch.equal(load_state_dict(path)["a"], torch.arange(4))
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CheckpointCorrupt):
+        load_state_dict(path)
+
+
+def test_torch_load_stands_in_one_file_only():
+    package = Path(__file__).resolve().parents[1] / "openvocab"
+    call = re.compile(r"(?<![\w.])torch\.load\(")  # not safetensors.torch.load
+    users = {path.name for path in package.rglob("*.py") if call.search(path.read_text())}
+    assert users == {"checkpoint.py"}
+    assert "weights_only=False" not in "".join(path.read_text() for path in package.rglob("*.py"))

@@ -1,0 +1,55 @@
+"""One rank of a tiny distributed training; see test_distributed_training.py."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from tiny_run import tiny_config
+
+from openvocab.registry import HOOKS
+from openvocab.runner import build_runner
+
+RANK = int(os.environ["RANK"])
+
+
+@HOOKS.register_module()
+class WatchRank(Hook):
+    """Write down this rank's samples, and spoil one batch of one rank where asked to."""
+
+    def __init__(self, folder, poison_rank):
+        self.folder, self.poison_rank = Path(folder), poison_rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        with open(self.folder / f"samples_{RANK}.txt", "a") as file:
+            file.write(" ".join(sample.sample_id for sample in data_batch["sample"]) + " ")
+        if RANK == self.poison_rank and runner.iter == 4:
+            data_batch["x"][0] *= float("nan")
+
+
+def train(folder, name, max_iters, resume, poison_rank):
+    config = tiny_config(max_iters=max_iters)
+    config.param_scheduler = None  # its length would differ between the parts
+    config.custom_hooks = [dict(type="WatchRank", folder=str(folder), poison_rank=poison_rank)]
+    runner = build_runner(config, work_dir=folder / name, resume=resume, launcher="pytorch")
+    runner.train()
+    parameters = {key: value.detach().cpu() for key, value in runner.model.module.named_parameters()}
+    torch.save(parameters, folder / f"{name}_{RANK}.pt")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    for name in ("--max-iters", "--resume-to", "--whole", "--poison-rank"):
+        parser.add_argument(name, type=int)
+    options = parser.parse_args()
+    if options.whole:
+        train(options.folder, "whole", options.whole, False, None)
+    train(options.folder, "parts", options.max_iters, False, options.poison_rank)
+    if options.resume_to:
+        train(options.folder, "parts", options.resume_to, True, None)
+
+
+if __name__ == "__main__":
+    main()

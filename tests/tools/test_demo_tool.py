@@ -1,0 +1,63 @@
+"""tools/demo.py: overlays of photos, and one line for a user's mistake."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from tool_runs import LSEG_SHAPES, run_tool
+
+from openvocab.checkpoint import save_checkpoint
+from openvocab.config import read_config
+from openvocab.registry import MODELS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Hold the checkpoint of a random model and two photos."""
+    folder = tmp_path_factory.mktemp("demo_tool")
+    overrides = {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None}
+    model = MODELS.build(read_config(LSEG_SHAPES, overrides).model)
+    save_checkpoint({"state_dict": model.state_dict()}, folder / "model.pth")
+    (folder / "photos").mkdir()
+    random = np.random.default_rng(0)
+    for name in ("one", "two"):
+        Image.fromarray(random.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / "photos" / f"{name}.jpg")
+    (folder / "photos" / "notes.txt").write_text("not a photo")
+    return folder
+
+
+def demo(folder, images, out, classes="cat, sofa, floor, other", checkpoint="model.pth"):
+    model = ("--config", LSEG_SHAPES, "--checkpoint", folder / checkpoint, "--device", "cpu")
+    return run_tool("demo", *images, "--classes", classes, *model, "--out", out)
+
+
+def test_one_photo_becomes_one_picture(folder, tmp_path, capsys):
+    out = tmp_path / "new" / "overlay.png"
+    assert demo(folder, [folder / "photos" / "one.jpg"], out) == 0
+    assert Image.open(out).size[0] > 448
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "one.jpg: " in lines[0] and " %" in lines[0] and lines[1] == f"picture: {out}"
+
+
+def test_a_folder_becomes_a_folder(folder, tmp_path):
+    assert demo(folder, [folder / "photos"], tmp_path / "pictures") == 0
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["one.png", "two.png"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"images": ["no_photo.jpg"]}, "no_photo.jpg"),
+        ({"images": ["EMPTY"]}, "no photos in"),
+        ({"classes": "cat, , floor"}, "class 1"),
+        ({"checkpoint": "nothing.pth"}, "nothing.pth"),
+        ({"out": "picture.unknown"}, "unknown"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_code(folder, tmp_path, capsys, change, message):
+    (tmp_path / "empty").mkdir()
+    arguments = {"images": [folder / "photos" / "one.jpg"], "out": "overlay.png"} | change
+    arguments["images"] = [tmp_path / "empty" if path == "EMPTY" else path for path in arguments["images"]]
+    arguments["out"] = tmp_path / arguments["out"]
+    assert demo(folder, **arguments) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and error[0].startswith("error: ") and message in error[0]

@@ -1,0 +1,73 @@
+"""tools/test.py: metrics with their protocol, other class names, pictures."""
+
+import json
+
+import pytest
+from PIL import Image
+from tool_runs import LSEG_SHAPES, run_tool, tiny_lseg_options, write_tiny_shapes
+
+from openvocab.checkpoint import save_checkpoint
+from openvocab.config import read_config
+from openvocab.registry import MODELS
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Return the checkpoint of a random model, the options of a tiny data set, and its folder."""
+    folder = tmp_path_factory.mktemp("test_tool")
+    options = tiny_lseg_options(write_tiny_shapes(folder / "shapes"))
+    overrides = {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None}
+    model = MODELS.build(read_config(LSEG_SHAPES, overrides).model)
+    save_checkpoint({"state_dict": model.state_dict()}, folder / "model.pth")
+    return folder / "model.pth", options, folder / "shapes"
+
+
+def test_writes_flat_metrics_and_protocol(prepared, tmp_path):
+    checkpoint, options, _ = prepared
+    out = tmp_path / "metrics.json"
+    arguments = (LSEG_SHAPES, checkpoint, "--work-dir", tmp_path / "run", "--out", out)
+    assert run_tool("test", *arguments, "--show-dir", tmp_path / "pictures", *options) == 0
+    metrics = json.loads(out.read_text())
+    for key in ("mIoU", "mIoU_seen", "mIoU_unseen", "mIoU_harmonic", "pixel_accuracy"):
+        assert 0 <= metrics[key] <= 100
+    assert metrics["protocol"]["images"] == 4 and metrics["protocol"]["classes"] == 49
+    pictures = sorted((tmp_path / "pictures").glob("*.png"))
+    assert len(pictures) == 4 and Image.open(pictures[0]).size[1] >= 64
+
+
+def test_other_names_are_evaluated_where_shared(prepared, tmp_path, capsys):
+    checkpoint, options, shapes = prepared
+    names = (shapes / "classes.txt").read_text().splitlines()
+    (tmp_path / "names.txt").write_text("\n".join(["a thing", *names[:7]]))
+    arguments = (LSEG_SHAPES, checkpoint, "--work-dir", tmp_path / "run", "--out", tmp_path / "m.json")
+    assert run_tool("test", *arguments, "--classes-file", tmp_path / "names.txt", *options) == 0
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["protocol"]["evaluated_classes"] == names[:7]
+    assert metrics["protocol"]["classes"] == 8
+    assert "7 of them are classes of the data" in capsys.readouterr().out
+
+
+def test_names_without_any_match(prepared, tmp_path, capsys):
+    checkpoint, options, _ = prepared
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    arguments = (LSEG_SHAPES, checkpoint, "--work-dir", tmp_path / "run", "--classes-file", tmp_path / "names.txt")
+    assert run_tool("test", *arguments, *options) == 2
+    assert "none of its 2 names is a class of the data" in capsys.readouterr().err
+    assert run_tool("test", *arguments, "--show-dir", tmp_path / "pictures", *options) == 0
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("missing", "no such checkpoint"), ("cut", "is damaged"), ("other", "does not fit the model, nothing was loaded")],
+)
+def test_a_bad_checkpoint_is_one_line(prepared, tmp_path, capsys, damage, message):
+    checkpoint, options, _ = prepared
+    path = tmp_path / "bad.pth"
+    if damage == "cut":
+        path.write_bytes(checkpoint.read_bytes()[:100_000])
+    elif damage == "other":
+        save_checkpoint({"state_dict": {}}, path)
+    assert run_tool("test", LSEG_SHAPES, path, "--work-dir", tmp_path / "run", *options) == 2
+    written = capsys.readouterr().err
+    assert message in written and written.count("\n") == 1

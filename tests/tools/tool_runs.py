@@ -1,0 +1,43 @@
+"""Run a tool in this process, as its command line would."""
+
+import runpy
+import sys
+from pathlib import Path
+
+from openvocab.datasets.shapes import write_shapes
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LSEG_SHAPES = str(REPOSITORY / "configs" / "lseg_shapes.py")
+
+
+def run_tool(name: str, *arguments: object) -> int:
+    """Run tools/<name>.py and return its exit code."""
+    before = sys.argv
+    sys.argv = [name, *map(str, arguments)]
+    try:
+        runpy.run_path(str(REPOSITORY / "tools" / f"{name}.py"), run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+def tiny_lseg_options(shapes: Path) -> list[str]:
+    """Return the options that make configs/lseg_shapes.py a run of 4 steps from random weights on `shapes`."""
+    loaders = [f"{part}_dataloader.dataset.root={shapes}" for part in ("train", "val", "test")]
+    weights = [f"model.{part}.pretrained=None" for part in ("backbone", "text_encoder")]
+    length = [
+        "train_cfg.max_iters=4",
+        "train_cfg.val_interval=4",
+        "param_scheduler.0.end=2",
+        "param_scheduler.1.begin=2",
+    ]
+    small = ["param_scheduler.1.end=4", "train_dataloader.batch_size=4", "default_hooks.checkpoint.interval=2"]
+    return ["--cfg-options", *loaders, *weights, *length, *small]
+
+
+def write_tiny_shapes(root: Path) -> Path:
+    """Draw a Shapes world of a few images."""
+    write_shapes(root, seed=0, num_train=24, num_val=4)
+    return root
