@@ -18,6 +18,7 @@ from openvocab.heads.contrastive import ContrastiveHead
 from openvocab.hooks.clamp_logit_scale import ClampLogitScale
 from openvocab.metrics.classification import ZeroShotAccuracy
 from openvocab.model import OpenVocabModel
+from openvocab.muon import Muon
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():
@@ -26,8 +27,8 @@ with read_base():
 
 model = dict(
     type=OpenVocabModel,
-    backbone=dict(type=CLIPBackbone, model="ViT-Ti-8-shapes", trainable="all"),
-    text_encoder=dict(type=CLIPTextEncoder, model="ViT-Ti-8-shapes", templates="simple", trainable="all"),
+    backbone=dict(type=CLIPBackbone, model="ConvNet-8-shapes", trainable="all"),
+    text_encoder=dict(type=CLIPTextEncoder, model="ConvNet-8-shapes", templates="simple", trainable="all"),
     head=dict(type=ContrastiveHead),
 )
 
@@ -42,7 +43,7 @@ train_dataloader = dict(
         name="shapes_train",
         root="data/shapes",
         annotations="captions_train.jsonl",
-        caption="random",
+        caption="first",
         cache_images=True,
         pipeline=[dict(type=LoadImage), dict(type=PackSample)],
     ),
@@ -68,9 +69,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type=ZeroShotAccuracy, templates="simple")
 test_evaluator = val_evaluator
 
-max_iters = 700
-warmup_iters = 70
-optim_wrapper["optimizer"].update(lr=2e-3, weight_decay=0.1, fused=True)
+max_iters = 1000
+warmup_iters = 100
+optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.1)
 optim_wrapper["paramwise_cfg"]["custom_keys"]["token_embedding"] = dict(decay_mult=0.0)
 optim_wrapper["amp"] = "bf16"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters

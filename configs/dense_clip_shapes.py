@@ -17,10 +17,10 @@ with read_base():
     from ._base_.datasets.shapes_segmentation import *
     from ._base_.runtime import *
 
-clip = dict(model="ViT-Ti-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
+clip = dict(model="ConvNet-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
 model = dict(
     type=OpenVocabModel,
-    backbone=dict(type=CLIPBackbone, readout="naclip", **clip),
+    backbone=dict(type=CLIPBackbone, **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
     # No caption says "background": it is what no object's name explains, by the temperature that CLIP learned.
     head=dict(type=DenseCLIPHead, logit_scale=None, background_threshold=0.5),

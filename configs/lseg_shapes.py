@@ -11,6 +11,7 @@ from mmengine.config import read_base
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.heads.lseg import LSegHead
 from openvocab.model import OpenVocabModel
+from openvocab.muon import Muon
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():
@@ -18,24 +19,18 @@ with read_base():
     from ._base_.runtime import *
     from ._base_.schedules.adamw_cosine import *
 
-clip = dict(model="ViT-Ti-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
+clip = dict(model="ConvNet-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
 model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="all", **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
-    head=dict(
-        type=LSegHead,
-        layers=(1, 2, 3, 4),
-        factors=(4, 2, 1, 0.5),  # of the 8 x 8 tokens of patch 8: strides 2, 4, 8, 16
-        dims=(48, 96, 192, 192),
-        features=64,
-    ),
+    head=dict(type=LSegHead, layers=(2, 3), factors=None, features=64, learn_scale=True),  # strides 4 and 8
 )
 
-max_iters = 1000
-optim_wrapper["optimizer"].update(lr=2e-3, weight_decay=0.05)
-optim_wrapper["paramwise_cfg"]["custom_keys"]["backbone"] = dict(lr_mult=0.1)
+max_iters, warmup_iters = 1500, 100
+optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)
 optim_wrapper["amp"] = "bf16"
-param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 50
+param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=500)
+default_hooks["checkpoint"].update(interval=500)

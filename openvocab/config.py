@@ -2,11 +2,13 @@
 
 import difflib
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 _TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
@@ -23,7 +25,7 @@ _OPTIONAL = (
     "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
     "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
     "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
-    "compile",
+    "compile", "precision", "custom_imports",
 )  # fmt: skip
 
 
@@ -34,16 +36,21 @@ class ConfigError(ValueError):
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a config file and change single values of it.
 
+    Modules beside the file can be imported by it, and those that it lists in `custom_imports` are imported: a user's
+    parts are found by class and by registry name.
+
     Args:
         path: a Python config. It is code: run only files that you trust.
         overrides: `{"train_cfg.max_iters": 100}`, from the command line.
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file does not run, or an override names a key that does not exist; the nearest is suggested.
+        ConfigError: the file does not run, an override names a key that does not exist (the nearest is suggested), or
+            a module of `custom_imports` cannot be imported.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
+    _find_modules_beside(Path(path))
     try:
         config = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong inside
@@ -52,6 +59,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         _check_override(config, key, path)
     if overrides:
         config.merge_from_dict(dict(overrides))
+    _import_custom_modules(config, path)
     return config
 
 
@@ -73,20 +81,38 @@ def check_arguments(config: Config) -> None:
         ConfigError: an argument that its class does not take, with its place and the nearest that it does.
     """
     for key in _CHECKED:
-        for place, part in _typed_parts(config.get(key), key):
+        for place, part in typed_parts(config.get(key), key):
             _check_part(part, f"{config.filename or 'the config'}: {place}")
 
 
-def _typed_parts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every dict with a `type`, and where it stands."""
+def _find_modules_beside(path: Path) -> None:
+    """Let the folder of a config provide modules, after all installed ones: it can shadow none of them."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _import_custom_modules(config: Config, path: str | Path) -> None:
+    """Import what `custom_imports` lists; mmengine forgets it in configs that inherit by import."""
+    custom = config.get("custom_imports")
+    if not custom:
+        return
+    try:
+        import_modules_from_strings(**custom)
+    except (ImportError, TypeError) as error:
+        raise ConfigError(f"{path}: custom_imports: {error.__context__ or error}") from error
+
+
+def typed_parts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where it stands and the dict, for every dict with a `type` at any depth of `node`; `place` is its own."""
     if isinstance(node, Mapping):
         if "type" in node:
             yield place, node
         for key, value in node.items():
-            yield from _typed_parts(value, f"{place}.{key}")
+            yield from typed_parts(value, f"{place}.{key}")
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            yield from _typed_parts(value, f"{place}.{index}")
+            yield from typed_parts(value, f"{place}.{index}")
 
 
 def _check_part(part: Mapping[str, Any], place: str) -> None:

@@ -17,6 +17,8 @@ Size = tuple[int, int]
 STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits the
 cache of a CPU, what fills a GPU."""
+SMALL = 1 << 18
+"""Below so many interpolated values there is nothing to save."""
 PAIR_OVERHEAD = 120
 """Cost of finding and sorting one (cell, class) candidate, in interpolated pixels; measured."""
 
@@ -90,7 +92,7 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     down = AxisSampling.between(rows, height)
     per_row = down.fraction.shape[1] * across.fraction.numel()
     budget = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
-    step = max(1, min(budget // per_row, 16 * budget // (num_classes * len(across.fraction))))
+    step = max(1, min(budget // per_row, 4 * budget // (num_classes * len(across.fraction))))
     labels = torch.empty(len(rows), len(columns), dtype=_label_dtype(num_classes), device=logits.device)
     done = 0
     for start in range(0, len(down.fraction), step):
@@ -116,16 +118,15 @@ def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
         nodes: (K, n + 1, m + 1) values at the corners of n x m cells.
         down, across: (n, s) and (m, t) places of the output pixels within the cells, 0..1.
     """
-    grid = (len(down), len(across))
     pixels = down.shape[1] * across.shape[1]
     everything = torch.arange(len(nodes), device=nodes.device)
-    if pixels == 1:  # nothing to save: a cell is one pixel
-        return _image(_dense_labels(nodes, everything, down, across, dtype), grid)
+    if pixels == 1 or len(nodes) * down.numel() * across.numel() <= SMALL:
+        return _image(_dense_labels(nodes, everything, down, across, dtype))
     label, cell = _can_win(nodes).flatten(1).nonzero().unbind(1)  # (P,) each, ascending in label
     active = torch.bincount(label, minlength=len(nodes)).nonzero().flatten()
-    if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * grid[0] * grid[1] * pixels:
-        return _image(_dense_labels(nodes, active, down, across, dtype), grid)
-    return _image(_sparse_labels(nodes, label, cell, down, across, dtype), grid)
+    if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * down.numel() * across.numel():
+        return _image(_dense_labels(nodes, active, down, across, dtype))
+    return _image(_sparse_labels(nodes, label, cell, down, across, dtype))
 
 
 def _can_win(nodes: Tensor) -> Tensor:
@@ -145,18 +146,25 @@ def _corners(nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _dense_labels(nodes: Tensor, active: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compare the `active` classes in every cell, one after the other; (s, t, n * m)."""
-    cells = torch.arange(len(down) * len(across), device=nodes.device)
-    blocks = _Blocks(down, across, cells, dtype)
+    """Compare the `active` classes in every cell, one after the other; (s, t, n, m)."""
+    down, across = down.T[:, :, None], across.T[:, None]  # (s, n, 1), (t, 1, m)
+    shape = (len(down), len(across), down.shape[1], across.shape[2])
+    best = nodes.new_full(shape, -math.inf)
+    label = torch.zeros(shape, dtype=dtype, device=nodes.device)
     for index in active.tolist():
-        blocks.offer([corner.flatten() for corner in _corners(nodes[index])], index)
-    return blocks.label
+        upper = nodes[index, :-1]
+        rows = torch.addcmul(upper, nodes[index, 1:] - upper, down)[:, None]  # (s, 1, n, m + 1)
+        slope = rows[..., 1:] - rows[..., :-1]
+        value = torch.addcmul(rows[..., :-1], slope, across)  # (s, t, n, m)
+        label.masked_fill_(value > best, index)
+        torch.maximum(best, value, out=best)
+    return label
 
 
 def _sparse_labels(
     nodes: Tensor, label: Tensor, cell: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Compare in every cell its own candidates only; (s, t, n * m).
+    """Compare in every cell its own candidates only; (s, t, n, m).
 
     Cells are put in order of falling candidate count, so that those with a j-th candidate are always the first ones.
 
@@ -181,7 +189,7 @@ def _sparse_labels(
         blocks.offer(corners, chosen)
     result = torch.empty_like(blocks.label)
     result[..., cells] = blocks.label
-    return result
+    return result.unflatten(2, (len(down), len(across)))
 
 
 def _corner_values(nodes: Tensor, label: Tensor, cell: Tensor) -> list[Tensor]:
@@ -203,27 +211,22 @@ class _Blocks:
         self.best = torch.full(shape, -math.inf, device=down.device)
         self.label = torch.zeros(shape, dtype=dtype, device=down.device)
 
-    def offer(self, corners: Sequence[Tensor], label: Tensor | int) -> None:
+    def offer(self, corners: Sequence[Tensor], label: Tensor) -> None:
         """Let one class a cell compete in the first n cells.
 
         Args:
             corners: four (n,) values at the upper left, upper right, lower left and lower right node.
-            label: (n,) the classes, or one for all.
+            label: (n,) the classes.
         """
-        count = len(corners[0])
+        count = len(label)
         left = torch.lerp(corners[0], corners[2], self.down[:, :count])  # (s, n)
         slope = torch.lerp(corners[1], corners[3], self.down[:, :count]).sub_(left)
         value = torch.addcmul(left[:, None], slope[:, None], self.across[:, :count])  # (s, t, n)
         best, chosen = self.best[..., :count], self.label[..., :count]
-        better = value > best
+        torch.where(value > best, label, chosen, out=chosen)
         torch.maximum(best, value, out=best)
-        if isinstance(label, int):
-            chosen.masked_fill_(better, label)
-        else:
-            torch.where(better, label, chosen, out=chosen)
 
 
-def _image(blocks: Tensor, grid: Size) -> Tensor:
-    """Turn (s, t, n * m) pixels of cells into the image (n * s, m * t)."""
-    blocks = blocks.unflatten(2, grid)  # (s, t, n, m)
-    return blocks.permute(2, 0, 3, 1).flatten(2, 3).flatten(0, 1)  # (n * s, m * t)
+def _image(blocks: Tensor) -> Tensor:
+    """Turn (s, t, n, m), the pixels of cells, into the image (n * s, m * t)."""
+    return blocks.permute(2, 0, 3, 1).flatten(2, 3).flatten(0, 1)

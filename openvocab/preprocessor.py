@@ -36,6 +36,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
             row[:, : image.shape[1], : image.shape[2]] = image
         batch = batch.to(self.device, non_blocking=True)
         normalised = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, H, W)
+        normalised = normalised.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
         placed = [self._place(sample, (height, width), training) for sample in samples]
         return {"images": normalised, "samples": placed}
 

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 import openvocab
 from openvocab.checkpoint import load_checkpoint, newest_valid_checkpoint
 from openvocab.config import ConfigError, check_arguments, require_keys
+from openvocab.precision import use_fast_matmul
 from openvocab.registry import SCOPE
 
 
@@ -124,6 +125,7 @@ def build_runner(
 
     Raises:
         ConfigError: a key that is needed is missing.
+        ValueError: `precision` is none of its words.
         OSError: the work dir cannot be written.
     """
     config = config.copy()
@@ -146,7 +148,9 @@ def build_runner(
         _drop(config, "val_dataloader", "val_cfg", "val_evaluator")
     if config.launcher != "none":
         _prepare_distributed(config)
-    return OpenVocabRunner.from_cfg(config)
+    runner = OpenVocabRunner.from_cfg(config)
+    use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
+    return runner
 
 
 def check_same_weights(expected: dict[str, torch.Tensor], actual: dict[str, torch.Tensor], source: str) -> None:

@@ -72,7 +72,7 @@ class ImageFeatures:
     patch_embed: Tensor | None = None
     """(B, D, h, w) projected patches, joint space, not normalised."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
-    """{i: (B, C, h, w)} after block i (or level i of a pyramid); `hidden[0]` enters block 1. Only the layers asked for."""
+    """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, P, C)} class and register tokens at the same places; absent for backbones without them."""
 

@@ -1,10 +1,7 @@
 """Reading configs in tests: the repository's files, without the weights they start from."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from mmengine.config import Config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.py"))
@@ -17,19 +14,3 @@ def without_weights(part: Any) -> Any:
     if isinstance(part, (list, tuple)):
         return type(part)(without_weights(value) for value in part)
     return part
-
-
-def typed_parts(part: Any, place: str = "") -> Iterator[tuple[str, dict]]:
-    """Yield (where, dict) for every dict with a `type`, at any depth."""
-    if isinstance(part, dict):
-        if "type" in part:
-            yield place, part
-        for key, value in part.items():
-            yield from typed_parts(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(part, (list, tuple)):
-        for index, value in enumerate(part):
-            yield from typed_parts(value, f"{place}[{index}]")
-
-
-def load(path: Path) -> Config:
-    return Config.fromfile(str(path))

@@ -1,9 +1,11 @@
 """Fixtures that many test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -15,6 +17,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set OPENVOCAB_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def matmul_precision() -> Iterator[None]:
+    """Put back what a run of the test has set for the whole process."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

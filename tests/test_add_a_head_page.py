@@ -31,14 +31,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(root: Path, tool: str, *arguments: str) -> None:
     """Run one of the repository's tools in `root`, as the page says."""
     command = [sys.executable, str(REPOSITORY / tool), *arguments]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, env=one_thread)
     assert result.returncode == 0, result.stderr[-3000:]
 
 
 @pytest.mark.parametrize("config", ["linear_pixel_shapes.py", "linear_pixel_by_name.py"])
-def test_head_outside_the_package_trains_by_config_alone(project: Path, config: str):
+def test_head_outside_the_package_trains_tests_and_predicts_by_config_alone(project: Path, config: str):
     options = ["--cfg-options", "train_cfg.max_iters=3", "train_cfg.val_interval=3", "train_dataloader.batch_size=4"]
     run(project, "tools/train.py", f"my_project/{config}", *options)
-    checkpoint = project / "work_dirs" / Path(config).stem / "last.pth"
-    run(project, "tools/test.py", f"my_project/{config}", str(checkpoint), "--out", "metrics.json")
+    config, checkpoint = f"my_project/{config}", f"work_dirs/{Path(config).stem}/best.pth"
+    run(project, "tools/test.py", config, checkpoint, "--out", "metrics.json")
     assert 0 <= json.loads((project / "metrics.json").read_text())["mIoU"] <= 100
+
+    photo = next((project / "data/shapes/images/val").glob("*.jpg"))
+    names = ["--classes", "red circle, blue star, background"]
+    options = ["--config", config, "--checkpoint", checkpoint, "--out", "overlay.png"]
+    run(project, "tools/demo.py", str(photo), *names, *options)
+    assert (project / "overlay.png").is_file()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_parts import CONFIGS, load, typed_parts, without_weights
+from config_parts import CONFIGS, without_weights
 from mmengine.registry import init_default_scope
 
+from openvocab.config import read_config, typed_parts
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS
 
@@ -24,7 +25,7 @@ def test_config_opens_with_paper_command_and_score(path: Path):
 
 def test_model_builds_with_random_weights(path: Path):
     init_default_scope("openvocab")
-    config = load(path)
+    config = read_config(path)
     text_encoder = config.model.text_encoder
     if "path" in text_encoder and not Path(text_encoder["path"]).is_file():
         pytest.skip(f"needs the text rows {text_encoder['path']}")
@@ -34,11 +35,11 @@ def test_model_builds_with_random_weights(path: Path):
 
 
 def test_arguments_of_every_part_exist(path: Path):
-    for place, part in typed_parts(load(path).to_dict()):
+    for place, part in typed_parts(read_config(path).to_dict(), path.stem):
         arguments = {key: value for key, value in part.items() if key != "type"}
-        if not inspect.isclass(part["type"]) or place.startswith("model"):
+        if not inspect.isclass(part["type"]) or place.startswith(f"{path.stem}.model"):
             continue
         try:
             inspect.signature(part["type"]).bind_partial(**arguments)
         except TypeError as error:
-            pytest.fail(f"{path.name}: {place}: {part['type'].__name__}: {error}")
+            pytest.fail(f"{place}: {part['type'].__name__}: {error}")

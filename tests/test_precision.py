@@ -5,13 +5,6 @@ from openvocab import precision
 from openvocab.precision import medium_error, use_fast_matmul
 
 
-@pytest.fixture(autouse=True)
-def restore():
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.mark.parametrize("wanted", ["highest", "medium"])
 def test_explicit_choice_is_set(wanted):
     assert use_fast_matmul(wanted) == wanted

@@ -11,7 +11,7 @@ from tiny_run import tiny_config
 
 from openvocab.checkpoint import SaveFailed, load_checkpoint
 from openvocab.command_line import one_line_errors
-from openvocab.config import ConfigError, read_config, require_keys
+from openvocab.config import ConfigError
 from openvocab.evaluation import OtherVocabulary, match_names, write_results
 from openvocab.finite_guard import NonFiniteError
 from openvocab.hooks import CheckpointHook
@@ -40,6 +40,17 @@ def test_a_run_leaves_stable_names(tmp_path):
     assert best["best_score"] == max(scores)
     for name, value in runner.model.state_dict().items():
         assert torch.equal(value, last["state_dict"][name])
+
+
+def test_precision_of_the_config_is_set(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr("openvocab.precision.print_log", lambda line, logger: lines.append(line))
+    for precision in ("highest", "medium"):
+        build_runner(Config({**tiny_config(), "precision": precision}), work_dir=tmp_path)
+        assert torch.get_float32_matmul_precision() == precision
+    assert [line.split(" (")[0] for line in lines] == [f"float32 matrix products: {p}" for p in ("highest", "medium")]
+    build_runner(tiny_config(), work_dir=tmp_path)
+    assert "error of medium on cpu" in lines[-1]  # probed where the config says nothing
 
 
 def test_files_of_an_earlier_longer_run_are_not_resumed_from(tmp_path):
@@ -143,48 +154,6 @@ def test_mmengine_names_lead_to_ours():
 def test_a_registry_miss_suggests_a_name():
     with pytest.raises(KeyError, match="unknown model 'OpenVocabModl'; did you mean 'OpenVocabModel'"):
         MODELS.get("OpenVocabModl")
-
-
-@pytest.fixture
-def config_file(tmp_path):
-    path = tmp_path / "my.py"
-    path.write_text(
-        "model = dict(type='TinyModel', head=dict(features=3))\ntrain_datloader = dict()\nstages = [dict(n=1)]\n"
-    )
-    return path
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("modl.head.features", "there is no 'modl'; did you mean 'model'"),
-        ("model.hed.features", "there is no 'hed'; did you mean 'head'"),
-        ("wrk_dir", "'wrk_dir' is not a setting of it; did you mean 'work_dir'"),
-        ("stages.3.n", "there is no '3'"),
-    ],
-)
-def test_a_misspelt_override_is_refused(config_file, override, message):
-    with pytest.raises(ConfigError, match=rf"my\.py.*{message}"):
-        read_config(config_file, {override: 1})
-
-
-def test_overrides_change_single_values(config_file):
-    config = read_config(config_file, {"model.head.features": 5, "stages.0.n": 2, "work_dir": "x", "model.extra": 1})
-    assert config.model == dict(type="TinyModel", head=dict(features=5), extra=1)
-    assert config.stages[0].n == 2 and config.work_dir == "x"
-
-
-def test_a_missing_key_names_file_and_nearest(config_file):
-    with pytest.raises(ConfigError, match=r"my\.py: no 'train_dataloader'; did you mean 'train_datloader'"):
-        require_keys(read_config(config_file), training=True)
-
-
-@pytest.mark.parametrize("text", ["model = dict(", "model = undefined_name", "1 / 0"])
-def test_a_broken_config_is_one_line(tmp_path, text):
-    (tmp_path / "broken.py").write_text(text)
-    with pytest.raises(ConfigError, match=r"broken\.py") as caught:
-        read_config(tmp_path / "broken.py")
-    assert "\n" not in str(caught.value)
 
 
 def test_an_unwritable_work_dir_is_found_before_the_work(tmp_path):

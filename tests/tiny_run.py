@@ -112,7 +112,7 @@ class RecordLosses(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         with open(Path(runner.work_dir) / "losses.txt", "a") as file:
-            file.write(f"{runner.iter + 1} {float(outputs['loss']).hex()}\n")
+            file.write(f"{runner.iter + 1} {float(outputs['loss'].detach()).hex()}\n")
         if runner.iter + 1 == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -13,6 +13,7 @@ from openvocab.converters import CONVERTERS
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", choices=sorted(CONVERTERS), help="whose checkpoint it is")
     parser.add_argument("checkpoint", help="the official file; nothing in it is executed")
@@ -21,6 +22,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Run the tool."""
     arguments = parse_arguments()
     with one_line_errors():
         state_dict = CONVERTERS[arguments.source](load_state_dict(arguments.checkpoint))

@@ -10,7 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 ROOT = Path("work_dirs/quickstart")
+PICTURES = ROOT / "pictures"
 CLIP, LSEG = "work_dirs/clip_shapes", "work_dirs/lseg_shapes"
 
 
@@ -24,11 +27,22 @@ def run(title: str, *command: str) -> None:
     print(f"   {time.time() - started:.0f} s", flush=True)
 
 
-def test(title: str, config: str, checkpoint: str, name: str) -> dict:
+def test(title: str, config: str, checkpoint: str, name: str, *options: str) -> dict:
     """Test a checkpoint and return its metrics."""
     out = ROOT / f"{name}.json"
-    run(title, "tools/test.py", config, checkpoint, "--out", str(out))
+    run(title, "tools/test.py", config, checkpoint, "--out", str(out), *options)
     return json.loads(out.read_text())
+
+
+def stack_pictures(paths: list[Path], out: Path) -> None:
+    """Put pictures under each other into one."""
+    pictures = [Image.open(path) for path in paths]
+    sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    sheet.save(out)
 
 
 def main() -> None:
@@ -43,11 +57,11 @@ def main() -> None:
     clip = test("Name single objects (zero-shot)", "configs/clip_shapes.py", f"{CLIP}/last.pth", "clip")
     dense = test("Segment without training", "configs/dense_clip_shapes.py", f"{CLIP}/last.pth", "dense_clip")
     run("Train LSeg on the seen classes", "tools/train.py", "configs/lseg_shapes.py")
-    lseg = test("Test LSeg on seen and unseen classes", "configs/lseg_shapes.py", f"{LSEG}/best.pth", "lseg")
-    run(
-        "Draw predictions", "tools/show_dataset.py", "configs/lseg_shapes.py", "--checkpoint", f"{LSEG}/best.pth",
-        "--out", str(ROOT / "pictures"), "--count", "12",
+    lseg = test(
+        "Test LSeg on seen and unseen classes", "configs/lseg_shapes.py", f"{LSEG}/best.pth", "lseg",
+        "--show-dir", str(PICTURES), "--show-count", "12",
     )  # fmt: skip
+    stack_pictures(sorted(PICTURES.glob("*.png"))[:4], ROOT / "overview.png")
 
     summary = {
         "minutes": round((time.time() - started) / 60, 2),
@@ -58,7 +72,9 @@ def main() -> None:
     }
     (ROOT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print("\n" + json.dumps(summary, indent=2))
-    print(f"summary: {ROOT / 'summary.json'}\npictures: {ROOT / 'pictures'}\ncheckpoints: {CLIP}, {LSEG}")
+    print(
+        f"summary: {ROOT / 'summary.json'}\npictures: {PICTURES}, {ROOT / 'overview.png'}\ncheckpoints: {CLIP}, {LSEG}"
+    )
 
 
 if __name__ == "__main__":

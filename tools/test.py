@@ -23,6 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--classes-file", help="predict these names instead, one a line; shared ones are evaluated")
     parser.add_argument("--out", help="JSON file for the metrics, in percent, and their protocol")
     parser.add_argument("--show-dir", help="folder for a picture of every prediction")
+    parser.add_argument("--show-count", type=int, help="draw only so many pictures, the first ones")
     parser.add_argument("--work-dir", help="folder of logs; default: work_dirs/<config name>")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
@@ -41,7 +42,7 @@ def main() -> None:
         if arguments.classes_file:
             note = use_class_names(config, arguments.classes_file, pictures=arguments.show_dir is not None)
         if arguments.show_dir:
-            hook = dict(type="PictureHook", folder=arguments.show_dir)
+            hook = dict(type="PictureHook", folder=arguments.show_dir, count=arguments.show_count)
             config.custom_hooks = [*config.get("custom_hooks", []), hook]
         runner = build_runner(
             config,

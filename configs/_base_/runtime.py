@@ -20,6 +20,8 @@ default_hooks = dict(
 log_processor = dict(type=LogProcessor, by_epoch=False, window_size=50)
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=TensorboardVisBackend)])
 randomness = dict(seed=0)
+# of float32 matrix products: "auto" takes torch's "medium" where it was measured to round like float32
+precision = "auto"
 env_cfg = dict(
     cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl")
 )

@@ -59,10 +59,14 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Te
     return torch.cat(mixed).view(shape)
 
 
-def run_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """Run a pre-norm block of open_clip on (B, N, C), as the block itself would, with the faster attention."""
+def run_block(block: ResidualAttentionBlock, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Run a pre-norm block of open_clip on (B, N, C), as the block itself would, with the faster attention.
+
+    `bias` (N, N) is added to the scores: the causal mask of a text tower.
+    """
     q, k, v = project_qkv(block.attn, block.ln_1(tokens))
-    return finish_block(block, tokens, project_output(block.attn, attend(q, k, v)))
+    bias = None if bias is None else bias.to(q.dtype)
+    return finish_block(block, tokens, project_output(block.attn, attend(q, k, v, bias)))
 
 
 def finish_block(block: ResidualAttentionBlock, tokens: Tensor, attended: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
+from openvocab.metrics.protocol import class_protocol
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction
@@ -70,22 +71,13 @@ class ZeroShotAccuracy(BaseMetric):
         if not results:
             raise ValueError("zero-shot accuracy: no image was processed")
         vocabulary = self._vocabulary
-        self.protocol = self._protocol(vocabulary, len(results))
+        protocol = class_protocol(self.dataset_meta, vocabulary, len(results))
+        self.protocol = {**protocol, "templates": self.templates}
         metrics = _accuracies(results, "")
         if vocabulary.seen is not None:
             metrics |= _accuracies((image for image in results if vocabulary.seen[image.class_id]), "_seen")
             metrics |= _accuracies((image for image in results if not vocabulary.seen[image.class_id]), "_unseen")
         return metrics
-
-    def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
-        return {
-            "dataset": (self.dataset_meta or {}).get("dataset"),
-            "images": count,
-            "classes": len(vocabulary),
-            "class_list_sha256": vocabulary.digest,
-            "unseen_classes": None if vocabulary.seen is None else vocabulary.seen.count(False),
-            "templates": self.templates,
-        }
 
 
 def _accuracies(images: Iterable[RankedImage], ending: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
+from openvocab.metrics.protocol import class_protocol
 from openvocab.registry import METRICS
 from openvocab.structures import Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
@@ -114,11 +115,7 @@ class MeanIoU(BaseMetric):
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
         background = vocabulary.background
         return {
-            "dataset": (self.dataset_meta or {}).get("dataset"),
-            "images": count,
-            "classes": len(vocabulary),
-            "class_list_sha256": vocabulary.digest,
-            "unseen_classes": None if vocabulary.seen is None else vocabulary.seen.count(False),
+            **class_protocol(self.dataset_meta, vocabulary, count),
             "background": None if background is None else vocabulary.class_names[background],
             "background_rule": "in mIoU, not in mIoU_seen and mIoU_unseen",
             "absent_classes": "left out where neither labelled nor predicted; IoU 0 where predicted only",

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
-from open_clip.transformer import TextTransformer, text_global_pool
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer, Transformer, text_global_pool
 from torch import Tensor, nn
+
+from openvocab.backbones.clip_attention import run_block
 
 SMALLEST_CHUNK = 8
 """Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits
@@ -92,7 +94,7 @@ def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
     context = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
-    embed = tower.transformer(embed, attn_mask=tower.attn_mask[:context, :context])
+    embed = _run_blocks(tower.transformer, embed, tower.attn_mask[:context, :context])
     embed = tower.ln_final(embed)
     pooled = text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id)  # (n, width)
     if tower.text_projection is None:
@@ -100,3 +102,13 @@ def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
     if isinstance(tower.text_projection, nn.Linear):
         return tower.text_projection(pooled)
     return pooled @ tower.text_projection
+
+
+def _run_blocks(transformer: Transformer, embed: Tensor, mask: Tensor) -> Tensor:
+    """Run all blocks on (n, context, width) with the attention that is fast in half precision on CPUs too."""
+    blocks = transformer.resblocks
+    if transformer.grad_checkpointing or not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
+        return transformer(embed, attn_mask=mask)
+    for block in blocks:
+        embed = run_block(block, embed, mask)
+    return embed

@@ -1,30 +1,35 @@
 """What every registered head promises, checked on its Shapes config. A new head is covered by adding that config."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from config_parts import CONFIGS, load, without_weights
+from config_parts import CONFIGS, without_weights
 from mmengine.registry import init_default_scope
 
 import openvocab.heads
+from openvocab.config import read_config
 from openvocab.model import OpenVocabModel
 from openvocab.registry import HEADS, MODELS
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
 
 HEADS.import_from_location()
-NAMES = sorted(HEADS.module_dict)
+# other tests register heads of their own
+NAMES = sorted(name for name, head in HEADS.module_dict.items() if head.__module__.startswith("openvocab."))
 FEW = Vocabulary.from_names(["background", "red circle", "blue star"], background="background")
-MANY = Vocabulary.from_names([f"{colour} {form}" for colour in ("red", "green", "blue") for form in ("disc", "box", "ring")])
+COLOURS, FORMS = ("red", "green", "blue"), ("disc", "box", "ring")
+MANY = Vocabulary.from_names([f"{colour} {form}" for colour in COLOURS for form in FORMS])
 
 
 @dataclass
 class Case:
-    """A head inside its Shapes model, and whether it can be trained."""
+    """A head inside its Shapes model, how to make another of it, and whether it can be trained."""
 
     model: OpenVocabModel
+    config: dict
     trainable: bool
 
 
@@ -32,13 +37,17 @@ class Case:
 def case(request: pytest.FixtureRequest) -> Case:
     init_default_scope("openvocab")
     for path in CONFIGS:
-        config = load(path)
+        config = read_config(path)
         head = config.model.head.type
         if path.stem.endswith("_shapes") and request.param in (head, getattr(head, "__name__", "")):
-            torch.manual_seed(0)
-            model = MODELS.build(without_weights(config.model.to_dict()))
-            return Case(model, trainable=config.get("train_cfg") is not None)
+            part = without_weights(config.model.to_dict())
+            return Case(build(part, seed=0), part, trainable=config.get("train_cfg") is not None)
     pytest.fail(f"{request.param} has no configs/*_shapes.py; every head needs one")
+
+
+def build(config: dict, seed: int) -> OpenVocabModel:
+    torch.manual_seed(seed)
+    return MODELS.build(copy.deepcopy(config))
 
 
 def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> dict:
@@ -52,7 +61,7 @@ def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> 
             Sample(
                 sample_id=f"image{index}",
                 vocabulary=vocabulary,
-                original_size=size,
+                original_size=original_size(size),
                 input_size=size,
                 label_map=label_map,
                 captions=(f"a photo of a {vocabulary.class_names[index]}",),
@@ -60,6 +69,11 @@ def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> 
             )
         )
     return {"image": images, "sample": samples}
+
+
+def original_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Of the file that became an input of `size`: shrunk, and by another factor along each side."""
+    return size[0] + 9, 2 * size[1] + 1
 
 
 def run(model: OpenVocabModel, vocabulary: Vocabulary, size: tuple[int, int], mode: str, training: bool = False):
@@ -77,7 +91,7 @@ def test_predicts_in_the_original_frame_for_any_size_and_vocabulary(case: Case, 
     for prediction in predictions:
         assert prediction.vocabulary == vocabulary
         if isinstance(prediction, SemanticPrediction):
-            assert prediction.label_map.shape == size
+            assert prediction.label_map.shape == original_size(size)
             assert prediction.label_map.max() < len(vocabulary)
         else:
             assert isinstance(prediction, ClassificationPrediction)
@@ -105,21 +119,25 @@ def test_gradients_reach_exactly_the_trainable_parameters(case: Case):
     sum(losses.values()).backward()
     for name, parameter in case.model.named_parameters():
         assert parameter.requires_grad or parameter.grad is None, f"{name} is frozen but has a gradient"
-    reached = [name for name, parameter in case.model.named_parameters() if parameter.grad is not None]
-    assert any(name.startswith(("head.", "backbone.")) for name in reached)
+    reached = {name for name, parameter in case.model.named_parameters() if parameter.grad is not None}
+    trained = {name for name, parameter in case.model.named_parameters() if parameter.requires_grad}
+    unused = {name for name in trained - reached if not name.startswith("backbone.")}
+    assert reached and not unused, f"trainable without a gradient: {sorted(unused)}"
+    # a head need not read all that a backbone offers, but something of one that is trained
+    of_backbone = {name for name in trained if name.startswith("backbone.")}
+    assert not of_backbone or of_backbone & reached
     case.model.zero_grad(set_to_none=True)
 
 
 def test_state_dict_round_trip_keeps_the_outputs(case: Case, tmp_path):
-    case.model.eval()
+    torch.save(case.model.state_dict(), tmp_path / "state.pth")
+    other = build(case.config, seed=1)
+    case.model.eval(), other.eval()
     with torch.no_grad():
-        before = run(case.model, FEW, (64, 64), "tensor")
-        state = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
-        for parameter in case.model.parameters():
-            parameter.add_(1.0)
-        assert not torch.equal(before, run(case.model, FEW, (64, 64), "tensor"))
-        case.model.load_state_dict(state)
-        torch.testing.assert_close(before, run(case.model, FEW, (64, 64), "tensor"))
+        expected = run(case.model, FEW, (64, 64), "tensor")
+        assert not torch.allclose(expected, run(other, FEW, (64, 64), "tensor"))
+        other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+        torch.testing.assert_close(expected, run(other, FEW, (64, 64), "tensor"), rtol=0, atol=0)
 
 
 def test_every_head_is_exported():

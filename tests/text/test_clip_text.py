@@ -111,7 +111,7 @@ def test_every_kind_of_tower_equals_its_own_full_context(text_config, exact_leng
 def test_the_context_is_cut_to_the_longest_prompt_of_a_chunk(make, monkeypatch):
     encoder = make(templates="none")
     shapes = []
-    encoder.text.transformer.register_forward_hook(lambda module, args, output: shapes.append(tuple(args[0].shape[:2])))
+    encoder.text.ln_final.register_forward_hook(lambda module, args, output: shapes.append(tuple(args[0].shape[:2])))
     encoder(Vocabulary.from_names(["cat", "dog", "a red circle"]))
     assert {context for _, context in shapes} == {3, 5}
 

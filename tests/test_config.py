@@ -1,0 +1,100 @@
+"""Configs are read with a user's own modules, and a mistake in one is one clear line."""
+
+import sys
+
+import pytest
+
+from openvocab.config import ConfigError, read_config, require_keys
+from openvocab.registry import HEADS
+
+HEAD = """
+from openvocab.heads.base import Head
+from openvocab.registry import HEADS
+
+
+@HEADS.register_module()
+class {name}(Head):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def search_path(monkeypatch):
+    """Keep the folders that a test adds to itself."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def test_a_class_is_imported_from_beside_the_config(tmp_path):
+    (tmp_path / "head_by_class.py").write_text(HEAD.format(name="HeadByClass"))
+    (tmp_path / "my.py").write_text(
+        "from head_by_class import HeadByClass\n\nmodel = dict(head=dict(type=HeadByClass))\n"
+    )
+    assert read_config(tmp_path / "my.py").model.head.type.__name__ == "HeadByClass"
+
+
+def test_a_name_is_registered_from_beside_the_config(tmp_path):
+    (tmp_path / "head_by_name.py").write_text(HEAD.format(name="HeadByName"))
+    (tmp_path / "base.py").write_text("from mmengine.runner import Runner\n\nrunner = dict(type=Runner)\n")
+    (tmp_path / "my.py").write_text(
+        "from mmengine.config import read_base\n\nwith read_base():\n    from .base import *\n\n"
+        "custom_imports = dict(imports=['head_by_name'])\n"
+    )
+    read_config(tmp_path / "my.py")
+    assert HEADS.get("HeadByName").__name__ == "HeadByName"
+
+
+def test_a_module_beside_the_config_shadows_no_installed_one(tmp_path):
+    (tmp_path / "torch.py").write_text("1 / 0")
+    (tmp_path / "my.py").write_text("from torch.nn import Linear\n\nmodel = dict(type=Linear)\n")
+    read_config(tmp_path / "my.py")
+    assert sys.path[-1] == str(tmp_path) and sys.path.count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("imports", ["['no_such_module']", "3"])
+def test_a_custom_import_that_fails_is_one_line(tmp_path, imports):
+    (tmp_path / "my.py").write_text(f"custom_imports = dict(imports={imports})\nfrom mmengine.runner import Runner\n")
+    with pytest.raises(ConfigError, match=r"my\.py: custom_imports: .*") as caught:
+        read_config(tmp_path / "my.py")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "my.py"
+    path.write_text(
+        "model = dict(type='TinyModel', head=dict(features=3))\ntrain_datloader = dict()\nstages = [dict(n=1)]\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("modl.head.features", "there is no 'modl'; did you mean 'model'"),
+        ("model.hed.features", "there is no 'hed'; did you mean 'head'"),
+        ("wrk_dir", "'wrk_dir' is not a setting of it; did you mean 'work_dir'"),
+        ("stages.3.n", "there is no '3'"),
+    ],
+)
+def test_a_misspelt_override_is_refused(config_file, override, message):
+    with pytest.raises(ConfigError, match=rf"my\.py.*{message}"):
+        read_config(config_file, {override: 1})
+
+
+def test_overrides_change_single_values(config_file):
+    config = read_config(config_file, {"model.head.features": 5, "stages.0.n": 2, "work_dir": "x", "model.extra": 1})
+    assert config.model == dict(type="TinyModel", head=dict(features=5), extra=1)
+    assert config.stages[0].n == 2 and config.work_dir == "x"
+
+
+def test_a_missing_key_names_file_and_nearest(config_file):
+    with pytest.raises(ConfigError, match=r"my\.py: no 'train_dataloader'; did you mean 'train_datloader'"):
+        require_keys(read_config(config_file), training=True)
+
+
+@pytest.mark.parametrize("text", ["model = dict(", "model = undefined_name", "1 / 0"])
+def test_a_broken_config_is_one_line(tmp_path, text):
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.py") as caught:
+        read_config(tmp_path / "broken.py")
+    assert "\n" not in str(caught.value)

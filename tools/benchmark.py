@@ -1,0 +1,62 @@
+"""Measure openvocab against the usual way of doing it, both in turn in one process.
+
+python tools/benchmark.py --out work_dirs/benchmark.json
+python tools/benchmark.py --rows label_map confusion --repeats 3
+
+Random weights and synthetic images. Ratios travel between machines better than milliseconds; both need a quiet one.
+"""
+
+import argparse
+
+import torch
+from benchmarks.comparison import Row, use_threads
+from benchmarks.machine import describe_machine
+from benchmarks.measurement import measure
+from benchmarks.report import header, machine_lines, table_line, write_json
+from benchmarks.rows import ROWS
+from mmengine.logging import MMLogger
+
+from openvocab.command_line import one_line_errors
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only the rows whose names start so")
+    parser.add_argument("--list", action="store_true", help="list the rows and stop")
+    parser.add_argument("--repeats", type=int, help="timed calls of each side; default: each row's own number")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's choice")
+    parser.add_argument("--out", help="JSON file for the figures, written anew after every row")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table."""
+    arguments = parse_arguments()
+    MMLogger.get_instance("benchmark", log_level="WARNING")
+    with one_line_errors():
+        rows = choose_rows(arguments.rows)
+        if arguments.list:
+            print("\n".join(f"{row.name:<34}  {row.note}".rstrip() for row in rows))
+            return
+        with use_threads(arguments.threads):
+            machine = describe_machine(arguments.threads)
+        print(f"{machine_lines(machine)}\n\n{header()}", flush=True)
+        results = []
+        for row in rows:
+            results.append(measure(row, machine, arguments.repeats))
+            print(table_line(results[-1]), flush=True)
+            if arguments.out:
+                write_json(arguments.out, machine, results)
+
+
+def choose_rows(starts: list[str] | None) -> list[Row]:
+    """Return the rows whose names start with one of `starts`, in the order of the table."""
+    unknown = [start for start in starts or () if not any(row.name.startswith(start) for row in ROWS)]
+    if unknown:
+        raise ValueError(f"--rows: no row starts with {unknown[0]!r}; known: {', '.join(row.name for row in ROWS)}")
+    return [row for row in ROWS if starts is None or row.name.startswith(tuple(starts))]
+
+
+if __name__ == "__main__":
+    main()

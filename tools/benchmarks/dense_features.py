@@ -1,0 +1,51 @@
+"""Patch embeddings and the image embedding of a CLIP ViT at another size than it was trained on."""
+
+import copy
+from functools import partial
+
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from benchmarks.comparison import Row, Sides
+from benchmarks.errors import relative_error
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.positions import resize_positions
+
+
+def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512) -> Sides:
+    """Compare `CLIPBackbone` with open_clip's own forward pass on the same weights in float32."""
+    torch.manual_seed(0)
+    backbone = CLIPBackbone(model).eval()
+    images = torch.randn(1, 3, size, size)
+    tower = tower_at_size(backbone.visual, size)
+    backbone.to(dtype)
+
+    @torch.inference_mode()
+    def peer() -> Tensor:
+        pooled, tokens = tower(images)
+        return torch.cat([pooled[:, None], tokens @ tower.proj], dim=1)  # (1, 1 + h * w, D)
+
+    @torch.inference_mode()
+    def ours() -> Tensor:
+        features = backbone(images)
+        patches = features.patch_embed.flatten(2).transpose(1, 2)
+        return torch.cat([features.image_embed[:, None], patches], dim=1)  # (1, 1 + h * w, D)
+
+    return Sides(peer, ours, relative_error)
+
+
+def tower_at_size(visual: VisionTransformer, size: int) -> VisionTransformer:
+    """Copy open_clip's tower with position embeddings for `size` x `size` pixels, returning tokens too."""
+    tower = copy.deepcopy(visual)
+    grid = (size // visual.patch_size[0],) * 2
+    positions = resize_positions(visual.positional_embedding.detach(), visual.grid_size, grid)
+    tower.positional_embedding = nn.Parameter(positions)
+    tower.output_tokens = True
+    return tower
+
+
+ROWS = (
+    Row("dense_features_fp32", 0.45, partial(prepare, torch.float32), products="float32", repeats=9),
+    Row("dense_features_bf16", 0.25, partial(prepare, torch.bfloat16), products="bfloat16", repeats=9),
+)

@@ -1,0 +1,24 @@
+"""How far our results are from the peer's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def relative_error(expected: Tensor, got: Tensor) -> float:
+    """Return the norm of the difference over the norm of `expected`."""
+    expected, got = expected.detach().double(), got.detach().double()
+    return float((got - expected).norm() / expected.norm())
+
+
+def largest_relative_error(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    """Return the largest of the relative errors of several tensors."""
+    return max(relative_error(*pair) for pair in zip(expected, got, strict=True))
+
+
+def label_disagreement(expected: Tensor | np.ndarray, got: Tensor | np.ndarray) -> float:
+    """Return the share of pixels whose labels differ."""
+    expected, got = torch.as_tensor(expected).squeeze(), torch.as_tensor(got).squeeze()
+    return float((expected.long() != got.long()).double().mean())

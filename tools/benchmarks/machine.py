@@ -1,0 +1,100 @@
+"""What the figures were measured on: the processor and its measured peaks."""
+
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.comparison import matmul_precision
+from openvocab.precision import medium_error, use_fast_matmul
+
+ROWS, INNER, OUTER = 1025, 768, 3072
+"""A feed-forward layer of a ViT-B/16 at 512 pixels."""
+FASTER_LIBRARY = 1.2
+"""From which factor on a ratio is said to lean on one library's path."""
+
+
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Return processor, versions, threads and peaks; takes about two seconds."""
+    with matmul_precision("ours"):
+        chosen = use_fast_matmul("auto")
+    return {
+        "cpu": cpu_model(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": threads,
+        "fast_matmul": chosen,
+        "error_of_medium": medium_error("cpu"),
+        "peak_gflops": gemm_peaks(),
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def gemm_peaks(seconds: float = 0.4) -> dict[str, float]:
+    """Return the best GFLOP/s of a linear layer in float32 (torch's default), float32 `medium` and bfloat16.
+
+    Args:
+        seconds: spent on each.
+    """
+    inputs, weight = torch.randn(ROWS, INNER), torch.randn(OUTER, INNER)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        peaks = {"float32": _best_gflops(inputs, weight, seconds)}
+        torch.set_float32_matmul_precision("medium")
+        peaks["float32_medium"] = _best_gflops(inputs, weight, seconds)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    peaks["bfloat16"] = _best_gflops(inputs.bfloat16(), weight.bfloat16(), seconds)
+    return peaks
+
+
+def attainable_peak(machine: dict[str, Any], products: str) -> float:
+    """Return the GFLOP/s that products of a type can reach here at the precision that the library allows."""
+    peaks = machine["peak_gflops"]
+    if products == "float32" and machine["fast_matmul"] == "medium":
+        return max(peaks["float32"], peaks["float32_medium"])
+    return peaks[products]
+
+
+def library_note(machine: dict[str, Any], products: str | None) -> str:
+    """Say where a ratio owes part of itself to how this machine's libraries differ; empty where it does not."""
+    if products is None:
+        return ""
+    gain = attainable_peak(machine, products) / machine["peak_gflops"]["float32"]
+    if gain < FASTER_LIBRARY:
+        return ""
+    if products == "bfloat16":
+        return f"leans on bfloat16 units: products {gain:.1f} times as fast here as torch's default float32"
+    return f"leans on oneDNN, {gain:.1f} times as fast here as torch's default library (precision=medium)"
+
+
+@torch.inference_mode()
+def _best_gflops(inputs: Tensor, weight: Tensor, seconds: float) -> float:
+    def product() -> Tensor:
+        return F.linear(inputs, weight)
+
+    product()
+    return 2 * inputs.numel() * len(weight) / _best_time(product, seconds) / 1e9
+
+
+def _best_time(work: Callable[[], Any], seconds: float) -> float:
+    best, stop = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best

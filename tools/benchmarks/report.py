@@ -1,0 +1,74 @@
+"""The table on the screen, and the same figures as JSON."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    ("row", "name", "<34", ""),
+    ("peer ms", "peer_ms", ">10", ".1f"),
+    ("ours ms", "ours_ms", ">10", ".1f"),
+    ("ratio", "ratio", ">7", ".3f"),
+    ("goal", "goal", ">6", ".2f"),
+    ("peer MB", "peer_mb", ">8", ".0f"),
+    ("ours MB", "ours_mb", ">8", ".0f"),
+    ("error", "max_error", ">9", ".1e"),
+    ("of peak", "share_of_peak", ">7", ".0%"),
+)
+"""Title, key, alignment and format of each column."""
+
+
+def machine_lines(machine: dict[str, Any]) -> str:
+    """Return what the figures were measured on."""
+    peaks = machine["peak_gflops"]
+    return (
+        f"{machine['cpu']} ({machine['capability']}), {machine['threads']} threads, torch {machine['torch']}\n"
+        f"matrix products, GFLOP/s: float32 {peaks['float32']:.0f}, float32 medium {peaks['float32_medium']:.0f} "
+        f"(error {machine['error_of_medium']:.1e}; ours uses {machine['fast_matmul']}), "
+        f"bfloat16 {peaks['bfloat16']:.0f}"
+    )
+
+
+def header() -> str:
+    """Return the titles of the columns."""
+    return "  ".join(f"{title:{alignment}}" for title, _, alignment, _ in COLUMNS)
+
+
+def table_line(result: dict[str, Any]) -> str:
+    """Return a row of the table, with its goals and its note below."""
+    cells = (f"{_text(result[key], form):{alignment}}" for _, key, alignment, form in COLUMNS)
+    line = "  ".join(cells).rstrip()
+    remarks = [verdict(result), result["note"]]
+    return "\n".join([line, *(f"    {remark}" for remark in remarks if remark)])
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """Say of every goal whether it is met."""
+    goals = [
+        ("time", result["ratio"], result["goal"], ""),
+        ("memory", result["memory_ratio"], result["memory_goal"], ""),
+        ("time", result["ours_ms"], result["goal_ms"], " ms"),
+    ]
+    return ", ".join(
+        f"{what} {value:.3g}{unit}: {'met' if value <= goal else 'MISSED'} (<= {goal:g}{unit})"
+        for what, value, goal, unit in goals
+        if value is not None and goal is not None
+    )
+
+
+def write_json(path: str | Path, machine: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
+    """Write `{"machine": ..., "rows": [...]}`, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.saving")
+    try:
+        temporary.write_text(json.dumps({"machine": machine, "rows": list(results)}, indent=2) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _text(value: Any, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
