@@ -23,5 +23,5 @@ model = dict(
     backbone=dict(type=CLIPBackbone, **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
     # No caption says "background": it is what no object's name explains, by the temperature that CLIP learned.
-    head=dict(type=DenseCLIPHead, logit_scale=None, background_threshold=0.5),
+    head=dict(type=DenseCLIPHead, logit_scale=None, background_threshold=0.1),
 )
