@@ -2,7 +2,7 @@
 
 Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), in small.
 Command: python tools/make_shapes.py && python tools/train.py configs/clip_shapes.py
-Hardware: 2 CPU cores. Expected score: not yet measured; zero-shot top1 over 48 classes of single objects, by
+Hardware: 2 CPU cores. Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/clip_shapes.py work_dirs/clip_shapes/last.pth
 """
 
@@ -32,7 +32,8 @@ model = dict(
     head=dict(type=ContrastiveHead),
 )
 
-# No flips: the captions say left and right. No colour changes: they name colours.
+# The first caption names every object; the others add sizes, textures and places. No flips: the captions say left and
+# right. No colour changes: they name colours.
 train_dataloader = dict(
     batch_size=128,
     num_workers=0,
@@ -69,8 +70,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type=ZeroShotAccuracy, templates="simple")
 test_evaluator = val_evaluator
 
-max_iters = 1000
-warmup_iters = 100
+max_iters = 800
+warmup_iters = 80
 optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.1)
 optim_wrapper["paramwise_cfg"]["custom_keys"]["token_embedding"] = dict(decay_mult=0.0)
 optim_wrapper["amp"] = "bf16"

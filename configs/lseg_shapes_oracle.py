@@ -10,4 +10,6 @@ from mmengine.config import read_base
 with read_base():
     from .lseg_shapes import *
 
-train_dataloader["dataset"].update(name="shapes_train_oracle", annotations="annotations/train_oracle", train_classes="all")
+train_dataloader["dataset"].update(
+    name="shapes_train_oracle", annotations="annotations/train_oracle", train_classes="all"
+)

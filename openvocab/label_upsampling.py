@@ -18,7 +18,7 @@ STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits the
 cache of a CPU, what fills a GPU."""
 SMALL = 1 << 18
-"""Below so many interpolated values there is nothing to save."""
+"""A strip with fewer interpolated values than this is not worth pruning."""
 PAIR_OVERHEAD = 120
 """Cost of finding and sorting one (cell, class) candidate, in interpolated pixels; measured."""
 
@@ -119,9 +119,10 @@ def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
         down, across: (n, s) and (m, t) places of the output pixels within the cells, 0..1.
     """
     pixels = down.shape[1] * across.shape[1]
-    everything = torch.arange(len(nodes), device=nodes.device)
-    if pixels == 1 or len(nodes) * down.numel() * across.numel() <= SMALL:
-        return _image(_dense_labels(nodes, everything, down, across, dtype))
+    if len(nodes) * down.numel() * across.numel() <= SMALL:
+        return _image(_all_labels(nodes, down, across, dtype))
+    if pixels == 1:
+        return _image(_dense_labels(nodes, torch.arange(len(nodes)), down, across, dtype))
     label, cell = _can_win(nodes).flatten(1).nonzero().unbind(1)  # (P,) each, ascending in label
     active = torch.bincount(label, minlength=len(nodes)).nonzero().flatten()
     if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * down.numel() * across.numel():
@@ -145,20 +146,20 @@ def _corners(nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return nodes[..., :-1, :-1], nodes[..., :-1, 1:], nodes[..., 1:, :-1], nodes[..., 1:, 1:]
 
 
+def _all_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compare all classes at once; (s, t, n, m). For little work: one map (K, s, t, n, m) is made."""
+    rows = torch.lerp(nodes[:, None, :-1], nodes[:, None, 1:], down.T[:, :, None])[:, :, None]  # (K, s, 1, n, m + 1)
+    values = torch.lerp(rows[..., :-1], rows[..., 1:], across.T[:, None])  # (K, s, t, n, m)
+    return values.max(0).indices.to(dtype)
+
+
 def _dense_labels(nodes: Tensor, active: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
     """Compare the `active` classes in every cell, one after the other; (s, t, n, m)."""
-    down, across = down.T[:, :, None], across.T[:, None]  # (s, n, 1), (t, 1, m)
-    shape = (len(down), len(across), down.shape[1], across.shape[2])
-    best = nodes.new_full(shape, -math.inf)
-    label = torch.zeros(shape, dtype=dtype, device=nodes.device)
+    cells = torch.arange(len(down) * len(across), device=nodes.device)
+    blocks = _Blocks(down, across, cells, dtype)
     for index in active.tolist():
-        upper = nodes[index, :-1]
-        rows = torch.addcmul(upper, nodes[index, 1:] - upper, down)[:, None]  # (s, 1, n, m + 1)
-        slope = rows[..., 1:] - rows[..., :-1]
-        value = torch.addcmul(rows[..., :-1], slope, across)  # (s, t, n, m)
-        label.masked_fill_(value > best, index)
-        torch.maximum(best, value, out=best)
-    return label
+        blocks.offer([corner.flatten() for corner in _corners(nodes[index])], index)
+    return blocks.label.unflatten(2, (len(down), len(across)))
 
 
 def _sparse_labels(
@@ -211,19 +212,22 @@ class _Blocks:
         self.best = torch.full(shape, -math.inf, device=down.device)
         self.label = torch.zeros(shape, dtype=dtype, device=down.device)
 
-    def offer(self, corners: Sequence[Tensor], label: Tensor) -> None:
+    def offer(self, corners: Sequence[Tensor], label: Tensor | int) -> None:
         """Let one class a cell compete in the first n cells.
 
         Args:
             corners: four (n,) values at the upper left, upper right, lower left and lower right node.
-            label: (n,) the classes.
+            label: (n,) the classes, or one for all.
         """
-        count = len(label)
+        count = len(corners[0])
         left = torch.lerp(corners[0], corners[2], self.down[:, :count])  # (s, n)
         slope = torch.lerp(corners[1], corners[3], self.down[:, :count]).sub_(left)
         value = torch.addcmul(left[:, None], slope[:, None], self.across[:, :count])  # (s, t, n)
         best, chosen = self.best[..., :count], self.label[..., :count]
-        torch.where(value > best, label, chosen, out=chosen)
+        if isinstance(label, int):
+            chosen.masked_fill_(value > best, label)
+        else:
+            torch.where(value > best, label, chosen, out=chosen)
         torch.maximum(best, value, out=best)
 
 
