@@ -24,13 +24,13 @@ model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="all", **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
-    head=dict(type=LSegHead, layers=(2, 3), factors=None, features=64, learn_scale=True),  # strides 4 and 8
+    head=dict(type=LSegHead, layers=(2, 3), factors=None, features=64, learn_scale=True, loss_size="head"),
 )
 
-max_iters, warmup_iters = 1000, 100
+max_iters, warmup_iters = 1500, 100
 optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)
 optim_wrapper["amp"] = "bf16"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
-train_cfg.update(max_iters=max_iters, val_interval=500)
-default_hooks["checkpoint"].update(interval=500)
+train_cfg.update(max_iters=max_iters, val_interval=750)
+default_hooks["checkpoint"].update(interval=750)

@@ -94,12 +94,12 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     budget = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
     step = max(1, min(budget // per_row, 4 * budget // (num_classes * len(across.fraction))))
     labels = torch.empty(len(rows), len(columns), dtype=_label_dtype(num_classes), device=logits.device)
-    done = 0
+    done, prune = 0, True
     for start in range(0, len(down.fraction), step):
         part = down.part(start, min(start + step, len(down.fraction)))
         nodes = logits.index_select(1, part.nodes).index_select(2, across.nodes).float()  # (K, n + 1, m + 1)
-        strip = _strip_labels(nodes, part.fraction, across.fraction, labels.dtype)  # (n * s, m * t)
-        strip = strip[part.valid.flatten()][:, across.valid.flatten()]
+        blocks, prune = _strip_labels(nodes, part.fraction, across.fraction, labels.dtype, prune)
+        strip = _image(blocks)[part.valid.flatten()][:, across.valid.flatten()]
         labels[done : done + len(strip)] = strip
         done += len(strip)
     return labels
@@ -111,23 +111,28 @@ def _label_dtype(num_classes: int) -> torch.dtype:
     return torch.int16 if num_classes <= 32767 else torch.int32
 
 
-def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the labels of a strip of cells as an image, (n * s, m * t).
+def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype, prune: bool) -> tuple[Tensor, bool]:
+    """Label a strip of cells in the way that is cheapest for it.
 
     Args:
         nodes: (K, n + 1, m + 1) values at the corners of n x m cells.
         down, across: (n, s) and (m, t) places of the output pixels within the cells, 0..1.
+        prune: whether to look for the classes that can win.
+
+    Returns:
+        labels: (s, t, n, m).
+        prune: whether the next strip should: no longer once most classes could win somewhere in a strip.
     """
     pixels = down.shape[1] * across.shape[1]
     if len(nodes) * down.numel() * across.numel() <= SMALL:
-        return _image(_all_labels(nodes, down, across, dtype))
-    if pixels == 1:
-        return _image(_dense_labels(nodes, torch.arange(len(nodes)), down, across, dtype))
+        return _all_labels(nodes, down, across, dtype), prune
+    if pixels == 1 or not prune:
+        return _dense_labels(nodes, torch.arange(len(nodes)), down, across, dtype), False
     label, cell = _can_win(nodes).flatten(1).nonzero().unbind(1)  # (P,) each, ascending in label
     active = torch.bincount(label, minlength=len(nodes)).nonzero().flatten()
     if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * down.numel() * across.numel():
-        return _image(_dense_labels(nodes, active, down, across, dtype))
-    return _image(_sparse_labels(nodes, label, cell, down, across, dtype))
+        return _dense_labels(nodes, active, down, across, dtype), len(active) < 0.75 * len(nodes)
+    return _sparse_labels(nodes, label, cell, down, across, dtype), True
 
 
 def _can_win(nodes: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Architectures of our own CLIPs, by the name that `create_clip` takes; `shapes_convnet` is the tower of one of them."""
+"""Architectures of our own CLIPs, by the name that `create_clip` takes; `shapes_convnet` is the tower of one."""
