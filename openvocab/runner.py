@@ -67,7 +67,16 @@ class OpenVocabRunner(Runner):
         protocol: dict[str, Any] = {}
         for metric in self.test_evaluator.metrics:
             protocol |= getattr(metric, "protocol", {})
+        if protocol.get("templates") is None:
+            protocol["templates"] = self._prompt_templates()
         return protocol
+
+    def _prompt_templates(self) -> list[str] | str | None:
+        """Return the templates of the text encoder, or its note on how its rows were made."""
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        encoder = getattr(model, "text_encoder", None)
+        templates = getattr(encoder, "templates", None)
+        return list(templates) if templates else getattr(encoder, "templates_note", None)
 
     def _check_same_run(self, checkpoint: dict[str, Any], filename: str) -> None:
         missing = [key for key in ("meta", "optimizer", "loop", "random_states") if key not in checkpoint]

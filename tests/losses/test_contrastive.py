@@ -191,6 +191,7 @@ def run_rank(rank: int, folder: str) -> None:
     except ValueError as error:
         results["unequal"] = str(error)
     torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves first tears the connection under the other
     dist.destroy_process_group()
 
 
