@@ -1,7 +1,7 @@
 """Draw the Shapes data set: labelled scenes of coloured forms in the formats of real data sets.
 
 Command: python tools/make_shapes.py [--root data/shapes] [--seed 0]. The default set (13,000 pictures of 64 px) takes
-about 10 seconds on two cores. A folder that already holds the same set is kept.
+under 20 seconds on two cores. A folder that already holds the same set is kept.
 """
 
 import argparse
