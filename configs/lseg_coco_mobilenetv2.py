@@ -42,19 +42,19 @@ model = dict(
     ),
     head=dict(
         type=LSegHead,
-        layers=(1, 2, 3, 4),  # strides 4 to 32
+        layers=(2, 3, 4),  # strides 8 to 32; stride 4 would double the time
         factors=None,
-        features=96,
+        features=128,
         loss_size="head",
     ),
 )
 
-max_iters = 600
+max_iters = 1500
 train_dataloader["dataset"]["root"] = f"{data}/coco_sample"
 val_dataloader["dataset"]["root"] = f"{data}/coco_sample"
 test_dataloader = val_dataloader
-optim_wrapper["optimizer"].update(lr=5e-4)
+optim_wrapper["optimizer"].update(lr=1e-3)
 optim_wrapper["amp"] = "bf16"
-param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 50
+param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 100
 param_scheduler[1]["end"] = max_iters
-train_cfg.update(max_iters=max_iters, val_interval=100)
+train_cfg.update(max_iters=max_iters, val_interval=500)

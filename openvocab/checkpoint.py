@@ -1,20 +1,16 @@
 """Checkpoints: whole or not at all, checked, and never able to run code.
 
 The only `torch.load` of the package stands here, and it reads tensors and plain types alone. A checkpoint is written to
-a temporary file, forced to the disk and renamed. Its SHA-256 sits in the comment field at the end of the zip archive
-that torch writes: the file stays readable for `torch.load` elsewhere, survives being copied, and no second file can
-get out of step with it.
+a temporary file, forced to the disk and renamed, with its SHA-256 inside (`checkpoint_seal.py`).
 """
 
-import hashlib
 import logging
 import os
 import pickle
 import re
 import shutil
-import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +20,10 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
 from openvocab.foreign_checkpoint import read_tensors
 
-FORMAT = "openvocab-1"
-_SEAL = re.compile(rb"sha256:([0-9a-f]{64}) " + FORMAT.encode() + rb"\n\Z")
-_SEAL_LENGTH = len("sha256:") + 64 + len(f" {FORMAT}\n")
 _TEMPORARY = ".saving"
-_CHUNK = 1 << 22
-
-
-class CheckpointCorrupt(ValueError):
-    """The file is not what was written."""
 
 
 class UnsafeCheckpoint(ValueError):
@@ -62,7 +51,7 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
         _remove_leftovers(path.parent)
         with open(temporary, "w+b") as file:
             torch.save(content, file)
-            _seal(file)
+            seal(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -101,7 +90,7 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         UnsafeCheckpoint: it holds other objects, which were not built.
     """
     path = Path(path)
-    sealed = _check_seal(path)
+    sealed = check_seal(path)
     with open(path, "rb") as file:
         _check_archive(path, file)
         try:
@@ -127,7 +116,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
-    sealed = _check_seal(path)
+    sealed = check_seal(path)
     try:
         content = read_tensors(path)
     except (ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, pickle.UnpicklingError) as error:
@@ -154,6 +143,24 @@ def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
             print_log(note, logger="current", level=logging.WARNING)
         return path
     return None
+
+
+def check_same_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], source: str) -> None:
+    """Check that names and shapes agree.
+
+    Raises:
+        ValueError: with a list of what is missing, unexpected or of another shape.
+    """
+    rows = [f"missing {name}" for name in expected if name not in actual]
+    rows += [f"unexpected {name}" for name in actual if name not in expected]
+    rows += [
+        f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
+        for name, value in expected.items()
+        if name in actual and value.shape != actual[name].shape
+    ]
+    if rows:
+        more = f"; and {len(rows) - 10} more" if len(rows) > 10 else ""
+        raise ValueError(f"{source} does not fit the model, nothing was loaded: {'; '.join(rows[:10])}{more}")
 
 
 def to_plain(value: Any, place: str = "value") -> Any:
@@ -198,58 +205,10 @@ _SCHEMES += ["modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "
 CheckpointLoader.register_scheme(prefixes=["", *_SCHEMES], loader=_load_for_mmengine, force=True)
 
 
-def _seal(file: Any) -> None:
-    """Put the digest of everything before it into the comment field of the zip archive in `file`."""
-    file.flush()
-    file.seek(-2, os.SEEK_END)
-    if file.read(2) != b"\0\0":  # the length of the comment closes an archive without comment
-        raise RuntimeError("the archive has no empty comment field at its end")
-    file.seek(-2, os.SEEK_END)
-    file.write(struct.pack("<H", _SEAL_LENGTH))
-    file.seek(0)
-    digest = _digest(file, None)
-    file.write(f"sha256:{digest} {FORMAT}\n".encode())
-
-
-def _check_seal(path: Path) -> bool:
-    """Say whether the file carries a digest, having compared it with the content.
-
-    Raises:
-        CheckpointCorrupt: they differ.
-    """
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _SEAL_LENGTH))
-        found = _SEAL.search(file.read())
-        if not found:
-            return False
-        file.seek(0)
-        actual = _digest(file, size - _SEAL_LENGTH)
-    expected = found.group(1).decode()
-    if actual != expected:
-        raise CheckpointCorrupt(f"{path} is damaged: expected SHA-256 {expected}, actual {actual}")
-    return True
-
-
 def _require_seal(content: Any, sealed: bool, path: Path) -> None:
     """Files of ours always carry a digest: its absence is damage. Foreign files have none."""
     if not sealed and isinstance(content, Mapping) and content.get("format") == FORMAT:
         raise _corrupt(path, "no digest at its end")
-
-
-def _digest(file: Any, size: int | None) -> str:
-    """Return the SHA-256 of the next `size` bytes, None = of the rest."""
-    digest = hashlib.sha256()
-    for chunk in _chunks(file, size):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(file: Any, size: int | None) -> Iterator[bytes]:
-    left = size
-    while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
-        left = None if left is None else left - len(chunk)
-        yield chunk
 
 
 def _check_archive(path: Path, file: Any) -> None:
@@ -275,7 +234,7 @@ def _unsafe(path: Path) -> str:
 
 def _corrupt(path: Path, what: str, detail: str = "") -> CheckpointCorrupt:
     with open(path, "rb") as file:
-        actual = _digest(file, None)
+        actual = digest_of(file, None)
     detail = f" ({' '.join(detail.split())[:200]})" if detail else ""
     return CheckpointCorrupt(
         f"{path} is damaged: {what}{detail}; expected SHA-256: none found at its end, "

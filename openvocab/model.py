@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
@@ -62,6 +63,15 @@ class OpenVocabModel(BaseModel):
 
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         return self.head.postprocess(outputs, samples)
+
+    def compute_in(self, dtype: torch.dtype) -> "OpenVocabModel":
+        """Cast backbone and head, for prediction.
+
+        Texts and pixel statistics stay float32: their rounding would cost labels and save nothing.
+        """
+        self.backbone.to(dtype)
+        self.head.to(dtype)
+        return self
 
     def summary(self) -> str:
         """Return the parts with their parameter counts, for the log."""

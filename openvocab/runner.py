@@ -12,7 +12,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.checkpoint import load_checkpoint, newest_valid_checkpoint
+from openvocab.allocator import keep_freed_memory
+from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
 from openvocab.config import ConfigError, check_arguments, require_keys
 from openvocab.precision import use_fast_matmul
 from openvocab.registry import SCOPE
@@ -54,13 +55,28 @@ class OpenVocabRunner(Runner):
             self._check_same_run(checkpoint, filename)
             self.train_loop.resume_at(checkpoint["loop"], checkpoint["random_states"])
         weights = checkpoint.get("state_dict", checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = self.unwrapped_model
         check_same_weights(model.state_dict(), weights, filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model.load_state_dict(checkpoint.get("state_dict", checkpoint))
         self._has_loaded = True
         self.logger.info(f"loaded {filename}")
         return checkpoint
+
+    @property
+    def unwrapped_model(self) -> torch.nn.Module:
+        """The model itself, without DDP around it."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def require_weights(self) -> None:
+        """Refuse to test a head that is trained and has no weights.
+
+        Raises:
+            ValueError: neither a checkpoint nor `load_from`, and the head has parameters.
+        """
+        head = getattr(self.unwrapped_model, "head", None)
+        if self._load_from is None and head is not None and next(head.parameters(), None) is not None:
+            raise ValueError(f"a checkpoint is needed: {type(head).__name__} is trained, its weights would be random")
 
     def test_protocol(self) -> dict[str, Any]:
         """Return what the metrics of the last test say they were measured on."""
@@ -73,8 +89,7 @@ class OpenVocabRunner(Runner):
 
     def _prompt_templates(self) -> list[str] | str | None:
         """Return the templates of the text encoder, or its note on how its rows were made."""
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        encoder = getattr(model, "text_encoder", None)
+        encoder = getattr(self.unwrapped_model, "text_encoder", None)
         templates = getattr(encoder, "templates", None)
         return list(templates) if templates else getattr(encoder, "templates_note", None)
 
@@ -158,26 +173,9 @@ def build_runner(
     if config.launcher != "none":
         _prepare_distributed(config)
     runner = OpenVocabRunner.from_cfg(config)
+    keep_freed_memory()
     use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
     return runner
-
-
-def check_same_weights(expected: dict[str, torch.Tensor], actual: dict[str, torch.Tensor], source: str) -> None:
-    """Check that names and shapes agree.
-
-    Raises:
-        ValueError: with a list of what is missing, unexpected or of another shape.
-    """
-    rows = [f"missing {name}" for name in expected if name not in actual]
-    rows += [f"unexpected {name}" for name in actual if name not in expected]
-    rows += [
-        f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
-        for name, value in expected.items()
-        if name in actual and value.shape != actual[name].shape
-    ]
-    if rows:
-        more = f"; and {len(rows) - 10} more" if len(rows) > 10 else ""
-        raise ValueError(f"{source} does not fit the model, nothing was loaded: {'; '.join(rows[:10])}{more}")
 
 
 def _complete_training(config: Config, amp: bool) -> None:

@@ -19,7 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="weights to evaluate")
+    parser.add_argument("checkpoint", nargs="?", help="weights to evaluate; not needed where nothing was trained")
     parser.add_argument("--classes-file", help="predict these names instead, one a line; shared ones are evaluated")
     parser.add_argument("--out", help="JSON file for the metrics, in percent, and their protocol")
     parser.add_argument("--show-dir", help="folder for a picture of every prediction")
@@ -36,7 +36,7 @@ def main() -> None:
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         require_keys(config, training=False)
-        if not Path(arguments.checkpoint).is_file():
+        if arguments.checkpoint and not Path(arguments.checkpoint).is_file():
             raise FileNotFoundError(f"no such checkpoint: {arguments.checkpoint}")
         note = None
         if arguments.classes_file:
@@ -51,6 +51,7 @@ def main() -> None:
             launcher=arguments.launcher,
             training=False,
         )
+        runner.require_weights()
         if note:
             runner.logger.info(note)
         metrics = runner.test()

@@ -112,17 +112,22 @@ def create_tower(model: str, pretrained: bool = False, model_args: Mapping[str, 
         FileNotFoundError: `pretrained` and the weights cannot be downloaded.
     """
     args = dict(model_args or {})
+    with torch.device("meta"):
+        plain_vit = type(create_timm_model(model, **args)) is VisionTransformer
+    if not plain_vit:
+        return create_timm_model(model, pretrained, features_only=True, **args)
+    return without_classifier(create_timm_model(model, pretrained, dynamic_img_size=True, **args))
+
+
+def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -> nn.Module:
+    """Call timm's constructor; errors as in `create_tower`."""
     if not timm.is_model(model):
         near = difflib.get_close_matches(model, timm.list_models(), n=4, cutoff=0.4)
         raise ValueError(f"timm has no model {model!r}; nearest known names: {', '.join(near) or 'none'}")
     try:
-        with torch.device("meta"):
-            plain_vit = type(timm.create_model(model, **args)) is VisionTransformer
-        if not plain_vit:
-            return timm.create_model(model, pretrained=pretrained, features_only=True, **args)
-        return without_classifier(timm.create_model(model, pretrained=pretrained, dynamic_img_size=True, **args))
+        return timm.create_model(model, pretrained=pretrained, **model_args)
     except TypeError as error:
-        raise ValueError(f"timm model {model!r} does not take model_args={args}: {error}") from error
+        raise ValueError(f"timm model {model!r} does not take model_args={model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -139,12 +144,16 @@ def load_tower(tower: nn.Module, model: str, path: Path) -> None:
         FileNotFoundError: no such file.
         ValueError: names or shapes do not fit; the first differences are listed.
     """
+    state = read_timm_weights(path)
+    load_strictly(tower, fit_keys(state, tower.state_dict()), f"{path} does not fit {model}")
+
+
+def read_timm_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file in timm's layout; MobileNetV2 under torchvision's names is renamed."""
     if not path.is_file():
         raise FileNotFoundError(f"pretrained: no such file: {path}")
     state = load_state_dict(path)
-    if is_torchvision_layout(state):
-        state = torchvision_to_timm(state)
-    load_strictly(tower, fit_keys(state, tower.state_dict()), f"{path} does not fit {model}")
+    return torchvision_to_timm(state) if is_torchvision_layout(state) else state
 
 
 def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,7 +161,7 @@ def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dic
 
     A pyramid writes `stages.0` as `stages_0`. Step counters of batch norms, which many files lack, stay as they are.
     """
-    fitted = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    fitted = step_counters(expected)
     for key, value in state.items():
         names = [name for name in (key, key.replace(".", "_", 1), f"model.{key}") if name in expected]
         if names:
@@ -160,3 +169,8 @@ def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dic
         elif not key.startswith(UNUSED_PARTS):
             fitted[key] = value
     return fitted
+
+
+def step_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the step counters of batch norms."""
+    return {key: value for key, value in state.items() if key.endswith("num_batches_tracked")}

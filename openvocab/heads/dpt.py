@@ -70,8 +70,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (B, C, h, w)."""
-        inner = F.relu(self.norm1(self.conv1(F.relu(x))), inplace=True)
-        return x + self.norm2(self.conv2(inner))
+        inner = F.relu(convolve_and_norm(self.conv1, self.norm1, F.relu(x)), inplace=True)
+        return x + convolve_and_norm(self.conv2, self.norm2, inner)
 
 
 class Fusion(nn.Module):
@@ -122,6 +122,16 @@ class DPTDecoder(nn.Module):
         for fusion, level in zip(reversed(self.fusions[:-1]), reversed(levels[:-1])):
             fused = fusion(upsample(fused), level)
         return fused
+
+
+def convolve_and_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Return norm(conv(x)); at test time as one convolution, whose weights the running statistics scale."""
+    if norm.training:
+        return norm(conv(x))
+    gain = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)
+    weight = conv.weight * gain[:, None, None, None]
+    bias = norm.bias - norm.running_mean * gain
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -10,12 +10,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from openvocab.checkpoint import load_state_dict
+from openvocab.checkpoint import check_same_weights, load_state_dict
 from openvocab.config import read_config
 from openvocab.inference.image_input import rgb_image
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
-from openvocab.runner import check_same_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
 
@@ -24,7 +23,10 @@ Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 
 
 def load(
-    config: str | PathLike | Config, checkpoint: str | PathLike | None = None, device: str | torch.device | None = None
+    config: str | PathLike | Config,
+    checkpoint: str | PathLike | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> "Predictor":
     """Build the model of a config for prediction.
 
@@ -32,6 +34,7 @@ def load(
         config: path of a config file (it is code: use only files that you trust), or a config.
         checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from.
         device: default: CUDA where there is one, else the CPU.
+        dtype: of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512 BF16.
 
     Raises:
         FileNotFoundError: no such config or checkpoint.
@@ -46,7 +49,7 @@ def load(
         check_same_weights(model.state_dict(), weights, str(checkpoint))
         model.load_state_dict(weights)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Predictor(model.to(device), transforms)
+    return Predictor(model.to(device).compute_in(dtype), transforms)
 
 
 class Predictor:

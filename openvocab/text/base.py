@@ -17,3 +17,7 @@ class TextEncoder(nn.Module):
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
         """Encode class names (with templates and synonyms, cached while frozen) or raw captions (as they are)."""
         raise NotImplementedError
+
+    def knows(self, synonyms: Sequence[str]) -> bool:
+        """Say whether a class of these names can be encoded; only a table of texts knows some and not others."""
+        return True

@@ -80,6 +80,10 @@ class PrecomputedTextEncoder(TextEncoder):
             raise ValueError(self._missing(missing))
         return self._features(texts, found, counts)
 
+    def knows(self, synonyms: Sequence[str]) -> bool:
+        """Say whether one of these names has a row."""
+        return any(self._find(name) is not None for name in synonyms)
+
     def _find(self, name: str) -> int | None:
         row = self._index.get(name)
         return self._folded.get(_fold(name)) if row is None else row

@@ -8,6 +8,7 @@ from open_clip.transformer import ResidualAttentionBlock, TextTransformer, Trans
 from torch import Tensor, nn
 
 from openvocab.backbones.clip_attention import run_block
+from openvocab.text.prompt_tree import PromptTree, can_share, encode_tree, similar_first
 
 SMALLEST_CHUNK = 8
 """Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits
@@ -33,11 +34,12 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
     """
     cut = is_causal(tower)
     order = lengths.argsort(stable=True)
-    embeds = []
-    for index in _chunks(order, lengths, batch_size, exact_lengths and cut):
+    done, embeds = [], []
+    for index in _chunks(order, tokens, lengths, batch_size, exact_lengths and cut):
         context = int(lengths[index].max()) if cut else tokens.shape[1]
         embeds.append(_encode_chunk(tower, tokens[index, :context], exact_lengths))
-    return torch.cat(embeds)[order.argsort().to(embeds[0].device)]  # (N, D) in the order given
+        done.append(index)
+    return torch.cat(embeds)[torch.cat(done).argsort().to(embeds[0].device)]  # (N, D) in the order given
 
 
 def is_causal(tower: nn.Module) -> bool:
@@ -68,25 +70,40 @@ def weights_version(tower: nn.Module) -> tuple[tuple[int, int], ...]:
     return tuple((value.data_ptr(), 0 if value.is_inference() else value._version) for value in tower.parameters())
 
 
-def _chunks(order: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Iterator[Tensor]:
+def _chunks(order: Tensor, tokens: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Iterator[Tensor]:
+    """Yield indices of prompts of similar length, or of equal length with equal beginnings side by side."""
     if not exact_lengths:
         yield from order.split(batch_size)
         return
     _, counts = lengths[order].unique_consecutive(return_counts=True)
     for same_length in order.split(counts.tolist()):
-        yield from same_length.split(batch_size)
+        context = int(lengths[same_length[0]])
+        yield from same_length[similar_first(tokens[same_length, :context])].split(batch_size)
 
 
 def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
     """Encode (n, context) ids to (n, D)."""
-    tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
     count = len(tokens)
     if fill_up and count < SMALLEST_CHUNK:
         tokens = torch.cat([tokens, tokens[:1].expand(SMALLEST_CHUNK - count, -1)])
-    if not is_causal(tower):
+    share = fill_up and _can_share(tower, tokens)
+    tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
+    if share:
+        embed = _project(tower, tower.ln_final(encode_tree(tower, PromptTree(tokens))))
+    elif is_causal(tower):
+        embed = _encode_causal(tower, tokens)
+    else:
         output = tower(tokens)
-        return (output[0] if isinstance(output, tuple) else output)[:count]
-    return _encode_causal(tower, tokens)[:count]
+        embed = output[0] if isinstance(output, tuple) else output
+    return embed[:count]
+
+
+def _can_share(tower: TextTransformer, tokens: Tensor) -> bool:
+    """Say whether `PromptTree` applies: known blocks, no gradient, and no end token inside a prompt."""
+    if not is_causal(tower) or not can_share(tower) or torch.is_grad_enabled():
+        return False
+    ends = tokens.argmax(1) if tower.pool_type == "argmax" else (tokens == tower.eos_id).int().argmax(1)
+    return bool((ends == tokens.shape[1] - 1).all())
 
 
 def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
@@ -96,7 +113,11 @@ def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
     embed = _run_blocks(tower.transformer, embed, tower.attn_mask[:context, :context])
     embed = tower.ln_final(embed)
-    pooled = text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id)  # (n, width)
+    return _project(tower, text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id))
+
+
+def _project(tower: TextTransformer, pooled: Tensor) -> Tensor:
+    """Map (n, width) to the joint space, (n, D)."""
     if tower.text_projection is None:
         return pooled
     if isinstance(tower.text_projection, nn.Linear):

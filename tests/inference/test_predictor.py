@@ -217,3 +217,14 @@ def test_unknown_names_of_the_package_are_attribute_errors():
 
     with pytest.raises(AttributeError, match="nothing"):
         openvocab.nothing  # noqa: B018
+
+
+def test_bfloat16_labels_as_float32_does_but_for_close_calls(config, image):
+    torch.manual_seed(0)
+    exact = load(config, device="cpu")
+    torch.manual_seed(0)
+    half = load(config, device="cpu", dtype=torch.bfloat16)
+    assert next(half.model.backbone.parameters()).dtype == next(half.model.head.parameters()).dtype == torch.bfloat16
+    assert {p.dtype for p in half.model.text_encoder.parameters()} == {torch.float32}
+    agree = exact(image, NAMES).label_map == half(image, NAMES).label_map
+    assert agree.mean() > 0.95

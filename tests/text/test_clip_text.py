@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from openvocab.open_clip_model import create_clip
 from openvocab.registry import TEXT_ENCODERS
-from openvocab.text import clip_text
+from openvocab.text import clip_text, text_tower
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.templates import fill_template, resolve_templates
-from openvocab.text.text_tower import encode_tokens, is_causal
+from openvocab.text.text_tower import SMALLEST_CHUNK, encode_tokens, is_causal
 from openvocab.text.vocabulary import Vocabulary
 
 MODEL = "ViT-Ti-8-shapes"
@@ -111,9 +111,10 @@ def test_every_kind_of_tower_equals_its_own_full_context(text_config, exact_leng
 def test_the_context_is_cut_to_the_longest_prompt_of_a_chunk(make, monkeypatch):
     encoder = make(templates="none")
     shapes = []
-    encoder.text.ln_final.register_forward_hook(lambda module, args, output: shapes.append(tuple(args[0].shape[:2])))
+    tree = text_tower.PromptTree
+    monkeypatch.setattr(text_tower, "PromptTree", lambda tokens: shapes.append(tuple(tokens.shape)) or tree(tokens))
     encoder(Vocabulary.from_names(["cat", "dog", "a red circle"]))
-    assert {context for _, context in shapes} == {3, 5}
+    assert sorted(shapes) == [(SMALLEST_CHUNK, 3), (SMALLEST_CHUNK, 5)]
 
 
 # ---- the four knobs ----

@@ -44,9 +44,7 @@ def prepare(
     model, vocabulary = random_model(config, overrides), ade_vocabulary(num_classes)
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     plain = copy.deepcopy(model).eval()
-    model.backbone.to(dtype)
-    model.head.to(dtype)  # texts and pixel statistics stay float32: their rounding would cost labels and save nothing
-    predictor = Predictor(model)
+    predictor = Predictor(model.compute_in(dtype))
     tokens = open_clip.tokenize(list(vocabulary.class_names))
     with torch.inference_mode():
         ready = text_rows(plain.text_encoder.text, tokens)

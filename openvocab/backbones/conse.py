@@ -1,0 +1,118 @@
+"""ConSE: an image classifier as a backbone with a joint space, without any training."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from openvocab.backbones.base import Backbone
+from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights, step_counters
+from openvocab.datasets.class_lists import class_names_path
+from openvocab.open_clip_model import load_strictly
+from openvocab.registry import BACKBONES, TEXT_ENCODERS, build_part
+from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+
+@BACKBONES.register_module()
+class ConSEBackbone(Backbone):
+    """A frozen convolutional classifier of timm whose every place is embedded as a mean of texts.
+
+    A place that looks 0.6 like a tiger and 0.4 like a cat gets 0.6 text("tiger") + 0.4 text("cat"): the classes that
+    the classifier knows span the space, and any name can be compared with it. Classes without a text are passed over.
+
+    Args:
+        model: a convolutional network of `timm.list_models()`.
+        text_encoder: config (or built part) that embeds the classifier's class names; the same as the model's, so that
+            places and names meet in one space.
+        class_names: of the classifier's outputs, in order: a list of the package or a names file.
+        pretrained: see `TimmBackbone`.
+        top: how many classes a place is made of; the paper's T.
+        mean, std, model_args: see `TimmBackbone`.
+
+    Raises:
+        ValueError: no class of the classifier has a text, another number of names than outputs; in `forward`, a
+            network whose features are no map; else see `TimmBackbone`.
+
+    Reference: arXiv 1312.5650, equation 2.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        text_encoder: Any,
+        class_names: str | Path = "imagenet_1k",
+        pretrained: str | Path | bool | None = None,
+        top: int = 10,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.visual = create_classifier(model, pretrained, model_args).requires_grad_(False)
+        names = read_class_names(class_names_path(class_names))
+        known, embed = embed_known(build_part(TEXT_ENCODERS, text_encoder), names)
+        if len(names) != self.visual.num_classes:
+            raise ValueError(f"{model} has {self.visual.num_classes} outputs, but {class_names} has {len(names)} names")
+        self.register_buffer("known", known, persistent=False)  # (K',) outputs of the classifier that have a text
+        self.register_buffer("known_embed", embed, persistent=False)  # (K', D) their texts, unit norm
+        self.top = min(top, len(known))
+        self.spec = BackboneSpec(embed.shape[1], self.visual.feature_info[-1]["reduction"], (), ())
+        entry = self.visual.pretrained_cfg
+        self.mean = tuple(mean or (255 * value for value in entry["mean"]))
+        self.std = tuple(std or (255 * value for value in entry["std"]))
+        self.train(False)
+        print_log(f"{len(known)} of the {len(names)} classes of {model} have a text", logger="current")
+
+    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+        """Encode a batch; see `Backbone.forward`."""
+        self.check_input(images, layers)
+        maps = self.visual.forward_features(images)  # (B, C, h, w)
+        if maps.ndim != 4:
+            raise ValueError(f"{type(self.visual).__name__} gives no map; ConSE reads convolutional networks")
+        batch, channels, height, width = maps.shape
+        places = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (B * h * w, C, 1, 1): the pool of one place
+        patch_embed = self.embed(places).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        return ImageFeatures(tuple(images.shape[-2:]), image_embed=self.embed(maps), patch_embed=patch_embed)
+
+    def embed(self, maps: Tensor) -> Tensor:
+        """Classify (N, C, h, w) pooled maps, and return the mean of the texts of their top classes, (N, D)."""
+        probabilities = self.visual.forward_head(maps)[:, self.known].softmax(1)  # (N, K')
+        weights, classes = probabilities.topk(self.top, dim=1)  # (N, T)
+        weights = weights / weights.sum(1, keepdim=True)
+        return torch.zeros_like(probabilities).scatter_(1, classes, weights) @ self.known_embed
+
+    def train(self, mode: bool = True) -> "ConSEBackbone":
+        """Stay in eval mode: nothing here is trained."""
+        return super().train(False)
+
+
+def create_classifier(
+    model: str, pretrained: str | Path | bool | None, model_args: Mapping[str, Any] | None
+) -> nn.Module:
+    """Build a classifier of timm with its weights; see `TimmBackbone` for the arguments and errors."""
+    classifier = create_timm_model(model, pretrained is True, **dict(model_args or {}))
+    if isinstance(pretrained, (str, Path)):
+        state = step_counters(classifier.state_dict()) | read_timm_weights(Path(pretrained))
+        load_strictly(classifier, state, f"{pretrained} does not fit {model}")
+    return classifier
+
+
+@torch.no_grad()
+def embed_known(text_encoder: Any, names: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+    """Embed those of K classes that the encoder has a text for.
+
+    Returns:
+        positions (K',) and embeddings (K', D), unit norm.
+
+    Raises:
+        ValueError: not one.
+    """
+    known = [index for index, synonyms in enumerate(names) if text_encoder.knows(synonyms)]
+    if not known:
+        raise ValueError(f"the text encoder has no text for any of {len(names)} classes, such as {names[0][0]!r}")
+    vocabulary = Vocabulary(tuple(tuple(names[index]) for index in known), synonym_merge="mean")
+    return torch.tensor(known), text_encoder(vocabulary).embed
