@@ -5,7 +5,7 @@ likeliest ImageNet classes vote with the CLIP rows of their names, and a place t
 ImageNet names that LVIS has no row for are passed over.
 Command: python tools/test.py configs/conse_coco_mobilenetv2.py
 Files: those of `lseg_coco_mobilenetv2.py`, and the LVIS rows beside its COCO rows.
-Hardware: 2 CPU cores, half a minute. Expected score: base and novel mIoU see docs/results.md, measured by the command above.
+Hardware: 2 CPU cores, half a minute. Expected score: base mIoU 11.7, novel 8.9, measured by the command above.
 """
 
 from mmengine.config import read_base

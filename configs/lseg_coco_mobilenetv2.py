@@ -7,7 +7,8 @@ Command: python tools/train.py configs/lseg_coco_mobilenetv2.py && python tools/
 configs/lseg_coco_mobilenetv2.py work_dirs/lseg_coco_mobilenetv2/best.pth
 Files: coco_sample/, weights/ and meta/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
 model.text_encoder.path=FILE and train_dataloader.dataset.root=DIR (val_, test_).
-Hardware: 2 CPU cores. Expected score: base and novel mIoU see docs/results.md, measured by the command above.
+Hardware: 2 CPU cores, 11 minutes. Expected score: base mIoU 13.8, novel 0.0 (3.8 with model.head.seen_penalty=2), measured by
+the command above; docs/results.md says why, and has the baseline without training (conse_coco_mobilenetv2.py).
 """
 
 from mmengine.config import read_base

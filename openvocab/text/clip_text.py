@@ -75,7 +75,7 @@ class CLIPTextEncoder(TextEncoder):
         final_norm: bool = True,
         trainable: Trainable = "none",
         cache_dir: str | Path | None = None,
-        batch_size: int = 128,
+        batch_size: int = 256,
         dtype: str = "float32",
     ) -> None:
         super().__init__()

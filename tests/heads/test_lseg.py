@@ -254,6 +254,15 @@ def test_label_map_is_the_argmax_of_the_logits_upsampled_with_aligned_corners():
     assert torch.equal(labels[clear], full[1].argmax(0)[clear])
 
 
+def test_a_penalty_of_seen_classes_lets_unseen_ones_win_and_needs_flags():
+    logits = torch.tensor([2.0, 1.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    names = ["cat", "dog", "cow"]
+    for penalty, unseen, expected in ((0.0, ["dog"], 0), (0.4, ["dog"], 0), (0.6, ["dog"], 1), (9.0, None, 0)):
+        sample = Sample("0", Vocabulary.from_names(names, unseen=unseen), (4, 4), (4, 4), padded_size=(4, 4))
+        (prediction,) = make_head(seen_penalty=penalty).postprocess(logits, [sample])
+        assert (prediction.label_map == expected).all()
+
+
 def test_patch_32_factors_and_a_pyramid_reach_half_the_image_size():
     torch.manual_seed(0)
     tokens = BackboneSpec(None, 32, (WIDTH,) * 5, (32,) * 5)

@@ -19,7 +19,7 @@ from openvocab.text.templates import fill_template
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
 ALL_NAMES = 1203
-SAMPLE = 24
+SAMPLE = 48
 MODEL = "ViT-B-32"
 FORGOTTEN_AFTER = 16
 """Vocabularies in turn: more than the encoder remembers whole."""
