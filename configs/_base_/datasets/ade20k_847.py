@@ -6,66 +6,19 @@ Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.d
 test_dataloader.dataset.root=DIR`.
 """
 
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
-from openvocab.datasets.sampler import ResumableSampler
-from openvocab.datasets.segmentation import SegmentationDataset
-from openvocab.datasets.transforms import (
-    LoadImage,
-    LoadLabels,
-    PackSample,
-    PhotometricDistortion,
-    RandomFlip,
-    RandomScaleCrop,
-    Resize,
+with read_base():
+    from .label_maps import *
+
+files = dict(root="data/ADE20K_2021_17_01", classes="ade20k_847")
+train_dataloader["dataset"].update(
+    name="ade20k_847_train", images="images_detectron2/training", annotations="annotations_detectron2/training", **files
 )
-from openvocab.metrics.mean_iou import MeanIoU
-
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=ResumableSampler, shuffle=True),
-    dataset=dict(
-        type=SegmentationDataset,
-        name="ade20k_847_train",
-        root="data/ADE20K_2021_17_01",
-        classes="ade20k_847",
-        images="images_detectron2/training",
-        annotations="annotations_detectron2/training",
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=LoadLabels),
-            dict(type=RandomScaleCrop, crop=(512, 512), short_side=(256, 1024)),
-            dict(type=RandomFlip, prob=0.5),
-            dict(type=PhotometricDistortion),
-            dict(type=PackSample),
-        ],
-    ),
-)
-
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=SegmentationDataset,
-        name="ade20k_847_val",
-        root="data/ADE20K_2021_17_01",
-        classes="ade20k_847",
-        images="images_detectron2/validation",
-        annotations="annotations_detectron2/validation",
-        test_mode=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=Resize, short_side=512, max_long_side=2048),
-            dict(type=LoadLabels),
-            dict(type=PackSample),
-        ],
-    ),
+val_dataloader["dataset"].update(
+    name="ade20k_847_val",
+    images="images_detectron2/validation",
+    annotations="annotations_detectron2/validation",
+    **files,
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type=MeanIoU)
-test_evaluator = val_evaluator

@@ -8,20 +8,10 @@ Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.d
 test_dataloader.dataset.root=DIR`.
 """
 
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
-from openvocab.datasets.sampler import ResumableSampler
-from openvocab.datasets.segmentation import SegmentationDataset
-from openvocab.datasets.transforms import (
-    LoadImage,
-    LoadLabels,
-    PackSample,
-    PhotometricDistortion,
-    RandomFlip,
-    RandomScaleCrop,
-    Resize,
-)
-from openvocab.metrics.mean_iou import MeanIoU
+with read_base():
+    from .label_maps import *
 
 label_ids = [
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 27, 30, 31, 32, 33, 34,
@@ -32,54 +22,9 @@ label_ids = [
     146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162, 163, 164, 165, 166, 167, 168,
     169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181,
 ]  # fmt: skip
-
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=ResumableSampler, shuffle=True),
-    dataset=dict(
-        type=SegmentationDataset,
-        name="coco_stuff_train",
-        root="data/coco",
-        classes="coco_stuff_171",
-        label_ids=label_ids,
-        images="train2017",
-        annotations="stuffthingmaps/train2017",
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=LoadLabels),
-            dict(type=RandomScaleCrop, crop=(512, 512), short_side=(256, 1024)),
-            dict(type=RandomFlip, prob=0.5),
-            dict(type=PhotometricDistortion),
-            dict(type=PackSample),
-        ],
-    ),
+files = dict(root="data/coco", classes="coco_stuff_171", label_ids=label_ids)
+train_dataloader["dataset"].update(
+    name="coco_stuff_train", images="train2017", annotations="stuffthingmaps/train2017", **files
 )
-
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=SegmentationDataset,
-        name="coco_stuff_val",
-        root="data/coco",
-        classes="coco_stuff_171",
-        label_ids=label_ids,
-        images="val2017",
-        annotations="stuffthingmaps/val2017",
-        test_mode=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=Resize, short_side=512, max_long_side=2048),
-            dict(type=LoadLabels),
-            dict(type=PackSample),
-        ],
-    ),
-)
+val_dataloader["dataset"].update(name="coco_stuff_val", images="val2017", annotations="stuffthingmaps/val2017", **files)
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type=MeanIoU)
-test_evaluator = val_evaluator

@@ -1,0 +1,58 @@
+"""What the data sets of whole label maps share: crops of 512 pixels to train on, a short side of 512 to test at.
+
+A data set adds its name, folders and classes.
+"""
+
+from mmengine.dataset import DefaultSampler
+
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.datasets.segmentation import SegmentationDataset
+from openvocab.datasets.transforms import (
+    LoadImage,
+    LoadLabels,
+    PackSample,
+    PhotometricDistortion,
+    RandomFlip,
+    RandomScaleCrop,
+    Resize,
+)
+from openvocab.metrics.mean_iou import MeanIoU
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=ResumableSampler, shuffle=True),
+    dataset=dict(
+        type=SegmentationDataset,
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=LoadLabels),
+            dict(type=RandomScaleCrop, crop=(512, 512), short_side=(256, 1024)),
+            dict(type=RandomFlip, prob=0.5),
+            dict(type=PhotometricDistortion),
+            dict(type=PackSample),
+        ],
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(
+        type=SegmentationDataset,
+        test_mode=True,
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=Resize, short_side=512, max_long_side=2048),
+            dict(type=LoadLabels),
+            dict(type=PackSample),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type=MeanIoU)
+test_evaluator = val_evaluator
