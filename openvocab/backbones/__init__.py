@@ -1,6 +1,7 @@
 """Image backbones; importing this package registers them."""
 
 from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.conse import ConSEBackbone
 from openvocab.backbones.timm_backbone import TimmBackbone
 
-__all__ = ["CLIPBackbone", "TimmBackbone"]
+__all__ = ["CLIPBackbone", "ConSEBackbone", "TimmBackbone"]
