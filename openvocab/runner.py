@@ -1,5 +1,6 @@
 """Build the run that a config describes: mmengine's runner with safe files, strict loading and short logs."""
 
+import atexit
 import os
 import time
 from pathlib import Path
@@ -210,6 +211,7 @@ def _prepare_distributed(config: Config) -> None:
     on_gpu = torch.cuda.is_available()
     if not on_gpu and not is_distributed():
         torch.distributed.init_process_group("gloo")
+    atexit.register(_leave_process_group)
     if not on_gpu:
         config.pop("sync_bn", None)  # torch synchronises batch statistics on GPUs only
     if config.get("model_wrapper_cfg") is None:
@@ -219,6 +221,12 @@ def _prepare_distributed(config: Config) -> None:
             find_unused_parameters=config.get("find_unused_parameters", True),
             broadcast_buffers=True,
         )
+
+
+def _leave_process_group() -> None:
+    """Stop the threads of the group while Python still runs: killed at its exit, one of them may abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _difference(saved: list[str] | None, now: list[str] | None) -> str:
