@@ -1,13 +1,12 @@
 """Images with captions, for contrastive training and for retrieval."""
 
-import dataclasses
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.caption_files import read_records
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, same_name_key
@@ -15,9 +14,41 @@ from openvocab.text.vocabulary import Vocabulary, same_name_key
 CaptionChoice = Literal["random", "first"]
 
 
+class PickCaptions:
+    """Keep `count` of an item's captions.
+
+    An image with fewer gives them all and then repeats them in the same order, so that every sample of a batch carries
+    as many.
+
+    Args:
+        choice: `random` ones without repetition, drawn anew each time, or the `first`.
+        count: how many.
+
+    Raises:
+        ValueError: an unknown choice, or a count below 1.
+    """
+
+    def __init__(self, choice: CaptionChoice, count: int = 1) -> None:
+        if choice not in ("random", "first"):
+            raise ValueError(f"caption: expected 'random' or 'first', got {choice!r}")
+        if count < 1:
+            raise ValueError(f"num_captions: expected at least 1, got {count}")
+        self.choice, self.count = choice, count
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Replace `captions`."""
+        captions = results["captions"]
+        kept = min(self.count, len(captions))
+        picked = captions[:kept] if self.choice == "first" else random.sample(captions, kept)
+        return {**results, "captions": [picked[number % kept] for number in range(self.count)]}
+
+
 @DATASETS.register_module()
 class CaptionDataset(PipelineDataset):
-    """Images and their captions, one JSON object a line: `{"image": "images/1.jpg", "captions": ["a red circle"]}`.
+    """Images and their captions, from a file beside them.
+
+    One JSON object a line, `{"image": "images/1.jpg", "captions": ["a red circle"]}`; a `.csv` or `.tsv` with a header
+    and one caption a row; or Karpathy's JSON. HTML entities become characters.
 
     In training a sample carries one caption and no vocabulary. With `test_mode` it is a retrieval task that needs no
     path of its own: the vocabulary is the list of all distinct captions, `class_ids` are an image's own, and (N, K)
@@ -25,15 +56,18 @@ class CaptionDataset(PipelineDataset):
     captions as they are: `templates="none"`.
 
     Args:
-        annotations: the file of lines.
+        annotations: the caption file; see `read_records`.
         pipeline: transforms; by default the image as it is. A mirrored image needs captions without left and right.
         root: put before every relative path.
         caption: which caption of an image is used in training: a `random` one each time, or the `first`.
+        num_captions: how many captions a sample carries in training; see `PickCaptions`.
+        columns: of a table: the names of the image's and of the caption's.
+        split: of Karpathy's JSON: which parts, `"test"` or `["train", "restval"]`; None takes all.
         bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
 
     Raises:
         FileNotFoundError: no such file, when the index is loaded.
-        ValueError: a line that is not such an object, no captions, an image listed twice; with the line's number.
+        ValueError: a line of another form, no captions, an image in two lines of JSON; with the line's number.
     """
 
     def __init__(
@@ -43,6 +77,9 @@ class CaptionDataset(PipelineDataset):
         *,
         root: str | Path = "",
         caption: CaptionChoice = "random",
+        num_captions: int = 1,
+        columns: tuple[str, str] = ("image", "caption"),
+        split: str | Sequence[str] | None = None,
         bad_samples: BadSamplePolicy = "raise",
         max_bad_share: float = 0.01,
         cache_images: bool = False,
@@ -57,9 +94,11 @@ class CaptionDataset(PipelineDataset):
             test_mode=test_mode,
             name=name,
         )
-        if caption not in ("random", "first"):
-            raise ValueError(f"caption: expected 'random' or 'first', got {caption!r}")
-        self.root, self.annotations, self.caption = Path(root), annotations, caption
+        pick = PickCaptions(caption, num_captions)
+        if not test_mode:  # behind what is cached, which must hold all captions; before what looks at the picked one
+            self.transforms.insert(self._num_cached, pick)
+        self.root, self.annotations = Path(root), annotations
+        self.columns, self.split = columns, split
         self._vocabulary: Vocabulary | None = None
 
     @property
@@ -69,8 +108,8 @@ class CaptionDataset(PipelineDataset):
         return self._vocabulary
 
     def load_index(self) -> list[dict[str, Any]]:
-        """Read the file of lines."""
-        records = _read_records(self.root / self.annotations)
+        """Read the caption file."""
+        records = read_records(self.root / self.annotations, columns=self.columns, split=self.split)
         items = [
             {"sample_id": record["image"], "img_path": str(self.root / record["image"]), "captions": record["captions"]}
             for record in records
@@ -82,15 +121,6 @@ class CaptionDataset(PipelineDataset):
     def common_results(self) -> dict[str, Any]:
         """Give every item its vocabulary."""
         return {"vocabulary": self._vocabulary}
-
-    def _make(self, position: int) -> dict[str, Any]:
-        """Run the pipeline, then pick the caption: what a cache keeps must hold them all."""
-        item = super()._make(position)
-        if self.test_mode:
-            return item
-        captions = item["sample"].captions
-        picked = captions[0] if self.caption == "first" else random.choice(captions)
-        return {**item, "sample": dataclasses.replace(item["sample"], captions=(picked,))}
 
 
 def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
@@ -106,38 +136,3 @@ def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
     for item in items:
         item["class_ids"] = tuple(dict.fromkeys(number[same_name_key(caption)] for caption in item["captions"]))
     return Vocabulary.from_names(shown.values())
-
-
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point root to it")
-    first_line: dict[str, int] = {}
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        record = _parse(line, f"{path}:{number}")
-        if record["image"] in first_line:
-            raise ValueError(
-                f"{path}:{number}: image {record['image']!r} was listed in line {first_line[record['image']]} already; "
-                "give all its captions in one line"
-            )
-        first_line[record["image"]] = number
-        records.append(record)
-    return records
-
-
-def _parse(line: str, place: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{place}: not JSON: {error}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("image"), str):
-        raise ValueError(f'{place}: expected {{"image": path, "captions": [text, ...]}}, got {line[:80]!r}')
-    captions = record.get("captions")
-    if not isinstance(captions, list) or not captions:
-        raise ValueError(f"{place}: expected a list of at least one caption, got {captions!r}")
-    for caption in captions:
-        if not isinstance(caption, str) or not caption.strip():
-            raise ValueError(f"{place}: expected captions that are non-empty strings, got {caption!r}")
-    return record

@@ -1,9 +1,9 @@
-"""One folder of images a class: zero-shot classification of whole images."""
+"""One folder of images a class: classification of whole images."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
 from openvocab.datasets.class_lists import class_names_path, load_split
@@ -17,12 +17,16 @@ from openvocab.text.vocabulary import Vocabulary, read_class_names
 class ClassificationFolder(PipelineDataset):
     """Images of one class each, in a folder that has the name of the class.
 
+    ImageNet: `ClassificationFolder("val", "imagenet_1k", folders="sorted", root="data/imagenet")`; its folders are
+    WordNet ids (`n01440764/`), whose alphabetical order is the order of the class names.
+
     Args:
         images: folder of folders; each is searched recursively.
         classes: a names file, or the name of a list that comes with the package. Every class needs a folder.
         pipeline: transforms; by default the image as it is.
         root: put before every relative path that is given here.
-        folders: folder of each class, in class order, where it is not the class's first name (WordNet ids).
+        folders: folder of each class, in class order, where it is not the class's first name; "sorted" takes the
+            folders there are, in alphabetical order, one a class.
         leave_out: names in the list that are no class of this task, such as the background.
         unseen: JSON file with the key "unseen" (or "novel"): classes without training labels. Names that are not in the
             list are ignored.
@@ -40,7 +44,7 @@ class ClassificationFolder(PipelineDataset):
         pipeline: Sequence[dict | Transform] | None = None,
         *,
         root: str | Path = "",
-        folders: Sequence[str] | None = None,
+        folders: Sequence[str] | Literal["sorted"] | None = None,
         leave_out: Sequence[str] = (),
         unseen: str | Path | None = None,
         bad_samples: BadSamplePolicy = "raise",
@@ -95,10 +99,15 @@ class ClassificationFolder(PipelineDataset):
         return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
 
     def _class_folders(self, parent: Path) -> Sequence[str]:
+        there = sorted(path.name for path in parent.iterdir() if path.is_dir())
         folders = self.vocabulary.class_names if self.folders is None else self.folders
+        if folders == "sorted":
+            folders = there
+        elif isinstance(folders, str):
+            raise ValueError(f"folders: expected a list of names or 'sorted', got {folders!r}")
         if len(folders) != len(self.vocabulary):
             raise ValueError(f"folders: expected {len(self.vocabulary)}, one a class, got {len(folders)}")
-        without_class = sorted({path.name for path in parent.iterdir() if path.is_dir()} - set(folders))
+        without_class = sorted(set(there) - set(folders))
         if without_class:
             raise ValueError(f"{parent}: {len(without_class)} folders belong to no class, such as {without_class[0]!r}")
         return folders

@@ -36,7 +36,16 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_image_bgr(path: str | Path) -> np.ndarray:
     """Read an image as `read_image` does, channels in mmcv's order (H, W, 3) BGR."""
-    content = _read_complete(path)
+    return decode_image_bgr(_read(path), path)
+
+
+def decode_image_bgr(content: bytes, path: str | Path) -> np.ndarray:
+    """Decode the bytes of an image file as `read_image_bgr` does; `path` names them in errors.
+
+    Raises:
+        BadSample: empty, truncated or not an image.
+    """
+    check_complete(content, path)
     return _decode(path, content, cv2.IMREAD_COLOR)
 
 
@@ -46,7 +55,8 @@ def read_label_map(path: str | Path) -> np.ndarray:
     Raises:
         BadSample: missing, empty, truncated, lossy (JPEG) or with more than one channel.
     """
-    content = _read_complete(path)
+    content = _read(path)
+    check_complete(content, path)
     if content.startswith(JPEG_START):
         raise BadSample(path, "a label map cannot be a JPEG: lossy compression changes ids; save it as PNG")
     bit_depth, color_type = (content[24], content[25]) if content.startswith(PNG_START) else (8, PNG_GREY)
@@ -70,20 +80,37 @@ def _read_palette(path: str | Path) -> np.ndarray:
         raise BadSample(path, f"cannot be decoded ({error})") from error
 
 
-def _read_complete(path: str | Path) -> bytes:
-    """Return the bytes of a file that is there, not empty and not cut off."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise BadSample(path, error.strerror or type(error).__name__) from error
+def read_image_bytes(path: str | Path) -> bytes:
+    """Return the bytes of an image file as they are, after `check_complete`.
+
+    Raises:
+        BadSample: missing, empty or truncated.
+    """
+    content = _read(path)
+    check_complete(content, path)
+    return content
+
+
+def check_complete(content: bytes, path: str | Path) -> None:
+    """Check the bytes of an image file without decoding them.
+
+    Raises:
+        BadSample: empty, or cut off where its format has an end mark.
+    """
     if not content:
         raise BadSample(path, "the file is empty")
     if content.startswith(JPEG_START) and content.rfind(JPEG_END, _scan_offset(content)) < 0:
         raise BadSample(path, "truncated JPEG (no end marker after its scan)")
     if content.startswith(PNG_START) and (len(content) < 33 or PNG_END not in content[-64:]):
         raise BadSample(path, "truncated PNG (no end chunk)")
-    return content
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BadSample(path, error.strerror or type(error).__name__) from error
 
 
 def _scan_offset(content: bytes) -> int:

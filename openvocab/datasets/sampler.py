@@ -94,7 +94,7 @@ class ResumableSampler(Sampler):
             if draw // self.size != epoch:
                 epoch = draw // self.size
                 order = self._order(epoch)
-            yield DrawIndex(order[draw % self.size], _mix(self.seed, "draw", draw))
+            yield DrawIndex(order[draw % self.size], mix_seed(self.seed, "draw", draw))
             draw += self.world_size
 
     def __len__(self) -> int:
@@ -104,11 +104,11 @@ class ResumableSampler(Sampler):
     def _order(self, epoch: int) -> list[int]:
         if not self.shuffle:
             return list(range(self.size))
-        generator = torch.Generator().manual_seed(_mix(self.seed, "order", epoch))
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, "order", epoch))
         return torch.randperm(self.size, generator=generator).tolist()
 
 
-def _mix(*parts: int | str) -> int:
+def mix_seed(*parts: int | str) -> int:
     """Hash the parts to 63 bits, so that neighbouring counters give unrelated seeds."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

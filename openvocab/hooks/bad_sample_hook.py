@@ -1,7 +1,8 @@
-"""Say at the end which samples were replaced."""
+"""Say at the end which samples were replaced or skipped."""
 
 import logging
 
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -10,10 +11,17 @@ from openvocab.registry import HOOKS
 
 @HOOKS.register_module()
 class BadSampleHook(Hook):
-    """Log the training samples that `bad_samples="skip"` replaced, after training."""
+    """Log the training samples that `bad_samples="skip"` replaced and those that a stream skipped, after training.
+
+    A stream counts all of them but remembers the first ones only.
+    """
 
     def after_train(self, runner: Runner) -> None:
-        """List them."""
-        paths = getattr(runner.train_dataloader.dataset, "bad_sample_paths", [])
-        if paths:
-            runner.logger.log(logging.WARNING, "%d bad samples were replaced:\n  %s", len(paths), "\n  ".join(paths))
+        """List those of all ranks."""
+        dataset = runner.train_dataloader.dataset
+        paths = getattr(dataset, "bad_sample_paths", [])
+        of_ranks = all_gather_object((getattr(dataset, "bad_sample_count", len(paths)), paths))
+        count = sum(number for number, _ in of_ranks)
+        if count:
+            listed = "\n  ".join(dict.fromkeys(path for _, paths in of_ranks for path in paths))
+            runner.logger.log(logging.WARNING, "%d bad samples were left out:\n  %s", count, listed)

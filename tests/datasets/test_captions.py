@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from openvocab.datasets import CaptionDataset
+from openvocab.datasets.transforms import LoadImage, PackSample
 
 RECORDS = [
     {"image": "a/0.png", "captions": ["a red circle", "circle in red", "red"]},
@@ -94,3 +95,118 @@ def test_no_lines_are_an_error(folder: Path):
     write_lines(folder, [""])
     with pytest.raises(ValueError, match="no samples found"):
         len(CaptionDataset("captions.jsonl", root=folder))
+
+
+def test_tables_gather_the_rows_of_an_image(folder: Path):
+    rows = ['image,caption,extra\n"a/0.png","a red circle, small",1\nb/0.png,"two\nlines",2\na/0.png,"say ""red""",3\n']
+    (folder / "captions.csv").write_text("\ufeff" + rows[0], encoding="utf-8")
+    dataset = CaptionDataset("captions.csv", root=folder, test_mode=True)
+    samples = [dataset[index]["sample"] for index in range(len(dataset))]
+    assert [sample.captions for sample in samples] == [("a red circle, small", 'say "red"'), ("two lines",)]
+
+
+def test_tabs_are_not_quoted_and_columns_have_names(folder: Path):
+    (folder / "t.tsv").write_text('title\tfilepath\na 12" record\ta/0.png\n"open quote\ta/1.png\n', encoding="utf-8")
+    dataset = CaptionDataset("t.tsv", root=folder, columns=("filepath", "title"))
+    assert [dataset[index]["sample"].captions for index in range(2)] == [('a 12" record',), ('"open quote',)]
+    with pytest.raises(ValueError, match=r"t.tsv:1: no column 'image', the header has \['title', 'filepath'\]"):
+        len(CaptionDataset("t.tsv", root=folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,caption\na/0.png,\n", ":2: expected captions that are non-empty strings, got ''"),
+        ("image,caption\na/0.png,x\na/1.png\n", ":3: expected captions that are non-empty strings, got None"),
+        ("image,caption\n,a cat\n", ":2: the column 'image' is empty"),
+        ("", ":1: no column 'image'"),
+        (f'image,caption\na/0.png,"{"x" * 140000}\n', ":2: field larger than field limit"),
+    ],
+    ids=["empty", "short", "no image", "no header", "open quote"],
+)
+def test_bad_rows_are_named_by_number(folder: Path, text: str, message: str):
+    (folder / "captions.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"captions.csv{message}"):
+        len(CaptionDataset("captions.csv", root=folder))
+
+
+def karpathy(folder: Path, images: list[dict]) -> str:
+    (folder / "dataset.json").write_text(json.dumps({"images": images, "dataset": "tiny"}), encoding="utf-8")
+    return "dataset.json"
+
+
+def test_karpathy_splits(folder: Path):
+    splits = zip(("train", "restval", "test"), RECORDS)
+    name = karpathy(
+        folder,
+        [
+            {
+                "filepath": record["image"][0],
+                "filename": record["image"][2:],
+                "split": split,
+                "sentences": [{"raw": caption, "tokens": []} for caption in record["captions"]],
+            }
+            for split, record in splits
+        ],
+    )
+    assert len(CaptionDataset(name, root=folder)) == 3
+    dataset = CaptionDataset(name, root=folder, split=["train", "restval"], caption="first")
+    assert [dataset[index]["sample"].sample_id for index in range(len(dataset))] == ["a/0.png", "a/1.png"]
+    assert CaptionDataset(name, root=folder, split="test", test_mode=True).vocabulary.class_names == ("a blue star",)
+    with pytest.raises(ValueError, match=r"no split \['val'\]; it has \['restval', 'test', 'train'\]"):
+        len(CaptionDataset(name, root=folder, split="val"))
+    with pytest.raises(ValueError, match="split='val' is for Karpathy's JSON"):
+        len(CaptionDataset("captions.jsonl", root=folder, split="val"))
+
+
+def test_bad_karpathy_entries_are_named(folder: Path):
+    for image, message in (({"split": "val"}, "expected an object"), ({"filename": "1.png"}, "at least one caption")):
+        with pytest.raises(ValueError, match=f"dataset.json: image 0: {message}|{message}"):
+            len(CaptionDataset(karpathy(folder, [image]), root=folder))
+
+
+def test_unusual_texts_pass(folder: Path):
+    captions = [
+        "cats &amp; dogs &amp;quot;",
+        "кот на диване",
+        "一只猫\u2028在沙发上",
+        "word " * 500,
+        "half \ud83d of one",
+    ]
+    write_lines(folder, [json.dumps({"image": "a/0.png", "captions": captions[:3]}, ensure_ascii=False)])
+    assert CaptionDataset("captions.jsonl", root=folder, num_captions=3, caption="first")[0]["sample"].captions == (
+        'cats & dogs "',
+        "кот на диване",
+        "一只猫\u2028在沙发上",
+    )
+    write_lines(folder, [json.dumps({"image": "a/0.png", "captions": captions[3:]})])
+    dataset = CaptionDataset("captions.jsonl", root=folder, num_captions=2, caption="first")
+    assert dataset[0]["sample"].captions == ("word " * 500, "half \ufffd of one")
+    write_lines(folder, [json.dumps({"image": "a/0.png", "captions": ["&nbsp;"]})])
+    with pytest.raises(ValueError, match="captions that are non-empty strings, got '&nbsp;'"):
+        len(CaptionDataset("captions.jsonl", root=folder))
+
+
+@pytest.mark.parametrize("cache_images", [False, True])
+def test_an_image_with_fewer_captions_repeats_them(folder: Path, cache_images: bool):
+    dataset = CaptionDataset("captions.jsonl", root=folder, num_captions=3, cache_images=cache_images)
+    assert {len(set(dataset[0]["sample"].captions)) for _ in range(20)} == {3}
+    for _ in range(20):
+        first, second, third = dataset[1]["sample"].captions
+        assert first == third != second
+    assert dataset[2]["sample"].captions == ("a blue star",) * 3
+    with pytest.raises(ValueError, match="num_captions: expected at least 1, got 0"):
+        CaptionDataset("captions.jsonl", root=folder, num_captions=0)
+
+
+def test_transforms_see_the_caption_that_was_picked(folder: Path):
+    seen = []
+
+    def look(results):
+        seen.append(tuple(results["captions"]))
+        return results
+
+    pipeline = [LoadImage(), look, PackSample()]
+    dataset = CaptionDataset("captions.jsonl", pipeline, root=folder, cache_images=True)
+    drawn = [dataset[0]["sample"].captions for _ in range(10)]
+    assert drawn == seen and len(set(drawn)) > 1

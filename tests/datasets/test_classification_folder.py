@@ -64,3 +64,21 @@ def test_wrong_arguments_are_clear(root: Path):
     (root / "wrong.json").write_text('{"other": []}')
     with pytest.raises(ValueError, match="neither 'unseen' nor 'novel'"):
         len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"], unseen="wrong.json"))
+
+
+def test_sorted_folders_are_the_classes_in_order(root: Path):
+    for old, new in (("red circle", "n02000000"), ("blue star", "n01000000"), ("car", "n03000000")):
+        (root / "objects" / old).rename(root / "objects" / new)
+    (root / "names.txt").write_text("tench\ngoldfish\nshark\n")
+    dataset = ClassificationFolder("objects", "names.txt", root=root, folders="sorted")
+    samples = [dataset[index]["sample"] for index in range(4)]
+    assert [(sample.sample_id[:9], sample.class_ids) for sample in samples] == [
+        ("n01000000", (0,)),
+        ("n02000000", (1,)),
+        ("n02000000", (1,)),
+        ("n03000000", (2,)),
+    ]
+    with pytest.raises(ValueError, match="folders: expected 1000, one a class, got 3"):
+        len(ClassificationFolder("objects", "imagenet_1k", root=root, folders="sorted"))
+    with pytest.raises(ValueError, match="expected a list of names or 'sorted', got 'wordnet'"):
+        len(ClassificationFolder("objects", "names.txt", root=root, folders="wordnet"))

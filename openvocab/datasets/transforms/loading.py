@@ -2,13 +2,16 @@
 
 from mmcv.transforms import BaseTransform
 
-from openvocab.datasets.image_io import BadSample, read_image_bgr
+from openvocab.datasets.image_io import BadSample, decode_image_bgr, read_image_bgr
 from openvocab.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read `img_path` into `img` (H, W, 3) uint8 BGR, and set `ori_shape` and `img_shape`."""
+    """Read `img_path` into `img` (H, W, 3) uint8 BGR, and set `ori_shape` and `img_shape`.
+
+    Items of a data set that reads the files itself bring `img_bytes` (the file's content) or `img`, which is then used.
+    """
 
     cacheable = True
 
@@ -18,7 +21,11 @@ class LoadImage(BaseTransform):
         Raises:
             BadSample: see `read_image`.
         """
-        results["img"] = read_image_bgr(results["img_path"])
+        content = results.pop("img_bytes", None)
+        if content is not None:
+            results["img"] = decode_image_bgr(content, results["img_path"])
+        elif "img" not in results:
+            results["img"] = read_image_bgr(results["img_path"])
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results
 

@@ -1,0 +1,140 @@
+"""The files that captions come in: JSON lines, CSV and TSV tables, Karpathy's splits."""
+
+import csv
+import html
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line breaks among them
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can hold what no encoding can
+Record = dict[str, Any]
+"""`{"image": path, "captions": [text, ...]}`."""
+
+
+def clean_caption(text: str) -> str:
+    """Return a caption with HTML entities as characters, and spaces for line breaks and other control characters.
+
+    Entities are replaced twice, as in CLIP's own cleaning: `&amp;quot;` is common.
+    """
+    return _HALF_CHARACTER.sub("\ufffd", _CONTROL.sub(" ", html.unescape(html.unescape(text))))
+
+
+def read_records(
+    path: Path, *, columns: tuple[str, str] = ("image", "caption"), split: str | Sequence[str] | None = None
+) -> list[Record]:
+    """Read a caption file, by its extension.
+
+    Args:
+        path: `.csv` (comma) or `.tsv` (tab, no quoting): a header and one caption a row; `.json`: Karpathy's format if
+            it is an object with the key `images`; anything else: one JSON object a line.
+        columns: of a table: the names of the image's and the caption's.
+        split: of Karpathy's format: which parts (`"test"`, `["train", "restval"]`); None takes all.
+
+    Returns:
+        one record an image, in order of appearance; captions are cleaned.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: content of another form, empty captions, no such column or split; with the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point root to it")
+    extension = path.suffix.lower()
+    karpathy = _karpathy_images(path) if extension == ".json" else None
+    if split is not None and karpathy is None:
+        raise ValueError(f"split={split!r} is for Karpathy's JSON, which {path} is not; leave it out")
+    if karpathy is not None:
+        return _karpathy_records(karpathy, split, path)
+    if extension in (".csv", ".tsv"):
+        return _table_records(path, columns, tabs=extension == ".tsv")
+    return _line_records(path)
+
+
+def _line_records(path: Path) -> list[Record]:
+    first_line: dict[str, int] = {}
+    records = []
+    # not splitlines: it also splits at separators that may stand inside a caption (U+2028)
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        record = _parse_line(line, f"{path}:{number}")
+        if record["image"] in first_line:
+            raise ValueError(
+                f"{path}:{number}: image {record['image']!r} was listed in line {first_line[record['image']]} already; "
+                "give all its captions in one line"
+            )
+        first_line[record["image"]] = number
+        records.append(record)
+    return records
+
+
+def _parse_line(line: str, place: str) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place}: not JSON: {error}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("image"), str):
+        raise ValueError(f'{place}: expected {{"image": path, "captions": [text, ...]}}, got {line[:80]!r}')
+    return {"image": record["image"], "captions": _checked(record.get("captions"), place)}
+
+
+def _checked(captions: Any, place: str) -> list[str]:
+    """Return a list of captions, cleaned."""
+    if not isinstance(captions, list) or not captions:
+        raise ValueError(f"{place}: expected a list of at least one caption, got {captions!r}")
+    for caption in captions:
+        if not isinstance(caption, str) or not clean_caption(caption).strip():
+            raise ValueError(f"{place}: expected captions that are non-empty strings, got {caption!r}")
+    return [clean_caption(caption) for caption in captions]
+
+
+def _table_records(path: Path, columns: tuple[str, str], tabs: bool) -> list[Record]:
+    """Read a table; rows of the same image are captions of one record."""
+    captions: dict[str, list[str]] = {}
+    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t" if tabs else ",", quoting=quoting)
+        try:
+            missing = [column for column in columns if column not in (rows.fieldnames or [])]
+            if missing:
+                raise ValueError(f"{path}:1: no column {missing[0]!r}, the header has {rows.fieldnames}; set columns")
+            for row in rows:
+                image, caption = (row[column] for column in columns)
+                place = f"{path}:{rows.line_num}"
+                if not image:
+                    raise ValueError(f"{place}: the column {columns[0]!r} is empty")
+                captions.setdefault(image, []).extend(_checked([caption], place))
+        except csv.Error as error:
+            raise ValueError(f"{path}:{rows.line_num + 1}: {error}") from error
+    return [{"image": image, "captions": texts} for image, texts in captions.items()]
+
+
+def _karpathy_images(path: Path) -> list[Any] | None:
+    """Return the list of images of a file in Karpathy's format; None if it is something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # then lines, which say what is wrong with which
+    images = content.get("images") if isinstance(content, dict) else None
+    return images if isinstance(images, list) else None
+
+
+def _karpathy_records(images: list[Any], split: str | Sequence[str] | None, path: Path) -> list[Record]:
+    wanted = None if split is None else {split} if isinstance(split, str) else set(split)
+    found = {image.get("split") for image in images if isinstance(image, dict)}
+    if wanted is not None and wanted - found:
+        raise ValueError(f"{path}: no split {sorted(wanted - found)}; it has {sorted(map(str, found))}")
+    records = []
+    for number, image in enumerate(images):
+        place = f"{path}: image {number}"
+        if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+            raise ValueError(f"{place}: expected an object with filename, sentences and split")
+        if wanted is None or image.get("split") in wanted:
+            sentences = image.get("sentences")
+            texts = [text.get("raw") for text in sentences] if isinstance(sentences, list) else None
+            name = Path(image.get("filepath", "")) / image["filename"]
+            records.append({"image": name.as_posix(), "captions": _checked(texts, place)})
+    return records

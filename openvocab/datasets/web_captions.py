@@ -1,0 +1,195 @@
+"""Images with captions from tar shards (WebDataset): the scale at which image-text pairs come."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_dist_info
+from torch.utils.data import IterableDataset, get_worker_info
+
+from openvocab.datasets.base import Transform
+from openvocab.datasets.caption_files import clean_caption
+from openvocab.datasets.captions import CaptionChoice, PickCaptions
+from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.sampler import DrawIndex, mix_seed, seeded_draw
+from openvocab.datasets.shard_stream import ShardStream, StreamPosition, saved_position
+from openvocab.datasets.tar_shards import expand_shards
+from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.registry import DATASETS, TRANSFORMS
+
+IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
+
+
+@DATASETS.register_module()
+class WebCaptionDataset(IterableDataset):
+    """Training pairs streamed from tar shards: an image, and its captions in `.json` or `.txt`.
+
+    The shards are split over all ranks and loader workers, each sample to one of them. The stream is endless, in a new
+    order each pass, and continues after `--resume` where it stopped (with as many ranks and workers as before; else it
+    begins a new pass). Needs `sampler=None` in the `train_dataloader`. A broken shard, image or caption is skipped,
+    counted, and listed at the end of training; for evaluation use `CaptionDataset`, which leaves nothing out.
+
+    Args:
+        shards: patterns, URLs or commands; see `expand_shards`.
+        pipeline: transforms; by default the image as it is. `LoadImage` decodes what the shard holds.
+        root: put before relative local paths.
+        caption: which of several captions is used: a `random` one each time, or the `first`.
+        num_captions: how many captions a sample carries; see `PickCaptions`.
+        caption_keys: where in the JSON object the captions are, the first key found counts: a string or a list of
+            strings. Without one of them the `.txt` is the caption.
+        shuffle_buffer: samples that each worker holds, undecoded, to shuffle them; 1 keeps everything in order.
+        passes: through the data; None goes on for ever, as training needs it.
+        seed: of order and augmentation; None takes the run's (0 outside of a run).
+        name: of the data set, for logs and result files.
+
+    Raises:
+        ImportError: the package webdataset is not installed.
+        FileNotFoundError, ValueError: see `expand_shards`; a number below 1.
+    """
+
+    vocabulary = None
+
+    def __init__(
+        self,
+        shards: str | Sequence[str],
+        pipeline: Sequence[dict | Transform] | None = None,
+        *,
+        root: str | Path = "",
+        caption: CaptionChoice = "random",
+        num_captions: int = 1,
+        caption_keys: Sequence[str] = ("captions", "caption"),
+        shuffle_buffer: int = 1000,
+        passes: int | None = None,
+        seed: int | None = None,
+        name: str = "",
+    ) -> None:
+        if shuffle_buffer < 1 or (passes is not None and passes < 1):
+            raise ValueError(f"shuffle_buffer and passes: expected at least 1, got {shuffle_buffer} and {passes}")
+        pipeline = [LoadImage(), PackSample()] if pipeline is None else pipeline
+        self.transforms = [PickCaptions(caption, num_captions)]
+        self.transforms += [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        self.shards = expand_shards(shards, root)
+        self.caption_keys = tuple(caption_keys)
+        self.shuffle_buffer, self.passes, self.seed = shuffle_buffer, passes, seed
+        self.name = name or type(self).__name__
+        self.rank, self.world_size = get_dist_info()
+        self._positions: dict[int, dict[str, Any]] = {}
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Plain facts that mmengine hands to metrics and stores in checkpoints."""
+        return {"dataset": self.name}
+
+    def __len__(self) -> int:
+        """Return a number that no run reaches; mmengine's hooks compare the number of a batch with it.
+
+        Raises:
+            TypeError: with `passes` the stream has an end, but nobody knows it before.
+        """
+        if self.passes is not None:
+            raise TypeError(f"{self.name}: the number of samples in {len(self.shards)} shards is not known")
+        return sys.maxsize
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield `{"image", "sample", "position"}`; the last is for `note_consumed`."""
+        stream = self._stream()
+        for raw in stream:
+            try:
+                item = self._make(raw, stream.pass_number)
+            except BadSample as error:
+                stream.note_bad(error)
+                continue
+            stream.note_useful()
+            yield {**item, "position": stream.position}
+
+    def note_consumed(self, positions: Sequence[StreamPosition]) -> None:
+        """Remember, in the training process, that a batch with these positions (of one worker) has been trained on."""
+        last = positions[-1]
+        kept = {c: old for c, old in self._positions.items() if old["consumers"] == last.consumers}
+        turn = 1 + max((old["turn"] for old in self.progress().values()), default=0)
+        self._positions = kept | {last.consumer: {**saved_position(last), "turn": turn}}
+
+    def progress(self) -> dict[int, dict[str, Any]]:
+        """Return the last position of each of this rank's consumers, as plain values."""
+        per_rank = {consumer: old["consumers"] // self.world_size for consumer, old in self._positions.items()}
+        return {c: self._positions[c] for c, workers in per_rank.items() if workers and c // workers == self.rank}
+
+    def start_at(self, progress: Mapping[int, Mapping[str, Any]], seed: int) -> None:
+        """Let the next iteration continue from the `progress` of all ranks; `seed` counts where none was given."""
+        self._positions = {int(consumer): dict(position) for consumer, position in progress.items()}
+        self.seed = seed if self.seed is None else self.seed
+
+    @property
+    def bad_sample_count(self) -> int:
+        """How often a shard or sample was skipped, by the loader workers of this process."""
+        return sum(position["bad_count"] for position in self.progress().values())
+
+    @property
+    def bad_sample_paths(self) -> list[str]:
+        """The first of them, with the reason."""
+        return [example for position in self.progress().values() for example in position["bad_examples"]]
+
+    def _stream(self) -> ShardStream:
+        """Return the stream of this loader worker."""
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        worker = (worker + self._next_turn(workers)) % workers
+        stream = ShardStream(
+            self.shards,
+            buffer_size=self.shuffle_buffer,
+            seed=self.seed or 0,
+            passes=self.passes,
+            consumer=self.rank * workers + worker,
+            consumers=self.world_size * workers,
+        )
+        stream.resume(self._positions)
+        return stream
+
+    def _next_turn(self, workers: int) -> int:
+        """Return which worker's batch is due: loaders take batches from their workers in turn, the first one first."""
+        own = self.progress().values()
+        if not own or any(position["consumers"] != self.world_size * workers for position in own):
+            return 0
+        return (max(own, key=lambda position: position["turn"])["consumer"] + 1) % workers
+
+    def _make(self, raw: Mapping[str, Any], pass_number: int) -> dict[str, Any]:
+        """Run the pipeline on one sample; its randomness depends on the pass and the sample alone."""
+        results = self._start_results(raw)
+        seed = mix_seed(self.seed or 0, "draw", pass_number, raw["__shard__"], raw["__key__"])
+        with seeded_draw(DrawIndex(0, seed)):
+            for transform in self.transforms:
+                results = transform(results)
+        return results
+
+    def _start_results(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        place = f"{raw['__url__']}/{raw['__key__']}"
+        field = next((name for name in IMAGE_FIELDS if name in raw), None)
+        if field is None:
+            raise BadSample(place, f"no image; its files are {[name for name in raw if not name.startswith('__')]}")
+        return {
+            "sample_id": f"{Path(raw['__url__']).stem}/{raw['__key__']}",
+            "img_path": f"{place}.{field}",
+            "img_bytes": raw[field],
+            "captions": self._captions(raw, place),
+        }
+
+    def _captions(self, raw: Mapping[str, Any], place: str) -> list[str]:
+        """Return the captions of a sample, without empty ones."""
+        try:
+            texts = self._texts(raw)
+        except ValueError as error:  # not UTF-8 or not JSON
+            raise BadSample(place, f"its captions cannot be read: {error}") from error
+        captions = [caption for caption in (" ".join(clean_caption(text).split()) for text in texts) if caption]
+        if not captions:
+            raise BadSample(place, f"no caption: neither a .txt nor one of {self.caption_keys} in a .json holds text")
+        return captions
+
+    def _texts(self, raw: Mapping[str, Any]) -> list[str]:
+        record = json.loads(raw["json"].decode("utf-8")) if "json" in raw else None
+        for key in self.caption_keys if isinstance(record, dict) else ():
+            if record.get(key):
+                texts = record[key] if isinstance(record[key], list) else [record[key]]
+                return [text for text in texts if isinstance(text, str)]
+        return [raw["txt"].decode("utf-8")] if "txt" in raw else []
