@@ -5,7 +5,7 @@ from torch import Tensor, cat
 
 from openvocab.structures import Size
 
-POSITION_RESIZE_MODES = ("bicubic", "bilinear")
+POSITION_RESIZE_MODES = ("bicubic", "bilinear", "bicubic_plain")
 
 
 def resize_positions(positions: Tensor, grid_from: Size, grid_to: Size, method: str = "bicubic") -> Tensor:
@@ -14,7 +14,8 @@ def resize_positions(positions: Tensor, grid_from: Size, grid_to: Size, method: 
     Args:
         positions: (P + h * w, C), P >= 0 prefix positions first; they are kept.
         grid_from, grid_to: (h, w) before and after.
-        method: "bicubic" with antialiasing, as open_clip does it, or "bilinear" without, as LSeg does.
+        method: "bicubic" with antialiasing, as open_clip does it, "bilinear" without, as LSeg does, or "bicubic_plain"
+            without, as GroupViT does (torch's two bicubic kernels differ even where they enlarge).
 
     Returns:
         (P + h' * w', C), float32 arithmetic, the type of `positions`.
@@ -25,7 +26,8 @@ def resize_positions(positions: Tensor, grid_from: Size, grid_to: Size, method: 
     count = grid_from[0] * grid_from[1]
     prefix, grid = positions[:-count], positions[-count:]
     maps = grid.float().T.reshape(1, -1, *grid_from)  # (1, C, h, w)
-    maps = F.interpolate(maps, size=tuple(grid_to), mode=method, antialias=method == "bicubic", align_corners=False)
+    mode, antialias = method.removesuffix("_plain"), method == "bicubic"
+    maps = F.interpolate(maps, size=tuple(grid_to), mode=mode, antialias=antialias, align_corners=False)
     return cat([prefix, maps.flatten(2)[0].T.to(positions.dtype)])  # (P + h' * w', C)
 
 

@@ -1,0 +1,29 @@
+"""GroupViT evaluated on PASCAL Context, as in the paper: background below the threshold 0.35, windows of 448 px.
+
+Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094).
+Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
+python tools/test.py configs/groupvit_context.py groupvit.pth
+The RedCaps weights: --cfg-options model.head.num_prompts=0. Without a threshold, the simpler protocol in which the background
+competes as a name: --cfg-options model.head.background_threshold=None
+Hardware: one GPU. Expected score: not yet measured. Published: 22.4 and 23.7 mIoU (CC and YFCC; CC and RedCaps).
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.patch_embedding import PatchEmbedding
+from openvocab.heads.groupvit import GroupViTHead
+from openvocab.inference.unpadded_window import UnpaddedSlidingWindow
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from ._base_.datasets.groupvit_context import *
+    from ._base_.runtime import *
+
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=PatchEmbedding, width=384, patch_size=16, image_size=224),
+    text_encoder=dict(type=CLIPTextEncoder, model="GroupViT", projector=(4096, 256), templates="simple"),
+    head=dict(type=GroupViTHead, depths=(6, 3, 3), num_groups=(64, 8, 0), background_threshold=0.35),
+    inference=dict(type=UnpaddedSlidingWindow, window=448, stride=224),
+)

@@ -1,0 +1,69 @@
+"""GroupViT on Shapes: segments emerge from captions alone; no mask is seen in training.
+
+Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). Our shared-backbone variant: the
+head reads two maps of the tiny CLIP that `clip_shapes.py` trained on the same captions.
+Command: python tools/train.py configs/groupvit_shapes.py && python tools/test.py configs/groupvit_shapes.py work_dirs/groupvit_shapes/best.pth
+Hardware: 2 CPU cores. Expected score: see docs/results.md, measured by the command above; all classes are unseen as masks.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.datasets.captions import CaptionDataset
+from openvocab.datasets.noun_prompts import AddNounPrompts, RuleNouns
+from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.heads.groupvit import GroupViTHead
+from openvocab.model import OpenVocabModel
+from openvocab.muon import Muon
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from ._base_.datasets.shapes_segmentation import *
+    from ._base_.runtime import *
+    from ._base_.schedules.adamw_cosine import *
+
+clip = dict(model="ConvNet-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, trainable="all", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
+    head=dict(
+        type=GroupViTHead,
+        layers=(2, 3),  # strides 4 and 8
+        width=128,
+        depths=(1, 1, 0),
+        num_groups=(24, 12, 0),
+        num_heads=4,
+        drop_path=0.0,
+        projector_dim=512,
+        num_prompts=3,
+        match="segment",  # ours: a prompt is compared with the segment nearest to it
+        background_threshold=0.1,
+    ),
+)
+
+# The first caption names every object: its phrases ("striped red circle") are the noun prompts. No flips: the captions
+# say left and right. No colour changes: they name colours.
+train_dataloader["batch_size"] = 128
+train_dataloader["drop_last"] = True
+train_dataloader["dataset"] = dict(
+    type=CaptionDataset,
+    name="shapes_train",
+    root="data/shapes",
+    annotations="captions_train.jsonl",
+    caption="first",
+    cache_images=True,
+    pipeline=[
+        dict(type=LoadImage),
+        dict(type=AddNounPrompts, count=3, extractor=dict(type=RuleNouns, phrases=True), templates="simple"),
+        dict(type=PackSample),
+    ],
+)
+
+max_iters, warmup_iters = 2000, 100
+optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)
+optim_wrapper["amp"] = "bf16"
+param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
+param_scheduler[1]["end"] = max_iters
+train_cfg.update(max_iters=max_iters, val_interval=1000)
+default_hooks["checkpoint"].update(interval=1000)

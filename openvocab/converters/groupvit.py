@@ -1,0 +1,84 @@
+"""Official GroupViT checkpoints (NVlabs/GroupViT) in the names of an `OpenVocabModel`.
+
+They become a `PatchEmbedding`, a `CLIPTextEncoder` with a projector, and a `GroupViTHead`.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+GROUPING = r"img_encoder\.layers\.(\d+)\.downsample"
+GROUPING_OURS = r"head.transformer.stages.\1.grouping"
+RENAMED = (
+    (r"logit_scale", "text_encoder.logit_scale"),
+    (r"multi_label_logit_scale", "head.multi_label_logit_scale"),
+    (r"img_encoder\.pos_embed", "backbone.positions"),
+    (r"img_encoder\.patch_embed\.proj\.(.+)", r"backbone.project.\1"),
+    (r"img_encoder\.patch_embed\.norm\.(.+)", r"backbone.norm.\1"),
+    (r"img_encoder\.norm\.(.+)", r"head.transformer.norm.\1"),
+    (r"img_encoder\.layers\.(\d+)\.group_token", r"head.transformer.stages.\1.group_tokens"),
+    (r"img_encoder\.layers\.(\d+)\.blocks\.(.+)", r"head.transformer.stages.\1.blocks.\2"),
+    (r"img_encoder\.layers\.(\d+)\.group_projector\.0\.(.+)", r"head.transformer.stages.\1.carry.0.\2"),
+    (r"img_encoder\.layers\.(\d+)\.group_projector\.1\.(.+)", r"head.transformer.stages.\1.carry.1.mlp.\2"),
+    (rf"{GROUPING}\.norm_tokens\.(.+)", rf"{GROUPING_OURS}.norm_groups.\2"),
+    (rf"{GROUPING}\.norm_x\.(.+)", rf"{GROUPING_OURS}.norm_tokens.\2"),
+    (rf"{GROUPING}\.mlp_inter\.(.+)", rf"{GROUPING_OURS}.mix_groups.mlp.\2"),
+    (rf"{GROUPING}\.norm_post_tokens\.(.+)", rf"{GROUPING_OURS}.norm_mixed.\2"),
+    (rf"{GROUPING}\.pre_assign_attn\.attn\.(q|k|v)_proj\.(.+)", rf"{GROUPING_OURS}.look.{{\2}}.\3"),
+    (rf"{GROUPING}\.pre_assign_attn\.attn\.proj\.(.+)", rf"{GROUPING_OURS}.look.out.\2"),
+    (rf"{GROUPING}\.pre_assign_attn\.norm2\.(.+)", rf"{GROUPING_OURS}.look.norm.\2"),
+    (rf"{GROUPING}\.pre_assign_attn\.mlp\.(.+)", rf"{GROUPING_OURS}.look.mlp.\2"),
+    (rf"{GROUPING}\.pre_assign_attn\.norm_post\.(.+)", rf"{GROUPING_OURS}.look.norm_out.\2"),
+    (rf"{GROUPING}\.assign\.(q|k|v)_proj\.(.+)", rf"{GROUPING_OURS}.assign.{{\2}}.\3"),
+    (rf"{GROUPING}\.assign\.proj\.(.+)", rf"{GROUPING_OURS}.assign.out.\2"),
+    (rf"{GROUPING}\.norm_new_x\.(.+)", rf"{GROUPING_OURS}.norm_new.\2"),
+    (rf"{GROUPING}\.mlp_channels\.(.+)", rf"{GROUPING_OURS}.mlp.\2"),
+    (r"img_projector\.linear_hidden\.0\.(.+)", r"head.projector.hidden.\1"),
+    (r"img_projector\.linear_hidden\.1\.(.+)", r"head.projector.norm.\1"),
+    (r"img_projector\.linear_out\.(.+)", r"head.projector.out.\1"),
+    (r"text_projector\.linear_hidden\.0\.(.+)", r"text_encoder.text.projector.hidden.\1"),
+    (r"text_projector\.linear_hidden\.1\.(.+)", r"text_encoder.text.projector.norm.\1"),
+    (r"text_projector\.linear_out\.(.+)", r"text_encoder.text.projector.out.\1"),
+    (r"text_encoder\.(.+)", r"text_encoder.text.\1"),
+)
+LETTERS = {"{q}": "query", "{k}": "key", "{v}": "value"}
+
+
+def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of an official checkpoint; of values only axes of length one change.
+
+    Args:
+        state_dict: the checkpoint's `model`, or the whole state dict of its network.
+
+    Returns:
+        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/groupvit_cc3m-cc12m-yfcc14m.py`
+        (`groupvit_cc3m-cc12m-redcaps12m.py` for checkpoints without `multi_label_logit_scale`).
+
+    Raises:
+        ValueError: entries that GroupViT does not have, or none of its entries; the first are listed.
+    """
+    renamed = {_rename(key): _shaped(key, value) for key, value in state_dict.items()}
+    unknown = [key for key in state_dict if _rename(key) is None]
+    if unknown or "head.transformer.norm.weight" not in renamed:
+        shown = ", ".join((unknown or list(state_dict))[:4])
+        raise ValueError(
+            f"not an official GroupViT checkpoint: {len(unknown)} unknown of {len(state_dict)} entries: {shown}"
+        )
+    return renamed
+
+
+def _rename(key: str) -> str | None:
+    for pattern, template in RENAMED:
+        match = re.fullmatch(pattern, key)
+        if match is not None:
+            name = match.expand(template)
+            return re.sub(r"\{[qkv]\}", lambda found: LETTERS[found[0]], name)
+    return None
+
+
+def _shaped(key: str, value: Tensor) -> Tensor:
+    """Drop the batch axis of the positions, and the length axis of convolutions that are linear maps."""
+    if key == "img_encoder.pos_embed":
+        return value[0]
+    return value[:, :, 0] if "_projector." in key and value.ndim == 3 else value

@@ -1,0 +1,71 @@
+"""Pictures of GroupViT's groups: which pixels each grouping block has put together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from openvocab.heads.groupvit import GroupViTHead
+from openvocab.inference.image_input import rgb_image
+from openvocab.inference.predictor import Predictor
+from openvocab.legend import beside, text_size, with_title
+from openvocab.postprocess import label_map_from_logits
+from openvocab.structures import Sample, SemanticPrediction
+from openvocab.text.vocabulary import Vocabulary
+from openvocab.visualization import draw_label_map
+
+
+@torch.inference_mode()
+def find_groups(predictor: Predictor, image: Any) -> list[np.ndarray]:
+    """Return the group of every pixel after each grouping block, for the whole image at once (no windows).
+
+    Args:
+        predictor: of a model with a `GroupViTHead`.
+        image: see `rgb_image`.
+
+    Returns:
+        [(H, W) uint8], original frame; values below the number of groups of that block.
+
+    Raises:
+        TypeError: a model with another head, or something that is not an image.
+    """
+    model = predictor.model
+    if not isinstance(model.head, GroupViTHead):
+        raise TypeError(f"groups are GroupViT's; this model has a {type(model.head).__name__}")
+    results = {"img": rgb_image(image)}
+    original_size = results["img"].shape[:2]
+    for transform in predictor.transforms:
+        results = transform(results)
+    tensor = torch.from_numpy(results["img"]).permute(2, 0, 1)  # (3, H, W)
+    sample = Sample("photo", None, original_size, tuple(tensor.shape[1:]))
+    batch = model.data_preprocessor({"image": [tensor], "sample": [sample]})
+    images, padded_size = batch["images"], batch["samples"][0].padded_size
+    maps = model.head.group_maps(model.backbone(images, model.head.layers))
+    sizes = dict(input_size=sample.input_size, padded_size=padded_size)
+    return [label_map_from_logits(stage[0], original_size, **sizes).cpu().numpy() for stage in maps]
+
+
+def draw_groups(image: np.ndarray, group_maps: Sequence[np.ndarray], *, alpha: float = 0.55) -> np.ndarray:
+    """Draw a photo and, beside it, the groups of each grouping block as coloured and numbered overlays.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        group_maps: [(H, W)] of `find_groups`.
+        alpha: opacity of the colours, 0..1.
+
+    Returns:
+        (H', W', 3) uint8 RGB; tiny images are enlarged.
+
+    Raises:
+        ValueError: sizes differ, or `alpha` lies outside 0..1.
+    """
+    nothing = SemanticPrediction(np.full(image.shape[:2], 255, np.uint8), Vocabulary.from_names(["no group"]))
+    photo = draw_label_map(image, nothing, legend=False)
+    text = text_size(photo.shape)
+    pictures = [with_title(photo, "photo", text)]
+    for stage, groups in enumerate(group_maps, start=1):
+        names = Vocabulary.from_names([f"group {index + 1}" for index in range(int(groups.max()) + 1)])
+        overlay = draw_label_map(image, SemanticPrediction(groups, names), alpha=alpha, legend=False)
+        pictures.append(with_title(overlay, f"stage {stage}: {len(np.unique(groups))} groups", text))
+    return beside(pictures)

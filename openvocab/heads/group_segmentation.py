@@ -1,0 +1,77 @@
+"""GroupViT's zero-shot segmentation: each group takes the scores of its classes to all of its pixels."""
+
+import torch
+from torch import Tensor
+
+from openvocab.postprocess import label_map_from_logits
+from openvocab.structures import Size
+
+
+def class_affinity(group_logits: Tensor, image_logits: Tensor, top_k: int | None) -> Tensor:
+    """Return how far each group belongs to each class: a product of two softmaxes.
+
+    The first is over all classes; the second is over the `top_k` that fit the whole image best, and zero elsewhere.
+
+    Args:
+        group_logits: (B, G, K) scaled cosines of segments and classes, without the background.
+        image_logits: (B, K) of the whole images; only their order counts.
+        top_k: classes that an image may show; None for all.
+
+    Returns:
+        (B, G, K) float32 in 0..1.
+    """
+    logits = group_logits.float()
+    kept = logits
+    if top_k is not None and top_k < logits.shape[-1]:
+        best = image_logits.topk(top_k, dim=-1).indices  # (B, top_k)
+        absent = torch.ones_like(image_logits, dtype=torch.bool).scatter_(1, best, False)  # (B, K)
+        kept = logits.masked_fill(absent[:, None], -torch.inf)
+    return logits.softmax(dim=-1) * kept.softmax(dim=-1)
+
+
+def with_background(affinity: Tensor, index: int, threshold: float) -> Tensor:
+    """Insert the background: score 1 for groups whose best class stays below the threshold, else 0.
+
+    The threshold is lowered to the best score of the image, so that its best group is never background.
+
+    Args:
+        affinity: (B, G, K - 1) of the other classes.
+        index: where the background stands among the K classes.
+        threshold: in 0..1.
+
+    Returns:
+        (B, G, K).
+    """
+    best = affinity.amax(dim=2)  # (B, G)
+    bar = best.amax(dim=1, keepdim=True).clamp(max=threshold)  # (B, 1)
+    background = (best < bar).to(affinity.dtype)[..., None]  # (B, G, 1)
+    return torch.cat([affinity[..., :index], background, affinity[..., index:]], dim=2)
+
+
+def group_label_maps(soft_maps: Tensor, size: Size) -> Tensor:
+    """Give each pixel to its most likely group: bilinear interpolation (corners not aligned) and argmax.
+
+    Args:
+        soft_maps: (B, G, h, w).
+        size: (H, W) of the result.
+
+    Returns:
+        (B, H, W) int64 in 0..G - 1.
+    """
+    return torch.stack([label_map_from_logits(maps, size) for maps in soft_maps]).long()
+
+
+def score_maps(affinity: Tensor, group_maps: Tensor) -> Tensor:
+    """Give every pixel the scores of its group.
+
+    Args:
+        affinity: (B, G, K).
+        group_maps: (B, H, W) groups of the pixels.
+
+    Returns:
+        (B, K, H, W).
+    """
+    height, width = group_maps.shape[1:]
+    columns = affinity.transpose(1, 2)  # (B, K, G)
+    index = group_maps.flatten(1)[:, None].expand(-1, columns.shape[1], -1)  # (B, K, H * W)
+    return columns.gather(2, index).unflatten(2, (height, width))

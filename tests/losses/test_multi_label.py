@@ -1,0 +1,146 @@
+"""The multi-label contrastive loss against its definition in float64, alone and over two ranks."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openvocab.losses.contrastive import info_nce
+from openvocab.losses.multi_label import multi_label_info_nce
+
+LABELS = 3
+
+
+def make_batch(count: int, labels: int = LABELS, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Unit-norm images (B, D) and texts (B, K, D), and a scale; all want gradients."""
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randn(count, 8, generator=generator, dtype=dtype)
+    texts = images[:, None] + torch.randn(count, labels, 8, generator=generator, dtype=dtype)
+    leaves = [F.normalize(images, dim=-1), F.normalize(texts, dim=-1), torch.tensor(12.0, dtype=dtype)]
+    return [leaf.requires_grad_() for leaf in leaves]
+
+
+def definition(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """Soft-target cross entropies over the full matrix."""
+    batch, labels, _ = texts.shape
+    logits = scale * images @ texts.reshape(batch * labels, -1).T  # (B, B * K)
+    target = torch.kron(torch.eye(batch), torch.ones(1, labels)).to(logits.dtype)
+    of_images = -(target / labels * logits.log_softmax(1)).sum(1).mean()
+    of_texts = -(target.T * logits.T.log_softmax(1)).sum(1).mean()
+    return (of_images + of_texts) / 2
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 1000])
+def test_value_and_gradient_are_those_of_the_definition(chunk_size: int):
+    leaves = make_batch(7)
+    loss, expected = multi_label_info_nce(*leaves, chunk_size=chunk_size), definition(*leaves)
+    torch.testing.assert_close(loss, expected)
+    for got, want in zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves)):
+        torch.testing.assert_close(got, want)
+
+
+def test_one_label_is_info_nce():
+    images, texts, scale = make_batch(6, labels=1)
+    torch.testing.assert_close(
+        multi_label_info_nce(images, texts, scale), info_nce(images, texts[:, 0], scale), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_a_text_is_compared_with_the_nearest_segment():
+    images, texts, scale = make_batch(5)
+    segments = torch.stack([images, images.flip(1), F.normalize(images**3, dim=-1)], dim=1).detach().requires_grad_()
+    nearest = torch.einsum("bgd,nkd->bgnk", segments, texts).amax(1).flatten(1)  # (B, B * K)
+    logits, target = scale * nearest, torch.eye(5, dtype=torch.float64).repeat_interleave(LABELS, dim=1)
+    expected = (F.cross_entropy(logits, target / LABELS) + F.cross_entropy(logits.T, target.T)) / 2
+    loss = multi_label_info_nce(segments, texts, scale, chunk_size=2)
+    torch.testing.assert_close(loss, expected)
+    for got, want in zip(torch.autograd.grad(loss, [segments]), torch.autograd.grad(expected, [segments])):
+        torch.testing.assert_close(got, want)
+
+
+def test_order_of_the_labels_does_not_matter():
+    images, texts, scale = make_batch(5)
+    torch.testing.assert_close(
+        multi_label_info_nce(images, texts, scale), multi_label_info_nce(images, texts.flip(1), scale)
+    )
+
+
+def test_computes_in_float32_under_autocast():
+    leaves = make_batch(6, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = multi_label_info_nce(*leaves)
+    assert loss.dtype == torch.float32 and torch.equal(loss, multi_label_info_nce(*leaves))
+
+
+def test_shapes_and_small_batches_are_refused():
+    images, texts, scale = make_batch(4)
+    with pytest.raises(ValueError, match=r"\(B, K, D\)"):
+        multi_label_info_nce(images, texts[:, 0], scale)
+    with pytest.raises(ValueError, match=r"K >= 1"):
+        multi_label_info_nce(images, texts[:, :0], scale)
+    with pytest.raises(ValueError, match="batch of one"):
+        multi_label_info_nce(images[:1], texts[:1], scale)
+
+
+class TwoEncoders(nn.Module):
+    """Something with parameters for DistributedDataParallel to average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.text = (nn.Linear(8, 8, dtype=torch.float64) for _ in range(2))
+        self.scale = nn.Parameter(torch.tensor(9.0, dtype=torch.float64))
+
+    def forward(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return F.normalize(self.image(images), dim=-1), F.normalize(self.text(texts), dim=-1), self.scale
+
+
+def joint_batch() -> tuple[Tensor, Tensor]:
+    images, texts, _ = make_batch(8)
+    return images.detach(), texts.detach()
+
+
+def run_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(str(Path(folder) / "store"), 2), rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(TwoEncoders())
+    images, texts = (part[4 * rank : 4 * rank + 4] for part in joint_batch())
+    loss = multi_label_info_nce(*model(images, texts), chunk_size=3)
+    loss.backward()
+    results = {"loss": loss.detach(), "grads": {key: p.grad for key, p in model.module.named_parameters()}}
+    for name, count, labels in (("batch", 2 + rank, 2), ("labels", 2, 1 + rank)):
+        try:
+            multi_label_info_nce(*make_batch(count, labels))
+        except ValueError as error:
+            results[name] = str(error)
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # a rank that leaves first tears the connection under the other
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.multiprocessing.spawn(run_rank, (folder,), nprocs=2)
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_two_ranks_give_value_and_gradient_of_one_with_the_joint_batch(two_ranks: list[dict]):
+    model = TwoEncoders()
+    expected = definition(*model(*joint_batch()))
+    expected.backward()
+    for results in two_ranks:
+        torch.testing.assert_close(results["loss"], expected.detach())
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(results["grads"][name], parameter.grad)
+
+
+def test_ranks_with_different_batches_are_refused(two_ranks: list[dict]):
+    assert all("[2, 3]" in results["batch"] for results in two_ranks)
+    assert all("[1, 2]" in results["labels"] for results in two_ranks)

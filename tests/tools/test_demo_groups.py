@@ -1,0 +1,37 @@
+"""tools/demo.py --show groups."""
+
+import numpy as np
+import pytest
+from config_parts import REPOSITORY, without_weights
+from mmengine.registry import init_default_scope
+from PIL import Image
+from tool_runs import run_tool
+
+from openvocab.checkpoint import save_checkpoint
+from openvocab.config import read_config
+from openvocab.registry import MODELS
+
+CONFIG = REPOSITORY / "configs" / "groupvit_shapes.py"
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> list:
+    """A photo and the checkpoint of a random model."""
+    init_default_scope("openvocab")
+    folder = tmp_path_factory.mktemp("groups")
+    model = MODELS.build(without_weights(read_config(CONFIG).model.to_dict()))
+    save_checkpoint({"state_dict": model.state_dict()}, folder / "model.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "photo.png")
+    return [folder / "photo.png", "--config", CONFIG, "--checkpoint", folder / "model.pth", "--device", "cpu"]
+
+
+def test_groups_are_drawn_without_names(arguments: list, tmp_path, capsys):
+    assert run_tool("demo", *arguments, "--show", "groups", "--out", tmp_path / "out.png") == 0
+    assert Image.open(tmp_path / "out.png").size[0] > 1000
+    assert "stage 2" in capsys.readouterr().out
+
+
+def test_classes_need_names(arguments: list, tmp_path, capsys):
+    assert run_tool("demo", *arguments, "--out", tmp_path / "out.png") == 2
+    assert "--classes is required" in capsys.readouterr().err
