@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from openvocab.label_upsampling import sampling_positions, upsampled_argmax
-from openvocab.structures import Sample, SemanticPrediction, Size
+from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
 
 
 def label_map_from_logits(
@@ -76,6 +76,19 @@ def semantic_predictions(
         )
         predictions.append(SemanticPrediction(_unsigned(label_map), sample.vocabulary, sample.sample_id))
     return predictions
+
+
+def classification_predictions(logits: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
+    """Take the logits (B, K) of a batch of whole images apart, on the CPU in float32.
+
+    Raises:
+        ValueError: another number of samples than rows.
+    """
+    rows = logits.detach().float().cpu()
+    return [
+        ClassificationPrediction(row, sample.vocabulary, sample.sample_id)
+        for row, sample in zip(rows, samples, strict=True)
+    ]
 
 
 def _check(logits: Tensor, out_size: Size, input_size: Size, padded_size: Size) -> None:

@@ -134,9 +134,9 @@ def _equal_sizes(items: Sequence[tuple[Tensor, Sample]], batch_size: int) -> Ite
 
 
 def _resizing(config: Config) -> list[Callable[[dict], dict]]:
-    """Build the `Resize` steps of the config's test pipeline."""
+    """Build the steps of the config's test pipeline that set the size."""
     dataset = config.get("test_dataloader", {}).get("dataset", {})
-    steps = [step for step in dataset.get("pipeline", []) if _type_name(step) == "Resize"]
+    steps = [step for step in dataset.get("pipeline", []) if _type_name(step) in ("Resize", "ResizeCenterCrop")]
     return [TRANSFORMS.build(step) for step in steps]
 
 

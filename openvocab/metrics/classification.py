@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of zero-shot classification."""
+"""Top-1 and top-5 accuracy of classification, zero-shot or trained."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class ZeroShotAccuracy(BaseMetric):
             ValueError: no image was processed.
         """
         if not results:
-            raise ValueError("zero-shot accuracy: no image was processed")
+            raise ValueError("accuracy: no image was processed")
         vocabulary = self._vocabulary
         protocol = class_protocol(self.dataset_meta, vocabulary, len(results))
         self.protocol = {**protocol, "templates": self.templates}

@@ -3,6 +3,7 @@
 from benchmarks import (
     confusion,
     dense_features,
+    groupvit,
     info_nce_loss,
     label_map,
     loader,
@@ -15,6 +16,7 @@ from benchmarks.comparison import Row
 ROWS: tuple[Row, ...] = (
     *dense_features.ROWS,
     *lseg_inference.ROWS,
+    *groupvit.ROWS,
     *label_map.ROWS,
     *text_encoding.ROWS,
     *confusion.ROWS,

@@ -1,0 +1,31 @@
+"""A folder of images a class, to be classified: nothing but the folders and a file of names, one a line.
+
+The names file lists the classes in any order, `name; synonym; synonym` a line; each class needs a folder of its first name
+(`folders` gives others, such as WordNet ids). Images are cropped to 224 px as CLIP does it.
+"""
+
+from mmengine.dataset import DefaultSampler
+
+from openvocab.datasets.classification import ClassificationFolder
+from openvocab.datasets.transforms import LoadImage, PackSample, ResizeCenterCrop
+from openvocab.metrics.classification import ZeroShotAccuracy
+
+test_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(
+        type=ClassificationFolder,
+        name="folder",
+        images="data/folder",
+        classes="data/folder/classes.txt",
+        test_mode=True,
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=ResizeCenterCrop, size=(224, 224)),
+            dict(type=PackSample),
+        ],
+    ),
+)
+test_evaluator = dict(type=ZeroShotAccuracy)

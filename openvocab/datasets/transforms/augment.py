@@ -1,0 +1,153 @@
+"""Augmentation for classification and pretraining: colour jitter, RandAugment, random erasing.
+
+They need not know of boxes or label maps: use them where the label belongs to the whole image.
+"""
+
+import math
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torchvision import transforms as torchvision_transforms
+
+from openvocab.registry import TRANSFORMS
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""RGB of pixel values in 0..255."""
+TRIES = 10
+FILLS = ("noise", "mean")
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(BaseTransform):
+    """torchvision's colour jitter: brightness, contrast, saturation and hue in random order, each always drawn.
+
+    `PhotometricDistortion` is the faster and milder kin of it for dense prediction.
+
+    Args:
+        brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
+        hue: shifts are drawn from -x to x, of a full turn; at most 0.5.
+        prob: share of the images that are changed at all.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    def __init__(
+        self,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.4,
+        hue: float = 0.0,
+        prob: float = 1.0,
+    ) -> None:
+        _check_share("prob", prob)
+        self.jitter = torchvision_transforms.ColorJitter(brightness, contrast, saturation, hue)
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Change the colours of `img`."""
+        if np.random.random() < self.prob:
+            results["img"] = _to_bgr(self.jitter(_to_pil(results["img"])))
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandAugment(BaseTransform):
+    """timm's RandAugment (arXiv 1909.13719), by its short notation.
+
+    Args:
+        policy: `rand-m9-mstd0.5-inc1` is that of DeiT and GroupViT: two random changes, each made half the time, of
+            magnitude 9 with a standard deviation of 0.5, all growing with the magnitude. Among them are shears,
+            rotations and shifts: labels must not depend on places.
+
+    Raises:
+        ValueError: a policy that timm does not read.
+    """
+
+    def __init__(self, policy: str = "rand-m9-mstd0.5-inc1") -> None:
+        self.policy = policy
+        fill = tuple(round(value) for value in IMAGENET_MEAN)
+        try:
+            self.augment = rand_augment_transform(policy, {"img_mean": fill})
+        except (AssertionError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"policy: expected timm's notation, such as 'rand-m9-mstd0.5-inc1', got {policy!r}"
+            ) from error
+
+    def transform(self, results: dict) -> dict:
+        """Augment `img`."""
+        results["img"] = _to_bgr(self.augment(_to_pil(results["img"])))
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomErasing(BaseTransform):
+    """Overwrite a random rectangle (arXiv 1708.04896).
+
+    Args:
+        prob: share of the images that lose one.
+        area: range of the rectangle's share of the image.
+        aspect: range of width over height, drawn on a logarithmic scale.
+        fill: "noise", a normal draw for each value with ImageNet's mean and deviation ("pixel" in DeiT and timm), or
+            "mean", ImageNet's mean colour.
+
+    Raises:
+        ValueError: a number out of range, an unknown fill.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.25,
+        area: tuple[float, float] = (0.02, 1 / 3),
+        aspect: tuple[float, float] = (0.3, 1 / 0.3),
+        fill: str = "noise",
+    ) -> None:
+        _check_share("prob", prob)
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f"area: expected 0 < low <= high <= 1, got {tuple(area)}")
+        if not 0 < aspect[0] <= aspect[1]:
+            raise ValueError(f"aspect: expected 0 < low <= high, got {tuple(aspect)}")
+        if fill not in FILLS:
+            raise ValueError(f"fill: expected one of {', '.join(FILLS)}, got {fill!r}")
+        self.prob, self.area, self.aspect, self.fill = prob, tuple(area), tuple(aspect), fill
+
+    def transform(self, results: dict) -> dict:
+        """Erase a part of a copy of `img`."""
+        if np.random.random() >= self.prob:
+            return results
+        image = results["img"].copy()
+        for _ in range(TRIES):
+            pixels = image.shape[0] * image.shape[1] * np.random.uniform(*self.area)
+            aspect = math.exp(np.random.uniform(*map(math.log, self.aspect)))
+            height, width = round(math.sqrt(pixels / aspect)), round(math.sqrt(pixels * aspect))
+            if 0 < height < image.shape[0] and 0 < width < image.shape[1]:
+                top = np.random.randint(image.shape[0] - height + 1)
+                left = np.random.randint(image.shape[1] - width + 1)
+                image[top : top + height, left : left + width] = self._filling(height, width)
+                break
+        results["img"] = image
+        return results
+
+    def _filling(self, height: int, width: int) -> np.ndarray:
+        """Return (height, width, 3) BGR."""
+        mean, std = np.array(IMAGENET_MEAN[::-1]), np.array(IMAGENET_STD[::-1])
+        values = np.broadcast_to(mean, (height, width, 3))
+        if self.fill == "noise":
+            values = mean + std * np.random.standard_normal((height, width, 3))
+        return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a share from 0 to 1, got {value}")
+
+
+def _to_pil(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))  # BGR -> RGB
+
+
+def _to_bgr(image: Image.Image) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(image)[:, :, ::-1])

@@ -1,0 +1,127 @@
+"""Crops of whole images for classification and pretraining, resized with antialiasing as Pillow does it.
+
+The networks that are tested or fine-tuned here were trained on images that Pillow or TensorFlow shrank with
+antialiasing; `geometry.Resize`, made for label maps, does without.
+"""
+
+import math
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from openvocab.registry import TRANSFORMS
+from openvocab.structures import Size
+
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+TRIES = 10
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels of the source."""
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(BaseTransform):
+    """Cut a random part of the image and resize it to a fixed size (the "Inception crop", arXiv 1409.4842).
+
+    Args:
+        size: (height, width) of the result.
+        area: range of the part's share of the image.
+        aspect: range of width over height, drawn on a logarithmic scale.
+        interpolation: "bicubic" or "bilinear".
+
+    Where no part of that kind fits after ten draws, the largest central one is taken that keeps to `aspect`.
+
+    Raises:
+        ValueError: a range that is empty or not positive, an unknown interpolation.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        area: tuple[float, float] = (0.08, 1.0),
+        aspect: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: str = "bicubic",
+    ) -> None:
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f"area: expected 0 < low <= high <= 1, got {tuple(area)}")
+        if not 0 < aspect[0] <= aspect[1]:
+            raise ValueError(f"aspect: expected 0 < low <= high, got {tuple(aspect)}")
+        self.size, self.area, self.aspect = tuple(size), tuple(area), tuple(aspect)
+        self.method = _interpolation(interpolation)
+
+    def transform(self, results: dict) -> dict:
+        """Crop and resize `img`, and note what was cut as `crop_box`."""
+        box = self._draw(results["img"].shape[:2])
+        return {**_set_image(results, _resize(results["img"], self.size, self.method, box)), "crop_box": box}
+
+    def _draw(self, size: Size) -> Box:
+        height, width = size
+        for _ in range(TRIES):
+            pixels = height * width * np.random.uniform(*self.area)
+            aspect = math.exp(np.random.uniform(*map(math.log, self.aspect)))
+            part_height, part_width = round(math.sqrt(pixels / aspect)), round(math.sqrt(pixels * aspect))
+            if 0 < part_height <= height and 0 < part_width <= width:
+                top = np.random.randint(height - part_height + 1)
+                left = np.random.randint(width - part_width + 1)
+                return left, top, left + part_width, top + part_height
+        return self._central(size)
+
+    def _central(self, size: Size) -> Box:
+        height, width = size
+        aspect = min(max(width / height, self.aspect[0]), self.aspect[1])
+        part_height, part_width = min(height, round(width / aspect)), min(width, round(height * aspect))
+        top, left = (height - part_height) // 2, (width - part_width) // 2
+        return left, top, left + part_width, top + part_height
+
+
+@TRANSFORMS.register_module()
+class ResizeCenterCrop(BaseTransform):
+    """Resize the short side, keeping the aspect ratio, and cut out the centre: the usual evaluation of classifiers.
+
+    Args:
+        size: (height, width) of the result.
+        short_side: in pixels, at least as long as both; None takes the longer of the two (CLIP: nothing but the ends
+            of the long side is lost). The older custom is 256 before 224.
+        interpolation: "bicubic" or "bilinear".
+
+    Raises:
+        ValueError: a short side that is shorter than the crop, an unknown interpolation.
+    """
+
+    def __init__(self, size: Size, short_side: int | None = None, interpolation: str = "bicubic") -> None:
+        self.size = tuple(size)
+        self.short_side = max(self.size) if short_side is None else short_side
+        if self.short_side < max(self.size):
+            raise ValueError(f"short_side: expected at least {max(self.size)}, a side of the crop, got {short_side}")
+        self.method = _interpolation(interpolation)
+
+    def transform(self, results: dict) -> dict:
+        """Resize and crop `img`."""
+        height, width = results["img"].shape[:2]
+        short = min(height, width)
+        resized = tuple(int(self.short_side * length / short) for length in (height, width))
+        image = _resize(results["img"], resized, self.method)
+        top, left = (round((length - crop) / 2) for length, crop in zip(resized, self.size))
+        return _set_image(results, image[top : top + self.size[0], left : left + self.size[1]])
+
+
+def _interpolation(name: str) -> Image.Resampling:
+    if name not in INTERPOLATIONS:
+        raise ValueError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {name!r}")
+    return INTERPOLATIONS[name]
+
+
+def _resize(image: np.ndarray, size: Size, method: Image.Resampling, box: Box | None = None) -> np.ndarray:
+    """Resize `box` of (H, W, 3) uint8, all of it where None, to `size`."""
+    if box is not None:
+        left, top, right, bottom = box
+        image = image[top:bottom, left:right]
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], method))
+
+
+def _set_image(results: dict, image: np.ndarray) -> dict:
+    if "gt_seg_map" in results:
+        raise ValueError("crops for classification do not move label maps; use Resize and RandomScaleCrop")
+    return {**results, "img": image, "img_shape": image.shape[:2]}

@@ -1,0 +1,111 @@
+"""GroupViT: a photo to its label map, and the image side alone, against Hugging Face's model on the same weights."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.comparison import Row, Sides
+from benchmarks.errors import relative_error
+from benchmarks.hf_groupvit import official_state, random_peer
+from benchmarks.lseg_inference import normalised
+from openvocab.backbones.patch_embedding import PatchEmbedding
+from openvocab.converters.groupvit import convert
+from openvocab.datasets.class_lists import class_names_path
+from openvocab.heads.groupvit import GroupViTHead
+from openvocab.inference.predictor import Predictor
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+from openvocab.text.templates import fill_template
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+TEMPLATE = "a photo of a {}."
+BACKGROUND_THRESHOLD = 0.95
+"""Of the protocol for VOC."""
+
+
+def prepare_labels(size: int) -> Sides:
+    """Compare `Predictor` with the peer's forward pass, which encodes the names with each image, and the argmax.
+
+    The peer's masks follow a shorter rule (soft groups, no background, no choice of five classes), so labels are not
+    compared; the error is that of the image embedding, which both derive them from.
+    """
+    torch.manual_seed(0)
+    peer_model = random_peer(size)
+    model = our_model(peer_model.state_dict(), size)
+    predictor = Predictor(model)
+    vocabulary = voc_vocabulary()
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    pixels = normalised(model, image)
+    tokens = open_clip.tokenize([fill_template(TEMPLATE, name) for name in vocabulary.class_names])
+
+    @torch.inference_mode()
+    def peer() -> Tensor:
+        outputs = peer_model(input_ids=tokens, pixel_values=pixels, output_segmentation=True)
+        return outputs.segmentation_logits.argmax(1)
+
+    def ours() -> np.ndarray:
+        return predictor(image, vocabulary).label_map
+
+    def error(expected: Tensor, got: np.ndarray) -> float:
+        return relative_error(peer_embed(peer_model, pixels)(), our_embed(model, pixels)())
+
+    return Sides(peer, ours, error)
+
+
+def prepare_image_side(size: int = 224) -> Sides:
+    """Compare the unit-norm image embedding, without any text."""
+    torch.manual_seed(0)
+    peer_model = random_peer(size)
+    model = our_model(peer_model.state_dict(), size)
+    pixels = torch.randn(1, 3, size, size)
+    return Sides(peer_embed(peer_model, pixels), our_embed(model, pixels), relative_error)
+
+
+def our_model(peer_state: dict[str, Tensor], size: int) -> OpenVocabModel:
+    """Build the official network at `size` from our parts, with the peer's weights."""
+    model = OpenVocabModel(
+        PatchEmbedding(image_size=size),
+        CLIPTextEncoder("GroupViT", projector=(4096, 256), templates=[TEMPLATE]),
+        dict(type=GroupViTHead, num_prompts=0, background_threshold=BACKGROUND_THRESHOLD),
+    )
+    model.load_state_dict(convert(official_state(peer_state)), strict=True)
+    return model.eval()
+
+
+def voc_vocabulary() -> Vocabulary:
+    """Return the 20 classes of VOC and the background."""
+    return Vocabulary.from_names(read_class_names(class_names_path("pascal_voc_21")), background="background")
+
+
+def peer_embed(model: torch.nn.Module, pixels: Tensor) -> Callable[[], Tensor]:
+    """Return a call that embeds an image by the peer, (1, D) unit norm."""
+
+    @torch.inference_mode()
+    def work() -> Tensor:
+        return F.normalize(model.get_image_features(pixels).pooler_output, dim=-1)
+
+    return work
+
+
+def our_embed(model: OpenVocabModel, pixels: Tensor) -> Callable[[], Tensor]:
+    """Return a call that embeds an image by ours, (1, D) unit norm."""
+
+    @torch.inference_mode()
+    def work() -> Tensor:
+        features = model.backbone(pixels, model.head.layers)
+        return model.head.image_embed(model.head.group(features))
+
+    return work
+
+
+_NOTE = "21 names, which ours has seen before and the peer encodes with each image; error of the image embedding"
+ROWS = (
+    Row("groupvit_224", 0.22, partial(prepare_labels, 224), products="float32", repeats=15, note=_NOTE),
+    Row("groupvit_448", 0.32, partial(prepare_labels, 448), products="float32", repeats=9, note=_NOTE),
+    Row("groupvit_image_side", 0.70, partial(prepare_image_side), products="float32", repeats=15),
+)
