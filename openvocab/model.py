@@ -46,7 +46,8 @@ class OpenVocabModel(BaseModel):
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the head's losses on a batch."""
         features = self.backbone(images, self.head.layers)
-        text = self.text_encoder(self.head.training_texts(samples))
+        texts = self.head.training_texts(samples)
+        text = self.text_encoder.with_tokens(texts) if self.head.text_tokens else self.text_encoder(texts)
         return self.head.loss(features, text, samples)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -27,8 +27,14 @@ class BatchPreprocessor(BaseDataPreprocessor):
         self.register_buffer("shift", (-torch.tensor(mean) * scale).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Turn `{"image": [(3, H, W) uint8], "sample": [Sample]}` into `{"images": (B, 3, H, W), "samples": [...]}`."""
-        images: list[Tensor] = data["image"]
+        """Turn `{"image": [(3, H, W) uint8], "sample": [Sample]}` into `{"images": (B, 3, H, W), "samples": [...]}`.
+
+        Images of V views each, (V, 3, H, W), become (V * B, 3, H, W): the first views of all samples, then the second.
+
+        Raises:
+            ValueError: samples with different numbers of views.
+        """
+        images = _view_by_view(data["image"])
         samples: list[Sample] = data["sample"]
         height, width = self._padded_size(images)
         batch = images[0].new_zeros((len(images), 3, height, width))  # black is zero before normalising
@@ -51,3 +57,12 @@ class BatchPreprocessor(BaseDataPreprocessor):
             ignored = ignore_index(len(sample.vocabulary))
             label_map = F.pad(label_map, (0, right, 0, below), value=ignored).to(self.device, non_blocking=True)
         return dataclasses.replace(sample, padded_size=padded_size, label_map=label_map)
+
+
+def _view_by_view(images: Sequence[Tensor]) -> list[Tensor]:
+    """Return the first views of all samples, then the second, and so on; a plain image is its only view."""
+    views = [tuple(image) if image.ndim == 4 else (image,) for image in images]
+    counts = sorted({len(of_sample) for of_sample in views})
+    if len(counts) > 1:
+        raise ValueError(f"samples of one batch have {counts} views; all need the same number")
+    return [of_sample[view] for view in range(counts[0]) for of_sample in views]

@@ -1,7 +1,8 @@
 """Registries: the names by which configs and command lines refer to parts.
 
-`BACKBONES`, `TEXT_ENCODERS` and `HEADS` are ours; the others are children of mmengine's, so that its runner finds our
-classes by name. A module is imported when a name is first looked up, never before.
+`BACKBONES`, `TEXT_ENCODERS`, `HEADS`, `CONTRASTIVE_TERMS` and `INFERENCERS` are ours; the others are children of
+mmengine's, so that its runner finds our classes by name. A module is imported when a name is first looked up, never
+before.
 """
 
 import difflib
@@ -43,9 +44,12 @@ def build_part(registry: Registry, config: Any, **facts: Any) -> Any:
 
 BACKBONES = PartRegistry("backbone", scope=SCOPE, locations=["openvocab.backbones"])
 TEXT_ENCODERS = PartRegistry(
-    "text encoder", scope=SCOPE, locations=["openvocab.text.clip_text", "openvocab.text.precomputed"]
+    "text encoder",
+    scope=SCOPE,
+    locations=["openvocab.text.clip_text", "openvocab.text.one_hot", "openvocab.text.precomputed"],
 )
 HEADS = PartRegistry("head", scope=SCOPE, locations=["openvocab.heads"])
+CONTRASTIVE_TERMS = PartRegistry("contrastive term", scope=SCOPE, locations=["openvocab.heads.terms"])
 INFERENCERS = PartRegistry("inference strategy", scope=SCOPE, locations=["openvocab.inference"])
 
 

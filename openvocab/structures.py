@@ -4,6 +4,7 @@ Dimension key, in the whole library: B batch, K classes of the vocabulary, D joi
 H W pixels, h w feature grid, N boxes, G group tokens, P prefix tokens, T templates. Sizes are (height, width).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,9 @@ class Sample:
     class_ids: tuple[int, ...] = ()
     """Image-level labels, indices into the vocabulary."""
     image_path: str = ""
+    view_boxes: Tensor | None = None
+    """(V, 4) float32 where the image tensor holds V views: what each one shows, as the source positions (pixels of the
+    loaded image) of its left, top, right and bottom edge. A mirrored view has left > right."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,26 @@ class ImageFeatures:
 
 
 @dataclass
+class TextTokens:
+    """Captions token by token, cut to the longest one (T tokens), for losses that read words."""
+
+    ids: Tensor
+    """(B, T) int64."""
+    is_word: Tensor
+    """(B, T) bool; False for start, end and padding."""
+    embed: Tensor
+    """(B, T, D) projected tokens, joint space, not normalised."""
+    states_of: Callable[[Tensor], Tensor]
+    """Runs the tower on other ids (B, T) and returns its last states (B, T, C)."""
+    table: Tensor
+    """(V, C) token embeddings of the tower."""
+    mask_id: int
+    """A token that no text contains, for masked words."""
+    special_ids: tuple[int, ...]
+    """Start, end, padding and mask."""
+
+
+@dataclass
 class TextFeatures:
     """The classifier that a text encoder makes of a vocabulary (or of raw captions: then K = number of texts)."""
 
@@ -87,6 +111,10 @@ class TextFeatures:
     """() multiplier of the cosine, already exponentiated."""
     row_class: Tensor | None = None
     """(R,) class of each row, ascending, where synonyms compete and the best one speaks for its class."""
+    background: int | None = None
+    """Index of the vocabulary's class that means "everything else"."""
+    tokens: TextTokens | None = None
+    """Of raw captions, for heads with `text_tokens`."""
 
     @property
     def num_classes(self) -> int:

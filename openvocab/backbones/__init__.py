@@ -2,6 +2,7 @@
 
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.conse import ConSEBackbone
+from openvocab.backbones.patch_embedding import PatchEmbedding
 from openvocab.backbones.timm_backbone import TimmBackbone
 
-__all__ = ["CLIPBackbone", "ConSEBackbone", "TimmBackbone"]
+__all__ = ["CLIPBackbone", "ConSEBackbone", "PatchEmbedding", "TimmBackbone"]

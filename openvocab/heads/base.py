@@ -18,6 +18,8 @@ class Head(nn.Module):
 
     layers: tuple[int, ...] = ()
     """The backbone's `hidden` maps that this head reads."""
+    text_tokens: bool = False
+    """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Any:
         """Map features to raw outputs. Pure: no samples, no image. Dense heads return logits (B, K, h, w)."""

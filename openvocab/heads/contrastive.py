@@ -1,37 +1,50 @@
-"""CLIP itself: images and captions matched in the joint space; zero-shot classification of whole images."""
+"""CLIP and its kin: images and captions matched in the joint space; zero-shot classification of whole images."""
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from openvocab.heads.base import Head
-from openvocab.losses.contrastive import info_nce
-from openvocab.registry import HEADS
+from openvocab.heads.terms.base import ContrastiveTerm, PairBatch
+from openvocab.heads.terms.captions import CaptionContrast
+from openvocab.registry import CONTRASTIVE_TERMS, HEADS, build_part
 from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures
 
 
 @HEADS.register_module()
 class ContrastiveHead(Head):
-    """Contrastive language-image pretraining, and the zero-shot classifier that comes of it. It has no weights.
+    """Contrastive language-image pretraining as a sum of terms, and the zero-shot classifier that comes of it.
+
+    By default the one term is CLIP's, and the head has no weights. The terms in `heads/terms` make the rest of the
+    family: SLIP, DeCLIP, FILIP, SigLIP, x-clip. Whatever the terms, the classifier compares the pooled embeddings.
 
     Args:
         backbone, text_dim: given by the model.
-        chunk_size: images scored at a time in the loss; see `info_nce`.
-        positives_by_text: images of the batch that were given the same caption are positives of one another, instead of
-            each being told that the others' caption is wrong. For data with few distinct captions.
+        chunk_size: images scored at a time in the default term; see `info_nce`.
+        positives_by_text: of the default term: images of the batch that were given the same caption are positives of
+            one another, instead of each being told that the others' caption is wrong. For data with few distinct
+            captions.
+        terms: configs of `ContrastiveTerm`s, instead of the default one. Their weighted losses are added.
 
     Raises:
-        ValueError: a backbone without a joint space, or of another width than the text encoder.
+        ValueError: a backbone without a joint space, or of another width than the text encoder; no terms, two of one
+            name, or `positives_by_text` beside `terms`.
 
     Reference:
         Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
     """
 
     def __init__(
-        self, backbone: BackboneSpec, text_dim: int, chunk_size: int = 256, positives_by_text: bool = False
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        chunk_size: int = 256,
+        positives_by_text: bool = False,
+        terms: Sequence[Any] | None = None,
     ) -> None:
         super().__init__()
         if backbone.embed_dim != text_dim:
@@ -39,8 +52,16 @@ class ContrastiveHead(Head):
                 f"image embeddings have width {backbone.embed_dim}, text embeddings {text_dim}; "
                 "take both towers from the same model"
             )
-        self.chunk_size = chunk_size
-        self.positives_by_text = positives_by_text
+        if terms is None:
+            default = CaptionContrast(backbone, text_dim, positives_by_text=positives_by_text, chunk_size=chunk_size)
+            terms = [default]
+        elif positives_by_text:
+            raise ValueError("positives_by_text belongs to the default term; set it in a CaptionContrast of terms")
+        built = [build_part(CONTRASTIVE_TERMS, term, backbone=backbone, text_dim=text_dim) for term in terms]
+        self.terms = nn.ModuleDict(_by_name(built))
+        self.layers = tuple(sorted({layer for term in built for layer in term.layers}))
+        self.text_tokens = any(term.text_tokens for term in built)
+        self.num_texts = max(term.num_texts for term in built)
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return the logits of whole images, (B, K) float32."""
@@ -49,26 +70,35 @@ class ContrastiveHead(Head):
             return text.logit_scale * text.similarity(embed)
 
     def training_texts(self, samples: Sequence[Sample]) -> list[str]:
-        """Return the caption of each sample; the data set picks one where an image has several.
+        """Return the first caption of each sample, then the second, up to as many as the terms compare.
+
+        Where an image has more captions, the data set picks.
 
         Raises:
-            ValueError: a sample without a caption.
+            ValueError: a sample with too few captions.
         """
         for sample in samples:
             if not sample.captions:
                 raise ValueError(
                     f"sample {sample.sample_id!r} has no caption; contrastive training needs image-text pairs"
                 )
-        return [sample.captions[0] for sample in samples]
+            if len(sample.captions) < self.num_texts:
+                raise ValueError(
+                    f"sample {sample.sample_id!r} carries {len(sample.captions)} captions, the terms compare "
+                    f"{self.num_texts}; raise num_captions of the data set, or add AddEditedCaption to its pipeline"
+                )
+        return [sample.captions[number] for number in range(self.num_texts) for sample in samples]
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the symmetric InfoNCE between the images (B, D) and their captions (B, D), over all ranks."""
-        embed = features.image_embed
-        with torch.autocast(embed.device.type, enabled=False):
-            embed = F.normalize(embed.float(), dim=-1)
-        ids = _text_ids(self.training_texts(samples), embed.device) if self.positives_by_text else None
-        loss = info_nce(embed, text.embed, text.logit_scale, text_ids=ids, chunk_size=self.chunk_size)
-        return {"loss_contrastive": loss}
+        """Return the weighted loss of each term, over all ranks.
+
+        `features` may hold V views of each sample, (V * B, D): the first ones of all samples, then the second; `text`
+        the captions in the order of `training_texts`.
+        """
+        batch = PairBatch(features, text, samples)
+        if any(term.reads_text_ids for term in self.terms.values()):
+            batch.text_ids = _text_ids(self.training_texts(samples), features.image_embed.device)
+        return {f"loss_{name}": term.weight * term(batch) for name, term in self.terms.items()}
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
         """Return the logits (K,) of each image, on the CPU."""
@@ -83,3 +113,13 @@ def _text_ids(texts: Sequence[str], device: torch.device) -> Tensor:
     """Return (B,) int64 that are equal for equal texts, on every rank (Python's own hash differs between processes)."""
     digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], device=device)
+
+
+def _by_name(terms: Sequence[ContrastiveTerm]) -> dict[str, ContrastiveTerm]:
+    named = {term.name: term for term in terms}
+    if not terms or len(named) < len(terms):
+        raise ValueError(
+            f"terms: expected at least one, each with a name of its own, got {[term.name for term in terms]}; "
+            "give terms of one kind different names"
+        )
+    return named

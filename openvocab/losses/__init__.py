@@ -1,6 +1,31 @@
 """Loss functions; each is pure and works in float32 under autocast."""
 
-from openvocab.losses.contrastive import info_nce
+from openvocab.losses.contrastive import decoupled_info_nce, info_nce
+from openvocab.losses.filip import filip
+from openvocab.losses.masked_language import corrupt_tokens, masked_language
+from openvocab.losses.nearest_neighbour import TextQueue
+from openvocab.losses.nt_xent import nt_xent
+from openvocab.losses.one_way import one_way_info_nce
+from openvocab.losses.patch_correspondence import matching_patches
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, upsampled_cross_entropy
+from openvocab.losses.siglip import siglip
+from openvocab.losses.similarity_regularisation import similarity_regularisation
+from openvocab.losses.simsiam import simsiam
 
-__all__ = ["check_labels", "info_nce", "pixel_cross_entropy", "upsampled_cross_entropy"]
+__all__ = [
+    "TextQueue",
+    "check_labels",
+    "corrupt_tokens",
+    "decoupled_info_nce",
+    "filip",
+    "info_nce",
+    "masked_language",
+    "matching_patches",
+    "nt_xent",
+    "one_way_info_nce",
+    "pixel_cross_entropy",
+    "siglip",
+    "similarity_regularisation",
+    "simsiam",
+    "upsampled_cross_entropy",
+]

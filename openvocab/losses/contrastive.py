@@ -1,9 +1,11 @@
-"""Symmetric InfoNCE without the (N, N) matrix of logits."""
+"""Symmetric InfoNCE, plain and decoupled, without the (N, N) matrix of logits."""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from openvocab.losses.ranks import check_joint_batch, first_row, gather_rows, rank_count
 
 
 def info_nce(
@@ -44,12 +46,47 @@ def info_nce(
     Reference: https://arxiv.org/abs/2103.00020 (CLIP); shared targets as in https://arxiv.org/abs/2204.03610 (UniCL).
     """
     _check_pairs(image_embed, text_embed, text_ids, chunk_size)
-    ranks = dist.get_world_size() if gather and dist.is_available() and dist.is_initialized() else 1
-    _check_joint_batch(image_embed, ranks)
-    dtype = torch.promote_types(image_embed.dtype, torch.float32)
-    with torch.autocast(image_embed.device.type, enabled=False):
+    return _chunked(image_embed, text_embed, logit_scale, text_ids, False, chunk_size, gather)
+
+
+def decoupled_info_nce(
+    image_embed: Tensor, text_embed: Tensor, logit_scale: Tensor, *, chunk_size: int = 256, gather: bool = True
+) -> Tensor:
+    """Return InfoNCE whose denominators leave the right pair out (DCL).
+
+    A pair that is told apart well then still pulls as strongly as one that is not, which helps small batches. The value
+    can be negative. Memory, precision and ranks as in `info_nce`.
+
+    Args:
+        image_embed, text_embed, logit_scale, chunk_size, gather: see `info_nce`.
+
+    Returns:
+        () the loss.
+
+    Raises:
+        ValueError: as `info_nce`.
+
+    Reference: https://arxiv.org/abs/2110.06848, both directions as in CLIP, without its weighting function.
+    """
+    _check_pairs(image_embed, text_embed, None, chunk_size)
+    return _chunked(image_embed, text_embed, logit_scale, None, True, chunk_size, gather)
+
+
+def _chunked(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    text_ids: Tensor | None,
+    decoupled: bool,
+    chunk_size: int,
+    gather: bool,
+) -> Tensor:
+    ranks = rank_count(gather)
+    check_joint_batch(len(images), ranks, images.device)
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    with torch.autocast(images.device.type, enabled=False):
         return _ChunkedInfoNCE.apply(
-            image_embed.to(dtype), text_embed.to(dtype), logit_scale.to(dtype), text_ids, chunk_size, ranks
+            images.to(dtype), texts.to(dtype), scale.to(dtype), text_ids, decoupled, chunk_size, ranks
         )
 
 
@@ -61,10 +98,10 @@ class _ChunkedInfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, images, texts, scale, text_ids, chunk_size, ranks):  # noqa: ANN001, ANN205
-        first = dist.get_rank() * len(images) if ranks > 1 else 0
-        columns = _gather(texts, ranks)  # (N, D)
-        targets = _Targets(first, None if text_ids is None else _gather(text_ids, ranks))
+    def forward(ctx, images, texts, scale, text_ids, decoupled, chunk_size, ranks):  # noqa: ANN001, ANN205
+        first = first_row(len(images), ranks)
+        columns = gather_rows(texts, ranks)  # (N, D)
+        targets = _Targets(first, None if text_ids is None else gather_rows(text_ids, ranks), decoupled)
         rows, column_sums, positive = _forward_pass(images * scale, columns, targets, chunk_size)
         column_sums = _joined(column_sums, ranks)
         own = slice(first, first + len(images))
@@ -87,15 +124,16 @@ class _ChunkedInfoNCE(torch.autograd.Function):
         own = slice(ctx.targets.first, ctx.targets.first + len(images))
         factor = grad_loss * (ctx.ranks / len(columns))
         grad_scale = (grad_scaled * images).sum() * factor
-        return grad_scaled * (factor * scale), grad_columns[own] * factor, grad_scale, None, None, None
+        return grad_scaled * (factor * scale), grad_columns[own] * factor, grad_scale, None, None, None, None
 
 
 class _Targets:
     """Which columns are right for the rows of this rank: the own text, or evenly every text of the same id."""
 
-    def __init__(self, first: int, column_ids: Tensor | None) -> None:
+    def __init__(self, first: int, column_ids: Tensor | None, decoupled: bool) -> None:
         self.first = first
         self.column_ids = column_ids
+        self.decoupled = decoupled
 
     def mean_logit(self, logits: Tensor, start: int) -> Tensor:
         """Return the mean logit of the right columns, for the rows from `start` on, (c,)."""
@@ -103,6 +141,11 @@ class _Targets:
             return logits.diagonal(self.first + start)
         same, counts = self._same(start, len(logits))
         return torch.where(same, logits, 0).sum(1) / counts
+
+    def leave_out_(self, logits: Tensor, start: int) -> None:
+        """Take the right columns out of the denominators, where they do not belong there, in place."""
+        if self.decoupled:
+            logits.diagonal(self.first + start).fill_(-torch.inf)
 
     def subtract_(self, probabilities: Tensor, start: int) -> None:
         """Subtract the target distribution of the rows from `start` on from `probabilities` (c, N), in place."""
@@ -131,6 +174,7 @@ def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size
         chunk = slice(start, start + chunk_size)
         logits = scaled[chunk] @ columns.T  # (c, N)
         positive[chunk] = targets.mean_logit(logits, start)
+        targets.leave_out_(logits, start)
         rows[:, chunk] = _exp_sum(logits, 1)
         column_sums = _add_sums(torch.stack([column_sums, _exp_sum(logits, 0)]))
     return rows, column_sums, positive
@@ -145,6 +189,7 @@ def _backward_pass(
     for start in range(0, len(scaled), chunk_size):
         chunk = slice(start, start + chunk_size)
         logits = scaled[chunk] @ columns.T  # (c, N)
+        targets.leave_out_(logits, start)
         over_texts = (logits - rows[0, chunk, None]).exp_()
         grad = logits.sub_(column_sums[0]).exp_().mul_(column_factor)
         grad.addcmul_(over_texts, row_factor[chunk, None])
@@ -156,7 +201,7 @@ def _backward_pass(
 
 def _exp_sum(logits: Tensor, dim: int) -> Tensor:
     """Return the maximum along `dim` and the sum of exponentials without it, (2, ...)."""
-    maximum = logits.amax(dim, keepdim=True)
+    maximum = logits.amax(dim, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)  # all left out: minus infinity
     return torch.stack([maximum.squeeze(dim), (logits - maximum).exp_().sum(dim)])
 
 
@@ -168,20 +213,11 @@ def _add_sums(parts: Tensor) -> Tensor:
 
 def _joined(column_sums: Tensor, ranks: int) -> Tensor:
     """Join the column sums (2, N) of all ranks."""
-    return column_sums if ranks == 1 else _add_sums(_gather(column_sums[None], ranks))
+    return column_sums if ranks == 1 else _add_sums(gather_rows(column_sums[None], ranks))
 
 
 def _log_sum(sums: Tensor) -> Tensor:
     return sums[0] + sums[1].log()
-
-
-def _gather(tensor: Tensor, ranks: int) -> Tensor:
-    """Concatenate the equally long `tensor` of every rank along the first axis."""
-    if ranks == 1:
-        return tensor
-    parts = [torch.empty_like(tensor) for _ in range(ranks)]
-    dist.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
 
 
 def _check_pairs(image_embed: Tensor, text_embed: Tensor, text_ids: Tensor | None, chunk_size: int) -> None:
@@ -194,16 +230,3 @@ def _check_pairs(image_embed: Tensor, text_embed: Tensor, text_ids: Tensor | Non
         raise ValueError(f"text_ids: expected ({len(image_embed)},), one a pair, got {tuple(text_ids.shape)}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
-
-
-def _check_joint_batch(image_embed: Tensor, ranks: int) -> None:
-    if ranks > 1:
-        own = torch.tensor([len(image_embed)], device=image_embed.device)
-        sizes = _gather(own, ranks).tolist()
-        if len(set(sizes)) > 1:
-            raise ValueError(f"all ranks need the same batch size to share their pairs, got {sizes}")
-    if len(image_embed) * ranks < 2:
-        raise ValueError(
-            "a contrastive loss needs at least two pairs, got a batch of one: there is nothing to tell it apart from; "
-            "raise batch_size (and drop_last the remainder)"
-        )

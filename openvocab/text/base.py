@@ -18,6 +18,14 @@ class TextEncoder(nn.Module):
         """Encode class names (with templates and synonyms, cached while frozen) or raw captions (as they are)."""
         raise NotImplementedError
 
+    def with_tokens(self, captions: Sequence[str]) -> TextFeatures:
+        """Encode raw captions as `forward` does, and token by token (`TextFeatures.tokens`).
+
+        Raises:
+            ValueError: this encoder has no token outputs.
+        """
+        raise ValueError(f"{type(self).__name__} has no token outputs; the loss of this head needs a text tower")
+
     def knows(self, synonyms: Sequence[str]) -> bool:
         """Say whether a class of these names can be encoded; only a table of texts knows some and not others."""
         return True

@@ -14,13 +14,15 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from openvocab.open_clip_model import create_clip
+from openvocab.projector import ProjectMLP
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
+from openvocab.text.caption_tokens import encode_captions
 from openvocab.text.embedding_cache import EmbeddingCache
 from openvocab.text.prompt_tokenizer import PromptTokenizer
 from openvocab.text.templates import fill_template, resolve_templates
-from openvocab.text.text_tower import encode_tokens, weights_digest, weights_version
+from openvocab.text.text_tower import encode_states, encode_tokens, weights_digest, weights_version
 from openvocab.text.vocabulary import Vocabulary
 from openvocab.trainability import Trainable, set_trainable
 
@@ -52,6 +54,7 @@ class CLIPTextEncoder(TextEncoder):
             `prompts`, one mean over all prompts of all names. The vocabulary's `synonym_merge="max"` averages none.
         final_norm: give the class rows unit norm. Without it a row's length tells how well its prompts agree, and
             `TextFeatures.embed` is not unit norm.
+        projector: (hidden width, D) of a `ProjectMLP` behind the tower, as GroupViT has; None for none.
         trainable: `none`, `attention`, `all`, or the number of last blocks; `logit_scale` is trained unless `none`.
         cache_dir: folder for embeddings that outlive the process.
         batch_size: prompts in a chunk.
@@ -73,6 +76,7 @@ class CLIPTextEncoder(TextEncoder):
         normalize_templates: bool = True,
         average: Average = "names",
         final_norm: bool = True,
+        projector: tuple[int, int] | None = None,
         trainable: Trainable = "none",
         cache_dir: str | Path | None = None,
         batch_size: int = 256,
@@ -87,7 +91,7 @@ class CLIPTextEncoder(TextEncoder):
         self.final_norm = final_norm
         self.batch_size = batch_size
         self.dtype = dtype
-        self._take_tower(model, pretrained, trainable)
+        self._take_tower(model, pretrained, trainable, projector)
         self.cache = EmbeddingCache(cache_dir)
         self._recent: OrderedDict[tuple[str, str, torch.device], tuple[Tensor, Tensor | None]] = OrderedDict()
         self._weights: tuple[tuple, str] | None = None  # version and digest of the weights that were hashed last
@@ -108,7 +112,27 @@ class CLIPTextEncoder(TextEncoder):
             _check_captions(texts)
             with self._numerics():
                 embed, row_class = F.normalize(self._encode(texts), dim=-1), None
-        return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class)
+        background = texts.background if isinstance(texts, Vocabulary) else None
+        return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
+
+    def with_tokens(self, captions: Sequence[str]) -> TextFeatures:
+        """Encode raw captions at once, pooled as `forward` does and token by token; T is the longest one's length.
+
+        Raises:
+            ValueError: as `forward`, or a tower that is not CLIP's causal transformer, or one with a projector.
+        """
+        _check_captions(captions)
+        if self.has_projector:
+            raise ValueError("a tower with a projector has no token outputs: the projector is made for pooled texts")
+        ids, lengths = self._tokenizer(captions)
+        with self._numerics():
+            embed, tokens = encode_captions(self.text, ids, lengths, self._tokenizer, self._states_of)
+        return TextFeatures(F.normalize(embed, dim=-1), self.logit_scale.exp().reshape(()), tokens=tokens)
+
+    def _states_of(self, ids: Tensor) -> Tensor:
+        """Return the last states (B, T, C) of token ids (B, T)."""
+        with self._numerics():
+            return encode_states(self.text, ids)
 
     def train(self, mode: bool = True) -> "CLIPTextEncoder":
         """Switch mode; a frozen tower stays in eval mode."""
@@ -120,14 +144,20 @@ class CLIPTextEncoder(TextEncoder):
         """Hold the multiplier in [1, maximum]; to be called after each optimizer step, as CLIP does."""
         self.logit_scale.clamp_(0.0, torch.tensor(maximum).log().item())
 
-    def _take_tower(self, model: str, pretrained: str | None, trainable: Trainable) -> None:
+    def _take_tower(
+        self, model: str, pretrained: str | None, trainable: Trainable, projector: tuple[int, int] | None
+    ) -> None:
         clip = create_clip(model, pretrained)
         self.text = clip.text
         self.logit_scale = clip.logit_scale
         self.embed_dim = _output_width(self.text)
+        if projector is not None:
+            self.text.projector = ProjectMLP(self.embed_dim, *projector)  # of the tower: what digests it digests both
+            self.embed_dim = projector[1]
+        self.has_projector = projector is not None
         self.frozen = trainable == "none"
         blocks = self.text.transformer.resblocks if isinstance(self.text, TextTransformer) else []
-        set_trainable(self.text, blocks, trainable, tail=("ln_final", "text_projection"))
+        set_trainable(self.text, blocks, trainable, tail=("ln_final", "text_projection", "projector"))
         self.logit_scale.requires_grad_(not self.frozen)
         self._tokenizer = PromptTokenizer(model, self.text.context_length)
 
@@ -187,7 +217,8 @@ class CLIPTextEncoder(TextEncoder):
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         """Return (N, D) float32 embeddings of whole prompts, not normalised."""
         tokens, lengths = self._tokenizer(prompts)
-        return encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen).float()
+        embed = encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen)
+        return (self.text.projector(embed) if self.has_projector else embed).float()
 
     @contextmanager
     def _numerics(self) -> Iterator[None]:

@@ -91,12 +91,12 @@ class PrecomputedTextEncoder(TextEncoder):
     def _features(self, vocabulary: Vocabulary, found: list[int], counts: list[int]) -> TextFeatures:
         rows = self.rows[torch.tensor(found, device=self.rows.device)]  # (R, D)
         if len(found) == len(vocabulary):
-            return TextFeatures(rows, self.scale)
+            return TextFeatures(rows, self.scale, background=vocabulary.background)
         if vocabulary.synonym_merge == "max":
             row_class = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(rows.device)
-            return TextFeatures(rows, self.scale, row_class)
+            return TextFeatures(rows, self.scale, row_class, vocabulary.background)
         means = torch.stack([group.mean(0) for group in rows.split(counts)])
-        return TextFeatures(F.normalize(means, dim=-1), self.scale)
+        return TextFeatures(F.normalize(means, dim=-1), self.scale, background=vocabulary.background)
 
     def _missing(self, names: Sequence[str]) -> str:
         shown = ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

@@ -50,6 +50,25 @@ class PromptTokenizer:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
+    def padding_id(self) -> int:
+        """Of what fills a prompt up to the context length."""
+        return _padding_id(self._tokenizer)
+
+    @property
+    def mask_id(self) -> int:
+        """A token that no text contains: the mask token of the vocabulary, or the byte 0 that cleaning removes.
+
+        Raises:
+            ValueError: a vocabulary with neither.
+        """
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            return self._tokenizer.encoder[self._tokenizer.byte_encoder[0]]
+        found = self._tokenizer.tokenizer.mask_token_id
+        if found is None:
+            raise ValueError(f"the tokenizer of {self.model!r} has no mask token; masked language modelling needs one")
+        return found
+
+    @property
     def _tokenizer(self) -> Any:
         config = clip_config(self.model)["text_cfg"]
         if "hf_tokenizer_name" not in config and "tokenizer_kwargs" not in config:

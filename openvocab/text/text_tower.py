@@ -42,6 +42,18 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
     return torch.cat(embeds)[torch.cat(done).argsort().to(embeds[0].device)]  # (N, D) in the order given
 
 
+def encode_states(tower: TextTransformer, tokens: Tensor) -> Tensor:
+    """Return the states after the last norm, (n, context, C), of a causal tower at the context of `tokens`.
+
+    The tower's own forward takes the full context only.
+    """
+    context = tokens.shape[1]
+    dtype = tower.transformer.get_cast_dtype()
+    embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
+    embed = _run_blocks(tower.transformer, embed, tower.attn_mask[:context, :context])
+    return tower.ln_final(embed)
+
+
 def is_causal(tower: nn.Module) -> bool:
     """Say whether tokens after the end token cannot change a prompt's embedding."""
     return (
@@ -89,7 +101,7 @@ def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
     share = fill_up and _can_share(tower, tokens)
     tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
     if share:
-        embed = _project(tower, tower.ln_final(encode_tree(tower, PromptTree(tokens))))
+        embed = project(tower, tower.ln_final(encode_tree(tower, PromptTree(tokens))))
     elif is_causal(tower):
         embed = _encode_causal(tower, tokens)
     else:
@@ -107,17 +119,12 @@ def _can_share(tower: TextTransformer, tokens: Tensor) -> bool:
 
 
 def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
-    """Run the tower at the context of `tokens`; its own forward takes the full context only."""
-    context = tokens.shape[1]
-    dtype = tower.transformer.get_cast_dtype()
-    embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
-    embed = _run_blocks(tower.transformer, embed, tower.attn_mask[:context, :context])
-    embed = tower.ln_final(embed)
-    return _project(tower, text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id))
+    embed = encode_states(tower, tokens)
+    return project(tower, text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id))
 
 
-def _project(tower: TextTransformer, pooled: Tensor) -> Tensor:
-    """Map (n, width) to the joint space, (n, D)."""
+def project(tower: TextTransformer, pooled: Tensor) -> Tensor:
+    """Map states (..., C) to the joint space, (..., D)."""
     if tower.text_projection is None:
         return pooled
     if isinstance(tower.text_projection, nn.Linear):

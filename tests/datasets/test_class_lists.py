@@ -22,6 +22,8 @@ SIZES = {
     "cityscapes_19": 19,
     "lvis_1203": 1203,
     "imagenet_1k": 1000,
+    "groupvit_voc_21": 21,
+    "groupvit_context_60": 60,
 }
 
 

@@ -29,6 +29,17 @@ def make_batch(count: int) -> tuple[ImageFeatures, TextFeatures]:
 def test_is_registered_and_has_no_weights():
     head = HEADS.build(dict(type="ContrastiveHead", backbone=SPEC, text_dim=8))
     assert not list(head.parameters()) and head.layers == ()
+    assert not head.state_dict() and not head.text_tokens
+
+
+def test_the_default_is_one_caption_term():
+    features, text = make_batch(6)
+    samples = [make_sample(str(i)) for i in range(6)]
+    spelled_out = ContrastiveHead(SPEC, 8, terms=[dict(type="CaptionContrast")]).loss(features, text, samples)
+    default = ContrastiveHead(SPEC, 8).loss(features, text, samples)
+    assert default.keys() == spelled_out.keys() and torch.equal(
+        *[x["loss_contrastive"] for x in (default, spelled_out)]
+    )
 
 
 @pytest.mark.parametrize("embed_dim", [4, None])

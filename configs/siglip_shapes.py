@@ -1,0 +1,26 @@
+"""SigLIP on Shapes: a yes-no question for every image-caption pair instead of a softmax.
+
+Paper: Sigmoid Loss for Language Image Pre-Training (arXiv 2303.15343), in small.
+Command: python tools/train.py configs/siglip_shapes.py (after python tools/make_shapes.py)
+Hardware: 2 CPU cores.
+Expected score: not yet measured; zero-shot top1 over 48 classes of single objects, by
+python tools/test.py configs/siglip_shapes.py work_dirs/siglip_shapes/last.pth
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.heads.contrastive import ContrastiveHead
+from openvocab.heads.terms import SigmoidContrast
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from .clip_shapes import *
+
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, model="ConvNet-8-shapes", trainable="all"),
+    text_encoder=dict(type=CLIPTextEncoder, model="ConvNet-8-shapes", templates="simple", trainable="all"),
+    head=dict(type=ContrastiveHead, terms=[dict(type=SigmoidContrast, bias=-10.0)]),
+)

@@ -1,0 +1,45 @@
+"""x-clip's options together on Shapes: decoupled loss, second projections, more views, patches, masked words.
+
+Code: lucidrains/x-clip; papers: arXiv 2110.06848 (DCL), 2110.11316 (CLOOB), 2110.05208 (DeCLIP), 2002.05709 (SimCLR),
+2309.08773 (similarity). Its default weights; patches are compared where both crops show the same place, which x-clip
+does not (`parity="xclip"` compares its rows).
+Command: python tools/train.py configs/xclip_shapes.py (after python tools/make_shapes.py)
+Hardware: 2 CPU cores; an iteration costs about twice that of clip_shapes (two views).
+Expected score: not yet measured; zero-shot top1 over 48 classes of single objects, by
+python tools/test.py configs/xclip_shapes.py work_dirs/xclip_shapes/last.pth
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.datasets.transforms import AddEditedCaption, CropViews, LoadImage, PackViews
+from openvocab.heads.contrastive import ContrastiveHead
+from openvocab.heads.terms import CaptionContrast, MaskedLanguage, PatchContrast, TwoProjectionContrast
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from .clip_shapes import *
+
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, model="ConvNet-8-shapes", trainable="all"),
+    text_encoder=dict(type=CLIPTextEncoder, model="ConvNet-8-shapes", templates="simple", trainable="all"),
+    head=dict(
+        type=ContrastiveHead,
+        terms=[
+            dict(type=TwoProjectionContrast, weight=0.8, decoupled=True, similarity=0.1),
+            dict(type=CaptionContrast, weight=0.1, name="multiview", pairs=((0, 1), (1, 0), (1, 1)), decoupled=True),
+            dict(type=PatchContrast, weight=0.05, hidden_dim=128, out_dim=64, max_pairs=512),
+            dict(type=MaskedLanguage, weight=0.05),
+        ],
+    ),
+)
+
+# Both views meet the captions, so the crops are mild and neither sides nor colours change.
+train_dataloader["dataset"]["pipeline"] = [
+    dict(type=LoadImage),
+    dict(type=AddEditedCaption, delete=0.1),
+    dict(type=CropViews, size=(64, 64), views=[dict(), dict(area=(0.7, 1.0))]),
+    dict(type=PackViews),
+]

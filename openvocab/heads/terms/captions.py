@@ -1,0 +1,242 @@
+"""Terms that match whole images with whole captions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from openvocab.heads.terms.base import ContrastiveTerm, PairBatch, unit_norm
+from openvocab.losses.contrastive import decoupled_info_nce, info_nce
+from openvocab.losses.nearest_neighbour import TextQueue
+from openvocab.losses.one_way import one_way_info_nce
+from openvocab.losses.siglip import siglip
+from openvocab.losses.similarity_regularisation import similarity_regularisation
+from openvocab.registry import CONTRASTIVE_TERMS
+from openvocab.structures import BackboneSpec
+
+Pairs = Sequence[tuple[int, int]]
+"""(view of the image, text) each."""
+
+
+@CONTRASTIVE_TERMS.register_module()
+class CaptionContrast(ContrastiveTerm):
+    """InfoNCE between images and captions, averaged over the given pairs of views and texts.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        pairs: which view is compared with which text. DeCLIP: all four of two views and two texts.
+        decoupled: leave the right pair out of the denominator (DCL).
+        positives_by_text: images with the same caption are positives of one another.
+        chunk_size: see `info_nce`.
+
+    Raises:
+        ValueError: no pairs, or `decoupled` with `positives_by_text`.
+
+    Reference: arXiv 2103.00020 (CLIP), 2110.06848 (DCL), 2110.05208 (DeCLIP: several views).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "contrastive",
+        pairs: Pairs = ((0, 0),),
+        decoupled: bool = False,
+        positives_by_text: bool = False,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        if decoupled and positives_by_text:
+            raise ValueError("decoupled and positives_by_text exclude one another: DCL knows one right text an image")
+        self.pairs = check_pairs(pairs)
+        self.num_texts = 1 + max(text for _, text in self.pairs)
+        self.decoupled = decoupled
+        self.reads_text_ids = positives_by_text
+        self.chunk_size = chunk_size
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Return the mean over the pairs."""
+        return torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
+
+    def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
+        embeds = batch.image_embed(view), batch.text_embed(text), batch.text.logit_scale
+        if self.decoupled:
+            return decoupled_info_nce(*embeds, chunk_size=self.chunk_size)
+        ids = batch.ids_of_text(text) if self.reads_text_ids else None
+        return info_nce(*embeds, text_ids=ids, chunk_size=self.chunk_size)
+
+
+@CONTRASTIVE_TERMS.register_module()
+class TwoProjectionContrast(ContrastiveTerm):
+    """InfoNCE whose two directions compare different embeddings: x-clip's extra latent projection, after CLOOB.
+
+    Captions find images in the joint space that the zero-shot classifier reads, images find captions in a second one.
+    The second projections start as the identity (x-clip: as a copy of the first).
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        decoupled: leave the right pair out of the denominators.
+        similarity: weight of the similarity regularisation (arXiv 2309.08773), averaged over both spaces; 0 for none.
+        chunk_size: rows scored at a time.
+
+    Reference: arXiv 2110.11316 (CLOOB).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "contrastive",
+        decoupled: bool = False,
+        similarity: float = 0.0,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        self.decoupled = decoupled
+        self.similarity = similarity
+        self.chunk_size = chunk_size
+        self.image_projection = _identity(text_dim)
+        self.text_projection = _identity(text_dim)
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Return the mean of both directions, and the regularisation."""
+        images, texts = batch.image_embed(0), batch.text_embed(0)
+        more_images, more_texts = unit_norm(self.image_projection(images)), unit_norm(self.text_projection(texts))
+        options = dict(decoupled=self.decoupled, chunk_size=self.chunk_size)
+        to_image = one_way_info_nce(texts, images, batch.text.logit_scale, **options)
+        to_text = one_way_info_nce(more_images, more_texts, batch.text.logit_scale, **options)
+        loss = (to_image + to_text) / 2
+        if not self.similarity:
+            return loss
+        spaces = (images, texts), (more_images, more_texts)
+        parts = [similarity_regularisation(*space, chunk_size=self.chunk_size) for space in spaces]
+        return loss + self.similarity * (parts[0] + parts[1]) / 2
+
+
+@CONTRASTIVE_TERMS.register_module()
+class SimilarityRegularisation(ContrastiveTerm):
+    """Images should be as alike as their captions; for any head, beside a loss that matches them.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        chunk_size: rows at a time.
+
+    Reference: arXiv 2309.08773.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "similarity",
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        self.chunk_size = chunk_size
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Compare the first view's with the first text's cosines."""
+        return similarity_regularisation(batch.image_embed(0), batch.text_embed(0), chunk_size=self.chunk_size)
+
+
+@CONTRASTIVE_TERMS.register_module()
+class SigmoidContrast(ContrastiveTerm):
+    """SigLIP: a yes-no question for every pair, with a learned bias.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        bias: of the logits at the start. The scale is the text encoder's (the paper starts at 10, CLIP at 14.3).
+        chunk_size: images scored at a time.
+
+    Reference: arXiv 2303.15343.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "sigmoid",
+        bias: float = -10.0,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        self.logit_bias = nn.Parameter(torch.tensor(bias))
+        self.chunk_size = chunk_size
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Compare the first view with the first text."""
+        embeds = batch.image_embed(0), batch.text_embed(0)
+        return siglip(*embeds, batch.text.logit_scale, self.logit_bias, chunk_size=self.chunk_size)
+
+
+@CONTRASTIVE_TERMS.register_module()
+class NeighbourContrast(ContrastiveTerm):
+    """DeCLIP's nearest neighbours: an image is matched with the past caption most like its own.
+
+    The first batch only fills the queue: its loss is zero.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        pairs: which view is matched with the neighbour of which text.
+        queue: captions remembered; saved with the weights.
+        chunk_size: see `info_nce`.
+
+    Reference: arXiv 2110.05208.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "neighbour",
+        pairs: Pairs = ((0, 0),),
+        queue: int = 65_536,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        self.pairs = check_pairs(pairs)
+        self.num_texts = 1 + max(text for _, text in self.pairs)
+        self.chunk_size = chunk_size
+        self.queue = TextQueue(queue, text_dim)
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Return the mean over the pairs; then remember the first texts."""
+        if len(self.queue):
+            loss = torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
+        else:
+            loss = batch.image_embed(0).sum() * 0
+        if self.training:
+            self.queue.push(batch.text_embed(0))
+        return loss
+
+    def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
+        neighbours = self.queue.nearest(batch.text_embed(text), self.chunk_size)
+        return info_nce(batch.image_embed(view), neighbours, batch.text.logit_scale, chunk_size=self.chunk_size)
+
+
+def check_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
+    """Return the pairs as tuples.
+
+    Raises:
+        ValueError: none, or a negative number.
+    """
+    pairs = tuple((int(view), int(text)) for view, text in pairs)
+    if not pairs or min(min(pair) for pair in pairs) < 0:
+        raise ValueError(f"pairs: expected at least one (view, text), numbered from 0, got {pairs}")
+    return pairs
+
+
+def _identity(dim: int) -> nn.Linear:
+    linear = nn.Linear(dim, dim, bias=False)
+    nn.init.eye_(linear.weight)
+    return linear

@@ -1,0 +1,220 @@
+"""Terms that match two views of an image, without texts."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from openvocab.heads.terms.base import ContrastiveTerm, PairBatch
+from openvocab.losses.nt_xent import Parity, nt_xent
+from openvocab.losses.patch_correspondence import matching_patches
+from openvocab.losses.simsiam import simsiam
+from openvocab.registry import CONTRASTIVE_TERMS
+from openvocab.structures import BackboneSpec
+
+
+@CONTRASTIVE_TERMS.register_module()
+class ViewContrast(ContrastiveTerm):
+    """SimCLR on whole images, as SLIP has it beside CLIP.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        views: the two views that are compared.
+        layer: hidden map whose mean is projected; None takes the pooled embedding (SLIP: the features before it).
+        hidden_dim, out_dim: of the three-layer projector (SLIP: 4096 and 256).
+        temperature: divides the cosine.
+        chunk_size: rows scored at a time.
+
+    Reference: arXiv 2112.12750 (SLIP), 2002.05709 (SimCLR).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "views",
+        views: tuple[int, int] = (0, 1),
+        layer: int | None = None,
+        hidden_dim: int = 4096,
+        out_dim: int = 256,
+        temperature: float = 0.1,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        self.views = tuple(views)
+        self.layer, self.layers = layer, _layers(layer)
+        self.projector = projector(_width(backbone, layer), hidden_dim, out_dim, depth=3)
+        self.temperature = temperature
+        self.chunk_size = chunk_size
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Compare the projections of both views."""
+        first, second = (project_rows(self.projector, batch.pooled(view, self.layer)) for view in self.views)
+        return nt_xent(first, second, self.temperature, chunk_size=self.chunk_size)
+
+
+@CONTRASTIVE_TERMS.register_module()
+class PatchContrast(ContrastiveTerm):
+    """SimCLR on patches: positives are patches of the two views that cover the same place, found from their boxes.
+
+    Each rank compares its own patches: their number differs from batch to batch. A batch whose views share fewer than
+    two places adds zero.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        views: the two views that are compared.
+        layer: hidden map whose places are projected; None takes the joint-space patches.
+        hidden_dim, out_dim: of the two-layer projector, applied to each patch.
+        temperature: divides the cosine.
+        max_pairs: of a batch, drawn at random where there are more; time grows with its square.
+        parity: "xclip" compares the rows that x-clip does: the pooled row and all patches of both views, the same index
+            as the positive wherever it lies, without unit norm. For comparison: independent crops do not correspond.
+        chunk_size: rows scored at a time.
+
+    Raises:
+        ValueError: another word for `parity`, fewer than two pairs.
+
+    Reference: arXiv 2002.05709 (SimCLR).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "patches",
+        views: tuple[int, int] = (0, 1),
+        layer: int | None = None,
+        hidden_dim: int = 4096,
+        out_dim: int = 128,
+        temperature: float = 0.1,
+        max_pairs: int = 4096,
+        parity: Parity | None = None,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(weight, name)
+        if max_pairs < 2:
+            raise ValueError(f"max_pairs: expected at least 2, got {max_pairs}")
+        if parity not in (None, "xclip"):
+            raise ValueError(f"parity: expected None or 'xclip', got {parity!r}")
+        self.views = tuple(views)
+        self.layer, self.layers = layer, _layers(layer)
+        self.projector = projector(_width(backbone, layer), hidden_dim, out_dim, depth=2)
+        self.temperature = temperature
+        self.max_pairs = max_pairs
+        self.parity = parity
+        self.chunk_size = chunk_size
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Compare the patches of both views."""
+        first, second = self._xclip_rows(batch) if self.parity else self._matched_rows(batch)
+        if len(first) < 2:
+            return (first.sum() + second.sum()) * 0
+        options = dict(parity=self.parity, chunk_size=self.chunk_size, gather=False)
+        return nt_xent(first, second, self.temperature, **options)
+
+    def _matched_rows(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """Return the projections of patches that cover the same place, (M, C) each."""
+        boxes = [batch.view_boxes(view) for view in self.views]
+        image, *places = matching_patches(*boxes, batch.grid_size(self.layer))
+        drawn = torch.randperm(len(image), device=image.device)[: self.max_pairs]
+        rows = []
+        for view, place in zip(self.views, places, strict=True):
+            patches = batch.patches(view, self.layer)  # (B, h * w, C)
+            projected = project_rows(self.projector, patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+            rows.append(projected[image[drawn], place[drawn]])
+        return rows[0], rows[1]
+
+    def _xclip_rows(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """Return the projections of the pooled row and all patches of every image, (B * (1 + h * w), C) each."""
+        rows = []
+        for view in self.views:
+            pooled = batch.pooled(view, self.layer)[:, None]
+            tokens = torch.cat([pooled, batch.patches(view, self.layer)], dim=1)  # (B, 1 + h * w, C)
+            rows.append(project_rows(self.projector, tokens.flatten(0, 1)))
+        return rows[0], rows[1]
+
+
+@CONTRASTIVE_TERMS.register_module()
+class SimSiam(ContrastiveTerm):
+    """SimSiam on whole images: one view predicts the other, without negatives.
+
+    Args:
+        backbone, text_dim: given by the head.
+        weight, name: see `ContrastiveTerm`.
+        views: the two views that are compared.
+        layer: hidden map whose mean is projected; None takes the pooled embedding.
+        hidden_dim: of projector and prediction (DeCLIP: 1024).
+        predictor_dim: of the predictor's bottleneck (DeCLIP: 512).
+
+    Reference: arXiv 2011.10566; beside CLIP in arXiv 2110.05208 (DeCLIP).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        weight: float = 1.0,
+        name: str = "simsiam",
+        views: tuple[int, int] = (0, 1),
+        layer: int | None = None,
+        hidden_dim: int = 1024,
+        predictor_dim: int = 512,
+    ) -> None:
+        super().__init__(weight, name)
+        self.views = tuple(views)
+        self.layer, self.layers = layer, _layers(layer)
+        self.projector = projector(_width(backbone, layer), hidden_dim, hidden_dim, depth=3, last_norm=True)
+        self.predictor = projector(hidden_dim, predictor_dim, hidden_dim, depth=2)
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        """Predict each view from the other."""
+        targets = [project_rows(self.projector, batch.pooled(view, self.layer)) for view in self.views]
+        predictions = [project_rows(self.predictor, target) for target in targets]
+        return simsiam(*predictions, *targets)
+
+
+def projector(in_dim: int, hidden_dim: int, out_dim: int, depth: Literal[2, 3], last_norm: bool = False) -> nn.Module:
+    """Return `depth` linear layers, batch norm and ReLU between them, and a plain batch norm behind if asked for."""
+    parts: list[nn.Module] = []
+    for layer in range(depth - 1):
+        width = in_dim if layer == 0 else hidden_dim
+        parts += [nn.Linear(width, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU()]
+    parts.append(nn.Linear(hidden_dim, out_dim, bias=not last_norm))
+    if last_norm:
+        parts.append(nn.BatchNorm1d(out_dim, affine=False))
+    return nn.Sequential(*parts)
+
+
+def project_rows(module: nn.Module, rows: Tensor) -> Tensor:
+    """Apply a projector with batch norm to rows (N, C).
+
+    Raises:
+        ValueError: a single row in training.
+    """
+    if module.training and len(rows) < 2:
+        raise ValueError(
+            "the projector's batch norm needs at least two images in training, got a batch of one; raise batch_size "
+            "(and drop_last the remainder)"
+        )
+    return module(rows)
+
+
+def _layers(layer: int | None) -> tuple[int, ...]:
+    return () if layer is None else (layer,)
+
+
+def _width(backbone: BackboneSpec, layer: int | None) -> int:
+    """Return the width of what is projected.
+
+    Raises:
+        ValueError: no such layer.
+    """
+    if layer is None:
+        return backbone.embed_dim
+    if not 0 <= layer < len(backbone.hidden_dims):
+        raise ValueError(f"layer {layer} does not exist; this backbone has 0 to {len(backbone.hidden_dims) - 1}")
+    return backbone.hidden_dims[layer]

@@ -1,0 +1,93 @@
+"""Masked language modelling: hide some words of a caption and name them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openvocab.losses.chunks import at_least_float32, sum_over_chunks
+
+MASKED, RANDOM = 0.8, 0.1
+"""Shares of the chosen tokens that become the mask and another word; the rest stay as they are (BERT)."""
+
+
+def corrupt_tokens(
+    ids: Tensor,
+    is_word: Tensor,
+    *,
+    mask_id: int,
+    vocabulary_size: int,
+    special_ids: Sequence[int],
+    probability: float = 0.15,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Choose each word with a probability; replace 80 % of the chosen by the mask and 10 % by another word.
+
+    Args:
+        ids: (B, T) int64.
+        is_word: (B, T) bool; only these are ever chosen: no padding, start or end.
+        mask_id: what a hidden word becomes.
+        vocabulary_size: V; the other word is drawn evenly from all ids below it that are not special.
+        special_ids: start, end, padding and mask.
+        probability: of each word to be chosen.
+        generator: of the random draws, on the device of `ids`.
+
+    Returns:
+        corrupted ids (B, T) int64 and which words were chosen (B, T) bool.
+
+    Raises:
+        ValueError: a probability outside 0..1, shapes that differ.
+
+    Reference: https://arxiv.org/abs/1810.04805 (BERT).
+    """
+    if not 0 < probability <= 1:
+        raise ValueError(f"probability: expected a share above 0 and up to 1, got {probability}")
+    if ids.shape != is_word.shape:
+        raise ValueError(f"ids {tuple(ids.shape)} and is_word {tuple(is_word.shape)} differ in shape")
+    chosen = is_word & (_uniform(ids, generator) < probability)
+    fate = _uniform(ids, generator)
+    special = sorted({index for index in special_ids if 0 <= index < vocabulary_size})
+    words = torch.randint(vocabulary_size - len(special), ids.shape, generator=generator, device=ids.device)
+    for index in special:  # ascending: each step over a special id leaves an even draw of the ordinary ones
+        words = words + (words >= index)
+    corrupted = torch.where(chosen & (fate < MASKED), mask_id, ids)
+    corrupted = torch.where(chosen & (fate >= MASKED) & (fate < MASKED + RANDOM), words, corrupted)
+    return corrupted, chosen
+
+
+def masked_language(states: Tensor, table: Tensor, targets: Tensor, chunk_size: int = 256) -> Tensor:
+    """Return the mean cross entropy of the hidden words, scored against the tower's own token embeddings.
+
+    The output layer is tied to the input table (as in GPT-2; DeCLIP and x-clip train another). Logits over the
+    vocabulary exist for `chunk_size` words at a time, in float32. Ranks average their own.
+
+    Args:
+        states: (M, C) last states at the chosen words.
+        table: (V, C) token embeddings.
+        targets: (M,) int64 ids of the words that stood there.
+        chunk_size: words scored at a time.
+
+    Returns:
+        () the loss; zero, with a gradient of zeros, where no word was chosen.
+
+    Raises:
+        ValueError: states and table of different width.
+    """
+    if states.ndim != 2 or states.shape[1] != table.shape[1]:
+        raise ValueError(
+            f"states {tuple(states.shape)} do not fit a table {tuple(table.shape)}; expected (M, C), (V, C)"
+        )
+    with torch.autocast(states.device.type, enabled=False):
+        states, table = at_least_float32(states, table)
+        if not len(states):
+            return (states.sum() + table.sum()) * 0
+
+        def part(chunk: slice) -> Tensor:
+            return F.cross_entropy(states[chunk] @ table.T, targets[chunk], reduction="sum")
+
+        return sum_over_chunks(part, len(states), chunk_size) / len(states)
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(like.shape, generator=generator, device=like.device)

@@ -1,0 +1,57 @@
+"""DeCLIP's nearest-neighbour supervision: a queue of past texts, searched for the one most like a caption."""
+
+import torch
+from torch import Tensor, nn
+
+from openvocab.losses.chunks import chunks
+from openvocab.losses.ranks import gather_rows, rank_count
+
+
+class TextQueue(nn.Module):
+    """The last `size` text embeddings of all ranks, first in first out. Saved with the weights, so that runs resume.
+
+    Args:
+        size: rows kept; DeCLIP keeps 65,536.
+        dim: D.
+
+    Raises:
+        ValueError: a size below 1.
+
+    Reference: https://arxiv.org/abs/2110.05208.
+    """
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size: expected a queue of at least one text, got {size}")
+        self.register_buffer("rows", torch.zeros(size, dim))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+
+    def __len__(self) -> int:
+        """Return how many texts it holds."""
+        return min(int(self.pushed), len(self.rows))
+
+    @torch.no_grad()
+    def push(self, text_embed: Tensor) -> None:
+        """Add the texts (B, D) of every rank, in the order of ranks, over the oldest ones."""
+        new = gather_rows(text_embed.detach().to(self.rows.dtype), rank_count(True))
+        start, size = int(self.pushed), len(self.rows)
+        self.pushed += len(new)
+        new, start = new[-size:], start + max(0, len(new) - size)
+        place = (start + torch.arange(len(new), device=new.device)) % size
+        self.rows[place] = new
+
+    @torch.no_grad()
+    def nearest(self, text_embed: Tensor, chunk_size: int = 256) -> Tensor:
+        """Return the row of the highest cosine for each of the unit-norm texts (B, D), (B, D) float32, no gradient.
+
+        Raises:
+            ValueError: the queue is empty.
+        """
+        if not len(self):
+            raise ValueError("the queue holds no texts yet; push a batch before searching")
+        held = self.rows[: len(self)]
+        with torch.autocast(held.device.type, enabled=False):
+            queries = text_embed.to(held.dtype)
+            found = [(queries[chunk] @ held.T).argmax(1) for chunk in chunks(len(queries), chunk_size)]
+        return held[torch.cat(found)]

@@ -1,0 +1,84 @@
+"""Joint batches over ranks: what travels, and what the gradient is then multiplied by."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def rank_count(gather: bool) -> int:
+    """Return how many ranks share a loss: all of them with `gather`, else this one alone."""
+    return dist.get_world_size() if gather and dist.is_available() and dist.is_initialized() else 1
+
+
+def first_row(rows: int, ranks: int) -> int:
+    """Return where this rank's `rows` start in the joint batch."""
+    return dist.get_rank() * rows if ranks > 1 else 0
+
+
+def gather_rows(tensor: Tensor, ranks: int) -> Tensor:
+    """Concatenate the equally long `tensor` of every rank along the first axis; no gradient."""
+    if ranks == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(ranks)]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def gather_with_gradient(tensor: Tensor, ranks: int) -> Tensor:
+    """Concatenate as `gather_rows`; every rank gets the gradients that all ranks have for its own rows, summed."""
+    return tensor if ranks == 1 else _Gather.apply(tensor, ranks)
+
+
+def joint_loss(share: Tensor, ranks: int) -> Tensor:
+    """Return the sum of every rank's `share` (), with a gradient multiplied by the number of ranks.
+
+    DistributedDataParallel averages parameter gradients, while the joint gradient is the sum of what the ranks
+    contribute; with this factor its average is exactly the gradient of one process with the joint batch.
+    """
+    return share if ranks == 1 else _JointLoss.apply(share, ranks)
+
+
+def check_joint_batch(rows: int, ranks: int, device: torch.device) -> None:
+    """Check that all ranks have equally many rows, and that there are two or more to tell apart.
+
+    Raises:
+        ValueError: ranks with different batch sizes, or a joint batch of one.
+    """
+    if ranks > 1:
+        sizes = gather_rows(torch.tensor([rows], device=device), ranks).tolist()
+        if len(set(sizes)) > 1:
+            raise ValueError(f"all ranks need the same batch size to share their pairs, got {sizes}")
+    if rows * ranks < 2:
+        raise ValueError(
+            "a contrastive loss needs at least two pairs, got a batch of one: there is nothing to tell it apart from; "
+            "raise batch_size (and drop_last the remainder)"
+        )
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor, ranks):  # noqa: ANN001, ANN205
+        ctx.first, ctx.rows = first_row(len(tensor), ranks), len(tensor)
+        return gather_rows(tensor, ranks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # noqa: ANN001, ANN205
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)  # older gloo has no reduce-scatter
+        return grad[ctx.first : ctx.first + ctx.rows], None
+
+
+class _JointLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, share, ranks):  # noqa: ANN001, ANN205
+        ctx.ranks = ranks
+        total = share.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # noqa: ANN001, ANN205
+        return grad * ctx.ranks, None

@@ -1,0 +1,54 @@
+"""Captions token by token, for losses that read words."""
+
+from collections.abc import Callable
+
+import torch
+from open_clip.transformer import TextTransformer, text_global_pool
+from torch import Tensor
+
+from openvocab.structures import TextTokens
+from openvocab.text.prompt_tokenizer import PromptTokenizer
+from openvocab.text.text_tower import is_causal, project
+
+
+def encode_captions(
+    tower: TextTransformer,
+    ids: Tensor,
+    lengths: Tensor,
+    tokenizer: PromptTokenizer,
+    states_of: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, TextTokens]:
+    """Encode captions in one pass, pooled and token by token.
+
+    Args:
+        tower: CLIP's causal text transformer.
+        ids: (B, context) int64, start and end included, padded.
+        lengths: (B,) tokens of each caption, start and end included.
+        tokenizer: what made them.
+        states_of: runs the tower, (B, T) ids to (B, T, C) states.
+
+    Returns:
+        (B, D) float32 pooled embeddings, not normalised, and the tokens up to the longest caption.
+
+    Raises:
+        ValueError: a tower of another kind: its token outputs have no agreed meaning here.
+    """
+    if not is_causal(tower):
+        raise ValueError(f"{type(tower).__name__}: token outputs are read from CLIP's causal text transformer only")
+    device = tower.token_embedding.weight.device
+    ends = lengths - 1
+    special_ids = {int(ids[0, 0]), int(ids[0, ends[0]]), tokenizer.padding_id, tokenizer.mask_id}
+    place = torch.arange(int(lengths.max()), device=device)
+    ids = ids[:, : len(place)].to(device, non_blocking=True)  # (B, T)
+    states = states_of(ids)
+    pooled = text_global_pool(states, ids, pool_type=tower.pool_type, eos_token_id=tower.eos_id)
+    tokens = TextTokens(
+        ids=ids,
+        is_word=(place > 0) & (place < ends.to(device)[:, None]),  # (B, T)
+        embed=project(tower, states),
+        states_of=states_of,
+        table=tower.token_embedding.weight,
+        mask_id=tokenizer.mask_id,
+        special_ids=tuple(sorted(special_ids)),
+    )
+    return project(tower, pooled).float(), tokens
