@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from openvocab.heads.base import Head
 from openvocab.heads.terms.base import ContrastiveTerm, PairBatch
 from openvocab.heads.terms.captions import CaptionContrast
+from openvocab.postprocess import classification_predictions
 from openvocab.registry import CONTRASTIVE_TERMS, HEADS, build_part
 from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures
 
@@ -102,11 +103,7 @@ class ContrastiveHead(Head):
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
         """Return the logits (K,) of each image, on the CPU."""
-        rows = outputs.float().cpu()
-        return [
-            ClassificationPrediction(row, sample.vocabulary, sample.sample_id)
-            for row, sample in zip(rows, samples, strict=True)
-        ]
+        return classification_predictions(outputs, samples)
 
 
 def _text_ids(texts: Sequence[str], device: torch.device) -> Tensor:

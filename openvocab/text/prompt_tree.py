@@ -49,8 +49,8 @@ def similar_first(tokens: Tensor) -> Tensor:
     return torch.from_numpy(np.lexsort(tokens.numpy().T[::-1]))
 
 
-def can_share(tower: TextTransformer) -> bool:
-    """Say whether the blocks of a causal tower are of the kind that this file takes apart."""
+def has_plain_blocks(tower: TextTransformer) -> bool:
+    """Say whether the blocks are of the kind that can be taken apart, and not recomputed in the backward pass."""
     transformer = tower.transformer
     plain = all(isinstance(block, ResidualAttentionBlock) for block in transformer.resblocks)
     return plain and not transformer.grad_checkpointing

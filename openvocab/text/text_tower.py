@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer, Transformer, text_global_pool
+from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
 from openvocab.backbones.clip_attention import run_block
-from openvocab.text.prompt_tree import PromptTree, can_share, encode_tree, similar_first
+from openvocab.text.prompt_tree import PromptTree, encode_tree, has_plain_blocks, similar_first
 
 SMALLEST_CHUNK = 8
 """Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits
@@ -50,7 +50,7 @@ def encode_states(tower: TextTransformer, tokens: Tensor) -> Tensor:
     context = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
-    embed = _run_blocks(tower.transformer, embed, tower.attn_mask[:context, :context])
+    embed = _run_blocks(tower, embed, tower.attn_mask[:context, :context])
     return tower.ln_final(embed)
 
 
@@ -112,7 +112,7 @@ def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
 
 def _can_share(tower: TextTransformer, tokens: Tensor) -> bool:
     """Say whether `PromptTree` applies: known blocks, no gradient, and no end token inside a prompt."""
-    if not is_causal(tower) or not can_share(tower) or torch.is_grad_enabled():
+    if not is_causal(tower) or not has_plain_blocks(tower) or torch.is_grad_enabled():
         return False
     ends = tokens.argmax(1) if tower.pool_type == "argmax" else (tokens == tower.eos_id).int().argmax(1)
     return bool((ends == tokens.shape[1] - 1).all())
@@ -132,11 +132,10 @@ def project(tower: TextTransformer, pooled: Tensor) -> Tensor:
     return pooled @ tower.text_projection
 
 
-def _run_blocks(transformer: Transformer, embed: Tensor, mask: Tensor) -> Tensor:
+def _run_blocks(tower: TextTransformer, embed: Tensor, mask: Tensor) -> Tensor:
     """Run all blocks on (n, context, width) with the attention that is fast in half precision on CPUs too."""
-    blocks = transformer.resblocks
-    if transformer.grad_checkpointing or not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
-        return transformer(embed, attn_mask=mask)
-    for block in blocks:
+    if not has_plain_blocks(tower):
+        return tower.transformer(embed, attn_mask=mask)
+    for block in tower.transformer.resblocks:
         embed = run_block(block, embed, mask)
     return embed

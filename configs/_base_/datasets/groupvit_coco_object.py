@@ -5,11 +5,10 @@ Files as in `coco_stuff.py`; its pixel maps are read as they are, without a conv
 Another place: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
-from openvocab.datasets.segmentation import SegmentationDataset
-from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, Resize
-from openvocab.metrics.mean_iou import MeanIoU
+with read_base():
+    from .label_map_evaluation import *
 
 thing_ids = [
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 27, 30, 31, 32, 33, 34,
@@ -20,31 +19,15 @@ label_ids = {index: 0 for index in range(91, 182)}
 label_ids[255] = 0
 label_ids.update({index: place for place, index in enumerate(thing_ids, start=1)})
 
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=SegmentationDataset,
-        name="groupvit_coco_object_val",
-        root="data/coco",
-        images="val2017",
-        annotations="stuffthingmaps/val2017",
-        classes="coco_object_81",
-        label_ids=label_ids,
-        ignored_ids=[],
-        background="background",
-        test_mode=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=Resize, short_side=448, max_long_side=2048),
-            dict(type=LoadLabels),
-            dict(type=PackSample),
-        ],
-    ),
+val_dataloader["dataset"].update(
+    name="groupvit_coco_object_val",
+    root="data/coco",
+    images="val2017",
+    annotations="stuffthingmaps/val2017",
+    classes="coco_object_81",
+    label_ids=label_ids,
+    ignored_ids=[],
+    background="background",
 )
+val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type=MeanIoU)
-test_evaluator = val_evaluator

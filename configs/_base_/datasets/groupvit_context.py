@@ -5,36 +5,19 @@ Files as in `pascal_context_60.py`.
 Another place: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
-from openvocab.datasets.segmentation import SegmentationDataset
-from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, Resize
-from openvocab.metrics.mean_iou import MeanIoU
+with read_base():
+    from .label_map_evaluation import *
 
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=SegmentationDataset,
-        name="groupvit_context_val",
-        root="data/VOCdevkit/VOC2010",
-        images="JPEGImages",
-        annotations="SegmentationClassContext",
-        classes="groupvit_context_60",
-        keys="ImageSets/SegmentationContext/val.txt",
-        background="background",
-        test_mode=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=Resize, short_side=448, max_long_side=2048),
-            dict(type=LoadLabels),
-            dict(type=PackSample),
-        ],
-    ),
+val_dataloader["dataset"].update(
+    name="groupvit_context_val",
+    root="data/VOCdevkit/VOC2010",
+    images="JPEGImages",
+    annotations="SegmentationClassContext",
+    classes="groupvit_context_60",
+    keys="ImageSets/SegmentationContext/val.txt",
+    background="background",
 )
+val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type=MeanIoU)
-test_evaluator = val_evaluator

@@ -3,7 +3,7 @@
 A data set adds its name, folders and classes.
 """
 
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.segmentation import SegmentationDataset
@@ -14,9 +14,10 @@ from openvocab.datasets.transforms import (
     PhotometricDistortion,
     RandomFlip,
     RandomScaleCrop,
-    Resize,
 )
-from openvocab.metrics.mean_iou import MeanIoU
+
+with read_base():
+    from .label_map_evaluation import *
 
 train_dataloader = dict(
     batch_size=4,
@@ -35,24 +36,3 @@ train_dataloader = dict(
         ],
     ),
 )
-
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=SegmentationDataset,
-        test_mode=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=Resize, short_side=512, max_long_side=2048),
-            dict(type=LoadLabels),
-            dict(type=PackSample),
-        ],
-    ),
-)
-test_dataloader = val_dataloader
-
-val_evaluator = dict(type=MeanIoU)
-test_evaluator = val_evaluator
