@@ -1,12 +1,14 @@
 """Build the run that a config describes: mmengine's runner with safe files, strict loading and short logs."""
 
 import atexit
+import gc
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.nn.functional  # imported after a group starts, its default arguments keep it and its threads
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
@@ -227,6 +229,7 @@ def _leave_process_group() -> None:
     """Stop the threads of the group while Python still runs: killed at its exit, one of them may abort the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        gc.collect()  # a model that is only referred to by itself still holds the group
 
 
 def _difference(saved: list[str] | None, now: list[str] | None) -> str:

@@ -13,16 +13,17 @@ if sys.argv[1] == "keep" and not keep_freed_memory():
 torch.set_num_threads(1)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+steps = []
+for _ in range(15):
+    before = faults()
     torch.ones(2**24)  # 64 MB
-before = faults()
-for _ in range(5):
-    torch.ones(2**24)
-print(faults() - before)
+    steps.append(faults() - before)
+print(sorted(steps)[7])
 """
 
 
 def page_faults(mode):
+    """Fresh pages of a usual step: the first few settle where the block lies."""
     run = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, timeout=120)
     if run.returncode == 3:
         pytest.skip("another C library than glibc")
@@ -31,7 +32,7 @@ def page_faults(mode):
 
 
 def test_large_tensors_take_no_fresh_pages():
-    pages = 5 * 2**26 // 4096
+    pages = 2**26 // 4096
     given_back = page_faults("as it is")
     if given_back < pages / 4:
         pytest.skip("this machine's allocator keeps memory anyway, or its pages are huge")

@@ -1,6 +1,7 @@
 """One rank of a tiny distributed training; see test_distributed_training.py."""
 
 import argparse
+import atexit
 import os
 from pathlib import Path
 
@@ -38,12 +39,19 @@ def train(folder, name, max_iters, resume, poison_rank):
     torch.save(parameters, folder / f"{name}_{RANK}.pt")
 
 
+def write_threads(folder):
+    """The names of this process's threads, on Linux; registered first, called last."""
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    (folder / f"threads_{RANK}.txt").write_text("".join(names))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     for name in ("--max-iters", "--resume-to", "--whole", "--poison-rank"):
         parser.add_argument(name, type=int)
     options = parser.parse_args()
+    atexit.register(write_threads, options.folder)
     if options.whole:
         train(options.folder, "whole", options.whole, False, None)
     train(options.folder, "parts", options.max_iters, False, options.poison_rank)

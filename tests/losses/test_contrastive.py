@@ -1,14 +1,10 @@
 """Chunked InfoNCE against the full matrix in float64, alone and over two ranks."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from two_ranks import run_two_ranks
 
 from openvocab.losses import info_nce
 
@@ -172,11 +168,8 @@ def joint_batch() -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def run_rank(rank: int, folder: str) -> None:
-    """Half of the joint batch through DistributedDataParallel; saves what came out."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(Path(folder) / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def work_of_rank(rank: int) -> dict:
+    """Half of the joint batch through DistributedDataParallel: what came out."""
     results = {}
     for name in ("own", "shared"):
         model = nn.parallel.DistributedDataParallel(TwoEncoders())
@@ -190,17 +183,12 @@ def run_rank(rank: int, folder: str) -> None:
         info_nce(*make_pairs(2 + rank))
     except ValueError as error:
         results["unequal"] = str(error)
-    torch.save(results, Path(folder) / f"{rank}.pt")
-    dist.barrier()  # a rank that leaves first tears the connection under the other
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def two_ranks() -> list[dict]:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        torch.multiprocessing.spawn(run_rank, (folder,), nprocs=2)
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return run_two_ranks(work_of_rank)
 
 
 @pytest.mark.parametrize("targets", ["own", "shared"])

@@ -1,14 +1,10 @@
 """The losses that share pairs over ranks: two ranks equal one, and no array of all pairs exists."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from two_ranks import run_two_ranks
 
 from openvocab.losses import (
     TextQueue,
@@ -65,11 +61,8 @@ def joint_batch() -> tuple[Tensor, Tensor]:
     return torch.randn(8, 6, generator=generator), torch.randn(8, 5, generator=generator)
 
 
-def run_rank(rank: int, folder: str) -> None:
-    """Half of the joint batch through DistributedDataParallel, for every loss; saves what came out."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(Path(folder) / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def work_of_rank(rank: int) -> dict:
+    """Half of the joint batch through DistributedDataParallel, for every loss: what came out."""
     results, rows = {}, slice(4 * rank, 4 * rank + 4)
     for name in LOSSES:
         model = nn.parallel.DistributedDataParallel(TwoEncoders(name))
@@ -80,9 +73,7 @@ def run_rank(rank: int, folder: str) -> None:
     queue.push(torch.tensor([[rank, 0.0], [rank, 1.0]]))
     results["queue"] = queue.rows
     results["ragged"] = ragged_texts(rank)
-    torch.save(results, Path(folder) / f"{rank}.pt")
-    dist.barrier()  # a rank that leaves first tears the connection under the other
-    dist.destroy_process_group()
+    return results
 
 
 def ragged_texts(rank: int) -> Tensor:
@@ -102,10 +93,7 @@ def ragged_mask() -> Tensor:
 
 @pytest.fixture(scope="module")
 def two_ranks() -> list[dict]:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        torch.multiprocessing.spawn(run_rank, (folder,), nprocs=2)
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return run_two_ranks(work_of_rank)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if not name.startswith("nt_xent")])

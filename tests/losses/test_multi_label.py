@@ -1,14 +1,10 @@
 """The multi-label contrastive loss against its definition in float64, alone and over two ranks."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from two_ranks import run_two_ranks
 
 from openvocab.losses.contrastive import info_nce
 from openvocab.losses.multi_label import multi_label_info_nce
@@ -105,9 +101,7 @@ def joint_batch() -> tuple[Tensor, Tensor]:
     return images.detach(), texts.detach()
 
 
-def run_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.FileStore(str(Path(folder) / "store"), 2), rank=rank, world_size=2)
+def work_of_rank(rank: int) -> dict:
     model = nn.parallel.DistributedDataParallel(TwoEncoders())
     images, texts = (part[4 * rank : 4 * rank + 4] for part in joint_batch())
     loss = multi_label_info_nce(*model(images, texts), chunk_size=3)
@@ -118,17 +112,12 @@ def run_rank(rank: int, folder: str) -> None:
             multi_label_info_nce(*make_batch(count, labels))
         except ValueError as error:
             results[name] = str(error)
-    torch.save(results, Path(folder) / f"{rank}.pt")
-    dist.barrier()  # a rank that leaves first tears the connection under the other
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def two_ranks() -> list[dict]:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        torch.multiprocessing.spawn(run_rank, (folder,), nprocs=2)
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return run_two_ranks(work_of_rank)
 
 
 def test_two_ranks_give_value_and_gradient_of_one_with_the_joint_batch(two_ranks: list[dict]):
