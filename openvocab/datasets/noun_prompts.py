@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,14 @@ class RuleNouns:
     sentence.
 
     Args:
-        phrases: return the whole run ("striped red circle") instead of its last word ("circle").
+        words: of the end of each run to return: 1 the noun ("circle"), 2 also the word before it ("red circle"), None
+            the whole run ("striped red circle").
     """
 
-    def __init__(self, phrases: bool = False) -> None:
-        self.phrases = phrases
+    def __init__(self, words: int | None = 1) -> None:
+        if words is not None and words < 1:
+            raise ValueError(f"RuleNouns: words: expected at least 1, or None for whole phrases, got {words}")
+        self.words = words
 
     def __call__(self, text: str) -> list[str]:
         """Return the distinct nouns, in order of appearance, lower case."""
@@ -66,7 +70,7 @@ class RuleNouns:
             while run and _is_participle(run[-1]):
                 run = run[:-1]
             if run:
-                found.append(" ".join(run) if self.phrases else run[-1])
+                found.append(" ".join(run if self.words is None else run[-self.words :]))
         return list(dict.fromkeys(found))
 
 
@@ -136,14 +140,16 @@ class NltkNouns:
 class AddNounPrompts(BaseTransform):
     """Put `count` prompts made of the caption's nouns behind it: `captions` = (caption, prompt 1, ..., prompt `count`).
 
-    Nouns are drawn without replacement, each goes into a template of its own drawing; the caption itself, bare, fills
-    the places that nouns are missing for.
+    Nouns are drawn without replacement, each goes into a template of its own drawing. Where there are too few, the
+    caption itself, bare, fills the other places.
 
     Args:
         count: K of the multi-label loss.
         extractor: caption in, nouns out: any callable, or a config of `RuleNouns` (default), `WordListNouns` or
             `NltkNouns`.
         templates: a named set or a list; see `resolve_templates`.
+        repeat: draw nouns again before the caption fills a place: for a loss that knows equal texts, and compares
+            prompts with single segments, none of which shows the whole caption.
 
     Raises:
         ValueError: a count below 1; an item with more than one caption, or none.
@@ -154,6 +160,7 @@ class AddNounPrompts(BaseTransform):
         count: int = 3,
         extractor: dict[str, Any] | NounExtractor | None = None,
         templates: str | Sequence[str] = "imagenet80",
+        repeat: bool = False,
     ) -> None:
         if count < 1:
             raise ValueError(f"AddNounPrompts: count: expected at least 1, got {count}")
@@ -161,6 +168,7 @@ class AddNounPrompts(BaseTransform):
         extractor = RuleNouns() if extractor is None else extractor
         self.extractor = TRANSFORMS.build(extractor) if isinstance(extractor, dict) else extractor
         self.templates = resolve_templates(templates)
+        self.repeat = repeat
 
     def transform(self, results: dict) -> dict:
         """Extend `captions`."""
@@ -173,6 +181,8 @@ class AddNounPrompts(BaseTransform):
         caption = captions[0]
         nouns = list(dict.fromkeys(self.extractor(caption)))
         drawn = random.sample(nouns, min(self.count, len(nouns)))
+        if self.repeat and drawn:
+            drawn = list(islice(cycle(drawn), self.count))
         prompts = [fill_template(random.choice(self.templates), noun) for noun in drawn]
         return {**results, "captions": (caption, *prompts, *[caption] * (self.count - len(prompts)))}
 

@@ -1,6 +1,5 @@
 """CLIP and its kin: images and captions matched in the joint space; zero-shot classification of whole images."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from openvocab.heads.terms.captions import CaptionContrast
 from openvocab.postprocess import classification_predictions
 from openvocab.registry import CONTRASTIVE_TERMS, HEADS, build_part
 from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.text.text_ids import text_ids
 
 
 @HEADS.register_module()
@@ -98,18 +98,12 @@ class ContrastiveHead(Head):
         """
         batch = PairBatch(features, text, samples)
         if any(term.reads_text_ids for term in self.terms.values()):
-            batch.text_ids = _text_ids(self.training_texts(samples), features.image_embed.device)
+            batch.text_ids = text_ids(self.training_texts(samples), features.image_embed.device)
         return {f"loss_{name}": term.weight * term(batch) for name, term in self.terms.items()}
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
         """Return the logits (K,) of each image, on the CPU."""
         return classification_predictions(outputs, samples)
-
-
-def _text_ids(texts: Sequence[str], device: torch.device) -> Tensor:
-    """Return (B,) int64 that are equal for equal texts, on every rank (Python's own hash differs between processes)."""
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
-    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], device=device)
 
 
 def _by_name(terms: Sequence[ContrastiveTerm]) -> dict[str, ContrastiveTerm]:

@@ -57,6 +57,7 @@ class GroupingStage(nn.Module):
         drop_paths: stochastic depth of each block; their number is the depth.
         num_groups: G; 0 makes a stage of plain blocks.
         num_previous: group tokens of the stage before, which are mixed into this one's; 0 for the first stage.
+        soft_scale: see `GroupingBlock`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class GroupingStage(nn.Module):
         drop_paths: Sequence[float],
         num_groups: int,
         num_previous: int,
+        soft_scale: float | None,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
@@ -76,7 +78,7 @@ class GroupingStage(nn.Module):
         self.group_tokens = self.carry = self.grouping = None
         if num_groups:
             self.group_tokens = nn.Parameter(torch.zeros(1, num_groups, dim))
-            self.grouping = GroupingBlock(dim, num_groups, num_heads, mlp_ratio)
+            self.grouping = GroupingBlock(dim, num_groups, num_heads, mlp_ratio, soft_scale)
         if num_groups and num_previous:
             self.carry = nn.Sequential(nn.LayerNorm(dim), TokenMixer(num_previous, dim // 2, num_groups))
 
@@ -118,10 +120,11 @@ class GroupingTransformer(nn.Module):
         num_heads: of the attentions.
         mlp_ratio: of the MLPs.
         drop_path: stochastic depth of the last block; it rises linearly from 0.
+        soft_scale: see `GroupingBlock`.
 
     Raises:
         ValueError: depths and groups differ in number, no stage has groups, a stage without groups before one with
-            them, heads that do not divide the width, or a drop path outside 0..1.
+            them, heads that do not divide the width, a drop path outside 0..1, or a scale that is not positive.
     """
 
     def __init__(
@@ -132,13 +135,16 @@ class GroupingTransformer(nn.Module):
         num_heads: int,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
+        soft_scale: float | None = None,
     ) -> None:
         super().__init__()
         _check_stages(dim, depths, num_groups, num_heads, drop_path)
+        if soft_scale is not None and soft_scale <= 0:
+            raise ValueError(f"soft_scale: expected a positive multiplier of cosines, or None, got {soft_scale}")
         rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(list(depths))
         before = (0, *num_groups[:-1])
         self.stages = nn.ModuleList(
-            GroupingStage(dim, num_heads, mlp_ratio, rate.tolist(), groups, previous)
+            GroupingStage(dim, num_heads, mlp_ratio, rate.tolist(), groups, previous, soft_scale)
             for rate, groups, previous in zip(rates, num_groups, before)
         )
         self.norm = nn.LayerNorm(dim)

@@ -82,16 +82,43 @@ class Assignment(nn.Module):
         Returns:
             new tokens (B, G, C), and the soft map (B, G, N) without noise, float32; its columns sum to one.
         """
-        query, key = self.query(groups) * self.scale, self.key(tokens)
-        logits = (query @ key.transpose(1, 2)).float()  # (B, G, N)
+        logits = self._logits(self.query(groups), self.key(tokens))  # (B, G, N)
         soft = logits.softmax(dim=1)
-        if self.training:
-            hard = F.gumbel_softmax(logits, hard=True, dim=1)
-        else:
-            hard = _one_hot(soft) if not soft.requires_grad else _one_hot(soft) - soft.detach() + soft
-        share = hard / (hard.sum(dim=2, keepdim=True) + self.epsilon)  # (B, G, N)
+        choice = self._choose(logits, soft)
+        share = choice / (choice.sum(dim=2, keepdim=True) + self.epsilon)  # (B, G, N)
         value = self.value(tokens)
         return self.out(share.to(value.dtype) @ value), soft
+
+    def _logits(self, query: Tensor, key: Tensor) -> Tensor:
+        return (query * self.scale @ key.transpose(1, 2)).float()
+
+    def _choose(self, logits: Tensor, soft: Tensor) -> Tensor:
+        if self.training:
+            return F.gumbel_softmax(logits, hard=True, dim=1)
+        return _one_hot(soft) if not soft.requires_grad else _one_hot(soft) - soft.detach() + soft
+
+
+class SoftAssignment(Assignment):
+    """Our addition: every token is shared by the groups, in training and at test, by a softmax of scaled cosines.
+
+    Hard choices learn slowly: at first they are noise, and a group hears only of the tokens it happened to get. Shares
+    let every group hear of every token; the scale makes them uneven from the first step on.
+
+    Args:
+        dim, epsilon: see `Assignment`.
+        scale: multiplier of the cosines.
+    """
+
+    def __init__(self, dim: int, scale: float, epsilon: float = 1.0) -> None:
+        super().__init__(dim, epsilon)
+        self.scale = scale
+
+    def _logits(self, query: Tensor, key: Tensor) -> Tensor:
+        query, key = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
+        return self.scale * query @ key.transpose(1, 2)
+
+    def _choose(self, logits: Tensor, soft: Tensor) -> Tensor:
+        return soft
 
 
 class GroupingBlock(nn.Module):
@@ -102,16 +129,19 @@ class GroupingBlock(nn.Module):
         num_groups: G.
         num_heads: of the cross attention.
         mlp_ratio: of the MLPs over channels; the mixer over groups is `dim / 2` wide.
+        soft_scale: where given, tokens are shared by `SoftAssignment` of this scale.
     """
 
-    def __init__(self, dim: int, num_groups: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(
+        self, dim: int, num_groups: int, num_heads: int, mlp_ratio: float = 4.0, soft_scale: float | None = None
+    ) -> None:
         super().__init__()
         self.norm_groups = nn.LayerNorm(dim)
         self.norm_tokens = nn.LayerNorm(dim)
         self.mix_groups = TokenMixer(num_groups, dim // 2, num_groups)
         self.norm_mixed = nn.LayerNorm(dim)
         self.look = CrossAttention(dim, num_heads, mlp_ratio)
-        self.assign = Assignment(dim)
+        self.assign = Assignment(dim) if soft_scale is None else SoftAssignment(dim, soft_scale)
         self.norm_new = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(mlp_ratio * dim))
 

@@ -17,6 +17,7 @@ from openvocab.postprocess import semantic_predictions
 from openvocab.projector import ProjectMLP
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, Size, TextFeatures
+from openvocab.text.text_ids import text_ids
 
 MAX_SCALE = 100.0
 MATCHES = ("image", "segment")
@@ -43,8 +44,12 @@ class GroupViTHead(Head):
         num_prompts: K noun prompts of each image, the captions after the first, in the multi-label loss; an image with
             fewer is filled up with its first caption, as in the official code. 0 leaves the loss out.
         multi_label_weight: of that loss.
-        match: what noun prompts are compared with: the whole `image` (official), or the nearest `segment` (ours: asks
-            that some segment shows what a prompt names; it learns from far fewer pairs).
+        match: what noun prompts are compared with: the whole `image` (official), or each `segment` (ours: asks that
+            some segment shows what a prompt names; it learns from far fewer pairs).
+        positives_by_text: a prompt that several images have is right for all of them, instead of for the image alone
+            that it was drawn for.
+        soft_scale: None assigns each token to one group (official); a number shares it among the groups by a softmax of
+            cosines times this (ours: learns from far fewer pairs). Label maps are hard in both.
         background_threshold: in 0..1, for vocabularies that name a background class: groups whose best class scores
             less are background. None lets the background compete as a name like any other.
         top_k: classes that an image may show; None for all.
@@ -74,6 +79,8 @@ class GroupViTHead(Head):
         num_prompts: int = 3,
         multi_label_weight: float = 1.0,
         match: str = "image",
+        positives_by_text: bool = False,
+        soft_scale: float | None = None,
         background_threshold: float | None = None,
         top_k: int | None = 5,
         output_stride: int = 1,
@@ -86,11 +93,12 @@ class GroupViTHead(Head):
         dims = _hidden_dims(backbone, self.layers, width)
         self.inputs = None if width is None else LevelSum(dims, width)
         dim = width or dims[0]
-        self.transformer = GroupingTransformer(dim, depths, num_groups, num_heads, mlp_ratio, drop_path)
+        self.transformer = GroupingTransformer(dim, depths, num_groups, num_heads, mlp_ratio, drop_path, soft_scale)
         self.projector = ProjectMLP(dim, projector_dim, text_dim)
         self.num_prompts = num_prompts
         self.multi_label_weight = multi_label_weight
         self.match = match
+        self.positives_by_text = positives_by_text
         scale = torch.tensor(1 / 0.07).log()
         self.multi_label_logit_scale = nn.Parameter(scale) if num_prompts else None
         self.background_threshold = background_threshold
@@ -145,14 +153,12 @@ class GroupViTHead(Head):
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return `loss_contrastive` (image and caption) and `loss_multi_label` (image and noun prompts), over ranks."""
         grouped = self.group(features)
-        embed = self.image_embed(grouped)
+        image_embed = self.image_embed(grouped)
         captions, prompts = text.embed[: len(samples)], text.embed[len(samples) :]
-        losses = {"loss_contrastive": info_nce(embed, captions, text.logit_scale.clamp(max=MAX_SCALE))}
+        losses = {"loss_contrastive": info_nce(image_embed, captions, text.logit_scale.clamp(max=MAX_SCALE))}
         if self.num_prompts:
-            scale = self.multi_label_logit_scale.exp().clamp(max=MAX_SCALE)
-            images = embed if self.match == "image" else self.segment_embed(grouped)
-            loss = multi_label_info_nce(images, prompts.unflatten(0, (-1, self.num_prompts)), scale)
-            losses["loss_multi_label"] = self.multi_label_weight * loss
+            embed = image_embed if self.match == "image" else self.segment_embed(grouped)
+            losses["loss_multi_label"] = self.multi_label_weight * self._prompt_loss(embed, prompts, samples)
         return losses
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
@@ -184,6 +190,13 @@ class GroupViTHead(Head):
         embed = self.projector(tokens)
         with torch.autocast(embed.device.type, enabled=False):
             return F.normalize(embed.float(), dim=-1)
+
+    def _prompt_loss(self, embed: Tensor, prompts: Tensor, samples: Sequence[Sample]) -> Tensor:
+        shape = (len(samples), self.num_prompts)
+        scale = self.multi_label_logit_scale.exp().clamp(max=MAX_SCALE)
+        names = [name for sample in samples for name in self._prompts(sample)]
+        ids = text_ids(names, embed.device).view(shape) if self.positives_by_text else None
+        return multi_label_info_nce(embed, prompts.unflatten(0, shape), scale, text_ids=ids)
 
     def _prompts(self, sample: Sample) -> list[str]:
         prompts = sample.captions[1 : 1 + self.num_prompts]

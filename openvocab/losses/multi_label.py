@@ -15,7 +15,13 @@ from openvocab.losses.ranks import (
 
 
 def multi_label_info_nce(
-    image_embed: Tensor, text_embed: Tensor, logit_scale: Tensor, *, chunk_size: int = 256, gather: bool = True
+    image_embed: Tensor,
+    text_embed: Tensor,
+    logit_scale: Tensor,
+    *,
+    text_ids: Tensor | None = None,
+    chunk_size: int = 256,
+    gather: bool = True,
 ) -> Tensor:
     """Return the mean of the image-to-text and the text-to-image cross entropy where every image has K texts.
 
@@ -25,10 +31,14 @@ def multi_label_info_nce(
     Everything is computed in float32 (float64 stays), under autocast too.
 
     Args:
-        image_embed: (B, D) unit norm; or (B, G, D), G segments of each image: a text is then compared with the segment
-            nearest to it (our addition, which asks that some segment shows what the text names).
+        image_embed: (B, D) unit norm; or (B, G, D), G segments of each image. The logit of a text is then the
+            log-sum-exp over them, which asks that some segment shows what the text names (our addition; the maximum
+            alone learned half as fast, since one segment of each image heard of its mistakes).
         text_embed: (B, K, D) unit norm; row i belongs to row i of `image_embed`.
         logit_scale: () multiplier of the cosine, already exponentiated; receives a gradient.
+        text_ids: (B, K) int64, equal for equal texts. Where given, targets are spread evenly over all texts of an
+            image's ids and over all images of a text's id, instead of calling "a photo of a dog." wrong for one image
+            because it was written for another.
         chunk_size: rows scored at a time.
         gather: score against the pairs of all ranks, where there are several.
 
@@ -38,49 +48,59 @@ def multi_label_info_nce(
     Raises:
         ValueError: shapes that do not match, fewer than two images, ranks with different batches.
 
-    Reference: the multi-label loss of GroupViT, arXiv 2202.11094.
+    Reference: the multi-label loss of GroupViT, arXiv 2202.11094; shared targets as in UniCL, arXiv 2204.03610.
     """
-    _check_shapes(image_embed, text_embed)
+    _check_shapes(image_embed, text_embed, text_ids)
     ranks = rank_count(gather)
     check_joint_batch(len(image_embed), ranks, image_embed.device)
     _check_labels(text_embed, ranks)
+    ids = _own_ids(text_embed, ranks) if text_ids is None else text_ids  # (B, K)
     with torch.autocast(image_embed.device.type, enabled=False):
         images, texts, scale = at_least_float32(image_embed, text_embed, logit_scale)
         images = images.reshape(len(images), -1, images.shape[-1])  # (B, G, D)
-        batch, labels, _ = texts.shape
         texts = texts.flatten(0, 1)  # (B * K, D)
-        own = torch.arange(batch, device=images.device) + first_row(batch, ranks)  # (B,) among the joint images
-        own_texts = own[:, None] * labels + torch.arange(labels, device=images.device)  # (B, K) among the joint texts
-        own_images = own.repeat_interleave(labels)[:, None]  # (B * K, 1)
         all_texts, all_images = (gather_with_gradient(part, ranks) for part in (texts, images))
+        all_ids = gather_rows(ids, ranks)  # (N, K)
 
         def to_texts(chunk: slice) -> Tensor:
-            return _cross_entropy(_similarity(images[chunk], all_texts) * scale, own_texts[chunk])
+            is_right = (ids[chunk, :, None] == all_ids.flatten()).any(dim=1)  # (c, N * K)
+            return _cross_entropy(_logits(images[chunk], all_texts, scale), is_right)
 
         def to_images(chunk: slice) -> Tensor:
-            return _cross_entropy(_similarity(all_images, texts[chunk]).T * scale, own_images[chunk])
+            is_right = (ids.flatten()[chunk, None, None] == all_ids).any(dim=2)  # (c, N)
+            return _cross_entropy(_logits(all_images, texts[chunk], scale).T, is_right)
 
-        of_images = sum_over_chunks(to_texts, batch, chunk_size) / batch
+        of_images = sum_over_chunks(to_texts, len(images), chunk_size) / len(images)
         of_texts = sum_over_chunks(to_images, len(texts), chunk_size) / len(texts)
         return joint_loss((of_images + of_texts) / (2 * ranks), ranks)
 
 
-def _similarity(images: Tensor, texts: Tensor) -> Tensor:
-    """Return the cosine of texts (N, D) with the nearest segment of images (b, G, D), (b, N)."""
-    rows = images.flatten(0, 1) @ texts.T  # (b * G, N)
-    return rows.unflatten(0, images.shape[:2]).amax(dim=1)
+def _own_ids(text_embed: Tensor, ranks: int) -> Tensor:
+    """Return (B, K) numbers of which each image has its own, among the images of all ranks."""
+    batch, labels, _ = text_embed.shape
+    numbers = torch.arange(batch, device=text_embed.device) + first_row(batch, ranks)
+    return numbers[:, None].expand(-1, labels)
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed cross entropy of rows (c, N), each with an even target over its columns `targets` (c, K)."""
-    return (logits.logsumexp(dim=1) - logits.gather(1, targets).mean(dim=1)).sum()
+def _logits(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """Return the scaled cosines of texts (N, D) with images (b, G, D), their segments joined, (b, N)."""
+    rows = (images.flatten(0, 1) @ texts.T) * scale  # (b * G, N)
+    return rows.unflatten(0, images.shape[:2]).logsumexp(dim=1)
 
 
-def _check_shapes(image_embed: Tensor, text_embed: Tensor) -> None:
+def _cross_entropy(logits: Tensor, is_right: Tensor) -> Tensor:
+    """Return the summed cross entropy of rows (c, N), each with an even target over its right columns (c, N) bool."""
+    right = (logits * is_right).sum(dim=1) / is_right.sum(dim=1)
+    return (logits.logsumexp(dim=1) - right).sum()
+
+
+def _check_shapes(image_embed: Tensor, text_embed: Tensor, text_ids: Tensor | None) -> None:
     images, texts = tuple(image_embed.shape), tuple(text_embed.shape)
     fits = len(images) in (2, 3) and len(texts) == 3 and (texts[0], texts[2]) == (images[0], images[-1])
     if not fits or not texts[1]:
         raise ValueError(f"expected images (B, D) or (B, G, D) and texts (B, K, D), K >= 1; got {images} and {texts}")
+    if text_ids is not None and tuple(text_ids.shape) != texts[:2]:
+        raise ValueError(f"text_ids: expected one for each text {texts[:2]}, got {tuple(text_ids.shape)}")
 
 
 def _check_labels(text_embed: Tensor, ranks: int) -> None:

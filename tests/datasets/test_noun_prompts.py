@@ -37,7 +37,8 @@ def test_rule(caption, nouns):
 
 def test_rule_with_phrases_keeps_what_describes_the_noun():
     caption = "here we see a dotted red square left of a white circle"
-    assert RuleNouns(phrases=True)(caption) == ["dotted red square", "white circle"]
+    assert RuleNouns(words=None)(caption) == ["dotted red square", "white circle"]
+    assert RuleNouns(words=2)(caption) == ["red square", "white circle"]
     assert RuleNouns()(caption) == ["square", "circle"]
 
 
@@ -109,6 +110,13 @@ def test_missing_nouns_are_filled_up_with_the_caption():
     assert prompts_of("x", count=1, extractor=lambda text: ["y", "y"], templates=["see {}"]) == ("x", "see y")
 
 
+def test_nouns_may_repeat_before_the_caption_fills_a_place():
+    filled = prompts_of("a cat and a dog", count=5, templates="none", repeat=True)
+    assert filled[0] == "a cat and a dog" and set(filled[1:]) == {"cat", "dog"} and len(filled) == 6
+    assert abs(filled[1:].count("cat") - filled[1:].count("dog")) == 1
+    assert prompts_of("", count=2, repeat=True) == ("", "", "")
+
+
 def test_the_extractor_may_be_a_config():
     add = AddNounPrompts(extractor=dict(type="WordListNouns", names=["cat"]), templates="none", count=1)
     assert add({"captions": ["the cats"]})["captions"] == ("the cats", "cat")
@@ -117,6 +125,8 @@ def test_the_extractor_may_be_a_config():
 def test_wrong_use_is_clear():
     with pytest.raises(ValueError, match="count: expected at least 1, got 0"):
         AddNounPrompts(count=0)
+    with pytest.raises(ValueError, match="words: expected at least 1"):
+        RuleNouns(words=0)
     with pytest.raises(ValueError, match="expected one caption, got 2 for 'x'.*num_captions=1"):
         AddNounPrompts()({"captions": ["a", "b"], "sample_id": "x"})
     with pytest.raises(ValueError, match="unknown template set"):

@@ -47,16 +47,40 @@ def test_one_label_is_info_nce():
     )
 
 
-def test_a_text_is_compared_with_the_nearest_segment():
+def test_segments_are_joined_by_log_sum_exp():
     images, texts, scale = make_batch(5)
     segments = torch.stack([images, images.flip(1), F.normalize(images**3, dim=-1)], dim=1).detach().requires_grad_()
-    nearest = torch.einsum("bgd,nkd->bgnk", segments, texts).amax(1).flatten(1)  # (B, B * K)
-    logits, target = scale * nearest, torch.eye(5, dtype=torch.float64).repeat_interleave(LABELS, dim=1)
+    each = torch.einsum("bgd,nkd->bgnk", segments, texts).flatten(2)  # (B, G, B * K)
+    logits, target = (scale * each).exp().sum(1).log(), torch.eye(5, dtype=torch.float64).repeat_interleave(LABELS, 1)
     expected = (F.cross_entropy(logits, target / LABELS) + F.cross_entropy(logits.T, target.T)) / 2
     loss = multi_label_info_nce(segments, texts, scale, chunk_size=2)
     torch.testing.assert_close(loss, expected)
     for got, want in zip(torch.autograd.grad(loss, [segments]), torch.autograd.grad(expected, [segments])):
         torch.testing.assert_close(got, want)
+
+
+IDS = torch.tensor([[1, 2, 9], [2, 3, 3], [4, 4, 4], [1, 5, 2]])
+
+
+def test_equal_texts_are_right_for_all_their_images():
+    images, texts, scale = make_batch(4)
+    shares = [[float(bool({i} & set(row))) for i in IDS.flatten().tolist()] for row in IDS.tolist()]
+    target = torch.tensor(shares, dtype=torch.float64)  # (B, B * K): text i is one of the image's
+    logits = scale * images @ texts.flatten(0, 1).T
+    expected = F.cross_entropy(logits, target / target.sum(1, keepdim=True)) / 2
+    expected = expected + F.cross_entropy(logits.T, target.T / target.T.sum(1, keepdim=True)) / 2
+    for chunk_size in (1, 5, 100):
+        loss = multi_label_info_nce(images, texts, scale, text_ids=IDS, chunk_size=chunk_size)
+        torch.testing.assert_close(loss, expected)
+
+
+def test_ids_without_equals_change_nothing():
+    leaves = make_batch(4)
+    distinct = torch.arange(12).view(4, 3)  # a text's own id, and no image shares it
+    own = torch.tensor([[7] * 3, [8] * 3, [9] * 3, [6] * 3])
+    loss = multi_label_info_nce(*leaves)
+    torch.testing.assert_close(multi_label_info_nce(*leaves, text_ids=distinct), loss)
+    torch.testing.assert_close(multi_label_info_nce(*leaves, text_ids=own), loss)
 
 
 def test_order_of_the_labels_does_not_matter():
@@ -79,6 +103,8 @@ def test_shapes_and_small_batches_are_refused():
         multi_label_info_nce(images, texts[:, 0], scale)
     with pytest.raises(ValueError, match=r"K >= 1"):
         multi_label_info_nce(images, texts[:, :0], scale)
+    with pytest.raises(ValueError, match="text_ids"):
+        multi_label_info_nce(images, texts, scale, text_ids=torch.zeros(4))
     with pytest.raises(ValueError, match="batch of one"):
         multi_label_info_nce(images[:1], texts[:1], scale)
 
@@ -101,12 +127,20 @@ def joint_batch() -> tuple[Tensor, Tensor]:
     return images.detach(), texts.detach()
 
 
+JOINT_IDS = torch.tensor([[1, 2, 3], [2, 4, 4], [5, 6, 7], [8, 8, 1], [1, 5, 9], [2, 2, 2], [10, 11, 5], [12, 13, 14]])
+
+
 def work_of_rank(rank: int) -> dict:
     model = nn.parallel.DistributedDataParallel(TwoEncoders())
     images, texts = (part[4 * rank : 4 * rank + 4] for part in joint_batch())
     loss = multi_label_info_nce(*model(images, texts), chunk_size=3)
     loss.backward()
-    results = {"loss": loss.detach(), "grads": {key: p.grad for key, p in model.module.named_parameters()}}
+    shared = multi_label_info_nce(*(part.detach() for part in model(images, texts)), text_ids=JOINT_IDS[4 * rank :][:4])
+    results = {
+        "shared": shared,
+        "loss": loss.detach(),
+        "grads": {key: p.grad for key, p in model.module.named_parameters()},
+    }
     for name, count, labels in (("batch", 2 + rank, 2), ("labels", 2, 1 + rank)):
         try:
             multi_label_info_nce(*make_batch(count, labels))
@@ -128,6 +162,12 @@ def test_two_ranks_give_value_and_gradient_of_one_with_the_joint_batch(two_ranks
         torch.testing.assert_close(results["loss"], expected.detach())
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(results["grads"][name], parameter.grad)
+
+
+def test_two_ranks_share_ids(two_ranks: list[dict]):
+    expected = multi_label_info_nce(*TwoEncoders()(*joint_batch()), text_ids=JOINT_IDS)
+    for results in two_ranks:
+        torch.testing.assert_close(results["shared"], expected.detach())
 
 
 def test_ranks_with_different_batches_are_refused(two_ranks: list[dict]):
