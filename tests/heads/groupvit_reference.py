@@ -1,6 +1,7 @@
 """The reference: Hugging Face's GroupViT with random weights, and the same weights in the official layout."""
 
-import re
+import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,35 +11,8 @@ from openvocab.converters.groupvit import convert
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS
 
-STAGE = r"vision_model\.encoder\.stages\.(\d)"
-BLOCK = r"img_encoder.layers.\1.blocks.\2"
-OFFICIAL = (
-    (r"vision_model\.embeddings\.position_embeddings", "img_encoder.pos_embed"),
-    (r"vision_model\.embeddings\.patch_embeddings\.projection\.(.+)", r"img_encoder.patch_embed.proj.\1"),
-    (r"vision_model\.embeddings\.layernorm\.(.+)", r"img_encoder.patch_embed.norm.\1"),
-    (r"vision_model\.layernorm\.(.+)", r"img_encoder.norm.\1"),
-    (rf"{STAGE}\.layers\.(\d)\.layer_norm(\d)\.(.+)", rf"{BLOCK}.norm\3.\4"),
-    (rf"{STAGE}\.layers\.(\d)\.self_attn\.(q|k|v)_proj\.(.+)", rf"{BLOCK}.attn.\3.\4"),
-    (rf"{STAGE}\.layers\.(\d)\.self_attn\.out_proj\.(.+)", rf"{BLOCK}.attn.proj.\3"),
-    (rf"{STAGE}\.layers\.(\d)\.(mlp.+)", rf"{BLOCK}.\3"),
-    (rf"{STAGE}\.downsample\.pre_assign_attn\.attn\.out_proj\.(.+)",
-     r"img_encoder.layers.\1.downsample.pre_assign_attn.attn.proj.\2"),
-    (rf"{STAGE}\.(.+)", r"img_encoder.layers.\1.\2"),
-    (r"text_model\.embeddings\.token_embedding\.(.+)", r"text_encoder.token_embedding.\1"),
-    (r"text_model\.embeddings\.position_embedding\.weight", "text_encoder.positional_embedding"),
-    (r"text_model\.final_layer_norm\.(.+)", r"text_encoder.ln_final.\1"),
-    (r"text_model\.encoder\.layers\.(\d+)\.layer_norm(\d)\.(.+)", r"text_encoder.transformer.resblocks.\1.ln_\2.\3"),
-    (r"text_model\.encoder\.layers\.(\d+)\.mlp\.fc1\.(.+)", r"text_encoder.transformer.resblocks.\1.mlp.c_fc.\2"),
-    (r"text_model\.encoder\.layers\.(\d+)\.mlp\.fc2\.(.+)", r"text_encoder.transformer.resblocks.\1.mlp.c_proj.\2"),
-    (r"text_model\.encoder\.layers\.(\d+)\.self_attn\.(q|k|v)_proj\.(.+)",
-     r"text_encoder.transformer.resblocks.\1.attn.\2.\3"),
-    (r"text_model\.encoder\.layers\.(\d+)\.self_attn\.(out_proj.+)", r"text_encoder.transformer.resblocks.\1.attn.\2"),
-    (r"visual_projection\.([01])\.(.+)", r"img_projector.linear_hidden.\1.\2"),
-    (r"visual_projection\.3\.(.+)", r"img_projector.linear_out.\1"),
-    (r"text_projection\.([01])\.(.+)", r"text_projector.linear_hidden.\1.\2"),
-    (r"text_projection\.3\.(.+)", r"text_projector.linear_out.\1"),
-    (r"logit_scale", "logit_scale"),
-)  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))  # as running the benchmark does
+from benchmarks.hf_groupvit import official_state  # noqa: E402
 
 
 def reference_model() -> GroupViTModel:
@@ -60,24 +34,12 @@ def reference_model() -> GroupViTModel:
 
 
 def official_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename Hugging Face's entries to the official ones; join q, k and v where the official network has one matrix."""
-    named = {}
-    for key, value in state.items():
-        if key.endswith("position_ids"):
-            continue
-        pattern, template = next(rule for rule in OFFICIAL if re.fullmatch(rule[0], key))
-        named[re.fullmatch(pattern, key).expand(template)] = value
-    joined = {"multi_label_logit_scale": torch.tensor(2.0)}
-    for key, value in named.items():
-        match = re.fullmatch(r"(.+\.attn)\.([qkv])\.(weight|bias)", key)
-        if match is None:
-            linear_of_projector = "_projector." in key and value.ndim == 2
-            joined[key] = value[:, :, None] if linear_of_projector else value
-        elif match[2] == "q":
-            parts = torch.cat([named[f"{match[1]}.{letter}.{match[3]}"] for letter in "qkv"])
-            name = f"in_proj_{match[3]}" if key.startswith("text") else f"qkv.{match[3]}"
-            joined[f"{match[1]}.{name}"] = parts
-    return joined
+    """Rename Hugging Face's entries to the official ones; add what the official checkpoints have besides."""
+    renamed = {
+        key: value[:, :, None] if "_projector." in key and value.ndim == 2 else value  # convolutions of one pixel
+        for key, value in official_state(state).items()
+    }
+    return {"multi_label_logit_scale": torch.tensor(2.0), **renamed}
 
 
 def build_official(**head) -> OpenVocabModel:

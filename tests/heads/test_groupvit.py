@@ -7,8 +7,9 @@ from groupvit_reference import load_reference, reference_model
 from torch import Tensor
 
 from openvocab.heads.group_stages import GroupingTransformer
-from openvocab.heads.grouping_block import Assignment, GroupingBlock
+from openvocab.heads.grouping_block import Assignment, GroupingBlock, SoftAssignment
 from openvocab.heads.groupvit import GroupViTHead
+from openvocab.losses.multi_label import multi_label_info_nce
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
 
 SPEC = BackboneSpec(None, 8, (16, 24), (4, 8))
@@ -102,6 +103,20 @@ def test_training_draws_a_hard_choice_and_lets_gradients_through():
     assert torch.equal(assign(groups, tokens)[0], assign(groups, tokens)[0])
 
 
+def test_soft_groups_share_every_token_by_scaled_cosines():
+    assign = SoftAssignment(4, scale=5.0).train()
+    groups, tokens = noise(1, 3, 4), noise(1, 6, 4, seed=1)
+    new, soft = assign(groups, tokens)
+    for token in range(6):
+        cosines = F.cosine_similarity(assign.query(groups)[0], assign.key(tokens)[0, token], dim=-1)
+        torch.testing.assert_close(soft[0, :, token], (5 * cosines).exp() / (5 * cosines).exp().sum())
+    for group in range(3):
+        shares = soft[0, group]
+        mean = (shares @ assign.value(tokens)[0]) / (shares.sum() + 1)
+        torch.testing.assert_close(new[0, group], assign.out(mean))
+    assert torch.equal(assign.eval()(groups, tokens)[0], new)  # nothing is drawn in training
+
+
 def test_the_order_of_the_tokens_does_not_matter_to_the_groups():
     block, order = GroupingBlock(8, 3, 2).eval(), torch.randperm(6, generator=torch.Generator().manual_seed(0))
     tokens, groups = noise(1, 6, 8), noise(1, 3, 8, seed=1)
@@ -133,6 +148,7 @@ def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
         ({"num_prompts": -1}, "0 or more"),
         ({"output_stride": 0}, "at least 1"),
         ({"match": "patch"}, "'image', 'segment'"),
+        ({"soft_scale": 0.0}, "soft_scale: expected a positive"),
     ],
 )
 def test_mistakes_are_named(change, message):
@@ -174,6 +190,18 @@ def test_the_loss_has_both_terms_and_the_redcaps_recipe_one():
     plain = small_head(num_prompts=0).train()
     assert set(plain.loss(small_features(3), small_text(3), samples)) == {"loss_contrastive"}
     assert plain.multi_label_logit_scale is None
+
+
+def test_equal_prompts_are_right_for_all_their_images():
+    samples = [sample("a", "x", "y"), sample("b", "z", "x"), sample("c", "w", "w")]
+    features, text = small_features(3), small_text(9)
+    text.embed[6] = text.embed[3]  # the prompt "x" of the second image
+    for shared in (False, True):
+        head = small_head(match="segment", positives_by_text=shared).eval()
+        ids = torch.tensor([[1, 2], [3, 1], [4, 4]]) if shared else None
+        segments, prompts = head.segment_embed(head.group(features)), text.embed[3:].view(3, 2, 12)
+        expected = multi_label_info_nce(segments, prompts, head.multi_label_logit_scale.exp(), text_ids=ids)
+        torch.testing.assert_close(head.loss(features, text, samples)["loss_multi_label"], expected)
 
 
 def test_a_batch_of_one_is_refused_with_the_fix():
