@@ -52,6 +52,8 @@ class GroupViTHead(Head):
             cosines times this (ours: learns from far fewer pairs). Label maps are hard in both.
         background_threshold: in 0..1, for vocabularies that name a background class: groups whose best class scores
             less are background. None lets the background compete as a name like any other.
+        logit_scale: multiplier of the cosines of segments and classes in the scores; None takes the one that the
+            captions taught. A smaller one leaves more room for segments that look like no class.
         top_k: classes that an image may show; None for all.
         output_stride: input pixels between two scores. 1 as in the official code; more saves memory where the
             vocabulary is large.
@@ -82,11 +84,12 @@ class GroupViTHead(Head):
         positives_by_text: bool = False,
         soft_scale: float | None = None,
         background_threshold: float | None = None,
+        logit_scale: float | None = None,
         top_k: int | None = 5,
         output_stride: int = 1,
     ) -> None:
         super().__init__()
-        _check_protocol(background_threshold, top_k, num_prompts, output_stride)
+        _check_protocol(background_threshold, logit_scale, top_k, num_prompts, output_stride)
         if match not in MATCHES:
             raise ValueError(f"match: expected one of {MATCHES}, got {match!r}")
         self.layers = tuple(layers)
@@ -102,6 +105,7 @@ class GroupViTHead(Head):
         scale = torch.tensor(1 / 0.07).log()
         self.multi_label_logit_scale = nn.Parameter(scale) if num_prompts else None
         self.background_threshold = background_threshold
+        self.logit_scale = logit_scale
         self.top_k = top_k
         self.output_stride = output_stride
         self._warned: set[str] = set()
@@ -168,7 +172,8 @@ class GroupViTHead(Head):
     def _affinity(self, grouped: GroupedTokens, text: TextFeatures) -> Tensor:
         """Return (B, G, K) scores of the classes for each group."""
         groups, images = text.similarity(self.segment_embed(grouped)), text.similarity(self.image_embed(grouped))
-        groups = text.logit_scale.clamp(max=MAX_SCALE) * groups
+        scale = text.logit_scale.clamp(max=MAX_SCALE) if self.logit_scale is None else self.logit_scale
+        groups = scale * groups
         index = None if self.background_threshold is None else self._background(text)
         if index is None:
             return class_affinity(groups, images, self.top_k)
@@ -220,9 +225,13 @@ def _hidden_dims(backbone: BackboneSpec, layers: Sequence[int], width: int | Non
     return [backbone.hidden_dims[layer] for layer in layers]
 
 
-def _check_protocol(threshold: float | None, top_k: int | None, num_prompts: int, output_stride: int) -> None:
+def _check_protocol(
+    threshold: float | None, logit_scale: float | None, top_k: int | None, num_prompts: int, output_stride: int
+) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"background_threshold: expected a score in 0..1, got {threshold}")
+    if logit_scale is not None and logit_scale <= 0:
+        raise ValueError(f"logit_scale: expected a positive number, or None for the learned one, got {logit_scale}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k: expected at least 1, or None for all classes, got {top_k}")
     if num_prompts < 0:

@@ -148,6 +148,7 @@ def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
         ({"num_prompts": -1}, "0 or more"),
         ({"output_stride": 0}, "at least 1"),
         ({"match": "patch"}, "'image', 'segment'"),
+        ({"logit_scale": -1.0}, "logit_scale: expected a positive"),
         ({"soft_scale": 0.0}, "soft_scale: expected a positive"),
     ],
 )
@@ -224,6 +225,16 @@ def test_an_image_does_not_depend_on_its_neighbours():
     for index in range(2):
         alone = ImageFeatures((32, 48), hidden={k: v[index : index + 1] for k, v in small_features().hidden.items()})
         torch.testing.assert_close(both[index : index + 1], head(alone, text))
+
+
+@torch.no_grad()
+def test_a_smaller_scale_makes_more_background():
+    features, text = small_features(), small_text(background=0)
+    learned, same, small = (
+        small_head(background_threshold=0.3, logit_scale=scale).eval()(features, text) for scale in (None, 14.0, 3.0)
+    )
+    assert torch.equal(learned, same)
+    assert small[:, 0].mean() > learned[:, 0].mean()
 
 
 @torch.no_grad()
