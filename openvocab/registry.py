@@ -63,7 +63,7 @@ TRANSFORMS = _child(mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms
 METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics")
 HOOKS = _child(mmengine_registry.HOOKS, "openvocab.hooks")
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.optim_wrapper")
-DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets.sampler")
+DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets")
 LOOPS = _child(mmengine_registry.LOOPS, "openvocab.train_loop")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.optim_wrapper")
 

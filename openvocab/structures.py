@@ -24,6 +24,35 @@ def ignore_index(num_classes: int) -> int:
 
 
 @dataclass
+class Instances:
+    """The labelled objects of one image."""
+
+    boxes: Tensor
+    """(N, 4) float32 x1 y1 x2 y2 in pixels: positions of edges, so that a box over one whole pixel is 1 wide."""
+    classes: Tensor
+    """(N,) int64, indices into the vocabulary."""
+    masks: Tensor | None = None
+    """(N, H, W) bool, same frame as the boxes."""
+    is_crowd: Tensor | None = None
+    """(N,) bool; None where no object is a crowd."""
+    ids: Tensor | None = None
+    """(N,) int64, ids of the annotations in their file."""
+
+
+@dataclass(frozen=True)
+class FederatedLabels:
+    """Which classes were looked for in an image of a federated data set such as LVIS.
+
+    Classes of its labelled objects are present, negative ones absent; of all others nothing is known.
+    """
+
+    negative: tuple[int, ...] = ()
+    """Classes verified to be absent, indices into the vocabulary."""
+    not_exhaustive: tuple[int, ...] = ()
+    """Classes of which some objects may be unlabelled, indices into the vocabulary."""
+
+
+@dataclass
 class Sample:
     """One image's identity, sizes, vocabulary and targets. Fields that a data set does not know stay at their default.
 
@@ -47,6 +76,10 @@ class Sample:
     class_ids: tuple[int, ...] = ()
     """Image-level labels, indices into the vocabulary."""
     image_path: str = ""
+    instances: "Instances | None" = None
+    """Labelled objects. Training: input frame. Evaluation: original frame."""
+    federated: FederatedLabels | None = None
+    """What is known of classes without objects here; None where every object of every class is labelled."""
     view_boxes: Tensor | None = None
     """(V, 4) float32 where the image tensor holds V views: what each one shows, as the source positions (pixels of the
     loaded image) of its left, top, right and bottom edge. A mirrored view has left > right."""
@@ -158,6 +191,22 @@ class SemanticPrediction:
 
 
 @dataclass
+class DetectionPrediction:
+    """Detected objects of one image in the frame of the original image, best score first."""
+
+    boxes: Tensor
+    """(N, 4) float32 x1 y1 x2 y2 in pixels, on the CPU."""
+    scores: Tensor
+    """(N,) float32 in 0..1."""
+    classes: Tensor
+    """(N,) int64, indices into the vocabulary."""
+    vocabulary: Vocabulary
+    masks: list[dict] | None = None
+    """N masks in COCO's compressed run-length encoding ({"size": [H, W], "counts": bytes})."""
+    sample_id: str = ""
+
+
+@dataclass
 class ClassificationPrediction:
     """A score for every class of the vocabulary, one image."""
 
@@ -167,4 +216,4 @@ class ClassificationPrediction:
     sample_id: str = ""
 
 
-Prediction = SemanticPrediction | ClassificationPrediction
+Prediction = SemanticPrediction | DetectionPrediction | ClassificationPrediction

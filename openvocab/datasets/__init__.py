@@ -3,6 +3,8 @@
 from openvocab.datasets.captions import CaptionDataset
 from openvocab.datasets.cifar import CifarDataset
 from openvocab.datasets.classification import ClassificationFolder
+from openvocab.datasets.detection import DetectionDataset
+from openvocab.datasets.detection_sampler import DetectionSampler
 from openvocab.datasets.few_shot import FewShotDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.segmentation import SegmentationDataset
@@ -12,6 +14,8 @@ __all__ = [
     "CaptionDataset",
     "CifarDataset",
     "ClassificationFolder",
+    "DetectionDataset",
+    "DetectionSampler",
     "FewShotDataset",
     "ResumableSampler",
     "SegmentationDataset",

@@ -48,8 +48,7 @@ class PipelineDataset(Dataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
-        if bad_samples not in ("raise", "skip"):
-            raise ValueError(f"bad_samples: expected 'raise' or 'skip', got {bad_samples!r}")
+        check_choice("bad_samples", bad_samples, ("raise", "skip"))
         if bad_samples == "skip" and test_mode:
             raise ValueError("bad_samples='skip' with test_mode=True: an evaluation that leaves images out is not one")
         if not 0 <= max_bad_share <= 1:
@@ -145,6 +144,16 @@ class PipelineDataset(Dataset):
                 f"{self.name}: {len(paths)} of {len(self)} samples are bad, more than max_bad_share="
                 f"{self.max_bad_share}:\n  {listed}"
             )
+
+
+def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
+    """Check one of several words.
+
+    Raises:
+        ValueError: `value` is none of `choices`.
+    """
+    if value not in choices:
+        raise ValueError(f"{argument}: expected one of {list(choices)}, got {value!r}")
 
 
 def _leading_cacheable(transforms: Sequence[Transform]) -> int:

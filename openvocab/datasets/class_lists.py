@@ -1,11 +1,15 @@
 """The class lists and splits that come with the package, by name; or a user's own file, by path."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from openvocab.text.vocabulary import read_class_names
+
 CLASS_NAMES_FOLDER = Path(__file__).parent / "class_names"
 SPLITS_FOLDER = Path(__file__).parent / "splits"
+SEEN_KEYS, UNSEEN_KEYS = ("seen", "base"), ("unseen", "novel")
 
 
 def class_names_path(name_or_path: str | Path) -> Path:
@@ -35,6 +39,59 @@ def load_split(name_or_path: str | Path) -> dict[str, Any]:
     if not isinstance(split, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(split).__name__}")
     return split
+
+
+def load_class_names(classes: Sequence[str | Sequence[str]] | str | Path, root: Path) -> list[str | Sequence[str]]:
+    """Return the class names of a list, of a file below `root`, or of a list of the package.
+
+    Raises:
+        ValueError: neither a file nor a known list.
+    """
+    if not isinstance(classes, (str, Path)):
+        return list(classes)
+    own = root / classes
+    return read_class_names(own if own.is_file() else class_names_path(classes))
+
+
+def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
+    """Return the unseen names of a list, of a split file below `root`, or of a split of the package.
+
+    Raises:
+        ValueError: no such split, or one that names no unseen classes.
+    """
+    return load_seen_and_unseen(unseen, root)[1]
+
+
+def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tuple[list[str] | None, list[str]]:
+    """Return the seen names, None where the split does not list them, and the unseen ones; see `load_unseen`."""
+    if not isinstance(unseen, (str, Path)):
+        return None, list(unseen)
+    own = root / unseen
+    split = load_split(own if own.is_file() else unseen)
+    seen, novel = (next((split[key] for key in keys if key in split), None) for keys in (SEEN_KEYS, UNSEEN_KEYS))
+    if novel is None:
+        raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
+    return None if seen is None else list(seen), list(novel)
+
+
+def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> list[str]:
+    """Return the letter r, c or f of each class: rare, common or frequent in the training images.
+
+    Args:
+        name_or_path: `lvis_frequencies`, or a JSON file with the lists "rare", "common" and "frequent".
+
+    Raises:
+        ValueError: no such file, or a class that is in none of the lists.
+    """
+    lists = load_split(name_or_path)
+    letter_of = {name: key[0] for key in ("rare", "common", "frequent") for name in lists.get(key, ())}
+    without = [name for name in class_names if name not in letter_of]
+    if without:
+        raise ValueError(
+            f"frequencies: {name_or_path} has {len(without)} of the {len(class_names)} classes in none of 'rare', "
+            f"'common' and 'frequent', the first is {without[0]!r}"
+        )
+    return [letter_of[name] for name in class_names]
 
 
 def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> Path:

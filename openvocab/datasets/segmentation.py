@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
-from openvocab.datasets.class_lists import class_names_path, load_split
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice
+from openvocab.datasets.class_lists import load_class_names, load_unseen
 from openvocab.datasets.image_io import read_label_map
 from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
 from openvocab.datasets.label_table import LabelTable
@@ -16,7 +16,7 @@ from openvocab.datasets.panoptic import PanopticReader
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.registry import DATASETS
 from openvocab.structures import ignore_index
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.text.vocabulary import Vocabulary
 
 
 @DATASETS.register_module()
@@ -88,8 +88,8 @@ class SegmentationDataset(PipelineDataset):
             test_mode=test_mode,
             name=name,
         )
-        _check_choice("train_classes", train_classes, ("all", "seen"))
-        _check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
+        check_choice("train_classes", train_classes, ("all", "seen"))
+        check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
         if train_classes == "seen" and unseen is None:
             raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")
         self.root = Path(root)
@@ -105,8 +105,10 @@ class SegmentationDataset(PipelineDataset):
     @cached_property
     def all_classes(self) -> Vocabulary:
         """Vocabulary of the whole class list."""
-        unseen = None if self.unseen is None else _load_unseen(self.unseen, self.root)
-        return Vocabulary.from_names(_load_names(self.classes, self.root), unseen=unseen, background=self.background)
+        unseen = None if self.unseen is None else load_unseen(self.unseen, self.root)
+        return Vocabulary.from_names(
+            load_class_names(self.classes, self.root), unseen=unseen, background=self.background
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -183,28 +185,3 @@ class SegmentationDataset(PipelineDataset):
     def _ignored_ids(self) -> list[int]:
         ignored = (ignore_index(len(self.all_classes)),) if self.ignored_ids is None else self.ignored_ids
         return [*ignored, 0] if self.reduce_zero_label else list(ignored)
-
-
-def _load_names(classes: Sequence[str | Sequence[str]] | str | Path, root: Path) -> list[str | Sequence[str]]:
-    """Return the class names of a list, of a file below `root`, or of a list of the package."""
-    if not isinstance(classes, (str, Path)):
-        return list(classes)
-    own = root / classes
-    return read_class_names(own if own.is_file() else class_names_path(classes))
-
-
-def _load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
-    """Return the unseen names of a list, of a split file below `root`, or of a split of the package."""
-    if not isinstance(unseen, (str, Path)):
-        return list(unseen)
-    own = root / unseen
-    split = load_split(own if own.is_file() else unseen)
-    for key in ("unseen", "novel"):
-        if key in split:
-            return list(split[key])
-    raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
-
-
-def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{argument}: expected one of {list(choices)}, got {value!r}")

@@ -1,6 +1,7 @@
 """All rows, in the order of the table."""
 
 from benchmarks import (
+    average_precision,
     confusion,
     dense_features,
     groupvit,
@@ -20,6 +21,7 @@ ROWS: tuple[Row, ...] = (
     *label_map.ROWS,
     *text_encoding.ROWS,
     *confusion.ROWS,
+    *average_precision.ROWS,
     *loader.ROWS,
     *training_step.ROWS,
     *info_nce_loss.ROWS,

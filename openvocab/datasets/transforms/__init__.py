@@ -4,8 +4,8 @@ from openvocab.datasets.noun_prompts import AddNounPrompts, NltkNouns, RuleNouns
 from openvocab.datasets.transforms.augment import ColorJitter, RandAugment, RandomErasing
 from openvocab.datasets.transforms.crops import RandomResizedCrop, ResizeCenterCrop
 from openvocab.datasets.transforms.edit_captions import AddEditedCaption
-from openvocab.datasets.transforms.geometry import RandomFlip, RandomScaleCrop, Resize, TakeAsOriginal
-from openvocab.datasets.transforms.loading import LoadImage, LoadLabels
+from openvocab.datasets.transforms.geometry import LargeScaleJitter, RandomFlip, RandomScaleCrop, Resize, TakeAsOriginal
+from openvocab.datasets.transforms.loading import LoadImage, LoadInstances, LoadLabels
 from openvocab.datasets.transforms.packing import PackSample
 from openvocab.datasets.transforms.photometric import PhotometricDistortion
 from openvocab.datasets.transforms.views import CropViews, PackViews
@@ -15,7 +15,9 @@ __all__ = [
     "AddEditedCaption",
     "ColorJitter",
     "CropViews",
+    "LargeScaleJitter",
     "LoadImage",
+    "LoadInstances",
     "LoadLabels",
     "NltkNouns",
     "PackSample",

@@ -122,6 +122,6 @@ def _resize(image: np.ndarray, size: Size, method: Image.Resampling, box: Box | 
 
 
 def _set_image(results: dict, image: np.ndarray) -> dict:
-    if "gt_seg_map" in results:
-        raise ValueError("crops for classification do not move label maps; use Resize and RandomScaleCrop")
+    if "gt_seg_map" in results or "instances" in results:
+        raise ValueError("crops for classification do not move label maps or boxes; use Resize and RandomScaleCrop")
     return {**results, "img": image, "img_shape": image.shape[:2]}

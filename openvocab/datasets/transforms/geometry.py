@@ -1,9 +1,13 @@
-"""Resize, scale, crop and flip: images bilinear, label maps by nearest neighbour, always together."""
+"""Resize, scale, crop and flip: images bilinear, label maps and masks by nearest neighbour, boxes with them."""
+
+from collections.abc import Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.transforms.objects import crop_objects, flip_objects, objects_of, resize_objects
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
 
@@ -16,14 +20,14 @@ class Resize(BaseTransform):
 
     Args:
         size: (height, width).
-        short_side, long_side: in pixels.
+        short_side, long_side: in pixels; of several short sides one is drawn.
         max_long_side: with `short_side`, shrink further where the long side would exceed it.
     """
 
     def __init__(
         self,
         size: Size | None = None,
-        short_side: int | None = None,
+        short_side: int | Sequence[int] | None = None,
         long_side: int | None = None,
         max_long_side: int | None = None,
     ) -> None:
@@ -31,21 +35,26 @@ class Resize(BaseTransform):
             raise ValueError("Resize: give exactly one of size, short_side and long_side")
         if max_long_side is not None and short_side is None:
             raise ValueError("Resize: max_long_side goes with short_side")
+        if isinstance(short_side, Sequence) and not short_side:
+            raise ValueError("Resize: short_side is an empty list")
         self.size, self.short_side, self.long_side, self.max_long_side = size, short_side, long_side, max_long_side
 
     def transform(self, results: dict) -> dict:
-        """Resize `img` and, where present, `gt_seg_map`."""
+        """Resize `img` and, where present, `gt_seg_map` and objects."""
         height, width = results["img"].shape[:2]
         target = tuple(self.size) if self.size else _scaled_size((height, width), self._scale(height, width))
         if target == (height, width):
             return results
         _replace(results, [_resize(array, target) for array in _arrays(results)])
+        for key, objects in objects_of(results).items():
+            results[key] = resize_objects(objects, (height, width), target, partial(_resize, size=target))
         return results
 
     def _scale(self, height: int, width: int) -> float:
         if self.long_side is not None:
             return self.long_side / max(height, width)
-        scale = self.short_side / min(height, width)
+        short_side = self.short_side if isinstance(self.short_side, int) else np.random.choice(self.short_side)
+        scale = short_side / min(height, width)
         limit = self.max_long_side or max(height, width) * scale
         return min(scale, limit / max(height, width))
 
@@ -63,7 +72,8 @@ class RandomScaleCrop(BaseTransform):
         short_side: the same for the short side.
         ratio: range of the scale, relative to the file's own size.
 
-    Padding is black and, in the label map, ignored. Give exactly one range.
+    Padding is black and, in the label map, ignored. Objects of which less than a pixel is left are dropped.
+    Give exactly one range.
     """
 
     def __init__(
@@ -79,11 +89,17 @@ class RandomScaleCrop(BaseTransform):
         self.crop = tuple(crop)
 
     def transform(self, results: dict) -> dict:
-        """Scale and crop `img` and, where present, `gt_seg_map`."""
+        """Scale and crop `img` and, where present, `gt_seg_map` and objects."""
         size = results["img"].shape[:2]
         target = _scaled_size(size, self._draw_scale(size))
         window = [_draw_window(*lengths) for lengths in zip(size, target, self.crop)]
-        _replace(results, [self._cut(array, window, target) for array in _arrays(results)])
+        scale = tuple(after / before for after, before in zip(target, size))
+        shown = tuple(map(min, target, self.crop))
+        cut = partial(self._cut, window=window, scale=scale, shown=shown)
+        _replace(results, [cut(array, fill=_fill_of(array)) for array in _arrays(results)])
+        for key, objects in objects_of(results).items():
+            offset = tuple(start for start, _ in window)
+            results[key] = crop_objects(objects, offset, scale, shown, self.crop, partial(cut, fill=0))
         return results
 
     def _draw_scale(self, size: Size) -> float:
@@ -92,11 +108,28 @@ class RandomScaleCrop(BaseTransform):
         side = max(size) if self.kind == "long_side" else min(size)
         return np.random.randint(int(self.low), int(self.high) + 1) / side
 
-    def _cut(self, array: np.ndarray, window: list[tuple[int, int]], target: Size) -> np.ndarray:
+    def _cut(
+        self, array: np.ndarray, window: list[tuple[int, int]], scale: Range, shown: Size, fill: int
+    ) -> np.ndarray:
         (top, bottom), (left, right) = window
-        scale = tuple(after / before for after, before in zip(target, array.shape[:2]))
-        part = _resize_by(array[top:bottom, left:right], scale, tuple(map(min, target, self.crop)))
-        return _pad(part, self.crop)
+        return _pad(_resize_by(array[top:bottom, left:right], scale, shown), self.crop, fill)
+
+
+@TRANSFORMS.register_module()
+class LargeScaleJitter(RandomScaleCrop):
+    """Scale so that the image fits a random multiple of the result, then crop and pad (arXiv 2012.07177).
+
+    Args:
+        size: (height, width) of the result.
+        scale: range of the multiple; ViLD and most detectors since use 0.1 to 2.
+    """
+
+    def __init__(self, size: Size, scale: Range = (0.1, 2.0)) -> None:
+        super().__init__(size, ratio=scale)
+
+    def _draw_scale(self, size: Size) -> float:
+        fits = min(target / length for target, length in zip(self.crop, size))
+        return fits * np.random.uniform(self.low, self.high)
 
 
 @TRANSFORMS.register_module()
@@ -107,9 +140,11 @@ class RandomFlip(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Flip `img` and, where present, `gt_seg_map`."""
+        """Flip `img` and, where present, `gt_seg_map` and objects."""
         if np.random.random() < self.prob:
             _replace(results, [cv2.flip(array, 1) for array in _arrays(results)])
+            for key, objects in objects_of(results).items():
+                results[key] = flip_objects(objects, results["img"].shape[1])
         return results
 
 
@@ -163,9 +198,13 @@ def _resize_by(window: np.ndarray, scale: Range, size: Size) -> np.ndarray:
     return resized[: size[0], : size[1]]
 
 
-def _pad(array: np.ndarray, size: Size) -> np.ndarray:
+def _fill_of(array: np.ndarray) -> int:
+    """Return the value of padding: ignored in label maps, black in images."""
+    return np.iinfo(array.dtype).max if _is_label_map(array) else 0
+
+
+def _pad(array: np.ndarray, size: Size, fill: int) -> np.ndarray:
     below, right = size[0] - array.shape[0], size[1] - array.shape[1]
     if not (below or right):
         return array
-    value = np.iinfo(array.dtype).max if _is_label_map(array) else 0
-    return cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_CONSTANT, value=value)
+    return cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_CONSTANT, value=fill)

@@ -57,3 +57,32 @@ class LoadLabels(BaseTransform):
             )
         results["gt_seg_map"] = results["label_table"](ids, path)
         return results
+
+
+@TRANSFORMS.register_module()
+class LoadInstances(BaseTransform):
+    """Add `instances`, the labelled objects of an item of `DetectionDataset`, with masks where the data set has them.
+
+    Comes after `LoadImage`. In training it comes before all geometry, which then moves image, boxes and masks; at
+    evaluation after it: the objects stay in the original frame. Items without labels pass unchanged.
+    """
+
+    cacheable = True
+
+    def transform(self, results: dict) -> dict:
+        """Add the objects.
+
+        Raises:
+            BadSample: the image has another size than the annotations say.
+        """
+        table = results.get("instance_table")
+        if table is None:
+            return results
+        size, stated = tuple(results["ori_shape"]), tuple(results["annotated_size"])
+        if size != stated:
+            raise BadSample(
+                results["img_path"],
+                f"the image is {size[0]}x{size[1]} (height x width), its annotations say {stated[0]}x{stated[1]}",
+            )
+        results["instances"] = table.instances(results["image_position"], size)
+        return results

@@ -25,6 +25,8 @@ class PackSample(BaseTransform):
             captions=tuple(results.get("captions", ())),
             class_ids=tuple(results.get("class_ids", ())),
             image_path=str(results.get("img_path", "")),
+            instances=results.get("instances"),
+            federated=results.get("federated"),
         )
         return {"image": _image_tensor(image), "sample": sample}
 

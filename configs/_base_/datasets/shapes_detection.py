@@ -1,0 +1,59 @@
+"""Shapes with boxes and masks: 64 px scenes of coloured forms; 12 of 48 classes are novel.
+
+`python tools/make_shapes.py` writes it to data/shapes. Elsewhere: `--cfg-options train_dataloader.dataset.root=DIR
+val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the 36 base classes; objects of the novel
+ones lose their labels, their pixels stay in the pictures. Evaluation: all 48 classes, AP of base and novel apart.
+"""
+
+from mmengine.dataset import DefaultSampler
+
+from openvocab.datasets.detection import DetectionDataset
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample, RandomFlip, RandomScaleCrop
+from openvocab.metrics.average_precision import CocoAveragePrecision
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type=ResumableSampler, shuffle=True),
+    dataset=dict(
+        type=DetectionDataset,
+        name="shapes_train",
+        root="data/shapes",
+        images="images/train",
+        annotations="instances_train.json",
+        unseen="split.json",
+        train_classes="seen",
+        with_masks=True,
+        cache_images=True,
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=LoadInstances),
+            dict(type=RandomScaleCrop, crop=(64, 64), ratio=(0.75, 1.5)),
+            dict(type=RandomFlip, prob=0.5),
+            dict(type=PackSample),
+        ],
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(
+        type=DetectionDataset,
+        name="shapes_val",
+        root="data/shapes",
+        images="images/val",
+        annotations="instances_val.json",
+        unseen="split.json",
+        with_masks=True,
+        cache_images=True,
+        test_mode=True,
+        pipeline=[dict(type=LoadImage), dict(type=LoadInstances), dict(type=PackSample)],
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type=CocoAveragePrecision, masks=True)
+test_evaluator = val_evaluator

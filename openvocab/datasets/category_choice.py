@@ -1,0 +1,123 @@
+"""Which categories of an annotation file are classes: seen, unseen, or neither."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from openvocab.datasets.class_lists import load_seen_and_unseen
+from openvocab.text.vocabulary import Vocabulary, same_name_key
+
+Names = Sequence[str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class CategoryChoice:
+    """The vocabulary of a data set, and the class of each category id."""
+
+    vocabulary: Vocabulary
+    class_of_id: dict[int, int]
+    """Indices into `vocabulary`; ids that are not here carry no labels."""
+    held_out_ids: frozenset[int]
+    """Of unseen classes, left out because `train_classes="seen"`."""
+
+
+def choose_categories(
+    names: Names,
+    category_names: Sequence[str],
+    category_ids: Sequence[int],
+    *,
+    ids_of_classes: Sequence[int] | Mapping[int, int] | None,
+    unseen: Sequence[str] | str | Path | None,
+    train_classes: Literal["all", "seen"],
+    unlisted_ids: Literal["raise", "ignore"],
+    root: Path,
+) -> CategoryChoice:
+    """Match the categories of a file to a class list, and split it.
+
+    Args:
+        names: all classes in vocabulary order.
+        category_names, category_ids: (C,) of the file.
+        ids_of_classes: category ids in class order, or {id: class}; None matches by name, any synonym; underscores,
+            case and white space do not count.
+        unseen: names or split. A split that lists the seen names too leaves out all classes that it does not name.
+        train_classes: `seen` leaves out the unseen classes.
+        unlisted_ids: whether a category that is no class is an error or ignored.
+        root: folder of split files.
+
+    Raises:
+        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class.
+    """
+    vocabulary = Vocabulary.from_names(names)
+    seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
+    _check_split(seen_names, unseen_names, vocabulary, unseen)
+    held_out = {vocabulary.class_names.index(name) for name in unseen_names or ()}
+    split = set(range(len(vocabulary)))
+    if seen_names is not None:
+        split = held_out | {vocabulary.class_names.index(name) for name in seen_names}
+    kept = sorted(split - held_out if train_classes == "seen" else split)
+    if not kept:
+        raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
+    class_of_id = _match(vocabulary, category_names, category_ids, ids_of_classes, unlisted_ids)
+    position = {index: place for place, index in enumerate(kept)}
+    flagged = Vocabulary.from_names(names, unseen=unseen_names).subset(kept)
+    flagged.digest  # noqa: B018  computed once here, it travels with every sample
+    return CategoryChoice(
+        vocabulary=flagged,
+        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in position},
+        held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in held_out - set(kept)),
+    )
+
+
+def _check_split(
+    seen: list[str] | None, unseen: list[str] | None, vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
+) -> None:
+    """Check that all names of a split are classes, once each."""
+    where = source if isinstance(source, (str, Path)) else "the given list"
+    unknown = [name for name in [*(seen or ()), *(unseen or ())] if name not in vocabulary.class_names]
+    if unknown:
+        raise ValueError(
+            f"unseen: {len(unknown)} names of {where} are not among the {len(vocabulary)} class names, the first is "
+            f"{unknown[0]!r}; correct the split, or give the class list that it was made for"
+        )
+    both = sorted(set(seen or ()) & set(unseen or ()))
+    if both:
+        raise ValueError(f"unseen: {where} lists {both[0]!r} as seen and as unseen")
+
+
+def _match(
+    vocabulary: Vocabulary,
+    category_names: Sequence[str],
+    category_ids: Sequence[int],
+    ids_of_classes: Sequence[int] | Mapping[int, int] | None,
+    unlisted_ids: Literal["raise", "ignore"],
+) -> dict[int, int]:
+    """Return the class (of the whole list) of each category id."""
+    if ids_of_classes is None:
+        owner = {_key(name): index for index, entry in enumerate(vocabulary.synonyms) for name in entry}
+        class_of_id = {raw: owner.get(_key(name)) for raw, name in zip(category_ids, category_names)}
+    else:
+        given = _given_ids(ids_of_classes, len(vocabulary))
+        class_of_id = {raw: given.get(raw) for raw in category_ids}
+    unlisted = [name for raw, name in zip(category_ids, category_names) if class_of_id[raw] is None]
+    if unlisted and unlisted_ids == "raise":
+        raise ValueError(
+            f"classes: {len(unlisted)} of the file's {len(category_ids)} categories are no class, such as "
+            f"{unlisted[0]!r}; add them, or unlisted_ids='ignore' leaves out their objects"
+        )
+    return {raw: index for raw, index in class_of_id.items() if index is not None}
+
+
+def _given_ids(ids_of_classes: Sequence[int] | Mapping[int, int], count: int) -> dict[int, int]:
+    if not isinstance(ids_of_classes, Mapping):
+        if len(ids_of_classes) != count:
+            raise ValueError(f"category_ids: expected {count}, one a class, got {len(ids_of_classes)}")
+        return {raw: index for index, raw in enumerate(ids_of_classes)}
+    wrong = {raw: index for raw, index in ids_of_classes.items() if not 0 <= index < count}
+    if wrong:
+        raise ValueError(f"category_ids: expected class indices below {count}, got {wrong}")
+    return dict(ids_of_classes)
+
+
+def _key(name: str) -> str:
+    return same_name_key(name.replace("_", " "))

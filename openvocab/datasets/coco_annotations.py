@@ -1,0 +1,129 @@
+"""COCO and LVIS JSON files, read and checked."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry
+from openvocab.datasets.json_members import read_members
+
+MEMBERS = ("images", "annotations", "categories")
+
+
+def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
+    """Read a file in COCO's format, or LVIS v1's, which adds lists of categories to the images.
+
+    Ids may have holes and come in any order; annotations without ids are numbered from 1. An LVIS image without
+    `file_name` lies where its `coco_url` says, in `train2017/` or `val2017/`.
+
+    Args:
+        path: the JSON file.
+        with_masks: keep polygons and run-length encodings.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, or not of this format; an id that is given twice; an annotation of an image or a category
+            that the file does not list. The message names the first one and says how many there are.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point annotations to it")
+    images, categories, frequencies, columns = [], [], {}, Columns(with_masks)
+    found = set()
+    for key, value in read_members(path, streamed=("annotations",)):
+        found.add(key)
+        if key in MEMBERS and not isinstance(value, Iterator | list):
+            raise ValueError(f"{path}: expected a list under {key!r}, got {type(value).__name__}")
+        if key == "images":
+            images = [_image(entry, path) for entry in value]
+        elif key == "categories":
+            categories = [(_take(entry, "id", path), str(_take(entry, "name", path))) for entry in value]
+            frequencies = {entry["id"]: entry["frequency"] for entry in value if "frequency" in entry}
+        elif key == "annotations":
+            _read_annotations(value, columns, path)
+    missing = [key for key in MEMBERS if key not in found]
+    if missing:
+        raise ValueError(f"{path}: a COCO file has {', '.join(MEMBERS)}; {', '.join(missing)} are not there")
+    columns.freeze()
+    category_ids = [category_id for category_id, _ in categories]
+    _check_unique([image_id for image_id, _ in images], "image id", path)
+    _check_unique(category_ids, "category id", path)
+    _check_unique([name for _, name in categories], "category name", path)
+    _check_unique(columns.ids.tolist(), "annotation id", path)
+    columns.image = _positions(columns, columns.image, [image_id for image_id, _ in images], "image", path)
+    _positions(columns, columns.category, category_ids, "category", path)
+    entries = [entry for _, entry in images]
+    return AnnotationList(entries, [name for _, name in categories], category_ids, columns, frequencies)
+
+
+def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
+    """Return the id of an image and what the file says of it."""
+    image_id = _take(entry, "id", path)
+    if not isinstance(image_id, int):
+        raise ValueError(f"{path}: expected an integer as image id, got {image_id!r}")
+    name = entry.get("file_name") or "/".join(str(entry.get("coco_url", "")).split("/")[-2:])
+    if not name:
+        raise ValueError(f"{path}: image {image_id} has neither 'file_name' nor 'coco_url'")
+    size = (int(entry["height"]), int(entry["width"])) if entry.get("height") and entry.get("width") else None
+    negative = entry.get("neg_category_ids")
+    return image_id, ImageEntry(
+        image_id=str(image_id),
+        path=name,
+        size=size,
+        negative=None if negative is None else tuple(negative),
+        not_exhaustive=tuple(entry.get("not_exhaustive_category_ids", ())),
+    )
+
+
+def _read_annotations(annotations: Iterator[dict[str, Any]], columns: Columns, path: Path) -> None:
+    for number, entry in enumerate(annotations):
+        try:
+            left, top, width, height = entry["bbox"]
+            columns.append(
+                entry["image_id"],
+                entry["category_id"],
+                (left, top, left + width, top + height),
+                entry.get("iscrowd", 0),
+                entry.get("id"),
+                entry.get("segmentation") if columns.masks is not None else None,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"{path}: annotation {number} (from 0) is not in COCO's format: {reason}; it needs image_id, "
+                "category_id and bbox [left, top, width, height]"
+            ) from error
+
+
+def _take(entry: dict[str, Any], key: str, path: Path) -> Any:
+    if not isinstance(entry, dict) or key not in entry:
+        raise ValueError(f"{path}: an entry lacks {key!r}: {str(entry)[:80]}")
+    return entry[key]
+
+
+def _check_unique(values: Sequence[Hashable], kind: str, path: Path) -> None:
+    if len(set(values)) == len(values):
+        return
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    raise ValueError(
+        f"{path}: {len(twice)} {kind}s are given more than once, the first is {twice[0]!r}; labels could not be told "
+        "apart, give every entry its own"
+    )
+
+
+def _positions(columns: Columns, wanted: np.ndarray, known: Iterable[int], kind: str, path: Path) -> np.ndarray:
+    """Return the position of each id of `wanted` in `known`."""
+    known = np.fromiter(known, np.int64)
+    order = np.argsort(known)
+    place = np.searchsorted(known, wanted, sorter=order).clip(max=max(len(known) - 1, 0))
+    found = known[order[place]] == wanted if len(known) else np.zeros(len(wanted), bool)
+    if not found.all():
+        first = int(np.flatnonzero(~found)[0])
+        raise ValueError(
+            f"{path}: {int((~found).sum())} annotations are of a {kind} that the file does not list; the first is "
+            f"annotation {columns.ids[first]} with {kind}_id {wanted[first]}. Remove them or add the {kind}"
+        )
+    return order[place] if len(known) else wanted

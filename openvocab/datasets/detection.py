@@ -1,0 +1,236 @@
+"""Images with labelled objects: COCO, LVIS, and a user's own COCO, YOLO or Pascal-VOC labels."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mmengine.logging import print_log
+
+from openvocab.datasets.annotation_list import AnnotationList
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice
+from openvocab.datasets.category_choice import CategoryChoice, choose_categories
+from openvocab.datasets.class_lists import load_class_names, load_frequencies
+from openvocab.datasets.coco_annotations import read_coco
+from openvocab.datasets.image_label_pairs import check_folder, read_keys
+from openvocab.datasets.instance_table import InstanceTable
+from openvocab.datasets.object_selection import ObjectSelection, complete_sizes, keep_images, select_objects
+from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
+from openvocab.datasets.voc_annotations import read_voc
+from openvocab.datasets.yolo_annotations import read_yolo, read_yolo_names
+from openvocab.registry import DATASETS
+from openvocab.structures import FederatedLabels
+from openvocab.text.vocabulary import Vocabulary
+
+
+@DATASETS.register_module()
+class DetectionDataset(PipelineDataset):
+    """Images with boxes and, where wanted, masks.
+
+    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough, with a COCO or LVIS file, and so it is
+    with a folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
+
+    Unusable objects (not finite, of zero or negative size, wholly outside the image, without a mask where masks are
+    wanted) are left out, boxes that stick out of the image are clipped; one line of the log says how many.
+
+    Args:
+        images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
+        annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
+        classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
+            `data.yaml`, or the name of a list that comes with the package. None takes the categories of the file, in
+            the order of their ids and with underscores as spaces. Categories are matched by name, any synonym, but
+            YOLO's by their number.
+        pipeline: transforms; by default the image and its objects as they are.
+        root: put before every relative path that is given here.
+        with_masks: read masks too; decoded for each item, so boxes alone are faster.
+        keys: file that lists the images of this part, one stem a line.
+        category_ids: the id of each class in the file, as a list in class order or a dict {id: class index}, where
+            names do not match.
+        unlisted_ids: whether categories that are no class are an error or left out.
+        unseen: classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"),
+            or the name of a split that comes with the package. A split that has the key "seen" (or "base") too leaves
+            classes of neither list out altogether.
+        train_classes: `seen` leaves the unseen classes out of the vocabulary and drops their objects.
+        frequencies: JSON file with the lists "rare", "common" and "frequent", or `lvis_frequencies` of the package; by
+            default what the categories of the file say. Metrics average over them.
+        keep_empty: keep images without objects, or with crowds only; by default at evaluation, not in training.
+        bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
+
+    Raises:
+        FileNotFoundError: a missing folder or file, named with its argument.
+        ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
+            a split that names an unknown class, masks that do not fit their image, no samples.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        annotations: str | Path,
+        classes: Sequence[str | Sequence[str]] | str | Path | None = None,
+        pipeline: Sequence[dict | Transform] | None = None,
+        *,
+        root: str | Path = "",
+        with_masks: bool = False,
+        keys: str | Path | None = None,
+        category_ids: Sequence[int] | Mapping[int, int] | None = None,
+        unlisted_ids: Literal["raise", "ignore"] = "raise",
+        unseen: Sequence[str] | str | Path | None = None,
+        train_classes: Literal["all", "seen"] = "all",
+        frequencies: str | Path | None = None,
+        keep_empty: bool | None = None,
+        bad_samples: BadSamplePolicy = "raise",
+        max_bad_share: float = 0.01,
+        cache_images: bool = False,
+        test_mode: bool = False,
+        name: str = "",
+    ) -> None:
+        super().__init__(
+            [LoadImage(), LoadInstances(), PackSample()] if pipeline is None else pipeline,
+            bad_samples=bad_samples,
+            max_bad_share=max_bad_share,
+            cache_images=cache_images,
+            test_mode=test_mode,
+            name=name,
+        )
+        check_choice("train_classes", train_classes, ("all", "seen"))
+        check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
+        if train_classes == "seen" and unseen is None:
+            raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")
+        self.root = Path(root)
+        self.images, self.annotations, self.keys = images, annotations, keys
+        self.classes, self.category_ids, self.unlisted_ids = classes, category_ids, unlisted_ids
+        self.unseen, self.train_classes = unseen, train_classes
+        self.with_masks, self.frequencies = with_masks, frequencies
+        self.keep_empty = test_mode if keep_empty is None else keep_empty
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Classes that this data set's labels index."""
+        return self._read[0].vocabulary
+
+    @property
+    def table(self) -> InstanceTable:
+        """All objects."""
+        return self._read[1].table
+
+    @property
+    def aspect_ratios(self) -> np.ndarray:
+        """(I,) float64 width / height of each image."""
+        sizes = np.array([entry.size for entry in self._read[1].images], np.float64)  # (I, 2)
+        return sizes[:, 1] / sizes[:, 0]
+
+    @property
+    def item_classes(self) -> list[np.ndarray]:
+        """Classes that occur in each image (not as a crowd), for repeat-factor sampling."""
+        return [self.table.classes_of(image) for image in range(len(self._read[1].images))]
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Name, class names, the id of each class in the file (None: no such category), the vocabulary's digest.
+
+        `frequencies`, a letter r, c or f a class, is among them where all are known.
+        """
+        id_of_class = {index: raw for raw, index in self._read[0].class_of_id.items()}
+        ids = [id_of_class.get(index) for index in range(len(self.vocabulary))]
+        names = list(self.vocabulary.class_names)
+        if self.frequencies is not None:
+            own = self.root / self.frequencies
+            letters = load_frequencies(own if own.is_file() else self.frequencies, names)
+        else:
+            letters = [self._read[1].frequencies.get(raw) for raw in ids]
+        known = {"frequencies": letters} if all(letters) else {}
+        digest = self.vocabulary.digest
+        return {"dataset": self.name, "classes": names, "category_ids": ids, "vocabulary_digest": digest, **known}
+
+    def load_index(self) -> list[dict[str, Any]]:
+        """List the images; their objects stay in `table`."""
+        folder, class_of_id = self.root / self.images, self._read[0].class_of_id
+        items = []
+        for position, entry in enumerate(self._read[1].images):
+            item = {
+                "sample_id": entry.image_id,
+                "img_path": str(folder / entry.path),
+                "image_position": position,
+                "annotated_size": entry.size,
+            }
+            if entry.negative is not None:
+                lists = (entry.negative, entry.not_exhaustive)
+                item["federated"] = FederatedLabels(*(_classes(ids, class_of_id) for ids in lists))
+            items.append(item)
+        if items and not Path(items[0]["img_path"]).is_file():
+            raise FileNotFoundError(
+                f"images: no file {items[0]['img_path']}, the first of {len(items)} that {self.annotations} lists; "
+                "point images to the folder that its file names are relative to"
+            )
+        return items
+
+    def common_results(self) -> dict[str, Any]:
+        """Give every item its vocabulary and the table of objects."""
+        return {"vocabulary": self.vocabulary, "instance_table": self.table}
+
+    @cached_property
+    def _read(self) -> tuple[CategoryChoice, ObjectSelection]:
+        """Read the annotations once, and keep what can be used of them."""
+        found = self._annotation_list()
+        names = self._given_names
+        if names is None:
+            by_id = sorted(zip(found.category_ids, found.category_names))
+            names = [category.replace("_", " ") for _, category in by_id]
+        choice = choose_categories(
+            names,
+            found.category_names,
+            found.category_ids,
+            ids_of_classes=self.category_ids,
+            unseen=self.unseen,
+            train_classes=self.train_classes,
+            unlisted_ids=self.unlisted_ids,
+            root=self.root,
+        )
+        keep_images(found, None if self.keys is None else read_keys(self.root / self.keys), str(self.annotations))
+        complete_sizes(found, self.root / self.images)
+        selection = select_objects(found, choice, self.keep_empty, str(self.annotations))
+        level = logging.WARNING if selection.has_unusable or found.notes else logging.INFO
+        print_log(f"{self.name}: {selection.summary}", logger="current", level=level)
+        return choice, selection
+
+    def _annotation_list(self) -> AnnotationList:
+        """Read the annotations in whatever format they have."""
+        folder, source = check_folder(self.root / self.images, "images"), self.root / self.annotations
+        if not source.is_dir():
+            return read_coco(source, self.with_masks)
+        kinds = {kind for kind in (".xml", ".txt") if any(source.rglob(f"*{kind}"))}
+        if ".xml" in kinds:
+            if self.with_masks:
+                raise ValueError(f"with_masks=True, but Pascal-VOC files ({source}) hold boxes only")
+            return read_voc(source, folder)
+        if not kinds:
+            raise FileNotFoundError(
+                f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
+            )
+        if self.classes is None:
+            raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
+        return read_yolo(source, folder, self._names_by_number, self.with_masks)
+
+    @cached_property
+    def _given_names(self) -> list[str | Sequence[str]] | None:
+        if self.classes is None:
+            return None
+        return list(self._names_by_number.values()) if self._has_yaml else load_class_names(self.classes, self.root)
+
+    @property
+    def _names_by_number(self) -> dict[int, str]:
+        """Names of YOLO's class numbers."""
+        if self._has_yaml:
+            return read_yolo_names(self.root / self.classes)
+        entries = load_class_names(self.classes, self.root)
+        return {number: entry if isinstance(entry, str) else entry[0] for number, entry in enumerate(entries)}
+
+    @property
+    def _has_yaml(self) -> bool:
+        return isinstance(self.classes, (str, Path)) and Path(self.classes).suffix in (".yaml", ".yml")
+
+
+def _classes(ids: Sequence[int], class_of_id: Mapping[int, int]) -> tuple[int, ...]:
+    return tuple(sorted({class_of_id[raw] for raw in ids if raw in class_of_id}))

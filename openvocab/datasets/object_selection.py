@@ -1,0 +1,162 @@
+"""From what annotation files state to what can be used, with an account of the rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from openvocab.datasets.annotation_list import AnnotationList, ImageEntry
+from openvocab.datasets.box_checks import REASONS, check_boxes
+from openvocab.datasets.category_choice import CategoryChoice
+from openvocab.datasets.image_header import read_image_size
+from openvocab.datasets.instance_table import InstanceTable
+
+
+@dataclass
+class ObjectSelection:
+    """What is used of a file."""
+
+    images: list[ImageEntry]
+    table: InstanceTable
+    """Its images are `images`."""
+    summary: str
+    """One line: what there is, and what was left out and why."""
+    has_unusable: bool
+    """Whether objects were left out that are none."""
+    frequencies: dict[int, str]
+    """See `AnnotationList`."""
+
+
+def keep_images(found: AnnotationList, keys: Sequence[str] | None, source: str) -> None:
+    """Keep the images whose path without extension, or the name of whose file without it, is listed; all where None.
+
+    Raises:
+        FileNotFoundError: a listed key has no image.
+    """
+    if keys is None:
+        return
+    paths = [PurePosixPath(Path(entry.path).as_posix()).with_suffix("") for entry in found.images]
+    wanted = set(keys)
+    place_of = {name: place for place, path in enumerate(paths) for name in (path.name, str(path)) if name in wanted}
+    place_of |= {entry.image_id: place for place, entry in enumerate(found.images) if entry.image_id in wanted}
+    missing = [key for key in keys if key not in place_of]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} listed samples are not in {source}, the first is {missing[0]!r}")
+    _restrict(found, np.array(sorted({place_of[key] for key in keys}), np.int64))
+
+
+def complete_sizes(found: AnnotationList, folder: Path) -> None:
+    """Read the size of images whose annotations do not say it.
+
+    Raises:
+        BadSample: an image that cannot be read.
+    """
+    found.images = [
+        entry if entry.size else replace(entry, size=read_image_size(folder / entry.path)) for entry in found.images
+    ]
+
+
+def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bool, source: str) -> ObjectSelection:
+    """Keep the usable objects of the chosen classes, and the images that have some (all with `keep_empty`).
+
+    Raises:
+        ValueError: a run-length encoding of another size than its image, masks wanted where no object has one.
+    """
+    columns = found.columns
+    classes = _classes_of(columns.category, choice.class_of_id)
+    boxes, unusable = check_boxes(columns.boxes, np.array([entry.size for entry in found.images])[columns.image])
+    unusable = {reason: flags & (classes >= 0) for reason, flags in unusable.items()}
+    if columns.masks is not None:
+        unusable["no_mask"] = _without_mask(found, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
+    usable = (classes >= 0) & ~np.any(list(unusable.values()), axis=0)
+    rows = np.flatnonzero(usable)
+    rows = rows[np.argsort(columns.image[rows], kind="stable")]
+    counts = np.bincount(columns.image[rows][~columns.is_crowd[rows]], minlength=len(found.images))
+    kept = np.arange(len(found.images)) if keep_empty else np.flatnonzero(counts)
+    summary = _summary(found, choice, classes, unusable, len(kept), usable)
+    rows = rows[np.isin(columns.image[rows], kept)]
+    table = InstanceTable(
+        first=np.searchsorted(columns.image[rows], [*kept, len(found.images)]),
+        boxes=boxes[rows],
+        classes=classes[rows],
+        is_crowd=columns.is_crowd[rows],
+        ids=columns.ids[rows],
+        mask_place=None if columns.masks is None else rows,
+        masks=columns.masks,
+    )
+    has_unusable = any(flags.any() for flags in unusable.values())
+    images = [found.images[place] for place in kept]
+    return ObjectSelection(images, table, summary, has_unusable, found.frequencies)
+
+
+def _restrict(found: AnnotationList, kept: np.ndarray) -> None:
+    """Leave out all images but those at the places `kept`, ascending, and their objects."""
+    columns = found.columns
+    new_place = np.full(len(found.images), -1)
+    new_place[kept] = np.arange(len(kept))
+    rows = np.flatnonzero(new_place[columns.image] >= 0)
+    columns.image = new_place[columns.image[rows]]
+    columns.category, columns.boxes = columns.category[rows], columns.boxes[rows]
+    columns.is_crowd, columns.ids = columns.is_crowd[rows], columns.ids[rows]
+    if columns.masks is not None:
+        columns.masks = columns.masks.subset(rows)
+    found.images = [found.images[place] for place in kept]
+
+
+def _classes_of(category: np.ndarray, class_of_id: dict[int, int]) -> np.ndarray:
+    """Return (M,) int64 classes, -1 where a category is none."""
+    ids, inverse = np.unique(category, return_inverse=True)
+    return np.array([class_of_id.get(int(raw), -1) for raw in ids], np.int64)[inverse]
+
+
+def _without_mask(found: AnnotationList, wanted: np.ndarray, source: str) -> np.ndarray:
+    """Return which of the `wanted` objects have no mask.
+
+    Raises:
+        ValueError: all of them, or a run-length encoding that does not fit its image.
+    """
+    columns = found.columns
+    missing = wanted & ~columns.masks.has_mask
+    if wanted.any() and missing.sum() == wanted.sum():
+        raise ValueError(f"with_masks=True, but no object of {source} has a segmentation; use with_masks=False")
+    sizes = np.array([entry.size for entry in found.images])[columns.image]
+    wrong = wanted & (columns.masks.sizes > 0).any(1) & (columns.masks.sizes != sizes).any(1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        (mask_height, mask_width), (height, width) = columns.masks.sizes[row], sizes[row]
+        raise ValueError(
+            f"{source}: {int(wrong.sum())} run-length encodings are of another size than their image; the first is "
+            f"annotation {columns.ids[row]}, {mask_height}x{mask_width} (height x width) on "
+            f"{found.images[columns.image[row]].path} of {height}x{width}; encode masks at the size of the image"
+        )
+    return missing
+
+
+def _summary(
+    found: AnnotationList,
+    choice: CategoryChoice,
+    classes: np.ndarray,
+    unusable: dict[str, np.ndarray],
+    num_kept: int,
+    usable: np.ndarray,
+) -> str:
+    """Say what there is in one line."""
+    columns = found.columns
+    held_out = np.isin(columns.category, sorted(choice.held_out_ids))
+    parts = [f"{num_kept} images, {int(usable.sum())} objects of {len(choice.vocabulary)} classes"]
+    crowds = int((usable & columns.is_crowd).sum())
+    parts += [f"{crowds} of them crowds"] if crowds else []
+    parts += [f"{int(held_out.sum())} objects of unseen classes left out"] if held_out.any() else []
+    ignored = int(((classes < 0) & ~held_out).sum())
+    parts += [f"{ignored} objects of categories that are no class left out"] if ignored else []
+    empty = len(found.images) - num_kept
+    parts += [f"{empty} images without objects left out"] if empty else []
+    for reason, flags in unusable.items():
+        if flags.any():
+            row = int(np.flatnonzero(flags)[0])
+            where = f"annotation {columns.ids[row]} of {Path(found.images[columns.image[row]].path).name}"
+            parts.append(f"{int(flags.sum())} boxes {REASONS[reason]} dropped (the first is {where})")
+    without_category = len(choice.vocabulary) - len(set(choice.class_of_id.values()))
+    parts += [f"{without_category} classes have no category in the file"] if without_category else []
+    return "; ".join([*parts, *found.notes])

@@ -1,0 +1,124 @@
+"""Object masks of a whole data set, as they are written in its files, in one buffer; decoded one by one when wanted."""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from openvocab.structures import Size
+
+MIN_CORNERS = 3
+HUNDREDTH = 100
+
+
+class PackedMasks:
+    """Polygons and run-length encodings of many objects; their place in it is the order of `append`.
+
+    Workers of a loader share the buffer. Coordinates with at most two decimals, the rule in COCO and LVIS, take half
+    the room of others; none is rounded.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._starts: np.ndarray | None = None
+        self._ends: list[int] | np.ndarray = [0]
+        self._sizes: list[Size | None] | np.ndarray = []
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def append(self, segmentation: list | dict | None) -> None:
+        """Add the mask of the next object.
+
+        Args:
+            segmentation: COCO's forms: a list of polygons [x1, y1, x2, y2, ...] in pixels, or a run-length encoding
+                {"size": [H, W], "counts": list, str or bytes}; None or an empty one for an object without mask.
+
+        Raises:
+            ValueError: none of these.
+        """
+        size = None
+        if isinstance(segmentation, dict):
+            packed, size = _pack_runs(segmentation)
+        elif segmentation is None or isinstance(segmentation, list):
+            packed = _pack_polygons(segmentation or [])
+        else:
+            raise ValueError(f"segmentation: expected polygons or a run-length encoding, got {str(segmentation)[:40]}")
+        self._buffer += packed
+        self._ends.append(len(self._buffer))
+        self._sizes.append(size)
+
+    def freeze(self) -> None:
+        """Turn the lists into arrays, which workers share without copying."""
+        ends = np.array(self._ends, np.int64)
+        self._starts, self._ends = ends[:-1], ends[1:]
+        self._sizes = np.array([size or (0, 0) for size in self._sizes], np.int32).reshape(-1, 2)
+
+    def subset(self, rows: np.ndarray) -> "PackedMasks":
+        """Return the masks at `rows`, on the same buffer; after `freeze`."""
+        chosen = PackedMasks()
+        chosen._buffer = self._buffer
+        chosen._starts, chosen._ends, chosen._sizes = self._starts[rows], self._ends[rows], self._sizes[rows]
+        return chosen
+
+    @property
+    def has_mask(self) -> np.ndarray:
+        """(M,) bool; after `freeze`."""
+        return self._ends > self._starts
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(M, 2) int32 height and width that run-length encodings state, 0 for polygons; after `freeze`."""
+        return self._sizes
+
+    def decode(self, place: int, size: Size) -> np.ndarray:
+        """Return the mask at `place` in an image of `size` (height, width) as (H, W) uint8, 1 inside.
+
+        Polygons are filled by pycocotools' rule.
+        """
+        record = self._buffer[self._starts[place] : self._ends[place]]
+        if not record:
+            return np.zeros(size, np.uint8)
+        content = pickle.loads(record)
+        if isinstance(content, bytes):
+            return coco_mask.decode({"size": list(size), "counts": content})
+        polygons = [_unpack_polygon(*polygon) for polygon in content]
+        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
+
+
+def _pack_polygons(polygons: list) -> bytes:
+    """Pack those with an area; pycocotools would take two corners for a box."""
+    packed = [_pack_polygon(polygon) for polygon in polygons if len(polygon) >= 2 * MIN_CORNERS]
+    return pickle.dumps(packed, protocol=pickle.HIGHEST_PROTOCOL) if packed else b""
+
+
+def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes]:
+    values = np.array(polygon, np.float64)
+    if values.ndim != 1 or len(values) % 2 or not np.isfinite(values).all():
+        raise ValueError(
+            f"segmentation: a polygon is a flat list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:40]}"
+        )
+    hundredths = np.rint(values * HUNDREDTH)
+    if (np.abs(hundredths) < 2**31).all() and (hundredths / HUNDREDTH == values).all():
+        return "i4", hundredths.astype(np.int32).tobytes()
+    return "f8", values.tobytes()
+
+
+def _unpack_polygon(kind: str, content: bytes) -> list[float]:
+    values = np.frombuffer(content, kind)
+    return (values / HUNDREDTH if kind == "i4" else values).tolist()
+
+
+def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
+    if "counts" not in runs or len(runs.get("size", ())) != 2:
+        raise ValueError(f'segmentation: expected {{"size": [H, W], "counts": ...}}, got the keys {sorted(runs)}')
+    height, width = runs["size"]
+    counts = runs["counts"]
+    if isinstance(counts, list):
+        if sum(counts) != height * width:
+            raise ValueError(f"segmentation: runs of {sum(counts)} pixels in all, for a mask of {height}x{width}")
+        counts = coco_mask.frPyObjects(runs, height, width)["counts"]
+    counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    return pickle.dumps(counts, protocol=pickle.HIGHEST_PROTOCOL), (height, width)

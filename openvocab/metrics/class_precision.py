@@ -1,0 +1,42 @@
+"""Average precision class by class, and the means that are reported of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from openvocab.metrics.confusion import mean_of_present
+
+Shape = Literal["box", "mask"]
+"""What overlaps are measured on."""
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""(T,) overlaps (intersection over union) from which a detection is right."""
+RECALLS = np.linspace(0, 1, 101)
+"""(R,) recalls at which precision is read."""
+AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
+"""Square pixels, both ends included."""
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """Average precision of each class, 0..1."""
+
+    values: np.ndarray
+    """(A, T, K), areas in the order of `AREAS`; NaN where a class has no object of that area."""
+
+    def mean(self, area: str = "all", threshold: float | None = None, classes: np.ndarray | None = None) -> float:
+        """Return the mean over the classes that have objects; NaN where none has.
+
+        Args:
+            threshold: one of `THRESHOLDS`; None for the mean over all of them.
+            classes: (K,) bool, which classes; None for all.
+        """
+        values = self.values[list(AREAS).index(area)]
+        if threshold is not None:
+            values = values[np.isclose(THRESHOLDS, threshold)]
+        return mean_of_present(values if classes is None else values[:, classes])
+
+    def six_means(self) -> dict[str, float]:
+        """Return AP, AP50, AP75, AP_small, AP_medium and AP_large."""
+        means = {"AP": self.mean(), "AP50": self.mean(threshold=0.5), "AP75": self.mean(threshold=0.75)}
+        return means | {f"AP_{area}": self.mean(area) for area in ("small", "medium", "large")}

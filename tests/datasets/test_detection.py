@@ -1,0 +1,374 @@
+"""DetectionDataset on COCO and LVIS files: what it gives, how it splits classes, what it refuses."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from coco_folder import SIZE, box_annotation, coco_content, write_coco
+from mmengine.logging import MMLogger
+from pycocotools import mask as coco_mask
+
+from openvocab.datasets.class_lists import class_names_path, load_frequencies, load_split
+from openvocab.datasets.detection import DetectionDataset
+from openvocab.datasets.image_io import BadSample
+from openvocab.text.vocabulary import read_class_names
+
+
+def _dataset(folder, content=None, **arguments) -> DetectionDataset:
+    write_coco(folder, content)
+    return DetectionDataset("images", "labels.json", root=folder, **arguments)
+
+
+def _instances(dataset) -> dict:
+    """Objects by image id."""
+    return {item["sample"].sample_id: item["sample"].instances for item in (dataset[i] for i in range(len(dataset)))}
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What the data set says in the log."""
+    lines = []
+    monkeypatch.setattr("openvocab.datasets.detection.print_log", lambda text, **_: lines.append(text))
+    return lines
+
+
+def test_three_arguments_are_enough(tmp_path):
+    path = write_coco(tmp_path)
+    dataset = DetectionDataset(tmp_path / "images", path, ["dog", "cat", "traffic light"])
+    item = dataset[0]
+    sample = item["sample"]
+    assert item["image"].shape == (3, *SIZE)
+    assert (sample.sample_id, sample.original_size, sample.input_size) == ("11", SIZE, SIZE)
+    assert sample.vocabulary.class_names == ("dog", "cat", "traffic light")
+    assert sample.instances.boxes.tolist() == [[5, 6, 25, 16], [30, 20, 55, 35]]
+    assert sample.instances.boxes.dtype == torch.float32
+    assert sample.instances.classes.tolist() == [1, 0]
+    assert sample.instances.ids.tolist() == [100, 102]
+    assert sample.instances.masks is None and sample.instances.is_crowd is None and sample.federated is None
+    assert dataset.metainfo["category_ids"] == [7, 3, 20]
+
+
+def test_without_a_list_the_classes_are_the_categories_in_the_order_of_their_ids(tmp_path):
+    content = coco_content()
+    content["categories"].reverse()
+    dataset = _dataset(tmp_path, content)
+    assert dataset.vocabulary.class_names == ("cat", "dog", "traffic light")
+    assert _instances(dataset)["12"].classes.tolist() == [2, 1]
+
+
+def test_categories_match_any_synonym_or_an_id(tmp_path):
+    dataset = _dataset(tmp_path, classes=[["puppy", "Dog"], ["kitten", "cat"], "traffic light"])
+    assert _instances(dataset)["11"].classes.tolist() == [1, 0]
+    dataset = _dataset(tmp_path, classes=["a", "b", "c"], category_ids=[20, 7, 3])
+    assert _instances(dataset)["11"].classes.tolist() == [2, 1]
+    dataset = _dataset(tmp_path, classes=["a", "b"], category_ids={7: 1, 3: 1, 20: 0})
+    assert _instances(dataset)["11"].classes.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="category_ids: expected 2, one a class, got 1"):
+        len(_dataset(tmp_path, classes=["a", "b"], category_ids=[3]))
+
+
+def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, said):
+    assert list(_instances(_dataset(tmp_path))) == ["11", "12"]
+    assert "2 images without objects left out" in said[0] and "1 of them crowds" in said[0]
+    for dataset in (_dataset(tmp_path, test_mode=True), _dataset(tmp_path, keep_empty=True)):
+        found = _instances(dataset)
+        assert list(found) == ["11", "12", "13", "14"]
+        assert found["13"].is_crowd.tolist() == [True]
+        assert found["14"].boxes.shape == (0, 4) and found["14"].classes.shape == (0,)
+
+
+def test_masks_are_those_of_pycocotools(tmp_path):
+    content = coco_content()
+    content["annotations"][0]["segmentation"] = [[5.1, 6.2, 24.73, 7.1, 15.4, 15.9], [1, 1, 3, 1]]
+    runs = coco_mask.encode(np.asfortranarray(np.eye(*SIZE, dtype=np.uint8)))
+    content["annotations"][2]["segmentation"] = {"size": list(SIZE), "counts": runs["counts"].decode()}
+    content["annotations"][4]["segmentation"] = {"size": list(SIZE), "counts": [7, 30, SIZE[0] * SIZE[1] - 37]}
+    found = _instances(_dataset(tmp_path, content, with_masks=True, test_mode=True))
+    triangle = coco_mask.decode(coco_mask.frPyObjects([[5.1, 6.2, 24.73, 7.1, 15.4, 15.9]], *SIZE))[..., 0]
+    assert found["11"].masks.dtype == torch.bool and found["11"].masks.shape == (2, *SIZE)
+    assert np.array_equal(found["11"].masks[0], triangle)
+    assert np.array_equal(found["11"].masks[1], np.eye(*SIZE))
+    assert found["13"].masks.sum() == 30 and found["13"].masks[0].T.flatten()[7:37].all()
+    assert found["14"].masks.shape == (0, *SIZE)
+
+
+def test_a_novel_class_never_reaches_training(tmp_path, said):
+    (tmp_path / "split.json").write_text('{"base": ["cat"], "novel": ["dog"]}')
+    dataset = _dataset(tmp_path, unseen="split.json", train_classes="seen", with_masks=True, keep_empty=True)
+    assert dataset.vocabulary.class_names == ("cat",) and dataset.vocabulary.seen == (True,)
+    assert set(dataset.table.ids.tolist()) == {100, 104}
+    assert all((instances.classes == 0).all() for instances in _instances(dataset).values())
+    assert "2 objects of unseen classes left out" in said[0]
+    assert "1 objects of categories that are no class left out" in said[0]  # a traffic light is neither base nor novel
+    evaluation = _dataset(tmp_path, unseen="split.json", test_mode=True)
+    assert evaluation.vocabulary.class_names == ("cat", "dog") and evaluation.vocabulary.seen == (True, False)
+    assert set(evaluation.table.ids.tolist()) == {100, 102, 103, 104}
+
+
+def test_unseen_names_alone_leave_no_class_out(tmp_path):
+    dataset = _dataset(tmp_path, unseen=["dog"], train_classes="seen")
+    assert dataset.vocabulary.class_names == ("cat", "traffic light")
+    assert {100, 101} == set(dataset.table.ids.tolist())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ('{"novel": ["dgo"]}', "1 names of split.json are not among the 3 class names, the first is 'dgo'"),
+        ('{"base": ["cat", "cow"], "novel": ["dog"]}', "the first is 'cow'"),
+        ('{"base": ["cat", "dog"], "novel": ["dog"]}', "lists 'dog' as seen and as unseen"),
+        ('{"base": ["cat"]}', "has neither 'unseen' nor 'novel'"),
+        ('{"novel": ["cat", "dog", "traffic light"]}', "no class is left for training"),
+    ],
+)
+def test_a_split_that_does_not_fit_is_refused(tmp_path, split, message):
+    (tmp_path / "split.json").write_text(split)
+    with pytest.raises(ValueError, match=message):
+        len(_dataset(tmp_path, unseen="split.json", train_classes="seen"))
+
+
+def test_arguments_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="train_classes='seen' needs `unseen`"):
+        DetectionDataset("a", "b", train_classes="seen")
+    with pytest.raises(ValueError, match="unlisted_ids: expected one of"):
+        DetectionDataset("a", "b", unlisted_ids="skip")
+    with pytest.raises(FileNotFoundError, match="images: no folder"):
+        len(DetectionDataset(tmp_path / "nowhere", "b"))
+    (tmp_path / "images").mkdir()
+    with pytest.raises(FileNotFoundError, match="annotations: no file"):
+        len(DetectionDataset(tmp_path / "images", tmp_path / "labels.json"))
+
+
+def test_categories_that_are_no_class_are_an_error_unless_ignored(tmp_path, said):
+    with pytest.raises(ValueError, match="1 of the file's 3 categories are no class, such as 'traffic_light'"):
+        len(_dataset(tmp_path, classes=["cat", "dog"]))
+    dataset = _dataset(tmp_path, classes=["cat", "dog", "cow"], unlisted_ids="ignore")
+    assert _instances(dataset)["12"].classes.tolist() == [1]
+    assert "1 classes have no category in the file" in said[-1]
+    assert dataset.metainfo["category_ids"] == [3, 7, None]
+
+
+def test_unusable_boxes_are_dropped_counted_and_said_in_one_line(tmp_path, said):
+    content = coco_content()
+    bad = [[5, 5, 0, 3], [5, 5, 3, -2], [float("nan"), 1, 2, 3], [1, 1, float("inf"), 4], [70, 5, 9, 9], [-9, 3, 9, 9]]
+    content["annotations"] += [
+        {**box_annotation(11, 3, box), "segmentation": [], "id": 900 + i} for i, box in enumerate(bad)
+    ]
+    found = _instances(_dataset(tmp_path, content))
+    assert found["11"].ids.tolist() == [100, 102]
+    assert len(said) == 1
+    assert "2 boxes of zero or negative size dropped (the first is annotation 900 of 11.jpg)" in said[0]
+    assert "2 boxes with coordinates that are not finite dropped (the first is annotation 902" in said[0]
+    assert "2 boxes wholly outside their image dropped (the first is annotation 904" in said[0]
+
+
+def test_boxes_that_stick_out_are_clipped(tmp_path):
+    content = coco_content()
+    content["annotations"][0]["bbox"] = [-5, 30, 20, 300]
+    assert _instances(_dataset(tmp_path, content))["11"].boxes[0].tolist() == [0, 30, 15, 40]
+
+
+def test_a_box_that_single_precision_makes_empty_is_outside(tmp_path, said):
+    content = coco_content()
+    content["annotations"][0]["bbox"] = [59.9999999999, 5, 10, 10]
+    assert _instances(_dataset(tmp_path, content))["11"].ids.tolist() == [102]
+    assert "1 boxes wholly outside" in said[0]
+
+
+def test_the_log_warns_only_where_something_is_wrong(tmp_path):
+    levels = []
+    logger = MMLogger.get_instance("detection_test", log_level="INFO")
+    logger.handle = lambda record: levels.append(record.levelname)
+    content = coco_content()
+    content["annotations"][0]["bbox"] = [1, 1, 0, 0]
+    len(_dataset(tmp_path))
+    len(_dataset(tmp_path, content))
+    assert levels == ["INFO", "WARNING"]
+
+
+def _spoil(content, what):
+    images, annotations, categories = content["images"], content["annotations"], content["categories"]
+    match what:
+        case "image twice":
+            images.append({**images[0], "file_name": "x.jpg"})
+        case "annotation twice":
+            annotations.append(dict(annotations[1]))
+        case "category twice":
+            categories.append({"id": 7, "name": "cow"})
+        case "name twice":
+            categories.append({"id": 8, "name": "dog"})
+        case "missing image":
+            annotations[1]["image_id"] = 99
+        case "missing category":
+            annotations[1]["category_id"] = 99
+        case "no images":
+            del content["images"]
+        case "no box":
+            del annotations[1]["bbox"]
+        case "box of three":
+            annotations[1]["bbox"] = [1, 2, 3]
+        case "box of words":
+            annotations[1]["bbox"] = ["a", 2, 3, 4]
+        case "image without name":
+            del images[0]["file_name"]
+        case "image id of letters":
+            images[0]["id"] = "eleven"
+        case "runs of another size":
+            annotations[1]["segmentation"] = {"size": [30, 60], "counts": [1800]}
+        case "runs too long":
+            annotations[1]["segmentation"] = {"size": [40, 60], "counts": [3000]}
+        case "odd polygon":
+            annotations[1]["segmentation"] = [[1, 2, 3, 4, 5, 6, 7]]
+        case "masks nowhere":
+            for annotation in annotations:
+                annotation.pop("segmentation")
+    return content
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("image twice", "1 image ids are given more than once, the first is 11"),
+        ("annotation twice", "1 annotation ids are given more than once, the first is 101"),
+        ("category twice", "1 category ids are given more than once, the first is 7"),
+        ("name twice", "1 category names are given more than once, the first is 'dog'"),
+        (
+            "missing image",
+            "1 annotations are of a image that the file does not list; .* annotation 101 with image_id 99",
+        ),
+        ("missing category", "annotation 101 with category_id 99. Remove them or add the category"),
+        ("no images", "a COCO file has images, annotations, categories; images are not there"),
+        ("no box", r"annotation 1 \(from 0\) is not in COCO's format: no 'bbox'"),
+        ("box of three", "is not in COCO's format: not enough values"),
+        ("box of words", r"annotation 1 \(from 0\) is not in COCO's format"),
+        ("image without name", "image 11 has neither 'file_name' nor 'coco_url'"),
+        ("image id of letters", "expected an integer as image id, got 'eleven'"),
+        ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
+        ("runs too long", "runs of 3000 pixels in all, for a mask of 40x60"),
+        ("odd polygon", "a polygon is a flat list"),
+        ("masks nowhere", "no object of labels.json has a segmentation; use with_masks=False"),
+    ],
+)
+def test_a_broken_file_is_refused_in_one_clear_line(tmp_path, what, message):
+    with pytest.raises(ValueError, match=message) as error:
+        len(_dataset(tmp_path, _spoil(coco_content(), what), with_masks=True))
+    assert "\n" not in str(error.value)
+
+
+def test_without_masks_segmentations_are_not_looked_at(tmp_path):
+    for what in ("runs of another size", "odd polygon", "masks nowhere"):
+        assert len(_dataset(tmp_path, _spoil(coco_content(), what))) == 2
+
+
+def test_an_object_without_mask_is_dropped_where_masks_are_wanted(tmp_path, said):
+    content = coco_content()
+    content["annotations"][0]["segmentation"] = []
+    content["annotations"][2]["segmentation"] = [[1, 1, 2, 2]]  # two corners have no area
+    dataset = _dataset(tmp_path, content, with_masks=True)
+    assert list(_instances(dataset)) == ["12"]
+    assert "2 boxes without a mask dropped (the first is annotation 100 of 11.jpg)" in said[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"images": [', '{"images": [1 2]}', "not json"])
+def test_what_is_not_json_is_refused(tmp_path, text):
+    write_coco(tmp_path).write_text(text)
+    with pytest.raises(ValueError, match="labels.json"):
+        len(DetectionDataset(tmp_path / "images", tmp_path / "labels.json"))
+
+
+def test_annotations_without_ids_are_numbered_and_sizes_are_read_from_the_images(tmp_path):
+    content = coco_content()
+    for entry in content["annotations"]:
+        del entry["id"]
+    for entry in content["images"]:
+        del entry["height"]
+    dataset = _dataset(tmp_path, content)
+    assert _instances(dataset)["11"].ids.tolist() == [1, 3]
+    assert dataset.aspect_ratios.tolist() == [1.5, 1.5]
+
+
+def test_an_image_of_another_size_than_its_annotations_is_a_bad_sample(tmp_path):
+    content = coco_content()
+    content["images"][0]["width"] = 61
+    with pytest.raises(BadSample, match="the image is 40x60 .* its annotations say 40x61"):
+        _dataset(tmp_path, content)[0]
+
+
+def test_a_wrong_folder_and_a_missing_image_are_named(tmp_path):
+    dataset = _dataset(tmp_path)
+    (tmp_path / "images/12.jpg").unlink()
+    with pytest.raises(BadSample, match=r"12\.jpg"):
+        dataset[1]
+    (tmp_path / "images/11.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"images: no file .*11\.jpg, the first of 2 that labels.json lists"):
+        len(DetectionDataset("images", "labels.json", root=tmp_path))
+
+
+def test_keys_choose_images_by_stem_path_or_id(tmp_path):
+    (tmp_path / "val.txt").write_text("12\n")
+    dataset = _dataset(tmp_path, keys="val.txt", with_masks=True)
+    assert list(_instances(dataset)) == ["12"]
+    assert _instances(dataset)["12"].ids.tolist() == [101, 103]
+    assert dataset[0]["sample"].instances.masks.flatten(1).sum(1).tolist() == [8 * 30, 10 * 12]
+    (tmp_path / "val.txt").write_text("12\n77\n")
+    with pytest.raises(FileNotFoundError, match="1 listed samples are not in labels.json, the first is '77'"):
+        len(_dataset(tmp_path, keys="val.txt"))
+
+
+def test_lvis_lists_of_categories_stay_with_the_image(tmp_path):
+    content = coco_content()
+    for entry, frequency in zip(content["categories"], "rcf"):
+        entry["frequency"] = frequency
+    for entry in content["images"]:
+        entry.update(neg_category_ids=[20, 3], not_exhaustive_category_ids=[7])
+        entry["coco_url"] = f"http://images.cocodataset.org/images/{entry.pop('file_name')}"
+    write_coco(tmp_path, content)
+    dataset = DetectionDataset(tmp_path, tmp_path / "labels.json")
+    assert dataset[0]["sample"].federated.negative == (0, 2)
+    assert dataset[0]["sample"].federated.not_exhaustive == (1,)
+    assert dataset.metainfo["frequencies"] == ["r", "c", "f"]
+    base = DetectionDataset(tmp_path, tmp_path / "labels.json", unseen=["cat"], train_classes="seen")
+    assert base[0]["sample"].federated.negative == (1,) and base[0]["sample"].federated.not_exhaustive == (0,)
+    assert base.metainfo["frequencies"] == ["c", "f"]
+
+
+def test_the_data_set_travels_to_loader_workers(tmp_path):
+    dataset = _dataset(tmp_path, with_masks=True)
+    len(dataset)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[1]["sample"].instances.masks, dataset[1]["sample"].instances.masks)
+
+
+def test_an_epoch_from_the_cache_equals_one_from_the_files(tmp_path):
+    plain, cached = (_dataset(tmp_path, with_masks=True, cache_images=cache) for cache in (False, True))
+    for _ in range(2):
+        for one, other in zip(_instances(plain).values(), _instances(cached).values()):
+            assert torch.equal(one.boxes, other.boxes) and torch.equal(one.masks, other.masks)
+
+
+def test_lvis_frequencies_agree_with_their_counts_and_the_split():
+    names = [entry[0] for entry in read_class_names(class_names_path("lvis_1203"))]
+    letters, counts = load_frequencies("lvis_frequencies", names), load_split("lvis_frequencies")["image_counts"]
+    assert letters == ["r" if count <= 10 else "c" if count <= 100 else "f" for count in counts]
+    assert {name for name, letter in zip(names, letters) if letter == "r"} == set(load_split("lvis_866_337")["novel"])
+    assert [letters.count(letter) for letter in "rcf"] == [337, 461, 405]
+    with pytest.raises(ValueError, match="1 of the 1 classes in none .* 'unicorn'"):
+        load_frequencies("lvis_frequencies", ["unicorn"])
+
+
+def test_coco_of_48_base_classes(shared_data):
+    folder = shared_data / "coco_sample"
+    arguments = dict(root=folder, classes="coco_80", unseen="coco_48_17", with_masks=True)
+    train = DetectionDataset(
+        "images/train2017", "annotations/instances_train100.json", train_classes="seen", **arguments
+    )
+    val = DetectionDataset("images/val2017", "annotations/instances_val100.json", test_mode=True, **arguments)
+    split, raw = load_split("coco_48_17"), json.loads((folder / "annotations/instances_train100.json").read_text())
+    base = {entry["id"] for entry in raw["annotations"] if entry["category_id"] in set(split["base_ids"])}
+    assert len(train.vocabulary) == 48 and set(train.table.ids.tolist()) == base
+    assert len(val.vocabulary) == 65 and sum(val.vocabulary.seen) == 48 and len(val) == 100
+    instances = train[0]["sample"].instances
+    areas = {entry["id"]: entry["area"] for entry in raw["annotations"]}
+    assert instances.masks.flatten(1).sum(1).tolist() == [areas[int(number)] for number in instances.ids]

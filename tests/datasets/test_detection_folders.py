@@ -1,0 +1,176 @@
+"""YOLO and Pascal-VOC folders, as users bring them; and the blood cells with their two boxes of no size."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from openvocab.datasets.detection import DetectionDataset
+from openvocab.datasets.image_header import read_image_size
+from openvocab.datasets.image_io import BadSample, read_image
+
+XML = """<annotation><filename>{name}.jpg</filename>{objects}</annotation>"""
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
+<bndbox><xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax><ymax>{3}</ymax></bndbox></object>"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images 50 x 100, one in a folder below, and room for labels."""
+    (tmp_path / "images/more").mkdir(parents=True)
+    (tmp_path / "labels/more").mkdir(parents=True)
+    for name in ("a", "b", "more/c"):
+        cv2.imwrite(str(tmp_path / f"images/{name}.jpg"), np.zeros((50, 100, 3), np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What the data set says in the log."""
+    lines = []
+    monkeypatch.setattr("openvocab.datasets.detection.print_log", lambda text, **_: lines.append(text))
+    return lines
+
+
+def _write_xml(folder, name: str, *objects: tuple) -> None:
+    texts = (OBJECT.format(*box, name=kind, difficult=difficult) for kind, box, difficult in objects)
+    (folder / f"labels/{name}.xml").write_text(XML.format(name=name, objects="".join(texts)))
+
+
+def test_yolo_folder_by_three_arguments(folder, said):
+    (folder / "labels/a.txt").write_text("1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 0.1 0.2\n")
+    (folder / "labels/more/c.txt").write_text("0 0.9 0.5 0.4 0.2\n")
+    dataset = DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"], test_mode=True)
+    found = {sample.sample_id: sample.instances for sample in (dataset[i]["sample"] for i in range(3))}
+    assert torch.allclose(found["a"].boxes, torch.tensor([[40.0, 15, 60, 35], [5, 5, 15, 15]]))
+    assert found["a"].classes.tolist() == [1, 0]
+    assert torch.allclose(found["more/c"].boxes, torch.tensor([[70.0, 20, 100, 30]]))  # clipped
+    assert found["b"].boxes.shape == (0, 4)
+    assert "1 images have no label file and count as images without objects" in said[0]
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc"])
+def test_folders_below_a_relative_root_are_found(folder, monkeypatch, kind):
+    if kind == "yolo":
+        (folder / "labels/more/c.txt").write_text("0 0.5 0.5 0.2 0.4")
+    else:
+        _write_xml(folder, "more/c", ("helmet", (40, 15, 60, 35), 0))
+    monkeypatch.chdir(folder.parent)
+    dataset = DetectionDataset("images", "labels", ["helmet"], root=folder.name)
+    assert torch.allclose(dataset[0]["sample"].instances.boxes, torch.tensor([[40.0, 15, 60, 35]]))
+
+
+def test_yolo_polygons_are_masks_and_data_yaml_gives_names(folder):
+    (folder / "labels/a.txt").write_text("4 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n")
+    (folder / "data.yaml").write_text("names:\n  2: vest\n  4: helmet\n")  # numbers with holes
+    dataset = DetectionDataset("images", "labels", "data.yaml", root=folder, with_masks=True)
+    instances = dataset[0]["sample"].instances
+    assert dataset.vocabulary.class_names == ("vest", "helmet") and instances.classes.tolist() == [1]
+    assert torch.allclose(instances.boxes, torch.tensor([[10.0, 10, 50, 30]]))
+    expected = torch.zeros(50, 100, dtype=torch.bool)
+    expected[10:30, 10:50] = True
+    assert torch.equal(instances.masks[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("5 0.5 0.5 0.2 0.4", r"a\.txt:1: class 5 has no name; 2 numbers from 0 to 1 have one"),
+        ("0 0.5 0.5 0.2", r"a\.txt:1: expected 'class cx cy width height' .* got 4 fields"),
+        ("0 0.5 0.5 0.2 0.2 0.2", "got 6 fields"),
+        ("dog 0.5 0.5 0.2 0.2", "expected a class number and coordinates"),
+    ],
+)
+def test_a_wrong_yolo_line_is_named(folder, line, message):
+    (folder / "labels/a.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        len(DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"]))
+
+
+def test_yolo_needs_names_and_labels_that_belong_to_images(folder, said):
+    (folder / "labels/x.txt").write_text("0 0.5 0.5 0.2 0.4")
+    with pytest.raises(ValueError, match="YOLO labels hold numbers only"):
+        len(DetectionDataset(folder / "images", folder / "labels"))
+    with pytest.raises(FileNotFoundError, match="none of the 1 label files belongs to one of the 3 images"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["a"]))
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4 0.3 0.3\n")
+    assert len(DetectionDataset(folder / "images", folder / "labels", ["a"])) == 1
+    assert "1 label files without an image are left out, the first is x.txt" in said[-1]
+    assert "2 boxes with coordinates that are not finite dropped" in said[-1]
+    (folder / "data.yaml").write_text("nc: 3")
+    with pytest.raises(ValueError, match="expected 'names'"):
+        len(DetectionDataset(folder / "images", folder / "labels", folder / "data.yaml"))
+
+
+def test_voc_folder_by_two_arguments(folder, said):
+    _write_xml(folder, "a", ("vest", (10, 5, 40, 45), 0), ("helmet", (50, 5, 60, 15), 1))
+    _write_xml(folder, "more/c", ("vest", (0, 0, 100, 50), 0))
+    dataset = DetectionDataset(folder / "images", folder / "labels")
+    instances = dataset[0]["sample"].instances
+    assert dataset.vocabulary.class_names == ("helmet", "vest") and len(dataset) == 2
+    assert instances.boxes.tolist() == [[10, 5, 40, 45], [50, 5, 60, 15]]
+    assert instances.classes.tolist() == [1, 0] and instances.is_crowd.tolist() == [False, True]
+    assert dataset[1]["sample"].sample_id == "more/c"
+    assert "1 images without an XML file are left out" in said[0]
+
+
+def test_wrong_voc_files_are_named(folder):
+    _write_xml(folder, "a", ("vest", (10, 5, "wide", 45), 0))
+    with pytest.raises(ValueError, match=r"a\.xml: object 'vest' needs a bndbox"):
+        len(DetectionDataset(folder / "images", folder / "labels"))
+    (folder / "labels/a.xml").write_text("<annotation>")
+    with pytest.raises(ValueError, match=r"a\.xml is not XML"):
+        len(DetectionDataset(folder / "images", folder / "labels"))
+    with pytest.raises(ValueError, match="hold boxes only"):
+        len(DetectionDataset(folder / "images", folder / "labels", with_masks=True))
+
+
+def test_an_empty_folder_is_no_annotations(folder):
+    with pytest.raises(FileNotFoundError, match=r"neither .txt \(YOLO\) nor .xml \(VOC\) files"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["a"]))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_in_the_header_is_that_of_the_decoded_image(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.jpg", exif=exif)
+    assert read_image_size(tmp_path / "x.jpg") == read_image(tmp_path / "x.jpg").shape[:2]
+    (tmp_path / "y.jpg").write_text("no image")
+    with pytest.raises(BadSample, match=r"y\.jpg"):
+        read_image_size(tmp_path / "y.jpg")
+
+
+def test_the_two_blood_cells_of_no_size_are_reported(shared_data, said):
+    folder = shared_data / "bccd/BCCD"
+    dataset = DetectionDataset(folder / "JPEGImages", folder / "Annotations", ["RBC", "WBC", "Platelets"])
+    assert len(dataset) == 364 and len(dataset.table.ids) == 4886
+    assert said == [
+        "DetectionDataset: 364 images, 4886 objects of 3 classes; 2 boxes of zero or negative size dropped (the first "
+        "is annotation 3951 of BloodImage_00338.jpg)"
+    ]
+    parts = [DetectionDataset("JPEGImages", "Annotations", root=folder, keys=f"ImageSets/Main/{part}.txt")
+             for part in ("train", "val", "test")]  # fmt: skip
+    assert [len(part) for part in parts] == [205, 87, 72]
+
+
+def test_blood_cells_as_coco_json_are_those_of_the_xml_files(shared_data):
+    folder = shared_data / "bccd"
+    from_json = DetectionDataset(folder / "BCCD/JPEGImages", folder / "coco.json", ["RBC", "WBC", "Platelets"])
+    from_xml = DetectionDataset(
+        folder / "BCCD/JPEGImages", folder / "BCCD/Annotations", ["RBC", "WBC", "Platelets"], unlisted_ids="raise"
+    )
+    assert np.array_equal(from_json.table.boxes, from_xml.table.boxes)
+    assert np.array_equal(from_json.table.classes, from_xml.table.classes)
+
+
+def test_coco_boxes_as_yolo_are_those_of_the_json(shared_data):
+    folder = shared_data / "coco_sample"
+    yolo = DetectionDataset(
+        "images/val2017", "object_detection/labels/val2017", "object_detection/config.yaml", root=folder
+    )
+    coco = DetectionDataset("images/val2017", "annotations/boxes_val128.json", root=folder)
+    assert yolo.vocabulary.class_names == coco.vocabulary.class_names
+    assert np.allclose(yolo.table.boxes, coco.table.boxes, atol=0.02)
+    assert np.array_equal(yolo.table.classes, coco.table.classes)
