@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_val
 from openvocab.config import ConfigError, check_arguments, require_keys
 from openvocab.precision import use_fast_matmul
 from openvocab.registry import SCOPE
+
+DEFAULT_TIMEOUT = 1800
+"""Seconds that a rank waits for another, where the config's `env_cfg.dist_cfg` names none."""
 
 
 class OpenVocabRunner(Runner):
@@ -212,7 +216,8 @@ def _prepare_distributed(config: Config) -> None:
         raise ConfigError("launcher 'pytorch' needs torchrun: torchrun --nproc_per_node N tools/train.py ...")
     on_gpu = torch.cuda.is_available()
     if not on_gpu and not is_distributed():
-        torch.distributed.init_process_group("gloo")
+        seconds = (config.get("env_cfg") or {}).get("dist_cfg", {}).get("timeout", DEFAULT_TIMEOUT)
+        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=seconds))
     atexit.register(_leave_process_group)
     if not on_gpu:
         config.pop("sync_bn", None)  # torch synchronises batch statistics on GPUs only

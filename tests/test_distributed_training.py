@@ -1,8 +1,10 @@
 """Two processes on the CPU, started by torchrun: equal weights, one random state each, and no rank left behind."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,14 @@ def test_nan_on_one_rank_stops_all_before_the_step(tmp_path):
     assert saved["meta"]["iter"] == 4
     assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
     assert not list((tmp_path / "parts").glob("iter_[56].pth"))
+
+
+def test_a_rank_that_hangs_ends_the_others_within_the_time_out(tmp_path):
+    start = time.monotonic()
+    result = torchrun(str(tmp_path), "--max-iters", "6", "--hang-rank", "1")
+    assert result.returncode != 0
+    assert re.search(r"RuntimeError: .*(timeout|Timed out)", result.stderr), result.stderr[-2000:]
+    assert time.monotonic() - start < 120
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -17,22 +18,26 @@ RANK = int(os.environ["RANK"])
 
 @HOOKS.register_module()
 class WatchRank(Hook):
-    """Write down this rank's samples, and spoil one batch of one rank where asked to."""
+    """Write down this rank's samples; spoil one batch of one rank, or lose a rank, where asked to."""
 
-    def __init__(self, folder, poison_rank):
-        self.folder, self.poison_rank = Path(folder), poison_rank
+    def __init__(self, folder, poison_rank, hang_rank):
+        self.folder, self.poison_rank, self.hang_rank = Path(folder), poison_rank, hang_rank
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         with open(self.folder / f"samples_{RANK}.txt", "a") as file:
             file.write(" ".join(sample.sample_id for sample in data_batch["sample"]) + " ")
         if RANK == self.poison_rank and runner.iter == 4:
             data_batch["x"][0] *= float("nan")
+        if RANK == self.hang_rank and runner.iter == 4:
+            time.sleep(600)
 
 
-def train(folder, name, max_iters, resume, poison_rank):
+def train(folder, name, max_iters, resume, poison_rank, hang_rank=None):
     config = tiny_config(max_iters=max_iters)
     config.param_scheduler = None  # its length would differ between the parts
-    config.custom_hooks = [dict(type="WatchRank", folder=str(folder), poison_rank=poison_rank)]
+    config.custom_hooks = [dict(type="WatchRank", folder=str(folder), poison_rank=poison_rank, hang_rank=hang_rank)]
+    if hang_rank is not None:
+        config.env_cfg = dict(dist_cfg=dict(backend="nccl", timeout=5))
     runner = build_runner(config, work_dir=folder / name, resume=resume, launcher="pytorch")
     runner.train()
     parameters = {key: value.detach().cpu() for key, value in runner.model.module.named_parameters()}
@@ -48,13 +53,13 @@ def write_threads(folder):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    for name in ("--max-iters", "--resume-to", "--whole", "--poison-rank"):
+    for name in ("--max-iters", "--resume-to", "--whole", "--poison-rank", "--hang-rank"):
         parser.add_argument(name, type=int)
     options = parser.parse_args()
     atexit.register(write_threads, options.folder)
     if options.whole:
         train(options.folder, "whole", options.whole, False, None)
-    train(options.folder, "parts", options.max_iters, False, options.poison_rank)
+    train(options.folder, "parts", options.max_iters, False, options.poison_rank, options.hang_rank)
     if options.resume_to:
         train(options.folder, "parts", options.resume_to, True, None)
 

@@ -23,7 +23,11 @@ randomness = dict(seed=0)
 # of float32 matrix products: "auto" takes torch's "medium" where it was measured to round like float32
 precision = "auto"
 env_cfg = dict(
-    cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl")
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(
+        backend="nccl", timeout=1800
+    ),  # seconds that a rank waits for a lost one before it ends with an error
 )
 log_level = "INFO"
 val_cfg = dict()
