@@ -8,61 +8,23 @@ Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.d
 test_dataloader.dataset.root=DIR`.
 """
 
-from mmengine.dataset import DefaultSampler
+from mmengine.config import read_base
 
-from openvocab.datasets.detection import DetectionDataset
-from openvocab.datasets.sampler import ResumableSampler
-from openvocab.datasets.transforms import LargeScaleJitter, LoadImage, LoadInstances, PackSample, RandomFlip, Resize
 from openvocab.metrics.average_precision import CocoAveragePrecision
 
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=ResumableSampler, shuffle=True),
-    dataset=dict(
-        type=DetectionDataset,
-        name="coco_48_train",
-        root="data/coco",
-        images="train2017",
-        annotations="annotations/instances_train2017.json",
-        classes="coco_80",
-        unseen="coco_48_17",
-        train_classes="seen",
-        with_masks=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=LoadInstances),
-            dict(type=LargeScaleJitter, size=(1024, 1024), scale=(0.1, 2.0)),
-            dict(type=RandomFlip, prob=0.5),
-            dict(type=PackSample),
-        ],
-    ),
-)
+with read_base():
+    from .base_novel_detection import *
 
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=DetectionDataset,
-        name="coco_48_17_val",
-        root="data/coco",
-        images="val2017",
-        annotations="annotations/instances_val2017.json",
-        classes="coco_80",
-        unseen="coco_48_17",
-        with_masks=True,
-        keep_empty=False,
-        test_mode=True,
-        pipeline=[
-            dict(type=LoadImage),
-            dict(type=Resize, short_side=800, max_long_side=1333),
-            dict(type=LoadInstances),
-            dict(type=PackSample),
-        ],
-    ),
+coco = dict(root="data/coco", classes="coco_80", unseen="coco_48_17")
+train_dataloader["dataset"].update(
+    name="coco_48_train", images="train2017", annotations="annotations/instances_train2017.json", **coco
+)
+val_dataloader["dataset"].update(
+    name="coco_48_17_val",
+    images="val2017",
+    annotations="annotations/instances_val2017.json",
+    keep_empty=False,
+    **coco,
 )
 test_dataloader = val_dataloader
 
