@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from openvocab.atomic_files import replacing
 from openvocab.metrics.confusion import ClassScores
 from openvocab.metrics.mean_iou import MeanIoU, summarise
 from openvocab.registry import DATASETS, METRICS
@@ -158,9 +158,5 @@ def write_results(path: str | Path, metrics: Mapping[str, float], protocol: Mapp
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {key: None if math.isnan(value) else float(value) for key, value in metrics.items()}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.saving")
-    try:
-        temporary.write_text(json.dumps({**numbers, "protocol": dict(protocol)}, indent=2, ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(json.dumps({**numbers, "protocol": dict(protocol)}, indent=2, ensure_ascii=False) + "\n")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openvocab.atomic_files import replacing
 from openvocab.datasets.caption_files import Record
 from openvocab.datasets.image_io import BadSample, read_image_bytes
 from openvocab.datasets.web_captions import IMAGE_FIELDS
@@ -86,9 +87,8 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
         return
     if next(out.glob("*.tar"), None) is not None:
         raise ValueError(f"{out} holds shards that are not described by a {DESCRIPTION}; choose another folder")
-    temporary = path.with_suffix(_TEMPORARY)
-    temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(json.dumps(description, indent=1))
 
 
 def _write_shard(records: Sequence[Record], start: int, root: Path, path: Path) -> list[str]:

@@ -1,18 +1,17 @@
 """Detections on disk: what ranks hand to the first one, and results that other tools read."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
 
+from openvocab.atomic_files import replacing
 from openvocab.metrics.detection_tables import Detections, DetectionTables, Labels, merge_tables
 
 Result = TypeVar("Result")
@@ -74,7 +73,7 @@ def write_tables(tables: DetectionTables, path: Path) -> None:
         if masks is not None:
             arrays[f"{name}.mask_bytes"] = np.frombuffer(b"".join(masks), np.uint8)
             arrays[f"{name}.mask_lengths"] = np.array([len(mask) for mask in masks], dtype=np.int64)
-    with _replacing(path, "wb") as file:
+    with replacing(path, "wb") as file:
         np.savez(file, **arrays)
 
 
@@ -97,7 +96,7 @@ def write_coco_results(path: str | Path, tables: DetectionTables, category_ids: 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path, "w") as file:
+    with replacing(path, "w") as file:
         start = "[\n"
         for entry in _coco_results(tables, category_ids):
             file.write(start + json.dumps(entry))
@@ -150,15 +149,3 @@ def _read_rows(kind: type, name: str, arrays: dict[str, np.ndarray]) -> Labels |
         buffer, ends = arrays[f"{name}.mask_bytes"].tobytes(), np.cumsum(arrays[f"{name}.mask_lengths"]).tolist()
         masks = [buffer[start:end] for start, end in zip([0, *ends], ends)]
     return kind(**{column: arrays[f"{name}.{column}"] for column in columns}, masks=masks)
-
-
-@contextmanager
-def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """Open a file beside `path` that takes its place when all is written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.saving")
-    try:
-        with open(temporary, mode) as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
