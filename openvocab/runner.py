@@ -22,9 +22,6 @@ from openvocab.config import ConfigError, check_arguments, require_keys
 from openvocab.precision import use_fast_matmul
 from openvocab.registry import SCOPE
 
-DEFAULT_TIMEOUT = 1800
-"""Seconds that a rank waits for another, where the config's `env_cfg.dist_cfg` names none."""
-
 
 class OpenVocabRunner(Runner):
     """mmengine's runner, except for what it loads and how much it prints."""
@@ -216,8 +213,9 @@ def _prepare_distributed(config: Config) -> None:
         raise ConfigError("launcher 'pytorch' needs torchrun: torchrun --nproc_per_node N tools/train.py ...")
     on_gpu = torch.cuda.is_available()
     if not on_gpu and not is_distributed():
-        seconds = (config.get("env_cfg") or {}).get("dist_cfg", {}).get("timeout", DEFAULT_TIMEOUT)
-        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=seconds))
+        seconds = (config.get("env_cfg") or {}).get("dist_cfg", {}).get("timeout")
+        timeout = None if seconds is None else timedelta(seconds=seconds)  # None: torch's own
+        torch.distributed.init_process_group("gloo", timeout=timeout)
     atexit.register(_leave_process_group)
     if not on_gpu:
         config.pop("sync_bn", None)  # torch synchronises batch statistics on GPUs only

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from openvocab.datasets.base import check_choice
 from openvocab.text.vocabulary import read_class_names
 
 CLASS_NAMES_FOLDER = Path(__file__).parent / "class_names"
@@ -103,3 +104,15 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> 
         return own
     names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
     raise ValueError(f"no {kind} {str(name_or_path)!r} and no such file; known: {names}")
+
+
+def check_class_choices(train_classes: str, unseen: Sequence[str] | str | Path | None, unlisted_ids: str) -> None:
+    """Check the arguments by which a data set chooses among its classes.
+
+    Raises:
+        ValueError: an unknown word, or `train_classes="seen"` without a list of the unseen ones.
+    """
+    check_choice("train_classes", train_classes, ("all", "seen"))
+    check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
+    if train_classes == "seen" and unseen is None:
+        raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")

@@ -10,9 +10,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from openvocab.datasets.annotation_list import AnnotationList
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
-from openvocab.datasets.class_lists import load_class_names, load_frequencies
+from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
 from openvocab.datasets.image_label_pairs import check_folder, read_keys
 from openvocab.datasets.instance_table import InstanceTable
@@ -94,10 +94,7 @@ class DetectionDataset(PipelineDataset):
             test_mode=test_mode,
             name=name,
         )
-        check_choice("train_classes", train_classes, ("all", "seen"))
-        check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
-        if train_classes == "seen" and unseen is None:
-            raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")
+        check_class_choices(train_classes, unseen, unlisted_ids)
         self.root = Path(root)
         self.images, self.annotations, self.keys = images, annotations, keys
         self.classes, self.category_ids, self.unlisted_ids = classes, category_ids, unlisted_ids

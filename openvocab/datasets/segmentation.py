@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice
-from openvocab.datasets.class_lists import load_class_names, load_unseen
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_unseen
 from openvocab.datasets.image_io import read_label_map
 from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
 from openvocab.datasets.label_table import LabelTable
@@ -88,10 +88,7 @@ class SegmentationDataset(PipelineDataset):
             test_mode=test_mode,
             name=name,
         )
-        check_choice("train_classes", train_classes, ("all", "seen"))
-        check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
-        if train_classes == "seen" and unseen is None:
-            raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")
+        check_class_choices(train_classes, unseen, unlisted_ids)
         self.root = Path(root)
         self.images, self.annotations, self.keys = images, annotations, keys
         self.image_suffix, self.annotation_suffix = image_suffix, annotation_suffix

@@ -99,6 +99,7 @@ class _ChunkedInfoNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, images, texts, scale, text_ids, decoupled, chunk_size, ranks):  # noqa: ANN001, ANN205
+        """Return the joint loss (); keep the sums of rows and columns, not the logits."""
         first = first_row(len(images), ranks)
         columns = gather_rows(texts, ranks)  # (N, D)
         targets = _Targets(first, None if text_ids is None else gather_rows(text_ids, ranks), decoupled)
@@ -115,6 +116,7 @@ class _ChunkedInfoNCE(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_loss):  # noqa: ANN001, ANN205
+        """Return the gradients of images (B, D), texts (B, D) and scale (), multiplied by the number of ranks."""
         images, columns, scale, rows, column_sums = ctx.saved_tensors
         with torch.autocast(images.device.type, enabled=False):
             scaled = images * scale
