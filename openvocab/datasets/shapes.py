@@ -153,7 +153,7 @@ def _draw_picture(root: Path, seed: int, picture: Picture) -> Record:
     for path, data in [(picture.path, jpeg), *((path, png) for path in picture.label_paths)]:
         (root / path).write_bytes(data)
     captions = [] if picture.split == "objects" else write_captions(scene, stream)
-    instances = _instances(scene) if picture.has_instances else []
+    instances = _instances(scene) if picture.instance_files else []
     return Record(picture, captions, instances, hashlib.sha256(jpeg + png).digest())
 
 
@@ -195,7 +195,9 @@ def _texts(records: list[Record]) -> dict[str, str]:
         chosen = [record for record in records if record.picture.split == split]
         lines = [json.dumps({"image": record.picture.path, "captions": record.captions}) for record in chosen]
         texts[f"captions_{split}.jsonl"] = "".join(line + "\n" for line in lines)
-        texts[f"instances_{split}.json"] = json.dumps(_coco([r for r in chosen if r.picture.has_instances])) + "\n"
+    for name in ("instances_train.json", "instances_train_oracle.json", "instances_val.json"):
+        listed = [record for record in records if name in record.picture.instance_files]
+        texts[name] = json.dumps(_coco(listed)) + "\n"
     return texts
 
 

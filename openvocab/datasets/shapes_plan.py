@@ -6,7 +6,7 @@ from openvocab.datasets.shapes_classes import CLASS_NAMES, SEEN, UNSEEN
 from openvocab.datasets.shapes_random import RandomStream
 from openvocab.datasets.shapes_scene import Scene, sample_scene
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same parameters give other files."""
 SPLITS = {"train": 0, "val": 1, "objects": 2}
 MAX_OBJECTS = 5
@@ -45,8 +45,10 @@ class Picture:
     path: str
     label_paths: tuple[str, ...] = ()
     """Where its label map goes."""
-    has_instances: bool = False
-    """Listed in the split's instances file; in train that is the dense part, where every object is of a seen class."""
+    instance_files: tuple[str, ...] = ()
+    """Which files list its objects."""
+    seen_only: bool = False
+    """Of the dense part of train, where every object is of a seen class."""
 
 
 def plan(parameters: ShapesParameters) -> list[Picture]:
@@ -62,16 +64,17 @@ def _train(parameters: ShapesParameters) -> list[Picture]:
     pictures = []
     for index in range(parameters.num_train):
         name, dense = f"{index + 1:06d}", index < num_dense
-        labels = [f"annotations/train/{name}.png"] * dense
-        labels += [f"annotations/train_oracle/{name}.png"] * (index in oracle)
-        pictures.append(Picture("train", index, f"images/train/{name}.jpg", tuple(labels), dense))
+        carried = [part for part, is_in in (("train", dense), ("train_oracle", index in oracle)) if is_in]
+        labels = tuple(f"annotations/{part}/{name}.png" for part in carried)
+        instance_files = tuple(f"instances_{part}.json" for part in carried)
+        pictures.append(Picture("train", index, f"images/train/{name}.jpg", labels, instance_files, dense))
     return pictures
 
 
 def _val(parameters: ShapesParameters) -> list[Picture]:
     names = [f"{index + 1:06d}" for index in range(parameters.num_val)]
     return [
-        Picture("val", index, f"images/val/{name}.jpg", (f"annotations/val/{name}.png",), has_instances=True)
+        Picture("val", index, f"images/val/{name}.jpg", (f"annotations/val/{name}.png",), ("instances_val.json",))
         for index, name in enumerate(names)
     ]
 
@@ -95,7 +98,7 @@ def make_scene(picture: Picture, stream: RandomStream) -> Scene:
         return sample_scene(stream, [picture.index % len(CLASS_NAMES)], SINGLE_SIZES)
     if picture.split == "val":
         first, rest = everything, everything
-    elif picture.has_instances:
+    elif picture.seen_only:
         first, rest = SEEN, SEEN
     else:
         first, rest = UNSEEN, everything
