@@ -72,6 +72,26 @@ def draw_legend(
     return np.asarray(panel)
 
 
+def draw_long_legend(
+    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], heads: Sequence[str], image_size: Sequence[int]
+) -> list[np.ndarray]:
+    """Draw a table that leaves nothing out: many rows have smaller letters, and still more stand in several columns.
+
+    Args:
+        rows, heads: see `draw_legend`.
+        image_size: (height, width) of the picture beside.
+
+    Returns:
+        The columns, [(h, w, 3) uint8 RGB].
+    """
+    height = image_size[0]
+    fitting = int(height / (1.75 * (len(rows) + 2)))
+    text = max(MIN_TEXT, min(text_size(image_size), fitting))
+    room = max(MIN_ROWS, (height - text) // round(1.75 * text)) - 1  # the heads take a line
+    starts = range(0, max(1, len(rows)), room)
+    return [draw_legend(rows[start : start + room], heads, text, height) for start in starts]
+
+
 def short_name(name: str) -> str:
     """Cut a long name, and keep it on one line."""
     name = " ".join(name.split())

@@ -12,12 +12,13 @@ from openvocab.structures import SemanticPrediction, ignore_index
 
 LONG_SIDE = 448
 """Smaller pictures are enlarged to about this, by a whole number, so that contours and names can be read."""
+MAP_ALPHA = 0.55
 FEW_CLASSES = 24
 """Up to here a class has one colour in all pictures; of longer lists only those present are told apart."""
 
 
 def draw_label_map(
-    image: np.ndarray, prediction: SemanticPrediction, *, alpha: float = 0.55, legend: bool = True
+    image: np.ndarray, prediction: SemanticPrediction, *, alpha: float = MAP_ALPHA, legend: bool = True
 ) -> np.ndarray:
     """Lay the predicted classes over a photo, each in its own colour, with contour and name.
 
@@ -34,9 +35,10 @@ def draw_label_map(
         ValueError: image and label map differ in size, or `alpha` lies outside 0..1.
     """
     names, label_map = prediction.class_names, prediction.label_map
-    _check(image, [label_map], alpha)
+    check_image(image, alpha)
+    _check_sizes(image, [label_map])
     shares = class_shares(label_map, len(names))
-    colors = _colors(names, shares)
+    colors = shown_colors(names, shares)
     overlay = _overlay(image, label_map, names, colors, alpha)
     if not legend:
         return overlay
@@ -62,11 +64,12 @@ def draw_comparison(
         ValueError: sizes differ, or `alpha` lies outside 0..1.
     """
     names, label_maps = prediction.class_names, (ground_truth, prediction.label_map)
-    _check(image, label_maps, alpha)
+    check_image(image, alpha)
+    _check_sizes(image, label_maps)
     true, predicted = (class_shares(label_map, len(names)) for label_map in label_maps)
     present = sorted({*true, *predicted}, key=lambda label: -true.get(label, 0) - predicted.get(label, 0))
-    colors = _colors(names, present)
-    photo = _enlarge(image)
+    colors = shown_colors(names, present)
+    photo = enlarge(image)
     text = text_size(photo.shape)
     pictures = [photo, *(_overlay(image, label_map, names, colors, alpha) for label_map in label_maps)]
     titled = [with_title(*pair, text) for pair in zip(pictures, ("photo", "ground truth", "prediction"))]
@@ -83,32 +86,49 @@ def class_shares(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
     return {int(label): counts[label] / total for label in np.argsort(-counts, kind="stable") if counts[label]}
 
 
+def describe_areas(prediction: SemanticPrediction) -> str:
+    """Return the classes present in one line: `sofa 61.5 %, cat 38.5 %`."""
+    names = prediction.class_names
+    shares = class_shares(prediction.label_map, len(names))
+    return ", ".join(f"{names[label]} {_percent(share)}" for label, share in shares.items())
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share else "–"
 
 
-def _check(image: np.ndarray, label_maps: Iterable[np.ndarray], alpha: float) -> None:
+def check_image(image: np.ndarray, alpha: float) -> None:
+    """Check what every picture is made of.
+
+    Raises:
+        ValueError: not (H, W, 3) uint8, or an opacity outside 0..1.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an image (H, W, 3) uint8, got {image.dtype} {image.shape}")
-    for label_map in label_maps:
-        if image.shape[:2] != label_map.shape:
-            raise ValueError(f"the image is {image.shape[:2]}, its label map {label_map.shape}; they must agree")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected 0..1, got {alpha}")
 
 
-def _colors(names: Sequence[str], present: Iterable[int]) -> dict[int, np.ndarray]:
-    """Give each class present its colour (3,)."""
+def _check_sizes(image: np.ndarray, label_maps: Iterable[np.ndarray]) -> None:
+    for label_map in label_maps:
+        if image.shape[:2] != label_map.shape:
+            raise ValueError(f"the image is {image.shape[:2]}, its label map {label_map.shape}; they must agree")
+
+
+def shown_colors(names: Sequence[str], present: Iterable[int]) -> dict[int, np.ndarray]:
+    """Give each class present its colour (3,) uint8 RGB."""
     labels = range(len(names)) if len(names) <= FEW_CLASSES else sorted(present)
     return dict(zip(labels, class_colors([names[label] for label in labels])))
 
 
-def _factor(size: Sequence[int]) -> int:
-    return max(1, round(LONG_SIDE / max(size[:2])))
+def enlargement(size: Sequence[int], long_side: int = LONG_SIDE) -> int:
+    """Return the whole number that enlarges (height, width) so that the longer one is about `long_side`."""
+    return max(1, round(long_side / max(size[:2])))
 
 
-def _enlarge(image: np.ndarray) -> np.ndarray:
-    factor = _factor(image.shape)
+def enlarge(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
+    """Enlarge a picture (H, W, 3) by its `enlargement`; one that is not small is returned as it is."""
+    factor = enlargement(image.shape, long_side)
     size = (image.shape[1] * factor, image.shape[0] * factor)
     return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
 
@@ -117,9 +137,9 @@ def _overlay(
     image: np.ndarray, label_map: np.ndarray, names: Sequence[str], colors: dict[int, np.ndarray], alpha: float
 ) -> np.ndarray:
     """Blend the class colours into the photo, draw the borders between classes and name the large areas."""
-    factor = _factor(image.shape)
+    factor = enlargement(image.shape)
     labels = label_map.repeat(factor, 0).repeat(factor, 1)
-    photo = _enlarge(image).astype(np.float32)
+    photo = enlarge(image).astype(np.float32)
     grey = photo.mean(axis=2, keepdims=True)
     table = np.zeros((int(labels.max()) + 1, 3), np.float32)
     for label, color in colors.items():

@@ -1,7 +1,10 @@
-"""Segment photos into the classes you name.
+"""Find the classes you name in photos: segments or boxes, whichever the model predicts.
 
 python tools/demo.py photo.jpg --classes "cat, sofa, floor, other" --config configs/lseg_shapes.py \
     --checkpoint work_dirs/lseg_shapes/best.pth --out overlay.png
+Thousands of names, one a line:
+python tools/demo.py photo.jpg --classes names.txt --config configs/vild_shapes.py \
+    --checkpoint work_dirs/vild_shapes/best.pth --min-score 0.5
 The groups that GroupViT forms, without any names:
 python tools/demo.py photo.jpg --show groups --config configs/groupvit_shapes.py \
     --checkpoint work_dirs/groupvit_shapes/best.pth --out groups.png
@@ -14,13 +17,14 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from openvocab.box_drawing import MASK_ALPHA, MAX_OBJECTS, MIN_SCORE, best_objects, describe_objects, draw_detections
 from openvocab.command_line import one_line_errors
 from openvocab.datasets.image_io import read_image
 from openvocab.group_overlays import draw_groups, find_groups
 from openvocab.inference.predictor import Predictor, as_vocabulary, load
-from openvocab.structures import SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary
-from openvocab.visualization import class_shares, draw_label_map
+from openvocab.structures import DetectionPrediction, SemanticPrediction
+from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.visualization import MAP_ALPHA, describe_areas, draw_label_map
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -30,12 +34,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", help="photos, or folders of them")
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
-    parser.add_argument("--classes", help='names, e.g. "cat, sofa | couch, other"; | separates synonyms')
+    parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
     parser.add_argument("--config", required=True, help="config file of the model")
     parser.add_argument("--checkpoint", required=True, help="its weights")
     parser.add_argument("--out", default="overlay.png", help="the picture; for several photos a folder")
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA where there is one")
-    parser.add_argument("--alpha", type=float, default=0.55, help="opacity of the colours, 0..1")
+    parser.add_argument("--alpha", type=float, help="opacity of the colours, 0..1")
+    parser.add_argument("--min-score", type=float, default=MIN_SCORE, help="leave out objects below it, 0..1")
     arguments = parser.parse_args()
     if arguments.show == "classes" and arguments.classes is None:
         parser.error("--classes is required to show classes")
@@ -48,7 +53,7 @@ def main() -> None:
     MMLogger.get_instance("demo", log_level="WARNING")
     with one_line_errors():
         photos = list(find_photos(arguments.images))
-        vocabulary = as_vocabulary(arguments.classes) if arguments.show == "classes" else None
+        vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None
         predictor = load(arguments.config, arguments.checkpoint, arguments.device)
         for photo in photos:
             out = Path(arguments.out)
@@ -57,7 +62,12 @@ def main() -> None:
             if vocabulary is None:
                 show_groups(predictor, photo, arguments.alpha, out)
             else:
-                show(predictor, photo, vocabulary, arguments.alpha, out)
+                show(predictor, photo, vocabulary, arguments.alpha, arguments.min_score, out)
+
+
+def read_vocabulary(classes: str) -> Vocabulary:
+    """Read what the user gave as `--classes`."""
+    return as_vocabulary(read_class_names(classes) if classes.endswith(".txt") else classes)
 
 
 def find_photos(paths: list[str]) -> Iterator[Path]:
@@ -72,26 +82,32 @@ def find_photos(paths: list[str]) -> Iterator[Path]:
         yield from photos
 
 
-def show(predictor: Predictor, photo: Path, vocabulary: Vocabulary, alpha: float, out: Path) -> None:
+def show(
+    predictor: Predictor, photo: Path, vocabulary: Vocabulary, alpha: float | None, min_score: float, out: Path
+) -> None:
     """Write the picture of one photo, and say where it is and what it shows."""
     image = read_image(photo)
     prediction = predictor(image, vocabulary)
-    if not isinstance(prediction, SemanticPrediction):
-        raise TypeError(f"the demo draws label maps; this model gives {type(prediction).__name__}")
+    if isinstance(prediction, SemanticPrediction):
+        picture = draw_label_map(image, prediction, alpha=MAP_ALPHA if alpha is None else alpha)
+        words = describe_areas(prediction)
+    elif isinstance(prediction, DetectionPrediction):
+        objects = best_objects(prediction, min_score, MAX_OBJECTS)
+        picture = draw_detections(image, objects, min_score=min_score, alpha=MASK_ALPHA if alpha is None else alpha)
+        words = describe_objects(objects) or f"nothing with a score of {min_score:g} or more"
+    else:
+        raise TypeError(f"the demo draws label maps and boxes; this model gives a {type(prediction).__name__}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw_label_map(image, prediction, alpha=alpha)).save(out)
-    names = prediction.class_names
-    shares = class_shares(prediction.label_map, len(names))
-    print(f"{photo}: " + ", ".join(f"{names[label]} {100 * share:.1f} %" for label, share in shares.items()))
-    print(f"picture: {out}")
+    Image.fromarray(picture).save(out)
+    print(f"{photo}: {words}\npicture: {out}")
 
 
-def show_groups(predictor: Predictor, photo: Path, alpha: float, out: Path) -> None:
+def show_groups(predictor: Predictor, photo: Path, alpha: float | None, out: Path) -> None:
     """Write the picture of one photo and its groups, and say where it is and how many there are."""
     image = read_image(photo)
     group_maps = find_groups(predictor, image)
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw_groups(image, group_maps, alpha=alpha)).save(out)
+    Image.fromarray(draw_groups(image, group_maps, alpha=MAP_ALPHA if alpha is None else alpha)).save(out)
     print(f"{photo}: " + ", ".join(f"stage {n}: {len(set(m.flat))} groups" for n, m in enumerate(group_maps, start=1)))
     print(f"picture: {out}")
 

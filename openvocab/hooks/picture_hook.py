@@ -9,9 +9,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
+from openvocab.box_drawing import draw_detection_comparison, draw_detections
 from openvocab.datasets.image_io import read_image
 from openvocab.registry import HOOKS
-from openvocab.structures import Prediction, Sample, SemanticPrediction
+from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
 from openvocab.visualization import draw_comparison, draw_label_map
 
 
@@ -35,21 +36,26 @@ class PictureHook(Hook):
         """Draw one batch.
 
         Raises:
-            ValueError: a prediction that is not a label map.
+            ValueError: a prediction that is neither a label map nor objects.
         """
         for sample, prediction in zip(data_batch["sample"], outputs, strict=True):
             if self.count is not None and self._drawn >= self.count:
                 return
-            if not isinstance(prediction, SemanticPrediction):
-                raise ValueError(f"pictures show label maps; this model gives {type(prediction).__name__}")
+            picture = _draw(sample, prediction)
             path = self.folder / f"{sample.sample_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(_draw(sample, prediction)).save(path)
+            Image.fromarray(picture).save(path)
             self._drawn += 1
 
 
-def _draw(sample: Sample, prediction: SemanticPrediction) -> np.ndarray:
+def _draw(sample: Sample, prediction: Prediction) -> np.ndarray:
     image = read_image(sample.image_path)
+    if isinstance(prediction, DetectionPrediction):
+        if sample.instances is None:
+            return draw_detections(image, prediction)
+        return draw_detection_comparison(image, prediction, sample.instances)
+    if not isinstance(prediction, SemanticPrediction):
+        raise ValueError(f"pictures show label maps or objects; this model gives a {type(prediction).__name__}")
     if sample.label_map is None:
         return draw_label_map(image, prediction)
     return draw_comparison(image, prediction, sample.label_map.numpy())

@@ -1,0 +1,121 @@
+"""Objects drawn into a photo: masks, outlines and tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+from pycocotools import mask as rle
+
+from openvocab.legend import INK, font, short_name, text_size
+from openvocab.structures import DetectionPrediction
+from openvocab.tag_placement import place_tags
+
+SMALLEST_TAG = 10
+"""Height of letters, in pixels, in a picture with many objects."""
+
+
+@dataclass(frozen=True)
+class ObjectStyle:
+    """How the objects of one or several pictures look."""
+
+    colors: dict[int, np.ndarray]
+    """(3,) uint8 RGB of every class present."""
+    numbers: dict[int, int]
+    """The number of every class in the legend; empty where there is no legend."""
+    alpha: float
+    """Opacity of the masks, 0..1."""
+    with_scores: bool = True
+    """Whether tags say the score where they have room."""
+
+
+def draw_objects(photo: np.ndarray, objects: DetectionPrediction, style: ObjectStyle) -> tuple[np.ndarray, bool]:
+    """Draw objects into a photo, smaller ones over larger ones, and their tags over all.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        objects: boxes in the frame of `photo`; masks may be smaller than it by a whole number.
+
+    Returns:
+        The picture (H, W, 3) uint8 RGB, and whether any tag is a number of the legend.
+    """
+    picture = photo.copy()
+    boxes = objects.boxes.double().numpy().clip(0, np.array([*photo.shape[1::-1]] * 2))
+    shades = [tuple(style.colors[label].tolist()) for label in objects.classes.tolist()]
+    order = np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable").tolist()
+    for index in order if objects.masks is not None else ():
+        _draw_mask(picture, objects.masks[index], shades[index], style.alpha)
+    _draw_boxes(picture, boxes[order], [shades[index] for index in order])
+    return _draw_tags(picture, objects, boxes, shades, style)
+
+
+def _draw_mask(picture: np.ndarray, mask: dict[str, Any], shade: tuple[int, ...], alpha: float) -> None:
+    left, top, width, height = rle.toBbox(mask).astype(int).tolist()
+    factor = len(picture) // mask["size"][0]
+    part = rle.decode(mask)[top : top + height, left : left + width].repeat(factor, 0).repeat(factor, 1)
+    left, top = left * factor, top * factor
+    view = picture[top : top + len(part), left : left + part.shape[1]]
+    mixed = np.round((1 - alpha) * view + alpha * np.array(shade)).astype(np.uint8)
+    np.copyto(view, mixed, where=part[..., None].astype(bool))
+    outlines, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left, top))
+    cv2.drawContours(picture, outlines, -1, shade, 1)
+
+
+def _draw_boxes(picture: np.ndarray, boxes: np.ndarray, shades: Sequence[tuple[int, ...]]) -> None:
+    """Draw outlines on a darkened rim, which shows them on any photo."""
+    width = max(1, round(max(picture.shape) / 600))
+    starts = np.round(boxes[:, :2]).astype(int)
+    ends = np.maximum(starts, np.round(boxes[:, 2:]).astype(int) - 1)
+    rim = np.zeros(picture.shape[:2], dtype=np.uint8)
+    for start, end in zip(starts.tolist(), ends.tolist()):
+        cv2.rectangle(rim, start, end, 1, width + 2)
+    picture[rim > 0] //= 2
+    for start, end, shade in zip(starts.tolist(), ends.tolist(), shades):
+        cv2.rectangle(picture, start, end, shade, width)
+
+
+def _draw_tags(
+    picture: np.ndarray,
+    objects: DetectionPrediction,
+    boxes: np.ndarray,
+    shades: Sequence[tuple[int, ...]],
+    style: ObjectStyle,
+) -> tuple[np.ndarray, bool]:
+    size = _tag_letters(picture.shape, len(boxes))
+    letters, margin, height = font(size), max(2, size // 4), round(1.35 * size)
+    wordings = [_wordings(objects, index, style) for index in range(len(boxes))]
+    widths = [[round(letters.getlength(words)) + 2 * margin for words in row] for row in wordings]
+    places = place_tags(boxes, widths, height, picture.shape[:2])
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    numbered = False
+    for index, place in enumerate(places):
+        if place is None:
+            continue
+        words = wordings[index][place.wording]
+        right, bottom = place.left + widths[index][place.wording] - 1, place.top + height - 1
+        draw.rectangle((place.left, place.top, right, bottom), fill=shades[index])
+        draw.text((place.left + margin, place.top + height / 2), words, INK, letters, anchor="lm")
+        numbered |= words == _number(objects, index, style)
+    return np.asarray(canvas), numbered
+
+
+def _wordings(objects: DetectionPrediction, index: int, style: ObjectStyle) -> list[str]:
+    """Return what the tag of an object may say, the best first."""
+    name = short_name(objects.vocabulary.class_names[int(objects.classes[index])])
+    score = [f"{name} {objects.scores[index]:.2f}"] if style.with_scores else []
+    number = _number(objects, index, style)
+    return [*score, name, *([] if number is None else [number])]
+
+
+def _number(objects: DetectionPrediction, index: int, style: ObjectStyle) -> str | None:
+    number = style.numbers.get(int(objects.classes[index]))
+    return None if number is None else str(number)
+
+
+def _tag_letters(picture_size: Sequence[int], count: int) -> int:
+    """Return the height of letters for `count` tags: the more, the smaller."""
+    share = (picture_size[0] * picture_size[1] / (count + 8)) ** 0.5
+    return max(SMALLEST_TAG, round(min(share / 9, 0.7 * text_size(picture_size))))

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from openvocab.hooks.picture_hook import PictureHook
+from openvocab.structures import ClassificationPrediction, DetectionPrediction, Instances, Sample
+from openvocab.text.vocabulary import Vocabulary
+
+NAMES = Vocabulary.from_names(["cat", "dog"])
+
+
+@pytest.fixture
+def sample(tmp_path):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
+    return Sample("photo", NAMES, (64, 64), (64, 64), image_path=str(tmp_path / "photo.png"))
+
+
+def show(folder, sample, prediction):
+    PictureHook(folder).after_test_iter(None, 0, {"sample": [sample]}, [prediction])
+
+
+def test_objects_are_drawn_beside_their_ground_truth_where_there_is_any(sample, tmp_path):
+    boxes = torch.tensor([[5.0, 5, 30, 30]])
+    found = DetectionPrediction(boxes, torch.tensor([0.9]), torch.tensor([1]), NAMES)
+    show(tmp_path / "alone", sample, found)
+    sample.instances = Instances(boxes, torch.tensor([0]))
+    show(tmp_path / "compared", sample, found)
+    widths = [Image.open(tmp_path / name / "photo.png").size[0] for name in ("alone", "compared")]
+    assert 448 < widths[0] < 3 * 448 < widths[1]
+
+
+def test_other_predictions_are_refused(sample, tmp_path):
+    with pytest.raises(ValueError, match="ClassificationPrediction"):
+        show(tmp_path, sample, ClassificationPrediction(torch.zeros(2), NAMES))
