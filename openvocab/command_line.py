@@ -1,9 +1,11 @@
-"""What the tools share: a user's mistake is one line and an exit code."""
+"""What the tools share: a user's mistake is one line and an exit code, and long work shows the time that is left."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from mmengine.utils import ProgressBar
 
 from openvocab.checkpoint import SaveFailed
 from openvocab.finite_guard import NonFiniteError
@@ -25,6 +27,20 @@ def one_line_errors() -> Iterator[None]:
             raise
         sys.stderr.write(f"error: {_one_line(error)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
         sys.exit(1 if isinstance(error, _FAILURES) else 2)
+
+
+class Progress:
+    """A bar with the time left, started by its first call."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` things are done."""
+        if self._bar is None:
+            self._bar = ProgressBar(total, file=sys.stdout)
+        if done > self._bar.completed:
+            self._bar.update(done - self._bar.completed)
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from openvocab.structures import Instances, Sample, ignore_index
+from openvocab.structures import Instances, Regions, Sample, ignore_index
+
+Objects = TypeVar("Objects", Instances | None, Regions | None)
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
@@ -56,16 +59,18 @@ class BatchPreprocessor(BaseDataPreprocessor):
             below, right = padded_size[0] - label_map.shape[0], padded_size[1] - label_map.shape[1]
             ignored = ignore_index(len(sample.vocabulary))
             label_map = F.pad(label_map, (0, right, 0, below), value=ignored).to(self.device, non_blocking=True)
-        instances = self._on_device(sample.instances) if training else sample.instances
-        return dataclasses.replace(sample, padded_size=padded_size, label_map=label_map, instances=instances)
+        placed = dataclasses.replace(sample, padded_size=padded_size, label_map=label_map)
+        if training:
+            placed.instances, placed.regions = self._on_device(sample.instances), self._on_device(sample.regions)
+        return placed
 
-    def _on_device(self, instances: Instances | None) -> Instances | None:
-        """Move the objects; padding lies right and below, so that boxes stay and masks need none of it."""
-        if instances is None:
+    def _on_device(self, objects: Objects) -> Objects:
+        """Move what has boxes; padding lies right and below, so that boxes stay and masks need none of it."""
+        if objects is None:
             return None
-        given = ((field.name, getattr(instances, field.name)) for field in dataclasses.fields(instances))
+        given = ((field.name, getattr(objects, field.name)) for field in dataclasses.fields(objects))
         moved = {name: rows.to(self.device, non_blocking=True) for name, rows in given if rows is not None}
-        return dataclasses.replace(instances, **moved)
+        return dataclasses.replace(objects, **moved)
 
 
 def _view_by_view(images: Sequence[Tensor]) -> list[Tensor]:

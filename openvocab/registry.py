@@ -1,8 +1,8 @@
 """Registries: the names by which configs and command lines refer to parts.
 
-`BACKBONES`, `TEXT_ENCODERS`, `HEADS`, `CONTRASTIVE_TERMS` and `INFERENCERS` are ours; the others are children of
-mmengine's, so that its runner finds our classes by name. A module is imported when a name is first looked up, never
-before.
+`BACKBONES`, `TEXT_ENCODERS`, `HEADS`, `CONTRASTIVE_TERMS`, `INFERENCERS` and `PROPOSAL_SOURCES` are ours; the others
+are children of mmengine's, so that its runner finds our classes by name. A module is imported when a name is first
+looked up, never before.
 """
 
 import difflib
@@ -51,6 +51,11 @@ TEXT_ENCODERS = PartRegistry(
 HEADS = PartRegistry("head", scope=SCOPE, locations=["openvocab.heads"])
 CONTRASTIVE_TERMS = PartRegistry("contrastive term", scope=SCOPE, locations=["openvocab.heads.terms"])
 INFERENCERS = PartRegistry("inference strategy", scope=SCOPE, locations=["openvocab.inference"])
+PROPOSAL_SOURCES = PartRegistry(
+    "proposal source",
+    scope=SCOPE,
+    locations=["openvocab.teacher.proposal_sources", "openvocab.teacher.detector_proposals"],
+)
 
 
 def _child(parent: Registry, *locations: str) -> Registry:

@@ -39,6 +39,18 @@ class Instances:
     """(N,) int64, ids of the annotations in their file."""
 
 
+@dataclass
+class Regions:
+    """Boxes of one image that need not be objects, each with what a teacher says of it."""
+
+    boxes: Tensor
+    """(N, 4) float32 x1 y1 x2 y2 in pixels, as in `Instances`."""
+    embed: Tensor
+    """(N, D) float32, unit norm, joint space of the teacher."""
+    objectness: Tensor | None = None
+    """(N,) in 0..1, how sure the proposal was that this is an object; None where nobody asked."""
+
+
 @dataclass(frozen=True)
 class FederatedLabels:
     """Which classes were looked for in an image of a federated data set such as LVIS.
@@ -78,6 +90,8 @@ class Sample:
     image_path: str = ""
     instances: "Instances | None" = None
     """Labelled objects. Training: input frame. Evaluation: original frame."""
+    regions: Regions | None = None
+    """What a teacher says of this image, for distillation; the frame of `instances`."""
     federated: FederatedLabels | None = None
     """What is known of classes without objects here; None where every object of every class is labelled."""
     view_boxes: Tensor | None = None
@@ -112,6 +126,9 @@ class ImageFeatures:
     """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, P, C)} class and register tokens at the same places; absent for backbones without them."""
+    pool: Callable[[Tensor], Tensor] | None = None
+    """Embeds regions (N, C, s, s) of the last `hidden` map as the tower embeds a whole image: (N, D), joint space, not
+    normalised. None for backbones whose pooling needs more than that map (vision transformers)."""
 
 
 @dataclass

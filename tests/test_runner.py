@@ -118,9 +118,13 @@ def test_unknown_paramwise_options_are_refused(tmp_path):
 def test_schedules_rise_to_the_rate_and_fall_to_nothing(path, tmp_path):
     schedule, config = Config.fromfile(path), tiny_config()
     config.optim_wrapper = schedule.optim_wrapper
+    config.optim_wrapper.clip_grad = dict(max_norm=1.0)  # these are rates of large models
     config.train_cfg = dict(type="TrainLoop", max_iters=60, val_interval=1000)
     for part in schedule.param_scheduler:  # the same curve in 60 steps
-        part.begin, part.end = (step and max(4, step * 60 // schedule.max_iters) for step in (part.begin, part.end))
+        for name in {"begin", "end"} & set(part):
+            part[name] = part[name] and max(4, part[name] * 60 // schedule.max_iters)
+        if "milestones" in part:
+            part.milestones = [step * 60 // schedule.max_iters for step in part.milestones]
     config.param_scheduler = schedule.param_scheduler
     runner = build_runner(config, work_dir=tmp_path)
     runner.train()

@@ -2,6 +2,8 @@
 
 python tools/convert_checkpoint.py lseg demo_e200.ckpt lseg_ade.pth
 python tools/test.py configs/lseg_ade.py lseg_ade.pth
+
+python tools/convert_checkpoint.py vild vild.safetensors vild.pth --clip ViT-B-32.pt
 """
 
 import argparse
@@ -10,6 +12,7 @@ import sys
 from openvocab.checkpoint import load_state_dict, save_checkpoint
 from openvocab.command_line import one_line_errors
 from openvocab.converters import CONVERTERS
+from openvocab.converters.clip_text import text_tower
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -18,6 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("source", choices=sorted(CONVERTERS), help="whose checkpoint it is")
     parser.add_argument("checkpoint", help="the official file; nothing in it is executed")
     parser.add_argument("out", help="file to write")
+    parser.add_argument("--clip", help="a CLIP whose text tower is added, for official files without one (vild)")
     return parser.parse_args()
 
 
@@ -26,6 +30,8 @@ def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
         state_dict = CONVERTERS[arguments.source](load_state_dict(arguments.checkpoint))
+        if arguments.clip:
+            state_dict |= text_tower(load_state_dict(arguments.clip))
         save_checkpoint({"state_dict": state_dict, "meta": {"converted_from": arguments.source}}, arguments.out)
         sys.stdout.write(f"{len(state_dict)} entries written to {arguments.out}\n")
 

@@ -5,27 +5,10 @@ under 20 seconds on two cores. A folder that already holds the same set is kept.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmengine.utils import ProgressBar
-
-from openvocab.command_line import one_line_errors
+from openvocab.command_line import Progress, one_line_errors
 from openvocab.datasets.shapes import write_shapes
-
-
-class Progress:
-    """A bar with the time left, started by its first call."""
-
-    def __init__(self) -> None:
-        self._bar: ProgressBar | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` pictures are on disk."""
-        if self._bar is None:
-            self._bar = ProgressBar(total, file=sys.stdout)
-        if done > self._bar.completed:
-            self._bar.update(done - self._bar.completed)
 
 
 def parse_args() -> argparse.Namespace:

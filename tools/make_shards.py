@@ -6,29 +6,13 @@ Train on the shards with `dict(type=WebCaptionDataset, shards="data/shapes_shard
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmengine.utils import ProgressBar
-
-from openvocab.command_line import one_line_errors
+from openvocab.command_line import Progress, one_line_errors
 from openvocab.datasets.caption_files import read_records
 from openvocab.datasets.shard_writing import write_shards
 
 SHOWN_BAD = 20
-
-
-class Progress:
-    """A bar with the time left, started by its first call."""
-
-    def __init__(self) -> None:
-        self._bar: ProgressBar | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` samples are on disk."""
-        if self._bar is None:
-            self._bar = ProgressBar(total, file=sys.stdout)
-        self._bar.update(done - self._bar.completed)
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,6 +13,8 @@ from openvocab.backbones.positions import resize_positions
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 STRIDES = (4, 4, 8, 16, 32)
+REGIONS_AT_ONCE = 256
+"""Of 7x7 places and 2048 channels: a hundred megabytes."""
 
 
 class ModifiedResNetReader:
@@ -62,7 +64,12 @@ class ModifiedResNetReader:
             maps = self._run(stage, maps)
             _keep(features, i, maps, layers)
         features.image_embed, features.patch_embed = self._pool(maps)
+        features.pool = self.embed_regions
         return features
+
+    def embed_regions(self, regions: Tensor) -> Tensor:
+        """Pool regions (N, C, s, s) of the last map one by one, as the tower pools a whole map: (N, D)."""
+        return torch.cat([self._pool_only(part) for part in regions.split(REGIONS_AT_ONCE)])
 
     def _run(self, stage: nn.Sequential, maps: Tensor) -> Tensor:
         for block in stage:
@@ -76,17 +83,34 @@ class ModifiedResNetReader:
 
     def _pool(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pooled (B, D) and the dense (B, D, h, w) embedding of (B, C, h, w)."""
-        pool = self.visual.attnpool
-        grid_size = tuple(maps.shape[-2:])
-        native = (self.visual.image_size // STRIDES[-1],) * 2
-        places = maps.flatten(2).transpose(1, 2)  # (B, h * w, C)
-        tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
-        positions = resize_positions(pool.positional_embedding, native, grid_size, self.position_resize)
-        q, k, v = project_qkv(pool, tokens + positions.to(tokens.dtype))
+        pool, grid_size = self.visual.attnpool, tuple(maps.shape[-2:])
+        q, k, v = project_qkv(pool, self._tokens(maps))
         dense = project_output(pool, self.readout.mix((q, k, v), grid_size))  # (B, 1 + h * w, D)
         as_trained = self.readout.mix is plain
         pooled = dense[:, 0] if as_trained else project_output(pool, attend(q[:, :, :1], k, v))[:, 0]
         return pooled, dense[:, 1:].transpose(1, 2).unflatten(2, grid_size)
+
+    def _pool_only(self, maps: Tensor) -> Tensor:
+        """Return the pooled (B, D) embedding alone.
+
+        With one query a map, the weights of keys and values are applied to the query and to the mean instead of to
+        every place: a twentieth of the products. The keys' bias shifts all scores of a query alike and falls out.
+        """
+        pool, tokens = self.visual.attnpool, self._tokens(maps)  # (B, N, C)
+        query = pool.q_proj(tokens[:, 0]).unflatten(-1, (pool.num_heads, -1))  # (B, heads, d)
+        keys, values = (part.weight.unflatten(0, (pool.num_heads, -1)) for part in (pool.k_proj, pool.v_proj))
+        asked = torch.einsum("bhd,hdc->bhc", query * query.shape[-1] ** -0.5, keys)
+        seen = (asked @ tokens.transpose(1, 2)).softmax(dim=-1) @ tokens  # (B, heads, C)
+        return pool.c_proj(torch.einsum("bhc,hdc->bhd", seen, values).flatten(1) + pool.v_proj.bias)
+
+    def _tokens(self, maps: Tensor) -> Tensor:
+        """Return the mean and the places of (B, C, h, w) with their positions, (B, 1 + h * w, C)."""
+        native = (self.visual.image_size // STRIDES[-1],) * 2
+        places = maps.flatten(2).transpose(1, 2)  # (B, h * w, C)
+        tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
+        embedding = self.visual.attnpool.positional_embedding
+        positions = resize_positions(embedding, native, tuple(maps.shape[-2:]), self.position_resize)
+        return tokens + positions.to(tokens.dtype)
 
 
 def _keep(features: ImageFeatures, i: int, maps: Tensor, layers: Collection[int]) -> None:

@@ -64,15 +64,21 @@ class ConvNetReader:
             maps = self._run(stage, maps)
             if i in layers:
                 features.hidden[i] = maps
-        maps = trunk.norm_pre(maps) if hasattr(trunk, "norm_pre") else trunk.final_conv(maps)
+        maps = self._finish(maps)
         features.image_embed = self._project(maps)
         features.patch_embed = self._project_places(maps)
+        features.pool = lambda regions: self._project(self._finish(regions))
         return features
 
     def _run(self, stage: nn.Module, maps: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(stage, maps, use_reentrant=False)
         return stage(maps)
+
+    def _finish(self, maps: Tensor) -> Tensor:
+        """Do what follows the last stage, (B, C, h, w)."""
+        trunk = self.visual.trunk
+        return trunk.norm_pre(maps) if hasattr(trunk, "norm_pre") else trunk.final_conv(maps)
 
     def _project(self, maps: Tensor) -> Tensor:
         """Pool (B, C, h, w) and map it to the joint space, (B, D)."""

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
+from openvocab.backbones.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
 from openvocab.checkpoint import load_state_dict
@@ -52,6 +53,7 @@ class TimmBackbone(Backbone):
         mean, std: RGB of pixel values in 0..255; None takes those of timm's entry for the model.
         norm_eval: keep batch norms at their running statistics while training.
         checkpointing: recompute blocks in the backward pass to save memory.
+        resnet_style: "caffe" or "tensorflow" for ResNet weights of that origin, see `set_resnet_style`.
         model_args: further arguments of timm's constructor, such as `dict(pad_type="same")` for weights trained in
             TensorFlow (stride-2 convolutions then pad right and bottom), or `dict(strict_img_size=False)` for Swin.
 
@@ -70,10 +72,13 @@ class TimmBackbone(Backbone):
         std: Sequence[float] | None = None,
         norm_eval: bool = False,
         checkpointing: bool = False,
+        resnet_style: ResNetStyle | None = None,
         model_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.visual = create_tower(model, pretrained is True, model_args)
+        if resnet_style is not None:
+            set_resnet_style(self.visual, resnet_style)
         if isinstance(self.visual, VisionTransformer):
             self.reader = TokenReader(self.visual, position_resize, checkpointing)
         else:

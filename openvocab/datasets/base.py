@@ -91,6 +91,9 @@ class PipelineDataset(Dataset):
         items = self.load_index()
         if not items:
             raise ValueError(f"{self.name}: no samples found")
+        for transform in self.transforms:
+            if hasattr(transform, "check_index"):  # of transforms that read what was made for these very images
+                transform.check_index(items)
         self._index = PackedIndex(items)
         self._is_bad = torch.zeros(len(items), dtype=torch.uint8).share_memory_()  # seen by all loader workers
 

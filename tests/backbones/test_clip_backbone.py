@@ -140,6 +140,34 @@ def test_resnet_maskclip_is_value_and_output_projection_of_each_place(resnet):
             torch.testing.assert_close(features.patch_embed[0, :, row, column], expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["resnet", "convnext"])
+@pytest.mark.parametrize("size", [(224, 224), (64, 96)])
+def test_pooling_the_whole_last_map_gives_the_image_embedding(name, size, request):
+    backbone = request.getfixturevalue(name)
+    last = len(backbone.spec.hidden_dims) - 1
+    with torch.no_grad():
+        features = backbone(torch.randn(2, 3, *size), layers=(last,))
+        torch.testing.assert_close(features.pool(features.hidden[last]), features.image_embed, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet", "convnext"])
+def test_each_region_is_pooled_by_itself(name, request):
+    backbone = request.getfixturevalue(name)
+    regions = torch.randn(3, backbone.spec.hidden_dims[-1], 7, 7)
+    with torch.no_grad():
+        pool = backbone(torch.randn(1, 3, 64, 64)).pool
+        together = pool(regions)
+        alone = torch.cat([pool(region[None]) for region in regions])
+        assert pool(regions[:0]).shape == (0, backbone.spec.embed_dim)
+    assert together.shape == (3, backbone.spec.embed_dim)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_vision_transformer_pools_no_regions(tiny):
+    with torch.no_grad():
+        assert tiny(torch.randn(1, 3, 64, 64)).pool is None
+
+
 def test_positions_are_kept_at_the_native_grid():
     positions = torch.randn(1 + 6, 5)
     assert resize_positions(positions, (2, 3), (2, 3)) is positions

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ import openvocab.heads
 from openvocab.config import read_config
 from openvocab.model import OpenVocabModel
 from openvocab.registry import HEADS, MODELS
-from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction
+from openvocab.structures import (
+    ClassificationPrediction,
+    DetectionPrediction,
+    Instances,
+    Regions,
+    Sample,
+    SemanticPrediction,
+)
 from openvocab.text.vocabulary import Vocabulary
 
 HEADS.import_from_location()
@@ -21,6 +29,7 @@ HEADS.import_from_location()
 NAMES = sorted(name for name, head in HEADS.module_dict.items() if head.__module__.startswith("openvocab."))
 FEW = Vocabulary.from_names(["background", "red circle", "blue star"], background="background")
 COLOURS, FORMS = ("red", "green", "blue"), ("disc", "box", "ring")
+EMBED_DIM = 128  # of the Shapes CLIP, whose regions a teacher embeds
 MANY = Vocabulary.from_names([f"{colour} {form}" for colour in COLOURS for form in FORMS])
 
 
@@ -66,9 +75,32 @@ def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> 
                 label_map=label_map,
                 captions=(f"a photo of a {vocabulary.class_names[index]}",),
                 class_ids=(index,),
+                instances=make_instances(len(vocabulary), size, generator),
+                regions=make_regions(size, generator),
             )
         )
     return {"image": images, "sample": samples}
+
+
+def make_instances(num_classes: int, size: tuple[int, int], generator: torch.Generator) -> Instances:
+    boxes = make_boxes(size, generator)
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.long().tolist()):
+        mask[top:bottom, left:right] = True
+    return Instances(boxes, torch.randint(0, num_classes, (len(boxes),), generator=generator), masks)
+
+
+def make_regions(size: tuple[int, int], generator: torch.Generator) -> Regions:
+    boxes = make_boxes(size, generator)
+    embed = torch.randn(len(boxes), EMBED_DIM, generator=generator)
+    return Regions(boxes, torch.nn.functional.normalize(embed, dim=1), torch.rand(len(boxes), generator=generator))
+
+
+def make_boxes(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """Three boxes (3, 4) of 10 to 20 pixels within `size` (H, W)."""
+    sides = torch.randint(10, 20, (3, 2), generator=generator)
+    corners = (torch.rand(3, 2, generator=generator) * (torch.tensor(size[::-1]) - sides)).floor()
+    return torch.cat([corners, corners + sides], dim=1).float()
 
 
 def original_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -93,6 +125,13 @@ def test_predicts_in_the_original_frame_for_any_size_and_vocabulary(case: Case, 
         if isinstance(prediction, SemanticPrediction):
             assert prediction.label_map.shape == original_size(size)
             assert prediction.label_map.max() < len(vocabulary)
+        elif isinstance(prediction, DetectionPrediction):
+            height, width = original_size(size)
+            assert len(prediction.boxes) == len(prediction.scores) == len(prediction.classes) > 0
+            assert (prediction.boxes >= 0).all() and (prediction.boxes <= torch.tensor([width, height] * 2)).all()
+            assert (prediction.scores.diff() <= 0).all()
+            assert set(prediction.classes.tolist()) <= set(range(len(vocabulary))) - {vocabulary.background}
+            assert prediction.masks is None or prediction.masks[0]["size"] == [height, width]
         else:
             assert isinstance(prediction, ClassificationPrediction)
             assert prediction.logits.shape == (len(vocabulary),)
@@ -102,9 +141,14 @@ def test_permuting_the_classes_permutes_the_logits(case: Case):
     case.model.eval()
     order = list(np.random.default_rng(0).permutation(len(MANY)))
     with torch.no_grad():
-        logits = run(case.model, MANY, (64, 64), "tensor")
-        permuted = run(case.model, MANY.subset([int(i) for i in order]), (64, 64), "tensor")
+        logits = class_logits(run(case.model, MANY, (64, 64), "tensor"))
+        permuted = class_logits(run(case.model, MANY.subset([int(i) for i in order]), (64, 64), "tensor"))
     torch.testing.assert_close(logits[:, order], permuted, atol=1e-5, rtol=1e-4)
+
+
+def class_logits(outputs: Any) -> torch.Tensor:
+    """Return logits with the classes along dimension 1."""
+    return outputs if isinstance(outputs, torch.Tensor) else outputs.logits
 
 
 def test_gradients_reach_exactly_the_trainable_parameters(case: Case):
@@ -134,10 +178,12 @@ def test_state_dict_round_trip_keeps_the_outputs(case: Case, tmp_path):
     other = build(case.config, seed=1)
     case.model.eval(), other.eval()
     with torch.no_grad():
-        expected = run(case.model, FEW, (64, 64), "tensor")
-        assert not torch.allclose(expected, run(other, FEW, (64, 64), "tensor"))
+        expected = class_logits(run(case.model, FEW, (64, 64), "tensor"))
+        drawn = class_logits(run(other, FEW, (64, 64), "tensor"))
+        assert drawn.shape != expected.shape or not torch.allclose(expected, drawn)
         other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
-        torch.testing.assert_close(expected, run(other, FEW, (64, 64), "tensor"), rtol=0, atol=0)
+        loaded = class_logits(run(other, FEW, (64, 64), "tensor"))
+    torch.testing.assert_close(expected, loaded, rtol=0, atol=0)
 
 
 def test_every_head_is_exported():

@@ -8,6 +8,7 @@ from openvocab.datasets.transforms.geometry import LargeScaleJitter, RandomFlip,
 from openvocab.datasets.transforms.loading import LoadImage, LoadInstances, LoadLabels
 from openvocab.datasets.transforms.packing import PackSample
 from openvocab.datasets.transforms.photometric import PhotometricDistortion
+from openvocab.datasets.transforms.regions import EmbedRegions, LoadRegions
 from openvocab.datasets.transforms.views import CropViews, PackViews
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "AddEditedCaption",
     "ColorJitter",
     "CropViews",
+    "EmbedRegions",
     "LargeScaleJitter",
     "LoadImage",
     "LoadInstances",
     "LoadLabels",
+    "LoadRegions",
     "NltkNouns",
     "PackSample",
     "PackViews",

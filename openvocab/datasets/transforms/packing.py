@@ -26,6 +26,7 @@ class PackSample(BaseTransform):
             class_ids=tuple(results.get("class_ids", ())),
             image_path=str(results.get("img_path", "")),
             instances=results.get("instances"),
+            regions=results.get("regions"),
             federated=results.get("federated"),
         )
         return {"image": _image_tensor(image), "sample": sample}

@@ -1,0 +1,53 @@
+"""F-VLM on COCO, 48 base and 17 novel classes: a detector on a frozen CLIP ResNet-50.
+
+Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639). Network of the
+released code; the COCO schedule is not in it: the rate is that of `fvlm_lvis_rn50.py`, scaled to batches of 64, over
+as many steps (27 epochs). Departures as there.
+Command: torchrun --nproc_per_node 8 tools/train.py configs/fvlm_coco_rn50.py --launcher pytorch
+Hardware: 8 GPUs of 24 GB; time not yet measured. Expected score: not yet measured. Paper: box AP50 of novel classes
+28.0.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.datasets.transforms import Resize
+from openvocab.heads.fvlm import FVLMHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from ._base_.datasets.coco_detection import *
+    from ._base_.runtime import *
+    from ._base_.schedules.sgd_steps import *
+
+clip = dict(model="RN50-quickgelu", pretrained="openai")
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, trainable="none", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="vild63", **clip),
+    head=dict(
+        type=FVLMHead,
+        temperature=0.01,
+        clip_temperature=0.01,
+        clip_region_size=7,
+        base_weight=0.2,
+        novel_weight=0.45,
+        detector=dict(
+            pyramid=dict(layers=(1, 2, 3, 4), norm="batch"),  # strides 4 to 64
+            proposals=dict(convs=2, norm="batch"),
+            box_head=dict(convs=4, layers=1, norm="batch"),
+            masks=dict(norm="batch"),
+        ),
+    ),
+)
+
+max_iters = 46_100
+train_dataloader["batch_size"] = 8
+val_dataloader["dataset"]["pipeline"][1] = dict(type=Resize, long_side=1024)
+test_dataloader = val_dataloader
+optim_wrapper["optimizer"]["lr"] = 0.36 * 64 / 256
+param_scheduler[1]["milestones"] = [36_880, 41_490, 43_795]
+train_cfg.update(max_iters=max_iters, val_interval=5_000)
+default_hooks["checkpoint"].update(interval=5_000, best="ovd_box_AP50_all")
+sync_bn = "torch"

@@ -1,0 +1,23 @@
+"""F-VLM on Shapes: a detector of 36 classes on a frozen CLIP, which is asked for 48.
+
+Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639), in small.
+Command: python tools/train.py configs/fvlm_shapes.py && python tools/test.py configs/fvlm_shapes.py work_dirs/fvlm_shapes/best.pth
+Hardware: 2 CPU cores. Expected score: not yet measured.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.heads.fvlm import FVLMHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from .vild_text_shapes import *
+
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, trainable="none", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
+    head=dict(type=FVLMHead, temperature=0.05, clip_temperature=0.05, clip_region_size=8, detector=detector),
+)

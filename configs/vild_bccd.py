@@ -1,0 +1,39 @@
+"""Blood cells in three arguments: a user's own COCO file, a small network on a CPU, nothing downloaded.
+
+Paper: the detector of Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
+2104.13921) with a fixed list of classes in place of texts: red and white cells and platelets are hardly CLIP's words.
+Command: python tools/train.py configs/vild_bccd.py && python tools/test.py configs/vild_bccd.py work_dirs/vild_bccd/best.pth
+Files: bccd/ and weights/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
+train_dataloader.dataset.root=DIR (val_, test_).
+Hardware: 2 CPU cores. Expected score: not yet measured.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.text.one_hot import OneHotTextEncoder
+
+with read_base():
+    from .vild_custom import *
+
+data = "../shared/data"
+mine = dict(root=f"{data}/bccd", images="BCCD/JPEGImages", annotations="coco.json")
+train_dataloader["dataset"].update(keys="BCCD/ImageSets/Main/train.txt", **mine)
+val_dataloader["dataset"].update(keys="BCCD/ImageSets/Main/val.txt", **mine)
+test_dataloader = val_dataloader
+
+model["backbone"].update(
+    pretrained=f"{data}/weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision_fp16.safetensors",
+    mean=(127.5, 127.5, 127.5),
+    std=(127.5, 127.5, 127.5),
+    model_args=dict(pad_type="same"),  # trained in TensorFlow: its stride-2 convolutions pad right and bottom
+)
+model["text_encoder"] = dict(type=OneHotTextEncoder, classes=["WBC", "RBC", "Platelets"])
+model["head"]["temperature"] = 0.1
+
+max_iters = 300
+train_dataloader["dataset"]["pipeline"][2].update(short_side=(288, 320, 352, 384), max_long_side=640)
+val_dataloader["dataset"]["pipeline"][1].update(short_side=384, max_long_side=640)
+optim_wrapper["amp"] = "bf16"
+param_scheduler[1]["end"] = max_iters
+train_cfg.update(max_iters=max_iters, val_interval=300)
+default_hooks["checkpoint"].update(interval=300)

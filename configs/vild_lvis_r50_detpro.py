@@ -1,0 +1,68 @@
+"""ViLD-ensemble on LVIS as in DetPro's port: from a pretrained ResNet, 20 epochs on 8 GPUs.
+
+Paper: ViLD (arXiv 2104.13921), port in DetPro (arXiv 2203.14940, there "ViLD*"). Its recipe: batches of 16, SGD,
+rate 0.02, a tenth of it after 16 of 20 epochs, decay 2.5e-5, short side 640 to 800, repeat factors 0.001, one fully
+connected layer in the box head, L1 loss of the boxes, temperature 0.007 at test.
+Departures: the proposals that CLIP looks at are those of `vild_text_lvis_r50.py` (its cache; DetPro: a ResNet-101); an
+epoch is taken as 8,000 iterations; only parts of the network start from weights, DetPro's starts from SoCo's detector;
+norms and biases are not decayed; the box loss of the proposals is torchvision's; 63 templates instead of 74.
+Start weights: a ResNet-50 that halves in its 1x1 convolutions, under torchvision's names, see `pretrained` below.
+Command: torchrun --nproc_per_node 8 tools/train.py configs/vild_lvis_r50_detpro.py --launcher pytorch
+DetPro's weights: python tools/convert_checkpoint.py detpro vild_ens_20e.pth vild_detpro.pth && python tools/test.py
+configs/vild_lvis_r50_detpro.py vild_detpro.pth
+Hardware: 8 GPUs of 24 GB; time not yet measured. Expected score: not yet measured. Published by DetPro: mask AP 25.2,
+AP_r 16.8, AP_c 25.6, AP_f 28.5.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.timm_backbone import TimmBackbone
+from openvocab.datasets.transforms import Resize
+from openvocab.heads.vild import ViLDHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from .vild_lvis_r50 import *
+
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(
+        type=TimmBackbone,
+        model="resnet50",
+        pretrained="data/weights/resnet50_caffe.pth",
+        resnet_style="caffe",
+        trainable="all",
+        norm_eval=True,
+    ),
+    text_encoder=dict(type=CLIPTextEncoder, templates="vild63", **clip),
+    head=dict(
+        type=ViLDHead,
+        variant="ensemble",
+        temperature=0.01,
+        test_temperature=0.007,
+        distill_weight=0.5,
+        detector=dict(
+            pyramid=dict(layers=(1, 2, 3, 4), norm="batch"),  # strides 4 to 64
+            align=dict(sampling_ratio=0),
+            box_head=dict(convs=4, layers=1, norm="batch"),
+            masks=dict(),
+            mask_samples=512,
+            box_beta=0.0,
+            min_score=1e-4,
+        ),
+    ),
+)
+
+max_iters = 160_000
+train_dataloader["batch_size"] = 2
+train_dataloader["sampler"].update(repeat_threshold=0.001, batch_size=2)
+train_dataloader["dataset"]["pipeline"][3] = dict(
+    type=Resize, short_side=(640, 672, 704, 736, 768, 800), max_long_side=1333
+)
+val_dataloader["dataset"]["pipeline"][1] = dict(type=Resize, short_side=800, max_long_side=1333)
+test_dataloader = val_dataloader
+optim_wrapper["optimizer"].update(lr=0.02, weight_decay=2.5e-5)
+param_scheduler[0].update(start_factor=1e-3, end=500)
+param_scheduler[1]["milestones"] = [128_000]
+train_cfg.update(max_iters=max_iters)

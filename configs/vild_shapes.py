@@ -1,0 +1,34 @@
+"""ViLD-ensemble on Shapes: labels of 36 classes for one branch, CLIP's view of proposals for the other.
+
+Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), in small. The
+proposals that CLIP looks at are those of `vild_text_shapes.py`.
+Command: python tools/train.py configs/vild_text_shapes.py && python tools/cache_region_embeddings.py
+configs/vild_shapes.py && python tools/train.py configs/vild_shapes.py && python tools/test.py configs/vild_shapes.py
+work_dirs/vild_shapes/best.pth
+The other rows of the paper's table: --cfg-options model.head.variant=vild (or image) --work-dir DIR.
+Hardware: 2 CPU cores. Expected score: not yet measured.
+"""
+
+from mmengine.config import read_base
+
+from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher.detector_proposals import DetectorProposals
+
+with read_base():
+    from .vild_text_shapes import *
+
+teacher = dict(
+    **clip,
+    crop="squash",  # the pictures of single objects that this CLIP saw fill their frame
+    dtype="bfloat16",
+    proposals=dict(
+        type=DetectorProposals,
+        config="configs/vild_text_shapes.py",
+        checkpoint="work_dirs/vild_text_shapes/last.pth",
+        per_image=12,
+        max_overlap=0.5,
+    ),
+    folder="work_dirs/vild_shapes_regions",
+)
+model["head"].update(variant="ensemble", distill_weight=0.1)  # the official 0.5 costs the small tower its words
+train_dataloader["dataset"]["pipeline"].insert(2, dict(type=LoadRegions, teacher=teacher))

@@ -1,0 +1,32 @@
+"""Older ways to build a ResNet, for weights that were trained that way."""
+
+from typing import Literal, get_args
+
+from torch import nn
+
+ResNetStyle = Literal["caffe", "tensorflow"]
+
+
+def set_resnet_style(tower: nn.Module, style: ResNetStyle) -> None:
+    """Change where a timm ResNet looks, in place; its weights keep their shapes.
+
+    Args:
+        tower: a ResNet of bottlenecks, as timm or torchvision builds it.
+        style: "caffe" halves the resolution in the first convolution of a stage (1x1) instead of the second (3x3), as
+            Detectron and mmdetection's `style="caffe"` do. "tensorflow" pads the max pool of the stem right and bottom.
+
+    Raises:
+        ValueError: an unknown style, or a tower without such parts.
+    """
+    if style not in get_args(ResNetStyle):
+        raise ValueError(f"resnet_style: expected one of {get_args(ResNetStyle)}, got {style!r}")
+    if style == "caffe":
+        parts = [part for part in tower.modules() if hasattr(part, "conv3") and part.conv2.stride == (2, 2)]
+        for block in parts:
+            block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+    else:
+        parts = [part for part in tower.modules() if isinstance(part, nn.MaxPool2d)]
+        for pool in parts:
+            pool.padding, pool.ceil_mode = 0, True
+    if not parts:
+        raise ValueError(f"resnet_style={style!r} is for ResNets of bottlenecks, got {type(tower).__name__}")

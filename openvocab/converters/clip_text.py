@@ -1,0 +1,23 @@
+"""The text tower of a CLIP checkpoint in the names of an `OpenVocabModel`."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from openvocab.open_clip_model import clip_layout
+
+
+def text_tower(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what belongs to a `CLIPTextEncoder`, as float32.
+
+    Args:
+        state_dict: of OpenAI's or open_clip's CLIP, or of an `OpenVocabModel`.
+
+    Raises:
+        ValueError: no text tower in it.
+    """
+    clip = clip_layout(state_dict)
+    tower = {f"text_encoder.{key}": value.float() for key, value in clip.items() if key.startswith("text.")}
+    if not tower or "logit_scale" not in clip:
+        raise ValueError(f"no CLIP with a text tower: {', '.join(list(state_dict)[:4]) or 'no entries'}")
+    return tower | {"text_encoder.logit_scale": clip["logit_scale"].float()}

@@ -1,0 +1,68 @@
+"""ViLD checkpoints of the DetPro port (dyabel/detpro, mmdetection 2) in the names of an `OpenVocabModel`."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from openvocab.converters.clip_text import text_tower
+
+CLIP = "roi_head.clip_model."
+DETECTOR = "head.detector"
+RENAMED = (
+    (r"backbone\.(.+)", r"backbone.visual.\1"),
+    (r"neck\.lateral_convs\.(\d)\.(conv|bn)\.(.+)", rf"{DETECTOR}.pyramid.network.inner_blocks.\1.{{\2}}.\3"),
+    (r"neck\.fpn_convs\.(\d)\.(conv|bn)\.(.+)", rf"{DETECTOR}.pyramid.network.layer_blocks.\1.{{\2}}.\3"),
+    (r"rpn_head\.rpn_conv\.(.+)", rf"{DETECTOR}.proposal_network.head.conv.0.0.\1"),
+    (r"rpn_head\.rpn_cls\.(.+)", rf"{DETECTOR}.proposal_network.head.cls_logits.\1"),
+    (r"rpn_head\.rpn_reg\.(.+)", rf"{DETECTOR}.proposal_network.head.bbox_pred.\1"),
+    (r"roi_head\.bbox_head\.shared_convs\.(\d)\.(conv|bn)\.(.+)", rf"{DETECTOR}.box_head.layers.\1.{{\2}}.\3"),
+    (r"roi_head\.bbox_head\.shared_fcs\.0\.(.+)", rf"{DETECTOR}.box_head.layers.5.\1"),
+    (r"roi_head\.bbox_head\.fc_reg\.(.+)", rf"{DETECTOR}.box_offsets.\1"),
+    (r"roi_head\.bbox_head\.shared_convs_for_image\.(\d)\.(conv|bn)\.(.+)", r"head.image_box_head.layers.\1.{\2}.\3"),
+    (r"roi_head\.bbox_head\.shared_fcs_for_image\.0\.(.+)", r"head.image_box_head.layers.5.\1"),
+    (r"roi_head\.projection\.(.+)", r"head.classifier.project.\1"),
+    (r"roi_head\.projection_for_image\.(.+)", r"head.image_classifier.project.\1"),
+    (r"roi_head\.mask_head\.convs\.(\d)\.conv\.(.+)", rf"{DETECTOR}.masks.head.\1.0.\2"),
+    (r"roi_head\.mask_head\.upsample\.(.+)", rf"{DETECTOR}.masks.predictor.conv5_mask.\1"),
+    (r"roi_head\.mask_head\.conv_logits\.(.+)", rf"{DETECTOR}.masks.predictor.mask_fcn_logits.\1"),
+)
+BACKGROUND = "roi_head.bg_embedding"
+
+
+def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of a checkpoint; values are not touched but for the background.
+
+    Their background is a linear map of the number one: the sum of its weight and bias is our vector. Of the frozen CLIP
+    that the checkpoint carries along, the text tower becomes the text encoder.
+
+    Args:
+        state_dict: the checkpoint's `state_dict`.
+
+    Returns:
+        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/vild_lvis_r50_detpro.py`, with
+        `head.variant="vild"` for checkpoints without an image branch.
+
+    Raises:
+        ValueError: entries that this network does not have, or none of its entries; the first are listed.
+    """
+    kept = {key: value for key, value in state_dict.items() if not key.startswith(CLIP)}
+    weight, bias = (kept.pop(f"{BACKGROUND}.{name}", None) for name in ("weight", "bias"))
+    renamed = {_rename(key): value for key, value in kept.items()}
+    unknown = [key for key in kept if _rename(key) is None]
+    if unknown or weight is None or bias is None:
+        shown = ", ".join((unknown or list(state_dict))[:4])
+        raise ValueError(
+            f"not a ViLD checkpoint of DetPro: {len(unknown)} unknown of {len(state_dict)} entries: {shown}"
+        )
+    renamed["head.classifier.background"] = weight[:, 0] + bias
+    clip = {key.removeprefix(CLIP): value for key, value in state_dict.items() if key.startswith(CLIP)}
+    return renamed | text_tower(clip)
+
+
+def _rename(key: str) -> str | None:
+    for pattern, template in RENAMED:
+        match = re.fullmatch(pattern, key)
+        if match is not None:
+            return match.expand(template).replace("{conv}", "0").replace("{bn}", "1")
+    return None

@@ -1,0 +1,215 @@
+"""Official ViLD checkpoints (tensorflow/tpu, models/official/detection) in the names of an `OpenVocabModel`.
+
+They become a ResNet of timm and a `ViLDHead`. TensorFlow 1 writes its own format; where TensorFlow is installed, this
+makes a file of it that the converter reads:
+
+    reader = tf.train.load_checkpoint("resnet50_vild_ensemble/model.ckpt-180000")
+    names = reader.get_variable_to_shape_map()
+    safetensors.numpy.save_file({name: reader.get_tensor(name) for name in names}, "vild.safetensors")
+
+Three things stay different, each by about a pixel or less: their box coder counts the last pixel (sizes are
+x2 - x1 + 1), they do not round anchors to whole pixels, and points outside a map take the value at its edge.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+OWN_LEVELS, LEVELS = range(2, 6), range(2, 7)
+CONVS, PROPOSAL_CONVS = 4, 2
+ANCHORS = (1, 0, 2)
+"""Their anchors are square, wide, tall; ours wide, square, tall."""
+ANCHOR_WIDTHS = (2.0**0.5, 1.0, 0.5**0.5)
+"""Of our anchors, in units of the root of their area; heights are the reciprocals."""
+HALF_STRIDE = 1 / 16
+"""Their anchors, 8 strides large, lie at the centres of cells, ours at the corners: half a stride apart."""
+OFFSETS = (1, 0, 3, 2)
+"""Theirs are y, x, h, w; ours x, y, w, h."""
+EPSILON, OUR_EPSILON = 1e-4, 1e-5
+"""Of batch norm. The difference moves into the running variance."""
+DROPPED = (
+    r"global_step",
+    r".+/Momentum",
+    r".+/class-predict/kernel",  # the texts
+)
+BOX_HEAD = "frcnn_layer_0/fast_rcnn_head"
+
+Entries = dict[str, Tensor]
+
+
+def convert(state_dict: Mapping[str, Tensor]) -> Entries:
+    """Rename, transpose and reorder the variables of an official checkpoint.
+
+    Batch norms behind fully connected and transposed convolutions, which our layers lack, are folded into them; this
+    is exact at test time.
+
+    Args:
+        state_dict: TensorFlow's variables by name; slots of the optimizer and the text classifier are left out.
+
+    Returns:
+        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/vild_lvis_r50.py`, but for the text
+        encoder, which official files do not hold (see `text_tower`); with `head.variant="vild"` for checkpoints without
+        an image branch.
+
+    Raises:
+        ValueError: variables that ViLD does not have, or missing ones; the first are listed.
+    """
+    variables = {
+        name: value for name, value in state_dict.items() if not any(re.fullmatch(rule, name) for rule in DROPPED)
+    }
+    try:
+        converted = _backbone(variables) | _detector(variables)
+        converted |= _branch(variables, "", "head.detector.box_head", "head.classifier")
+        if f"{BOX_HEAD}/distill_conv_0/kernel" in variables:
+            converted |= _branch(variables, "distill", "head.image_box_head", "head.image_classifier")
+    except KeyError as error:
+        raise ValueError(f"not an official ViLD checkpoint: it lacks the variable {error}") from error
+    if variables:
+        shown = ", ".join(list(variables)[:4])
+        raise ValueError(f"not an official ViLD checkpoint: {len(variables)} unknown of {len(state_dict)}: {shown}")
+    return {key: value.contiguous() for key, value in converted.items()}
+
+
+def _backbone(variables: Entries) -> Entries:
+    depths = {int(found[1]) for found in (re.match(r"resnet(\d+)/", name) for name in variables) if found}
+    depth = next(iter(depths & BLOCKS.keys()), 50)
+    converted: Entries = {}
+    for index, (convolution, norm) in enumerate(_resnet_layers(BLOCKS[depth])):
+        number = f"_{index}" if index else ""
+        converted |= _named(f"backbone.visual.{convolution}", _layer(variables, f"resnet{depth}/conv2d{number}"))
+        norm_name = f"resnet{depth}/batch_normalization{number}"
+        converted |= _named(f"backbone.visual.{norm}", _norm(variables, norm_name))
+    return converted
+
+
+def _resnet_layers(blocks: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """Yield our names of convolutions and their norms in the order of theirs: of a block, the shortcut first."""
+    yield "conv1", "bn1"
+    for stage, count in enumerate(blocks, start=1):
+        for block in range(count):
+            name = f"layer{stage}.{block}"
+            if block == 0:
+                yield f"{name}.downsample.0", f"{name}.downsample.1"
+            for number in (1, 2, 3):
+                yield f"{name}.conv{number}", f"{name}.bn{number}"
+
+
+def _detector(variables: Entries) -> Entries:
+    """Convert pyramid, proposals, box offsets and masks."""
+    converted: Entries = {}
+    for i, level in enumerate(LEVELS):
+        if level in OWN_LEVELS:
+            converted |= _named(f"pyramid.network.inner_blocks.{i}.0", _layer(variables, f"fpn/l{level}"))
+            converted |= _named(f"pyramid.network.layer_blocks.{i}.0", _layer(variables, f"fpn/post_hoc_d{level}"))
+        else:
+            extra = i - len(OWN_LEVELS)
+            converted |= _named(f"pyramid.extra_convs.{extra}", _layer(variables, f"fpn/p{level}"))
+        converted |= _named(f"pyramid.output_norms.{i}", _norm(variables, f"fpn/p{level}-bn"))
+    converted |= _named("proposal_network.head", _proposals(variables))
+    offsets = _layer(variables, f"{BOX_HEAD}/box-predict")
+    converted |= _named("box_offsets", {key: value[list(OFFSETS)] for key, value in offsets.items()})
+    converted |= _named("masks", _masks(variables))
+    return _named("head.detector", converted)
+
+
+def _proposals(variables: Entries) -> Entries:
+    """Convert convolutions that all levels share, norms of each level, and the two predictions."""
+    converted: Entries = {}
+    for conv in range(PROPOSAL_CONVS):
+        number = f"-{conv}" if conv else ""
+        converted |= _named(f"conv.{conv}.0", _layer(variables, f"rpn_head/rpn{number}"))
+        for i, level in enumerate(LEVELS):
+            converted |= _named(f"norms.{i}.{conv}", _norm(variables, f"rpn_head/rpn-l{level}-bn{number}"))
+    anchors, offsets = list(ANCHORS), list(OFFSETS)
+    objectness = _layer(variables, "rpn_head/rpn-class")
+    boxes = _layer(variables, "rpn_head/rpn-box")
+    boxes = {key: value.unflatten(0, (-1, 4))[anchors][:, offsets] for key, value in boxes.items()}  # (A, 4, ...)
+    for anchor, width in enumerate(ANCHOR_WIDTHS):
+        boxes["bias"][anchor, :2] += HALF_STRIDE * boxes["bias"].new_tensor([1 / width, width])
+    converted |= _named("cls_logits", {key: value[anchors] for key, value in objectness.items()})
+    return converted | _named("bbox_pred", {key: value.flatten(0, 1) for key, value in boxes.items()})
+
+
+def _masks(variables: Entries) -> Entries:
+    converted: Entries = {}
+    for i in range(CONVS):
+        layer, norm = _layer(variables, f"mask_head/mask-conv-l{i}"), _unnamed_norm(variables, "mask_head", i)
+        converted |= _without_bias(f"head.{i}", layer, norm)
+    upsample = _layer(variables, "mask_head/conv5-mask")
+    upsample = _folded(upsample, _unnamed_norm(variables, "mask_head", CONVS), axis=1)
+    converted |= _named("predictor.conv5_mask", upsample)
+    return converted | _named("predictor.mask_fcn_logits", _layer(variables, "mask_head/mask_fcn_logits"))
+
+
+def _branch(variables: Entries, prefix: str, box_head: str, classifier: str) -> Entries:
+    """Convert the layers from a region to its embedding, of the text branch ("") or the image branch ("distill")."""
+    part, first = (f"{prefix}_", CONVS + 2) if prefix else ("", 0)
+    converted: Entries = {}
+    for i in range(CONVS):
+        layer, norm = _layer(variables, f"{BOX_HEAD}/{part}conv_{i}"), _unnamed_norm(variables, BOX_HEAD, first + i)
+        converted |= _without_bias(f"{box_head}.layers.{i}", layer, norm)
+    channels = len(converted[f"{box_head}.layers.{CONVS - 1}.0.weight"])
+    for i in (0, 1):
+        layer = _layer(variables, f"{BOX_HEAD}/{part}fc{6 + i}")
+        layer = _folded(layer, _unnamed_norm(variables, BOX_HEAD, first + CONVS + i), axis=0)
+        if i == 0:
+            layer["weight"] = _channels_first(layer["weight"], channels)
+        converted |= _named(f"{box_head}.layers.{CONVS + 1 + 2 * i}", layer)
+    project = "distill-project-to-clip" if prefix else "project-to-clip"
+    converted |= _named(f"{classifier}.project", _layer(variables, f"{BOX_HEAD}/{project}"))
+    if not prefix:
+        background = variables.pop(f"{BOX_HEAD}/background-class-predict/kernel")  # (D, 1)
+        converted[f"{classifier}.background"] = background[:, 0]
+    return converted
+
+
+def _layer(variables: Entries, name: str) -> Entries:
+    """Take kernel and bias: HWIO becomes OIHW, of transposed convolutions HWOI becomes IOHW, of dense layers IO OI."""
+    kernel = variables.pop(f"{name}/kernel")
+    layer = {"weight": kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T}
+    if f"{name}/bias" in variables:
+        layer["bias"] = variables.pop(f"{name}/bias").clone()
+    return layer
+
+
+def _norm(variables: Entries, name: str) -> Entries:
+    return {
+        "weight": variables.pop(f"{name}/gamma"),
+        "bias": variables.pop(f"{name}/beta"),
+        "running_mean": variables.pop(f"{name}/moving_mean"),
+        "running_var": variables.pop(f"{name}/moving_variance") + (EPSILON - OUR_EPSILON),
+        "num_batches_tracked": torch.zeros((), dtype=torch.int64),
+    }
+
+
+def _unnamed_norm(variables: Entries, scope: str, index: int) -> Entries:
+    return _norm(variables, f"{scope}/batch_normalization_{index}" if index else f"{scope}/batch_normalization")
+
+
+def _without_bias(name: str, layer: Entries, norm: Entries) -> Entries:
+    """Name a convolution and its norm; ours has no bias there, and the running mean absorbs it."""
+    shifted = norm | {"running_mean": norm["running_mean"] - layer["bias"]}
+    return {f"{name}.0.weight": layer["weight"]} | _named(f"{name}.1", shifted)
+
+
+def _folded(layer: Entries, norm: Entries, axis: int) -> Entries:
+    """Multiply a norm into the layer before it, whose outputs lie on `axis` of its weight."""
+    scale = norm["weight"] / (norm["running_var"] + OUR_EPSILON).sqrt()
+    shape = [-1 if i == axis else 1 for i in range(layer["weight"].ndim)]
+    return {
+        "weight": layer["weight"] * scale.view(shape),
+        "bias": (layer["bias"] - norm["running_mean"]) * scale + norm["bias"],
+    }
+
+
+def _channels_first(weight: Tensor, channels: int) -> Tensor:
+    """Reorder the inputs of a linear layer (out, h * w * C) behind a flattened square region to (out, C * h * w)."""
+    side = round((weight.shape[1] / channels) ** 0.5)
+    return weight.unflatten(1, (side, side, channels)).permute(0, 3, 1, 2).flatten(1)
+
+
+def _named(prefix: str, entries: Entries) -> Entries:
+    return {f"{prefix}.{key}": value for key, value in entries.items()}

@@ -1,0 +1,100 @@
+"""What the teacher says of an image's regions, from its cache or computed on the fly."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv.transforms import BaseTransform
+
+from openvocab.registry import TRANSFORMS
+from openvocab.structures import Regions
+from openvocab.teacher.region_cache import RegionCache
+
+
+@TRANSFORMS.register_module()
+class LoadRegions(BaseTransform):
+    """Add `regions`, boxes with embeddings that `tools/cache_region_embeddings.py` has written.
+
+    Comes after `LoadImage` and before all geometry, which then moves image and boxes.
+
+    Args:
+        folder: of the cache; by default the one that `teacher` names.
+        teacher: the config's `teacher`; with it, a cache of other weights, crops or proposals is an error. Without it
+            the cache is taken as it is.
+
+    Raises:
+        FileNotFoundError: no finished cache.
+        ValueError: a cache that is damaged, stale or of another teacher, or no folder.
+    """
+
+    cacheable = True
+
+    def __init__(self, folder: str | Path | None = None, teacher: Mapping[str, Any] | None = None) -> None:
+        folder = folder or (teacher or {}).get("folder")
+        if folder is None:
+            raise ValueError("LoadRegions: give it the folder of a cache, or a teacher that names one")
+        self.cache = RegionCache(folder)
+        self._labelled: Any = None
+        if teacher is not None:
+            from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which data alone does not
+
+            embedder = build_embedder({**teacher, "device": "cpu"})
+            self.cache.check_settings(embedder.facts)
+            self._labelled = embedder.proposals if embedder.proposals.reads_labels else None
+
+    def check_index(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Check that the cache has all images of a data set.
+
+        Raises:
+            ValueError: with the number of those that it lacks.
+        """
+        self.cache.check_images(str(item["sample_id"]) for item in items)
+
+    def transform(self, results: dict) -> dict:
+        """Add the regions.
+
+        Raises:
+            ValueError: an image that the cache lacks or that has changed since, in its size or in the labels that the
+                proposals were; a shard that is damaged.
+        """
+        regions = self.cache.regions(str(results["sample_id"]), results["img"].shape[:2])
+        if self._labelled is not None and not torch.equal(self._labelled(results)[0], regions.boxes):
+            raise ValueError(
+                f"{results['sample_id']}: its labels have changed since {self.cache.folder} was made of them; "
+                "remove that folder and run tools/cache_region_embeddings.py"
+            )
+        results["regions"] = regions
+        return results
+
+
+@TRANSFORMS.register_module()
+class EmbedRegions(BaseTransform):
+    """Add `regions`, boxes with embeddings that are computed here: for small runs, and for a look at a setting.
+
+    Comes where `LoadRegions` does and makes the same, a cache's rounding apart. A data set with `cache_images=True`
+    computes each image once a process. In loader workers it needs `device="cpu"`.
+
+    Args:
+        teacher: the config's `teacher`.
+    """
+
+    cacheable = True
+
+    def __init__(self, teacher: Mapping[str, Any]) -> None:
+        from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which data alone does not
+
+        self.embedder = build_embedder(teacher)
+
+    def transform(self, results: dict) -> dict:
+        """Add the regions.
+
+        Raises:
+            ValueError: the image has been resized before.
+        """
+        if tuple(results["img"].shape[:2]) != tuple(results["ori_shape"]):
+            raise ValueError(f"{results['sample_id']}: EmbedRegions stands before all geometry, this image was resized")
+        (regions,) = self.embedder([results])
+        # the boxes may share the labels' memory
+        results["regions"] = Regions(regions.boxes.clone(), regions.embed, regions.objectness)
+        return results

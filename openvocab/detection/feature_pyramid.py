@@ -1,0 +1,83 @@
+"""Maps of one width at every scale, from whatever a backbone gives."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from openvocab.detection.norms import norm_layer
+from openvocab.structures import BackboneSpec, ImageFeatures
+
+ExtraLevels = Literal["subsample", "convolve"]
+
+
+class FeaturePyramid(nn.Module):
+    """A feature pyramid network over `hidden` maps, with coarser levels made of its last one.
+
+    Args:
+        backbone: facts of the backbone; `hidden_dims` and `hidden_strides` are read.
+        layers: which `hidden` maps to read, fine to coarse.
+        dim: channels of every level.
+        extra_levels: how many levels to add, each at twice the stride of the one before.
+        factors: resolution of each level over its map, for backbones whose maps all have one stride (vision
+            transformers): `(4, 2, 1, 0.5)` for patch 16. None takes the maps as they are.
+        norm: after every convolution, see `norm_layer`.
+        output_norm: after every level of the result, so that sums and extra levels are made of values before it.
+        extra: "subsample" the level before to make an extra one, or "convolve" it with stride 2, padding right and
+            bottom as TensorFlow does. Official ViLD: "convolve", `output_norm` and no `norm`.
+
+    Raises:
+        ValueError: layers that the backbone does not have, factors of another number, levels that are not in order, an
+            unknown choice.
+
+    Reference: arXiv 1612.03144; with `factors` as in F-ViT (arXiv 2310.01403).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        layers: Sequence[int],
+        dim: int = 256,
+        extra_levels: int = 1,
+        factors: Sequence[float] | None = None,
+        norm: str | None = None,
+        output_norm: str | None = None,
+        extra: ExtraLevels = "subsample",
+    ) -> None:
+        super().__init__()
+        count = len(backbone.hidden_dims)
+        if not layers or any(not 0 <= layer < count for layer in layers):
+            raise ValueError(f"layers: expected indices from 0 to {count - 1} of this backbone, got {list(layers)}")
+        if factors is not None and len(factors) != len(layers):
+            raise ValueError(f"factors: expected {len(layers)}, one a layer, got {list(factors)}")
+        if extra not in get_args(ExtraLevels):
+            raise ValueError(f"extra: expected one of {get_args(ExtraLevels)}, got {extra!r}")
+        self.layers, self.factors, self.extra_levels, self.dim = tuple(layers), factors, extra_levels, dim
+        strides = [backbone.hidden_strides[layer] / factor for layer, factor in zip(layers, factors or [1] * count)]
+        if sorted(set(strides)) != strides:
+            raise ValueError(f"layers: expected maps from fine to coarse, got the strides {strides}; see factors")
+        self.own_strides = tuple(strides)
+        self.strides = (*strides, *(strides[-1] * 2**level for level in range(1, extra_levels + 1)))
+        dims = [backbone.hidden_dims[layer] for layer in layers]
+        self.network = FeaturePyramidNetwork(dims, dim, norm_layer=norm_layer(norm))
+        convolved = extra_levels if extra == "convolve" else 0
+        self.extra_convs = nn.ModuleList(nn.Conv2d(dim, dim, 3, stride=2) for _ in range(convolved))
+        make_norm = norm_layer(output_norm) or (lambda _: nn.Identity())
+        self.output_norms = nn.ModuleList(make_norm(dim) for _ in self.strides)
+
+    def forward(self, features: ImageFeatures) -> list[Tensor]:
+        """Return a map (B, dim, h_i, w_i) for each of `strides`, fine to coarse."""
+        maps = [features.hidden[layer] for layer in self.layers]
+        if self.factors is not None:
+            maps = [_resample(level, factor) for level, factor in zip(maps, self.factors)]
+        levels = list(self.network({str(i): level for i, level in enumerate(maps)}).values())
+        for i in range(self.extra_levels):
+            last = levels[-1]
+            levels.append(self.extra_convs[i](F.pad(last, (0, 2, 0, 2))) if self.extra_convs else last[:, :, ::2, ::2])
+        return [norm(level) for norm, level in zip(self.output_norms, levels)]
+
+
+def _resample(level: Tensor, factor: float) -> Tensor:
+    return level if factor == 1 else F.interpolate(level, scale_factor=factor, mode="bilinear", antialias=factor < 1)

@@ -1,0 +1,31 @@
+"""The normalisations that detection heads choose from, by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+GROUPS = 32
+NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
+    None: None,
+    "batch": nn.BatchNorm2d,
+    "sync_batch": nn.SyncBatchNorm,
+    "frozen_batch": FrozenBatchNorm2d,
+    "group": lambda dim: nn.GroupNorm(min(GROUPS, dim), dim),
+    "layer": partial(nn.GroupNorm, 1),
+}
+
+
+def norm_layer(name: str | None) -> Callable[[int], nn.Module] | None:
+    """Return the constructor (of a number of channels) of a normalisation, None for none.
+
+    Args:
+        name: "batch", "sync_batch" (over ranks, GPUs only), "frozen_batch", "group" (32 groups), "layer", or None.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in NORMS:
+        raise ValueError(f"norm: expected one of {tuple(NORMS)}, got {name!r}")
+    return NORMS[name]

@@ -1,0 +1,145 @@
+"""Where something may be: class-agnostic proposals from anchors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.rpn import (
+    AnchorGenerator,
+    RegionProposalNetwork,
+    RPNHead,
+    concat_box_prediction_layers,
+)
+
+from openvocab.detection.norms import norm_layer
+from openvocab.structures import Instances, Size
+
+
+@dataclass
+class Proposals:
+    """Boxes of a batch that may hold an object, best first."""
+
+    boxes: list[Tensor]
+    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, input frame."""
+    objectness: list[Tensor]
+    """Of each image: (N_i,) in 0..1."""
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """Torchvision's region proposal network on a list of maps; it also says how sure it is of each proposal.
+
+    Args:
+        dim: channels of the maps.
+        strides: of the maps, fine to coarse.
+        anchor_sizes: one a level, in pixels (the root of the area); None takes 8 strides.
+        aspect_ratios: height / width of the anchors at every place.
+        convs: convolutions before the two predictions.
+        norm: after each of them, see `norm_layer`; every level has norms of its own.
+        match_iou: above the second overlap an anchor is an object, below the first one it is background.
+        samples, positive_share: anchors an image that the loss looks at, and how many of them may be objects.
+        before_nms, after_nms: proposals a level, and an image, at (training, test).
+        nms_iou: of two proposals that overlap more the better one stays.
+
+    Reference: Faster R-CNN, arXiv 1506.01497.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        strides: Sequence[float],
+        anchor_sizes: Sequence[float] | None = None,
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        convs: int = 1,
+        norm: str | None = None,
+        match_iou: tuple[float, float] = (0.3, 0.7),
+        samples: int = 256,
+        positive_share: float = 0.5,
+        before_nms: tuple[int, int] = (2000, 1000),
+        after_nms: tuple[int, int] = (1000, 1000),
+        nms_iou: float = 0.7,
+    ) -> None:
+        sizes = [8 * stride for stride in strides] if anchor_sizes is None else list(anchor_sizes)
+        if len(sizes) != len(strides) or any(fine >= coarse for fine, coarse in pairwise(sizes)):
+            raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one a level, got {sizes}")
+        super().__init__(
+            AnchorGenerator(tuple((size,) for size in sizes), (tuple(aspect_ratios),) * len(sizes)),
+            ProposalHead(dim, len(aspect_ratios), convs, len(sizes), norm),
+            fg_iou_thresh=match_iou[1],
+            bg_iou_thresh=match_iou[0],
+            batch_size_per_image=samples,
+            positive_fraction=positive_share,
+            pre_nms_top_n=dict(zip(("training", "testing"), before_nms)),
+            post_nms_top_n=dict(zip(("training", "testing"), after_nms)),
+            nms_thresh=nms_iou,
+        )
+        self.strides = tuple(strides)
+
+    def forward(
+        self,
+        maps: Sequence[Tensor],
+        image_sizes: Sequence[Size],
+        targets: Sequence[Instances] | None = None,
+    ) -> tuple[Proposals, dict[str, Tensor]]:
+        """Propose boxes, and compare them with objects where some are given.
+
+        Args:
+            maps: (B, dim, h_i, w_i) a level.
+            image_sizes: (H, W) of each image before padding; boxes are clipped to it.
+            targets: objects of each image; crowds left out.
+
+        Returns:
+            The proposals, and with `targets` the losses `loss_rpn_objectness` and `loss_rpn_box`.
+        """
+        levels, offset_levels = self.head(list(maps))
+        counts = [level[0].numel() for level in levels]
+        logits, offsets = (part.float() for part in concat_box_prediction_layers(levels, offset_levels))
+        anchors = [self._anchors(levels)] * len(image_sizes)
+        boxes = self.box_coder.decode(offsets.detach(), anchors).view(len(image_sizes), -1, 4)
+        proposals = Proposals(*self.filter_proposals(boxes, logits, list(image_sizes), counts))
+        if targets is None:
+            return proposals, {}
+        labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": found.boxes} for found in targets])
+        objectness, box = self.compute_loss(logits, offsets, labels, self.box_coder.encode(matched, anchors))
+        return proposals, {"loss_rpn_objectness": objectness, "loss_rpn_box": box}
+
+    def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the anchors (A, 4) of maps (B, ., h_i, w_i), centred at multiples of the strides.
+
+        Torchvision's stride is the size of the batch over that of the map: too little where a map is rounded up.
+        """
+        generator = self.anchor_generator
+        generator.set_cell_anchors(torch.float32, maps[0].device)
+        grids = [list(level.shape[-2:]) for level in maps]
+        return torch.cat(generator.grid_anchors(grids, [[stride, stride] for stride in self.strides]))
+
+
+class ProposalHead(RPNHead):
+    """Torchvision's: one set of convolutions for all levels; here with norms of each level, as in official ViLD.
+
+    Args:
+        dim, num_anchors, convs: channels, anchors at every place, convolutions before the predictions.
+        levels: number of maps.
+        norm: see `norm_layer`.
+    """
+
+    def __init__(self, dim: int, num_anchors: int, convs: int, levels: int, norm: str | None = None) -> None:
+        super().__init__(dim, num_anchors, convs)
+        make_norm = norm_layer(norm) or (lambda _: nn.Identity())
+        self.norms = nn.ModuleList(nn.ModuleList(make_norm(dim) for _ in range(convs)) for _ in range(levels))
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return objectness (B, A, h_i, w_i) and offsets (B, 4 A, h_i, w_i) of each level."""
+        hidden = []
+        for level, norms in zip(maps, self.norms):
+            for (convolution, activation), norm in zip(self.conv, norms):
+                level = activation(norm(convolution(level)))
+            hidden.append(level)
+        return [self.cls_logits(level) for level in hidden], [self.bbox_pred(level) for level in hidden]
+
+
+def as_regions(boxes: Sequence[Tensor]) -> Tensor:
+    """Put the boxes of a batch into one list (N, 5): index of the image, x1 y1 x2 y2."""
+    index = [found.new_full((len(found), 1), image) for image, found in enumerate(boxes)]
+    return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)

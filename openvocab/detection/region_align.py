@@ -1,0 +1,73 @@
+"""What the maps of a pyramid show inside boxes."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from openvocab.detection.proposal_network import as_regions
+
+
+class RegionAlign(nn.Module):
+    """RoIAlign on the level of a pyramid that suits the size of each box.
+
+    Args:
+        strides: of the levels, fine to coarse, each twice the one before.
+        output_size: rows and columns that a box is read at.
+        canonical_size: boxes of this size (root of the area, in pixels) are read at `canonical_stride`, larger ones
+            coarser and smaller ones finer.
+        canonical_stride: see above.
+        sampling_ratio: points a side in each cell; 0 takes as many as the box has pixels of the map.
+        aligned: pixels lie at their centres (half a pixel off otherwise, as in torchvision's and TensorFlow's models).
+
+    Raises:
+        ValueError: strides of which one is not twice the one before: no rule says which boxes are theirs.
+
+    Reference: Mask R-CNN, arXiv 1703.06870; the level rule of arXiv 1612.03144.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[float],
+        output_size: int,
+        canonical_size: float = 224,
+        canonical_stride: float = 16,
+        sampling_ratio: int = 2,
+        aligned: bool = True,
+    ) -> None:
+        super().__init__()
+        if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+            raise ValueError(
+                f"strides: expected each twice the one before, got {tuple(strides)}; name the layers between them too"
+            )
+        self.strides = tuple(strides)
+        self.output_size = output_size
+        self.canonical_size, self.canonical_stride = canonical_size, canonical_stride
+        self.sampling_ratio, self.aligned = sampling_ratio, aligned
+
+    def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Read the boxes of each image (N_i, 4), input frame, from maps (B, C, h_i, w_i); coarser maps are not read.
+
+        Returns:
+            (sum of N_i, C, output_size, output_size), in the order of the boxes.
+        """
+        regions = as_regions(boxes).float()  # (N, 5)
+        levels = self.levels_of(regions[:, 1:])
+        result = maps[0].new_empty(len(regions), maps[0].shape[1], self.output_size, self.output_size)
+        for level, (stride, values) in enumerate(zip(self.strides, maps)):
+            rows = (levels == level).nonzero().squeeze(1)
+            # in float32: bfloat16 would move boxes by pixels, and torchvision has no such kernel for CPUs
+            read = roi_align(
+                values.float(), regions[rows], self.output_size, 1 / stride, self.sampling_ratio, self.aligned
+            )
+            result = result.index_copy(0, rows, read.to(result.dtype))
+        return result
+
+    def levels_of(self, boxes: Tensor) -> Tensor:
+        """Return the (N,) level of each box."""
+        size = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0).prod(dim=1).sqrt()
+        finest = torch.tensor(self.canonical_stride / self.strides[0]).log2().to(size.device)
+        level = torch.floor(torch.log2(size / self.canonical_size + 1e-6) + finest + 1e-6)
+        return level.clamp(0, len(self.strides) - 1).long()

@@ -1,0 +1,68 @@
+"""The class of a region by its distance to texts, with a learned background."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openvocab.structures import TextFeatures
+from openvocab.text.vocabulary import Vocabulary
+
+UnseenLogits = Literal["minus infinity", "zero"]
+
+
+class RegionClassifier(nn.Module):
+    """Project a region to the joint space and compare it with the texts.
+
+    Args:
+        in_dim: width of the region features.
+        text_dim: D of the joint space.
+        temperature: divides the cosine.
+        background: whether "none of the classes" is learned, as a vector beside the texts.
+
+    Reference: ViLD, arXiv 2104.13921, equation 1.
+    """
+
+    def __init__(self, in_dim: int, text_dim: int, temperature: float = 0.01, background: bool = True) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature: expected more than 0, got {temperature}")
+        self.temperature = temperature
+        self.project = nn.Linear(in_dim, text_dim)
+        self.background = nn.Parameter(0.01 * torch.randn(text_dim)) if background else None
+
+    def embed(self, regions: Tensor) -> Tensor:
+        """Map regions (N, F) to (N, D) float32 of unit norm."""
+        return F.normalize(self.project(regions).float(), dim=-1)
+
+    def logits(self, embed: Tensor, text: TextFeatures) -> Tensor:
+        """Return logits (N, K), or (N, K + 1) with the background last, of embeddings (N, D)."""
+        with torch.autocast(embed.device.type, enabled=False):
+            cosine = text.similarity(embed)  # (N, K)
+            if self.background is not None:
+                nothing = embed @ F.normalize(self.background.float(), dim=0)  # (N,)
+                cosine = torch.cat([cosine, nothing[:, None]], dim=1)
+        return cosine / self.temperature
+
+
+def region_class_loss(
+    logits: Tensor, classes: Tensor, vocabulary: Vocabulary, unseen_logits: UnseenLogits = "minus infinity"
+) -> Tensor:
+    """Return the mean cross entropy of regions.
+
+    Args:
+        logits: (N, K + 1), background last.
+        classes: (N,) int64, -1 for background.
+        vocabulary: its K classes; what it calls unseen has no labels and must not be pushed away.
+        unseen_logits: what becomes of unseen classes: "minus infinity" takes them out of the softmax, "zero" leaves
+            them in at a logit of 0 (official ViLD).
+
+    Returns:
+        () float32, 0 without regions.
+    """
+    if vocabulary.seen is not None and not all(vocabulary.seen):
+        unseen = ~torch.tensor((*vocabulary.seen, True), device=logits.device)
+        logits = logits.masked_fill(unseen, 0.0 if unseen_logits == "zero" else -torch.inf)
+    labels = classes.where(classes >= 0, len(vocabulary))
+    return F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))

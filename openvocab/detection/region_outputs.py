@@ -1,0 +1,26 @@
+"""What a detection head says of the regions of a batch before it decides."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class RegionOutputs:
+    """N regions, those of the first image first."""
+
+    maps: list[Tensor]
+    """(B, C, h_i, w_i) of the pyramid, from which masks of the final boxes are read."""
+    boxes: list[Tensor]
+    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, padded input frame."""
+    objectness: Tensor
+    """(N,) in 0..1."""
+    text_logits: Tensor | None = None
+    """(N, K + 1) of the detector's own classifier, "none of the classes" last."""
+    image_logits: Tensor | None = None
+    """(N, K) of an embedding like CLIP's, which knows no background."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(N, K) of the classes."""
+        return self.image_logits if self.text_logits is None else self.text_logits[:, :-1]

@@ -1,0 +1,95 @@
+"""CLIP on cropped regions: the baseline that ViLD distils. Nothing is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from openvocab.detection.class_wise_nms import class_wise_nms
+from openvocab.detection.original_frame import original_boxes
+from openvocab.heads.base import Head
+from openvocab.registry import HEADS
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
+
+
+@dataclass
+class ImageOpinion:
+    """What CLIP says of whole images, and the texts by which it is asked about their regions."""
+
+    logits: Tensor
+    """(B, K)."""
+    text: TextFeatures
+
+
+@HEADS.register_module()
+class CLIPOnRegionsHead(Head):
+    """Names the regions that a teacher has cropped and embedded (`EmbedRegions` or `LoadRegions` in the test pipeline).
+
+    A class scores the square root of its probability times how sure the proposal is of an object; boxes stay as
+    proposed, and there are no masks.
+
+    Args:
+        backbone, text_dim: facts of the neighbours, given by the model.
+        temperature: divides the cosines.
+        nms_iou, max_detections, min_score: see `ClassAgnosticMaskRCNN`.
+
+    Raises:
+        ValueError: the widths differ.
+
+    Reference: the baseline of arXiv 2104.13921, section 3.2.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        temperature: float = 0.01,
+        nms_iou: float = 0.5,
+        max_detections: int = 300,
+        min_score: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if backbone.embed_dim != text_dim:
+            raise ValueError(
+                f"CLIP compares regions with texts: the backbone embeds into {backbone.embed_dim} dimensions, the text "
+                f"encoder into {text_dim}; use both towers of one CLIP model"
+            )
+        self.temperature = temperature
+        self.nms_iou, self.max_detections, self.min_score = nms_iou, max_detections, min_score
+
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> ImageOpinion:
+        """Compare whole images with the texts; regions come with the samples."""
+        embed = F.normalize(features.image_embed.float(), dim=-1)
+        return ImageOpinion(text.similarity(embed) / self.temperature, text)
+
+    def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Refuse: there is nothing to train.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("CLIPOnRegionsHead is training-free: run tools/test.py, or train another head (ViLDHead)")
+
+    def postprocess(self, outputs: ImageOpinion, samples: Sequence[Sample]) -> list[DetectionPrediction]:
+        """Return the named regions of each image, best first, in its original frame.
+
+        Raises:
+            ValueError: a sample without regions, or with another width than the texts'.
+        """
+        return [self._detect(outputs.text, sample) for sample in samples]
+
+    def _detect(self, text: TextFeatures, sample: Sample) -> DetectionPrediction:
+        regions = sample.regions
+        if regions is None:
+            raise ValueError(
+                f"sample {sample.sample_id!r} has no regions to name; add LoadRegions or EmbedRegions to the pipeline"
+            )
+        scores = (text.similarity(regions.embed.to(text.embed.device)) / self.temperature).softmax(dim=-1)  # (N, K)
+        if regions.objectness is not None:
+            scores = (scores * regions.objectness.to(scores)[:, None]).sqrt()
+        if sample.vocabulary.background is not None:
+            scores[:, sample.vocabulary.background] = 0
+        boxes = original_boxes(regions.boxes, sample)
+        rows, classes, kept = class_wise_nms(boxes, scores.cpu(), self.nms_iou, self.max_detections, self.min_score)
+        return DetectionPrediction(boxes[rows], kept, classes, sample.vocabulary, sample_id=sample.sample_id)

@@ -1,0 +1,156 @@
+"""ViLD: a detector whose regions are named by texts and learn to see like CLIP."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from openvocab.detection.box_head import BoxHead
+from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN
+from openvocab.detection.region_classifier import RegionClassifier, UnseenLogits, region_class_loss
+from openvocab.detection.region_outputs import RegionOutputs
+from openvocab.detection.score_fusion import check_weights, fuse_scores
+from openvocab.heads.base import Head, shared_vocabulary
+from openvocab.losses.distillation import embedding_distillation
+from openvocab.registry import HEADS
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.text.vocabulary import Vocabulary
+
+VARIANTS = ("text", "image", "vild", "ensemble")
+
+
+@HEADS.register_module()
+class ViLDHead(Head):
+    """Class-agnostic Mask R-CNN; its regions are embedded in CLIP's space.
+
+    | variant | learns from | scores a class by |
+    | --- | --- | --- |
+    | `text` | boxes of base classes | its texts, against a learned background |
+    | `image` | CLIP's embeddings of proposals | its texts, times how sure the proposal is of an object (square root) |
+    | `vild` | both, one embedding | its texts, against a learned background |
+    | `ensemble` | both, an embedding for each with layers of its own | both, weighted (`fuse_scores`) |
+
+    Args:
+        backbone, text_dim: facts of the neighbours, given by the model.
+        detector: arguments of `ClassAgnosticMaskRCNN`.
+        variant: see above.
+        temperature: divides the cosines.
+        test_temperature: the same at test time; None takes `temperature`. DetPro: 0.007 after 0.01.
+        distill_weight: of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
+        unseen_logits: what becomes of classes that the vocabulary calls unseen while training, see `region_class_loss`.
+        base_weight, novel_weight: of CLIP's half of the ensemble, see `fuse_scores`.
+
+    Raises:
+        ValueError: an unknown choice, a temperature that is not positive, or a weight outside 0..1.
+
+    Reference: Gu et al., Open-vocabulary Object Detection via Vision and Language Knowledge Distillation
+    (arXiv 2104.13921).
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        detector: Mapping[str, Any],
+        variant: str = "ensemble",
+        temperature: float = 0.01,
+        test_temperature: float | None = None,
+        distill_weight: float = 0.5,
+        unseen_logits: UnseenLogits = "minus infinity",
+        base_weight: float = 1 / 3,
+        novel_weight: float = 2 / 3,
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant: expected one of {VARIANTS}, got {variant!r}")
+        if unseen_logits not in get_args(UnseenLogits):
+            raise ValueError(f"unseen_logits: expected one of {get_args(UnseenLogits)}, got {unseen_logits!r}")
+        if test_temperature is not None and test_temperature <= 0:
+            raise ValueError(f"test_temperature: expected more than 0, got {test_temperature}")
+        check_weights(base_weight, novel_weight)
+        self.variant, self.unseen_logits = variant, unseen_logits
+        self.distill_weight = distill_weight
+        self.base_weight, self.novel_weight = base_weight, novel_weight
+        self.test_scale = 1.0 if test_temperature is None else temperature / test_temperature
+        self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
+        self.layers = self.detector.pyramid.layers
+        dim = self.detector.box_head.out_dim
+        self.classifier = RegionClassifier(dim, text_dim, temperature, background=variant != "image")
+        self.image_box_head: BoxHead | None = None
+        self.image_classifier: RegionClassifier | None = None
+        if variant == "ensemble":
+            self.image_box_head = self.detector.new_box_head()
+            self.image_classifier = RegionClassifier(dim, text_dim, temperature, background=False)
+
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
+        """Propose regions, and say of each where it lies exactly and how it compares with the texts."""
+        maps, proposals = self.detector.propose(features)
+        read = self.detector.align(maps, proposals.boxes)  # (N, C, s, s)
+        regions = self.detector.box_head(read)  # (N, F)
+        logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
+        return RegionOutputs(
+            maps,
+            self.detector.refine(regions, proposals.boxes, features.input_size),
+            torch.cat(proposals.objectness),
+            text_logits=None if self.variant == "image" else logits,
+            image_logits=logits if self.variant == "image" else self._image_logits(read, text),
+        )
+
+    def _image_logits(self, read: Tensor, text: TextFeatures) -> Tensor | None:
+        """Return (N, K) of the branch that is CLIP's pupil only, of regions (N, C, s, s)."""
+        if self.image_classifier is None:
+            return None
+        embed = self.image_classifier.embed(self.image_box_head(read))
+        return self.test_scale * self.image_classifier.logits(embed, text)
+
+    def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Return the losses of the detector, `loss_class` against the texts and `loss_distill` against the teacher.
+
+        Raises:
+            ValueError: a sample without labelled objects; one without the teacher's regions, where they are needed.
+        """
+        maps, sampled, losses = self.detector.training_regions(features, samples)
+        regions = self.detector.box_head(self.detector.align(maps, sampled.boxes))  # (S, F)
+        losses |= self.detector.losses(maps, sampled, regions)
+        if self.variant != "image":
+            logits = self.classifier.logits(self.classifier.embed(regions), text)  # (S, K + 1)
+            losses["loss_class"] = region_class_loss(
+                logits, torch.cat(sampled.classes), shared_vocabulary(samples), self.unseen_logits
+            )
+        if self.variant != "text":
+            losses["loss_distill"] = self.distill_weight * self._distillation(maps, samples)
+        return losses
+
+    def _distillation(self, maps: Sequence[Tensor], samples: Sequence[Sample]) -> Tensor:
+        """Compare the embeddings of the teacher's regions with the teacher's."""
+        for sample in samples:
+            if sample.regions is None:
+                raise ValueError(
+                    f"sample {sample.sample_id!r} has no regions of a teacher, from which variant={self.variant!r} "
+                    "learns; add LoadRegions (or EmbedRegions) to the pipeline, or take variant='text'"
+                )
+        box_head = self.image_box_head or self.detector.box_head
+        classifier = self.image_classifier or self.classifier
+        read = self.detector.align(maps, [sample.regions.boxes for sample in samples])
+        teacher = torch.cat([sample.regions.embed for sample in samples])
+        return embedding_distillation(classifier.embed(box_head(read)), teacher)
+
+    def postprocess(self, outputs: RegionOutputs, samples: Sequence[Sample]) -> list[DetectionPrediction]:
+        """Return the detections of each image, best first, in its original frame."""
+        return self.detector.detections(outputs, self.scores(outputs, shared_vocabulary(samples)), samples)
+
+    def scores(self, outputs: RegionOutputs, vocabulary: Vocabulary) -> Tensor:
+        """Return the (N, K) scores by which classes are detected."""
+        if outputs.text_logits is None:
+            return (outputs.image_logits.softmax(dim=-1) * outputs.objectness[:, None]).sqrt()
+        text_scores = outputs.text_logits.softmax(dim=-1)[:, :-1]
+        if outputs.image_logits is None:
+            return text_scores
+        image_scores = outputs.image_logits.softmax(dim=-1)
+        return fuse_scores(text_scores, image_scores, vocabulary, self.base_weight, self.novel_weight)
+
+    def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
+        """Return boxes (N_i, 4), padded input frame, best first, and objectness (N_i,) of each image."""
+        proposals = self.detector.propose(features)[1]
+        return proposals.boxes, proposals.objectness

@@ -1,0 +1,1 @@
+"""What a CLIP says of regions of the training images: computed once, kept on disk, read while training."""

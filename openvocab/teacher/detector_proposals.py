@@ -1,0 +1,115 @@
+"""Regions that a trained detector takes for objects."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from openvocab.checkpoint_seal import digest_of
+from openvocab.config import read_config
+from openvocab.datasets.box_checks import check_boxes
+from openvocab.inference.predictor import Predictor, load
+from openvocab.registry import PROPOSAL_SOURCES
+from openvocab.structures import Sample, Size
+
+
+@PROPOSAL_SOURCES.register_module()
+class DetectorProposals:
+    """The best proposals of a detector that was trained on base classes, ViLD's own source.
+
+    The head has a method `proposals(features: ImageFeatures)`, which returns for each image boxes (N, 4) x1 y1 x2 y2 in
+    the padded input frame, best first, and their objectness (N,) in 0..1. The detector is loaded at the first image.
+
+    Args:
+        config, checkpoint: of the detector; see `openvocab.load`.
+        per_image: boxes kept, the best ones; the paper's number is 300.
+        max_overlap: intersection over union above which only the better of two boxes is kept; None keeps both.
+        min_objectness: of the boxes kept.
+        device: default: CUDA where there is one, else the CPU.
+
+    Raises:
+        FileNotFoundError: no such config or checkpoint.
+        ValueError: a number out of range; at the first image, a head without proposals.
+    """
+
+    reads_labels = False
+
+    def __init__(
+        self,
+        config: str,
+        checkpoint: str,
+        per_image: int = 300,
+        max_overlap: float | None = None,
+        min_objectness: float = 0.0,
+        device: str | None = None,
+    ) -> None:
+        if per_image < 1 or not (max_overlap is None or 0 < max_overlap <= 1):
+            raise ValueError(f"expected per_image >= 1 and max_overlap in 0..1, got {per_image} and {max_overlap}")
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f"proposals: no such checkpoint: {checkpoint}")
+        self.config, self.checkpoint, self.device = read_config(config), checkpoint, device
+        self.per_image, self.max_overlap, self.min_objectness = per_image, max_overlap, min_objectness
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The kind, its arguments and the contents of both files."""
+        with open(self.checkpoint, "rb") as file:
+            weights = digest_of(file, None)
+        model = json.dumps(self.config.model, default=_name_of, sort_keys=True)
+        return {
+            "type": type(self).__name__,
+            "detector": hashlib.sha256(model.encode()).hexdigest(),
+            "detector_weights": weights,
+            "per_image": self.per_image,
+            "max_overlap": self.max_overlap,
+            "min_objectness": self.min_objectness,
+        }
+
+    def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
+        """Return the best proposals, clipped to the image and of some size there, and their objectness."""
+        boxes, objectness, size = self._detect(results)
+        clipped, unusable = check_boxes(boxes, np.tile(size, (len(boxes), 1)))
+        usable = ~np.logical_or.reduce(list(unusable.values())) & (objectness >= self.min_objectness)
+        kept, objectness = torch.from_numpy(clipped[usable]), torch.from_numpy(objectness[usable])
+        if self.max_overlap is not None:
+            rows = nms(kept, objectness, self.max_overlap)
+            kept, objectness = kept[rows], objectness[rows]
+        return kept[: self.per_image], objectness[: self.per_image]
+
+    @torch.inference_mode()
+    def _detect(self, results: dict) -> tuple[np.ndarray, np.ndarray, Size]:
+        """Run the detector on one image alone, so that no box depends on a neighbour.
+
+        Returns:
+            Boxes (N, 4) float64 in the image, their objectness (N,) float32, and the image's size.
+        """
+        image = np.ascontiguousarray(results["img"][..., ::-1])  # BGR -> RGB
+        shown = {"img": image}
+        for transform in self._predictor.transforms:
+            shown = transform(shown)
+        pixels = torch.from_numpy(shown["img"]).permute(2, 0, 1)  # (3, H, W)
+        sample = Sample(str(results["sample_id"]), None, image.shape[:2], tuple(pixels.shape[1:]))
+        model = self._predictor.model
+        batch = model.data_preprocessor({"image": [pixels], "sample": [sample]})
+        (boxes,), (objectness,) = model.head.proposals(model.backbone(batch["images"], model.head.layers))
+        shrink = [original / shown for original, shown in zip(sample.original_size, sample.input_size)]
+        boxes = boxes.double().cpu().numpy() * (2 * shrink[::-1])  # padding lies right and below
+        return boxes, objectness.float().cpu().numpy(), sample.original_size
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        predictor = load(self.config, self.checkpoint, self.device)
+        if not hasattr(predictor.model.head, "proposals"):
+            raise ValueError(f"{self.config.filename}: {type(predictor.model.head).__name__} makes no proposals")
+        return predictor
+
+
+def _name_of(value: Any) -> str:
+    """Name a class or function of a config, without its address."""
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else str(value)

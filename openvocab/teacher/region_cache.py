@@ -1,0 +1,128 @@
+"""A folder with the regions of all images of a data set, read while training."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from openvocab.structures import Regions, Size
+from openvocab.teacher.region_shard import FORMAT, RegionShard, damaged
+
+MANIFEST = "regions.json"
+SHOWN = 5
+NOT_READ: Size = (0, 0)
+"""Size that stands for an image which could not be read when the cache was made."""
+
+
+class RegionCache:
+    """What `tools/cache_region_embeddings.py` has written.
+
+    Shards are memory-mapped when they are first needed, in each process apart: it can be sent to loader workers.
+
+    Raises:
+        FileNotFoundError: no finished cache in the folder.
+        ValueError: a file of it is missing or cut off; the message names it and the repair.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no finished region cache in {folder}; run tools/cache_region_embeddings.py CONFIG"
+            )
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest.get("format") != FORMAT:
+            raise ValueError(f"{path}: expected format {FORMAT}, got {manifest.get('format')!r}; make the cache anew")
+        self.description: dict[str, Any] = manifest["description"]
+        self._files = [self.folder / shard["file"] for shard in manifest["shards"]]
+        for file, shard in zip(self._files, manifest["shards"]):
+            if not file.is_file() or file.stat().st_size != shard["bytes"]:
+                raise ValueError(damaged(file))
+        self._places = {
+            sample_id: (number, row)
+            for number, shard in enumerate(manifest["shards"])
+            for row, sample_id in enumerate(shard["sample_ids"])
+        }
+        self._shards: dict[tuple[int, int], RegionShard] = {}
+
+    def check_settings(self, facts: Mapping[str, Any]) -> None:
+        """Check that the cache is what a config asks for.
+
+        Args:
+            facts: of a `RegionEmbedder`.
+
+        Raises:
+            ValueError: naming the first difference.
+        """
+        difference = first_difference({key: self.description[key] for key in facts}, facts)
+        if difference:
+            raise ValueError(
+                f"the region cache {self.folder} is stale or of another teacher: {difference}; "
+                "give the config another folder, or remove this one, and run tools/cache_region_embeddings.py"
+            )
+
+    def check_images(self, sample_ids: Iterable[str]) -> None:
+        """Check that all images are in the cache.
+
+        Raises:
+            ValueError: with the number of those that are not, and the first names.
+        """
+        lacking = [sample_id for sample_id in sample_ids if sample_id not in self._places]
+        if lacking:
+            names = ", ".join(lacking[:SHOWN]) + ", ..." * (len(lacking) > SHOWN)
+            raise ValueError(
+                f"the region cache {self.folder} lacks {len(lacking)} images of the data set: {names}; "
+                "it was made of another one: give the config another folder and run tools/cache_region_embeddings.py"
+            )
+
+    def regions(self, sample_id: str, size: Size) -> Regions:
+        """Return the regions of one image, in its original frame.
+
+        Args:
+            size: (height, width) of the image as it is now.
+
+        Raises:
+            ValueError: an image that the cache lacks, or that had another size; a shard that is damaged.
+        """
+        self.check_images([sample_id])
+        number, row = self._places[sample_id]
+        shard = self._shard(number)
+        if shard.size(row) != tuple(size):
+            raise ValueError(f"{sample_id}: {_other_size(shard.size(row), size, self.folder)}")
+        return shard.regions(row)
+
+    def _shard(self, number: int) -> RegionShard:
+        key = os.getpid(), number
+        if key not in self._shards:
+            self._shards[key] = RegionShard(self._files[number])
+        return self._shards[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_shards": {}}
+
+
+def first_difference(cached: Any, wanted: Any, place: str = "") -> str:
+    """Return one line on where two nested dicts of plain values differ, "" where they do not."""
+    if isinstance(cached, Mapping) and isinstance(wanted, Mapping):
+        for key in {**cached, **wanted}:
+            found = first_difference(cached.get(key), wanted.get(key), f"{place}.{key}".lstrip("."))
+            if found:
+                return found
+        return ""
+    return "" if cached == wanted else f"{place} is {_short(cached)} in the cache, {_short(wanted)} in the config"
+
+
+def _short(value: Any) -> str:
+    return repr(value if not (isinstance(value, str) and len(value) == 64) else value[:12])
+
+
+def _other_size(cached: Size, size: Size, folder: Path) -> str:
+    now = f"the image is {size[0]}x{size[1]} (height x width)"
+    if cached == NOT_READ:
+        return f"{now}, but could not be read when {folder} was made; remove that folder and make it anew"
+    return (
+        f"{now}, but was {cached[0]}x{cached[1]} when {folder} was made: "
+        "LoadRegions stands before all geometry; if it does, the image was changed: make the cache anew"
+    )

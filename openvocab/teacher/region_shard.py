@@ -1,0 +1,83 @@
+"""One file of a region cache: the regions of some hundred images."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from openvocab.atomic_files import replacing
+from openvocab.structures import Regions, Size
+
+FORMAT = "openvocab-regions-1"
+EMBED_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+def write_shard(
+    path: Path, header: dict[str, Any], regions: Sequence[Regions], sizes: Sequence[Size], embed_dtype: str
+) -> None:
+    """Write a shard, whole or not at all; equal arguments make equal bytes.
+
+    Args:
+        header: what the shard is of; see `read_header`.
+        sizes: (height, width) of each image.
+        embed_dtype: a key of `EMBED_DTYPES`.
+    """
+    counts = torch.tensor([0, *(len(of_image.boxes) for of_image in regions)])
+    tensors = {
+        "first": counts.cumsum(0),  # (I + 1,): image i has the rows first[i] to first[i + 1]
+        "sizes": torch.tensor(sizes, dtype=torch.int64),  # (I, 2)
+        "boxes": torch.cat([of_image.boxes for of_image in regions]),  # (M, 4)
+        "objectness": torch.cat([of_image.objectness for of_image in regions]),  # (M,)
+        "embed": torch.cat([of_image.embed for of_image in regions]).to(EMBED_DTYPES[embed_dtype]),  # (M, D)
+    }
+    # One entry: safetensors does not keep the order of several
+    content = safetensors.torch.save(tensors, {FORMAT: json.dumps(header)})
+    with replacing(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # a name that stands for a whole file must do so after a power failure too
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """Return the header of a shard, None where the file is missing, cut off or no shard."""
+    try:
+        with safe_open(path, framework="pt") as shard:
+            return json.loads((shard.metadata() or {})[FORMAT])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+class RegionShard:
+    """A shard opened for reading, memory-mapped.
+
+    Raises:
+        ValueError: missing, cut off or no shard; the message says how to repair it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if read_header(path) is None:
+            raise ValueError(damaged(path))
+        self._file = safe_open(path, framework="pt")
+        self._first, self._sizes = self._file.get_tensor("first").tolist(), self._file.get_tensor("sizes").tolist()
+
+    def regions(self, row: int) -> Regions:
+        """Return the regions of image number `row`, copied from the file."""
+        rows = slice(self._first[row], self._first[row + 1])
+        boxes, objectness, embed = (self._file.get_slice(name)[rows] for name in ("boxes", "objectness", "embed"))
+        return Regions(boxes.clone(), embed.to(torch.float32, copy=True), objectness.clone())
+
+    def size(self, row: int) -> Size:
+        """Return (height, width) of image number `row`."""
+        return tuple(self._sizes[row])
+
+
+def damaged(path: Path) -> str:
+    """Return the message for a shard that cannot be read."""
+    return (
+        f"{path} is missing or damaged; run tools/cache_region_embeddings.py again: it makes such files anew, no others"
+    )

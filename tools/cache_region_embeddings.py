@@ -1,0 +1,85 @@
+"""Compute the teacher's embeddings of regions of all training images of a config, once, for ViLD.
+
+python tools/cache_region_embeddings.py configs/vild_shapes.py
+torchrun --nproc_per_node 8 tools/cache_region_embeddings.py configs/vild_lvis_r50.py
+
+The config's `teacher` says what is computed and in which folder it is kept. The same command continues an interrupted
+run. Processes share the shards out among themselves and the GPUs of their machine.
+"""
+
+import argparse
+import os
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+
+from openvocab.command_line import Progress, one_line_errors
+from openvocab.config import ConfigError, read_config
+from openvocab.datasets.base import PipelineDataset
+from openvocab.datasets.transforms import LoadImage
+from openvocab.precision import use_fast_matmul
+from openvocab.registry import DATASETS, SCOPE
+from openvocab.teacher.region_cache_writing import write_region_cache
+from openvocab.teacher.region_embedder import build_embedder
+from openvocab.teacher.region_shard import EMBED_DTYPES
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file with a teacher")
+    parser.add_argument("--embed-dtype", choices=sorted(EMBED_DTYPES), default="float16",
+                        help="on the disk (default: %(default)s, half the size of float32)")  # fmt: skip
+    parser.add_argument("--images-per-shard", type=int, default=100,
+                        help="lost at most by a kill (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
+    return parser.parse_args()
+
+
+def build_images(config: Config) -> PipelineDataset:
+    """Build the training data set of a config, its pipeline cut down to the images as they are on the disk."""
+    settings: dict[str, Any] = dict(config.train_dataloader.dataset)
+    settings |= {"pipeline": [{"type": LoadImage}], "cache_images": False, "bad_samples": "raise"}
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        dataset = DATASETS.build(settings)
+    if not isinstance(dataset, PipelineDataset):
+        raise ConfigError(f"{config.filename}: regions of a {type(dataset).__name__} cannot be cached")
+    return dataset
+
+
+def main() -> None:
+    """Run the tool."""
+    arguments = parse_arguments()
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    MMLogger.get_instance("regions", log_level="WARNING")
+    with one_line_errors():
+        config = read_config(arguments.config, arguments.cfg_options)
+        for key in ("teacher", "train_dataloader"):
+            if config.get(key) is None:
+                raise ConfigError(f"{arguments.config}: no {key!r}")
+        if "folder" not in config.teacher:
+            raise ConfigError(f"{arguments.config}: teacher names no folder for its cache")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        use_fast_matmul()
+        written = write_region_cache(
+            build_images(config),
+            build_embedder(config.teacher),
+            config.teacher.folder,
+            embed_dtype=arguments.embed_dtype,
+            images_per_shard=arguments.images_per_shard,
+            skip_bad=config.train_dataloader.dataset.get("bad_samples") == "skip",
+            rank=rank,
+            world_size=world_size,
+            progress=Progress() if rank == 0 else None,
+        )
+    if written.is_finished:
+        made = f"{written.num_new} of them made now" if written.num_new else "it was finished already"
+        print(f"\nregion cache {config.teacher.folder}: {written.num_shards} shards, {made}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
