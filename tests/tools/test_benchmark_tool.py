@@ -161,9 +161,26 @@ def error_of(sides):
         (partial(text_encoding.prepare_cold, "float32", TINY, "imagenet7", 4), 1e-5),
         (partial(text_encoding.prepare_new_name, TINY, "imagenet7", 4), 1e-5),
         (partial(rows.confusion.prepare, 150, 2, 64), 0),
+        (partial(rows.region_cache.prepare, "float32", TINY, (64, 96), 2, 3), 1e-5),
         (partial(info_nce_loss.prepare, 300, 16), 1e-5),
+        (partial(rows.mask_rcnn.prepare, torch.float32, (64, 96), 30), 0),
+        (partial(rows.class_wise_nms.prepare, 60, 50, 5), 0),
+        (partial(rows.mask_encoding.prepare, 9, (60, 80)), 0),
     ],
-    ids=["dense", "lseg_text", "lseg_bf16", "step", "text", "new_name", "confusion", "info_nce"],
+    ids=[
+        "dense",
+        "lseg_text",
+        "lseg_bf16",
+        "step",
+        "text",
+        "new_name",
+        "confusion",
+        "regions",
+        "info_nce",
+        "mask_rcnn",
+        "nms",
+        "masks",
+    ],
 )
 def test_both_sides_of_a_row_compute_the_same(sides, tolerance):
     assert error_of(sides()) <= tolerance

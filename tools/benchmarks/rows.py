@@ -2,6 +2,7 @@
 
 from benchmarks import (
     average_precision,
+    class_wise_nms,
     confusion,
     dense_features,
     groupvit,
@@ -9,6 +10,9 @@ from benchmarks import (
     label_map,
     loader,
     lseg_inference,
+    mask_encoding,
+    mask_rcnn,
+    region_cache,
     text_encoding,
     training_step,
 )
@@ -18,11 +22,15 @@ ROWS: tuple[Row, ...] = (
     *dense_features.ROWS,
     *lseg_inference.ROWS,
     *groupvit.ROWS,
+    *mask_rcnn.ROWS,
     *label_map.ROWS,
     *text_encoding.ROWS,
     *confusion.ROWS,
     *average_precision.ROWS,
+    *class_wise_nms.ROWS,
+    *mask_encoding.ROWS,
     *loader.ROWS,
+    *region_cache.ROWS,
     *training_step.ROWS,
     *info_nce_loss.ROWS,
 )
