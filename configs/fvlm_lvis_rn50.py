@@ -4,8 +4,9 @@ Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language M
 recipe of the released code: 46,100 steps of 256 images, SGD, rate 0.36 with drops at 80, 90 and 95 %, large-scale
 jitter to 1024 px. Departures: background is a learned vector (released: the embedding of an empty text) and weighs as
 much as a class (released: 0.9 of it); the pyramid and the reading of regions are torchvision's.
-Command: torchrun --nproc_per_node 8 --nnodes 4 tools/train.py configs/fvlm_lvis_rn50.py --launcher pytorch
-Hardware: 32 GPUs of 24 GB; time not yet measured. Expected score: not yet measured. Paper: mask AP_r 18.6.
+Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
+tools/train.py configs/fvlm_lvis_rn50.py --launcher pytorch
+Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: mask AP_r 18.6.
 """
 
 from mmengine.config import read_base

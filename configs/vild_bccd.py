@@ -1,4 +1,4 @@
-"""Blood cells in three arguments: a user's own COCO file, a small network on a CPU, nothing downloaded.
+"""Blood cells: a user's own COCO file, a small network on a CPU, nothing downloaded.
 
 Paper: the detector of Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
 2104.13921) with a fixed list of classes in place of texts: red and white cells and platelets are hardly CLIP's words.
@@ -19,7 +19,8 @@ data = "../shared/data"
 mine = dict(root=f"{data}/bccd", images="BCCD/JPEGImages", annotations="coco.json")
 train_dataloader["dataset"].update(keys="BCCD/ImageSets/Main/train.txt", **mine)
 val_dataloader["dataset"].update(keys="BCCD/ImageSets/Main/val.txt", **mine)
-test_dataloader = val_dataloader
+tested = dict(val_dataloader["dataset"], keys="BCCD/ImageSets/Main/test.txt")
+test_dataloader = dict(val_dataloader, dataset=tested)
 
 model["backbone"].update(
     pretrained=f"{data}/weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision_fp16.safetensors",

@@ -5,7 +5,7 @@ variant of it: the student starts from the image tower of its teacher and learns
 Command: torchrun --nproc_per_node 8 tools/cache_region_embeddings.py configs/vild_coco_clip-rn50.py, then
 torchrun --nproc_per_node 8 tools/train.py configs/vild_coco_clip-rn50.py --launcher pytorch
 The proposals that CLIP looks at are those of `vild_text_coco_r50.py`.
-Hardware: 8 GPUs of 24 GB; time not yet measured. Expected score: not yet measured; not in the paper.
+Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured; not in the paper.
 """
 
 from mmengine.config import read_base
@@ -16,7 +16,7 @@ with read_base():
     from .vild_coco_r50 import *
 
 clip = dict(model="RN50-quickgelu", pretrained="openai")
-model["backbone"] = dict(type=CLIPBackbone, trainable="all", **clip)
+model["backbone"] = dict(type=CLIPBackbone, trainable="all", norm_eval=True, **clip)
 model["text_encoder"].update(clip)
 teacher.update(clip, folder="work_dirs/vild_coco_clip-rn50_regions")
 train_dataloader["dataset"]["pipeline"][2]["teacher"] = teacher

@@ -62,4 +62,4 @@ optim_wrapper["amp"] = "bf16"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 100
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=500)
-default_hooks["checkpoint"].update(interval=500, best="ovd_box_AP50_all")
+default_hooks["checkpoint"].update(interval=500, best="ovd_box_AP50_base")

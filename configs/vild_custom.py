@@ -5,8 +5,8 @@ teacher: the frozen texts of CLIP and a small ImageNet tower. At test time any o
 Command: see "Your own objects" in the README; with data/custom as `_base_/datasets/custom_detection.py` describes it,
 python tools/train.py configs/vild_custom.py && python tools/test.py configs/vild_custom.py work_dirs/vild_custom/best.pth
 Files: weights of the tower (timm) and of CLIP (open_clip) are downloaded, or give files: --cfg-options
-model.backbone.pretrained=FILE model.text_encoder.pretrained=FILE. Without CLIP's texts (`--cfg-options
-model.text_encoder.type=OneHotTextEncoder ...`) it is an ordinary detector; `vild_bccd.py` is one.
+model.backbone.pretrained=FILE model.text_encoder.pretrained=FILE. With a fixed list of classes in place of CLIP's
+texts it is an ordinary detector; `vild_bccd.py` is one.
 Hardware: 2 CPU cores or any GPU. Expected score: that of your data, not yet measured.
 """
 

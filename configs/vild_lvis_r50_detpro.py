@@ -10,7 +10,7 @@ Start weights: a ResNet-50 that halves in its 1x1 convolutions, under torchvisio
 Command: torchrun --nproc_per_node 8 tools/train.py configs/vild_lvis_r50_detpro.py --launcher pytorch
 DetPro's weights: python tools/convert_checkpoint.py detpro vild_ens_20e.pth vild_detpro.pth && python tools/test.py
 configs/vild_lvis_r50_detpro.py vild_detpro.pth
-Hardware: 8 GPUs of 24 GB; time not yet measured. Expected score: not yet measured. Published by DetPro: mask AP 25.2,
+Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Published by DetPro: mask AP 25.2,
 AP_r 16.8, AP_c 25.6, AP_f 28.5.
 """
 

@@ -6,6 +6,7 @@ Command: python tools/train.py configs/vild_text_shapes.py && python tools/cache
 configs/vild_shapes.py && python tools/train.py configs/vild_shapes.py && python tools/test.py configs/vild_shapes.py
 work_dirs/vild_shapes/best.pth
 The other rows of the paper's table: --cfg-options model.head.variant=vild (or image) --work-dir DIR.
+Files: data/shapes (tools/make_shapes.py) and work_dirs/clip_shapes/last.pth (clip_shapes.py).
 Hardware: 2 CPU cores. Expected score: not yet measured.
 """
 

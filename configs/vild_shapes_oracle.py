@@ -1,7 +1,10 @@
 """The oracle of ViLD-text on Shapes: the same network, trained on boxes and masks of all 48 classes.
 
+Paper: the supervised row beside Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
+2104.13921).
 Command: python tools/train.py configs/vild_shapes_oracle.py && python tools/test.py configs/vild_shapes_oracle.py
 work_dirs/vild_shapes_oracle/best.pth
+Files: data/shapes (tools/make_shapes.py) and work_dirs/clip_shapes/last.pth (clip_shapes.py).
 Hardware: 2 CPU cores. Expected score: not yet measured.
 """
 

@@ -1,10 +1,10 @@
 """ViLD-text on COCO, 48 base and 17 novel classes; its proposals serve the teacher of `vild_coco_r50.py`.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921). The paper's
-COCO schedule was not released; this is the short one of DetPro's port: a ResNet-50 of ImageNet, batches of 16, SGD,
-rate 0.02, 90,000 iterations (13 epochs), short side 640 to 800.
+COCO schedule was not released; this is Mask R-CNN's short one: a ResNet-50 of ImageNet, batches of 16, SGD, rate 0.02,
+90,000 iterations (13 epochs), short side 640 to 800.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/vild_text_coco_r50.py --launcher pytorch
-Hardware: 8 GPUs of 24 GB; time not yet measured. Expected score: not yet measured. Paper (box AP50 of novel / base /
+Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper (box AP50 of novel / base /
 all): 5.9 / 61.8 / 47.2.
 """
 
@@ -24,7 +24,7 @@ with read_base():
 clip = dict(model="ViT-B-32-quickgelu", pretrained="openai")
 model = dict(
     type=OpenVocabModel,
-    backbone=dict(type=TimmBackbone, model="resnet50", pretrained=True, trainable="all", norm_eval=True),
+    backbone=dict(type=TimmBackbone, model="resnet50.tv_in1k", pretrained=True, trainable="all", norm_eval=True),
     text_encoder=dict(type=CLIPTextEncoder, templates="vild63", **clip),
     head=dict(
         type=ViLDHead,
@@ -43,5 +43,5 @@ train_dataloader["sampler"]["batch_size"] = train_dataloader["batch_size"]
 train_dataloader["dataset"]["pipeline"][2] = dict(
     type=Resize, short_side=(640, 672, 704, 736, 768, 800), max_long_side=1333
 )
-default_hooks["checkpoint"].update(interval=5_000, best="ovd_box_AP50_all")
+default_hooks["checkpoint"].update(interval=5_000, best="ovd_box_AP50_base")
 sync_bn = "torch"

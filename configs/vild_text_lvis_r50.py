@@ -5,9 +5,11 @@ recipe: 180,000 steps of 256 images, SGD, rate 0.32, a tenth of it at 162,000 an
 large-scale jitter, 1024 px at test, synchronised batch norms everywhere.
 Departures: no batch norm behind the fully connected and the transposed layers, momentum 0.1 of the others (official
 0.003); the box loss of the proposals has torchvision's scale; rare classes leave the softmax (official: their logits
-are 0; model.head.unseen_logits=zero); texts have the 63 templates of the paper's demo.
-Command: torchrun --nproc_per_node 8 --nnodes 4 tools/train.py configs/vild_text_lvis_r50.py --launcher pytorch
-Hardware: 32 GPUs of 40 GB; time not yet measured. Expected score: not yet measured. Paper: mask AP 24.9, AP_r 10.1.
+are 0; --cfg-options train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the
+63 templates of the paper's demo and no synonyms.
+Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
+tools/train.py configs/vild_text_lvis_r50.py --launcher pytorch
+Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: mask AP 24.9, AP_r 10.1.
 """
 
 from mmengine.config import read_base

@@ -85,6 +85,20 @@ def check_arguments(config: Config) -> None:
             _check_part(part, f"{config.filename or 'the config'}: {place}")
 
 
+def check_teacher(config: Config) -> None:
+    """Check that training reads the regions of the config's own `teacher`, of which the pipeline holds a copy.
+
+    Raises:
+        ConfigError: a step of the training pipeline has another teacher.
+    """
+    teacher = config.get("teacher")
+    steps = config.get("train_dataloader", {}).get("dataset", {}).get("pipeline", [])
+    for number, step in enumerate(steps):
+        if teacher is not None and step.get("teacher", teacher) != teacher:
+            place = f"train_dataloader.dataset.pipeline.{number}.teacher"
+            raise ConfigError(f"{config.filename}: teacher and {place} differ; change both, and make the cache anew")
+
+
 def _find_modules_beside(path: Path) -> None:
     """Let the folder of a config provide modules, after all installed ones: it can shadow none of them."""
     folder = str(path.resolve().parent)

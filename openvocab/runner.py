@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 import openvocab
 from openvocab.allocator import keep_freed_memory
 from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
-from openvocab.config import ConfigError, check_arguments, require_keys
+from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.precision import use_fast_matmul
 from openvocab.registry import SCOPE
 
@@ -159,6 +159,7 @@ def build_runner(
     config = config.copy()
     require_keys(config, training=training)
     check_arguments(config)
+    check_teacher(config)
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / Path(config.filename or "run").stem)
     _check_writable(Path(config.work_dir))
     config.default_scope = SCOPE

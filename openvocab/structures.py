@@ -91,7 +91,7 @@ class Sample:
     instances: "Instances | None" = None
     """Labelled objects. Training: input frame. Evaluation: original frame."""
     regions: Regions | None = None
-    """What a teacher says of this image, for distillation; the frame of `instances`."""
+    """What a teacher says of this image, for distillation; input frame, at evaluation too."""
     federated: FederatedLabels | None = None
     """What is known of classes without objects here; None where every object of every class is labelled."""
     view_boxes: Tensor | None = None

@@ -58,6 +58,13 @@ def set_mode(module: nn.Module, training: bool) -> None:
         set_mode(child, training)
 
 
+def freeze_batch_norms(module: nn.Module) -> None:
+    """Let the batch norms of a module keep their running statistics."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 def _train_attention(tower: nn.Module) -> None:
     found = [part for name, part in tower.named_modules() if name.rpartition(".")[2] in ATTENTION_NAMES]
     if not found:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from openvocab.config import ConfigError, read_config, require_keys
+from openvocab.config import ConfigError, check_teacher, read_config, require_keys
 from openvocab.registry import HEADS
 
 HEAD = """
@@ -98,3 +98,13 @@ def test_a_broken_config_is_one_line(tmp_path, text):
     with pytest.raises(ConfigError, match=r"broken\.py") as caught:
         read_config(tmp_path / "broken.py")
     assert "\n" not in str(caught.value)
+
+
+def test_a_teacher_that_training_would_not_read_is_refused(tmp_path):
+    (tmp_path / "student.py").write_text(
+        "teacher = dict(crop='center')\n"
+        "train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadRegions', teacher=teacher)]))\n"
+    )
+    check_teacher(read_config(tmp_path / "student.py"))
+    with pytest.raises(ConfigError, match=r"teacher and train_dataloader.dataset.pipeline.0.teacher differ"):
+        check_teacher(read_config(tmp_path / "student.py", {"teacher.crop": "squash"}))

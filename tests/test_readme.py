@@ -50,14 +50,14 @@ def test_own_folder_config_reads_a_users_folder(tmp_path: Path, monkeypatch: pyt
 
 
 def test_own_objects_config_reads_a_users_coco_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "my_data/photos").mkdir(parents=True)
-    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "my_data/photos/1.jpg")
     labels = {
         "images": [{"id": 1, "file_name": "1.jpg", "width": 50, "height": 40}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [5, 6, 20, 10], "area": 200, "iscrowd": 0}],
         "categories": [{"id": 3, "name": "vest"}, {"id": 7, "name": "hard hat"}],
     }
     for part in ("train", "val"):
+        (tmp_path / "my_data/photos" / part).mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / f"my_data/photos/{part}/1.jpg")
         (tmp_path / f"my_data/{part}.json").write_text(json.dumps(labels))
     config = read_users_config("configs/my_objects.py", tmp_path, monkeypatch)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):

@@ -33,6 +33,8 @@ def main() -> None:
         if arguments.clip:
             state_dict |= text_tower(load_state_dict(arguments.clip))
         save_checkpoint({"state_dict": state_dict, "meta": {"converted_from": arguments.source}}, arguments.out)
+        if not any(key.startswith("text_encoder.") for key in state_dict):
+            sys.stdout.write("no text tower is among them: give one by --clip, or strict loading refuses the file\n")
         sys.stdout.write(f"{len(state_dict)} entries written to {arguments.out}\n")
 
 

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from mmengine.logging import MMLogger
 from PIL import Image
 
@@ -37,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
     parser.add_argument("--config", required=True, help="config file of the model")
     parser.add_argument("--checkpoint", required=True, help="its weights")
-    parser.add_argument("--out", default="overlay.png", help="the picture; for several photos a folder")
+    parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA where there is one")
     parser.add_argument("--alpha", type=float, help="opacity of the colours, 0..1")
     parser.add_argument("--min-score", type=float, default=MIN_SCORE, help="leave out objects below it, 0..1")
@@ -55,14 +56,22 @@ def main() -> None:
         photos = list(find_photos(arguments.images))
         vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None
         predictor = load(arguments.config, arguments.checkpoint, arguments.device)
-        for photo in photos:
-            out = Path(arguments.out)
-            if len(photos) > 1:
-                out = out / f"{photo.stem}.png"
+        for photo, out in zip(photos, picture_files(photos, arguments.out)):
             if vocabulary is None:
                 show_groups(predictor, photo, arguments.alpha, out)
             else:
                 show(predictor, photo, vocabulary, arguments.alpha, arguments.min_score, out)
+
+
+def picture_files(photos: list[Path], out: str | None) -> list[Path]:
+    """Return where the picture of each photo goes: one file, or files of their names in a folder."""
+    if len(photos) == 1:
+        return [Path(out or "overlay.png")]
+    stems = [photo.stem for photo in photos]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise ValueError(f"{stems.count(stem)} photos are called {stem!r}; draw them by commands of their own")
+    return [Path(out or "overlays") / f"{stem}.png" for stem in stems]
 
 
 def read_vocabulary(classes: str) -> Vocabulary:
@@ -97,8 +106,7 @@ def show(
         words = describe_objects(objects) or f"nothing with a score of {min_score:g} or more"
     else:
         raise TypeError(f"the demo draws label maps and boxes; this model gives a {type(prediction).__name__}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(out)
+    save(picture, out)
     print(f"{photo}: {words}\npicture: {out}")
 
 
@@ -106,10 +114,15 @@ def show_groups(predictor: Predictor, photo: Path, alpha: float | None, out: Pat
     """Write the picture of one photo and its groups, and say where it is and how many there are."""
     image = read_image(photo)
     group_maps = find_groups(predictor, image)
+    save(draw_groups(image, group_maps, alpha=MAP_ALPHA if alpha is None else alpha), out)
+    words = ", ".join(f"stage {n}: {len(set(m.flat))} groups" for n, m in enumerate(group_maps, start=1))
+    print(f"{photo}: {words}\npicture: {out}")
+
+
+def save(picture: np.ndarray, out: Path) -> None:
+    """Write a picture, and the folder for it."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw_groups(image, group_maps, alpha=MAP_ALPHA if alpha is None else alpha)).save(out)
-    print(f"{photo}: " + ", ".join(f"stage {n}: {len(set(m.flat))} groups" for n, m in enumerate(group_maps, start=1)))
-    print(f"picture: {out}")
+    Image.fromarray(picture).save(out)
 
 
 if __name__ == "__main__":

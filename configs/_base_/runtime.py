@@ -25,9 +25,8 @@ precision = "auto"
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(
-        backend="nccl", timeout=1800
-    ),  # seconds that a rank waits for a lost one before it ends with an error
+    # seconds that a rank waits for a lost one before it ends with an error
+    dist_cfg=dict(backend="nccl", timeout=1800),
 )
 log_level = "INFO"
 val_cfg = dict()

@@ -17,7 +17,7 @@ from openvocab.backbones.positions import check_position_resize
 from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
-from openvocab.trainability import Trainable, set_mode, set_trainable
+from openvocab.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 
 
 class TowerReader(Protocol):
@@ -56,6 +56,7 @@ class CLIPBackbone(Backbone):
             stays in eval mode and out of the autograd graph.
         position_resize: "bicubic" or "bilinear".
         checkpointing: recompute the blocks in the backward pass to save memory.
+        norm_eval: keep batch norms at their running statistics while training.
 
     Raises:
         ValueError: unknown names, or a tower that has no per-patch embedding in the joint space.
@@ -69,6 +70,7 @@ class CLIPBackbone(Backbone):
         trainable: Trainable = "none",
         position_resize: str = "bicubic",
         checkpointing: bool = False,
+        norm_eval: bool = False,
     ) -> None:
         super().__init__()
         check_position_resize(position_resize)
@@ -80,6 +82,7 @@ class CLIPBackbone(Backbone):
         self.spec = self.reader.spec()
         self.mean, self.std = pixel_statistics(model, pretrained)
         self.quick_gelu = uses_quick_gelu(model)
+        self.norm_eval = norm_eval
         set_trainable(self.visual, self.reader.blocks, trainable, self.reader.tail)
         self.train()
 
@@ -89,7 +92,9 @@ class CLIPBackbone(Backbone):
         return self.reader(images.to(next(self.visual.parameters()).dtype), layers)
 
     def train(self, mode: bool = True) -> "CLIPBackbone":
-        """Set the mode of the trained parts; frozen parts stay in eval mode."""
+        """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
         self.training = mode
         set_mode(self.visual, mode)
+        if self.norm_eval:
+            freeze_batch_norms(self.visual)
         return self

@@ -19,7 +19,7 @@ from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision
 from openvocab.open_clip_model import load_strictly
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
-from openvocab.trainability import Trainable, set_mode, set_trainable
+from openvocab.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 
 UNUSED_PARTS = (
     "norm.",
@@ -103,9 +103,7 @@ class TimmBackbone(Backbone):
         self.training = mode
         set_mode(self.visual, mode)
         if self.norm_eval:
-            for part in self.visual.modules():
-                if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                    part.eval()
+            freeze_batch_norms(self.visual)
         return self
 
 

@@ -57,7 +57,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         )
     renamed["head.classifier.background"] = weight[:, 0] + bias
     clip = {key.removeprefix(CLIP): value for key, value in state_dict.items() if key.startswith(CLIP)}
-    return renamed | text_tower(clip)
+    return renamed | (text_tower(clip) if clip else {})
 
 
 def _rename(key: str) -> str | None:

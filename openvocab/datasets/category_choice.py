@@ -19,7 +19,7 @@ class CategoryChoice:
     class_of_id: dict[int, int]
     """Indices into `vocabulary`; ids that are not here carry no labels."""
     held_out_ids: frozenset[int]
-    """Of unseen classes, left out because `train_classes="seen"`."""
+    """Of unseen classes whose labels are left out."""
 
 
 def choose_categories(
@@ -29,7 +29,7 @@ def choose_categories(
     *,
     ids_of_classes: Sequence[int] | Mapping[int, int] | None,
     unseen: Sequence[str] | str | Path | None,
-    train_classes: Literal["all", "seen"],
+    train_classes: Literal["all", "seen", "seen_labels"],
     unlisted_ids: Literal["raise", "ignore"],
     root: Path,
 ) -> CategoryChoice:
@@ -41,7 +41,7 @@ def choose_categories(
         ids_of_classes: category ids in class order, or {id: class}; None matches by name, any synonym; underscores,
             case and white space do not count.
         unseen: names or split. A split that lists the seen names too leaves out all classes that it does not name.
-        train_classes: `seen` leaves out the unseen classes.
+        train_classes: `seen` leaves out the unseen classes, `seen_labels` only their labels.
         unlisted_ids: whether a category that is no class is an error or ignored.
         root: folder of split files.
 
@@ -60,12 +60,13 @@ def choose_categories(
         raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
     class_of_id = _match(vocabulary, category_names, category_ids, ids_of_classes, unlisted_ids)
     position = {index: place for place, index in enumerate(kept)}
+    unlabelled = set() if train_classes == "all" else held_out
     flagged = Vocabulary.from_names(names, unseen=unseen_names).subset(kept)
     flagged.digest  # noqa: B018  computed once here, it travels with every sample
     return CategoryChoice(
         vocabulary=flagged,
-        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in position},
-        held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in held_out - set(kept)),
+        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in set(kept) - unlabelled},
+        held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in unlabelled),
     )
 
 

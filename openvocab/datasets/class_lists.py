@@ -106,13 +106,20 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> 
     raise ValueError(f"no {kind} {str(name_or_path)!r} and no such file; known: {names}")
 
 
-def check_class_choices(train_classes: str, unseen: Sequence[str] | str | Path | None, unlisted_ids: str) -> None:
+def check_class_choices(
+    train_classes: str,
+    unseen: Sequence[str] | str | Path | None,
+    unlisted_ids: str,
+    known: Sequence[str] = ("all", "seen"),
+) -> None:
     """Check the arguments by which a data set chooses among its classes.
 
     Raises:
-        ValueError: an unknown word, or `train_classes="seen"` without a list of the unseen ones.
+        ValueError: an unknown word, or seen classes asked for without a list of the unseen ones.
     """
-    check_choice("train_classes", train_classes, ("all", "seen"))
+    check_choice("train_classes", train_classes, known)
     check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
-    if train_classes == "seen" and unseen is None:
-        raise ValueError("train_classes='seen' needs `unseen`: the names or the split file that says which are not")
+    if train_classes != "all" and unseen is None:
+        raise ValueError(
+            f"train_classes={train_classes!r} needs `unseen`: the names or the split file that says which are not"
+        )

@@ -52,7 +52,8 @@ class DetectionDataset(PipelineDataset):
         unseen: classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"),
             or the name of a split that comes with the package. A split that has the key "seen" (or "base") too leaves
             classes of neither list out altogether.
-        train_classes: `seen` leaves the unseen classes out of the vocabulary and drops their objects.
+        train_classes: `seen` leaves the unseen classes out of the vocabulary and drops their objects; `seen_labels`
+            only drops the objects, for losses in which unseen names take part (official ViLD).
         frequencies: JSON file with the lists "rare", "common" and "frequent", or `lvis_frequencies` of the package; by
             default what the categories of the file say. Metrics average over them.
         keep_empty: keep images without objects, or with crowds only; by default at evaluation, not in training.
@@ -77,7 +78,7 @@ class DetectionDataset(PipelineDataset):
         category_ids: Sequence[int] | Mapping[int, int] | None = None,
         unlisted_ids: Literal["raise", "ignore"] = "raise",
         unseen: Sequence[str] | str | Path | None = None,
-        train_classes: Literal["all", "seen"] = "all",
+        train_classes: Literal["all", "seen", "seen_labels"] = "all",
         frequencies: str | Path | None = None,
         keep_empty: bool | None = None,
         bad_samples: BadSamplePolicy = "raise",
@@ -94,7 +95,7 @@ class DetectionDataset(PipelineDataset):
             test_mode=test_mode,
             name=name,
         )
-        check_class_choices(train_classes, unseen, unlisted_ids)
+        check_class_choices(train_classes, unseen, unlisted_ids, ("all", "seen", "seen_labels"))
         self.root = Path(root)
         self.images, self.annotations, self.keys = images, annotations, keys
         self.classes, self.category_ids, self.unlisted_ids = classes, category_ids, unlisted_ids

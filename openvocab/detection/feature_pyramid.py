@@ -80,4 +80,8 @@ class FeaturePyramid(nn.Module):
 
 
 def _resample(level: Tensor, factor: float) -> Tensor:
-    return level if factor == 1 else F.interpolate(level, scale_factor=factor, mode="bilinear", antialias=factor < 1)
+    if factor == 1:
+        return level
+    # in float32: torch has no antialiasing in bfloat16 on CPUs
+    resampled = F.interpolate(level.float(), scale_factor=factor, mode="bilinear", antialias=factor < 1)
+    return resampled.to(level.dtype)

@@ -10,7 +10,6 @@ GROUPS = 32
 NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
     None: None,
     "batch": nn.BatchNorm2d,
-    "sync_batch": nn.SyncBatchNorm,
     "frozen_batch": FrozenBatchNorm2d,
     "group": lambda dim: nn.GroupNorm(min(GROUPS, dim), dim),
     "layer": partial(nn.GroupNorm, 1),
@@ -21,7 +20,7 @@ def norm_layer(name: str | None) -> Callable[[int], nn.Module] | None:
     """Return the constructor (of a number of channels) of a normalisation, None for none.
 
     Args:
-        name: "batch", "sync_batch" (over ranks, GPUs only), "frozen_batch", "group" (32 groups), "layer", or None.
+        name: "batch" (over ranks with the config's `sync_bn`), "frozen_batch", "group" (32 groups), "layer", or None.
 
     Raises:
         ValueError: another name.

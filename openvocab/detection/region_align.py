@@ -1,5 +1,6 @@
 """What the maps of a pyramid show inside boxes."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -55,19 +56,19 @@ class RegionAlign(nn.Module):
         """
         regions = as_regions(boxes).float()  # (N, 5)
         levels = self.levels_of(regions[:, 1:])
-        result = maps[0].new_empty(len(regions), maps[0].shape[1], self.output_size, self.output_size)
-        for level, (stride, values) in enumerate(zip(self.strides, maps)):
-            rows = (levels == level).nonzero().squeeze(1)
+        rows = [(levels == level).nonzero().squeeze(1) for level in range(len(self.strides))]
+        reads = []
+        for stride, values, chosen in zip(self.strides, maps, rows):
             # in float32: bfloat16 would move boxes by pixels, and torchvision has no such kernel for CPUs
             read = roi_align(
-                values.float(), regions[rows], self.output_size, 1 / stride, self.sampling_ratio, self.aligned
+                values.float(), regions[chosen], self.output_size, 1 / stride, self.sampling_ratio, self.aligned
             )
-            result = result.index_copy(0, rows, read.to(result.dtype))
-        return result
+            reads.append(read.to(values.dtype))
+        return torch.cat(reads)[torch.cat(rows).argsort()]
 
     def levels_of(self, boxes: Tensor) -> Tensor:
         """Return the (N,) level of each box."""
         size = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0).prod(dim=1).sqrt()
-        finest = torch.tensor(self.canonical_stride / self.strides[0]).log2().to(size.device)
+        finest = math.log2(self.canonical_stride / self.strides[0])
         level = torch.floor(torch.log2(size / self.canonical_size + 1e-6) + finest + 1e-6)
         return level.clamp(0, len(self.strides) - 1).long()

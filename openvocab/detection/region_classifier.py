@@ -60,9 +60,16 @@ def region_class_loss(
 
     Returns:
         () float32, 0 without regions.
+
+    Raises:
+        ValueError: a region of an unseen class.
     """
     if vocabulary.seen is not None and not all(vocabulary.seen):
         unseen = ~torch.tensor((*vocabulary.seen, True), device=logits.device)
+        if unseen[classes].any():  # -1, background, is the last one and seen
+            raise ValueError(
+                "objects of unseen classes have labels; set train_classes='seen' (or 'seen_labels') in the data set"
+            )
         logits = logits.masked_fill(unseen, 0.0 if unseen_logits == "zero" else -torch.inf)
     labels = classes.where(classes >= 0, len(vocabulary))
     return F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))

@@ -44,7 +44,7 @@ def load(
     weights = None if checkpoint is None else load_state_dict(checkpoint)
     with DefaultScope.overwrite_default_scope("openvocab"):
         model = MODELS.build(config.model if weights is None else _without_start_files(config.model))
-        transforms = _resizing(config)
+        transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
     if weights is not None:
         check_same_weights(model.state_dict(), weights, str(checkpoint))
         model.load_state_dict(weights)
@@ -133,11 +133,10 @@ def _equal_sizes(items: Sequence[tuple[Tensor, Sample]], batch_size: int) -> Ite
             yield group[start : start + batch_size]
 
 
-def _resizing(config: Config) -> list[Callable[[dict], dict]]:
-    """Build the steps of the config's test pipeline that set the size."""
+def resizing_steps(config: Config) -> list[dict]:
+    """Return the steps of the config's test pipeline that set the size of what the network sees."""
     dataset = config.get("test_dataloader", {}).get("dataset", {})
-    steps = [step for step in dataset.get("pipeline", []) if _type_name(step) in ("Resize", "ResizeCenterCrop")]
-    return [TRANSFORMS.build(step) for step in steps]
+    return [step for step in dataset.get("pipeline", []) if _type_name(step) in ("Resize", "ResizeCenterCrop")]
 
 
 def _type_name(step: dict) -> str:
@@ -146,9 +145,9 @@ def _type_name(step: dict) -> str:
 
 
 def _without_start_files(part: Any) -> Any:
-    """Copy a model config without the files its parts start from: a checkpoint replaces every weight.
+    """Copy a model config without the weights its parts start from, which a checkpoint replaces.
 
-    Tags of pretrained weights stay, since image statistics belong to them.
+    Tags of pretrained image towers stay, since image statistics belong to them.
     """
     if isinstance(part, dict):
         return {key: None if _is_start_file(key, value) else _without_start_files(value) for key, value in part.items()}
@@ -156,4 +155,5 @@ def _without_start_files(part: Any) -> Any:
 
 
 def _is_start_file(key: str, value: Any) -> bool:
-    return key == "pretrained" and isinstance(value, (str, PathLike)) and bool(Path(value).suffix)
+    is_file = isinstance(value, (str, PathLike)) and bool(Path(value).suffix)
+    return key == "pretrained" and (value is True or is_file)

@@ -14,7 +14,7 @@ from torchvision.ops import nms
 from openvocab.checkpoint_seal import digest_of
 from openvocab.config import read_config
 from openvocab.datasets.box_checks import check_boxes
-from openvocab.inference.predictor import Predictor, load
+from openvocab.inference.predictor import Predictor, load, resizing_steps
 from openvocab.registry import PROPOSAL_SOURCES
 from openvocab.structures import Sample, Size
 
@@ -31,6 +31,7 @@ class DetectorProposals:
         per_image: boxes kept, the best ones; the paper's number is 300.
         max_overlap: intersection over union above which only the better of two boxes is kept; None keeps both.
         min_objectness: of the boxes kept.
+        min_side: of the boxes kept, in pixels of the image; the crop of a sliver shows nothing, at any cost.
         device: default: CUDA where there is one, else the CPU.
 
     Raises:
@@ -47,6 +48,7 @@ class DetectorProposals:
         per_image: int = 300,
         max_overlap: float | None = None,
         min_objectness: float = 0.0,
+        min_side: float = 4.0,
         device: str | None = None,
     ) -> None:
         if per_image < 1 or not (max_overlap is None or 0 < max_overlap <= 1):
@@ -54,21 +56,24 @@ class DetectorProposals:
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(f"proposals: no such checkpoint: {checkpoint}")
         self.config, self.checkpoint, self.device = read_config(config), checkpoint, device
-        self.per_image, self.max_overlap, self.min_objectness = per_image, max_overlap, min_objectness
+        self.per_image, self.max_overlap = per_image, max_overlap
+        self.min_objectness, self.min_side = min_objectness, min_side
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The kind, its arguments and the contents of both files."""
+        """The kind, its arguments, the weights, the network and the size that it sees images at."""
         with open(self.checkpoint, "rb") as file:
             weights = digest_of(file, None)
-        model = json.dumps(self.config.model, default=_name_of, sort_keys=True)
+        parts = [self.config.model, resizing_steps(self.config)]
+        detector = json.dumps(parts, default=_name_of, sort_keys=True)
         return {
             "type": type(self).__name__,
-            "detector": hashlib.sha256(model.encode()).hexdigest(),
+            "detector": hashlib.sha256(detector.encode()).hexdigest(),
             "detector_weights": weights,
             "per_image": self.per_image,
             "max_overlap": self.max_overlap,
             "min_objectness": self.min_objectness,
+            "min_side": self.min_side,
         }
 
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
@@ -76,6 +81,7 @@ class DetectorProposals:
         boxes, objectness, size = self._detect(results)
         clipped, unusable = check_boxes(boxes, np.tile(size, (len(boxes), 1)))
         usable = ~np.logical_or.reduce(list(unusable.values())) & (objectness >= self.min_objectness)
+        usable &= (clipped[:, 2:] - clipped[:, :2] >= self.min_side).all(axis=1)
         kept, objectness = torch.from_numpy(clipped[usable]), torch.from_numpy(objectness[usable])
         if self.max_overlap is not None:
             rows = nms(kept, objectness, self.max_overlap)

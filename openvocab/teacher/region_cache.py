@@ -56,6 +56,7 @@ class RegionCache:
         Raises:
             ValueError: naming the first difference.
         """
+        facts = json.loads(json.dumps(facts))  # as those of the cache were written
         difference = first_difference({key: self.description[key] for key in facts}, facts)
         if difference:
             raise ValueError(

@@ -243,6 +243,12 @@ def test_frozen_batch_norm_stays_in_eval_mode():
     assert torch.equal(before, backbone.visual.bn1.running_mean)
 
 
+def test_norm_eval_keeps_the_statistics_of_a_trained_tower():
+    backbone = make("RN50", trainable="all", norm_eval=True).train()
+    assert backbone.visual.layer1.training
+    assert not any(part.training for part in backbone.visual.modules() if isinstance(part, nn.BatchNorm2d))
+
+
 def test_gradients_reach_the_image_through_a_frozen_tower(tiny):
     images = torch.randn(1, 3, 64, 64, requires_grad=True)
     tiny(images).image_embed.sum().backward()

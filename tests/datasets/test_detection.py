@@ -107,6 +107,13 @@ def test_a_novel_class_never_reaches_training(tmp_path, said):
     assert set(evaluation.table.ids.tolist()) == {100, 102, 103, 104}
 
 
+def test_unseen_names_may_stay_without_their_labels(tmp_path):
+    (tmp_path / "split.json").write_text('{"base": ["cat"], "novel": ["dog"]}')
+    dataset = _dataset(tmp_path, unseen="split.json", train_classes="seen_labels", with_masks=True, keep_empty=True)
+    assert dataset.vocabulary.class_names == ("cat", "dog") and dataset.vocabulary.seen == (True, False)
+    assert set(dataset.table.ids.tolist()) == {100, 104} and not dataset.table.classes.any()
+
+
 def test_unseen_names_alone_leave_no_class_out(tmp_path):
     dataset = _dataset(tmp_path, unseen=["dog"], train_classes="seen")
     assert dataset.vocabulary.class_names == ("cat", "traffic light")

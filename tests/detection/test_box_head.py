@@ -54,4 +54,4 @@ def test_every_convolution_has_its_norm():
 def test_an_unknown_norm_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="expected one of .*'batch'.*got 'instance'"):
         make_head(norm="instance")
-    assert set(NORMS) == {None, "batch", "sync_batch", "frozen_batch", "group", "layer"}
+    assert set(NORMS) == {None, "batch", "frozen_batch", "group", "layer"}

@@ -1,5 +1,7 @@
 """The pyramid: sums of maps by hand, extra levels, resampled maps of one stride, and mistakes."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -69,6 +71,8 @@ def test_maps_of_one_stride_become_a_pyramid_by_factors():
     assert pyramid.strides == (4, 8, 16, 32, 64)
     features = make_features((64, 128), spec=VIT)
     levels = pyramid(features)
+    halves = ImageFeatures(features.input_size, hidden={i: level.bfloat16() for i, level in features.hidden.items()})
+    assert all(level.dtype == torch.bfloat16 for level in copy.deepcopy(pyramid).bfloat16()(halves))
     assert [tuple(level.shape[2:]) for level in levels] == [(16, 32), (8, 16), (4, 8), (2, 4), (1, 2)]
     make_transparent(pyramid)
     with torch.no_grad():

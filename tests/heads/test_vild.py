@@ -23,7 +23,6 @@ from detection_parts import (
 from torch import nn
 
 from openvocab.detection.region_outputs import RegionOutputs
-from openvocab.finite_guard import NonFiniteError, check_losses
 from openvocab.heads.vild import ViLDHead
 from openvocab.structures import ImageFeatures, Instances, Regions, TextFeatures
 from openvocab.text.vocabulary import Vocabulary
@@ -249,9 +248,9 @@ def test_unseen_classes_leave_the_class_loss_in_two_ways():
 def test_an_object_of_an_unseen_class_never_teaches_in_silence():
     samples = make_samples(SIZE, vocabulary=WITH_UNSEEN)
     samples[0].instances.classes = torch.tensor([0, 2, 3])  # 2 is unseen
-    losses = losses_of(make_head("text"), samples)
-    with pytest.raises(NonFiniteError, match="loss_class"):
-        check_losses(losses)
+    for unseen_logits in ("minus infinity", "zero"):
+        with pytest.raises(ValueError, match="objects of unseen classes have labels"):
+            losses_of(make_head("text", unseen_logits=unseen_logits), samples)
 
 
 def test_temperatures_of_training_and_test():

@@ -73,7 +73,12 @@ def test_boxes_come_back_to_the_image_clipped_and_usable(files, head, item):
 
 def test_the_best_are_kept(files, head, item):
     everything = DetectorProposals(*files)(item)
-    cases = [({"per_image": 2}, [0, 1]), ({"max_overlap": 0.5}, [0, 1, 3]), ({"min_objectness": 0.45}, [0, 1, 2])]
+    cases = [
+        ({"per_image": 2}, [0, 1]),
+        ({"max_overlap": 0.5}, [0, 1, 3]),
+        ({"min_objectness": 0.45}, [0, 1, 2]),
+        ({"min_side": 10}, [0, 1, 3]),
+    ]
     for arguments, kept in cases:
         for found, all_of_it in zip(DetectorProposals(*files, **arguments)(item), everything):
             assert torch.equal(found, all_of_it[kept])
@@ -85,6 +90,9 @@ def test_facts_follow_both_files_and_all_arguments(files, tmp_path):
     save_checkpoint({"state_dict": {"w": torch.ones(1)}}, tmp_path / "detector.pth")
     facts.append(DetectorProposals(*files).facts)
     (tmp_path / "detector.py").write_text("model = dict(type='FakeModel', depth=4)\n")
+    facts.append(DetectorProposals(*files).facts)
+    with (tmp_path / "detector.py").open("a") as file:
+        file.write("test_dataloader = dict(dataset=dict(pipeline=[dict(type='Resize', short_side=80)]))\n")
     facts.append(DetectorProposals(*files).facts)
     assert all(a != b for number, a in enumerate(facts) for b in facts[:number])
     assert DetectorProposals(*files).facts == facts[-1]

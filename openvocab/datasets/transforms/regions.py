@@ -73,7 +73,8 @@ class EmbedRegions(BaseTransform):
     """Add `regions`, boxes with embeddings that are computed here: for small runs, and for a look at a setting.
 
     Comes where `LoadRegions` does and makes the same, a cache's rounding apart. A data set with `cache_images=True`
-    computes each image once a process. In loader workers it needs `device="cpu"`.
+    computes each image once a process. In loader workers it needs `device="cpu"`, of the
+    teacher and of a detector that proposes.
 
     Args:
         teacher: the config's `teacher`.
