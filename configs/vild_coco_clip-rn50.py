@@ -11,13 +11,27 @@ Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet meas
 from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
+from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher.detector_proposals import DetectorProposals
 
 with read_base():
-    from .vild_coco_r50 import *
+    from .vild_text_coco_r50 import *
 
 clip = dict(model="RN50-quickgelu", pretrained="openai")
 model["backbone"] = dict(type=CLIPBackbone, trainable="all", norm_eval=True, **clip)
 model["text_encoder"].update(clip)
-teacher.update(clip, folder="work_dirs/vild_coco_clip-rn50_regions")
-train_dataloader["dataset"]["pipeline"][2]["teacher"] = teacher
+model["head"].update(variant="ensemble", distill_weight=0.5)
+teacher = dict(
+    **clip,
+    crop="center",
+    scales=(1.0, 1.5),
+    proposals=dict(
+        type=DetectorProposals,
+        config="configs/vild_text_coco_r50.py",
+        checkpoint="work_dirs/vild_text_coco_r50/last.pth",
+        per_image=300,
+    ),
+    folder="work_dirs/vild_coco_clip-rn50_regions",
+)
+train_dataloader["dataset"]["pipeline"].insert(2, dict(type=LoadRegions, teacher=teacher))
 optim_wrapper["paramwise_cfg"]["custom_keys"] = {"backbone": dict(lr_mult=0.1)}

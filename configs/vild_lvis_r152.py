@@ -12,8 +12,24 @@ mask AP 26.2, AP_r 19.2, AP_c 24.8, AP_f 30.8; ViLD: 24.0, 19.6, 21.6, 28.5.
 
 from mmengine.config import read_base
 
-with read_base():
-    from .vild_lvis_r50 import *
+from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher.detector_proposals import DetectorProposals
 
+with read_base():
+    from .vild_text_lvis_r50 import *
+
+teacher = dict(
+    **clip,
+    crop="center",
+    scales=(1.0, 1.5),
+    proposals=dict(
+        type=DetectorProposals,
+        config="configs/vild_text_lvis_r50.py",
+        checkpoint="work_dirs/vild_text_lvis_r50/last.pth",
+        per_image=300,
+    ),
+    folder="work_dirs/vild_lvis_regions",
+)
 model["backbone"]["model"] = "resnet152"
-model["head"]["distill_weight"] = 2.0
+model["head"].update(variant="ensemble", distill_weight=2.0)
+train_dataloader["dataset"]["pipeline"].insert(2, dict(type=LoadRegions, teacher=teacher))

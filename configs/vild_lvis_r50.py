@@ -33,5 +33,5 @@ teacher = dict(
     ),
     folder="work_dirs/vild_lvis_regions",
 )
-model["head"]["variant"] = "ensemble"
+model["head"].update(variant="ensemble", distill_weight=0.5)
 train_dataloader["dataset"]["pipeline"].insert(2, dict(type=LoadRegions, teacher=teacher))

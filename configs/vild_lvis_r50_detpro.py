@@ -17,14 +17,30 @@ AP_r 16.8, AP_c 25.6, AP_f 28.5.
 from mmengine.config import read_base
 
 from openvocab.backbones.timm_backbone import TimmBackbone
-from openvocab.datasets.transforms import Resize
+from openvocab.datasets.transforms import LoadImage, LoadInstances, LoadRegions, PackSample, RandomFlip, Resize
 from openvocab.heads.vild import ViLDHead
 from openvocab.model import OpenVocabModel
+from openvocab.teacher.detector_proposals import DetectorProposals
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():
-    from .vild_lvis_r50 import *
+    from ._base_.datasets.lvis_detection import *
+    from ._base_.runtime import *
+    from ._base_.schedules.sgd_steps import *
 
+clip = dict(model="ViT-B-32-quickgelu", pretrained="openai")
+teacher = dict(
+    **clip,
+    crop="center",
+    scales=(1.0, 1.5),
+    proposals=dict(
+        type=DetectorProposals,
+        config="configs/vild_text_lvis_r50.py",
+        checkpoint="work_dirs/vild_text_lvis_r50/last.pth",
+        per_image=300,
+    ),
+    folder="work_dirs/vild_lvis_regions",
+)
 model = dict(
     type=OpenVocabModel,
     backbone=dict(
@@ -57,12 +73,17 @@ model = dict(
 max_iters = 160_000
 train_dataloader["batch_size"] = 2
 train_dataloader["sampler"].update(repeat_threshold=0.001, batch_size=2)
-train_dataloader["dataset"]["pipeline"][3] = dict(
-    type=Resize, short_side=(640, 672, 704, 736, 768, 800), max_long_side=1333
-)
-val_dataloader["dataset"]["pipeline"][1] = dict(type=Resize, short_side=800, max_long_side=1333)
-test_dataloader = val_dataloader
+train_dataloader["dataset"]["pipeline"] = [
+    dict(type=LoadImage),
+    dict(type=LoadInstances),
+    dict(type=LoadRegions, teacher=teacher),
+    dict(type=Resize, short_side=(640, 672, 704, 736, 768, 800), max_long_side=1333),
+    dict(type=RandomFlip, prob=0.5),
+    dict(type=PackSample),
+]
 optim_wrapper["optimizer"].update(lr=0.02, weight_decay=2.5e-5)
 param_scheduler[0].update(start_factor=1e-3, end=500)
 param_scheduler[1]["milestones"] = [128_000]
-train_cfg.update(max_iters=max_iters)
+train_cfg.update(max_iters=max_iters, val_interval=20_000)
+default_hooks["checkpoint"].update(interval=5_000, best="lvis_mask_AP")
+sync_bn = "torch"

@@ -30,7 +30,6 @@ model = dict(
         type=ViLDHead,
         variant="text",
         temperature=0.01,
-        distill_weight=0.5,
         detector=dict(
             pyramid=dict(layers=(1, 2, 3, 4), norm="batch"),  # strides 4 to 64
             box_head=dict(convs=4, layers=1, norm="batch"),

@@ -34,7 +34,6 @@ model = dict(
         type=ViLDHead,
         variant="text",
         temperature=0.01,
-        distill_weight=0.5,
         detector=dict(
             pyramid=dict(layers=(1, 2, 3, 4), output_norm="batch", extra="convolve"),  # strides 4 to 64
             proposals=dict(convs=2, norm="batch"),
