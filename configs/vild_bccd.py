@@ -1,8 +1,10 @@
-"""Blood cells: a user's own COCO file, a small network on a CPU, nothing downloaded.
+"""Blood cells: a user's own labels, a small network on a CPU, nothing downloaded.
 
 Paper: the detector of Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
 2104.13921) with a fixed list of classes in place of texts: red and white cells and platelets are hardly CLIP's words.
 Command: python tools/train.py configs/vild_bccd.py && python tools/test.py configs/vild_bccd.py work_dirs/vild_bccd/best.pth
+The labels are the data set's Pascal-VOC files, in which two boxes have no size: the log names them. Its coco.json
+(`annotations="coco.json"` instead) holds the same objects without the two.
 Files: bccd/ and weights/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
 train_dataloader.dataset.root=DIR (val_, test_).
 Hardware: 2 CPU cores. Expected score: not yet measured.
@@ -16,7 +18,7 @@ with read_base():
     from .vild_custom import *
 
 data = "../shared/data"
-mine = dict(root=f"{data}/bccd", images="BCCD/JPEGImages", annotations="coco.json")
+mine = dict(root=f"{data}/bccd", images="BCCD/JPEGImages", annotations="BCCD/Annotations")
 train_dataloader["dataset"].update(keys="BCCD/ImageSets/Main/train.txt", **mine)
 val_dataloader["dataset"].update(keys="BCCD/ImageSets/Main/val.txt", **mine)
 tested = dict(val_dataloader["dataset"], keys="BCCD/ImageSets/Main/test.txt")
