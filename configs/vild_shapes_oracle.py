@@ -14,5 +14,5 @@ with read_base():
     from .vild_text_shapes import *
 
 train_dataloader["dataset"].update(
-    name="shapes_train_oracle", annotations="instances_train_oracle.json", train_classes="all"
+    name="shapes_train_oracle", annotations="instances_train_oracle.json", train_classes="all", unseen=None
 )
