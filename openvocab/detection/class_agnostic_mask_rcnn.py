@@ -19,7 +19,7 @@ from openvocab.detection.proposal_network import ProposalNetwork, Proposals
 from openvocab.detection.region_align import RegionAlign
 from openvocab.detection.region_outputs import RegionOutputs
 from openvocab.detection.region_sampling import SampledRegions, sample_regions, without_crowds
-from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, Sample, Size
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, Sample
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -98,11 +98,10 @@ class ClassAgnosticMaskRCNN(nn.Module):
         image_sizes = [features.input_size] * len(maps[0])
         return maps, self.proposal_network(maps, image_sizes)[0]
 
-    def refine(self, regions: Tensor, boxes: Sequence[Tensor], limit: Size) -> list[Tensor]:
-        """Move the boxes of each image by what their regions (N, F) say, and clip them to `limit` (H, W)."""
+    def refine(self, regions: Tensor, boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Move the boxes of each image by what their regions (N, F) say; they may stick out of the image."""
         moved = decode_boxes(self.box_offsets(regions), torch.cat(list(boxes)), BOX_WEIGHTS)
-        highest = moved.new_tensor([limit[1], limit[0]] * 2)
-        return list(moved.clamp(min=0).minimum(highest).split([len(found) for found in boxes]))
+        return list(moved.split([len(found) for found in boxes]))
 
     def training_regions(
         self, features: ImageFeatures, samples: Sequence[Sample]

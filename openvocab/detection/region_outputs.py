@@ -12,7 +12,7 @@ class RegionOutputs:
     maps: list[Tensor]
     """(B, C, h_i, w_i) of the pyramid, from which masks of the final boxes are read."""
     boxes: list[Tensor]
-    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, padded input frame."""
+    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, padded input frame; they may stick out of it."""
     objectness: Tensor
     """(N,) in 0..1."""
     text_logits: Tensor | None = None

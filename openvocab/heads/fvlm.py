@@ -76,7 +76,7 @@ class FVLMHead(Head):
         regions = self.detector.box_head(self.detector.align(maps, proposals.boxes))  # (N, F)
         return RegionOutputs(
             maps,
-            self.detector.refine(regions, proposals.boxes, features.input_size),
+            self.detector.refine(regions, proposals.boxes),
             torch.cat(proposals.objectness),
             text_logits=self.classifier.logits(self.classifier.embed(regions), text),
             image_logits=self._clip_logits(features, proposals.boxes, text),

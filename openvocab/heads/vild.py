@@ -91,7 +91,7 @@ class ViLDHead(Head):
         logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
         return RegionOutputs(
             maps,
-            self.detector.refine(regions, proposals.boxes, features.input_size),
+            self.detector.refine(regions, proposals.boxes),
             torch.cat(proposals.objectness),
             text_logits=None if self.variant == "image" else logits,
             image_logits=logits if self.variant == "image" else self._image_logits(read, text),
