@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from openvocab.detection.proposal_network import as_regions
+from openvocab.detection.roi_align import roi_align
 
 
 class RegionAlign(nn.Module):
@@ -57,13 +57,10 @@ class RegionAlign(nn.Module):
         regions = as_regions(boxes).float()  # (N, 5)
         levels = self.levels_of(regions[:, 1:])
         rows = [(levels == level).nonzero().squeeze(1) for level in range(len(self.strides))]
-        reads = []
-        for stride, values, chosen in zip(self.strides, maps, rows):
-            # in float32: bfloat16 would move boxes by pixels, and torchvision has no such kernel for CPUs
-            read = roi_align(
-                values.float(), regions[chosen], self.output_size, 1 / stride, self.sampling_ratio, self.aligned
-            )
-            reads.append(read.to(values.dtype))
+        reads = [
+            roi_align(values, regions[chosen], self.output_size, stride, self.sampling_ratio, self.aligned)
+            for stride, values, chosen in zip(self.strides, maps, rows)
+        ]
         return torch.cat(reads)[torch.cat(rows).argsort()]
 
     def levels_of(self, boxes: Tensor) -> Tensor:
