@@ -41,7 +41,7 @@ def find_groups(predictor: Predictor, image: Any) -> list[np.ndarray]:
     sample = Sample("photo", None, original_size, tuple(tensor.shape[1:]))
     batch = model.data_preprocessor({"image": [tensor], "sample": [sample]})
     images, padded_size = batch["images"], batch["samples"][0].padded_size
-    maps = model.head.group_maps(model.backbone(images, model.head.layers))
+    maps = model.head.group_maps(model.encode(images))
     sizes = dict(input_size=sample.input_size, padded_size=padded_size)
     return [label_map_from_logits(stage[0], original_size, **sizes).cpu().numpy() for stage in maps]
 

@@ -13,7 +13,7 @@ from openvocab.heads.base import shared_vocabulary
 from openvocab.inference.whole_image import WholeImage
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
-from openvocab.structures import Prediction, Sample
+from openvocab.structures import ImageFeatures, Prediction, Sample
 
 
 @MODELS.register_module()
@@ -41,11 +41,15 @@ class OpenVocabModel(BaseModel):
             return self.loss(images, samples)
         if mode == "predict":
             return self.predict(images, samples)
-        return self.head(self.backbone(images, self.head.layers), self.text_encoder(shared_vocabulary(samples)))
+        return self.head(self.encode(images), self.text_encoder(shared_vocabulary(samples)))
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """Return what the backbone says of normalised images (B, 3, H, W), as much of it as the head reads."""
+        return self.backbone(images, self.head.layers, self.head.embeddings)
 
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the head's losses on a batch."""
-        features = self.backbone(images, self.head.layers)
+        features = self.encode(images)
         texts = self.head.training_texts(samples)
         text = self.text_encoder.with_tokens(texts) if self.head.text_tokens else self.text_encoder(texts)
         return self.head.loss(features, text, samples)
@@ -60,16 +64,18 @@ class OpenVocabModel(BaseModel):
         text = self.text_encoder(shared_vocabulary(samples))
 
         def network(inputs: Tensor) -> Any:
-            return self.head(self.backbone(inputs, self.head.layers), text)
+            return self.head(self.encode(inputs), text)
 
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         return self.head.postprocess(outputs, samples)
 
     def compute_in(self, dtype: torch.dtype) -> "OpenVocabModel":
-        """Cast backbone and head, for prediction.
+        """Get ready to predict, and only that: cast backbone and head, and fold batch norms into convolutions.
 
         Texts and pixel statistics stay float32: their rounding would cost labels and save nothing.
         """
+        self.eval()
+        self.backbone.fold_batch_norms()
         self.backbone.to(dtype)
         self.head.to(dtype)
         return self

@@ -37,7 +37,7 @@ class TinyBackbone(Backbone):
             maps.append(conv(maps[-1]).relu())
         return maps[1:]
 
-    def forward(self, images: Tensor, layers=()) -> ImageFeatures:
+    def forward(self, images: Tensor, layers=(), embed=False) -> ImageFeatures:
         self.check_input(images, layers)
         maps = self.maps(images)
         return ImageFeatures(tuple(images.shape[-2:]), hidden={i: maps[i] for i in layers})

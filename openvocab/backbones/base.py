@@ -15,17 +15,25 @@ class Backbone(nn.Module):
     """RGB, of pixel values in 0..255."""
     std: tuple[float, float, float]
 
-    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+    def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch.
 
         Args:
             images: (B, 3, H, W) normalised RGB; H and W divisible by `spec.stride`.
             layers: which `hidden` maps to keep.
+            embed: give the embeddings in the joint space too, where there is one; without them a tower runs no further
+                than the deepest of `layers`.
 
         Raises:
             ValueError: a size that is not divisible by the stride, or a layer that does not exist.
         """
         raise NotImplementedError
+
+    def fold_batch_norms(self) -> None:
+        """Make batch norms part of the convolutions before them, for prediction; towers that have them override this.
+
+        The backbone is in eval mode, and cannot be trained or loaded afterwards.
+        """
 
     def check_input(self, images: Tensor, layers: Collection[int]) -> None:
         """Raise `ValueError` for a size or a layer that this backbone cannot serve."""

@@ -9,6 +9,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
+from openvocab.backbones.batch_norm_folding import fold_batch_norms
 from openvocab.backbones.clip_resnet import ModifiedResNetReader
 from openvocab.backbones.clip_timm import ConvNetReader
 from openvocab.backbones.clip_vit import VisionTransformerReader
@@ -29,7 +30,7 @@ class TowerReader(Protocol):
     def spec(self) -> BackboneSpec:
         """Return the facts that heads read."""
 
-    def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
+    def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
         """Encode a batch whose size fits."""
 
 
@@ -86,10 +87,16 @@ class CLIPBackbone(Backbone):
         set_trainable(self.visual, self.reader.blocks, trainable, self.reader.tail)
         self.train()
 
-    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+    def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch; see `Backbone.forward`. Images take the type of the weights."""
         self.check_input(images, layers)
-        return self.reader(images.to(next(self.visual.parameters()).dtype), layers)
+        return self.reader(images.to(next(self.visual.parameters()).dtype), layers, embed)
+
+    def fold_batch_norms(self) -> None:
+        """See `Backbone.fold_batch_norms`."""
+        for stage in self.reader.blocks:
+            for name, part in stage.named_children():
+                setattr(stage, name, fold_batch_norms(part))
 
     def train(self, mode: bool = True) -> "CLIPBackbone":
         """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""

@@ -55,15 +55,17 @@ class ModifiedResNetReader:
             hidden_strides=STRIDES,
         )
 
-    def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
+    def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""
         features = ImageFeatures(input_size=tuple(images.shape[-2:]))
         maps = self.visual.stem(images)
         _keep(features, 0, maps, layers)
-        for i, stage in enumerate(self.blocks, start=1):
+        stages = self.blocks if embed else self.blocks[: max(layers, default=0)]
+        for i, stage in enumerate(stages, start=1):
             maps = self._run(stage, maps)
             _keep(features, i, maps, layers)
-        features.image_embed, features.patch_embed = self._pool(maps)
+        if embed:
+            features.image_embed, features.patch_embed = self._pool(maps)
         features.pool = self.embed_regions
         return features
 

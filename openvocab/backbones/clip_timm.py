@@ -53,20 +53,22 @@ class ConvNetReader:
         strides = tuple(level["reduction"] for level in levels)
         return BackboneSpec(self._embed_dim(), strides[-1], dims, strides)
 
-    def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
+    def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""
         features = ImageFeatures(input_size=tuple(images.shape[-2:]))
         trunk = self.visual.trunk
         maps = trunk.stem(images)
         if 0 in layers:
             features.hidden[0] = maps
-        for i, stage in enumerate(trunk.stages, start=1):
+        stages = self.blocks if embed else self.blocks[: max(layers, default=0)]
+        for i, stage in enumerate(stages, start=1):
             maps = self._run(stage, maps)
             if i in layers:
                 features.hidden[i] = maps
-        maps = self._finish(maps)
-        features.image_embed = self._project(maps)
-        features.patch_embed = self._project_places(maps)
+        if embed:
+            maps = self._finish(maps)
+            features.image_embed = self._project(maps)
+            features.patch_embed = self._project_places(maps)
         features.pool = lambda regions: self._project(self._finish(regions))
         return features
 

@@ -59,20 +59,25 @@ class VisionTransformerReader:
             hidden_strides=(patch[0],) * places,
         )
 
-    def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
+    def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""
         tokens, grid_size = self._embed(images)
         features = ImageFeatures(input_size=tuple(images.shape[-2:]))
-        *body, last = self.blocks
+        body = self.blocks[:-1] if embed else self.blocks[: max(layers, default=0)]
         _keep(features, 0, tokens, grid_size, layers)
         for i, block in enumerate(body, start=1):
             tokens = self._run(block, tokens)
             _keep(features, i, tokens, grid_size, layers)
-        trained, dense = self._read_last(last, tokens, grid_size, whole=len(self.blocks) in layers)
+        if embed:
+            self._embed_last(features, tokens, grid_size, layers)
+        return features
+
+    def _embed_last(self, features: ImageFeatures, tokens: Tensor, grid_size: Size, layers: Collection[int]) -> None:
+        """Run the last block on tokens (B, N, C), and project what it says of the image and of its patches."""
+        trained, dense = self._read_last(self.blocks[-1], tokens, grid_size, whole=len(self.blocks) in layers)
         _keep(features, len(self.blocks), trained, grid_size, layers)
         features.image_embed = self._project_pooled(trained)
         features.patch_embed = _to_map(self._project(dense[:, 1:]), grid_size)
-        return features
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Size]:
         """Return the tokens that enter block 1, (B, 1 + h * w, C), and the grid (h, w)."""

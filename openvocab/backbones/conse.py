@@ -67,7 +67,7 @@ class ConSEBackbone(Backbone):
         self.train(False)
         print_log(f"{len(known)} of the {len(names)} classes of {model} have a text", logger="current")
 
-    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+    def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch; see `Backbone.forward`."""
         self.check_input(images, layers)
         maps = self.visual.forward_features(images)  # (B, C, h, w)

@@ -53,7 +53,7 @@ class PatchEmbedding(Backbone):
         self.positions = nn.Parameter(torch.empty(self.grid_size[0] * self.grid_size[1], width))
         nn.init.trunc_normal_(self.positions, std=0.02)
 
-    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+    def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch; see `Backbone.forward`. There is one map, `hidden[0]`."""
         self.check_input(images, layers)
         features = ImageFeatures(input_size=tuple(images.shape[-2:]))

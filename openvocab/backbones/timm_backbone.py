@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
+from openvocab.backbones.batch_norm_folding import fold_batch_norms
 from openvocab.backbones.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
@@ -93,10 +94,15 @@ class TimmBackbone(Backbone):
         set_trainable(self.visual, self.reader.blocks, trainable)
         self.train()
 
-    def forward(self, images: Tensor, layers: Collection[int] = ()) -> ImageFeatures:
+    def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch up to the deepest of `layers`; see `Backbone.forward`."""
         self.check_input(images, layers)
         return self.reader(images.to(next(self.visual.parameters()).dtype), layers)
+
+    def fold_batch_norms(self) -> None:
+        """See `Backbone.fold_batch_norms`; a vision transformer has none."""
+        if isinstance(self.reader, PyramidReader):
+            self.visual = self.reader.visual = fold_batch_norms(self.visual)
 
     def train(self, mode: bool = True) -> "TimmBackbone":
         """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""

@@ -18,6 +18,8 @@ class Head(nn.Module):
 
     layers: tuple[int, ...] = ()
     """The backbone's `hidden` maps that this head reads."""
+    embeddings: bool = True
+    """Whether it reads the backbone's embeddings in the joint space; without, a tower stops at the last of `layers`."""
     text_tokens: bool = False
     """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
 

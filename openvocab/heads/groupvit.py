@@ -92,7 +92,7 @@ class GroupViTHead(Head):
         _check_protocol(background_threshold, logit_scale, top_k, num_prompts, output_stride)
         if match not in MATCHES:
             raise ValueError(f"match: expected one of {MATCHES}, got {match!r}")
-        self.layers = tuple(layers)
+        self.layers, self.embeddings = tuple(layers), False
         dims = _hidden_dims(backbone, self.layers, width)
         self.inputs = None if width is None else LevelSum(dims, width)
         dim = width or dims[0]

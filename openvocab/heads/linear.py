@@ -59,7 +59,7 @@ class LinearHead(Head):
         if mixup < 0 or init_std < 0:
             raise ValueError(f"mixup and init_std: expected 0 or more, got {mixup} and {init_std}")
         width, self.layers = _source_width(backbone, source, layer)
-        self.source = source
+        self.source, self.embeddings = source, source == "image_embed"
         self.norm = nn.LayerNorm(width, eps=1e-6) if norm else nn.Identity()
         self.project = nn.Linear(width, text_dim)
         nn.init.normal_(self.project.weight, std=init_std)

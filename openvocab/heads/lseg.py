@@ -71,7 +71,7 @@ class LSegHead(Head):
         super().__init__()
         if loss_size not in LOSS_SIZES:
             raise ValueError(f"loss_size: expected one of {LOSS_SIZES}, got {loss_size!r}")
-        self.layers = tuple(layers)
+        self.layers, self.embeddings = tuple(layers), False
         in_dims = _hidden_dims(backbone, self.layers)
         self.reassemble = _reassemble(in_dims, factors, dims, readout)
         self.decoder = DPTDecoder(in_dims if factors is None else dims, features)

@@ -74,7 +74,7 @@ class ViLDHead(Head):
         self.base_weight, self.novel_weight = base_weight, novel_weight
         self.test_scale = 1.0 if test_temperature is None else temperature / test_temperature
         self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
-        self.layers = self.detector.pyramid.layers
+        self.layers, self.embeddings = self.detector.pyramid.layers, False
         dim = self.detector.box_head.out_dim
         self.classifier = RegionClassifier(dim, text_dim, temperature, background=variant != "image")
         self.image_box_head: BoxHead | None = None

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from openvocab.checkpoint_seal import digest_of
+from openvocab.checkpoint import load_state_dict
 from openvocab.config import read_config
 from openvocab.datasets.box_checks import check_boxes
 from openvocab.inference.predictor import Predictor, load, resizing_steps
 from openvocab.registry import PROPOSAL_SOURCES
 from openvocab.structures import Sample, Size
+from openvocab.weights_digest import weights_digest
 
 
 @PROPOSAL_SOURCES.register_module()
@@ -62,14 +63,12 @@ class DetectorProposals:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The kind, its arguments, the weights, the network and the size that it sees images at."""
-        with open(self.checkpoint, "rb") as file:
-            weights = digest_of(file, None)
         parts = [self.config.model, resizing_steps(self.config)]
         detector = json.dumps(parts, default=_name_of, sort_keys=True)
         return {
             "type": type(self).__name__,
             "detector": hashlib.sha256(detector.encode()).hexdigest(),
-            "detector_weights": weights,
+            "detector_weights": weights_digest(load_state_dict(self.checkpoint)),
             "per_image": self.per_image,
             "max_overlap": self.max_overlap,
             "min_objectness": self.min_objectness,
@@ -103,7 +102,7 @@ class DetectorProposals:
         sample = Sample(str(results["sample_id"]), None, image.shape[:2], tuple(pixels.shape[1:]))
         model = self._predictor.model
         batch = model.data_preprocessor({"image": [pixels], "sample": [sample]})
-        (boxes,), (objectness,) = model.head.proposals(model.backbone(batch["images"], model.head.layers))
+        (boxes,), (objectness,) = model.head.proposals(model.encode(batch["images"]))
         shrink = [original / shown for original, shown in zip(sample.original_size, sample.input_size)]
         boxes = boxes.double().cpu().numpy() * (2 * shrink[::-1])  # padding lies right and below
         return boxes, objectness.float().cpu().numpy(), sample.original_size

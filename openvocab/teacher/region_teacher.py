@@ -1,7 +1,5 @@
 """The teacher of ViLD: a frozen CLIP that looks at crops of an image."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from openvocab.open_clip_model import clip_config, create_clip, pixel_statistics
 from openvocab.teacher.region_crops import CropRule, check_crop_rule, crop_picture, crop_windows
-from openvocab.text.text_tower import weights_digest
+from openvocab.text.text_tower import tower_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -60,7 +58,7 @@ class RegionTeacher:
         visual = create_clip(model, pretrained).visual.requires_grad_(False)
         self.side = _square_side(model, visual.image_size)
         self.embed_dim = clip_config(model)["embed_dim"]
-        self.weights = weights_digest(visual)
+        self.weights = tower_digest(visual)
         self._visual = visual.to(self.device, DTYPES[dtype], memory_format=torch.channels_last)
         mean, std = (torch.tensor(values, device=self.device) for values in pixel_statistics(model, pretrained))
         self._scale, self._shift = (1 / std).view(3, 1, 1), (-mean / std).view(3, 1, 1)
@@ -79,11 +77,6 @@ class RegionTeacher:
             "pixel_scale": scale,
             "dtype": self.dtype,
         }
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of `facts`."""
-        return hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()
 
     def __call__(self, images: Iterable[tuple[np.ndarray, Tensor]]) -> list[Tensor]:
         """Embed the boxes of several images, in batches that go across them.

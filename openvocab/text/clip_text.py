@@ -22,7 +22,7 @@ from openvocab.text.caption_tokens import encode_captions
 from openvocab.text.embedding_cache import EmbeddingCache
 from openvocab.text.prompt_tokenizer import PromptTokenizer
 from openvocab.text.templates import fill_template, resolve_templates
-from openvocab.text.text_tower import encode_states, encode_tokens, weights_digest, weights_version
+from openvocab.text.text_tower import encode_states, encode_tokens, tower_digest, weights_version
 from openvocab.text.vocabulary import Vocabulary
 from openvocab.trainability import Trainable, set_trainable
 
@@ -240,7 +240,7 @@ class CLIPTextEncoder(TextEncoder):
         """Return the digest of all that a name's row depends on besides the name."""
         version = weights_version(self.text)
         if self._weights is None or self._weights[0] != version:
-            self._weights = version, weights_digest(self.text)
+            self._weights = version, tower_digest(self.text)
         precision = [self.dtype, self.logit_scale.device.type, torch.get_float32_matmul_precision()]
         content = [self._weights[1], self._tokenizer.identity, self.templates, self.normalize_templates, precision]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()

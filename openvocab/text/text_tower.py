@@ -1,6 +1,5 @@
 """An open_clip text tower, run on no more tokens than its prompts have."""
 
-import hashlib
 from collections.abc import Iterator
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from openvocab.backbones.clip_attention import run_block
 from openvocab.text.prompt_tree import PromptTree, encode_tree, has_plain_blocks, similar_first
+from openvocab.weights_digest import weights_digest
 
 SMALLEST_CHUNK = 8
 """Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits
@@ -64,14 +64,10 @@ def is_causal(tower: nn.Module) -> bool:
     )
 
 
-def weights_digest(tower: nn.Module) -> str:
+def tower_digest(tower: nn.Module) -> str:
     """Return SHA-256 of everything that the tower computes with: layers, activation, heads and every weight."""
     facts = [getattr(tower, name, None) for name in ("heads", "pool_type", "eos_id", "pad_id", "context_length")]
-    digest = hashlib.sha256(repr((facts, is_causal(tower), tower)).encode())
-    for name, value in sorted(tower.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return weights_digest(tower.state_dict(), repr((facts, is_causal(tower), tower)))
 
 
 def weights_version(tower: nn.Module) -> tuple[tuple[int, int], ...]:

@@ -234,6 +234,22 @@ def test_last_blocks_are_trained_and_earlier_ones_keep_no_graph():
     assert not backbone.visual.transformer.resblocks[2].training and backbone.visual.transformer.resblocks[3].training
 
 
+@pytest.mark.parametrize(
+    ("model", "readout"), [(TINY, "clip"), (TINY, "sclip"), ("ConvNet-8-shapes", "clip"), ("RN50", "clip")]
+)
+def test_without_embeddings_a_tower_stops_at_the_deepest_layer(model, readout):
+    backbone = make(model, readout=readout)
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        whole = backbone(images, every_layer(backbone))
+        for deepest in reversed(every_layer(backbone)):
+            features = backbone(images, (deepest,), embed=False)
+            assert features.image_embed is None and features.patch_embed is None and list(features.hidden) == [deepest]
+            torch.testing.assert_close(features.hidden[deepest], whole.hidden[deepest])
+            for parameter in backbone.reader.blocks[deepest - 1].parameters():  # not to be run from here on
+                parameter.fill_(torch.nan)
+
+
 def test_frozen_batch_norm_stays_in_eval_mode():
     backbone = make("RN50", trainable="attention").train()
     assert backbone.visual.attnpool.training

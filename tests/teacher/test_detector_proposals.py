@@ -20,8 +20,6 @@ OBJECTNESS = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
 class FakeHead(nn.Module):
     """A head that proposes fixed boxes of the padded input frame, and remembers what it was shown."""
 
-    layers = (1,)
-
     def proposals(self, features):
         self.seen = features
         return [torch.tensor(BOXES, dtype=torch.float32)], [torch.tensor(OBJECTNESS)]
@@ -33,8 +31,8 @@ class FakeModel(nn.Module):
         self.head = head
         self.data_preprocessor = BatchPreprocessor([0.0] * 3, [1.0] * 3, 32)
 
-    def backbone(self, images, layers):
-        return images, layers
+    def encode(self, images):
+        return images
 
 
 @pytest.fixture
@@ -65,9 +63,8 @@ def test_boxes_come_back_to_the_image_clipped_and_usable(files, head, item):
     assert objectness.tolist() == pytest.approx([0.9, 0.8, 0.5, 0.4])
     assert found.tolist() == [[0, 0, 10, 10], [0, 15, 30, 25], [1, 0, 10, 10], [20, 20, 30, 35]]
     assert found.dtype == torch.float32 and not found.is_inference()
-    images, layers = head.seen
-    assert images.shape == (1, 3, 96, 128) and layers == (1,)
-    assert images[0, :, 0, 0].tolist() == [200, 0, 0]  # RGB
+    assert head.seen.shape == (1, 3, 96, 128)
+    assert head.seen[0, :, 0, 0].tolist() == [200, 0, 0]  # RGB
     assert item["img"].shape == (40, 60, 3)
 
 
@@ -96,6 +93,9 @@ def test_facts_follow_both_files_and_all_arguments(files, tmp_path):
     facts.append(DetectorProposals(*files).facts)
     assert all(a != b for number, a in enumerate(facts) for b in facts[:number])
     assert DetectorProposals(*files).facts == facts[-1]
+    bookkeeping = {"message_hub": {"iter": 7}, "optimizer": {"state": {0: torch.ones(3)}}}
+    save_checkpoint({"state_dict": {"w": torch.ones(1)}, **bookkeeping}, tmp_path / "detector.pth")
+    assert DetectorProposals(*files).facts == facts[-1]  # the same weights of another run
 
 
 def test_mistakes_are_named(files, head, item, monkeypatch):

@@ -1,0 +1,24 @@
+"""Batch norms as part of the convolutions before them, for prediction."""
+
+from mmengine.logging import print_log
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
+
+
+def fold_batch_norms(part: nn.Module) -> nn.Module:
+    """Return a copy whose convolutions do what the batch norms behind them did, one pass over memory less for each.
+
+    Results are equal up to rounding. A module whose code branches on its input cannot be traced and is returned as it
+    is, which costs time only. The copy is for prediction: it has other entries in its state dict.
+
+    Args:
+        part: in eval mode.
+    """
+    if not any(type(norm) is nn.BatchNorm2d for norm in part.modules()):
+        return part
+    try:
+        return fuse(part)
+    except TraceError as error:
+        print_log(f"batch norms of {type(part).__name__} stay apart from their convolutions: {error}", logger="current")
+        return part
