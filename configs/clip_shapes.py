@@ -14,11 +14,11 @@ from openvocab.datasets.captions import CaptionDataset
 from openvocab.datasets.classification import ClassificationFolder
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.engine.hooks.clamp_logit_scale import ClampLogitScale
+from openvocab.engine.muon import Muon
 from openvocab.heads.contrastive import ContrastiveHead
-from openvocab.hooks.clamp_logit_scale import ClampLogitScale
 from openvocab.metrics.classification import ZeroShotAccuracy
 from openvocab.model import OpenVocabModel
-from openvocab.muon import Muon
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():

@@ -12,9 +12,9 @@ from openvocab.backbones.clip import CLIPBackbone
 from openvocab.datasets.captions import CaptionDataset
 from openvocab.datasets.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.engine.muon import Muon
 from openvocab.heads.groupvit import GroupViTHead
 from openvocab.model import OpenVocabModel
-from openvocab.muon import Muon
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():

@@ -9,9 +9,9 @@ Hardware: 2 CPU cores. Expected score: see docs/results.md, measured by the comm
 from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
+from openvocab.engine.muon import Muon
 from openvocab.heads.lseg import LSegHead
 from openvocab.model import OpenVocabModel
-from openvocab.muon import Muon
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():

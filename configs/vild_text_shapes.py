@@ -11,9 +11,9 @@ Hardware: 2 CPU cores, 11 minutes. Expected score: box AP50 base 75.6, novel 65.
 from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
+from openvocab.engine.muon import Muon
 from openvocab.heads.vild import ViLDHead
 from openvocab.model import OpenVocabModel
-from openvocab.muon import Muon
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from mmengine.utils import ProgressBar
 
 from openvocab.checkpoint import SaveFailed
-from openvocab.finite_guard import NonFiniteError
+from openvocab.engine.finite_guard import NonFiniteError
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
 _FAILURES = (NonFiniteError, SaveFailed)

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from openvocab.finite_guard import check_losses
+from openvocab.engine.finite_guard import check_losses
 from openvocab.heads.base import shared_vocabulary
 from openvocab.inference.whole_image import WholeImage
 from openvocab.preprocessor import BatchPreprocessor

@@ -66,11 +66,11 @@ MODELS = _child(mmengine_registry.MODELS, "openvocab.model")
 DATASETS = _child(mmengine_registry.DATASETS, "openvocab.datasets")
 TRANSFORMS = _child(mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms")
 METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics")
-HOOKS = _child(mmengine_registry.HOOKS, "openvocab.hooks")
-OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.optim_wrapper")
+HOOKS = _child(mmengine_registry.HOOKS, "openvocab.engine.hooks")
+OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.engine.optim_wrapper")
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets")
-LOOPS = _child(mmengine_registry.LOOPS, "openvocab.train_loop")
-OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.optim_wrapper")
+LOOPS = _child(mmengine_registry.LOOPS, "openvocab.engine.train_loop")
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.engine.optim_wrapper")
 
 # mmengine warns for each of its registries in which our scope has no child, even where we add nothing
 _WITHOUT_OWN_PARTS = [

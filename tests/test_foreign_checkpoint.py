@@ -22,8 +22,8 @@ from openvocab.checkpoint import (
     load_state_dict,
     newest_valid_checkpoint,
 )
+from openvocab.engine.runner import build_runner
 from openvocab.foreign_checkpoint import Placeholder, read_tensors
-from openvocab.runner import build_runner
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 

@@ -20,7 +20,7 @@ from openvocab.command_line import Progress, one_line_errors
 from openvocab.config import ConfigError, read_config
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
-from openvocab.precision import use_fast_matmul
+from openvocab.engine.precision import use_fast_matmul
 from openvocab.registry import DATASETS, SCOPE
 from openvocab.teacher.region_cache_writing import write_region_cache
 from openvocab.teacher.region_embedder import build_embedder

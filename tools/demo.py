@@ -18,14 +18,21 @@ import numpy as np
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from openvocab.box_drawing import MASK_ALPHA, MAX_OBJECTS, MIN_SCORE, best_objects, describe_objects, draw_detections
 from openvocab.command_line import one_line_errors
 from openvocab.datasets.image_io import read_image
-from openvocab.group_overlays import draw_groups, find_groups
+from openvocab.drawing.box_drawing import (
+    MASK_ALPHA,
+    MAX_OBJECTS,
+    MIN_SCORE,
+    best_objects,
+    describe_objects,
+    draw_detections,
+)
+from openvocab.drawing.group_overlays import draw_groups, find_groups
+from openvocab.drawing.visualization import MAP_ALPHA, describe_areas, draw_label_map
 from openvocab.inference.predictor import Predictor, as_vocabulary, load
 from openvocab.structures import DetectionPrediction, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary, read_class_names
-from openvocab.visualization import MAP_ALPHA, describe_areas, draw_label_map
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 

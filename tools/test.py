@@ -11,8 +11,8 @@ from mmengine.dist import is_main_process
 
 from openvocab.command_line import one_line_errors
 from openvocab.config import read_config, require_keys
+from openvocab.engine.runner import build_runner
 from openvocab.evaluation import use_class_names, write_results
-from openvocab.runner import build_runner
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -10,7 +10,7 @@ from mmengine.config import DictAction
 
 from openvocab.command_line import one_line_errors
 from openvocab.config import read_config
-from openvocab.runner import build_runner
+from openvocab.engine.runner import build_runner
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -4,8 +4,8 @@ from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, Param
 from mmengine.runner import LogProcessor
 from mmengine.visualization import TensorboardVisBackend, Visualizer
 
-from openvocab.hooks.bad_sample_hook import BadSampleHook
-from openvocab.hooks.checkpoint_hook import CheckpointHook
+from openvocab.engine.hooks.bad_sample_hook import BadSampleHook
+from openvocab.engine.hooks.checkpoint_hook import CheckpointHook
 
 default_scope = "openvocab"
 default_hooks = dict(

@@ -15,10 +15,10 @@ from openvocab.backbones.clip_timm import ConvNetReader
 from openvocab.backbones.clip_vit import VisionTransformerReader
 from openvocab.backbones.dense_attention import get_readout
 from openvocab.backbones.positions import check_position_resize
+from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
-from openvocab.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 
 
 class TowerReader(Protocol):

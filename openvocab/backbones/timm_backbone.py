@@ -15,12 +15,12 @@ from openvocab.backbones.batch_norm_folding import fold_batch_norms
 from openvocab.backbones.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
+from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.checkpoint import load_state_dict
 from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
 from openvocab.open_clip_model import load_strictly
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
-from openvocab.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 
 UNUSED_PARTS = (
     "norm.",

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from openvocab.heads.base import Head
 from openvocab.heads.group_segmentation import class_affinity, group_label_maps, score_maps, with_background
 from openvocab.heads.group_stages import GroupedTokens, GroupingTransformer, LevelSum
+from openvocab.heads.projector import ProjectMLP
 from openvocab.losses.contrastive import info_nce
 from openvocab.losses.multi_label import multi_label_info_nce
 from openvocab.postprocess import semantic_predictions
-from openvocab.projector import ProjectMLP
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, Size, TextFeatures
 from openvocab.text.text_ids import text_ids

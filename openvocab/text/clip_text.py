@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
+from openvocab.backbones.trainability import Trainable, set_trainable
+from openvocab.heads.projector import ProjectMLP
 from openvocab.open_clip_model import create_clip
-from openvocab.projector import ProjectMLP
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
@@ -24,7 +25,6 @@ from openvocab.text.prompt_tokenizer import PromptTokenizer
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.text.text_tower import encode_states, encode_tokens, tower_digest, weights_version
 from openvocab.text.vocabulary import Vocabulary
-from openvocab.trainability import Trainable, set_trainable
 
 Average = Literal["names", "prompts"]
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 
 from openvocab.checkpoint import load_checkpoint
+from openvocab.engine.runner import build_runner
 from openvocab.registry import MODELS
-from openvocab.runner import build_runner
 
 pytest.importorskip("webdataset")
 

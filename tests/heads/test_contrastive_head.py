@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from openvocab.engine.hooks import ClampLogitScale
 from openvocab.heads import ContrastiveHead
-from openvocab.hooks import ClampLogitScale
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
 from openvocab.text.vocabulary import Vocabulary

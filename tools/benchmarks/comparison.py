@@ -11,7 +11,7 @@ from typing import Any, Literal
 import cv2
 import torch
 
-from openvocab.precision import use_fast_matmul
+from openvocab.engine.precision import use_fast_matmul
 
 Work = Callable[[], Any]
 Side = Literal["peer", "ours"]

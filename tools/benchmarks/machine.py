@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.comparison import matmul_precision
-from openvocab.precision import medium_error, use_fast_matmul
+from openvocab.engine.precision import medium_error, use_fast_matmul
 
 ROWS, INNER, OUTER = 1025, 768, 3072
 """A feed-forward layer of a ViT-B/16 at 512 pixels."""

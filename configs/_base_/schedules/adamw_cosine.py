@@ -7,8 +7,8 @@ Norms, biases and the logit scale are not decayed. A config that changes `train_
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch.optim import AdamW
 
-from openvocab.optim_wrapper import SafeOptimWrapper
-from openvocab.train_loop import TrainLoop
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.train_loop import TrainLoop
 
 max_iters = 10_000
 warmup_iters = 500

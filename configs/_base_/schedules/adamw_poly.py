@@ -7,8 +7,8 @@ A config that changes `train_cfg["max_iters"]` changes `param_scheduler[1]["end"
 from mmengine.optim import LinearLR, PolyLR
 from torch.optim import AdamW
 
-from openvocab.optim_wrapper import SafeOptimWrapper
-from openvocab.train_loop import TrainLoop
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.train_loop import TrainLoop
 
 max_iters = 80_000
 warmup_iters = 1_500

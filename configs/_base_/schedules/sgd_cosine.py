@@ -8,8 +8,8 @@ with it.
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch.optim import SGD
 
-from openvocab.optim_wrapper import SafeOptimWrapper
-from openvocab.train_loop import TrainLoop
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.train_loop import TrainLoop
 
 max_iters = 10_000
 warmup_iters = 500

@@ -7,8 +7,8 @@ A config sets `train_cfg["max_iters"]`, `param_scheduler[0]["end"]` to the same,
 from mmengine.optim import PolyLR
 from torch.optim import SGD
 
-from openvocab.optim_wrapper import SafeOptimWrapper
-from openvocab.train_loop import TrainLoop
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.train_loop import TrainLoop
 
 max_iters = 80_000
 optim_wrapper = dict(

@@ -7,8 +7,8 @@ Norms and biases are not decayed. A config that changes `train_cfg["max_iters"]`
 from mmengine.optim import LinearLR, MultiStepLR
 from torch.optim import SGD
 
-from openvocab.optim_wrapper import SafeOptimWrapper
-from openvocab.train_loop import TrainLoop
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.train_loop import TrainLoop
 
 max_iters = 90_000
 warmup_iters = 1_000

@@ -8,9 +8,9 @@ from mmengine.hooks import Hook
 from tiny_run import tiny_config
 
 from openvocab.checkpoint import load_checkpoint
-from openvocab.finite_guard import NonFiniteError, check_gradients, check_losses, check_weights
-from openvocab.optim_wrapper import SafeOptimWrapper
-from openvocab.runner import build_runner
+from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses, check_weights
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.runner import build_runner
 
 
 def wrapped(model: torch.nn.Module, **options) -> SafeOptimWrapper:

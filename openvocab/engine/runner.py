@@ -16,10 +16,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.allocator import keep_freed_memory
 from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
-from openvocab.precision import use_fast_matmul
+from openvocab.engine.allocator import keep_freed_memory
+from openvocab.engine.precision import use_fast_matmul
 from openvocab.registry import SCOPE
 
 

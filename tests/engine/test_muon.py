@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from openvocab.muon import Muon, orthogonalize
+from openvocab.engine.muon import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6)])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from openvocab import precision
-from openvocab.precision import medium_error, use_fast_matmul
+from openvocab.engine import precision
+from openvocab.engine.precision import medium_error, use_fast_matmul
 
 
 @pytest.mark.parametrize("wanted", ["highest", "medium"])

@@ -10,7 +10,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openvocab.finite_guard import check_gradients, check_losses
+from openvocab.engine.finite_guard import check_gradients, check_losses
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 

@@ -9,8 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from openvocab.finite_guard import NonFiniteError
-from openvocab.random_state import restore_random_state
+from openvocab.engine.finite_guard import NonFiniteError
+from openvocab.engine.random_state import restore_random_state
 from openvocab.registry import LOOPS
 
 

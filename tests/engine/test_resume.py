@@ -13,7 +13,7 @@ from tiny_run import tiny_config
 
 from openvocab.checkpoint import load_checkpoint
 from openvocab.datasets.sampler import DrawIndex, ResumableSampler, seeded_draw
-from openvocab.runner import build_runner
+from openvocab.engine.runner import build_runner
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from openvocab.legend import INK, font, short_name, text_size
+from openvocab.drawing.legend import INK, font, short_name, text_size
+from openvocab.drawing.tag_placement import place_tags
 from openvocab.structures import DetectionPrediction
-from openvocab.tag_placement import place_tags
 
 SMALLEST_TAG = 10
 """Height of letters, in pixels, in a picture with many objects."""

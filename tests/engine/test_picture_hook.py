@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from openvocab.hooks.picture_hook import PictureHook
+from openvocab.engine.hooks.picture_hook import PictureHook
 from openvocab.structures import ClassificationPrediction, DetectionPrediction, Instances, Sample
 from openvocab.text.vocabulary import Vocabulary
 

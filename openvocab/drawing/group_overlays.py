@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from openvocab.drawing.legend import beside, text_size, with_title
+from openvocab.drawing.visualization import draw_label_map
 from openvocab.heads.groupvit import GroupViTHead
 from openvocab.inference.image_input import rgb_image
 from openvocab.inference.predictor import Predictor
-from openvocab.legend import beside, text_size, with_title
 from openvocab.postprocess import label_map_from_logits
 from openvocab.structures import Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
-from openvocab.visualization import draw_label_map
 
 
 @torch.inference_mode()

@@ -3,15 +3,15 @@ import pytest
 import torch
 from pycocotools import mask as rle
 
-from openvocab.box_drawing import (
+from openvocab.drawing.box_drawing import (
     best_objects,
     class_counts,
     describe_objects,
     draw_detection_comparison,
     draw_detections,
 )
-from openvocab.class_colors import class_colors
-from openvocab.legend import PAPER
+from openvocab.drawing.class_colors import class_colors
+from openvocab.drawing.legend import PAPER
 from openvocab.structures import DetectionPrediction, Instances
 from openvocab.text.vocabulary import Vocabulary
 

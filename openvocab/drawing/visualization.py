@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from openvocab.class_colors import class_colors
-from openvocab.legend import beside, draw_legend, font, short_name, text_size, with_title
+from openvocab.drawing.class_colors import class_colors
+from openvocab.drawing.legend import beside, draw_legend, font, short_name, text_size, with_title
 from openvocab.structures import SemanticPrediction, ignore_index
 
 LONG_SIDE = 448

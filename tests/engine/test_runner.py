@@ -1,27 +1,26 @@
 """Building a run from a config, its schedules and files, and one clear line for each mistake."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from config_parts import REPOSITORY
 from mmengine.config import Config
 from tiny_run import tiny_config
 
 from openvocab.checkpoint import SaveFailed, load_checkpoint
 from openvocab.command_line import one_line_errors
 from openvocab.config import ConfigError
+from openvocab.engine.finite_guard import NonFiniteError
+from openvocab.engine.hooks import CheckpointHook
+from openvocab.engine.runner import build_runner
 from openvocab.evaluation import OtherVocabulary, match_names, write_results
-from openvocab.finite_guard import NonFiniteError
-from openvocab.hooks import CheckpointHook
 from openvocab.registry import HOOKS, LOOPS, MODELS
-from openvocab.runner import build_runner
 from openvocab.structures import Sample
 from openvocab.text.vocabulary import Vocabulary
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-SCHEDULES = sorted((CONFIGS / "_base_" / "schedules").glob("*.py"))
+SCHEDULES = sorted((REPOSITORY / "configs" / "_base_" / "schedules").glob("*.py"))
 
 
 def trained(work_dir, **options):
@@ -44,7 +43,7 @@ def test_a_run_leaves_stable_names(tmp_path):
 
 def test_precision_of_the_config_is_set(tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr("openvocab.precision.print_log", lambda line, logger: lines.append(line))
+    monkeypatch.setattr("openvocab.engine.precision.print_log", lambda line, logger: lines.append(line))
     for precision in ("highest", "medium"):
         build_runner(Config({**tiny_config(), "precision": precision}), work_dir=tmp_path)
         assert torch.get_float32_matmul_precision() == precision
@@ -144,7 +143,7 @@ def test_a_save_that_fails_is_a_warning_until_the_last(tmp_path, monkeypatch):
             raise SaveFailed(f"cannot write {path}: disk full")
         path.touch()
 
-    monkeypatch.setattr("openvocab.hooks.checkpoint_hook.save_checkpoint", fail_once)
+    monkeypatch.setattr("openvocab.engine.hooks.checkpoint_hook.save_checkpoint", fail_once)
     with pytest.raises(SaveFailed, match="iter_16.pth: disk full"):
         trained(tmp_path)
     assert saved[0] == "iter_4.pth" and saved[-1] == "iter_16.pth"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from openvocab.tag_placement import place_tags
+from openvocab.drawing.tag_placement import place_tags
 
 SIZE = (300, 400)
 

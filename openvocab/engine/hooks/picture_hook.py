@@ -9,11 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
-from openvocab.box_drawing import draw_detection_comparison, draw_detections
 from openvocab.datasets.image_io import read_image
+from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections
+from openvocab.drawing.visualization import draw_comparison, draw_label_map
 from openvocab.registry import HOOKS
 from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
-from openvocab.visualization import draw_comparison, draw_label_map
 
 
 @HOOKS.register_module()

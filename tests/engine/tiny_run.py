@@ -21,9 +21,9 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 
 from openvocab.datasets.base import PipelineDataset
-from openvocab.finite_guard import check_losses
+from openvocab.engine.finite_guard import check_losses
+from openvocab.engine.runner import build_runner
 from openvocab.registry import DATASETS, HOOKS, METRICS, MODELS
-from openvocab.runner import build_runner
 
 SIZE = 22
 

@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 
 import openvocab
 from openvocab.checkpoint import SaveFailed, iteration_of, link_checkpoint, save_checkpoint, to_plain
-from openvocab.finite_guard import check_weights
-from openvocab.random_state import random_state
+from openvocab.engine.finite_guard import check_weights
+from openvocab.engine.random_state import random_state
 from openvocab.registry import HOOKS
 
 _KEPT_LOGS = 1000  # values of each logged scalar: more than any smoothing window

@@ -10,8 +10,8 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import tiny_config
 
+from openvocab.engine.runner import build_runner
 from openvocab.registry import HOOKS
-from openvocab.runner import build_runner
 
 RANK = int(os.environ["RANK"])
 

@@ -1,0 +1,1 @@
+"""What mmengine's runner needs to be resumable, exact and safe."""
