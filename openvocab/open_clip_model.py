@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import openvocab.model_configs.shapes_convnet  # noqa: F401 - registers the tower that ConvNet-8-shapes names
 from openvocab.checkpoint import load_checkpoint, load_state_dict
+from openvocab.start_weights import reads_start_weights
 
 CONFIG_FOLDER = Path(__file__).parent / "model_configs"
 QUICK_GELU_SUFFIX = "-quickgelu"
@@ -36,7 +37,8 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
     Args:
         model: a name of open_clip (`ViT-B-16`, `RN50-quickgelu`, `convnext_base`), or of a file in `model_configs/`.
         pretrained: None (random weights), a tag of open_clip (`openai`: needs network or its cache), or a local file:
-            open_clip's or OpenAI's layout (.pt, .bin, .safetensors) or a checkpoint of an `OpenVocabModel`.
+            open_clip's or OpenAI's layout (.pt, .bin, .safetensors) or a checkpoint of an `OpenVocabModel`. Not read
+            within `start_weights(read=False)`.
 
     Raises:
         ValueError: an unknown name or tag, a file that does not fit, or weights trained with the other activation;
@@ -44,7 +46,7 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
         FileNotFoundError: no such file, or a tag that cannot be downloaded.
     """
     config = clip_config(model)
-    if pretrained is None:
+    if pretrained is None or not reads_start_weights():
         return _build(config).eval()
     if get_pretrained_cfg(model, str(pretrained)):
         path = _download(model, str(pretrained))

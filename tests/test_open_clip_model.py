@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from openvocab import open_clip_model
 from openvocab.checkpoint import save_checkpoint
 from openvocab.open_clip_model import clip_config, create_clip, known_models, pixel_statistics, uses_quick_gelu
+from openvocab.start_weights import start_weights
 
 TINY = "ViT-Ti-8-shapes"
 
@@ -175,6 +176,19 @@ def test_tag_without_network_says_which_file_to_pass(monkeypatch):
     monkeypatch.setattr(open_clip_model, "download_pretrained", no_network)
     with torch.device("meta"), pytest.raises(FileNotFoundError, match="pretrained="):
         create_clip("ViT-B-32-quickgelu", "openai")
+
+
+def test_where_a_checkpoint_follows_neither_tag_nor_file_is_read(monkeypatch):
+    def no_network(entry):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr(open_clip_model, "download_pretrained", no_network)
+    with torch.device("meta"), start_weights(read=False):
+        tag = create_clip("ViT-B-32-quickgelu", "openai")
+        create_clip(TINY, "not/here.pt")
+    assert tag.visual.output_dim == 512
+    with pytest.raises(FileNotFoundError, match="not/here.pt"):  # as before, behind the block
+        create_clip(TINY, "not/here.pt")
 
 
 def test_statistics_follow_the_tag():

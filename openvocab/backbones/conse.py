@@ -13,6 +13,7 @@ from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weigh
 from openvocab.datasets.class_lists import class_names_path
 from openvocab.open_clip_model import load_strictly
 from openvocab.registry import BACKBONES, TEXT_ENCODERS, build_part
+from openvocab.start_weights import start_weights
 from openvocab.structures import BackboneSpec, ImageFeatures
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
@@ -54,7 +55,9 @@ class ConSEBackbone(Backbone):
         super().__init__()
         self.visual = create_classifier(model, pretrained, model_args).requires_grad_(False)
         names = read_class_names(class_names_path(class_names))
-        known, embed = embed_known(build_part(TEXT_ENCODERS, text_encoder), names)
+        with start_weights(read=True):  # its rows are computed here, no checkpoint holds them
+            encoder = build_part(TEXT_ENCODERS, text_encoder)
+        known, embed = embed_known(encoder, names)
         if len(names) != self.visual.num_classes:
             raise ValueError(f"{model} has {self.visual.num_classes} outputs, but {class_names} has {len(names)} names")
         self.register_buffer("known", known, persistent=False)  # (K',) outputs of the classifier that have a text

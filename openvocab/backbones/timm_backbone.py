@@ -20,6 +20,7 @@ from openvocab.checkpoint import load_state_dict
 from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
 from openvocab.open_clip_model import load_strictly
 from openvocab.registry import BACKBONES
+from openvocab.start_weights import reads_start_weights
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 UNUSED_PARTS = (
@@ -77,6 +78,8 @@ class TimmBackbone(Backbone):
         model_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not reads_start_weights():
+            pretrained = None
         self.visual = create_tower(model, pretrained is True, model_args)
         if resnet_style is not None:
             set_resnet_style(self.visual, resnet_style)

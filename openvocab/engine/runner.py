@@ -12,6 +12,7 @@ import torch
 import torch.distributed.nn.functional  # imported after a group starts, its default arguments keep it and its threads
 from mmengine.config import Config
 from mmengine.dist import is_distributed
+from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -21,6 +22,7 @@ from openvocab.config import ConfigError, check_arguments, check_teacher, requir
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.registry import SCOPE
+from openvocab.start_weights import start_weights
 
 
 class OpenVocabRunner(Runner):
@@ -81,6 +83,14 @@ class OpenVocabRunner(Runner):
         head = getattr(self.unwrapped_model, "head", None)
         if self._load_from is None and head is not None and next(head.parameters(), None) is not None:
             raise ValueError(f"a checkpoint is needed: {type(head).__name__} is trained, its weights would be random")
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build the metrics; ranks pass their detections on through the work dir, which all machines of a run share."""
+        built = super().build_evaluator(evaluator)
+        for metric in built.metrics:
+            if getattr(metric, "shard_folder", "") is None:
+                metric.shard_folder = self.work_dir
+        return built
 
     def test_protocol(self) -> dict[str, Any]:
         """Return what the metrics of the last test say they were measured on."""
@@ -177,7 +187,8 @@ def build_runner(
         _drop(config, "val_dataloader", "val_cfg", "val_evaluator")
     if config.launcher != "none":
         _prepare_distributed(config)
-    runner = OpenVocabRunner.from_cfg(config)
+    with start_weights(read=training or config.load_from is None):
+        runner = OpenVocabRunner.from_cfg(config)
     keep_freed_memory()
     use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
     return runner

@@ -15,6 +15,7 @@ from openvocab.config import read_config
 from openvocab.inference.image_input import rgb_image
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
+from openvocab.start_weights import start_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
 
@@ -42,8 +43,8 @@ def load(
     """
     config = config if isinstance(config, Config) else read_config(config)
     weights = None if checkpoint is None else load_state_dict(checkpoint)
-    with DefaultScope.overwrite_default_scope("openvocab"):
-        model = MODELS.build(config.model if weights is None else _without_start_files(config.model))
+    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None):
+        model = MODELS.build(config.model)
         transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
     if weights is not None:
         check_same_weights(model.state_dict(), weights, str(checkpoint))
@@ -142,18 +143,3 @@ def resizing_steps(config: Config) -> list[dict]:
 def _type_name(step: dict) -> str:
     kind = step["type"]
     return kind.split(".")[-1] if isinstance(kind, str) else kind.__name__
-
-
-def _without_start_files(part: Any) -> Any:
-    """Copy a model config without the weights its parts start from, which a checkpoint replaces.
-
-    Tags of pretrained image towers stay, since image statistics belong to them.
-    """
-    if isinstance(part, dict):
-        return {key: None if _is_start_file(key, value) else _without_start_files(value) for key, value in part.items()}
-    return part
-
-
-def _is_start_file(key: str, value: Any) -> bool:
-    is_file = isinstance(value, (str, PathLike)) and bool(Path(value).suffix)
-    return key == "pretrained" and (value is True or is_file)

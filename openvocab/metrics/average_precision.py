@@ -44,7 +44,8 @@ class AveragePrecision(BaseMetric):
         masks: also measure masks.
         results_file: COCO results JSON to write all detections to, for other tools; needs `category_ids` (K ids of the
             annotation file) in the data set's `metainfo`.
-        shard_folder: where the ranks' files pass by; needed where ranks run on several machines.
+        shard_folder: where the ranks' files pass by, on a disk that all machines see. None: the system's temporary
+            folder; under our runner the work dir.
     """
 
     default_prefix = ""

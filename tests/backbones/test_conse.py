@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from openvocab.backbones.conse import ConSEBackbone, embed_known
 from openvocab.datasets.class_lists import class_names_path
+from openvocab.start_weights import start_weights
 from openvocab.text.precomputed import PrecomputedTextEncoder
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
@@ -93,3 +94,12 @@ def test_imagenet_names_meet_real_text_rows(shared_data):
     assert {"zebra", "umbrella", "laptop computer"} <= set(found) and "tench" not in found
     zebra = text_encoder(Vocabulary.from_names(["zebra"])).embed[0]
     torch.testing.assert_close(embed[found.index("zebra")], zebra)
+
+
+def test_its_texts_are_read_even_where_a_checkpoint_follows(parts):
+    """They are computed when it is built and in no checkpoint."""
+    arguments, _ = parts
+    expected = ConSEBackbone(**arguments)
+    with start_weights(read=False):
+        built = ConSEBackbone(**arguments)
+    assert torch.equal(built.known_embed, expected.known_embed)

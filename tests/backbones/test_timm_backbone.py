@@ -11,6 +11,7 @@ from torch import nn
 from openvocab.backbones.timm_backbone import TimmBackbone
 from openvocab.backbones.timm_vit import TokenReader
 from openvocab.converters.mobilenet_v2 import torchvision_to_timm
+from openvocab.start_weights import start_weights
 
 SMALL = dict(embed_dim=32, depth=3, num_heads=2)
 
@@ -168,3 +169,10 @@ def test_real_mobilenet_weights_load(shared_data):
     ).eval()
     assert backbone.visual.conv_stem.weight.dtype == torch.float32
     assert backbone(torch.rand(1, 3, 64, 64), (4,)).hidden[4].std() > 0.1
+
+
+def test_where_a_checkpoint_follows_no_weights_are_read():
+    with start_weights(read=False):
+        backbone = TimmBackbone("mobilenetv2_100", pretrained="not/here.safetensors", mean=(1, 2, 3))
+        TimmBackbone("resnet18", pretrained=True)
+    assert backbone.mean == (1, 2, 3)

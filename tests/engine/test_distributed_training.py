@@ -5,14 +5,14 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from config_parts import REPOSITORY
 
 from openvocab.checkpoint import load_checkpoint
 
-SCRIPT = Path(__file__).with_name("tiny_ranks.py")
+SCRIPT = REPOSITORY / "tests" / "tiny_ranks.py"
 
 
 def torchrun(*arguments: str) -> subprocess.CompletedProcess:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_parts import REPOSITORY
 from tiny_run import tiny_config
 
 from openvocab.checkpoint import load_checkpoint
 from openvocab.datasets.sampler import DrawIndex, ResumableSampler, seeded_draw
 from openvocab.engine.runner import build_runner
 
-SCRIPT = Path(__file__).with_name("tiny_run.py")
+SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
 
 
 def run_all(*trainings: dict) -> list[int]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from config_parts import REPOSITORY
 from mmengine.config import Config
+from mmengine.runner import Runner
 from tiny_run import tiny_config
 
 from openvocab.checkpoint import SaveFailed, load_checkpoint
@@ -17,6 +18,7 @@ from openvocab.engine.hooks import CheckpointHook
 from openvocab.engine.runner import build_runner
 from openvocab.evaluation import OtherVocabulary, match_names, write_results
 from openvocab.registry import HOOKS, LOOPS, MODELS
+from openvocab.start_weights import reads_start_weights
 from openvocab.structures import Sample
 from openvocab.text.vocabulary import Vocabulary
 
@@ -65,6 +67,29 @@ def test_best_holds_the_averaged_weights_where_there_are_some(tmp_path):
     for name, _ in runner.model.named_parameters():
         assert torch.equal(saved["state_dict"][name], averaged[name])
         assert torch.equal(saved["ema_state_dict"][f"module.{name}"], runner.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("checkpoint", [None, "some.pth"])
+def test_start_weights_are_read_unless_a_checkpoint_is_tested(tmp_path, monkeypatch, checkpoint):
+    reads = []
+    build_model = Runner.build_model
+    monkeypatch.setattr(
+        Runner, "build_model", lambda self, model: reads.append(reads_start_weights()) or build_model(self, model)
+    )
+    build_runner(tiny_config(), work_dir=tmp_path, checkpoint=checkpoint, training=False)
+    build_runner(tiny_config(), work_dir=tmp_path, checkpoint=checkpoint)  # a resume may find nothing
+    assert reads == [checkpoint is None, True]
+
+
+def test_ranks_pass_detections_through_the_work_dir_unless_told_otherwise(tmp_path):
+    config = tiny_config()
+    config.test_evaluator = [
+        dict(type="CocoAveragePrecision"),
+        dict(type="CocoAveragePrecision", shard_folder="/other"),
+    ]
+    runner = build_runner(config, work_dir=tmp_path, training=False)
+    metrics = runner.build_evaluator(config.test_evaluator).metrics
+    assert [metric.shard_folder for metric in metrics] == [str(tmp_path), "/other"]
 
 
 def test_testing_the_best_gives_its_score(tmp_path):

@@ -182,10 +182,15 @@ def test_resize_is_found_in_the_config(config):
     assert resize.short_side == 80
 
 
-def test_checkpoint_replaces_every_weight(config, predictor, image, tmp_path):
+@pytest.mark.parametrize("part", ["backbone", "text_encoder"])
+def test_a_checkpoint_replaces_every_weight_so_that_none_it_started_from_is_needed(
+    config, predictor, image, tmp_path, part
+):
     save_checkpoint({"state_dict": predictor.model.state_dict()}, tmp_path / "model.pth")
     started_elsewhere = copy.deepcopy(config)
-    started_elsewhere.model.backbone.pretrained = "a/file/that/is/not/here.pth"
+    started_elsewhere.model[part].pretrained = "a/file/that/is/not/here.pth"
+    with pytest.raises(FileNotFoundError, match="a/file/that/is/not/here.pth"):
+        load(started_elsewhere, device="cpu")
     restored = load(started_elsewhere, tmp_path / "model.pth", device="cpu")
     assert np.array_equal(restored(image, NAMES).label_map, predictor(image, NAMES).label_map)
 
