@@ -6,6 +6,7 @@ jitter to 1024 px. Departures: background is a learned vector (released: the emb
 much as a class (released: 0.9 of it); the pyramid and the reading of regions are torchvision's.
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/fvlm_lvis_rn50.py --launcher pytorch
+Files: see `_base_/datasets/lvis_detection.py`; a work dir that all machines share.
 Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: mask AP_r 18.6.
 """
 

@@ -2,10 +2,10 @@
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921); all but
 the depth and the weight of the distillation as in `vild_lvis_r50.py`, its region cache too.
-Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
+Command: after the cache of vild_lvis_r50.py, torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/vild_lvis_r152.py --launcher pytorch
 One branch: --cfg-options model.head.variant=vild model.head.distill_weight=1 --work-dir DIR
-Official weights: as in `vild_lvis_r50.py`.
+Official weights and files: as in `vild_lvis_r50.py`.
 Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Official weights, as published:
 mask AP 26.2, AP_r 19.2, AP_c 24.8, AP_f 30.8; ViLD: 24.0, 19.6, 21.6, 28.5.
 """

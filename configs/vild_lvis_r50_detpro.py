@@ -3,13 +3,14 @@
 Paper: ViLD (arXiv 2104.13921), port in DetPro (arXiv 2203.14940, there "ViLD*"). Its recipe: batches of 16, SGD,
 rate 0.02, a tenth of it after 16 of 20 epochs, decay 2.5e-5, short side 640 to 800, repeat factors 0.001, one fully
 connected layer in the box head, L1 loss of the boxes, temperature 0.007 at test.
-Departures: the proposals that CLIP looks at are those of `vild_text_lvis_r50.py` (its cache; DetPro: a ResNet-101); an
+Departures: the proposals that CLIP looks at are those of `vild_text_lvis_r50.py` (the cache of `vild_lvis_r50.py`; DetPro: a ResNet-101); an
 epoch is taken as 8,000 iterations; only parts of the network start from weights, DetPro's starts from SoCo's detector;
 norms and biases are not decayed; the box loss of the proposals is torchvision's; 63 templates instead of 74.
 Start weights: a ResNet-50 that halves in its 1x1 convolutions, under torchvision's names, see `pretrained` below.
-Command: torchrun --nproc_per_node 8 tools/train.py configs/vild_lvis_r50_detpro.py --launcher pytorch
+Command: after that cache, torchrun --nproc_per_node 8 tools/train.py configs/vild_lvis_r50_detpro.py --launcher pytorch
 DetPro's weights: python tools/convert_checkpoint.py detpro vild_ens_20e.pth vild_detpro.pth && python tools/test.py
 configs/vild_lvis_r50_detpro.py vild_detpro.pth
+Files: see `_base_/datasets/lvis_detection.py`; DetPro's weights are linked at github.com/dyabel/detpro.
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Published by DetPro: mask AP 25.2,
 AP_r 16.8, AP_c 25.6, AP_f 28.5.
 """

@@ -9,6 +9,7 @@ are 0; --cfg-options train_dataloader.dataset.train_classes=seen_labels model.he
 63 templates of the paper's demo and no synonyms.
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/vild_text_lvis_r50.py --launcher pytorch
+Files: see `_base_/datasets/lvis_detection.py`; a work dir that all machines share.
 Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: mask AP 24.9, AP_r 10.1.
 """
 

@@ -25,7 +25,7 @@ _OPTIONAL = (
     "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
     "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
     "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
-    "compile", "precision", "custom_imports",
+    "compile", "precision", "custom_imports", "teacher",
 )  # fmt: skip
 
 
@@ -45,8 +45,9 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file does not run, an override names a key that does not exist (the nearest is suggested), or
-            a module of `custom_imports` cannot be imported.
+        ConfigError: the file does not run, an override names a key that does not exist (the nearest is suggested) or a
+            variable of the file, whose value has gone into settings already, or a module of `custom_imports` cannot be
+            imported.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
@@ -150,6 +151,20 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
     known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
     if not known:
         raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
+    root = (*parents, leaf)[0]
+    if root not in (*_TRAINING, *_TESTING, *_OPTIONAL):
+        places = [place for name in config for place in _places(config[name], name, leaf)]
+        instead = f"change {' or '.join(places)}" if places else "change the settings that it is part of"
+        raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
+
+
+def _places(node: Any, place: str, leaf: str) -> Iterator[str]:
+    """Yield where settings of the name `leaf` stand within `node`."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == leaf:
+                yield f"{place}.{key}"
+            yield from _places(value, f"{place}.{key}", leaf)
 
 
 def _child(node: Any, part: str, key: str, path: str | Path) -> Any:

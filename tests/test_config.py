@@ -62,7 +62,8 @@ def test_a_custom_import_that_fails_is_one_line(tmp_path, imports):
 def config_file(tmp_path):
     path = tmp_path / "my.py"
     path.write_text(
-        "model = dict(type='TinyModel', head=dict(features=3))\ntrain_datloader = dict()\nstages = [dict(n=1)]\n"
+        "steps = 7\nmodel = dict(type='TinyModel', head=dict(features=3))\ntrain_datloader = dict()\n"
+        "custom_hooks = [dict(n=1)]\ntrain_cfg = dict(steps=steps)\n"
     )
     return path
 
@@ -73,7 +74,7 @@ def config_file(tmp_path):
         ("modl.head.features", "there is no 'modl'; did you mean 'model'"),
         ("model.hed.features", "there is no 'hed'; did you mean 'head'"),
         ("wrk_dir", "'wrk_dir' is not a setting of it; did you mean 'work_dir'"),
-        ("stages.3.n", "there is no '3'"),
+        ("custom_hooks.3.n", "there is no '3'"),
     ],
 )
 def test_a_misspelt_override_is_refused(config_file, override, message):
@@ -82,9 +83,24 @@ def test_a_misspelt_override_is_refused(config_file, override, message):
 
 
 def test_overrides_change_single_values(config_file):
-    config = read_config(config_file, {"model.head.features": 5, "stages.0.n": 2, "work_dir": "x", "model.extra": 1})
+    config = read_config(
+        config_file, {"model.head.features": 5, "custom_hooks.0.n": 2, "work_dir": "x", "model.extra": 1}
+    )
     assert config.model == dict(type="TinyModel", head=dict(features=5), extra=1)
-    assert config.stages[0].n == 2 and config.work_dir == "x"
+    assert config.custom_hooks[0].n == 2 and config.work_dir == "x"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps", "'steps' is read only while the file runs, an override has no effect; change train_cfg.steps$"),
+        ("train_datloader.steps", "'train_datloader' is read only .*; change train_cfg.steps$"),
+        ("train_datloader.x", "'train_datloader' is read only .*; change the settings that it is part of$"),
+    ],
+)
+def test_an_override_of_a_variable_would_change_nothing_and_says_what_would(config_file, override, message):
+    with pytest.raises(ConfigError, match=message):
+        read_config(config_file, {override: 1})
 
 
 def test_a_missing_key_names_file_and_nearest(config_file):
