@@ -17,8 +17,10 @@ def fold_batch_norms(part: nn.Module) -> nn.Module:
     """
     if not any(type(norm) is nn.BatchNorm2d for norm in part.modules()):
         return part
+    if any(module._forward_hooks or module._forward_pre_hooks for module in part.modules()):
+        return part  # timm reads some towers by hooks, which a traced copy does not call
     try:
         return fuse(part)
-    except TraceError as error:
+    except (TraceError, RuntimeError) as error:  # the latter where a module cannot be copied
         print_log(f"batch norms of {type(part).__name__} stay apart from their convolutions: {error}", logger="current")
         return part

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from openvocab.backbones.checkpointing import recompute
 from openvocab.backbones.clip_attention import attend, project_output, project_qkv
 from openvocab.backbones.dense_attention import Readout, plain
 from openvocab.backbones.positions import resize_positions
@@ -75,12 +75,7 @@ class ModifiedResNetReader:
 
     def _run(self, stage: nn.Sequential, maps: Tensor) -> Tensor:
         for block in stage:
-            if self.checkpointing and torch.is_grad_enabled():
-                if any(part.training for part in block.modules() if isinstance(part, nn.BatchNorm2d)):
-                    raise ValueError("checkpointing would update batch norm twice a step; set checkpointing=False")
-                maps = checkpoint(block, maps, use_reentrant=False)
-            else:
-                maps = block(maps)
+            maps = recompute(block, maps) if self.checkpointing else block(maps)
         return maps
 
     def _pool(self, maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Collection
 
-import torch
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from openvocab.backbones.checkpointing import recompute
 from openvocab.backbones.dense_attention import Readout, plain
 from openvocab.structures import BackboneSpec, ImageFeatures
 
@@ -73,9 +72,7 @@ class ConvNetReader:
         return features
 
     def _run(self, stage: nn.Module, maps: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(stage, maps, use_reentrant=False)
-        return stage(maps)
+        return recompute(stage, maps) if self.checkpointing else stage(maps)
 
     def _finish(self, maps: Tensor) -> Tensor:
         """Do what follows the last stage, (B, C, h, w)."""

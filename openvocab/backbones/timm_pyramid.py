@@ -2,8 +2,10 @@
 
 from collections.abc import Collection
 
+import torch
 from torch import Tensor, nn
 
+from openvocab.backbones.checkpointing import check_recomputable
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 
@@ -17,6 +19,7 @@ class PyramidReader:
 
     def __init__(self, visual: nn.Module, checkpointing: bool) -> None:
         self.visual = visual
+        self.checkpointing = checkpointing
         if checkpointing:
             visual.set_grad_checkpointing(True)
 
@@ -39,6 +42,8 @@ class PyramidReader:
     def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""
         features = ImageFeatures(input_size=tuple(images.shape[-2:]))
+        if self.checkpointing and torch.is_grad_enabled():
+            check_recomputable(self.visual)
         stages = self.visual(images)
         features.hidden = {layer: stages[layer] for layer in layers}  # (B, C_i, h_i, w_i)
         return features

@@ -49,13 +49,18 @@ def set_trainable(
 
 def set_mode(module: nn.Module, training: bool) -> None:
     """Do what `module.train(training)` does, but keep every wholly frozen part in eval mode (batch norm, dropout)."""
+    module.train(training)  # some towers do more than setting a flag there
+    if training:
+        _keep_frozen_parts_still(module)
+
+
+def _keep_frozen_parts_still(module: nn.Module) -> None:
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
-        module.train(False)
+        module.eval()
         return
-    module.training = training
     for child in module.children():
-        set_mode(child, training)
+        _keep_frozen_parts_still(child)
 
 
 def freeze_batch_norms(module: nn.Module) -> None:

@@ -40,7 +40,7 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
         if key == "images":
             images = [_image(entry, path) for entry in value]
         elif key == "categories":
-            categories = [(_take(entry, "id", path), str(_take(entry, "name", path))) for entry in value]
+            categories = [(_take_id(entry, "category", path), str(_take(entry, "name", path))) for entry in value]
             frequencies = {entry["id"]: entry["frequency"] for entry in value if "frequency" in entry}
         elif key == "annotations":
             _read_annotations(value, columns, path)
@@ -59,11 +59,16 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
     return AnnotationList(entries, [name for _, name in categories], category_ids, columns, frequencies)
 
 
+def _take_id(entry: dict[str, Any], kind: str, path: Path) -> int:
+    number = _take(entry, "id", path)
+    if not isinstance(number, int):
+        raise ValueError(f"{path}: expected an integer as {kind} id, got {number!r}")
+    return number
+
+
 def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
     """Return the id of an image and what the file says of it."""
-    image_id = _take(entry, "id", path)
-    if not isinstance(image_id, int):
-        raise ValueError(f"{path}: expected an integer as image id, got {image_id!r}")
+    image_id = _take_id(entry, "image", path)
     name = entry.get("file_name") or "/".join(str(entry.get("coco_url", "")).split("/")[-2:])
     if not name:
         raise ValueError(f"{path}: image {image_id} has neither 'file_name' nor 'coco_url'")

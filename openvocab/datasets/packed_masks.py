@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from openvocab.datasets.run_lengths import pixels_of_runs
 from openvocab.structures import Size
 
 MIN_CORNERS = 3
@@ -121,4 +122,6 @@ def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
             raise ValueError(f"segmentation: runs of {sum(counts)} pixels in all, for a mask of {height}x{width}")
         counts = coco_mask.frPyObjects(runs, height, width)["counts"]
     counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    if (pixels := pixels_of_runs(counts)) != height * width:
+        raise ValueError(f"segmentation: runs of {pixels} pixels in all, for a mask of {height}x{width}")
     return pickle.dumps(counts, protocol=pickle.HIGHEST_PROTOCOL), (height, width)

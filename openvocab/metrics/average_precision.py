@@ -209,6 +209,13 @@ class LvisAveragePrecision(AveragePrecision):
     def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
         """Return the metrics, 0..1, of [all tables]."""
         (tables,), metrics, count = results, {}, len(self._vocabulary)
+        if self.fixed and most_per_image(tables) <= LVIS_PER_IMAGE:
+            print_log(
+                f"fixed AP: no image has more than {LVIS_PER_IMAGE} detections, so that it reads too low; let the "
+                "model return more (head.detector.max_detections)",
+                logger="current",
+                level=logging.WARNING,
+            )
         for shape in self.shapes:
             precision = federated_average_precision(tables, count, shape, max_per_image=LVIS_PER_IMAGE)
             metrics |= {f"lvis_{shape}_{key}": value for key, value in precision.six_means().items()}
@@ -225,6 +232,11 @@ class LvisAveragePrecision(AveragePrecision):
         """Return what the protocol says of the way of measuring."""
         fixed = f"; fixed AP: the best {FIXED_PER_CLASS} detections of each class" if self.fixed else ""
         return {"average_precision": f"LVIS, the best {LVIS_PER_IMAGE} detections of each image{fixed}"}
+
+
+def most_per_image(tables: DetectionTables) -> int:
+    """Return the number of detections of the image that has most."""
+    return int(np.bincount(tables.detections.images, minlength=1).max())
 
 
 def open_vocabulary_means(precision: ClassPrecision, vocabulary: Vocabulary, shape: Shape) -> dict[str, float]:

@@ -20,8 +20,7 @@ Result = TypeVar("Result")
 def gather_tables(own: Sequence[DetectionTables], folder: str | None) -> DetectionTables | None:
     """Return the tables of all ranks on the first rank, None on the others.
 
-    Each rank writes one file; what crosses the network is only whether it is written, and no rank waits for another
-    longer than for its file.
+    Each rank writes one file; what crosses the network is only whether it is written.
 
     Args:
         own: of this rank, any number.

@@ -32,9 +32,14 @@ class RegionCache:
             raise FileNotFoundError(
                 f"no finished region cache in {folder}; run tools/cache_region_embeddings.py CONFIG"
             )
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(damaged(path)) from error
         if manifest.get("format") != FORMAT:
             raise ValueError(f"{path}: expected format {FORMAT}, got {manifest.get('format')!r}; make the cache anew")
+        if missing := {"description", "shards"} - set(manifest):
+            raise ValueError(f"{damaged(path)} ({', '.join(sorted(missing))} missing)")
         self.description: dict[str, Any] = manifest["description"]
         self._files = [self.folder / shard["file"] for shard in manifest["shards"]]
         for file, shard in zip(self._files, manifest["shards"]):

@@ -1,5 +1,6 @@
 """The teacher of ViLD: a frozen CLIP that looks at crops of an image."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from openvocab.open_clip_model import clip_config, create_clip, pixel_statistics
 from openvocab.teacher.region_crops import CropRule, check_crop_rule, crop_picture, crop_windows
-from openvocab.text.text_tower import tower_digest
+from openvocab.weights_digest import weights_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -58,7 +59,7 @@ class RegionTeacher:
         visual = create_clip(model, pretrained).visual.requires_grad_(False)
         self.side = _square_side(model, visual.image_size)
         self.embed_dim = clip_config(model)["embed_dim"]
-        self.weights = tower_digest(visual)
+        self.weights = weights_digest(visual.state_dict(), json.dumps(clip_config(model), sort_keys=True))
         self._visual = visual.to(self.device, DTYPES[dtype], memory_format=torch.channels_last)
         mean, std = (torch.tensor(values, device=self.device) for values in pixel_statistics(model, pretrained))
         self._scale, self._shift = (1 / std).view(3, 1, 1), (-mean / std).view(3, 1, 1)

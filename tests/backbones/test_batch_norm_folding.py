@@ -59,6 +59,15 @@ def test_a_folded_backbone_says_the_same_at_any_size(backbone, left):
     assert plain_norms(backbone) <= left
 
 
+def test_a_tower_that_is_read_by_hooks_stays_as_it_is():
+    backbone = make(lambda: TimmBackbone("legacy_xception"))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = backbone(images, (4,)).hidden[4]
+        backbone.fold_batch_norms()
+        assert torch.equal(backbone(images, (4,)).hidden[4], before)
+
+
 def test_a_convolution_that_others_read_too_is_left_alone():
     class Forked(nn.Module):
         def __init__(self) -> None:

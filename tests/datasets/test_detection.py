@@ -222,6 +222,8 @@ def _spoil(content, what):
             del images[0]["file_name"]
         case "image id of letters":
             images[0]["id"] = "eleven"
+        case "category id of letters":
+            content["categories"][0]["id"] = "1"
         case "runs of another size":
             annotations[1]["segmentation"] = {"size": [30, 60], "counts": [1800]}
         case "runs too long":
@@ -252,6 +254,7 @@ def _spoil(content, what):
         ("box of words", r"annotation 1 \(from 0\) is not in COCO's format"),
         ("image without name", "image 11 has neither 'file_name' nor 'coco_url'"),
         ("image id of letters", "expected an integer as image id, got 'eleven'"),
+        ("category id of letters", "expected an integer as category id, got '1'"),
         ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
         ("runs too long", "runs of 3000 pixels in all, for a mask of 40x60"),
         ("odd polygon", "a polygon is a flat list"),

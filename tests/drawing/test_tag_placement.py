@@ -32,7 +32,7 @@ def test_no_two_tags_overlap(count):
     boxes, widths = random_boxes(count), [[70, 45, 10]] * count
     tags = rectangles(place_tags(boxes, widths, 12, SIZE), widths, 12)
     shared = np.minimum(tags[:, None, 2:], tags[:, 2:]) - np.maximum(tags[:, None, :2], tags[:, :2])
-    assert len(tags) > 1 and (shared.clip(0).prod(axis=-1) > 0).sum() == len(tags)  # each with itself
+    assert len(tags) >= min(count, 60) and (shared.clip(0).prod(axis=-1) > 0).sum() == len(tags)  # each with itself
 
 
 def test_a_small_neighbour_is_not_hidden():

@@ -107,6 +107,16 @@ def test_frequencies_come_from_the_data_set_too():
     assert by_data == pytest.approx(by_argument, nan_ok=True) and "lvis_box_AP_r" in by_data
 
 
+def test_a_fixed_ap_of_too_few_detections_is_said_aloud(monkeypatch):
+    lines = []
+    monkeypatch.setattr("openvocab.metrics.average_precision.print_log", lambda line, **_: lines.append(line))
+    samples, predictions = random_pairs(2, images=3, federated=True)
+    evaluate(LvisAveragePrecision(fixed=False), samples, predictions)
+    assert lines == []
+    evaluate(LvisAveragePrecision(), samples, predictions)
+    assert len(lines) == 1 and "no image has more than 300 detections" in lines[0]
+
+
 @pytest.mark.parametrize("letters", ["rcf", "rrccfx"])
 def test_refuses_frequencies_that_do_not_fit(letters):
     with pytest.raises(ValueError, match="expected 6 letters"):

@@ -195,6 +195,13 @@ def test_a_missing_cut_off_or_foreign_file_is_named(tmp_path, pictures, embedder
     with pytest.raises(FileNotFoundError, match="no finished region cache in .*run tools/cache_region_embeddings.py"):
         RegionCache(tmp_path)
     write(pictures, embedder, tmp_path / "cache")
+    manifest = tmp_path / "cache" / MANIFEST
+    text = manifest.read_text()
+    for damage in (text[: len(text) // 2], json.dumps({"format": json.loads(text)["format"]})):
+        manifest.write_text(damage)
+        with pytest.raises(ValueError, match=f"{MANIFEST} is missing or damaged; run tools/cache_region"):
+            RegionCache(tmp_path / "cache")
+    manifest.write_text(text)
     shard = tmp_path / "cache/regions-00001.safetensors"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])

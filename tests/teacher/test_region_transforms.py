@@ -7,7 +7,7 @@ from PIL import Image
 from teacher_parts import Pictures
 
 from openvocab.datasets.instance_table import InstanceTable
-from openvocab.datasets.transforms import EmbedRegions, LoadImage, LoadRegions, PackSample, RandomFlip, Resize
+from openvocab.datasets.transforms import EmbedRegions, LoadImage, LoadRegions, PackSample, RandomFlip, Resize, regions
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.structures import Regions
 from openvocab.teacher.region_cache_writing import write_region_cache
@@ -28,6 +28,15 @@ def test_cached_and_online_regions_are_equal(teacher, pictures, cache):
         cached, online = load(pictures[index])["regions"], embed(pictures[index])["regions"]
         assert torch.equal(cached.boxes, online.boxes)
         assert (cached.embed - online.embed).abs().max() < 2e-6
+
+
+def test_a_gpu_in_a_loader_worker_is_refused_with_the_fix(teacher, pictures, monkeypatch):
+    embed = EmbedRegions(teacher)
+    monkeypatch.setattr(regions, "get_worker_info", lambda: "one of two workers")
+    embed(pictures[0])
+    monkeypatch.setattr(embed.embedder.teacher, "device", torch.device("cuda"))
+    with pytest.raises(ValueError, match="set num_workers=0 in the loader, or device='cpu'"):
+        embed(pictures[0])
 
 
 def test_the_settings_come_from_the_folder_or_the_teacher(teacher, cache):

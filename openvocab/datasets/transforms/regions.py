@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmcv.transforms import BaseTransform
+from torch.utils.data import get_worker_info
 
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Regions
@@ -91,10 +92,15 @@ class EmbedRegions(BaseTransform):
         """Add the regions.
 
         Raises:
-            ValueError: the image has been resized before.
+            ValueError: the image has been resized before, or a GPU is asked for in a loader worker.
         """
         if tuple(results["img"].shape[:2]) != tuple(results["ori_shape"]):
             raise ValueError(f"{results['sample_id']}: EmbedRegions stands before all geometry, this image was resized")
+        if get_worker_info() is not None and self.embedder.teacher.device.type == "cuda":
+            raise ValueError(
+                "EmbedRegions cannot use a GPU in loader workers; set num_workers=0 in the loader, or device='cpu' in "
+                "the teacher (and in a detector that proposes)"
+            )
         (regions,) = self.embedder([results])
         # the boxes may share the labels' memory
         results["regions"] = Regions(regions.boxes.clone(), regions.embed, regions.objectness)
