@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from random_batch_norms import randomise_batch_norms
 from torch import nn
 
 from openvocab.backbones.batch_norm_folding import fold_batch_norms
@@ -19,12 +20,7 @@ def make(backbone) -> nn.Module:
     """Batch norms that do something, in eval mode."""
     torch.manual_seed(0)
     built = backbone().eval()
-    for part in built.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias, std=0.1)
-            part.running_mean.normal_(std=0.1)
-            part.running_var.uniform_(0.5, 1.5)
+    randomise_batch_norms(built)
     return built
 
 

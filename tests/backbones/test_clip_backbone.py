@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from random_batch_norms import randomise_batch_norms
 from torch import nn
 
 from openvocab.backbones.clip import CLIPBackbone
@@ -10,20 +11,10 @@ from openvocab.backbones.positions import resize_positions
 TINY = "ViT-Ti-8-shapes"
 
 
-def randomise_batch_norm(module: nn.Module) -> None:
-    """Give batch norms something to do: open_clip starts the last one of each block at zero."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias, std=0.1)
-            part.running_mean.normal_(std=0.1)
-            part.running_var.uniform_(0.5, 1.5)
-
-
 def make(model: str = TINY, **arguments) -> CLIPBackbone:
     torch.manual_seed(0)
     backbone = CLIPBackbone(model, **arguments)
-    randomise_batch_norm(backbone.visual)
+    randomise_batch_norms(backbone.visual)
     return backbone
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from random_batch_norms import randomise_batch_norms
 from torch import Tensor, nn
 
 from openvocab.backbones.timm_backbone import TimmBackbone
@@ -34,18 +35,8 @@ def make_features(grid=(4, 6), batch: int = 2, seed: int = 1) -> ImageFeatures:
 def make_head(**arguments) -> LSegHead:
     torch.manual_seed(2)
     head = LSegHead(SPEC, TEXT_DIM, LAYERS, dims=(8, 12, 16, 16), features=20, **arguments)
-    randomise_norms(head)
+    randomise_batch_norms(head)
     return head.eval()
-
-
-def randomise_norms(module: nn.Module) -> None:
-    """Give batch norms statistics that matter."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_(std=0.2)
-            part.running_var.uniform_(0.5, 2.0)
-            nn.init.normal_(part.weight, 1.0, 0.2)
-            nn.init.normal_(part.bias, std=0.2)
 
 
 def make_samples(labels: Tensor) -> list[Sample]:
@@ -79,7 +70,7 @@ def hugging_face_dpt(dims, features, factors):
     with torch.no_grad():
         for parameter in (model.dpt.embeddings.cls_token, model.dpt.embeddings.position_embeddings):
             parameter.normal_(std=0.5)
-    randomise_norms(model)
+    randomise_batch_norms(model)
     return model
 
 
