@@ -74,6 +74,7 @@ def config_file(tmp_path):
         ("modl.head.features", "there is no 'modl'; did you mean 'model'"),
         ("model.hed.features", "there is no 'hed'; did you mean 'head'"),
         ("wrk_dir", "'wrk_dir' is not a setting of it; did you mean 'work_dir'"),
+        ("teacher", "'teacher' is not a setting of it"),
         ("custom_hooks.3.n", "there is no '3'"),
     ],
 )
