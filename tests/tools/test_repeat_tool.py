@@ -1,0 +1,233 @@
+"""tools/repeat.py: several seeds of a config as a user would run them, and the table of their metrics."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tool_runs import LSEG_SHAPES, REPOSITORY, run_tool, tiny_lseg_options, write_tiny_shapes
+
+sys.path.insert(0, str(REPOSITORY / "tools"))  # as running the tool does
+
+from repeats import seed_run
+from repeats.start_files import text_settings
+from repeats.summary import markdown_table, spread
+
+TRAIN = """
+import os, pathlib, sys, time
+def after(name):
+    return sys.argv[sys.argv.index(name) + 1]
+folder = pathlib.Path(after("--work-dir"))
+with open(folder / "calls.txt", "a") as file:
+    file.write(" ".join(sys.argv[4:]) + f" threads={os.environ.get('OMP_NUM_THREADS')}\\n")
+print("step 1", flush=True)
+(folder / "iter_1.pth").touch()
+while (folder.parent / "hang").exists():
+    time.sleep(0.05)
+if (folder.parent / f"fail_{after('--seed')}").exists():
+    sys.exit("error: no space left")
+(folder / "last.pth").touch(), (folder / "best.pth").touch()
+"""
+TEST = """
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+checkpoint = pathlib.Path(sys.argv[2])
+assert checkpoint.is_file()
+seed = int(checkpoint.parent.name.removeprefix("seed_"))
+out.write_text(json.dumps({"mIoU": 10.0 + seed**2, "novel": None if seed else 1.0, "protocol": {"images": 4}}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Put back what the tool sets for its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def quick_tools(tmp_path, monkeypatch):
+    """Replace tools/train.py and tools/test.py by scripts that note how they were called; return the work dir."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "test.py").write_text(TEST)
+    monkeypatch.setattr(seed_run, "TOOLS", folder)
+    monkeypatch.delenv("OPENVOCAB_TRACEBACK", raising=False)
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+def repeat(work_dir, *arguments) -> int:
+    return run_tool("repeat", LSEG_SHAPES, "--work-dir", work_dir, *arguments)
+
+
+def calls(work_dir, seed) -> list[str]:
+    """Return the options of every training that was started for a seed."""
+    return (work_dir / f"seed_{seed}" / "calls.txt").read_text().splitlines()
+
+
+def test_a_seed_of_the_real_tools(tmp_path, capfd):
+    options = tiny_lseg_options(write_tiny_shapes(tmp_path / "shapes"))
+    assert repeat(tmp_path / "runs", "--seeds", 1, "--checkpoint", "last", *options) == 0
+    table = json.loads((tmp_path / "runs" / "table.json").read_text())
+    metrics = json.loads((tmp_path / "runs" / "seed_0" / "metrics_last.json").read_text())
+    assert {name: entry["mean"] for name, entry in table["metrics"].items()} == {
+        name: value for name, value in metrics.items() if name != "protocol"
+    }
+    assert table["train_seconds"][0] > 0 and table["protocol"]["images"] == 4
+    assert f"| mIoU | {metrics['mIoU']:.2f} | – |" in capfd.readouterr().out
+
+
+def test_the_table_holds_mean_and_spread_of_every_metric(quick_tools, capfd):
+    assert repeat(quick_tools, "--seeds", 0, 1, 3, "--amp", "bf16") == 0
+    table = json.loads((quick_tools / "table.json").read_text())
+    # 10, 11, 19: mean 40 / 3, squared distances 11.11 + 5.44 + 32.11 = 48.67, divided by 2
+    assert table["metrics"]["mIoU"]["mean"] == pytest.approx(13.3333, abs=1e-4)
+    assert table["metrics"]["mIoU"]["sd"] == pytest.approx(4.9329, abs=1e-4)
+    assert table["metrics"]["novel"] == {"mean": None, "sd": None, "values": [1.0, None, None]}
+    assert table["protocol"] == {"images": 4} and table["machines"][0]["precision"] == "bf16"
+    out = capfd.readouterr().out
+    assert "| mIoU | 13.33 | 4.93 | 10.00 | 11.00 | 19.00 |" in out
+    assert "| novel | – | – | 1.00 | – | – |" in out
+    assert "seed 0 is done; 2 left, about" in out
+    assert all(f"--seed {seed} --amp bf16" in calls(quick_tools, seed)[0] for seed in (0, 1, 3))
+
+
+def test_one_seed_has_no_spread():
+    assert spread([4.0]) == {"mean": 4.0, "sd": None, "values": [4.0]}
+
+
+def test_finished_seeds_are_not_run_again(quick_tools):
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    assert repeat(quick_tools, "--seeds", 2) == 0
+    assert len(calls(quick_tools, 0)) == len(calls(quick_tools, 1)) == 1
+    assert repeat(quick_tools, "--seeds", 2, "--checkpoint", "last") == 0  # only tests
+    assert len(calls(quick_tools, 0)) == 1 and (quick_tools / "seed_0" / "metrics_last.json").is_file()
+
+
+def test_a_failing_seed_stops_with_one_line_and_is_resumed(quick_tools, capfd):
+    (quick_tools / "fail_1").touch()
+    message = repeat(quick_tools, "--seeds", 3)
+    assert message.count("\n") == 0 and "exit code 1: error: no space left" in message
+    assert (quick_tools / "seed_0" / "metrics_best.json").is_file() and not (quick_tools / "seed_2").exists()
+    assert not (quick_tools / "table.json").exists()
+    assert "error: no space left" in (quick_tools / "seed_1" / "output.txt").read_text()
+
+    (quick_tools / "fail_1").unlink()
+    assert repeat(quick_tools, "--seeds", 3) == 0
+    assert ["--resume" in call for call in calls(quick_tools, 1)] == [False, True]
+    assert [len(calls(quick_tools, seed)) for seed in range(3)] == [1, 2, 1]
+    table = json.loads((quick_tools / "table.json").read_text())
+    assert table["train_seconds"][1] is None  # how long its first part took is not known
+
+
+def test_other_settings_in_the_same_folder_are_refused(quick_tools, capfd):
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    assert repeat(quick_tools, "--seeds", 1, "--cfg-options", "train_cfg.max_iters=9") == 2
+    error = capfd.readouterr().err
+    assert "seed_0 was made with other settings (config: " in error and "max_iters=9" in error
+    assert repeat(quick_tools, "--seeds", 1, "--amp", "bf16") == 2
+    assert "(amp: None then, bf16 now)" in capfd.readouterr().err
+    assert len(calls(quick_tools, 0)) == 1
+
+
+def test_a_run_of_the_train_tool_alone_is_not_taken_for_a_seed(quick_tools, capfd):
+    (quick_tools / "seed_0").mkdir()
+    (quick_tools / "seed_0" / "last.pth").touch()
+    assert repeat(quick_tools, "--seeds", 1) == 2
+    assert "seed_0 was made with other settings" in capfd.readouterr().err
+    assert not (quick_tools / "seed_0" / "calls.txt").exists()
+
+
+def test_a_mistake_that_saved_nothing_binds_nobody(quick_tools):
+    (quick_tools / "fail_0").touch()
+    assert repeat(quick_tools, "--seeds", 1, "--cfg-options", "train_cfg.max_iters=9") != 0
+    (quick_tools / "seed_0" / "iter_1.pth").unlink()
+    (quick_tools / "fail_0").unlink()
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    assert "--resume" not in calls(quick_tools, 0)[1]
+
+
+def test_seeds_start_from_another_config_s_run_of_the_same_seed(quick_tools, capfd):
+    clip = REPOSITORY / "configs" / "clip_shapes.py"
+    assert run_tool("repeat", clip, "--seeds", 4, 7, "--work-dir", quick_tools / "clip") == 0
+    assert repeat(quick_tools / "lseg", "--seeds", 7, 4, "--after", quick_tools / "clip") == 0
+    file = quick_tools / "clip" / "seed_7" / "last.pth"
+    (call,) = calls(quick_tools / "lseg", 7)
+    assert f"model.backbone.pretrained={file} model.text_encoder.pretrained={file}" in call
+    assert repeat(quick_tools / "lseg", "--seeds", 4, 5, "--after", quick_tools / "clip") == 2
+    assert "seed 5 is not trained there" in capfd.readouterr().err
+
+
+def test_a_config_that_starts_from_nothing_of_the_other_is_told_so(quick_tools, capfd):
+    assert repeat(quick_tools / "lseg", "--seeds", 1) == 0
+    clip = REPOSITORY / "configs" / "clip_shapes.py"
+    arguments = (clip, "--seeds", 1, "--work-dir", quick_tools / "clip", "--after", quick_tools / "lseg")
+    assert run_tool("repeat", *arguments) == 2
+    assert "no setting of the config names a file in work_dirs/lseg_shapes" in capfd.readouterr().err
+
+
+def test_jobs_share_the_threads(quick_tools, monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 9)
+    assert repeat(quick_tools, "--seeds", 2, "--jobs", 2) == 0
+    assert [calls(quick_tools, seed)[0].endswith(" threads=4") for seed in (0, 1)] == [True, True]
+
+
+def test_a_mistake_is_one_line(quick_tools, capfd):
+    assert repeat(quick_tools, "--seeds", 1, 1) == 2
+    assert "--seeds: expected at least one and each once" in capfd.readouterr().err
+    assert repeat(quick_tools, "--seeds", 1, "--cfg-options", "train_cfg.max_itres=9") == 2
+    assert "max_itres" in capfd.readouterr().err
+
+
+def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools):
+    (quick_tools / "hang").touch()
+    script = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'tools')!r}); import pathlib, repeats.seed_run, runpy; "
+        f"repeats.seed_run.TOOLS = pathlib.Path({str(seed_run.TOOLS)!r}); sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = (REPOSITORY / "tools" / "repeat.py", LSEG_SHAPES, "--seeds", "2", "--work-dir", quick_tools)
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, command)], stderr=subprocess.PIPE, text=True)
+    wait_for(quick_tools / "seed_0" / "iter_1.pth")
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1 and "stopped; the same command goes on from here" in errors
+    assert not (quick_tools / "seed_1").exists()
+    (quick_tools / "hang").unlink()
+    time.sleep(0.3)
+    assert not (quick_tools / "seed_0" / "last.pth").exists()  # the training is gone
+
+
+def wait_for(path, seconds=60):
+    """Wait until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.05)
+
+
+def test_settings_are_named_by_their_place():
+    config = {"model": {"backbone": {"pretrained": "a"}, "layers": [1, {"path": "b"}]}, "seed": 3}
+    assert dict(text_settings(config)) == {"model.backbone.pretrained": "a", "model.layers.1.path": "b"}
+
+
+def test_a_table_without_times_says_so():
+    table = markdown_table(
+        {
+            "config": "c.py",
+            "checkpoint": "last",
+            "seeds": [0],
+            "metrics": {"top1": spread([2.5])},
+            "train_seconds": [None],
+            "machines": [{"device": "CPU", "threads": 2, "torch": "2.14", "precision": "float32"}],
+        }
+    )
+    assert table.splitlines()[2] == "| top1 | 2.50 | – | 2.50 |"
+    assert "not known, the runs were interrupted" in table and "CPU, 2 threads, torch 2.14, float32" in table

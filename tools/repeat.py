@@ -1,0 +1,142 @@
+"""Train and test a config with several seeds: mean and spread of every metric.
+
+python tools/repeat.py configs/clip_shapes.py --seeds 3 --checkpoint last
+python tools/repeat.py configs/lseg_shapes.py --seeds 3 --after work_dirs/repeat/clip_shapes
+
+The second line starts seed N from the CLIP of seed N: each setting of the config that names a file in
+work_dirs/clip_shapes names the file of that seed instead. Called again, either line goes on where it was stopped.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from benchmarks.machine import cpu_model
+from mmengine.config import Config, DictAction
+from repeats.all_seeds import run_all
+from repeats.processes import ToolFailed
+from repeats.seed_run import SeedRun, read_record
+from repeats.start_files import start_files
+from repeats.summary import markdown_table, summarise
+
+from openvocab.atomic_files import replacing
+from openvocab.command_line import one_line_errors
+from openvocab.config import check_arguments, read_config, require_keys
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[3], metavar="N", help="how many (3: 0, 1, 2), or which"
+    )
+    parser.add_argument(
+        "--work-dir", help="each seed's folder is seed_N below it; default: work_dirs/repeat/<config name>"
+    )
+    parser.add_argument(
+        "--after", metavar="DIR", help="work dir of the repeated config whose weights this one starts from"
+    )
+    parser.add_argument(
+        "--checkpoint", choices=["best", "last"], default="best", help="which one is tested; default: best"
+    )
+    parser.add_argument("--amp", nargs="?", const="", metavar="FORM", help="passed on to tools/train.py")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side, which share the threads; default: 1")
+    parser.add_argument("--out", help="JSON file of the table; default: table.json in the work dir")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the config")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is left of every seed, then print the table."""
+    arguments = parse_arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    with one_line_errors():
+        work_dir = Path(arguments.work_dir or Path("work_dirs/repeat") / Path(arguments.config).stem)
+        runs = plan_runs(arguments, work_dir)
+        try:
+            run_all(runs, arguments.jobs)
+        except ToolFailed as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit("stopped; the same command goes on from here")
+        summary = summarise(runs)
+        with replacing(Path(arguments.out) if arguments.out else work_dir / "table.json") as file:
+            file.write(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        print(f"\n{markdown_table(summary)}")
+
+
+def plan_runs(arguments: argparse.Namespace, work_dir: Path) -> list[SeedRun]:
+    """Return the runs of all seeds, checked before any of them starts.
+
+    Raises:
+        ValueError: a seed is given twice, or a folder holds a run of other settings.
+        OSError, ConfigError: the config cannot be read, or what it starts from is not there.
+    """
+    seeds = list(range(arguments.seeds[0])) if len(arguments.seeds) == 1 else arguments.seeds
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds: expected at least one and each once, got {arguments.seeds}")
+    if arguments.jobs < 1:
+        raise ValueError(f"--jobs: expected at least 1, got {arguments.jobs}")
+    runs = [plan_run(arguments, work_dir / f"seed_{seed}", seed) for seed in seeds]
+    for run in runs:
+        run.check_settings()
+    return runs
+
+
+def plan_run(arguments: argparse.Namespace, folder: Path, seed: int) -> SeedRun:
+    """Return the run of a seed."""
+    overrides = parse_overrides(arguments.cfg_options)
+    config = read_config(arguments.config, overrides)
+    require_keys(config, training=True)
+    require_keys(config, training=False)
+    check_arguments(config)
+    settings: dict[str, Any] = {"config": config.pretty_text, "amp": arguments.amp, "seed": seed}
+    starts = {}
+    if arguments.after:
+        starts = start_files(config, Path(arguments.after), seed)
+        settings["after"] = read_record(Path(arguments.after) / f"seed_{seed}")["settings"]
+    return SeedRun(
+        config=arguments.config,
+        seed=seed,
+        folder=folder,
+        settings=settings,
+        machine=describe_machine(config, arguments.amp, arguments.jobs),
+        cfg_options=(*arguments.cfg_options, *(f"{key}={file}" for key, file in starts.items())),
+        train_options=() if arguments.amp is None else tuple(filter(None, ("--amp", arguments.amp))),
+        checkpoint=arguments.checkpoint,
+    )
+
+
+def parse_overrides(options: Sequence[str]) -> dict[str, Any]:
+    """Return "KEY=VALUE" as the other tools read it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    return parser.parse_args(["--cfg-options", *options] if options else []).cfg_options or {}
+
+
+def describe_machine(config: Config, amp: str | None, jobs: int) -> dict[str, Any]:
+    """Return what the time of a run depends on."""
+    precision = config.optim_wrapper.get("amp") if amp is None else amp or "bf16"
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_model(),
+        "threads": max(1, torch.get_num_threads() // jobs),
+        "jobs": jobs,
+        "torch": torch.__version__,
+        "precision": precision or "float32",
+    }
+
+
+def _end(number: int, frame: Any) -> NoReturn:
+    """End as Ctrl-C does, so that no training outlives this process."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The runs of all seeds, one after the other or side by side."""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from repeats.processes import Processes
+from repeats.seed_run import SeedRun
+from repeats.summary import minutes
+
+
+def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
+    """Do what is left of every run, and print what is done and the time that is left.
+
+    After a failure no further run starts, and those beside it are asked to end; what they have saved is kept.
+
+    Args:
+        jobs: runs side by side.
+
+    Raises:
+        ToolFailed: a tool failed.
+    """
+    processes = Processes()
+    left = [run for run in runs if not run.is_finished]
+    print(f"{len(runs) - len(left)} of {len(runs)} seeds are done already", flush=True)
+    start = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(_run, run, processes): run for run in left}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                passed = time.monotonic() - start
+                print(_progress(futures[future].seed, done, len(left), passed), flush=True)
+        except BaseException:
+            processes.stop()
+            raise
+
+
+def _run(run: SeedRun, processes: Processes) -> None:
+    if processes.are_stopped:
+        return
+    try:
+        run.run(processes, _environment(run))
+    except Exception:
+        processes.stop()  # here, before this thread takes the next run
+        raise
+
+
+def _progress(seed: int, done: int, total: int, passed: float) -> str:
+    rest = passed / done * (total - done)
+    left = f"{total - done} left, about {minutes(rest)} min" if done < total else f"all done in {minutes(passed)} min"
+    return f"seed {seed} is done; {left}"
+
+
+def _environment(run: SeedRun) -> dict[str, str]:
+    """Return the environment of a run's tools: its share of the threads, where several runs share them."""
+    threads = {"OMP_NUM_THREADS": str(run.machine["threads"])} if run.machine["jobs"] > 1 else {}
+    return {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,126 @@
+"""The training and the test of one seed: tools/train.py and tools/test.py, in a folder that says how it was made."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openvocab.atomic_files import replacing
+from repeats.processes import Processes
+
+TOOLS = Path(__file__).resolve().parents[1]
+RECORD = "repeat.json"
+"""File in the folder of a seed: its settings, and what is done of it."""
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One seed of a config; its folder holds checkpoints, logs, metrics, `output.txt` and `repeat.json`."""
+
+    config: str
+    seed: int
+    folder: Path
+    settings: Mapping[str, Any]
+    """Plain values that the weights depend on."""
+    machine: Mapping[str, Any]
+    """Plain values; what the run's time depends on."""
+    cfg_options: tuple[str, ...] = ()
+    """"KEY=VALUE", of both tools."""
+    train_options: tuple[str, ...] = ()
+    checkpoint: str = "best"
+    """Which one is tested: "best" or "last"."""
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where the metrics of the tested checkpoint are."""
+        return self.folder / f"metrics_{self.checkpoint}.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return "train" in read_record(self.folder) and self.metrics_file.is_file()
+
+    @property
+    def _has_checkpoints(self) -> bool:
+        return any(self.folder.glob("*.pth"))
+
+    def check_settings(self) -> None:
+        """Refuse the folder of a run with other settings; one that has saved nothing yet counts as none.
+
+        Raises:
+            ValueError: naming the first difference.
+        """
+        saved = read_record(self.folder).get("settings", {})
+        if self._has_checkpoints and saved != self.settings:
+            raise ValueError(
+                f"{self.folder} was made with other settings ({first_difference(saved, self.settings)}); "
+                "take another --work-dir, or remove that folder"
+            )
+
+    def run(self, processes: Processes, environment: Mapping[str, str]) -> None:
+        """Do what is left: train, from where an earlier call was stopped, then test.
+
+        Raises:
+            ToolFailed: a tool failed.
+            FileNotFoundError: the training left no such checkpoint.
+        """
+        if "train" not in read_record(self.folder):
+            self._train(processes, environment)
+        if not self.metrics_file.is_file():
+            self._test(processes, environment)
+
+    def _train(self, processes: Processes, environment: Mapping[str, str]) -> None:
+        stopped = self._has_checkpoints
+        record = {"config": self.config, "settings": self.settings, "machine": self.machine}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_record(record)
+        resume = ("--resume",) if stopped else ()
+        options = ("--work-dir", str(self.folder), "--seed", str(self.seed), *resume, *self.train_options)
+        seconds = self._call(processes, environment, "train.py", *options)
+        # how long a part that was killed took is not known, so that a resumed run has no time
+        self._write_record({**record, "train": {"seconds": None if stopped else seconds}})
+
+    def _test(self, processes: Processes, environment: Mapping[str, str]) -> None:
+        checkpoint = self.folder / f"{self.checkpoint}.pth"
+        if not checkpoint.is_file():
+            raise FileNotFoundError(f"seed {self.seed}: the training left no {checkpoint}; see --checkpoint")
+        options = (str(checkpoint), "--work-dir", str(self.folder / "test"), "--out", str(self.metrics_file))
+        self._call(processes, environment, "test.py", *options)
+
+    def _call(self, processes: Processes, environment: Mapping[str, str], tool: str, *options: str) -> float:
+        """Run a tool and return its seconds."""
+        overrides = ("--cfg-options", *self.cfg_options) if self.cfg_options else ()
+        command = [sys.executable, str(TOOLS / tool), self.config, *options, *overrides]
+        start = time.monotonic()
+        processes.run(command, environment, self.folder / "output.txt", f"[seed {self.seed}] ")
+        return time.monotonic() - start
+
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        with replacing(self.folder / RECORD) as file:
+            file.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what is known of the run of a seed; empty where none was started."""
+    path = folder / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name the first setting that differs and both of its values; of a text of several lines, the first such line."""
+    for key in (*now, *saved):
+        old, new = saved.get(key), now.get(key)
+        if old != new:
+            return f"{key}: {_first_other_line(old, new)}"
+    return "none"
+
+
+def _first_other_line(old: Any, new: Any) -> str:
+    old_lines, new_lines = str(old).splitlines(), str(new).splitlines()
+    for old_line, new_line in zip(old_lines, new_lines):
+        if old_line != new_line:
+            return f"{old_line.strip()} then, {new_line.strip()} now"
+    return f"{len(old_lines)} lines then, {len(new_lines)} now"

@@ -1,0 +1,72 @@
+"""Mean and spread over the seeds of one config, as plain values and as a table."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from repeats.seed_run import SeedRun, read_record
+
+
+def summarise(runs: Sequence[SeedRun]) -> dict[str, Any]:
+    """Return the metrics of finished runs as plain values.
+
+    Returns:
+        `metrics[name]`: `mean`, `sd` (with n - 1; None of one seed) and `values` in the order of `seeds`. A metric that
+        is not a number for some seed has neither. `train_seconds`: None for a run in several parts.
+    """
+    results = [json.loads(run.metrics_file.read_text(encoding="utf-8")) for run in runs]
+    records = [read_record(run.folder) for run in runs]
+    names = [name for name in results[0] if name != "protocol"]
+    return {
+        "config": runs[0].config,
+        "checkpoint": runs[0].checkpoint,
+        "seeds": [run.seed for run in runs],
+        "metrics": {name: spread([result.get(name) for result in results]) for name in names},
+        "train_seconds": [record["train"]["seconds"] for record in records],
+        "machines": _distinct([record["machine"] for record in records]),
+        "settings": [record["settings"] for record in records],
+        "protocol": results[0].get("protocol"),
+    }
+
+
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return mean and standard deviation (n - 1) of one metric."""
+    if any(value is None for value in values):
+        return {"mean": None, "sd": None, "values": list(values)}
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "values": list(values)}
+
+
+def markdown_table(summary: dict[str, Any]) -> str:
+    """Return the table of every metric, and the lines on time, precision and machine below it."""
+    titles = ["metric", "mean", "sd", *(f"seed {seed}" for seed in summary["seeds"])]
+    rows = [titles, ["---"] * len(titles)]
+    for name, entry in summary["metrics"].items():
+        rows.append([name, *map(_figure, (entry["mean"], entry["sd"], *entry["values"]))])
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *_remarks(summary)])
+
+
+def _remarks(summary: dict[str, Any]) -> list[str]:
+    checkpoint = f"{summary['config']}, {summary['checkpoint']}.pth of each seed"
+    known = [seconds for seconds in summary["train_seconds"] if seconds is not None]
+    time = f"{minutes(statistics.fmean(known))} min a run" if known else "not known, the runs were interrupted"
+    machines = "; ".join(
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, {machine['precision']}"
+        for machine in summary["machines"]
+    )
+    return [f"{checkpoint}. Training: {time}. {machines}."]
+
+
+def minutes(seconds: float) -> str:
+    """Return "4:05"."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _distinct(entries: Sequence[Any]) -> list[Any]:
+    return [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
