@@ -27,6 +27,16 @@ def matmul_precision() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on the CPU, and on the GPU where there is one, with convolutions in true float32 there."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield request.param
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 

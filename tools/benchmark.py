@@ -2,6 +2,7 @@
 
 python tools/benchmark.py --out work_dirs/benchmark.json
 python tools/benchmark.py --rows label_map confusion --repeats 3
+python tools/benchmark.py --device cuda
 
 Random weights and synthetic images. Ratios travel between machines better than milliseconds; both need a quiet one.
 """
@@ -10,6 +11,7 @@ import argparse
 
 import torch
 from benchmarks.comparison import Row, use_threads
+from benchmarks.gpu import require_cuda
 from benchmarks.machine import describe_machine
 from benchmarks.measurement import measure
 from benchmarks.report import header, machine_lines, table_line, write_json
@@ -25,6 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only the rows whose names start so")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
     parser.add_argument("--repeats", type=int, help="timed calls of each side; default: each row's own number")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where both sides run; default: cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's choice")
     parser.add_argument("--out", help="JSON file for the figures, written anew after every row")
     return parser.parse_args()
@@ -36,11 +39,15 @@ def main() -> None:
     MMLogger.get_instance("benchmark", log_level="WARNING")
     with one_line_errors():
         rows = choose_rows(arguments.rows)
+        if arguments.device == "cuda":
+            require_cuda()
+            print(left_out_line(rows))
+            rows = [row for row in rows if row.on_cuda]
         if arguments.list:
             print("\n".join(f"{row.name:<34}  {row.note}".rstrip() for row in rows))
             return
         with use_threads(arguments.threads):
-            machine = describe_machine(arguments.threads)
+            machine = describe_machine(arguments.threads, arguments.device)
         print(f"{machine_lines(machine)}\n\n{header()}", flush=True)
         results = []
         for row in rows:
@@ -56,6 +63,12 @@ def choose_rows(starts: list[str] | None) -> list[Row]:
     if unknown:
         raise ValueError(f"--rows: no row starts with {unknown[0]!r}; known: {', '.join(row.name for row in ROWS)}")
     return [row for row in ROWS if starts is None or row.name.startswith(tuple(starts))]
+
+
+def left_out_line(rows: list[Row]) -> str:
+    """Say which rows are work of the processor, whatever the device."""
+    names = [row.name for row in rows if not row.on_cuda]
+    return f"left out, work of the processor: {', '.join(names) or 'none'}"
 
 
 if __name__ == "__main__":

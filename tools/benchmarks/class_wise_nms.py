@@ -15,9 +15,10 @@ NEAR_OBJECTS = 0.7
 """Share of proposals that lie around an object; the others are anywhere and look like nothing much."""
 
 
-def prepare(num_proposals: int = 1000, num_classes: int = 1203, objects: int = 25) -> Sides:
+def prepare(num_proposals: int = 1000, num_classes: int = 1203, objects: int = 25, device: str = "cpu") -> Sides:
     """Compare with torchvision's `batched_nms` of all pairs of a proposal and a class whose score is above 0."""
-    boxes, scores = random_proposals(num_proposals, num_classes, objects, size=(800, 1333))
+    proposals = random_proposals(num_proposals, num_classes, objects, size=(800, 1333))
+    boxes, scores = (rows.to(device) for rows in proposals)
 
     @torch.inference_mode()
     def peer() -> Tensor:
@@ -65,5 +66,6 @@ ROWS = (
         partial(prepare),
         repeats=3,
         note="1000 boxes x 1203 classes, top 300; peer: torchvision",
+        on_cuda=True,
     ),
 )

@@ -40,7 +40,7 @@ class Row:
 
     name: str
     goal: float | None
-    prepare: Callable[[], Sides]
+    prepare: Callable[..., Sides]
     """A function of a module, so that the processes that measure memory can find it."""
     products: Literal["float32", "bfloat16"] | None = None
     """Type of our matrix products, where they are the work."""
@@ -51,6 +51,8 @@ class Row:
     memory_goal: float | None = None
     goal_ms: float | None = None
     note: str = ""
+    on_cuda: bool = False
+    """Whether `prepare` takes `device`, which both sides then work on; the other rows are work of the processor."""
 
 
 @dataclass

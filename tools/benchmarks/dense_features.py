@@ -13,11 +13,11 @@ from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.positions import resize_positions
 
 
-def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512) -> Sides:
+def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512, device: str = "cpu") -> Sides:
     """Compare `CLIPBackbone` with open_clip's own forward pass on the same weights in float32."""
     torch.manual_seed(0)
-    backbone = CLIPBackbone(model).eval()
-    images = torch.randn(1, 3, size, size)
+    backbone = CLIPBackbone(model).eval().to(device)
+    images = torch.randn(1, 3, size, size).to(device)
     tower = tower_at_size(backbone.visual, size)
     backbone.to(dtype)
 
@@ -46,6 +46,6 @@ def tower_at_size(visual: VisionTransformer, size: int) -> VisionTransformer:
 
 
 ROWS = (
-    Row("dense_features_fp32", 0.45, partial(prepare, torch.float32), products="float32", repeats=9),
-    Row("dense_features_bf16", 0.25, partial(prepare, torch.bfloat16), products="bfloat16", repeats=9),
+    Row("dense_features_fp32", 0.45, partial(prepare, torch.float32), products="float32", repeats=9, on_cuda=True),
+    Row("dense_features_bf16", 0.25, partial(prepare, torch.bfloat16), products="bfloat16", repeats=9, on_cuda=True),
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def relative_error(expected: Tensor, got: Tensor) -> float:
     """Return the norm of the difference over the norm of `expected`."""
-    expected, got = expected.detach().double(), got.detach().double()
+    expected, got = expected.detach().cpu().double(), got.detach().cpu().double()
     return float((got - expected).norm() / expected.norm())
 
 
@@ -20,5 +20,5 @@ def largest_relative_error(expected: Sequence[Tensor], got: Sequence[Tensor]) ->
 
 def label_disagreement(expected: Tensor | np.ndarray, got: Tensor | np.ndarray) -> float:
     """Return the share of pixels whose labels differ."""
-    expected, got = torch.as_tensor(expected).squeeze(), torch.as_tensor(got).squeeze()
+    expected, got = torch.as_tensor(expected).cpu().squeeze(), torch.as_tensor(got).cpu().squeeze()
     return float((expected.long() != got.long()).double().mean())

@@ -28,20 +28,20 @@ BACKGROUND_THRESHOLD = 0.95
 """Of the protocol for VOC."""
 
 
-def prepare_labels(size: int) -> Sides:
+def prepare_labels(size: int, device: str = "cpu") -> Sides:
     """Compare `Predictor` with the peer's forward pass, which encodes the names with each image, and the argmax.
 
     The peer's masks follow a shorter rule (soft groups, no background, no choice of five classes), so labels are not
     compared; the error is that of the image embedding, which both derive them from.
     """
     torch.manual_seed(0)
-    peer_model = random_peer(size)
-    model = our_model(peer_model.state_dict(), size)
+    peer_model = random_peer(size).to(device)
+    model = our_model(peer_model.state_dict(), size).to(device)
     predictor = Predictor(model)
     vocabulary = voc_vocabulary()
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    pixels = normalised(model, image)
-    tokens = open_clip.tokenize([fill_template(TEMPLATE, name) for name in vocabulary.class_names])
+    pixels = normalised(model, image).to(device)
+    tokens = open_clip.tokenize([fill_template(TEMPLATE, name) for name in vocabulary.class_names]).to(device)
 
     @torch.inference_mode()
     def peer() -> Tensor:
@@ -57,12 +57,12 @@ def prepare_labels(size: int) -> Sides:
     return Sides(peer, ours, error)
 
 
-def prepare_image_side(size: int = 224) -> Sides:
+def prepare_image_side(size: int = 224, device: str = "cpu") -> Sides:
     """Compare the unit-norm image embedding, without any text."""
     torch.manual_seed(0)
-    peer_model = random_peer(size)
-    model = our_model(peer_model.state_dict(), size)
-    pixels = torch.randn(1, 3, size, size)
+    peer_model = random_peer(size).to(device)
+    model = our_model(peer_model.state_dict(), size).to(device)
+    pixels = torch.randn(1, 3, size, size).to(device)
     return Sides(peer_embed(peer_model, pixels), our_embed(model, pixels), relative_error)
 
 
@@ -105,7 +105,7 @@ def our_embed(model: OpenVocabModel, pixels: Tensor) -> Callable[[], Tensor]:
 
 _NOTE = "21 names, which ours has seen before and the peer encodes with each image; error of the image embedding"
 ROWS = (
-    Row("groupvit_224", 0.22, partial(prepare_labels, 224), products="float32", repeats=15, note=_NOTE),
-    Row("groupvit_448", 0.32, partial(prepare_labels, 448), products="float32", repeats=9, note=_NOTE),
-    Row("groupvit_image_side", 0.70, partial(prepare_image_side), products="float32", repeats=15),
+    Row("groupvit_224", 0.22, partial(prepare_labels, 224), products="float32", repeats=15, note=_NOTE, on_cuda=True),
+    Row("groupvit_448", 0.32, partial(prepare_labels, 448), products="float32", repeats=9, note=_NOTE, on_cuda=True),
+    Row("groupvit_image_side", 0.70, partial(prepare_image_side), products="float32", repeats=15, on_cuda=True),
 )

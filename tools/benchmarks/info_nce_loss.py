@@ -11,15 +11,15 @@ from benchmarks.errors import largest_relative_error
 from openvocab.losses import info_nce
 
 
-def prepare(pairs: int = 16_384, dim: int = 512) -> Sides:
+def prepare(pairs: int = 16_384, dim: int = 512, device: str = "cpu") -> Sides:
     """Compare with the full matrix of logits and two cross entropies."""
     torch.manual_seed(0)
-    images, texts = (F.normalize(torch.randn(pairs, dim), dim=1).requires_grad_() for _ in range(2))
-    scale = torch.tensor(100.0, requires_grad=True)
+    images, texts = (F.normalize(torch.randn(pairs, dim), dim=1).to(device).requires_grad_() for _ in range(2))
+    scale = torch.tensor(100.0, device=device, requires_grad=True)
     inputs = (images, texts, scale)
 
     def peer() -> tuple[Tensor, ...]:
-        logits, target = scale * images @ texts.T, torch.arange(pairs)
+        logits, target = scale * images @ texts.T, torch.arange(pairs, device=device)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         return loss.detach(), *torch.autograd.grad(loss, inputs)
 
@@ -32,5 +32,5 @@ def prepare(pairs: int = 16_384, dim: int = 512) -> Sides:
 
 ROWS = (
     Row("info_nce_16384", 1.1, partial(prepare), products="float32", repeats=3, memory=True, memory_goal=0.1,
-        note="error of the loss and of all gradients"),
+        note="error of the loss and of all gradients", on_cuda=True),
 )  # fmt: skip

@@ -17,9 +17,9 @@ FEATURE_SCALE = 4
 NOISE = 0.3
 
 
-def prepare(num_classes: int, size: Size, stride: int) -> Sides:
+def prepare(num_classes: int, size: Size, stride: int, device: str = "cpu") -> Sides:
     """Compare with upsampling all logits and taking the argmax; both start from the same coarse logits."""
-    logits = smooth_logits(num_classes, (size[0] // stride, size[1] // stride))
+    logits = smooth_logits(num_classes, (size[0] // stride, size[1] // stride)).to(device)
 
     @torch.inference_mode()
     def peer() -> Tensor:
@@ -48,8 +48,8 @@ _LARGE = "the peer takes 10 GB"
 ROWS = (
     Row(
         "label_map_1203_stride16", 0.06, partial(prepare, 1203, (1024, 2048), 16),
-        repeats=3, memory=True, memory_goal=0.06, note=_LARGE,
+        repeats=3, memory=True, memory_goal=0.06, note=_LARGE, on_cuda=True,
     ),
-    Row("label_map_150_stride4", 1.0, partial(prepare, 150, (512, 512), 4), repeats=15, memory=True),
-    Row("label_map_150_stride2", 1.0, partial(prepare, 150, (512, 512), 2), repeats=15, memory=True),
+    Row("label_map_150_stride4", 1.0, partial(prepare, 150, (512, 512), 4), repeats=15, memory=True, on_cuda=True),
+    Row("label_map_150_stride2", 1.0, partial(prepare, 150, (512, 512), 2), repeats=15, memory=True, on_cuda=True),
 )  # fmt: skip

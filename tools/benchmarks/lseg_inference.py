@@ -32,6 +32,7 @@ def prepare(
     size: int = 480,
     num_classes: int = 150,
     overrides: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Sides:
     """Compare `Predictor` with the same network in its plain order.
 
@@ -41,18 +42,18 @@ def prepare(
             text ready, and takes the argmax of scores.
         overrides: changes of the config.
     """
-    model, vocabulary = random_model(config, overrides), ade_vocabulary(num_classes)
+    model, vocabulary = random_model(config, overrides).to(device), ade_vocabulary(num_classes)
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     plain = copy.deepcopy(model).eval()
     predictor = Predictor(model.compute_in(dtype))
-    tokens = open_clip.tokenize(list(vocabulary.class_names))
+    tokens = open_clip.tokenize(list(vocabulary.class_names)).to(device)
     with torch.inference_mode():
         ready = text_rows(plain.text_encoder.text, tokens)
 
     @torch.inference_mode()
     def peer() -> Tensor:
         text = text_rows(plain.text_encoder.text, tokens) if encode_each_call else ready
-        logits = full_size_logits(plain, normalised(plain, image), text)
+        logits = full_size_logits(plain, normalised(plain, image).to(device), text)
         return (logits if encode_each_call else logits.softmax(1)).argmax(1)
 
     def ours() -> np.ndarray:
@@ -83,8 +84,40 @@ _base = partial(prepare, "lseg_ade_clip-vit-b16.py", encode_each_call=False)
 _SECOND = "ours has seen the vocabulary before, the peer encodes 150 names with each image; labels of random weights"
 _LABELS = "labels of random weights: the disagreement is an upper bound"
 ROWS = (
-    Row("lseg_vit_l16_fp32", 0.28, partial(_large, torch.float32), products="float32", repeats=3, note=_SECOND),
-    Row("lseg_vit_l16_bf16", 0.18, partial(_large, torch.bfloat16), products="bfloat16", repeats=3, note=_SECOND),
-    Row("lseg_vit_b16_fp32", 0.50, partial(_base, torch.float32), products="float32", repeats=7, note=_LABELS),
-    Row("lseg_vit_b16_bf16", 0.30, partial(_base, torch.bfloat16), products="bfloat16", repeats=7, note=_LABELS),
+    Row(
+        "lseg_vit_l16_fp32",
+        0.28,
+        partial(_large, torch.float32),
+        products="float32",
+        repeats=3,
+        note=_SECOND,
+        on_cuda=True,
+    ),
+    Row(
+        "lseg_vit_l16_bf16",
+        0.18,
+        partial(_large, torch.bfloat16),
+        products="bfloat16",
+        repeats=3,
+        note=_SECOND,
+        on_cuda=True,
+    ),
+    Row(
+        "lseg_vit_b16_fp32",
+        0.50,
+        partial(_base, torch.float32),
+        products="float32",
+        repeats=7,
+        note=_LABELS,
+        on_cuda=True,
+    ),
+    Row(
+        "lseg_vit_b16_bf16",
+        0.30,
+        partial(_base, torch.bfloat16),
+        products="bfloat16",
+        repeats=7,
+        note=_LABELS,
+        on_cuda=True,
+    ),
 )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.comparison import matmul_precision
+from benchmarks.gpu import describe_gpu, product_peaks
 from openvocab.engine.precision import medium_error, use_fast_matmul
 
 ROWS, INNER, OUTER = 1025, 768, 3072
@@ -20,8 +21,8 @@ FASTER_LIBRARY = 1.2
 """From which factor on a ratio is said to lean on one library's path."""
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
-    """Return processor, versions, threads and peaks; takes about two seconds."""
+def describe_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
+    """Return processor, GPU if `device` is "cuda", versions, threads and peaks of `device`; takes about two seconds."""
     with matmul_precision("ours"):
         chosen = use_fast_matmul("auto")
     return {
@@ -31,8 +32,9 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "threads": threads,
         "fast_matmul": chosen,
-        "error_of_medium": medium_error("cpu"),
-        "peak_gflops": gemm_peaks(),
+        "error_of_medium": medium_error(device),
+        "peak_gflops": product_peaks() if device == "cuda" else gemm_peaks(),
+        **({"device": device, **describe_gpu()} if device == "cuda" else {}),
     }
 
 

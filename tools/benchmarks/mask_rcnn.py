@@ -34,26 +34,30 @@ class RandomRows(TextEncoder):
         return TextFeatures(self.rows[: len(texts)], torch.ones(()))
 
 
-def prepare(dtype: torch.dtype, size: Size = (800, 1333), num_classes: int = 1203) -> Sides:
+def prepare(dtype: torch.dtype, size: Size = (800, 1333), num_classes: int = 1203, device: str = "cpu") -> Sides:
     """Compare with torchvision's Mask R-CNN, which has the same layers and 91 classes of its own; random weights."""
     torch.manual_seed(0)
-    peer_model = maskrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=PEER_CLASSES,
-        box_score_thresh=0.0,
-        box_detections_per_img=DETECTIONS,
-        min_size=min(size),
-        max_size=max(size),
-    ).eval()
+    peer_model = (
+        maskrcnn_resnet50_fpn(
+            weights=None,
+            weights_backbone=None,
+            num_classes=PEER_CLASSES,
+            box_score_thresh=0.0,
+            box_detections_per_img=DETECTIONS,
+            min_size=min(size),
+            max_size=max(size),
+        )
+        .eval()
+        .to(device)
+    )
     vocabulary = Vocabulary.from_names([f"class {number}" for number in range(num_classes)])
-    predictor = Predictor(resnet50_detector(num_classes).compute_in(dtype))
+    predictor = Predictor(resnet50_detector(num_classes).to(device).compute_in(dtype))
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255  # (3, H, W)
 
     @torch.inference_mode()
     def peer() -> dict[str, Tensor]:
-        return peer_model([pixels])[0]
+        return peer_model([pixels.to(device)])[0]
 
     def ours() -> DetectionPrediction:
         return predictor(image, vocabulary)
@@ -87,6 +91,16 @@ def _missing_detections(expected: dict[str, Tensor], got: DetectionPrediction) -
 
 _NOTE = "1203 classes, the peer 91; 100 masks; random weights of their own, so that the error counts detections"
 ROWS = (
-    Row("mask_rcnn_fp32", 0.7, partial(prepare, torch.float32), products="float32", repeats=3, note=_NOTE),
-    Row("mask_rcnn_bf16", 0.4, partial(prepare, torch.bfloat16), products="bfloat16", repeats=3, note=_NOTE),
+    Row(
+        "mask_rcnn_fp32", 0.7, partial(prepare, torch.float32), products="float32", repeats=3, note=_NOTE, on_cuda=True
+    ),
+    Row(
+        "mask_rcnn_bf16",
+        0.4,
+        partial(prepare, torch.bfloat16),
+        products="bfloat16",
+        repeats=3,
+        note=_NOTE,
+        on_cuda=True,
+    ),
 )

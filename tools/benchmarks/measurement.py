@@ -7,8 +7,12 @@ from typing import Any
 
 from benchmarks.comparison import Row, Sides, Timing, matmul_precision, time_sides, use_threads
 from benchmarks.flops import count_flops
+from benchmarks.gpu import WARM_UP, gpu_peak_memory_mb, synchronized_clock
 from benchmarks.machine import attainable_peak, library_note
 from benchmarks.memory import peak_memory_mb
+
+GPU_REPEATS = 9
+"""At least so many timed calls on a GPU, where most take milliseconds."""
 
 
 def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> dict[str, Any]:
@@ -21,6 +25,8 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
     Returns:
         plain values; milliseconds of the whole work, MB of peak memory above the start, None where not measured.
     """
+    if machine.get("device") == "cuda":
+        return _measure_on_gpu(row, machine, repeats or max(row.repeats, GPU_REPEATS))
     threads = row.threads or machine["threads"]
     with use_threads(threads):
         sides = row.prepare()
@@ -38,6 +44,23 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
         result["share_of_peak"] = reached / attainable_peak(machine, row.products)
     notes = [row.note, library_note(machine, row.products)]
     return {**result, "note": "; ".join(filter(None, notes))}
+
+
+def _measure_on_gpu(row: Row, machine: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """Run a row with both sides on the device; there its goal is to be no slower than its peer."""
+    with use_threads(machine["threads"]):
+        sides = row.prepare(device="cuda")
+        error, flops = _first_calls(sides)
+        time_sides(sides, WARM_UP, synchronized_clock)
+        timing = time_sides(sides, repeats, synchronized_clock)
+        peer, ours = (gpu_peak_memory_mb(work, side) for side, work in (("peer", sides.peer), ("ours", sides.ours)))
+    result = {"name": row.name, **_times(timing), "goal": 1.0, "peer_mb": peer, "ours_mb": ours}
+    result |= {"memory_ratio": ours / peer if peer else None, "max_error": error, "goal_ms": None, "memory_goal": None}
+    result |= {"threads": machine["threads"], "repeats": repeats, "share_of_peak": None, "note": row.note}
+    if row.products and flops:
+        reached = flops * sides.ours_scale / statistics.median(timing.ours) / 1e9
+        result["share_of_peak"] = reached / attainable_peak(machine, row.products)
+    return result
 
 
 def _first_calls(sides: Sides) -> tuple[float | None, int]:

@@ -20,13 +20,18 @@ SCALES = (1.0, 1.5)
 
 
 def prepare(
-    dtype: str, model: str = "ViT-B-32", size: Size = (480, 640), num_images: int = 2, num_boxes: int = 32
+    dtype: str,
+    model: str = "ViT-B-32",
+    size: Size = (480, 640),
+    num_images: int = 2,
+    num_boxes: int = 32,
+    device: str = "cpu",
 ) -> Sides:
     """Compare with open_clip's own preprocessing and `encode_image`, crop by crop, on equal random weights."""
     torch.manual_seed(0)
-    clip = create_clip(model)
+    clip = create_clip(model).to(device)
     torch.manual_seed(0)
-    teacher = RegionTeacher(model, dtype=dtype, device="cpu")
+    teacher = RegionTeacher(model, dtype=dtype, device=device)
     preprocess = open_clip.image_transform(teacher.side, is_train=False)
     random = np.random.default_rng(0)
     images = [(random_image(random, size), random_boxes(random, size, num_boxes)) for _ in range(num_images)]
@@ -37,7 +42,7 @@ def prepare(
         for image, boxes in images:
             for windows in crop_windows(boxes, size, SCALES).tolist():
                 crops = (preprocess(Image.fromarray(image).crop(window)) for window in windows)
-                rows.append(F.normalize(sum(clip.encode_image(crop[None])[0] for crop in crops), dim=-1))
+                rows.append(F.normalize(sum(clip.encode_image(crop[None].to(device))[0] for crop in crops), dim=-1))
         return torch.stack(rows)  # (N, D)
 
     return Sides(peer, lambda: torch.cat(teacher(images)), relative_error)
@@ -59,6 +64,8 @@ def random_boxes(random: np.random.Generator, size: Size, count: int) -> Tensor:
 
 _NOTE = "128 crops of 64 boxes on two 640x480 images, ViT-B/32; the goal is three times the crops a second"
 ROWS = (
-    Row("region_cache", 1 / 3, partial(prepare, "bfloat16"), products="bfloat16", repeats=3, note=_NOTE),
-    Row("region_cache_fp32", 1 / 3, partial(prepare, "float32"), products="float32", repeats=3, note=_NOTE),
+    Row("region_cache", 1 / 3, partial(prepare, "bfloat16"), products="bfloat16", repeats=3, note=_NOTE, on_cuda=True),
+    Row(
+        "region_cache_fp32", 1 / 3, partial(prepare, "float32"), products="float32", repeats=3, note=_NOTE, on_cuda=True
+    ),
 )

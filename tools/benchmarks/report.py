@@ -23,8 +23,13 @@ COLUMNS = (
 def machine_lines(machine: dict[str, Any]) -> str:
     """Return what the figures were measured on."""
     peaks = machine["peak_gflops"]
+    gpu = ""
+    if machine.get("device") == "cuda":
+        tf32 = "on" if machine["cudnn_tf32"] else "off"
+        gpu = f"{machine['gpu']}, driver {machine['driver']}, CUDA {machine['cuda']}, cuDNN {machine['cudnn']} "
+        gpu += f"(TF32 of convolutions {tf32})\n"
     return (
-        f"{machine['cpu']} ({machine['capability']}), {machine['threads']} threads, torch {machine['torch']}\n"
+        f"{gpu}{machine['cpu']} ({machine['capability']}), {machine['threads']} threads, torch {machine['torch']}\n"
         f"matrix products, GFLOP/s: float32 {peaks['float32']:.0f}, float32 medium {peaks['float32_medium']:.0f} "
         f"(error {machine['error_of_medium']:.1e}; ours uses {machine['fast_matmul']}), "
         f"bfloat16 {peaks['bfloat16']:.0f}"

@@ -25,16 +25,18 @@ FORGOTTEN_AFTER = 16
 """Vocabularies in turn: more than the encoder remembers whole."""
 
 
-def prepare_cold(dtype: str, model: str = MODEL, templates: str = "imagenet80", sample: int = SAMPLE) -> Sides:
+def prepare_cold(
+    dtype: str, model: str = MODEL, templates: str = "imagenet80", sample: int = SAMPLE, device: str = "cpu"
+) -> Sides:
     """Compare with one class a call at the full context of 77 tokens; both encode a sample of the names."""
-    encoder = random_encoder(model, templates, dtype)
+    encoder = random_encoder(model, templates, dtype).to(device)
     names = lvis_names()[:: ALL_NAMES // sample][:sample]
     vocabularies = in_turn(names)
     prompts = [fill_template(template, names[0]) for template in encoder.templates]
 
     @torch.inference_mode()
     def peer() -> Tensor:
-        embed = encoder.text(open_clip.tokenize(prompts))
+        embed = encoder.text(open_clip.tokenize(prompts).to(device))
         return F.normalize(F.normalize(embed, dim=-1).mean(0), dim=-1)
 
     def ours() -> Tensor:
@@ -101,11 +103,11 @@ _SCALED = f"milliseconds of all 96,240 prompts, scaled from 1 name (peer) and {S
 ROWS = (
     Row(
         "text_1203_cold_fp32", 0.08, partial(prepare_cold, "float32"),
-        products="float32", repeats=3, note=_SCALED,
+        products="float32", repeats=3, note=_SCALED, on_cuda=True,
     ),
     Row(
         "text_1203_cold_bf16", 0.04, partial(prepare_cold, "bfloat16"),
-        products="bfloat16", repeats=3, note=_SCALED,
+        products="bfloat16", repeats=3, note=_SCALED, on_cuda=True,
     ),
     Row(
         "text_1203_warm", None, partial(prepare_warm), goal_ms=10, repeats=9,

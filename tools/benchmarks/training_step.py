@@ -25,6 +25,7 @@ def prepare(
     num_classes: int = 150,
     batch: int = 1,
     overrides: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Sides:
     """Compare the model's loss with the same network in its plain order and the cross entropy of full-size logits.
 
@@ -32,7 +33,7 @@ def prepare(
         autocast: run ours under bfloat16 autocast, as `tools/train.py --amp` does.
         overrides: changes of the config.
     """
-    model = random_model(config, overrides).train()
+    model = random_model(config, overrides).to(device).train()
     plain = copy.deepcopy(model)
     inputs = model.data_preprocessor(random_batch(size, num_classes, batch), training=True)
     label_map = torch.stack([sample.label_map for sample in inputs["samples"]]).long()
@@ -42,7 +43,7 @@ def prepare(
         return F.cross_entropy(full_size_logits(plain, inputs["images"], text), label_map)
 
     def our_loss() -> Tensor:
-        with _autocast(autocast):
+        with _autocast(device, autocast):
             losses = model(**inputs, mode="loss")
         return sum(losses.values())
 
@@ -69,18 +70,18 @@ def _step(model: OpenVocabModel, loss_of: Callable[[], Tensor]) -> list[Tensor]:
     return [loss.detach(), model.head.embed.weight.grad]
 
 
-def _autocast(enabled: bool) -> AbstractContextManager:
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+def _autocast(device: str, enabled: bool) -> AbstractContextManager:
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)
 
 
 _NOTE = "batch 1, as the config has it a GPU; error of the loss and of the gradient of the last projection"
 ROWS = (
     Row(
         "lseg_training_step_fp32", 0.65, partial(prepare, False),
-        products="float32", repeats=3, memory=True, note=_NOTE,
+        products="float32", repeats=3, memory=True, note=_NOTE, on_cuda=True,
     ),
     Row(
         "lseg_training_step_bf16", 0.35, partial(prepare, True),
-        products="bfloat16", repeats=3, memory=True, note=_NOTE,
+        products="bfloat16", repeats=3, memory=True, note=_NOTE, on_cuda=True,
     ),
 )  # fmt: skip

@@ -1,0 +1,89 @@
+"""What differs where a row runs on a CUDA device: the clock, the memory, and the peaks of the machine."""
+
+import gc
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.comparison import Side, Work, matmul_precision
+
+SIDE = 8192
+"""Of the square matrices whose product states the peak: large enough to fill the device."""
+WARM_UP = 2
+"""Calls of each side before the timing: the device raises its clock, libraries load their kernels."""
+
+
+def require_cuda() -> None:
+    """Raise `ValueError` where there is no CUDA device."""
+    if not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device here")
+
+
+def synchronized_clock() -> float:
+    """Return seconds, after all work that was given to the device is done."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def describe_gpu() -> dict[str, Any]:
+    """Return name and versions of the device."""
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+    }
+
+
+def product_peaks(repeats: int = 10) -> dict[str, float]:
+    """Return the best GFLOP/s of a large product in float32, float32 `medium` (TF32 on most GPUs) and bfloat16."""
+    left, right = (torch.randn(SIDE, SIDE, device="cuda") for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        peaks = {"float32": _best_gflops(left, right, repeats)}
+        torch.set_float32_matmul_precision("medium")
+        peaks["float32_medium"] = _best_gflops(left, right, repeats)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    peaks["bfloat16"] = _best_gflops(left.bfloat16(), right.bfloat16(), repeats)
+    return peaks
+
+
+def gpu_peak_memory_mb(work: Work, side: Side) -> float:
+    """Return by how many MB the memory of the device peaks during one call, above what it holds before."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    with matmul_precision(side):
+        start = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - start) / 2**20
+
+
+def _best_gflops(left: Tensor, right: Tensor, repeats: int) -> float:
+    left @ right
+    seconds = min(_seconds(lambda: left @ right) for _ in range(repeats))
+    return 2 * SIDE**3 / seconds / 1e9
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = synchronized_clock()
+    work()
+    return synchronized_clock() - start
+
+
+def _driver() -> str:
+    """Return the driver's version, as its own tool gives it."""
+    if shutil.which("nvidia-smi") is None:
+        return "unknown"
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    return answer.stdout.split()[0] if answer.returncode == 0 and answer.stdout.split() else "unknown"
