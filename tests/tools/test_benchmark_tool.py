@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from benchmarks.flops import count_flops
 from benchmarks.machine import attainable_peak, library_note
 from benchmarks.measurement import measure
 from benchmarks.memory import CLEAR, peak_memory_mb
-from benchmarks.report import header, table_line, verdict, write_json
+from benchmarks.report import header, machine_lines, table_line, verdict, write_json
 
 TINY = "ViT-Ti-8-shapes"
 TINY_LSEG = {
@@ -182,8 +183,11 @@ def error_of(sides):
         "masks",
     ],
 )
-def test_both_sides_of_a_row_compute_the_same(sides, tolerance):
-    assert error_of(sides()) <= tolerance
+def test_both_sides_of_a_row_compute_the_same(sides, tolerance, device):
+    on_a_device = "device" in signature(sides.func).parameters
+    if device != "cpu" and not on_a_device:
+        pytest.skip("work of the processor")
+    assert error_of(sides(device=device) if on_a_device else sides()) <= tolerance
 
 
 def test_a_cold_text_row_stays_cold(monkeypatch):
@@ -218,6 +222,40 @@ def test_rows_are_known_by_distinct_names_and_pickle():
     assert len({row.name for row in rows.ROWS}) == len(rows.ROWS)
     for row in rows.ROWS:
         pickle.loads(pickle.dumps(row.prepare))
+
+
+def test_rows_for_a_gpu_are_those_that_take_a_device():
+    for row in rows.ROWS:
+        assert row.on_cuda == ("device" in signature(row.prepare).parameters), row.name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there_is_one_line(capsys):
+    assert run_tool("benchmark", "--device", "cuda") == 2
+    assert "--device cuda: torch finds no CUDA device here" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_row_on_the_gpu(capsys, tmp_path, monkeypatch):
+    small = Row("small", 0.5, partial(label_map.prepare, 12, (64, 64), 8), on_cuda=True)
+    monkeypatch.setattr(rows, "ROWS", (small, replace(small, name="other", on_cuda=False)))
+    assert run_tool("benchmark", "--device", "cuda", "--out", tmp_path / "out.json") == 0
+    content = json.loads((tmp_path / "out.json").read_text())
+    (row,) = content["rows"]
+    assert SCHEMA <= set(row) and row["goal"] == 1.0 and row["max_error"] < 0.01
+    assert row["peer_mb"] > 0 and row["ratio"] > 0
+    assert content["machine"]["peak_gflops"]["bfloat16"] > content["machine"]["peak_gflops"]["float32"]
+    printed = capsys.readouterr().out
+    assert torch.cuda.get_device_name() in printed and "left out, work of the processor: other" in printed
+
+
+def test_the_gpu_is_named_above_the_table():
+    gpu = {"device": "cuda", "gpu": "A GPU", "driver": "580.1", "cuda": "13.0", "cudnn": 91500, "cudnn_tf32": True}
+    machine = MACHINE | gpu | {"capability": "AVX2", "torch": "2.11", "error_of_medium": 3e-4}
+    first, *_ = machine_lines(machine).splitlines()
+    assert first == "A GPU, driver 580.1, CUDA 13.0, cuDNN 91500 (TF32 of convolutions on)"
+    assert machine_lines({key: machine[key] for key in machine if key not in gpu}).startswith("a processor (AVX2)")
 
 
 def test_list_names_the_rows(capsys):
