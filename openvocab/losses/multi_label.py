@@ -38,7 +38,8 @@ def multi_label_info_nce(
         logit_scale: () multiplier of the cosine, already exponentiated; receives a gradient.
         text_ids: (B, K) int64, equal for equal texts. Where given, targets are spread evenly over all texts of an
             image's ids and over all images of a text's id, instead of calling "a photo of a dog." wrong for one image
-            because it was written for another.
+            because it was written for another. Equal texts have equal rows (an encoder without dropout) and are scored
+            once: a batch has few distinct noun prompts.
         chunk_size: rows scored at a time.
         gather: score against the pairs of all ranks, where there are several.
 
@@ -61,17 +62,21 @@ def multi_label_info_nce(
         texts = texts.flatten(0, 1)  # (B * K, D)
         all_texts, all_images = (gather_with_gradient(part, ranks) for part in (texts, images))
         all_ids = gather_rows(ids, ranks)  # (N, K)
+        distinct = _distinct if text_ids is not None else _each
+        rows, row_ids, row_counts = distinct(texts, ids.flatten())  # of this rank
+        columns, column_ids, column_counts = distinct(all_texts, all_ids.flatten())  # of all ranks
 
         def to_texts(chunk: slice) -> Tensor:
-            is_right = (ids[chunk, :, None] == all_ids.flatten()).any(dim=1)  # (c, N * K)
-            return _cross_entropy(_logits(images[chunk], all_texts, scale), is_right)
+            is_right = (ids[chunk, :, None] == column_ids).any(dim=1)  # (c, U)
+            return _cross_entropy(_logits(images[chunk], columns, scale), is_right, column_counts).sum()
 
         def to_images(chunk: slice) -> Tensor:
-            is_right = (ids.flatten()[chunk, None, None] == all_ids).any(dim=2)  # (c, N)
-            return _cross_entropy(_logits(all_images, texts[chunk], scale).T, is_right)
+            is_right = (row_ids[chunk, None, None] == all_ids).any(dim=2)  # (c, N)
+            losses = _cross_entropy(_logits(all_images, rows[chunk], scale).T, is_right, all_ids.new_ones(()))
+            return (row_counts[chunk] * losses).sum()
 
         of_images = sum_over_chunks(to_texts, len(images), chunk_size) / len(images)
-        of_texts = sum_over_chunks(to_images, len(texts), chunk_size) / len(texts)
+        of_texts = sum_over_chunks(to_images, len(rows), chunk_size) / len(texts)
         return joint_loss((of_images + of_texts) / (2 * ranks), ranks)
 
 
@@ -88,10 +93,26 @@ def _logits(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     return rows.unflatten(0, images.shape[:2]).logsumexp(dim=1)
 
 
-def _cross_entropy(logits: Tensor, is_right: Tensor) -> Tensor:
-    """Return the summed cross entropy of rows (c, N), each with an even target over its right columns (c, N) bool."""
-    right = (logits * is_right).sum(dim=1) / is_right.sum(dim=1)
-    return (logits.logsumexp(dim=1) - right).sum()
+def _distinct(texts: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the distinct ones of texts (n, D) with ids (n,): rows (U, D), ids (U,), and how often each occurs (U,)."""
+    distinct_ids, place, counts = ids.unique(return_inverse=True, return_counts=True)
+    sums = texts.new_zeros(len(distinct_ids), texts.shape[1]).index_add(0, place, texts)
+    return sums / counts[:, None], distinct_ids, counts
+
+
+def _each(texts: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all texts (n, D), in the form of `_distinct`."""
+    return texts, ids, torch.ones_like(ids)
+
+
+def _cross_entropy(logits: Tensor, is_right: Tensor, counts: Tensor) -> Tensor:
+    """Return the cross entropy of rows (c, U), each with an even target over its right columns (c, U) bool; (c,).
+
+    A column stands for `counts` equal ones, (U,) or ().
+    """
+    weights = is_right * counts  # (c, U)
+    right = (logits * weights).sum(dim=1) / weights.sum(dim=1)
+    return (logits + counts.to(logits.dtype).log()).logsumexp(dim=1) - right
 
 
 def _check_shapes(image_embed: Tensor, text_embed: Tensor, text_ids: Tensor | None) -> None:

@@ -111,7 +111,7 @@ class CLIPTextEncoder(TextEncoder):
         else:
             _check_captions(texts)
             with self._numerics():
-                embed, row_class = F.normalize(self._encode(texts), dim=-1), None
+                embed, row_class = F.normalize(self._encode_once(texts), dim=-1), None
         background = texts.background if isinstance(texts, Vocabulary) else None
         return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
 
@@ -213,6 +213,14 @@ class CLIPTextEncoder(TextEncoder):
         if self.normalize_templates:
             embed = F.normalize(embed, dim=-1)
         return torch.stack([group.mean(0) for group in embed.split(len(self.templates))])
+
+    def _encode_once(self, texts: Sequence[str]) -> Tensor:
+        """Return (N, D) as `_encode` does; equal texts, such as the noun prompts of a batch, are computed once."""
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        rows = self._encode(list(row_of))
+        if len(row_of) == len(texts):
+            return rows
+        return rows[torch.tensor([row_of[text] for text in texts], device=rows.device)]
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         """Return (N, D) float32 embeddings of whole prompts, not normalised."""

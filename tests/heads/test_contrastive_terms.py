@@ -16,6 +16,7 @@ from openvocab.heads.terms import (
     CaptionContrast,
     MaskedLanguage,
     NeighbourContrast,
+    NounContrast,
     PairBatch,
     PatchContrast,
     SigmoidContrast,
@@ -34,12 +35,14 @@ from openvocab.losses import (
     siglip,
     similarity_regularisation,
 )
+from openvocab.losses.multi_label import multi_label_info_nce
 from openvocab.registry import MODELS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures, TextTokens
+from openvocab.text.text_ids import text_ids
 
 SPEC = BackboneSpec(embed_dim=8, stride=8, hidden_dims=(4, 6), hidden_strides=(8, 8))
 WHOLE, MIRRORED = [0.0, 0, 32, 32], [32.0, 0, 0, 32]
-FAMILY = ("slip_shapes", "filip_shapes", "declip_shapes", "xclip_shapes", "siglip_shapes")
+FAMILY = ("clip_shapes", "slip_shapes", "filip_shapes", "declip_shapes", "xclip_shapes", "siglip_shapes")
 
 
 def make_batch(views: int = 2, texts: int = 2, count: int = 5, boxes: tuple = (WHOLE, MIRRORED)) -> PairBatch:
@@ -162,6 +165,41 @@ def test_masked_language_term_names_words_of_the_first_text():
     assert chosen.sum() == 10
 
 
+def noun_batch() -> PairBatch:
+    """Five images with a caption and two noun prompts each; prompts of one text have one row."""
+    batch = make_batch(views=1, texts=3)
+    nouns = ["red circle", "blue star", "red circle", "green ring", "blue star"]
+    for i, sample in enumerate(batch.samples):
+        sample.captions = (f"caption {i}", nouns[i], nouns[(i + 1) % 5])
+    rows = {name: row for name, row in zip(nouns, batch.text.embed[5:])}
+    for i, sample in enumerate(batch.samples):
+        batch.text.embed[5 + i], batch.text.embed[10 + i] = rows[sample.captions[1]], rows[sample.captions[2]]
+    batch.text_ids = text_ids([sample.captions[place] for place in range(3) for sample in batch.samples])
+    return batch
+
+
+def test_noun_term_compares_images_with_the_captions_after_the_first():
+    batch = noun_batch()
+    term = NounContrast(SPEC, 8, count=2, positives_by_text=False)
+    prompts = torch.stack([batch.text.embed[5:10], batch.text.embed[10:15]], dim=1)
+    expected = multi_label_info_nce(batch.image_embed(0), prompts, torch.tensor(10.0))
+    torch.testing.assert_close(term(batch), expected)
+    assert term.num_texts == 3
+
+
+def test_noun_term_asks_that_some_patch_shows_a_prompt_and_shares_equal_prompts():
+    batch = noun_batch()
+    prompts = torch.stack([batch.text.embed[5:10], batch.text.embed[10:15]], dim=1)  # (B, K, D)
+    patches = F.normalize(batch.features.patch_embed.flatten(2).transpose(1, 2), dim=-1)
+    logits = (10.0 * torch.einsum("bpd,nkd->bpnk", patches, prompts)).logsumexp(1).flatten(1)  # (B, B * K)
+    names = [set(sample.captions[1:]) for sample in batch.samples]
+    columns = [caption for sample in batch.samples for caption in sample.captions[1:]]
+    right = torch.tensor([[float(caption in own) for caption in columns] for own in names])
+    expected = F.cross_entropy(logits, right / right.sum(1, keepdim=True)) / 2
+    expected = expected + F.cross_entropy(logits.T, right.T / right.T.sum(1, keepdim=True)) / 2
+    torch.testing.assert_close(NounContrast(SPEC, 8, count=2, match="patch")(batch), expected)
+
+
 def test_view_term_compares_the_projections_of_both_views():
     batch, term = make_batch(), ViewContrast(SPEC, 8, layer=1, hidden_dim=16, out_dim=4)
     first, second = (term.projector(batch.pooled(view, 1)) for view in (0, 1))
@@ -227,6 +265,8 @@ def test_batch_norm_says_that_it_needs_two_images(term):
         (lambda: ViewContrast(SPEC, 8, layer=5), "layer 5 does not exist"),
         (lambda: PatchContrast(SPEC, 8, parity="simclr"), "'simclr'"),
         (lambda: PatchContrast(SPEC, 8, max_pairs=1), "at least 2"),
+        (lambda: NounContrast(SPEC, 8, count=0), "at least 1 noun prompt, got 0"),
+        (lambda: NounContrast(SPEC, 8, match="segment"), "'image' or 'patch', got 'segment'"),
     ],
 )
 def test_bad_settings_are_refused(build, message: str):
@@ -277,7 +317,7 @@ def family_batch(config, count: int) -> dict:
     for index in range(count):
         image = torch.randint(0, 256, (views, 3, 64, 64), generator=generator, dtype=torch.uint8)
         images.append(image if views > 1 else image[0])
-        captions = (f"a red circle {index}", f"a blue star and a green ring {index}")
+        captions = (f"a red circle {index}", f"a blue star and a green ring {index}", "blue star", "green ring")
         boxes = torch.tensor([[0.0, 0, 64, 64]] * views)
         samples.append(Sample(str(index), None, (64, 64), (64, 64), captions=captions, view_boxes=boxes))
     return {"image": images, "sample": samples}

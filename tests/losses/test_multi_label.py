@@ -62,8 +62,15 @@ def test_segments_are_joined_by_log_sum_exp():
 IDS = torch.tensor([[1, 2, 9], [2, 3, 3], [4, 4, 4], [1, 5, 2]])
 
 
+def equal_rows(texts: Tensor, ids: Tensor) -> Tensor:
+    """Give texts (B, K, D) of one id the row of the first of them, as an encoder does."""
+    flat = ids.flatten().tolist()
+    return texts.flatten(0, 1)[[flat.index(i) for i in flat]].view_as(texts)
+
+
 def test_equal_texts_are_right_for_all_their_images():
     images, texts, scale = make_batch(4)
+    texts = equal_rows(texts, IDS).detach().requires_grad_()
     shares = [[float(bool({i} & set(row))) for i in IDS.flatten().tolist()] for row in IDS.tolist()]
     target = torch.tensor(shares, dtype=torch.float64)  # (B, B * K): text i is one of the image's
     logits = scale * images @ texts.flatten(0, 1).T
@@ -72,6 +79,21 @@ def test_equal_texts_are_right_for_all_their_images():
     for chunk_size in (1, 5, 100):
         loss = multi_label_info_nce(images, texts, scale, text_ids=IDS, chunk_size=chunk_size)
         torch.testing.assert_close(loss, expected)
+        for leaf in (images, scale):
+            torch.testing.assert_close(
+                torch.autograd.grad(loss, leaf, retain_graph=True),
+                torch.autograd.grad(expected, leaf, retain_graph=True),
+            )
+
+
+def test_gradients_reach_the_rows_of_equal_texts_as_if_each_were_scored():
+    images, leaves, scale = make_batch(4)
+    loss = multi_label_info_nce(images, equal_rows(leaves, IDS), scale, text_ids=IDS)
+    logits = scale * images @ equal_rows(leaves, IDS).flatten(0, 1).T
+    is_right = (IDS.flatten()[None, :, None] == IDS[:, None, :]).any(2).double()  # (B, B * K)
+    expected = F.cross_entropy(logits, is_right / is_right.sum(1, keepdim=True)) / 2
+    expected = expected + F.cross_entropy(logits.T, is_right.T / is_right.T.sum(1, keepdim=True)) / 2
+    torch.testing.assert_close(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves))
 
 
 def test_ids_without_equals_change_nothing():
@@ -80,7 +102,10 @@ def test_ids_without_equals_change_nothing():
     own = torch.tensor([[7] * 3, [8] * 3, [9] * 3, [6] * 3])
     loss = multi_label_info_nce(*leaves)
     torch.testing.assert_close(multi_label_info_nce(*leaves, text_ids=distinct), loss)
-    torch.testing.assert_close(multi_label_info_nce(*leaves, text_ids=own), loss)
+    images, texts, scale = leaves
+    same = equal_rows(texts, own)
+    expected = multi_label_info_nce(images, same, scale)
+    torch.testing.assert_close(multi_label_info_nce(images, same, scale, text_ids=own), expected)
 
 
 def test_order_of_the_labels_does_not_matter():
@@ -124,7 +149,7 @@ class TwoEncoders(nn.Module):
 
 def joint_batch() -> tuple[Tensor, Tensor]:
     images, texts, _ = make_batch(8)
-    return images.detach(), texts.detach()
+    return images.detach(), equal_rows(texts, JOINT_IDS).detach()
 
 
 JOINT_IDS = torch.tensor([[1, 2, 3], [2, 4, 4], [5, 6, 7], [8, 8, 1], [1, 5, 9], [2, 2, 2], [10, 11, 5], [12, 13, 14]])

@@ -80,6 +80,20 @@ def test_raw_captions_equal_open_clip(clip, make, trainable):
     torch.testing.assert_close(embed, unit(by_open_clip(clip, captions)), rtol=1e-5, atol=1e-5)
 
 
+def test_equal_captions_are_encoded_once_and_share_their_gradient(make, prompts_encoded):
+    encoder = make(trainable="all")
+    captions = ["red circle", "a blue star", "red circle", "red circle"]
+    embed = encoder(captions).embed
+    assert prompts_encoded == ["red circle", "a blue star"]
+    weights = torch.randn(4, embed.shape[1], generator=torch.Generator().manual_seed(0))
+    (embed * weights).sum().backward()
+    together = encoder.text.text_projection.grad.clone()
+    encoder.zero_grad()
+    for caption, weight in zip(captions, weights):
+        (encoder([caption]).embed[0] * weight).sum().backward()
+    torch.testing.assert_close(together, encoder.text.text_projection.grad, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("exact_lengths", [True, False])
 @pytest.mark.parametrize(
     "text_config",

@@ -8,6 +8,7 @@ from openvocab.heads.terms.captions import (
     SimilarityRegularisation,
     TwoProjectionContrast,
 )
+from openvocab.heads.terms.nouns import NounContrast
 from openvocab.heads.terms.tokens import MaskedLanguage, TokenContrast
 from openvocab.heads.terms.views import PatchContrast, SimSiam, ViewContrast
 
@@ -16,6 +17,7 @@ __all__ = [
     "ContrastiveTerm",
     "MaskedLanguage",
     "NeighbourContrast",
+    "NounContrast",
     "PairBatch",
     "PatchContrast",
     "SigmoidContrast",
