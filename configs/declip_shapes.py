@@ -2,8 +2,8 @@
 
 Paper: Supervision Exists Everywhere (arXiv 2110.05208), in small, with its weights (.4, .2, .2, .2).
 Command: python tools/train.py configs/declip_shapes.py (after python tools/make_shapes.py)
-Hardware: 2 CPU cores; an iteration costs about twice that of clip_shapes (two views).
-Expected score: zero-shot top1 25.6 over 48 classes of single objects, by
+Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (two views).
+Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/declip_shapes.py work_dirs/declip_shapes/last.pth
 """
 
@@ -17,7 +17,7 @@ from openvocab.model import OpenVocabModel
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():
-    from .clip_shapes import *
+    from ._base_.shapes_pretraining import *
 
 all_pairs = ((0, 0), (0, 1), (1, 0), (1, 1))
 model = dict(

@@ -4,7 +4,7 @@ Paper: FILIP: Fine-grained Interactive Language-Image Pre-Training (arXiv 2111.0
 late interaction; here the pooled embeddings are trained along and classify, as in DeFILIP (arXiv 2203.05796).
 Command: python tools/train.py configs/filip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores.
-Expected score: 46.5; zero-shot top1 over 48 classes of single objects, by
+Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/filip_shapes.py work_dirs/filip_shapes/last.pth
 """
 
@@ -17,7 +17,7 @@ from openvocab.model import OpenVocabModel
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():
-    from .clip_shapes import *
+    from ._base_.shapes_pretraining import *
 
 model = dict(
     type=OpenVocabModel,

@@ -3,7 +3,7 @@
 Paper: Sigmoid Loss for Language Image Pre-Training (arXiv 2303.15343), in small.
 Command: python tools/train.py configs/siglip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores.
-Expected score: 19.0; zero-shot top1 over 48 classes of single objects, by
+Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/siglip_shapes.py work_dirs/siglip_shapes/last.pth
 """
 
@@ -16,7 +16,7 @@ from openvocab.model import OpenVocabModel
 from openvocab.text.clip_text import CLIPTextEncoder
 
 with read_base():
-    from .clip_shapes import *
+    from ._base_.shapes_pretraining import *
 
 model = dict(
     type=OpenVocabModel,
