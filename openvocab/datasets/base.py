@@ -108,6 +108,11 @@ class PipelineDataset(Dataset):
                 return self._make(int(index))
             return self._make_or_replace(int(index))
 
+    def sample_id_of(self, index: int) -> str:
+        """Return the id of an item without loading it."""
+        self.full_init()
+        return str(self._index[int(index)].get("sample_id", index))
+
     @property
     def bad_sample_paths(self) -> list[str]:
         """Paths of the items that were replaced so far, by this process or its loader workers."""
