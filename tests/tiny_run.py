@@ -4,6 +4,7 @@ Each loss is written to WORK_DIR/losses.txt as a hexadecimal float. As a script 
 other, each in a process that may be killed.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -77,12 +78,12 @@ class TinyDataset(PipelineDataset):
         return [{"sample_id": f"item-{index}", "position": index} for index in range(SIZE)]
 
     def __getitem__(self, index):
-        if self.trouble is not None and index == self.trouble["index"]:
-            cause_trouble(**self.trouble)
         item = super().__getitem__(index)
         return {**item, "x": item["x"] * float("nan")} if index == self.poison else item
 
     def _make(self, position):
+        if self.trouble is not None and position == self.trouble["index"]:
+            cause_trouble(**self.trouble)
         generator = torch.Generator().manual_seed(position)
         return self.transforms[0]({**self._index[position], "x": torch.randn(8, generator=generator)})
 
@@ -167,16 +168,19 @@ class SendSignal(Hook):
 
 
 def tiny_config(
-    workers=0, max_iters=16, accumulate=1, ema=False, kill_at=0, poison=None, trouble=None, send=None, **train_cfg
-):
+    workers=0, max_iters=16, accumulate=1, ema=False, kill_at=0, poison=None, trouble=None, val_trouble=None, send=None,
+    timeout=None, **train_cfg,
+):  # fmt: skip
     """Return a config of the tiny run: saves every 4 steps, validates every 6."""
     loader = dict(batch_size=4, num_workers=workers, persistent_workers=False)
+    if timeout is not None:
+        loader["timeout"] = timeout
     val_sampler = dict(type="DefaultSampler", shuffle=False)
     return Config(
         dict(
             model=dict(type="TinyModel"),
             train_dataloader=dict(dataset=dict(type="TinyDataset", poison=poison, trouble=trouble), **loader),
-            val_dataloader=dict(dataset=dict(type="TinyDataset"), sampler=val_sampler, **loader),
+            val_dataloader=dict(dataset=dict(type="TinyDataset", trouble=val_trouble), sampler=val_sampler, **loader),
             val_cfg=dict(),
             val_evaluator=dict(type="TinyMetric"),
             test_dataloader=dict(dataset=dict(type="TinyDataset"), sampler=val_sampler, **loader),
@@ -229,8 +233,23 @@ def run_apart(**options):
         except Exception:
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    patience = time.monotonic() + 2  # one that was just killed
+    while processes_of_group(child) and time.monotonic() < patience:
+        time.sleep(0.02)
+    print("LEFT BEHIND", processes_of_group(child), flush=True)
+    return status
+
+
+def processes_of_group(group):
+    """Return the ids of the living processes of a process group."""
+    fields = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields[path.parent.name] = path.read_text().rpartition(") ")[2].split()
+    return [int(pid) for pid, (state, _, of, *_) in fields.items() if int(of) == group and state != "Z"]
 
 
 def main():
