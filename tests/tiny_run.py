@@ -8,11 +8,13 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -167,9 +169,51 @@ class SendSignal(Hook):
         self.times = 0
 
 
+@HOOKS.register_module()
+class FullDisk(Hook):
+    """Let this process write no file above a kilobyte from one step to another, as a full disk would."""
+
+    def __init__(self, first, last):
+        self.first, self.last = first, last
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 in (self.first, self.last):
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if runner.iter + 1 == self.first else hard, hard))
+
+
+@HOOKS.register_module()
+class BreakGradient(Hook):
+    """Let the gradient of one step be NaN, though its loss is not."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.step:
+            weight = next(runner.model.parameters())
+            self.handle = weight.register_hook(lambda gradient: gradient * float("nan"))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.step:
+            self.handle.remove()
+
+
+@HOOKS.register_module()
+class Measure(Hook):
+    """Write resident memory in MiB, open files and child processes every 20 steps."""
+
+    def after_step(self, runner):
+        if runner.iter % 20 == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            numbers = [pages * resource.getpagesize() / 2**20, len(os.listdir("/proc/self/fd")), len(active_children())]
+            with open(Path(runner.work_dir) / "measured.txt", "a") as file:
+                file.write(json.dumps(numbers) + "\n")
+
+
 def tiny_config(
     workers=0, max_iters=16, accumulate=1, ema=False, kill_at=0, poison=None, trouble=None, val_trouble=None, send=None,
-    timeout=None, **train_cfg,
+    timeout=None, hooks=(), interval=4, tensorboard=False, verbose=False, **train_cfg,
 ):  # fmt: skip
     """Return a config of the tiny run: saves every 4 steps, validates every 6."""
     loader = dict(batch_size=4, num_workers=workers, persistent_workers=False)
@@ -186,7 +230,7 @@ def tiny_config(
             test_dataloader=dict(dataset=dict(type="TinyDataset"), sampler=val_sampler, **loader),
             test_cfg=dict(),
             test_evaluator=dict(type="TinyMetric"),
-            train_cfg=dict(type="TrainLoop", max_iters=max_iters, val_interval=6, **train_cfg),
+            train_cfg=dict(type="TrainLoop", max_iters=max_iters, **{"val_interval": 6, **train_cfg}),
             optim_wrapper=dict(
                 type="SafeOptimWrapper",
                 optimizer=dict(type="AdamW", lr=0.01, weight_decay=0.01),
@@ -199,14 +243,18 @@ def tiny_config(
                 dict(type="PolyLR", power=0.9, begin=3, end=max_iters, by_epoch=False),
             ],
             default_hooks=dict(
-                checkpoint=dict(type="CheckpointHook", interval=4),
-                logger=dict(type="LoggerHook", interval=100, log_metric_by_epoch=False),
+                checkpoint=dict(type="CheckpointHook", interval=interval),
+                logger=dict(type="LoggerHook", interval=1 if verbose else 100, log_metric_by_epoch=False),
             ),
             custom_hooks=[dict(type="RecordLosses", kill_at=kill_at)]
             + [dict(type="EMAHook", momentum=0.1)] * ema
-            + ([dict(type="SendSignal", **send)] if send else []),
+            + ([dict(type="SendSignal", **send)] if send else [])
+            + list(hooks),
             log_processor=dict(by_epoch=False),
-            log_level="WARNING",
+            log_level="INFO" if verbose else "WARNING",
+            visualizer=dict(type="Visualizer", vis_backends=[dict(type="TensorboardVisBackend")])
+            if tensorboard
+            else None,
             randomness=dict(seed=3),
         )
     )
