@@ -1,5 +1,6 @@
 """NaN and infinity stop a run before they reach the weights or a file."""
 
+import copy
 import math
 
 import pytest
@@ -117,3 +118,79 @@ def test_autocast_follows_amp():
             assert model(torch.ones(1, 2)).dtype is dtype
     with pytest.raises(ValueError, match="expected None or 'bf16', got 'fp16'"):
         wrapped(model, amp="fp16")
+
+
+def without_recorder(config):
+    """Return the config without the hook that wants a loss of every step."""
+    config.custom_hooks = [hook for hook in config.custom_hooks if hook["type"] != "RecordLosses"]
+    return config
+
+
+class Watch(Hook):
+    """Remember, for each step, whether it was bad and whether it changed a weight or a running mean."""
+
+    def __init__(self):
+        self.steps = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.is_bad = "item-5" in [sample.sample_id for sample in data_batch["sample"]]
+        self.before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+        self.momentum = [dict(state) for state in copy.deepcopy(runner.optim_wrapper.optimizer.state).values()]
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        after = runner.model.state_dict()
+        same = all(torch.equal(value, after[name]) for name, value in self.before.items())
+        now = list(runner.optim_wrapper.optimizer.state.values())
+        same = same and all(torch.equal(old["exp_avg"], new["exp_avg"]) for old, new in zip(self.momentum, now))
+        self.steps.append((self.is_bad, same))
+
+
+def test_a_bad_step_is_left_out_entirely_if_asked_to(tmp_path, capfd):
+    runner = build_runner(without_recorder(tiny_config(poison=5, nonfinite="skip")), work_dir=tmp_path)
+    runner.register_hook(watch := Watch())
+    runner.train()
+    assert all(is_bad == same for is_bad, same in watch.steps)
+    count = sum(is_bad for is_bad, _ in watch.steps)
+    assert count >= 2 and runner.train_loop.num_skipped == count
+    saved = load_checkpoint(tmp_path / "last.pth")
+    assert saved["meta"]["iter"] == 16 and saved["loop"]["skipped"] == count
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "left out step" in line]
+    assert len(lines) == count and "of at most 10: not finite: loss_square = nan" in lines[0] and "item-5" in lines[0]
+
+
+def test_left_out_steps_are_counted_over_a_resume_which_is_equal(tmp_path):
+    options = dict(poison=5, nonfinite="skip", accumulate=2)
+    build_runner(without_recorder(tiny_config(**options)), work_dir=tmp_path / "whole").train()
+    stopped = without_recorder(tiny_config(**options, send=dict(moment="after_train_iter", step=7)))
+    with pytest.raises(SystemExit):
+        build_runner(stopped, work_dir=tmp_path / "parts").train()
+    build_runner(without_recorder(tiny_config(**options)), work_dir=tmp_path / "parts", resume=True).train()
+    whole, parts = (load_checkpoint(tmp_path / name / "last.pth") for name in ("whole", "parts"))
+    assert whole["loop"] == parts["loop"] and whole["loop"]["skipped"] >= 2
+    assert all(torch.equal(value, parts["state_dict"][name]) for name, value in whole["state_dict"].items())
+
+
+def test_too_many_bad_steps_end_the_run(tmp_path):
+    runner = build_runner(without_recorder(tiny_config(poison=5, nonfinite="skip", max_skips=1)), work_dir=tmp_path)
+    with pytest.raises(NonFiniteError, match="loss_square = nan.*after max_skips=1 steps were left out"):
+        runner.train()
+    assert runner.train_loop.num_skipped == 1
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_bad_gradient_of_a_real_run(tmp_path, step):
+    hooks = [dict(type="BreakGradient", step=step)]
+    with pytest.raises(NonFiniteError, match=rf"at step {step}: gradient of 1 of 6.*samples: item-"):
+        build_runner(tiny_config(hooks=hooks), work_dir=tmp_path / "raise").train()
+    assert not list((tmp_path / "raise").glob("*.pth"))
+    config = without_recorder(tiny_config(hooks=hooks, nonfinite="skip"))
+    build_runner(config, work_dir=tmp_path / "skip").train()
+    saved = load_checkpoint(tmp_path / "skip" / "last.pth")
+    assert saved["loop"]["skipped"] == 1
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+def test_other_policies_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected 'raise' or 'skip' and at least 1, got 'rollback' and 10"):
+        build_runner(tiny_config(nonfinite="rollback"), work_dir=tmp_path).train()

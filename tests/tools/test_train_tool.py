@@ -25,6 +25,15 @@ def test_trains_resumes_and_writes_scalars(tmp_path):
     assert load_checkpoint(work_dir / "last.pth")["meta"]["iter"] == 6
 
 
+def test_a_second_run_in_the_folder_is_refused_before_any_data_is_read(capsys, monkeypatch, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "iter_4.pth").write_bytes(b"weeks of work")
+    options = tiny_lseg_options(tmp_path / "nowhere")
+    line = mistake(capsys, monkeypatch, LSEG_SHAPES, "--work-dir", tmp_path / "run", *options)
+    assert "run holds a run already (iter_4.pth): --resume continues it, --work-dir" in line and "--overwrite" in line
+    assert (tmp_path / "run" / "iter_4.pth").read_bytes() == b"weeks of work"
+
+
 def mistake(capsys, monkeypatch, *arguments) -> str:
     """Return the one line that a mistake gives."""
     monkeypatch.delenv("OPENVOCAB_TRACEBACK", raising=False)

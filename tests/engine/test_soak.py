@@ -1,0 +1,29 @@
+"""A long run: memory, open files and processes stay as they are."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from config_parts import REPOSITORY
+
+
+def test_neither_memory_nor_files_nor_processes_grow(tmp_path):
+    options = {"work_dir": str(tmp_path), "workers": 2, "max_iters": 400, "val_interval": 20, "interval": 20}
+    command = [sys.executable, str(REPOSITORY / "tests" / "tiny_run.py")]
+    training = json.dumps([{**options, "tensorboard": True, "hooks": [{"type": "Measure"}]}])
+    shared = Path("/dev/shm")
+    before = set(os.listdir(shared))
+    process = subprocess.Popen([*command, training], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=-1, text=True)
+    output, _ = process.communicate(timeout=240)
+    assert "STATUS [0]" in output and "LEFT BEHIND []" in output
+    rows = np.array([json.loads(line) for line in (tmp_path / "measured.txt").read_text().splitlines()])
+    assert len(rows) == 20  # each after an evaluation and a save
+    memory, files, children = rows[8:].T  # after the warm-up
+    per_100_steps = np.polyfit(np.arange(len(memory)) * 0.2, memory, 1)[0]
+    assert per_100_steps < 1, memory
+    assert len(set(files)) == 1 and len(set(children)) == 1, (files, children)
+    left = {name for name in set(os.listdir(shared)) - before if name.startswith(f"torch_{process.pid}")}
+    assert left == set()
