@@ -74,7 +74,7 @@ max_iters = 800
 warmup_iters = 80
 optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.1)
 optim_wrapper["paramwise_cfg"]["custom_keys"]["token_embedding"] = dict(decay_mult=0.0)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
