@@ -30,7 +30,7 @@ model = dict(
 teacher = dict(
     **clip,
     crop="squash",
-    dtype="bfloat16",
+    dtype="auto",
     proposals=dict(
         type=DetectorProposals,
         config="configs/vild_text_shapes.py",

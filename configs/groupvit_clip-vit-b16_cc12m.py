@@ -66,7 +66,7 @@ max_iters, warmup_iters = 30_000, 2_000
 optim_wrapper["optimizer"] = dict(type=AdamW, lr=5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
 optim_wrapper["paramwise_cfg"]["custom_keys"]["backbone"] = dict(lr_mult=0.05)
 optim_wrapper["clip_grad"] = dict(max_norm=5.0)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=5_000)

@@ -69,7 +69,7 @@ train_dataloader["dataset"] = dict(
 
 max_iters, warmup_iters = 2500, 100
 optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=1250)

@@ -72,7 +72,7 @@ test_evaluator = val_evaluator
 
 max_iters, warmup_iters = 600, 50
 optim_wrapper["optimizer"].update(lr=1e-2, weight_decay=0.01)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=200)

@@ -55,7 +55,7 @@ train_dataloader["dataset"]["root"] = f"{data}/coco_sample"
 val_dataloader["dataset"]["root"] = f"{data}/coco_sample"
 test_dataloader = val_dataloader
 optim_wrapper["optimizer"].update(lr=1e-3)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 100
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=500)

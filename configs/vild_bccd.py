@@ -37,7 +37,7 @@ model["head"]["temperature"] = 0.1
 max_iters = 300
 train_dataloader["dataset"]["pipeline"][2].update(short_side=(288, 320, 352, 384), max_long_side=640)
 val_dataloader["dataset"]["pipeline"][1].update(short_side=384, max_long_side=640)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=300)
 default_hooks["checkpoint"].update(interval=300)

@@ -22,7 +22,7 @@ with read_base():
 teacher = dict(
     **clip,
     crop="squash",  # the pictures of single objects that this CLIP saw fill their frame
-    dtype="bfloat16",
+    dtype="auto",
     proposals=dict(
         type=DetectorProposals,
         config="configs/vild_text_shapes.py",

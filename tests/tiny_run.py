@@ -260,9 +260,10 @@ def tiny_config(
     )
 
 
-def run(work_dir, resume=False, amp=False, launcher="none", **options):
+def run(work_dir, resume=False, amp=None, launcher="none", **options):
     """Train in this process."""
     torch.set_num_threads(1)
+    amp = {True: "bf16", False: None}.get(amp, amp)
     build_runner(tiny_config(**options), work_dir=work_dir, resume=resume, amp=amp, launcher=launcher).train()
 
 

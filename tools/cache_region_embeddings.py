@@ -22,6 +22,7 @@ from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.registry import DATASETS, SCOPE
+from openvocab.teacher.region_cache_dtype import settle_cache_dtype
 from openvocab.teacher.region_cache_writing import write_region_cache
 from openvocab.teacher.region_embedder import build_embedder
 from openvocab.teacher.region_shard import EMBED_DTYPES
@@ -54,7 +55,7 @@ def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    MMLogger.get_instance("regions", log_level="WARNING")
+    MMLogger.get_instance("regions")
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         for key in ("teacher", "train_dataloader"):
@@ -65,9 +66,11 @@ def main() -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         use_fast_matmul()
+        device = config.teacher.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+        teacher = settle_cache_dtype(config.teacher, torch.device(device))
         written = write_region_cache(
             build_images(config),
-            build_embedder(config.teacher),
+            build_embedder(teacher),
             config.teacher.folder,
             embed_dtype=arguments.embed_dtype,
             images_per_shard=arguments.images_per_shard,

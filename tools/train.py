@@ -1,18 +1,19 @@
 """Train the model of a config.
 
-python tools/train.py configs/lseg_shapes.py [--resume] [--amp]
+python tools/train.py configs/lseg_shapes.py [--resume] [--amp {auto,bf16,off}]
 torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorch
 
 SIGTERM and Ctrl-C save before the next step and end with exit code 143 and 130; a second one ends at once.
 """
 
 import argparse
+import sys
 
 from mmengine.config import DictAction
 
 from openvocab.command_line import one_line_errors
 from openvocab.config import read_config
-from openvocab.engine.runner import build_runner
+from openvocab.engine.runner import AMP_CHOICES, build_runner
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -24,11 +25,19 @@ def parse_arguments() -> argparse.Namespace:
     earlier.add_argument("--resume", action="store_true", help="continue from the newest whole checkpoint there")
     earlier.add_argument("--overwrite", action="store_true",
                          help="start again there; the files of the earlier run are moved to earlier-TIME/")  # fmt: skip
-    parser.add_argument("--amp", action="store_true", help="bfloat16 mixed precision, on CPUs too")
+    parser.add_argument("--amp", nargs="?", choices=AMP_CHOICES, const="bf16",
+                        help="bfloat16 mixed precision: auto where it is faster, bf16 (or no word) always, off never; "
+                             "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="of everything random")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
-    return parser.parse_args()
+    return parser.parse_args(_with_word_of_amp(sys.argv[1:]))
+
+
+def _with_word_of_amp(words: list[str]) -> list[str]:
+    """Give a bare `--amp` its word, so that argparse does not take the config behind it for one."""
+    following = [*words[1:], ""]
+    return ["--amp=bf16" if w == "--amp" and n not in AMP_CHOICES else w for w, n in zip(words, following)]
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ train_dataloader = dict(
 
 optim_wrapper["optimizer"] = dict(type=AdamW, lr=1.6e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
 optim_wrapper["clip_grad"] = dict(max_norm=5.0)
-optim_wrapper["amp"] = "bf16"  # the paper: float16
+optim_wrapper["amp"] = "auto"  # the paper: float16
 param_scheduler[0].update(start_factor=2.5e-3)
 param_scheduler[1].update(eta_min=4e-5)
 train_cfg.update(val_interval=20_000)

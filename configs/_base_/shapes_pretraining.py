@@ -59,7 +59,7 @@ test_evaluator = val_evaluator
 max_iters, warmup_iters = 800, 80
 optim_wrapper["optimizer"] = dict(type=Muon, lr=5e-3, weight_decay=0.1)
 optim_wrapper["paramwise_cfg"]["custom_keys"]["token_embedding"] = dict(decay_mult=0.0)
-optim_wrapper["amp"] = "bf16"
+optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)

@@ -1,16 +1,18 @@
 """The optimizer step: mixed precision on any device, accumulation, clipping, and a guard against NaN."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from openvocab.bfloat16_probe import bfloat16_gain, dtype_name
 from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
@@ -24,6 +26,8 @@ class SafeOptimWrapper(OptimWrapper):
         accumulative_counts: batches whose gradients make one step.
         clip_grad: `dict(max_norm=...)`, applied to the gradient of the step.
         amp: `"bf16"` runs the forward pass under bfloat16 autocast (CPU too; needs no loss scaling), None in float32.
+            `"auto"` decides when training starts: bf16 where a probe shows it to be faster on the model's device; a
+            resumed run goes on as it began, and all ranks take the choice of rank 0.
 
     Attributes:
         shares_verdict: whether ranks agree on a bad loss before they go on; set by a loop that goes on.
@@ -37,24 +41,59 @@ class SafeOptimWrapper(OptimWrapper):
         optimizer: Optimizer,
         accumulative_counts: int = 1,
         clip_grad: dict | None = None,
-        amp: Literal["bf16"] | None = None,
+        amp: Literal["auto", "bf16"] | None = None,
     ) -> None:
-        if amp not in (None, "bf16"):
-            raise ValueError(f"amp: expected None or 'bf16', got {amp!r}")
+        if amp not in (None, "auto", "bf16"):
+            raise ValueError(f"amp: expected 'auto', 'bf16' or None, got {amp!r}")
         clip_grad = None if clip_grad is None else dict(clip_grad)  # mmengine takes keys out of it
         super().__init__(optimizer, accumulative_counts=accumulative_counts, clip_grad=clip_grad)
         self.amp = amp
         self.shares_verdict = False
         self._is_judged = False
         self._is_spoilt = False
+        self._begun_in: str | None = None
+
+    @property
+    def compute_dtype(self) -> str | None:
+        """ "bfloat16" or "float32", what the forward pass computes in; None while `auto` is undecided."""
+        return {"bf16": "bfloat16", None: "float32"}.get(self.amp)
+
+    def keep_dtype(self, begun_in: str) -> None:
+        """Let a resumed run go on in the `compute_dtype` that it began in, unless the setting says another.
+
+        Raises:
+            ValueError: neither "bfloat16" nor "float32".
+        """
+        if begun_in not in ("bfloat16", "float32"):
+            raise ValueError(f"the run to resume: expected to have been in bfloat16 or float32, got {begun_in!r}")
+        self._begun_in = begun_in
+        if self.compute_dtype not in (None, begun_in):
+            change = f"this run began in {begun_in} and goes on in {self.compute_dtype}, as set"
+            print_log(f"{change}: not equal to an uninterrupted run", logger="current", level=logging.WARNING)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass of `model` in: autocast, and no gradient exchange between accumulated batches."""
         self._is_judged = False
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=self.amp is not None):
+        device = next(model.parameters()).device
+        if self.amp == "auto":
+            self._decide(device)
+        with super().optim_context(model), torch.autocast(device.type, torch.bfloat16, enabled=self.amp is not None):
             yield
+
+    def _decide(self, device: torch.device) -> None:
+        """Settle what `auto` stands for, on rank 0 for all ranks, and log why."""
+        choice: list[str | None] = [None]
+        if is_main_process():
+            gain = bfloat16_gain(device)
+            here = dtype_name(gain.faster_dtype)
+            choice = [self._begun_in or here]
+            reason = f"{gain} on {device.type}"
+            if choice[0] != here:
+                reason = f"as this run began; this machine would choose {here}: {reason}"
+            print_log(f"training computes in {choice[0]} ({reason})", logger="current")
+        broadcast_object_list(choice)
+        self.amp = "bf16" if choice[0] == "bfloat16" else None
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None) -> None:
         """Go back from `loss`, and step where enough batches have come together.

@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed.nn.functional  # imported after a group starts, its default arguments keep it and its threads
@@ -28,12 +28,15 @@ from openvocab.config import ConfigError, check_arguments, check_teacher, requir
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.evaluation_loops import StoppableValLoop  # noqa: F401  registered
 from openvocab.engine.loader import complete_loader, guard_workers
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.stopping import StopRequest
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.work_dir import WorkDirLock, make_log_folder, take_work_dir
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
+
+AMP_CHOICES = ("auto", "bf16", "off")
 
 
 class OpenVocabRunner(Runner):
@@ -205,6 +208,8 @@ class OpenVocabRunner(Runner):
         if missing:
             raise ValueError(f"{filename} holds weights but no training state ({', '.join(missing)}); use load_from")
         saved = checkpoint["meta"]
+        if saved.get("compute_dtype") is not None and isinstance(self.optim_wrapper, SafeOptimWrapper):
+            self.optim_wrapper.keep_dtype(saved["compute_dtype"])
         vocabulary = getattr(self.train_dataloader.dataset, "vocabulary", None)
         names = None if vocabulary is None else list(vocabulary.class_names)
         if saved["class_names"] != names:
@@ -238,7 +243,7 @@ def build_runner(
     work_dir: str | Path | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    amp: bool = False,
+    amp: Literal["auto", "bf16", "off"] | None = None,
     launcher: str | None = None,
     seed: int | None = None,
     training: bool = True,
@@ -250,7 +255,8 @@ def build_runner(
         work_dir: of logs and checkpoints; None takes the config's, else `work_dirs/<name of the config>`.
         checkpoint: weights to start from, or to test.
         resume: continue from the newest whole checkpoint of the work dir (or from `checkpoint`).
-        amp: bfloat16 autocast in training.
+        amp: bfloat16 autocast in training: "bf16" and "off" force it, "auto" takes it where it is faster; None takes
+            the config's `optim_wrapper.amp`.
         launcher: `"none"` or `"pytorch"` (under torchrun); None takes the config's.
         seed: of everything random; None takes the config's.
         training: False leaves out the training parts, so that neither data nor optimizer are built.
@@ -259,7 +265,7 @@ def build_runner(
     Raises:
         WorkDirInUse: the work dir holds a run that is neither resumed nor overwritten, or another process trains there.
         ConfigError: a key that is needed is missing.
-        ValueError: `precision` is none of its words.
+        ValueError: `precision` or `amp` is none of its words.
         OSError: the work dir cannot be written.
     """
     config = config.copy()
@@ -302,15 +308,17 @@ def build_runner(
     return runner
 
 
-def _complete_training(config: Config, amp: bool) -> None:
+def _complete_training(config: Config, amp: str | None) -> None:
+    if amp not in (None, *AMP_CHOICES):
+        raise ValueError(f"amp: expected one of {', '.join(AMP_CHOICES)}, or None for the config's, got {amp!r}")
     config.train_cfg.setdefault("type", "TrainLoop")
     if config.get("val_cfg") is not None:
         config.val_cfg.setdefault("type", "ValLoop")
     config.train_dataloader.setdefault("sampler", dict(type="ResumableSampler", shuffle=True))
     config.optim_wrapper.setdefault("type", "SafeOptimWrapper")
     config.optim_wrapper.setdefault("constructor", "GroupedOptimConstructor")
-    if amp:
-        config.optim_wrapper.amp = "bf16"
+    if amp is not None:
+        config.optim_wrapper.amp = None if amp == "off" else amp
 
 
 def _drop(config: Config, *keys: str) -> None:

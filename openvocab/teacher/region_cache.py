@@ -52,6 +52,11 @@ class RegionCache:
         }
         self._shards: dict[tuple[int, int], RegionShard] = {}
 
+    @property
+    def teacher_dtype(self) -> str:
+        """What the teacher computed in."""
+        return self.description["teacher"]["dtype"]
+
     def check_settings(self, facts: Mapping[str, Any]) -> None:
         """Check that the cache is what a config asks for.
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from bfloat16_figures import FAST, SLOW, pretend
 from config_parts import REPOSITORY, without_weights
 from mmengine.config import Config
 from PIL import Image
@@ -233,3 +234,15 @@ def test_bfloat16_labels_as_float32_does_but_for_close_calls(config, image):
     assert {p.dtype for p in half.model.text_encoder.parameters()} == {torch.float32}
     agree = exact(image, NAMES).label_map == half(image, NAMES).label_map
     assert agree.mean() > 0.95
+
+
+@pytest.mark.parametrize(("gain", "dtype"), [(FAST, torch.bfloat16), (SLOW, torch.float32)])
+def test_auto_predicts_in_what_is_faster_on_the_device(monkeypatch, config, gain, dtype):
+    pretend(monkeypatch, gain)
+    model = load(config, device="cpu", dtype="auto").model
+    assert {p.dtype for part in (model.backbone, model.head) for p in part.parameters()} == {dtype}
+
+
+def test_another_word_for_the_dtype_is_refused(config):
+    with pytest.raises(ValueError, match="dtype: expected 'auto' or a torch.dtype such as torch.bfloat16, got 'bf16'"):
+        load(config, device="cpu", dtype="bf16")

@@ -116,7 +116,7 @@ def test_its_facts_follow_all_that_matters_and_nothing_else(tmp_path, clip_file)
         ({"crop": "middle"}, "crop: expected one of center, squash"),
         ({"scales": ()}, "positive scales"),
         ({"scales": (1.0, -1)}, "positive scales"),
-        ({"dtype": "int8"}, "dtype: expected one of float32, bfloat16"),
+        ({"dtype": "int8"}, "dtype: expected one of auto, float32, bfloat16"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bfloat16_figures import FAST, SLOW, pretend
 from mmengine.registry import DefaultScope
 from tool_runs import REPOSITORY, run_tool, write_tiny_shapes
 
@@ -91,6 +92,19 @@ def test_processes_of_torchrun_share_the_work(config, capsys, monkeypatch):
         monkeypatch.setenv("RANK", rank)
         assert make(config) == 0
         assert ("3 shards, 2 of them made now" in capsys.readouterr().out) == (rank == "0")
+
+
+def test_an_auto_dtype_is_said_and_kept(config, capsys, monkeypatch):
+    config.write_text(config.read_text().replace('device="cpu",', 'device="cpu", dtype="auto",'))
+    pretend(monkeypatch, FAST)
+    assert make(config) == 0
+    written = capsys.readouterr()
+    assert "regions are embedded in bfloat16 (bfloat16 against float32: products 2.10" in written.out + written.err
+    (config.parent / "cache" / "regions.json").unlink()
+    pretend(monkeypatch, SLOW)
+    assert make(config) == 0
+    written = capsys.readouterr()
+    assert f"regions are embedded in bfloat16, as {config.parent / 'cache'} was begun" in written.out + written.err
 
 
 def test_mistakes_are_one_line(config, capsys):

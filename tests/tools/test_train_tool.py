@@ -1,6 +1,7 @@
 """tools/train.py: trains, resumes, and answers a user's mistakes in one line."""
 
 import sys
+from unittest.mock import Mock
 
 import pytest
 from tool_runs import LSEG_SHAPES, run_tool, tiny_lseg_options, write_tiny_shapes
@@ -23,6 +24,25 @@ def test_trains_resumes_and_writes_scalars(tmp_path):
     longer = [*options, "train_cfg.max_iters=6"]
     assert run_tool("train", LSEG_SHAPES, "--work-dir", work_dir, "--seed", 7, "--resume", *longer) == 0
     assert load_checkpoint(work_dir / "last.pth")["meta"]["iter"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "amp"),
+    [
+        (["--amp", LSEG_SHAPES], "bf16"),
+        ([LSEG_SHAPES, "--amp"], "bf16"),
+        ([LSEG_SHAPES, "--amp", "--seed", "7"], "bf16"),
+        ([LSEG_SHAPES, "--amp", "off"], "off"),
+        (["--amp=auto", LSEG_SHAPES], "auto"),
+        ([LSEG_SHAPES], None),
+    ],
+)
+def test_amp_alone_is_bfloat16_wherever_it_stands(monkeypatch, words, amp):
+    build = Mock()
+    monkeypatch.setattr("openvocab.engine.runner.build_runner", build)
+    assert run_tool("train", *words) == 0
+    ((config,), settings) = build.call_args
+    assert config.filename == LSEG_SHAPES and settings["amp"] == amp
 
 
 def test_a_second_run_in_the_folder_is_refused_before_any_data_is_read(capsys, monkeypatch, tmp_path):

@@ -21,8 +21,8 @@ class LoadRegions(BaseTransform):
 
     Args:
         folder: of the cache; by default the one that `teacher` names.
-        teacher: the config's `teacher`; with it, a cache of other weights, crops or proposals is an error. Without it
-            the cache is taken as it is.
+        teacher: the config's `teacher`; with it, a cache of other weights, crops or proposals is an error; its dtype
+            "auto" is whatever the cache was made in. Without it the cache is taken as it is.
 
     Raises:
         FileNotFoundError: no finished cache.
@@ -40,7 +40,8 @@ class LoadRegions(BaseTransform):
         if teacher is not None:
             from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which data alone does not
 
-            embedder = build_embedder({**teacher, "device": "cpu"})
+            settled = {"dtype": self.cache.teacher_dtype} if teacher.get("dtype") == "auto" else {}
+            embedder = build_embedder({**teacher, **settled, "device": "cpu"})
             self.cache.check_settings(embedder.facts)
             self._labelled = embedder.proposals if embedder.proposals.reads_labels else None
 

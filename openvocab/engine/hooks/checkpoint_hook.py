@@ -171,6 +171,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "seed": runner.seed,
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
+        "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
         "quick_gelu": getattr(getattr(model, "backbone", None), "quick_gelu", None),

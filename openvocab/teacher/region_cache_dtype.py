@@ -1,0 +1,65 @@
+"""The dtype of a region cache whose teacher says `auto`: decided once for a folder, whoever goes on with it."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+
+from openvocab.bfloat16_probe import dtype_name, faster_dtype
+from openvocab.teacher.region_shard import read_header
+
+_DECISION = "teacher_dtype.txt"
+
+
+def settle_cache_dtype(teacher: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a config's `teacher` with the dtype that its cache is made in.
+
+    Embeddings of two dtypes differ, so `auto` is what the folder holds already, else what its first process finds
+    faster and leaves there for the others.
+
+    Args:
+        teacher: with the `folder` of its cache.
+        device: that computes.
+    """
+    if teacher.get("dtype") != "auto":
+        return dict(teacher)
+    folder = Path(teacher["folder"])
+    dtype = _dtype_of_shards(folder) or _read_decision(folder)
+    if dtype is None:
+        dtype = _decide(folder, dtype_name(faster_dtype(device, "regions are embedded")))
+    else:
+        print_log(f"regions are embedded in {dtype}, as {folder} was begun", logger="current")
+    return {**teacher, "dtype": dtype}
+
+
+def _dtype_of_shards(folder: Path) -> str | None:
+    """Return the dtype of the cache or of a part of it, None where there is none."""
+    headers = map(read_header, sorted(folder.glob("regions-*.safetensors")))
+    return next((header["description"]["teacher"]["dtype"] for header in headers if header is not None), None)
+
+
+def _read_decision(folder: Path) -> str | None:
+    try:
+        return (folder / _DECISION).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _decide(folder: Path, dtype: str) -> str:
+    """Leave `dtype` for other processes, unless one of them was faster; return what holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _DECISION
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".saving", encoding="utf-8") as file:
+        file.write(dtype)
+        file.flush()
+        try:
+            os.link(file.name, path)  # whole, and fails where there is one
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links: of two at the same instant, the cache's check stops one
+            path.write_text(dtype, encoding="utf-8")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,73 @@
+"""The probe decides by both figures, says them, and leaves no trace in the process."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+from bfloat16_figures import FAST, SLOW, pretend
+
+from openvocab import bfloat16_probe
+from openvocab.bfloat16_probe import BFloat16Gain, bfloat16_gain, faster_dtype
+
+
+@pytest.fixture
+def lines(monkeypatch) -> list[str]:
+    """What the probe logs."""
+    logged: list[str] = []
+    monkeypatch.setattr(bfloat16_probe, "print_log", lambda line, logger: logged.append(line))
+    return logged
+
+
+@pytest.mark.parametrize(
+    ("products", "convolutions", "chosen"),
+    [
+        (2.1, 1.9, torch.bfloat16),
+        (1.16, 1.16, torch.bfloat16),
+        (1.14, 3.0, torch.float32),
+        (3.0, 1.14, torch.float32),
+        (0.18, 0.25, torch.float32),
+    ],
+)
+def test_bfloat16_is_taken_only_where_both_kinds_of_work_gain(monkeypatch, products, convolutions, chosen):
+    pretend(monkeypatch, BFloat16Gain(products, convolutions))
+    assert faster_dtype("cpu", "tests run") is chosen
+
+
+def test_the_choice_and_its_figures_are_one_line(monkeypatch, lines):
+    pretend(monkeypatch, FAST)
+    faster_dtype("cpu", "tests run")
+    pretend(monkeypatch, SLOW)
+    faster_dtype(torch.device("cpu"), "tests run")
+    figures = "(bfloat16 against float32: products {}, convolutions {} times as fast on cpu)"
+    assert lines == [
+        f"tests run in bfloat16 {figures.format('2.10', '1.90')}",
+        f"tests run in float32 {figures.format('0.20', '0.25')}",
+    ]
+
+
+def test_the_real_probe_returns_soon_and_leaves_the_process_as_it_was():
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    bfloat16_probe._measure.cache_clear()
+    started = time.perf_counter()
+    with torch.inference_mode():
+        gain = bfloat16_gain("cpu")
+        assert torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
+    assert time.perf_counter() - started < 20  # 0.5 s alone; this machine may be doing anything
+    assert gain.products > 0 and gain.convolutions > 0
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert np.random.get_state()[1].tolist() == states[2]
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, precision)
+    assert bfloat16_gain(torch.device("cpu")) is gain  # measured once
+
+
+def test_the_fastest_calls_decide_whatever_disturbs_the_others(monkeypatch):
+    float32, bfloat16 = iter([9.0, 2.0, 2.0, 8.0, 2.04, 2.02]), iter([9.0, 7.0, 1.0, 1.0, 30.0, 1.03])
+    monkeypatch.setattr(
+        bfloat16_probe, "_seconds", lambda step, device, enabled: next(bfloat16 if enabled else float32)
+    )
+    assert bfloat16_probe._gain(lambda: None, torch.device("cpu")) == 2.0
+    assert list(float32) == list(bfloat16) == []  # until three of each agreed, the first calls aside
