@@ -6,7 +6,9 @@ are registered for its place, never imported: a registry of mmengine would impor
 """
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,14 @@ from openvocab.registry import (
     SCOPE,
     TEXT_ENCODERS,
     TRANSFORMS,
+    registered_only,
 )
 
 _MODEL_PARTS = (MODELS, BACKBONES, TEXT_ENCODERS, HEADS, CONTRASTIVE_TERMS, INFERENCERS)
 _GEOMETRY = "mmcv.transforms.processing"
 """The module of mmcv whose transforms do nothing but compute."""
+_MORE_THAN_PIXELS = ("openvocab.datasets.transforms.regions", "openvocab.datasets.noun_prompts")
+"""Modules of ours with transforms that build whole models, or that read files when they are built."""
 _OF_ONE_RUN = {"work_dir", "experiment_name", "resume", "load_from", "launcher", "log_level"}
 _NOT_DATA = "not data: "
 _GIVE_IT = "give the config itself: load(config=...) or --config"
@@ -41,7 +46,7 @@ def config_to_data(config: Config) -> dict[str, Any]:
 
     A class becomes "module.Class". Anything else becomes a string that says what it was, from which nothing is built.
     """
-    return {str(key): _to_data(value) for key, value in config.to_dict().items()}
+    return {str(key): _to_data(value) for key, value in config.items()}
 
 
 def config_of(content: Any, source: str) -> Config:
@@ -71,6 +76,23 @@ def config_of(content: Any, source: str) -> Config:
     return Config({"model": model, "test_dataloader": {"dataset": {"pipeline": pipeline}}})
 
 
+@contextmanager
+def building_from_file(source: str) -> Iterator[None]:
+    """Build within what `config_of` returned: parts find registered names only.
+
+    Raises:
+        ConfigError: a part takes other arguments than the file gives it.
+    """
+    try:
+        with registered_only():
+            yield
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{source}: a model cannot be built of its config: {type(error).__name__}: {reason}"
+        ) from error
+
+
 def config_changes(saved: Any, present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return {dotted key: (then, now)} of the settings that differ, except for where and when a run takes place.
 
@@ -86,7 +108,7 @@ def config_changes(saved: Any, present: Mapping[str, Any]) -> dict[str, tuple[An
     _check_size(saved, "the checkpoint")
     keys = [key for key in SETTINGS if key not in _OF_ONE_RUN]
     then, now = ({key: config[key] for key in keys if key in config} for config in (saved, present))
-    return {place: pair for place, *pair in _differences(then, now, "")}
+    return {place: (old, new) for place, old, new in _differences(then, now, "")}
 
 
 def _to_data(value: Any) -> Any:
@@ -121,7 +143,8 @@ def _known(*registries: Registry) -> dict[str, type]:
 def _known_geometry() -> dict[str, type]:
     """Return our transforms, and those of mmcv that only compute, by their names and paths."""
     theirs = {name: kind for name, kind in MMENGINE_TRANSFORMS.module_dict.items() if kind.__module__ == _GEOMETRY}
-    return {**theirs, **{class_path(kind): kind for kind in theirs.values()}, **_known(TRANSFORMS)}
+    found = {**theirs, **{class_path(kind): kind for kind in theirs.values()}, **_known(TRANSFORMS)}
+    return {name: kind for name, kind in found.items() if kind.__module__ not in _MORE_THAN_PIXELS}
 
 
 def _check_size(data: Any, source: str) -> None:
@@ -162,8 +185,12 @@ def _checked(node: Any, place: str, known: Mapping[str, type]) -> Any:
 
 
 def _class_of(name: Any, place: str, known: Mapping[str, type]) -> type:
-    if isinstance(name, str) and name in known:
-        return known[name]
+    if isinstance(name, str):
+        module, _, attribute = name.rpartition(".")
+        # a dumped config may name a class by the package that offers it
+        kind = known.get(name) or vars(sys.modules.get(module, object)).get(attribute)
+        if inspect.isclass(kind) and kind in known.values():
+            return kind
     raise ConfigError(
         f"{place}.type: {str(name)[:80]!r} is not registered for this place, and a checkpoint imports nothing; import "
         f"its module first, or {_GIVE_IT}"

@@ -7,7 +7,8 @@ is an error that says why it cannot be.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.hooks import EMAHook
@@ -28,6 +29,8 @@ from openvocab.engine.training_plan import (
 from openvocab.saved_config import config_changes, config_to_data
 
 _CHANGES_SHOWN = 20
+_WAY_OUT = "undo the change, or start a new run from these weights: load_from, and another work dir"
+_UNNAMED = "the optimizer's parameter groups differ, and the file does not name their parameters"
 _SET_BY_HOOKS = ("cfg", "experiment_name", "seed", "max_iters", "max_epochs", "dataset_meta", "loop_stage")
 
 
@@ -48,21 +51,26 @@ def resume_run(runner: Runner, path: str) -> None:
     then = plan or (now if _same_groups(content["optimizer"]["param_groups"], now["groups"]) else None)
     problems = _model_problems(model, content, path) + _class_problems(runner, content["meta"])
     problems += [_UNNAMED] if then is None else obstacles(then, now, schedulers) + _option_problems(changes, now)
-    problems = problems or _follow_plan(runner, content, plan, now, changes)
+    with _whole(path):
+        problems = problems or _follow_plan(runner, content, plan, now, changes)
     if problems:
         raise ValueError("\n".join([f"{path} cannot be resumed with this config:", *problems, _WAY_OUT]))
-    names = [[name for group in plan["groups"] for name in group["parameters"]] for plan in (then, now)]
-    moved = take_moments(runner.optim_wrapper, content["optimizer"], *names)
-    _take_position(runner, content)
-    _take_weights(runner, content)
-    _say_changes(runner, content, changes, moved)
+    names = [[name for group in each["groups"] for name in group["parameters"]] for each in (then, now)]
+    with _whole(path):
+        moved = take_moments(runner.optim_wrapper, content["optimizer"], *names)
+        _take_position(runner, content)
+        _say_changes(runner, content, changes, moved)
+        _take_weights(runner, content)
     print_log(f"resumed {path} at iteration {runner.iter} of {runner.max_iters}", logger="current")
 
 
-_WAY_OUT = "undo the change, or start a new run from these weights: load_from, and another work dir"
-
-
-_UNNAMED = "the optimizer's parameter groups differ, and the file does not name their parameters"
+@contextmanager
+def _whole(path: str) -> Iterator[None]:
+    """Say of a file that something in it is not what was expected, where its content is made use of."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: its training state is not whole: {type(error).__name__}: {error}") from error
 
 
 def _same_groups(saved: Sequence[Any], now: Sequence[Mapping[str, Any]]) -> bool:
@@ -137,10 +145,11 @@ def _follow_plan(
         return []
     if late_rate(wrapper, schedulers, iteration, runner.max_iters) > 0:
         return []
-    return [
-        f"the learning rate falls to 0 before the run ends at iteration {runner.max_iters}; give the last scheduler of "
-        "param_scheduler the same end"
-    ]
+    end = f"before the run ends at iteration {runner.max_iters}; give the last scheduler of param_scheduler that end"
+    if all(group["lr"] == 0 for group in wrapper.param_groups):
+        return [f"the schedule has ended with a learning rate of 0 {end}"]
+    print_log(f"the learning rate will fall to 0 {end}", logger="current", level=logging.WARNING)
+    return []
 
 
 def _say_rate(groups: Sequence[dict], saved: Sequence[Mapping[str, Any]], iteration: int) -> None:
@@ -198,6 +207,11 @@ def _say_changes(
         print_log(f"resumed with another config: {shortened(rows, _CHANGES_SHOWN)}", logger="current")
     if moved:
         print_log(f"resumed with other trained parameters, {moved}", logger="current", level=logging.WARNING)
+    own = runner.unwrapped_model.state_dict()
+    cast = [name for name, value in content["state_dict"].items() if value.dtype != own[name].dtype]
+    if cast:
+        kinds = f"{content['state_dict'][cast[0]].dtype} -> {own[cast[0]].dtype}"
+        print_log(f"resumed with {len(cast)} weights of another type, {kinds}", logger="current", level=logging.WARNING)
     meta, loader = content["meta"], runner.train_dataloader
     now = {"world_size": runner.world_size, "batch_size": loader.batch_size}
     now |= {"samples": len(loader.dataset)} if hasattr(loader.dataset, "__len__") else {}

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 import openvocab
@@ -56,7 +57,8 @@ class OpenVocabRunner(Runner):
         """Load `load_from`, or resume."""
         if self._has_loaded:
             return
-        self.plan = training_plan(self.unwrapped_model, self.optim_wrapper, self.param_schedulers or [])
+        if isinstance(self.optim_wrapper, OptimWrapper):  # else nothing is trained
+            self.plan = training_plan(self.unwrapped_model, self.optim_wrapper, self.param_schedulers or [])
         if self._resume:
             self.resume(str(self.resume_from))
         elif self._load_from is not None:

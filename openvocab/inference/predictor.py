@@ -1,6 +1,7 @@
 """A trained model as a function of an image and a list of names."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from openvocab.config import read_config
 from openvocab.inference.image_input import rgb_image
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
-from openvocab.saved_config import config_of
+from openvocab.saved_config import building_from_file, config_of
 from openvocab.start_weights import start_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
@@ -51,12 +52,14 @@ def load(
     """
     if checkpoint is None and isinstance(config, (str, PathLike)) and Path(config).suffix in CHECKPOINT_ENDINGS:
         config, checkpoint = None, config
-    if config is None:
+    alone = config is None
+    if alone:
         config, weights = _of_checkpoint_alone(checkpoint)
     else:
         config = config if isinstance(config, Config) else read_config(config)
         weights = None if checkpoint is None else load_state_dict(checkpoint)
-    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None):
+    distrust = building_from_file(str(checkpoint)) if alone else nullcontext()
+    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None), distrust:
         model = MODELS.build(config.model)
         transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
     if weights is not None:

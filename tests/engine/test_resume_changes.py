@@ -171,16 +171,23 @@ def test_newly_trained_parameters_are_named(tmp_path, log, monkeypatch):
     [
         (dict(optim_wrapper__optimizer=dict(type="SGD", lr=0.01)), r"optimizer torch.optim.adamw.AdamW -> .*SGD"),
         (dict(optim_wrapper__optimizer=adamw(amsgrad=True)), "option amsgrad False -> True"),
-        (dict(), "learning rate falls to 0 before the run ends at iteration 20"),
+        (dict(param_scheduler__1__end=8), "schedule has ended with a learning rate of 0 before .* iteration 20; give"),
         (dict(model=dict(type="WiderModel")), r"1 unexpected: layers.3.bias\n4 of another shape: layers.0.weight"),
     ],
-    ids=["optimizer", "amsgrad", "longer than its schedule", "model"],
+    ids=["optimizer", "amsgrad", "schedule at its end", "model"],
 )
 def test_what_cannot_be_followed_is_an_error_that_lists_it(tmp_path, change, message):
     plan_of(config_with(), tmp_path)
     with pytest.raises(ValueError, match=message) as caught:
         plan_of(config_with(max_iters=20, **change), tmp_path, resume=True)
     assert "undo the change" in str(caught.value)
+
+
+def test_a_rate_that_will_fall_to_nothing_is_a_warning(tmp_path, log):
+    plan_of(config_with(), tmp_path)
+    plan_of(config_with(max_iters=20), tmp_path, resume=True)
+    (warning,) = [line for level, line in log if level == logging.WARNING]
+    assert "will fall to 0 before the run ends at iteration 20; give the last scheduler" in warning
 
 
 @MODELS.register_module()
