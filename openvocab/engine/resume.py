@@ -50,7 +50,9 @@ def resume_run(runner: Runner, path: str) -> None:
     plan = content["plan"] if is_plan(content.get("plan")) else None
     then = plan or (now if _same_groups(content["optimizer"]["param_groups"], now["groups"]) else None)
     problems = _model_problems(model, content, path) + _class_problems(runner, content["meta"])
-    problems += [_UNNAMED] if then is None else obstacles(then, now, schedulers) + _option_problems(changes, now)
+    problems += [_UNNAMED] if then is None else obstacles(then, now, schedulers)
+    if then is not None and then["optimizer"] == now["optimizer"]:
+        problems += _option_problems(changes, now)
     with _whole(path):
         problems = problems or _follow_plan(runner, content, plan, now, changes)
     if problems:
@@ -84,11 +86,11 @@ def _same_groups(saved: Sequence[Any], now: Sequence[Mapping[str, Any]]) -> bool
 def _option_problems(changes: Mapping[str, tuple[Any, Any]], now: Mapping[str, Any]) -> list[str]:
     """Name the changed arguments of an optimizer that no group holds: they decide what moments there are."""
     known = {key for group in now["groups"] for key in group["settings"]} | {"type"}
-    options = {place.removeprefix("optim_wrapper.optimizer."): pair for place, pair in changes.items()}
+    prefix = "optim_wrapper.optimizer."
     return [
-        f"optimizer option {name} {_short(old)} -> {_short(new)}: it may need other moments"
-        for name, (old, new) in options.items()
-        if f"optim_wrapper.optimizer.{name}" in changes and name.split(".")[0] not in known
+        f"optimizer option {place.removeprefix(prefix)} {_short(old)} -> {_short(new)}: it may need other moments"
+        for place, (old, new) in changes.items()
+        if place.startswith(prefix) and place.removeprefix(prefix).split(".")[0] not in known
     ]
 
 

@@ -190,6 +190,13 @@ def test_a_rate_that_will_fall_to_nothing_is_a_warning(tmp_path, log):
     assert "will fall to 0 before the run ends at iteration 20; give the last scheduler" in warning
 
 
+def test_an_option_that_decides_what_moments_there_are_is_not_followed(tmp_path):
+    muon = dict(type="openvocab.engine.muon.Muon", lr=0.01)
+    plan_of(config_with(optim_wrapper__optimizer=muon), tmp_path)
+    with pytest.raises(ValueError, match="optimizer option table_rows 'absent' -> 8: it may need other moments"):
+        plan_of(config_with(12, optim_wrapper__optimizer={**muon, "table_rows": 8}), tmp_path, resume=True)
+
+
 @MODELS.register_module()
 class WiderModel(TinyModel):
     """Another model than the one that was saved."""
