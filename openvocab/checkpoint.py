@@ -10,7 +10,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from openvocab.atomic_files import put_in_place, replacing, temporary_beside
 from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
-from openvocab.foreign_checkpoint import read_tensors
+from openvocab.foreign_checkpoint import check_stored, read_tensors
+from openvocab.pickle_programs import BROKEN
 
 
 class UnsafeCheckpoint(ValueError):
@@ -83,7 +84,7 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             content = torch.load(file, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UnsafeCheckpoint(_unsafe(path)) from error
-        except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        except (*BROKEN, RuntimeError, OSError) as error:
             raise _corrupt(path, "unreadable", str(error)) from error
     _require_seal(content, sealed, path)
     return content
@@ -105,48 +106,82 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     sealed = check_seal(path)
     try:
         content = read_tensors(path)
-    except (ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, pickle.UnpicklingError) as error:
+    except (*BROKEN, RuntimeError, zipfile.BadZipFile) as error:
         raise _corrupt(path, "unreadable", str(error)) from error
     _require_seal(content, sealed, path)
     return _find_weights(content, path)
 
 
 def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest whole file of a work dir, None if there is none; say which ones had to be passed over."""
+    """Return the newest file of a work dir that a run can continue from, None if there is none.
+
+    It is whole and holds a training state. The log says which ones had to be passed over, and why.
+    """
     work_dir = Path(work_dir)
-    numbered = sorted(work_dir.glob("iter_*.pth"), key=iteration_of, reverse=True)
     stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
     skipped = []
-    for path in [*numbered, *stable]:
+    for path in [*numbered_checkpoints(work_dir), *stable]:
         try:
-            load_checkpoint(path, map_location="meta")
-        except (CheckpointCorrupt, UnsafeCheckpoint, OSError) as error:
+            check_training_state(load_checkpoint(path, map_location="meta"), str(path))
+        except (ValueError, OSError) as error:
             print_log(f"passed over: {error}", logger="current", level=logging.WARNING)
             skipped.append(path.name)
             continue
         if skipped:
-            note = f"went back to {path}, because of damage to {', '.join(skipped)}"
+            note = f"went back to {path}, since {', '.join(skipped)} cannot be resumed from"
             print_log(note, logger="current", level=logging.WARNING)
         return path
     return None
+
+
+def numbered_checkpoints(work_dir: Path) -> list[Path]:
+    """Return the files called `iter_N.pth`, the largest N first; a copy such as `iter_4_old.pth` is none of them."""
+    return sorted((path for path in work_dir.glob("iter_*.pth") if iteration_of(path) >= 0), key=iteration_of)[::-1]
+
+
+def check_training_state(content: Mapping[str, Any], source: str) -> None:
+    """Check that a checkpoint holds what a run needs to continue, each part of the right kind.
+
+    Raises:
+        ValueError: what is missing.
+    """
+    parts = {"meta": dict, "state_dict": dict, "optimizer": dict, "loop": dict, "random_states": list}
+    content = content if isinstance(content, Mapping) else {}
+    missing = [key for key, kind in parts.items() if not isinstance(content.get(key), kind)]
+    inner = {"meta": {"iter": int}, "optimizer": {"state": dict, "param_groups": list}, "loop": {"draws": int}}
+    for part, kinds in inner.items():
+        if part not in missing:
+            missing += [f"{part}.{key}" for key, kind in kinds.items() if not isinstance(content[part].get(key), kind)]
+    if missing:
+        raise ValueError(
+            f"{source} holds no training state ({', '.join(missing)}); to start from its weights give it as load_from"
+        )
 
 
 def check_same_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], source: str) -> None:
     """Check that names and shapes agree.
 
     Raises:
-        ValueError: with a list of what is missing, unexpected or of another shape.
+        ValueError: with a line each, counts and the first names, on what is missing, unexpected and of another shape.
     """
-    rows = [f"missing {name}" for name in expected if name not in actual]
-    rows += [f"unexpected {name}" for name in actual if name not in expected]
-    rows += [
-        f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
-        for name, value in expected.items()
-        if name in actual and value.shape != actual[name].shape
-    ]
-    if rows:
-        more = f"; and {len(rows) - 10} more" if len(rows) > 10 else ""
-        raise ValueError(f"{source} does not fit the model, nothing was loaded: {'; '.join(rows[:10])}{more}")
+    actual = {name: value for name, value in actual.items() if isinstance(value, Tensor)}
+    rows = {
+        "missing": [name for name in expected if name not in actual],
+        "unexpected": [name for name in actual if name not in expected],
+        "of another shape": [
+            f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
+            for name, value in expected.items()
+            if name in actual and value.shape != actual[name].shape
+        ],
+    }
+    lines = [f"{len(found)} {kind}: {shortened(found)}" for kind, found in rows.items() if found]
+    if lines:
+        raise ValueError("\n".join([f"{source} does not fit the model, nothing was loaded:", *lines]))
+
+
+def shortened(items: Sequence[str], shown: int = 3) -> str:
+    """Return the first few of a list, as text."""
+    return "; ".join(items[:shown]) + ("; ..." if len(items) > shown else "")
 
 
 def to_plain(value: Any, place: str = "value") -> Any:
@@ -171,6 +206,15 @@ def to_plain(value: Any, place: str = "value") -> Any:
     if isinstance(value, (Path, str)):
         return str(value)
     raise TypeError(f"{place}: checkpoints hold tensors and plain types, got {type(value).__name__}")
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether `to_plain` takes a value."""
+    try:
+        to_plain(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _plain_key(key: Any, place: str) -> str | int:
@@ -200,14 +244,19 @@ def _require_seal(content: Any, sealed: bool, path: Path) -> None:
 def _check_archive(path: Path, file: Any) -> None:
     """Let only the zip format of torch pass: older formats and TorchScript go through the tensors-only reader."""
     try:
-        names = zipfile.ZipFile(file).namelist()
+        members = zipfile.ZipFile(file).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         file.seek(0)
         if file.read(2)[:1] == b"\x80":  # a bare pickle, torch's format before 1.6
             raise UnsafeCheckpoint(_unsafe(path)) from error
         raise _corrupt(path, "not a whole archive", str(error)) from error
-    if any(name.endswith("/constants.pkl") for name in names):
+    if any(member.filename.endswith("/constants.pkl") for member in members):
         raise UnsafeCheckpoint(f"{path} is a TorchScript program; load_state_dict reads its weights")
+    try:
+        for member in members:
+            check_stored(member)
+    except ValueError as error:
+        raise _corrupt(path, "not an archive of torch", str(error)) from error
     file.seek(0)
 
 
@@ -282,6 +331,6 @@ def _size(content: Any) -> int:
 
 
 def iteration_of(path: Path) -> int:
-    """Return the number in `iter_N.pth`, -1 without one."""
-    digits = re.sub(r"\D", "", path.stem)
-    return int(digits) if digits else -1
+    """Return the number in `iter_N.pth`, -1 for any other name."""
+    found = re.fullmatch(r"iter_([0-9]+)\.pth", path.name)
+    return int(found[1]) if found else -1

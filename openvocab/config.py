@@ -27,7 +27,7 @@ _OPTIONAL = (
     "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
     "compile", "precision", "custom_imports",
 )  # fmt: skip
-_SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
+SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
 
 
 class ConfigError(ValueError):
@@ -153,7 +153,7 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
     if not known:
         raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
     root = (*parents, leaf)[0]
-    if root not in _SETTINGS:
+    if root not in SETTINGS:
         places = [place for name in config for place in _places(config[name], name, leaf)]
         instead = f"change {' or '.join(places)}" if places else "change the settings that it is part of"
         raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")

@@ -89,6 +89,10 @@ class SharedClassesIoU(MeanIoU):
 class NoMetric(BaseMetric):
     """Measures nothing: for predictions that are only looked at."""
 
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return no key."""
+        return []
+
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Ignore a batch."""
         self.results += [None] * len(data_samples)

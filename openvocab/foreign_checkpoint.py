@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from openvocab.pickle_programs import Function, check_program
+
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
@@ -42,7 +44,7 @@ def read_tensors(path: str | Path) -> Any:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of torch.
-        pickle.UnpicklingError, EOFError, KeyError, TypeError, IndexError, RuntimeError: a broken file.
+        pickle.UnpicklingError, EOFError, KeyError, RuntimeError, ... (`pickle_programs.BROKEN`): a broken file.
     """
     with open(path, "rb") as file:
         if zipfile.is_zipfile(file):
@@ -91,26 +93,6 @@ class _ScriptModule(Placeholder):
         self.attributes = state if isinstance(state, dict) else {}
 
 
-class _Function:
-    """One of our functions, in a shell whose attributes a pickle cannot change."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if hasattr(self, "_function"):
-            raise pickle.UnpicklingError("a pickle tried to change the reader")
-        super().__setattr__(name, value)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a pickle tried to change the reader")
-
-
 class _TensorUnpickler(pickle.Unpickler):
     """Run a pickle in which every name means one of our functions or a placeholder.
 
@@ -131,11 +113,11 @@ class _TensorUnpickler(pickle.Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if module == "torch" and name == "Size":
-            return _Function(tuple)
+            return Function(tuple)
         if module == "torch._utils" and name in _REBUILD:
-            return _Function(_REBUILD[name])
+            return Function(_REBUILD[name])
         if module == "torch.jit._pickle":
-            return _Function(lambda value, *_: value)
+            return Function(lambda value, *_: value)
         base = _ScriptModule if module.startswith("__torch__") else Placeholder
         return type(name.rpartition(".")[2], (base,), {})
 
@@ -172,22 +154,48 @@ _REBUILD = {
 
 def _read_archive(file: BinaryIO, path: Path) -> Any:
     archive = zipfile.ZipFile(file)
-    names = archive.namelist()
+    members = {member.filename: member for member in archive.infolist()}
+    names = list(members)
     pickles = [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
     if len(pickles) != 1:
         raise ValueError(f"{path} is a zip archive, but not a checkpoint of torch: it has no data.pkl")
     folder = pickles[0][: -len("data.pkl")]
-    if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+    left = path.stat().st_size
+
+    def read(name: str) -> bytes:
+        nonlocal left
+        check_stored(members[name])
+        left -= members[name].file_size
+        if left < 0:  # members may overlap
+            raise EOFError("it names more numbers than the file holds")
+        return archive.read(members[name])
+
+    if f"{folder}byteorder" in names and read(f"{folder}byteorder") != b"little":
         raise ValueError(f"{path} was written on a big-endian machine; save it again on a little-endian one")
     blocks: dict[str, Tensor] = {}
 
     def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
         if key not in blocks:
-            blocks[key] = _block(archive.read(f"{folder}data/{key}"))
+            blocks[key] = _block(read(f"{folder}data/{key}"))
         return blocks[key].view(dtype)[:numel]
 
-    content = _TensorUnpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+    content = _run(io.BytesIO(read(pickles[0])), storage)
     return _flatten(content) if isinstance(content, _ScriptModule) else content
+
+
+def check_stored(member: zipfile.ZipInfo) -> None:
+    """Check that a member of an archive stands there as it is.
+
+    Raises:
+        ValueError: it is compressed: a few bytes can unpack to any number of them, and torch compresses no number.
+    """
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"its member {member.filename} is compressed, which torch never does")
+
+
+def _run(file: BinaryIO, storage: Callable[[torch.dtype, str, int], Tensor]) -> Any:
+    check_program(file)
+    return _TensorUnpickler(file, storage).load()
 
 
 def _block(data: bytes) -> Tensor:
@@ -208,13 +216,13 @@ def _read_legacy(file: BinaryIO, path: Path) -> Any:
             blocks[key] = torch.empty(numel, dtype=dtype)
         return blocks[key]
 
-    magic = _TensorUnpickler(file, storage).load()
+    magic = _run(file, storage)
     if magic != _LEGACY_MAGIC:
         raise ValueError(f"{path} is a pickle, but not a checkpoint of torch")
     for _ in ("version", "system"):
-        _TensorUnpickler(file, storage).load()
-    content = _TensorUnpickler(file, storage).load()
-    for key in _TensorUnpickler(file, storage).load():
+        _run(file, storage)
+    content = _run(file, storage)
+    for key in _run(file, storage):
         _fill(file, blocks[str(key)])
     return content
 

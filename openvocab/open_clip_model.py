@@ -65,9 +65,8 @@ def clip_config(model: str) -> dict[str, Any]:
     Raises:
         ValueError: an unknown name; the message gives the nearest known ones.
     """
-    own = CONFIG_FOLDER / f"{model}.json"
-    if own.is_file():
-        return json.loads(own.read_text(encoding="utf-8"))
+    if model in own_models():
+        return json.loads((CONFIG_FOLDER / f"{model}.json").read_text(encoding="utf-8"))
     config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
     if config is None:
         near = difflib.get_close_matches(model, known_models(), n=4, cutoff=0.4)
@@ -77,7 +76,12 @@ def clip_config(model: str) -> dict[str, Any]:
 
 def known_models() -> list[str]:
     """List every model name that `create_clip` takes."""
-    return sorted({*open_clip.list_models(), *(file.stem for file in CONFIG_FOLDER.glob("*.json"))})
+    return sorted({*open_clip.list_models(), *own_models()})
+
+
+def own_models() -> list[str]:
+    """List the names of the files in `model_configs/`; a path to another file is no name."""
+    return [file.stem for file in CONFIG_FOLDER.glob("*.json")]
 
 
 def uses_quick_gelu(model: str) -> bool:

@@ -6,12 +6,26 @@ looked up, never before.
 """
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
 SCOPE = "openvocab"
+_IMPORTS = ContextVar("imports", default=True)
+
+
+@contextmanager
+def registered_only() -> Iterator[None]:
+    """Build parts within from names that are registered: no dotted name or scope in a config imports a module."""
+    token = _IMPORTS.set(False)
+    try:
+        yield
+    finally:
+        _IMPORTS.reset(token)
 
 
 class PartRegistry(Registry):
@@ -23,12 +37,13 @@ class PartRegistry(Registry):
         Raises:
             KeyError: the name is unknown; the message lists the known ones.
         """
-        found = super().get(key)
+        self.import_from_location()
+        known = {**(self.parent.module_dict if self.parent else {}), **self.module_dict}
+        found = super().get(key) if _IMPORTS.get() else known.get(key)
         if found is None:
-            known = sorted({*self.module_dict, *(self.parent.module_dict if self.parent else ())})
-            close = difflib.get_close_matches(key, known, n=1)
+            close = difflib.get_close_matches(key, sorted(known), n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise KeyError(f"unknown {self.name} {key!r}; {hint}registered: {', '.join(known)}")
+            raise KeyError(f"unknown {self.name} {key!r}; {hint}registered: {', '.join(sorted(known))}")
         return found
 
 

@@ -29,6 +29,9 @@ def content():
     return {
         "state_dict": OrderedDict(a=torch.arange(300.0).view(20, 15), b=torch.ones(3, dtype=torch.bfloat16)),
         "meta": {"iter": 7, "names": ["cat", "dog"], "nothing": None, "pair": (1, 2.5)},
+        "optimizer": {"state": {}, "param_groups": []},
+        "loop": {"draws": 28},
+        "random_states": [],
     }
 
 
@@ -100,6 +103,21 @@ def test_newest_valid_takes_last_where_no_numbered_file_is_whole(tmp_path, conte
     assert newest_valid_checkpoint(tmp_path).name == "last.pth"
 
 
+def test_newest_valid_passes_over_what_no_run_can_continue_from(tmp_path, content, monkeypatch):
+    lines = []
+    monkeypatch.setattr("openvocab.checkpoint.print_log", lambda line, **_: lines.append(line))
+    save_checkpoint(content, tmp_path / "iter_4.pth")
+    torch.save(content["state_dict"], tmp_path / "iter_99.pth")
+    save_checkpoint({"state_dict": {}, "meta": {"iter": 50}}, tmp_path / "iter_50.pth")
+    torch.save([1, 2], tmp_path / "iter_60.pth")
+    save_checkpoint(content, tmp_path / "iter_4_backup2.pth")
+    assert newest_valid_checkpoint(tmp_path).name == "iter_4.pth"
+    assert [line.split(" (")[0].split("/")[-1] for line in lines[:3]] == [
+        f"iter_{number}.pth holds no training state" for number in (99, 60, 50)
+    ]
+    assert "backup" not in " ".join(lines)
+
+
 def test_a_link_follows_the_newest_and_survives_its_removal(tmp_path, content):
     for step in (1, 2):
         path = tmp_path / f"iter_{step}.pth"
@@ -143,7 +161,7 @@ for kill_after in range(12):  # one more system call of the save survives each t
         checkpoint.link_checkpoint(folder / "iter_2.pth", folder / "last.pth")
         os._exit(0)
     os.waitpid(pid, 0)
-    newest = checkpoint.newest_valid_checkpoint(sys.argv[1])
+    newest = checkpoint.numbered_checkpoints(checkpoint.Path(sys.argv[1]))[0]
     loaded = checkpoint.load_checkpoint(newest)
     last = checkpoint.load_checkpoint(sys.argv[1] + "/last.pth")
     assert loaded["step"] in (1, 2) and last["step"] in (1, 2), (loaded["step"], last["step"])

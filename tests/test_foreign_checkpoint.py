@@ -3,8 +3,11 @@
 import io
 import os
 import pickle
+import random
+import resource
 import subprocess
 import sys
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -22,6 +25,7 @@ from openvocab.checkpoint import (
     load_state_dict,
     newest_valid_checkpoint,
 )
+from openvocab.datasets.plain_pickle import read_plain_pickle
 from openvocab.engine.runner import build_runner
 from openvocab.foreign_checkpoint import Placeholder, read_tensors
 
@@ -203,3 +207,96 @@ def test_the_tools_never_run_a_payload(tmp_path, canary):
 def test_mmengine_loads_no_address(address):
     with pytest.raises(ValueError, match="download the file"):
         CheckpointLoader.load_checkpoint(address)
+
+
+def rewritten(source: Path, target: Path, compression: int, replaced: dict[str, bytes]) -> Path:
+    """Copy a zip archive, its members compressed or some of them replaced (by the ends of their names)."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for name in old.namelist():
+            ends = [end for end in replaced if name.endswith(end)]
+            new.writestr(name, replaced[ends[0]] if ends else old.read(name))
+    return target
+
+
+def test_compressed_numbers_are_refused_before_they_are_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(20_000_000)}, tmp_path / "x.pth")  # 80 MB
+    bomb = rewritten(tmp_path / "x.pth", tmp_path / "bomb.pth", zipfile.ZIP_DEFLATED, {})
+    assert bomb.stat().st_size < 200_000
+    for load in (load_checkpoint, load_state_dict):
+        tracemalloc.start()
+        with pytest.raises(CheckpointCorrupt, match="is compressed, which torch never does"):
+            load(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+
+
+def test_a_compressed_program_of_torchscript_is_none_of_it(tmp_path):
+    """TorchScript compresses its source code, which is not read."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.linear(x) + self.linear(x) * 2 + self.linear(x).relu() - self.linear(x).tanh().abs()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather export
+        torch.jit.save(torch.jit.script(Net()), str(tmp_path / "clip.pt"))
+    members = zipfile.ZipFile(tmp_path / "clip.pt").infolist()
+    assert any(member.compress_type == zipfile.ZIP_DEFLATED for member in members)
+    assert load_state_dict(tmp_path / "clip.pt").keys() == {"linear.weight", "linear.bias"}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # puts None at place 2^31 - 1 of the memo: a table of 32 GB
+        b"\x80\x02Np2147483647\n.",
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.",  # announces a byte array of a terabyte
+        b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b"x.",
+        b"\x80\x04\x95" + (1 << 60).to_bytes(8, "little") + b"N.",
+    ],
+    ids=["memo", "memo as text", "bytearray", "bytes", "frame"],
+)
+def test_a_pickle_cannot_reserve_more_than_it_holds(tmp_path, program):
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.pth")
+    bomb = rewritten(tmp_path / "x.pth", tmp_path / "bomb.pth", zipfile.ZIP_STORED, {"data.pkl": program})
+    (tmp_path / "legacy.pth").write_bytes(program)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + (1 << 28), limits[1]))
+    try:
+        for path in (bomb, tmp_path / "legacy.pth"):
+            with pytest.raises(CheckpointCorrupt):
+                load_state_dict(path)
+        with pytest.raises(ValueError, match="not a pickle of plain values"):
+            read_plain_pickle(program)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_numbers_may_not_be_read_more_often_than_they_are_there(tmp_path):
+    """A storage that many names share is read once; the members together may not exceed the file."""
+    shared = torch.zeros(1000)
+    torch.save({str(index): shared[index:] for index in range(50)}, tmp_path / "x.pth")
+    assert len(load_state_dict(tmp_path / "x.pth")) == 50
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_change_of_a_program_is_read_or_refused(tmp_path, seed):
+    torch.save({"state_dict": weights(), "meta": {"names": ["cat"], "iter": 3}}, tmp_path / "x.pth")
+    (name,) = [n for n in zipfile.ZipFile(tmp_path / "x.pth").namelist() if n.endswith("data.pkl")]
+    program = zipfile.ZipFile(tmp_path / "x.pth").read(name)
+    draw = random.Random(seed)
+    for _ in range(60):
+        changed = bytearray(program)
+        for _ in range(draw.choice([1, 2, 5])):
+            changed[draw.randrange(2, len(changed))] = draw.randrange(256)
+        path = rewritten(tmp_path / "x.pth", tmp_path / "y.pth", zipfile.ZIP_STORED, {"data.pkl": bytes(changed)})
+        for load in (load_checkpoint, load_state_dict):
+            try:
+                load(path)
+            except ValueError as error:
+                assert "y.pth" in str(error)

@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("images", nargs="+", help="photos, or folders of them")
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
-    parser.add_argument("--config", required=True, help="config file of the model")
+    parser.add_argument("--config", help="config file of the model; default: the one in the checkpoint")
     parser.add_argument("--checkpoint", required=True, help="its weights")
     parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA where there is one")

@@ -136,6 +136,9 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
     if not timm.is_model(model):
         near = difflib.get_close_matches(model, timm.list_models(), n=4, cutoff=0.4)
         raise ValueError(f"timm has no model {model!r}; nearest known names: {', '.join(near) or 'none'}")
+    loading = sorted({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"} & set(model_args))
+    if loading:
+        raise ValueError(f"model_args: {loading[0]!r} would let timm load other weights; give them as pretrained=")
     try:
         return timm.create_model(model, pretrained=pretrained, **model_args)
     except TypeError as error:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from openvocab.pickle_programs import BROKEN, Function, check_program
+
 
 def read_plain_pickle(content: bytes) -> Any:
     """Return the dicts, lists, tuples, numbers, strings, bytes and uint8 arrays of a pickle.
@@ -18,8 +20,9 @@ def read_plain_pickle(content: bytes) -> Any:
         ValueError: anything else inside, or a broken file.
     """
     try:
-        return _finished(_PlainUnpickler(BytesIO(content), encoding="bytes").load())
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        check_program(BytesIO(content))
+        return _finished(_PlainUnpickler(BytesIO(content), encoding="bytes").load(), {})
+    except BROKEN as error:
         raise ValueError(f"not a pickle of plain values and byte arrays: {error}") from error
 
 
@@ -61,11 +64,11 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _dtype,
-    ("_codecs", "encode"): _encode,
+    ("numpy.core.multiarray", "_reconstruct"): Function(_reconstruct),
+    ("numpy._core.multiarray", "_reconstruct"): Function(_reconstruct),
+    ("numpy", "ndarray"): Function(_Array),
+    ("numpy", "dtype"): Function(_dtype),
+    ("_codecs", "encode"): Function(_encode),
 }
 
 
@@ -77,12 +80,17 @@ class _PlainUnpickler(pickle.Unpickler):
         return _KNOWN[module, name]
 
 
-def _finished(value: Any) -> Any:
-    """Put the arrays in the places of their `_Array`s."""
+def _finished(value: Any, done: dict[int, Any]) -> Any:
+    """Put the arrays in the places of their `_Array`s; `done` keeps what was met, so that nothing is walked twice."""
+    if id(value) in done:
+        return done[id(value)]
     if isinstance(value, _Array):
-        return value.array
-    if isinstance(value, dict):
-        return {key: _finished(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_finished(item) for item in value)
-    return value
+        finished: Any = value.array
+    elif isinstance(value, dict):
+        finished = {key: _finished(item, done) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        finished = type(value)(_finished(item, done) for item in value)
+    else:
+        return value
+    done[id(value)] = finished
+    return finished

@@ -25,6 +25,9 @@ def restore_random_state(states: list[dict[str, Any]]) -> None:
     """Set this process's generators to its entry of `states`, one a rank.
 
     A run resumed with more ranks than before keeps fresh generators where there is no entry, and says so.
+
+    Raises:
+        ValueError: what is there is no such state.
     """
     rank = get_rank()
     if rank >= len(states):
@@ -32,7 +35,10 @@ def restore_random_state(states: list[dict[str, Any]]) -> None:
             f"no random state was saved for rank {rank}: it starts afresh", logger="current", level=logging.WARNING
         )
         return
-    set_random_state(states[rank])
+    try:
+        set_random_state(states[rank])
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise ValueError(f"the random state of rank {rank} in the checkpoint is not whole: {error}") from error
 
 
 def set_random_state(state: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import math
 import os
 import time
 from datetime import timedelta
@@ -17,21 +18,28 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 import openvocab
 from openvocab.atomic_files import replacing
-from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
+from openvocab.checkpoint import (
+    check_same_weights,
+    check_training_state,
+    load_checkpoint,
+    newest_valid_checkpoint,
+)
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.evaluation_loops import StoppableValLoop  # noqa: F401  registered
 from openvocab.engine.loader import complete_loader, guard_workers
-from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
+from openvocab.engine.resume import resume_run
 from openvocab.engine.stopping import StopRequest
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
+from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, make_log_folder, take_work_dir
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
@@ -44,6 +52,10 @@ class OpenVocabRunner(Runner):
 
     work_dir_lock: WorkDirLock | None = None
     """Held by the rank that saves, until training ends."""
+    resume_from: str | Path | None = None
+    """Checkpoint to continue from; None takes the newest of the work dir."""
+    plan: dict[str, Any] | None = None
+    """Of the optimizer, see `training_plan`."""
 
     @cached_property
     def stop_request(self) -> StopRequest:
@@ -51,7 +63,7 @@ class OpenVocabRunner(Runner):
         return StopRequest()
 
     def train(self) -> torch.nn.Module:
-        """Train and return the model.
+        """Train to the end and return the model; of a finished run that is resumed, only load the weights.
 
         Raises:
             WorkDirInUse: another process trains in the work dir.
@@ -60,11 +72,22 @@ class OpenVocabRunner(Runner):
         if self.work_dir_lock is not None:
             self.work_dir_lock.acquire()
         try:
+            if self._resume and not self._has_loaded and self._finds_finished_run():
+                return self.model
             with self.stop_request.listening(), quiet_writer_threads():
                 return super().train()
         finally:
             if self.work_dir_lock is not None:
                 self.work_dir_lock.release()
+
+    def _finds_finished_run(self) -> bool:
+        """Look for the checkpoint to resume from; say whether nothing is left to train after it."""
+        self.resume_from = self.resume_from or newest_valid_checkpoint(self.work_dir)
+        if self.resume_from is None:
+            self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
+            self._resume = False
+            return False
+        return self._is_finished(self.resume_from)
 
     def test(self) -> dict[str, float]:
         """Test and return the metrics."""
@@ -125,20 +148,20 @@ class OpenVocabRunner(Runner):
                 self.logger.warning(f"the log of {fn_name} is not written: {error}")
 
     def load_or_resume(self) -> None:
-        """Load `load_from`, or resume from the newest checkpoint of the work dir that is whole."""
+        """Load `load_from`, or resume."""
         if self._has_loaded:
             return
-        path = self._load_from
-        if self._resume and path is None:
-            path = newest_valid_checkpoint(self.work_dir)
-            if path is None:
-                self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
-        if path is None:
-            self._resume = False
-        elif self._resume:
-            self.resume(str(path))
-        else:
-            self.load_checkpoint(str(path))
+        if isinstance(self.optim_wrapper, OptimWrapper):  # else nothing is trained
+            self.plan = training_plan(self.unwrapped_model, self.optim_wrapper, self.param_schedulers or [])
+        if self._resume:
+            self.resume(str(self.resume_from))
+        elif self._load_from is not None:
+            self.load_checkpoint(str(self._load_from))
+
+    def resume(self, filename: str) -> None:
+        """Continue from a checkpoint, by the plan of the config; see `resume_run`."""
+        resume_run(self, filename)
+        self._has_loaded = True
 
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool = True, revise_keys: Any = ()
@@ -149,13 +172,9 @@ class OpenVocabRunner(Runner):
             strict, revise_keys: of mmengine's signature; loading is always strict and renames nothing.
 
         Raises:
-            ValueError: names or shapes differ; the message lists them. To resume: the file holds no training state, or
-                the class list has changed.
+            ValueError: names or shapes differ; the message counts them.
         """
         checkpoint = load_checkpoint(filename, map_location)
-        if self._resume:
-            self._check_same_run(checkpoint, filename)
-            self.train_loop.resume_at(checkpoint["loop"], checkpoint["random_states"])
         weights = checkpoint.get("state_dict", checkpoint)
         model = self.unwrapped_model
         check_same_weights(model.state_dict(), weights, filename)
@@ -164,6 +183,20 @@ class OpenVocabRunner(Runner):
         self._has_loaded = True
         self.logger.info(f"loaded {filename}")
         return checkpoint
+
+    def _is_finished(self, path: str | Path) -> bool:
+        """Say whether a checkpoint is at the end of the run, and if so load its weights."""
+        content = load_checkpoint(path)
+        check_training_state(content, str(path))
+        iteration, loop = content["meta"]["iter"], self._train_loop
+        end = loop.get("max_iters", math.inf) if isinstance(loop, dict) else loop.max_iters
+        if iteration < end:
+            return False
+        check_same_weights(self.unwrapped_model.state_dict(), content["state_dict"], str(path))
+        self.unwrapped_model.load_state_dict(content["state_dict"])
+        self._has_loaded = True
+        self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished, nothing is left to do")
+        return True
 
     @property
     def unwrapped_model(self) -> torch.nn.Module:
@@ -202,22 +235,6 @@ class OpenVocabRunner(Runner):
         encoder = getattr(self.unwrapped_model, "text_encoder", None)
         templates = getattr(encoder, "templates", None)
         return list(templates) if templates else getattr(encoder, "templates_note", None)
-
-    def _check_same_run(self, checkpoint: dict[str, Any], filename: str) -> None:
-        missing = [key for key in ("meta", "optimizer", "loop", "random_states") if key not in checkpoint]
-        if missing:
-            raise ValueError(f"{filename} holds weights but no training state ({', '.join(missing)}); use load_from")
-        saved = checkpoint["meta"]
-        if saved.get("compute_dtype") is not None and isinstance(self.optim_wrapper, SafeOptimWrapper):
-            self.optim_wrapper.keep_dtype(saved["compute_dtype"])
-        vocabulary = getattr(self.train_dataloader.dataset, "vocabulary", None)
-        names = None if vocabulary is None else list(vocabulary.class_names)
-        if saved["class_names"] != names:
-            raise ValueError(f"{filename} was trained on other classes: {_difference(saved['class_names'], names)}")
-        now = {"world_size": self.world_size, "batch_size": self.train_dataloader.batch_size}
-        changed = [f"{key} {saved[key]} -> {value}" for key, value in now.items() if saved[key] != value]
-        if changed:
-            self.logger.warning(f"resumed with {', '.join(changed)}: the run will not be equal to an uninterrupted one")
 
     def _init_model_weights(self) -> None:
         """Do nothing: parts start from their weights when they are built, and DDP shares those of rank 0."""
@@ -303,6 +320,7 @@ def build_runner(
     runner.work_dir_lock = lock
     if moved_to is not None:
         runner.logger.warning(f"the files of the earlier run are in {moved_to} now")
+    runner.resume_from = checkpoint if resume else None
     keep_freed_memory()
     use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
     return runner
@@ -363,12 +381,3 @@ def _leave_process_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         gc.collect()  # a model that is only referred to by itself still holds the group
-
-
-def _difference(saved: list[str] | None, now: list[str] | None) -> str:
-    if saved is None or now is None:
-        return f"{'none' if saved is None else len(saved)} then, {'none' if now is None else len(now)} now"
-    for index, (old, new) in enumerate(zip(saved, now)):
-        if old != new:
-            return f"class {index} was {old!r}, is {new!r}"
-    return f"{len(saved)} then, {len(now)} now"

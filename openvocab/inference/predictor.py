@@ -1,6 +1,7 @@
 """A trained model as a function of an image and a list of names."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,12 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from openvocab.bfloat16_probe import faster_dtype
-from openvocab.checkpoint import check_same_weights, load_state_dict
+from openvocab.checkpoint import check_same_weights, load_checkpoint, load_state_dict
 from openvocab.config import read_config
 from openvocab.inference.image_input import rgb_image
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
+from openvocab.saved_config import building_from_file, config_of
 from openvocab.start_weights import start_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
@@ -24,31 +26,45 @@ Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 """`"cat, sofa | couch, floor"`, a list of names or of lists of synonyms, or a vocabulary."""
 
 
+CHECKPOINT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors")
+
+
 def load(
-    config: str | PathLike | Config,
+    config: str | PathLike | Config | None = None,
     checkpoint: str | PathLike | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | Literal["auto"] = torch.float32,
 ) -> "Predictor":
-    """Build the model of a config for prediction.
+    """Build the model of a config, or of a checkpoint alone, for prediction: `load("best.pth")`.
 
     Args:
-        config: path of a config file (it is code: use only files that you trust), or a config.
-        checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from.
+        config: path of a config file (it is code: use only files that you trust), or a config. A path that ends
+            in .pth is a checkpoint of our training, whose own config is then built from: data that is checked, of which
+            nothing is run or imported.
+        checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from. Alone,
+            as `config` above.
         device: default: CUDA where there is one, else the CPU.
         dtype: of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512 BF16, and
             three times as slow on other CPUs. "auto" takes it where a probe shows it to be faster on the device.
 
     Raises:
         FileNotFoundError: no such config or checkpoint.
-        ValueError: a config without a model, a checkpoint of another model (the message lists the differences), or
-            another word for `dtype`.
+        ValueError: a config without a model, a checkpoint of another model (the message counts the differences), one
+            without a config where none is given, one whose config names a class that is not registered, or another word
+            for `dtype`.
     """
     if dtype != "auto" and not isinstance(dtype, torch.dtype):
         raise ValueError(f"dtype: expected 'auto' or a torch.dtype such as torch.bfloat16, got {dtype!r}")
-    config = config if isinstance(config, Config) else read_config(config)
-    weights = None if checkpoint is None else load_state_dict(checkpoint)
-    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None):
+    if checkpoint is None and isinstance(config, (str, PathLike)) and Path(config).suffix in CHECKPOINT_ENDINGS:
+        config, checkpoint = None, config
+    alone = config is None
+    if alone:
+        config, weights = _of_checkpoint_alone(checkpoint)
+    else:
+        config = config if isinstance(config, Config) else read_config(config)
+        weights = None if checkpoint is None else load_state_dict(checkpoint)
+    distrust = building_from_file(str(checkpoint)) if alone else nullcontext()
+    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None), distrust:
         model = MODELS.build(config.model)
         transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
     if weights is not None:
@@ -58,6 +74,16 @@ def load(
     if dtype == "auto":
         dtype = faster_dtype(device, "predictions are computed")
     return Predictor(model.to(device).compute_in(dtype), transforms)
+
+
+def _of_checkpoint_alone(path: str | PathLike | None) -> tuple[Config, dict[str, Tensor]]:
+    if path is None:
+        raise ValueError("load: expected a config, a checkpoint, or both")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such checkpoint: {path}")
+    content = {} if Path(path).suffix == ".safetensors" else load_checkpoint(path)
+    config = config_of(content, str(path))
+    return config, content.get("state_dict") or {}
 
 
 class Predictor:

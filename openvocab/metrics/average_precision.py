@@ -18,7 +18,7 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from openvocab.metrics.class_precision import ClassPrecision, Shape
+from openvocab.metrics.class_precision import MEANS, ClassPrecision, Shape
 from openvocab.metrics.coco_average_precision import DETECTIONS, coco_average_precision
 from openvocab.metrics.detection_files import gather_tables, on_first_rank, write_coco_results
 from openvocab.metrics.detection_rows import image_tables
@@ -133,6 +133,15 @@ class CocoAveragePrecision(AveragePrecision):
     The best 100 detections of each class in each image count; crowds neither add nor take.
     """
 
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
+        groups = ("base", "novel", "all") if vocabulary is None or vocabulary.seen is not None else ()
+        return [
+            key
+            for shape in self.shapes
+            for key in [*(f"coco_{shape}_{mean}" for mean in MEANS), *(f"ovd_{shape}_AP50_{name}" for name in groups)]
+        ]
+
     def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
         """Return the metrics, 0..1, of [all tables]."""
         (tables,), metrics = results, {}
@@ -189,6 +198,13 @@ class LvisAveragePrecision(AveragePrecision):
                 f"frequencies: expected {len(sample.vocabulary)} letters of {'/'.join(FREQUENCIES)}, one a class, "
                 f"got {len(letters)}: {''.join(sorted(set(letters)))}"
             )
+
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results, of any vocabulary."""
+        letters = [f"_{letter}" for letter in FREQUENCIES] if self.frequencies is not None else []
+        endings = [*MEANS, *(f"AP{letter}" for letter in letters)]
+        endings += [f"fixed_AP{letter}" for letter in ["", *letters]] if self.fixed else []
+        return [f"lvis_{shape}_{ending}" for shape in self.shapes for ending in endings]
 
     def tables_of(self, sample: Sample, prediction: DetectionPrediction) -> DetectionTables:
         """Return what is kept of one image: masks only where LVIS's rules can look at them, or a file is written.

@@ -15,6 +15,8 @@ RECALLS = np.linspace(0, 1, 101)
 """(R,) recalls at which precision is read."""
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 """Square pixels, both ends included."""
+MEANS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+"""Keys of `ClassPrecision.six_means`."""
 
 
 @dataclass(frozen=True)

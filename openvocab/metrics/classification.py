@@ -42,6 +42,11 @@ class ZeroShotAccuracy(BaseMetric):
         self.protocol: dict[str, Any] = {}
         self._vocabulary: Vocabulary | None = None
 
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
+        endings = ("", "_seen", "_unseen") if vocabulary is None or vocabulary.seen is not None else ("",)
+        return [f"top{k}{ending}" for ending in endings for k in (1, 5)]
+
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[ClassificationPrediction]) -> None:
         """Rank the classes of a batch.
 

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from openvocab.metrics.confusion import ClassScores, confusion_matrix
 from openvocab.registry import METRICS
 from openvocab.structures import SemanticPrediction
+from openvocab.text.vocabulary import Vocabulary
 
 CLASS = 1
 
@@ -24,6 +25,10 @@ class EpisodeIoU(BaseMetric):
     """
 
     default_prefix = ""
+
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results, of any vocabulary."""
+        return ["mIoU", "FB_IoU"]
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[SemanticPrediction]) -> None:
         """Count the pixels of a batch of episodes.

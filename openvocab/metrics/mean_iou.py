@@ -66,6 +66,13 @@ class MeanIoU(BaseMetric):
         self.protocol: dict[str, Any] = {}
         self._tally = Tally()
 
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
+        keys = ["mIoU", "pixel_accuracy", "mean_accuracy"]
+        if vocabulary is None or vocabulary.seen is not None:
+            keys += ["mIoU_seen", "mIoU_unseen", "mIoU_harmonic"]
+        return keys + (["FB_IoU"] if vocabulary is None or vocabulary.background is not None else [])
+
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[SemanticPrediction]) -> None:
         """Count the pixels of a batch.
 

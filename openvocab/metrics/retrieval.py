@@ -10,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction
+from openvocab.text.vocabulary import Vocabulary
 
 TEXTS_AT_ONCE = 1024
 
@@ -49,6 +50,10 @@ class RetrievalRecall(BaseMetric):
             raise ValueError(f"ks: expected numbers from 1, got {ks}")
         self.ks = tuple(ks)
         self.protocol: dict[str, Any] = {}
+
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results, of any vocabulary."""
+        return [f"{way}_R@{k}" for way in ("image_to_text", "text_to_image") for k in self.ks]
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[ClassificationPrediction]) -> None:
         """Keep the scores of a batch.

@@ -48,6 +48,6 @@ def build_embedder(teacher: Mapping[str, Any]) -> RegionEmbedder:
         ValueError: no proposals.
     """
     arguments = {key: value for key, value in teacher.items() if key not in ("proposals", "folder")}
-    if "proposals" not in teacher:
+    if not isinstance(teacher.get("proposals"), dict):
         raise ValueError("teacher: no 'proposals'; expected such as dict(type=GridProposals)")
     return RegionEmbedder(RegionTeacher(**arguments), PROPOSAL_SOURCES.build(dict(teacher["proposals"])))

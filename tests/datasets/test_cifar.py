@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvocab.datasets import CifarDataset
+from openvocab.datasets import CifarDataset, plain_pickle
 from openvocab.datasets.plain_pickle import read_plain_pickle
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -134,3 +134,28 @@ def test_wrong_arguments_are_clear(tmp_path):
     (tmp_path / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
     with pytest.raises(ValueError, match="not a whole tar archive"):
         len(CifarDataset(tmp_path / "cut.tar.gz", 10, "test"))
+
+
+def test_a_pickle_cannot_change_the_reader():
+    """BUILD with a slot state would set attributes of our functions."""
+    before = vars(plain_pickle).copy(), plain_pickle._encode.__defaults__, plain_pickle._dtype.__defaults__
+    for module, name in plain_pickle._KNOWN:
+        program = f"c{module}\n{name}\n".encode() + b"(N}X\x0c\x00\x00\x00__defaults__X\x05\x00\x00\x00utf-8\x85stb."
+        with pytest.raises(ValueError, match="tried to change the reader"):
+            read_plain_pickle(b"\x80\x02" + program)
+    assert before == (vars(plain_pickle), plain_pickle._encode.__defaults__, plain_pickle._dtype.__defaults__)
+
+
+def test_a_pickle_that_doubles_itself_is_walked_once():
+    value: list = [1]
+    for _ in range(60):
+        value = [value, value]
+    read = read_plain_pickle(pickle.dumps(value, 2))
+    for _ in range(60):
+        assert read[0] is read[1]
+        read = read[0]
+    assert read == [1]
+    circle: list = []
+    circle.append(circle)
+    with pytest.raises(ValueError, match="not a pickle of plain values"):
+        read_plain_pickle(pickle.dumps(circle, 2))

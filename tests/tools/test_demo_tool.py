@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 from tool_runs import LSEG_SHAPES, run_tool
 
-from openvocab.checkpoint import save_checkpoint
+from openvocab.checkpoint import load_state_dict, save_checkpoint
 from openvocab.config import read_config
 from openvocab.registry import MODELS
+from openvocab.saved_config import config_to_data
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,18 @@ def test_mistakes_are_one_line_and_a_code(folder, tmp_path, capsys, change, mess
     assert demo(folder, **arguments) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and error[0].startswith("error: ") and message in error[0]
+
+
+def test_the_config_in_the_checkpoint_serves_where_none_is_given(folder, tmp_path, capsys):
+    config = read_config(LSEG_SHAPES, {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None})
+    content = {"state_dict": load_state_dict(folder / "model.pth"), "meta": {"config": config_to_data(config)}}
+    save_checkpoint(content, tmp_path / "best.pth")
+    photo, out = folder / "photos" / "one.jpg", tmp_path / "alone.png"
+    options = ("--classes", "cat, other", "--device", "cpu", "--out")
+    assert run_tool("demo", photo, "--checkpoint", tmp_path / "best.pth", *options, out) == 0
+    assert demo(folder, [photo], tmp_path / "given.png", classes="cat, other") == 0
+    assert out.read_bytes() == (tmp_path / "given.png").read_bytes()
+    assert run_tool("demo", photo, "--checkpoint", folder / "model.pth", *options, out) == 2
+    assert (
+        "holds no config of its model; give the config itself: load(config=...) or --config" in capsys.readouterr().err
+    )

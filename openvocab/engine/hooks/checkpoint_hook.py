@@ -1,6 +1,9 @@
 """When and what a training run saves."""
 
-from collections.abc import Mapping
+import difflib
+import logging
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +11,22 @@ import mmengine
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.checkpoint import SaveFailed, link_checkpoint, save_checkpoint, to_plain
+from openvocab.checkpoint import (
+    SaveFailed,
+    is_plain,
+    link_checkpoint,
+    save_checkpoint,
+)
 from openvocab.engine.finite_guard import check_weights
 from openvocab.engine.random_state import random_state
+from openvocab.engine.training_plan import plain_state
 from openvocab.registry import HOOKS
+from openvocab.saved_config import config_to_data
 
 _KEPT_LOGS = 1000  # values of each logged scalar: more than any smoothing window
 
@@ -32,7 +42,8 @@ class CheckpointHook(Hook):
     Args:
         interval: iterations between saves; the last iteration is always saved.
         max_keep: numbered files to keep; 2 leaves one to go back to if the newest gets damaged.
-        best: key of the metric, of which more is better, that decides about `best.pth`; None keeps no best.
+        best: key of the metric, of which more is better, that decides about `best.pth`; None keeps no best. A value
+            that is not finite (a mean over no class) is never the best.
 
     Raises:
         ValueError: an interval or a number to keep below 1.
@@ -50,17 +61,46 @@ class CheckpointHook(Hook):
         self._is_best = False
         self._saved: list[str] = []
         self._saved_step = 0
+        self._has_warned = False
 
     def before_train(self, runner: Runner) -> None:
-        """Check that no save falls between the batches of one step: half a gradient is not saved.
+        """Check before the work what would fail or be missed after it.
 
         Raises:
-            ValueError: an interval that is not a multiple of `accumulative_counts`.
+            KeyError: no metric of the validation returns the key `best`.
+            ValueError: an interval that is not a multiple of `accumulative_counts`: half a gradient is not saved. Or
+                there is a `best`, but no validation.
         """
+        self._check_best(runner)
         batches = runner.optim_wrapper._accumulative_counts
         for name, interval in (("checkpoint interval", self.interval), ("val_interval", runner.val_interval)):
             if interval % batches:
                 raise ValueError(f"{name} {interval} is not a multiple of accumulative_counts {batches}; change one")
+
+    def _check_best(self, runner: Runner) -> None:
+        if self.best is None:
+            return
+        if runner.val_loop is None:
+            raise ValueError(
+                f"checkpoint hook: best={self.best!r} needs a validation, and the config has no val_evaluator; "
+                "set default_hooks.checkpoint.best=None to keep no best"
+            )
+        vocabulary = getattr(runner.val_dataloader.dataset, "vocabulary", None)
+        keys: list[str] = []
+        for metric in runner.val_evaluator.metrics:
+            if not hasattr(metric, "result_keys"):
+                return  # it does not declare what it returns: the first validation will tell
+            keys += [f"{metric.prefix}/{key}" if metric.prefix else key for key in metric.result_keys(vocabulary)]
+        self._require_key(keys)
+
+    def _require_key(self, keys: Collection[str]) -> None:
+        if self.best not in keys:
+            close = difflib.get_close_matches(self.best, keys, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise KeyError(
+                f"checkpoint hook: no metric {self.best!r} to choose the best by; {hint}there are {', '.join(keys)}; "
+                "change default_hooks.checkpoint.best"
+            )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Remember whether this is the best model so far.
@@ -70,12 +110,19 @@ class CheckpointHook(Hook):
         """
         if self.best is None or not metrics:
             return
-        if self.best not in metrics:
-            raise KeyError(f"checkpoint hook: no metric {self.best!r} to choose the best by; there are {list(metrics)}")
+        self._require_key(metrics)
         score = float(metrics[self.best])
-        if self.best_score is None or score > self.best_score:
+        if not math.isfinite(score):
+            self._warn_once(score)
+        elif self.best_score is None or score > self.best_score:
             self.best_score = score
             self._is_best = True
+
+    def _warn_once(self, score: float) -> None:
+        if not self._has_warned:
+            note = f"{self.best} is {score}: such a model is never the best"
+            print_log(note, logger="current", level=logging.WARNING)
+            self._has_warned = True
 
     def after_step(self, runner: Runner) -> None:
         """Save where it is due (stage of our `TrainLoop`, behind the validation)."""
@@ -96,15 +143,14 @@ class CheckpointHook(Hook):
         runner.logger.warning(f"{reason} {where}")
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Give mmengine its own types back when a run is resumed."""
-        if not runner._resume or "message_hub" not in checkpoint:
+        """Take over what a resumed run has saved, and the best score, if it is still that of the same metric."""
+        if not runner._resume:
             return
-        self.best_score = checkpoint.get("best_score")
+        if checkpoint.get("best_metric", self.best) == self.best:
+            self.best_score = checkpoint.get("best_score")
         saved = checkpoint.get("saved_files", [])
         self._saved = [name for name in saved if (Path(runner.work_dir) / name).is_file()]
         self._saved_step = checkpoint["meta"]["iter"] if saved and saved[-1] in self._saved else 0
-        hub = checkpoint["message_hub"]
-        hub["log_scalars"] = {key: HistoryBuffer(*value) for key, value in hub["log_scalars"].items()}
 
     def _save(self, runner: Runner, must_succeed: bool) -> None:
         step = runner.iter
@@ -151,10 +197,12 @@ class CheckpointHook(Hook):
             # cloned: another hook may exchange entries with its own
             "state_dict": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
             "optimizer": runner.optim_wrapper.state_dict(),
-            "param_schedulers": [_without_functions(s.state_dict()) for s in runner.param_schedulers or []],
+            "param_schedulers": [plain_state(s.state_dict()) for s in runner.param_schedulers or []],
+            "plan": runner.plan,
             "message_hub": _message_hub(runner),
             "best_score": self.best_score,
             "saved_files": [other for other in self._saved if other != name] + [name],
+            "best_metric": self.best,
             "loop": runner.train_loop.state_dict(),
             "random_states": all_gather_object(random_state()),
         }
@@ -163,7 +211,8 @@ class CheckpointHook(Hook):
 
 
 def _meta(runner: Runner) -> dict[str, Any]:
-    vocabulary = getattr(runner.train_dataloader.dataset, "vocabulary", None)
+    dataset = runner.train_dataloader.dataset
+    vocabulary = getattr(dataset, "vocabulary", None)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return {
         "iter": runner.iter,
@@ -172,11 +221,12 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
         "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
+        "samples": len(dataset) if hasattr(dataset, "__len__") else None,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
         "quick_gelu": getattr(getattr(model, "backbone", None), "quick_gelu", None),
         "experiment_name": runner.experiment_name,
-        "config": runner.cfg.pretty_text,
+        "config": config_to_data(runner.cfg),
         "versions": {"openvocab": openvocab.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},
     }
 
@@ -187,19 +237,6 @@ def _message_hub(runner: Runner) -> dict[str, Any]:
     scalars = {
         key: [history.tolist()[-_KEPT_LOGS:] for history in buffer.data] for key, buffer in hub["log_scalars"].items()
     }
-    notes = {key: value for key, value in hub["runtime_info"].items() if _is_plain(value) and key != "cfg"}
+    notes = {key: value for key, value in hub["runtime_info"].items() if is_plain(value) and key != "cfg"}
     kept = {key: value for key, value in hub["resumed_keys"].items() if key in scalars or key in notes}
     return {"log_scalars": scalars, "runtime_info": notes, "resumed_keys": kept}
-
-
-def _is_plain(value: Any) -> bool:
-    try:
-        to_plain(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _without_functions(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what a scheduler's constructor sets anyway: it cannot, and need not, be saved."""
-    return {key: value for key, value in state.items() if _is_plain(value)}

@@ -1,0 +1,232 @@
+"""Continue a run from its checkpoint: what it has learnt comes from the file, what it plans from the config.
+
+mmengine's own way runs the text of the config that the file holds, and takes rates and schedules from the file, so that
+a changed config is followed in part. Here nothing of the file is run. A change is followed, and named in the log, or it
+is an error that says why it cannot be.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.hooks import EMAHook
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import Runner
+
+from openvocab.checkpoint import check_same_weights, check_training_state, load_checkpoint, shortened
+from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.training_plan import (
+    is_plan,
+    late_rate,
+    obstacles,
+    replay,
+    take_moments,
+    take_schedules,
+    take_values,
+    training_plan,
+)
+from openvocab.saved_config import config_changes, config_to_data
+
+_CHANGES_SHOWN = 20
+_WAY_OUT = "undo the change, or start a new run from these weights: load_from, and another work dir"
+_UNNAMED = "the optimizer's parameter groups differ, and the file does not name their parameters"
+_SET_BY_HOOKS = ("cfg", "experiment_name", "seed", "max_iters", "max_epochs", "dataset_meta", "loop_stage")
+
+
+def resume_run(runner: Runner, path: str) -> None:
+    """Bring a runner whose parts are built, and untouched, to the state that a checkpoint was saved in.
+
+    Raises:
+        ValueError: the file holds no training state, or the config differs in what cannot be followed: model, class
+            list, optimizer, or a schedule that ends before the run; the message lists all of it.
+    """
+    content = load_checkpoint(path)
+    check_training_state(content, path)
+    changes = config_changes(content["meta"].get("config"), config_to_data(runner.cfg))
+    model = runner.unwrapped_model
+    schedulers = runner.param_schedulers or []
+    now = training_plan(model, runner.optim_wrapper, schedulers)
+    plan = content["plan"] if is_plan(content.get("plan")) else None
+    then = plan or (now if _same_groups(content["optimizer"]["param_groups"], now["groups"]) else None)
+    problems = _model_problems(model, content, path) + _class_problems(runner, content["meta"])
+    problems += [_UNNAMED] if then is None else obstacles(then, now, schedulers)
+    if then is not None and then["optimizer"] == now["optimizer"]:
+        problems += _option_problems(changes, now)
+    with _whole(path):
+        problems = problems or _follow_plan(runner, content, plan, now, changes)
+    if problems:
+        raise ValueError("\n".join([f"{path} cannot be resumed with this config:", *problems, _WAY_OUT]))
+    begun_in = content["meta"].get("compute_dtype")
+    if begun_in is not None and isinstance(runner.optim_wrapper, SafeOptimWrapper):
+        runner.optim_wrapper.keep_dtype(begun_in)
+    names = [[name for group in each["groups"] for name in group["parameters"]] for each in (then, now)]
+    with _whole(path):
+        moved = take_moments(runner.optim_wrapper, content["optimizer"], *names)
+        _take_position(runner, content)
+        _say_changes(runner, content, changes, moved)
+        _take_weights(runner, content)
+    print_log(f"resumed {path} at iteration {runner.iter} of {runner.max_iters}", logger="current")
+
+
+@contextmanager
+def _whole(path: str) -> Iterator[None]:
+    """Say of a file that something in it is not what was expected, where its content is made use of."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: its training state is not whole: {type(error).__name__}: {error}") from error
+
+
+def _same_groups(saved: Sequence[Any], now: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether the groups of a file without a plan can be those of the present optimizer."""
+    return len(saved) == len(now) and all(
+        len(old.get("params", ())) == len(new["parameters"]) and set(old) - {"params"} == set(new["settings"])
+        for old, new in zip(saved, now)
+    )
+
+
+def _option_problems(changes: Mapping[str, tuple[Any, Any]], now: Mapping[str, Any]) -> list[str]:
+    """Name the changed arguments of an optimizer that no group holds: they decide what moments there are."""
+    known = {key for group in now["groups"] for key in group["settings"]} | {"type"}
+    prefix = "optim_wrapper.optimizer."
+    return [
+        f"optimizer option {place.removeprefix(prefix)} {_short(old)} -> {_short(new)}: it may need other moments"
+        for place, (old, new) in changes.items()
+        if place.startswith(prefix) and place.removeprefix(prefix).split(".")[0] not in known
+    ]
+
+
+def _model_problems(model: Any, content: Mapping[str, Any], path: str) -> list[str]:
+    try:
+        check_same_weights(model.state_dict(), content["state_dict"], path)
+    except ValueError as error:
+        return str(error).splitlines()[1:]
+    return []
+
+
+def _class_problems(runner: Runner, meta: Mapping[str, Any]) -> list[str]:
+    vocabulary = getattr(runner.train_dataloader.dataset, "vocabulary", None)
+    names = None if vocabulary is None else list(vocabulary.class_names)
+    if "class_names" not in meta or meta["class_names"] == names:
+        return []
+    return [f"other classes: {_class_difference(meta['class_names'], names)}"]
+
+
+def _class_difference(saved: list[str] | None, now: list[str] | None) -> str:
+    if saved is None or now is None:
+        return f"{'none' if saved is None else len(saved)} then, {'none' if now is None else len(now)} now"
+    for index, (old, new) in enumerate(zip(saved, now)):
+        if old != new:
+            return f"class {index} was {old!r}, is {new!r}"
+    return f"{len(saved)} then, {len(now)} now"
+
+
+def _follow_plan(
+    runner: Runner,
+    content: Mapping[str, Any],
+    then: Mapping[str, Any] | None,
+    now: Mapping[str, Any],
+    changes: Mapping[str, Any],
+) -> list[str]:
+    """Set the rates of this iteration: those of the file where the plan is the same, else those that the config plans.
+
+    Args:
+        then: plan in the file, None where it has none.
+
+    Returns:
+        What is wrong with the new plan.
+    """
+    wrapper, schedulers, iteration = runner.optim_wrapper, runner.param_schedulers or [], content["meta"]["iter"]
+    saved = content["optimizer"]["param_groups"] + [
+        group for group in [content["optimizer"].get("base_param_settings")] if group
+    ]
+    if then == now and take_schedules(schedulers, content.get("param_schedulers")):
+        take_values(wrapper, saved)
+    else:
+        replay(wrapper, schedulers, iteration)
+        _say_rate(wrapper.param_groups, saved, iteration)
+    if (then == now and "train_cfg.max_iters" not in changes) or iteration >= runner.max_iters - 2:
+        return []
+    if late_rate(wrapper, schedulers, iteration, runner.max_iters) > 0:
+        return []
+    end = f"before the run ends at iteration {runner.max_iters}; give the last scheduler of param_scheduler that end"
+    if all(group["lr"] == 0 for group in wrapper.param_groups):
+        return [f"the schedule has ended with a learning rate of 0 {end}"]
+    print_log(f"the learning rate will fall to 0 {end}", logger="current", level=logging.WARNING)
+    return []
+
+
+def _say_rate(groups: Sequence[dict], saved: Sequence[Mapping[str, Any]], iteration: int) -> None:
+    """Log the new rate; where it is that of the file, but for rounding, take the file's."""
+    rates = [(group, float(old.get("lr", math.nan))) for group, old in zip(groups, saved)]
+    if len(groups) == len(saved) and all(math.isclose(group["lr"], old, rel_tol=1e-9) for group, old in rates):
+        for group, old in rates:
+            group["lr"] = old
+    else:
+        then, now = saved[-1].get("lr", math.nan), groups[-1]["lr"]
+        print_log(f"learning rate at iteration {iteration}: {then:.4g} -> {now:.4g}", logger="current")
+
+
+def _take_position(runner: Runner, content: Mapping[str, Any]) -> None:
+    """Set loop, seed and logs."""
+    meta = content["meta"]
+    runner.train_loop._iter, runner.train_loop._epoch = meta["iter"], meta.get("epoch", 0)
+    runner.train_loop.resume_at(content["loop"], content["random_states"])
+    seed, planned = meta.get("seed"), (runner.cfg.get("randomness") or {}).get("seed")
+    if planned is None and isinstance(seed, int):  # drawn at random when the run began
+        runner.set_randomness(**{**runner._randomness_cfg, "seed": seed})
+        if hasattr(runner.train_dataloader.sampler, "seed"):
+            runner.train_dataloader.sampler.seed = seed
+    hub = content.get("message_hub")
+    if hub is not None:
+        _take_logs(runner, hub)
+
+
+def _take_logs(runner: Runner, saved: Mapping[str, Any]) -> None:
+    """Give mmengine's message hub its logs and notes back, but for what describes the present run."""
+    scalars = {key: HistoryBuffer(values, counts) for key, (values, counts) in saved["log_scalars"].items()}
+    notes = {key: value for key, value in saved["runtime_info"].items() if key not in _SET_BY_HOOKS}
+    kept = {key: True for key, value in saved["resumed_keys"].items() if value and (key in scalars or key in notes)}
+    runner.message_hub.load_state_dict({"log_scalars": scalars, "runtime_info": notes, "resumed_keys": kept})
+
+
+def _take_weights(runner: Runner, content: dict[str, Any]) -> None:
+    """Load the weights. The averaged ones of an `EMAHook` stand in the place of the trained ones in the file."""
+    averages = content.get("ema_state_dict")
+    if averages is not None and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        trained = {name.removeprefix("module."): value for name, value in averages.items() if name[:7] == "module."}
+        content["state_dict"] = {name: trained.get(name, value) for name, value in content["state_dict"].items()}
+        del content["ema_state_dict"]
+        print_log("the averaged weights are left behind: the config has no EMAHook any more", logger="current")
+    runner.call_hook("after_load_checkpoint", checkpoint=content)
+    runner.unwrapped_model.load_state_dict(content["state_dict"])
+
+
+def _say_changes(
+    runner: Runner, content: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]], moved: str
+) -> None:
+    """Log what differs from the run so far, in one line a kind."""
+    if changes:
+        rows = [f"{place} {_short(old)} -> {_short(new)}" for place, (old, new) in changes.items()]
+        print_log(f"resumed with another config: {shortened(rows, _CHANGES_SHOWN)}", logger="current")
+    if moved:
+        print_log(f"resumed with other trained parameters, {moved}", logger="current", level=logging.WARNING)
+    own = runner.unwrapped_model.state_dict()
+    cast = [name for name, value in content["state_dict"].items() if value.dtype != own[name].dtype]
+    if cast:
+        kinds = f"{content['state_dict'][cast[0]].dtype} -> {own[cast[0]].dtype}"
+        print_log(f"resumed with {len(cast)} weights of another type, {kinds}", logger="current", level=logging.WARNING)
+    meta, loader = content["meta"], runner.train_dataloader
+    now = {"world_size": runner.world_size, "batch_size": loader.batch_size}
+    now |= {"samples": len(loader.dataset)} if hasattr(loader.dataset, "__len__") else {}
+    parts = [f"{key} {meta[key]} -> {value}" for key, value in now.items() if meta.get(key, value) != value]
+    if parts:
+        note = f"resumed with {', '.join(parts)}: the run will not be equal to an uninterrupted one"
+        print_log(note, logger="current", level=logging.WARNING)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
