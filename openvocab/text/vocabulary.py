@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from openvocab.text_files import read_text
+
 SynonymMerge = Literal["mean", "max"]
 
 
@@ -125,9 +127,9 @@ def read_class_names(path: str | Path) -> list[list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an empty line between names, with its number; or no names at all.
+        ValueError: not UTF-8, an empty line between names, with its number; or no names at all.
     """
-    lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    lines = read_text(path).rstrip().splitlines()
     entries = []
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
