@@ -1,25 +1,149 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and what killed writers leave of them.
 
+A writer works under a temporary name, `NAME.HOST-PID-TOKEN.saving`, and holds a lock (`flock`) on it, which the kernel
+releases when the process ends, however it ends. So a temporary file of this host that nobody holds was left by a killed
+writer, and the next writer in that folder removes it. One of another host is removed a day after its last change, since
+locks may not reach over machines. The lock decides, not the process id: containers share hosts, not process ids.
+"""
+
+import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: nothing is locked there, and leftovers wait their day
+    fcntl = None
+
+SUFFIX = ".saving"
+ABANDONED_AFTER = 86_400.0
+"""Seconds without a change after which a temporary file is nobody's, where locks cannot tell."""
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF}
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file beside `path` that takes its place when the block ends; after an error nothing is left of it.
+    """Open a file beside `path` that takes its place, on the disk, when the block ends.
 
-    Text is UTF-8.
+    After an error nothing is left of it. Text is UTF-8.
 
     Args:
-        mode: "w" or "wb".
+        mode: "w", "wb" or "w+b".
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.saving")
-    try:
+    with temporary_beside(path, Path.touch) as temporary:
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
-        os.replace(temporary, path)
+            file.flush()
+            os.fsync(file.fileno())
+        put_in_place(temporary, path)
+
+
+@contextmanager
+def temporary_beside(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
+    """Make a temporary file or folder beside `path`, and remove it after the block if it still has that name.
+
+    No other process takes it for a leftover meanwhile; leftovers of killed processes in that folder are removed first.
+
+    Args:
+        create: makes it under the name it is given: `Path.touch`, `Path.mkdir`, or a link.
+    """
+    remove_leftovers(path.parent)
+    token = secrets.token_hex(4)
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}-{token}{SUFFIX}")
+    lock = _create_locked(temporary, create)
+    try:
+        yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        if lock is not None:
+            os.close(lock)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a temporary file or folder its final name, and have the folder's list of names written to the disk."""
+    os.replace(temporary, path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:  # some network file systems cannot do it for folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders of writers that are surely dead."""
+    for leftover in folder.glob(f"*{SUFFIX}"):
+        # gone meanwhile, or another user's: neither is ours to remove
+        with suppress(FileNotFoundError, PermissionError):
+            _remove_if_abandoned(leftover)
+
+
+def lock_file(descriptor: int, wait: bool = False) -> bool | None:
+    """Lock an open file or folder until its last descriptor is closed or its process ends.
+
+    Returns:
+        Whether it is ours now; None where the file system has no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NOT_SUPPORTED:
+            return None
+        raise
+    return True
+
+
+def _create_locked(temporary: Path, create: Callable[[Path], object]) -> int | None:
+    """Create and lock; again where another process took it for a leftover in between."""
+    while True:
+        create(temporary)
+        try:
+            descriptor = _open(temporary)
+        except FileNotFoundError:
+            continue
+        lock_file(descriptor, wait=True)
+        if temporary.exists():
+            return descriptor
+        os.close(descriptor)
+
+
+def _remove_if_abandoned(leftover: Path) -> None:
+    descriptor = _open(leftover)
+    try:
+        is_free = lock_file(descriptor)
+        age = time.time() - os.fstat(descriptor).st_mtime
+        if (is_free and _is_of_this_host(leftover)) or (is_free is not False and age > ABANDONED_AFTER):
+            _remove(leftover)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    # to write, since network file systems lock no file that is open to read only
+    return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+
+
+def _is_of_this_host(temporary: Path) -> bool:
+    pattern = rf"\.{re.escape(socket.gethostname())}-\d+-[0-9a-f]+{re.escape(SUFFIX)}"
+    return re.search(f"{pattern}$", temporary.name) is not None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

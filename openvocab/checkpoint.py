@@ -11,6 +11,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,9 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from openvocab.atomic_files import put_in_place, replacing, temporary_beside
 from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
 from openvocab.foreign_checkpoint import read_tensors
-
-_TEMPORARY = ".saving"
 
 
 class UnsafeCheckpoint(ValueError):
@@ -46,18 +46,11 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
     """
     path = Path(path)
     content = {"format": FORMAT, **{key: to_plain(value, key) for key, value in content.items()}}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        _remove_leftovers(path.parent)
-        with open(temporary, "w+b") as file:
+        with replacing(path, "w+b") as file:
             torch.save(content, file)
             seal(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise SaveFailed(_failure(path, content, error)) from error
 
 
@@ -67,17 +60,10 @@ def link_checkpoint(source: Path, target: Path) -> None:
     Raises:
         SaveFailed: the disk is full or cannot be written.
     """
-    temporary = target.with_name(f"{target.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
+        with temporary_beside(target, partial(_link_or_copy, source)) as temporary:
+            put_in_place(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SaveFailed(f"cannot write {target}: {error}") from error
 
 
@@ -267,17 +253,13 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     raise ValueError(f"{path} holds no tensors by name; at its top: {keys}")
 
 
-def _remove_leftovers(folder: Path) -> None:
-    for leftover in folder.glob(f"*{_TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
 
 
 def _failure(path: Path, content: Any, error: Exception) -> str:

@@ -179,12 +179,6 @@ def test_a_full_disk_keeps_the_old_file_and_names_the_bytes(saved, content, smal
     assert [path.name for path in saved.parent.iterdir()] == ["iter_7.pth"]
 
 
-def test_leftovers_are_removed_at_the_next_save(tmp_path, content):
-    (tmp_path / "iter_3.pth.123.saving").write_bytes(b"half")
-    save_checkpoint(content, tmp_path / "iter_4.pth")
-    assert [path.name for path in tmp_path.iterdir()] == ["iter_4.pth"]
-
-
 def test_missing_and_nameless_files(tmp_path):
     for load in (load_checkpoint, load_state_dict):
         with pytest.raises(FileNotFoundError):

@@ -8,9 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,6 +19,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from openvocab.atomic_files import put_in_place, temporary_beside
 from openvocab.datasets.shapes_captions import write_captions
 from openvocab.datasets.shapes_classes import CLASS_NAMES, SEEN, UNSEEN
 from openvocab.datasets.shapes_drawing import draw
@@ -77,13 +76,9 @@ def write_shapes(
     if _is_complete(root, parameters):
         return False
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial_root = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        partial_root.chmod(0o755)
+    with temporary_beside(root, Path.mkdir) as partial_root:
         _write_all(partial_root, parameters, processes or os.cpu_count() or 1, progress)
-        os.replace(partial_root, root)  # an empty folder in its place is fine
-    finally:
-        shutil.rmtree(partial_root, ignore_errors=True)
+        put_in_place(partial_root, root)  # an empty folder in its place is fine
     return True
 
 

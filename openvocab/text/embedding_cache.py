@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +12,8 @@ import torch
 from mmengine.logging import print_log
 from safetensors import SafetensorError
 from torch import Tensor
+
+from openvocab.atomic_files import replacing
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What a truncated, foreign or corrupt file raises while it is parsed."""
@@ -110,22 +110,14 @@ def _checksum(key: str, names: str, rows: Tensor) -> str:
 
 
 def _write_rows(path: Path, key: str, rows: Mapping[str, Tensor]) -> None:
-    """Write to a temporary file of the same folder, then rename: a reader sees a whole file or none."""
+    """Write one file; a reader sees it whole or not at all."""
     table = torch.stack(list(rows.values())).float().contiguous()  # (R, D)
     names = json.dumps(list(rows))
     metadata = {"key": key, "names": names, "checksum": _checksum(key, names, table)}
     content = safetensors.torch.save({"rows": table}, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path, "wb") as file:
+        file.write(content)
 
 
 def _read_rows(path: Path, key: str) -> dict[str, Tensor]:
