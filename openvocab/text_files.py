@@ -79,8 +79,8 @@ def read_yaml(path: str | Path) -> Any:
     except RecursionError as error:
         raise ValueError(f"{path} is not YAML that can be read: it is nested too deeply") from error
     except _YAML_ERRORS as error:
-        reason = str(error) if str(path) in str(error) else f"{path} is not YAML: {error}"
-        raise ValueError(reason) from error
+        text = " ".join(str(error).split())
+        raise ValueError(text if str(path) in text else f"{path} is not YAML: {text}") from error
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:

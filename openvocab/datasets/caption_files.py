@@ -52,10 +52,14 @@ def read_records(
     if split is not None and karpathy is None:
         raise ValueError(f"split={split!r} is for Karpathy's JSON, which {path} is not; leave it out")
     if karpathy is not None:
-        return _karpathy_records(karpathy, split, path)
-    if extension in (".csv", ".tsv"):
-        return _table_records(path, columns, tabs=extension == ".tsv")
-    return _line_records(path)
+        records = _karpathy_records(karpathy, split, path)
+    elif extension in (".csv", ".tsv"):
+        records = _table_records(path, columns, tabs=extension == ".tsv")
+    else:
+        records = _line_records(path)
+    if not records:
+        raise ValueError(f"{path}: no samples found, it holds no captions")
+    return records
 
 
 def _line_records(path: Path) -> list[Record]:

@@ -174,8 +174,7 @@ class DetectionDataset(PipelineDataset):
         found = self._annotation_list()
         names = self._given_names
         if names is None:
-            by_id = sorted(zip(found.category_ids, found.category_names))
-            names = [category.replace("_", " ") for _, category in by_id]
+            names = self._names_of(found)
         choice = choose_categories(
             names,
             found.category_names,
@@ -192,6 +191,16 @@ class DetectionDataset(PipelineDataset):
         level = logging.WARNING if selection.has_unusable or found.notes else logging.INFO
         print_log(f"{self.name}: {selection.summary}", logger="current", level=level)
         return choice, selection
+
+    def _names_of(self, found: AnnotationList) -> list[str]:
+        """Return the categories of the file as class names."""
+        by_id = sorted(zip(found.category_ids, found.category_names))
+        names = [category.replace("_", " ") for _, category in by_id]
+        try:
+            Vocabulary.from_names(names)
+        except ValueError as error:
+            raise ValueError(f"{self.root / self.annotations}: its categories as classes: {error}") from error
+        return names
 
     def _annotation_list(self) -> AnnotationList:
         """Read the annotations in whatever format they have."""

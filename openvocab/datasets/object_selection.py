@@ -74,7 +74,7 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     """
     columns = found.columns
     classes = _classes_of(columns.category, choice.class_of_id)
-    boxes, unusable = check_boxes(columns.boxes, np.array([entry.size for entry in found.images])[columns.image])
+    boxes, unusable = check_boxes(columns.boxes, _sizes(found)[columns.image])
     unusable = {reason: flags & (classes >= 0) for reason, flags in unusable.items()}
     if columns.masks is not None:
         unusable["no_mask"] = _without_mask(found, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
@@ -97,6 +97,11 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     has_unusable = any(flags.any() for flags in unusable.values())
     images = [found.images[place] for place in kept]
     return ObjectSelection(images, table, summary, has_unusable, found.frequencies)
+
+
+def _sizes(found: AnnotationList) -> np.ndarray:
+    """Return (I, 2) height and width."""
+    return np.array([entry.size for entry in found.images], np.int64).reshape(-1, 2)
 
 
 def _restrict(found: AnnotationList, kept: np.ndarray) -> None:
@@ -129,7 +134,7 @@ def _without_mask(found: AnnotationList, wanted: np.ndarray, source: str) -> np.
     missing = wanted & ~columns.masks.has_mask
     if wanted.any() and missing.sum() == wanted.sum():
         raise ValueError(f"with_masks=True, but no object of {source} has a segmentation; use with_masks=False")
-    sizes = np.array([entry.size for entry in found.images])[columns.image]
+    sizes = _sizes(found)[columns.image]
     wrong = wanted & (columns.masks.sizes > 0).any(1) & (columns.masks.sizes != sizes).any(1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

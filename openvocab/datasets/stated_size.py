@@ -20,6 +20,7 @@ WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
 TURNED = range(5, 9)  # orientations that exchange width and height
 SHORT_TYPE = 3
 MAX_ENTRIES = 4096
+_MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the last two: an offset beyond any file
 
 
 def stated_size(file: BinaryIO) -> Size:
@@ -49,7 +50,7 @@ def stated_size(file: BinaryIO) -> Size:
         if start.startswith((JPEG_2000_BOX, JPEG_2000_STREAM)):
             return _jpeg_2000_size(file)
         return _size_by_pillow(file)
-    except (struct.error, KeyError, IndexError) as error:
+    except _MALFORMED as error:
         raise ValueError("its header is cut off or malformed") from error
 
 
@@ -74,7 +75,7 @@ def is_turned(file: BinaryIO) -> bool:
         if _at(file, exif, len(EXIF_START)) == EXIF_START:
             exif += len(EXIF_START)
         return _tiff_entries(file, exif).get(ORIENTATION) in TURNED
-    except (struct.error, KeyError, IndexError):
+    except _MALFORMED:
         return False  # an orientation that cannot be read is none, as for the decoder
 
 
