@@ -77,15 +77,22 @@ class LoadInstances(BaseTransform):
 
     Comes after `LoadImage`. In training it comes before all geometry, which then moves image, boxes and masks; at
     evaluation after it: the objects stay in the original frame. Items without labels pass unchanged.
+
+    Args:
+        max_mask_bytes: an image whose masks would take more (a byte for each pixel and object; default: 4 GiB) is a bad
+            sample.
     """
 
     cacheable = True
+
+    def __init__(self, max_mask_bytes: int = 2**32) -> None:
+        self.max_mask_bytes = max_mask_bytes
 
     def transform(self, results: dict) -> dict:
         """Add the objects.
 
         Raises:
-            BadSample: the image has another size than the annotations say.
+            BadSample: the image has another size than the annotations say, or more masks than the memory should hold.
         """
         table = results.get("instance_table")
         if table is None:
@@ -95,6 +102,13 @@ class LoadInstances(BaseTransform):
             raise BadSample(
                 results["img_path"],
                 f"the image is {size[0]}x{size[1]} (height x width), its annotations say {stated[0]}x{stated[1]}",
+            )
+        count = table.count(results["image_position"])
+        if table.masks is not None and count * size[0] * size[1] > self.max_mask_bytes:
+            raise BadSample(
+                results["img_path"],
+                f"the masks of its {count} objects would take more than max_mask_bytes={self.max_mask_bytes}; a larger "
+                "max_mask_bytes of LoadInstances takes them, with_masks=False needs none",
             )
         results["instances"] = table.instances(results["image_position"], size)
         return results
