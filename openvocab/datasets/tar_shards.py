@@ -130,12 +130,12 @@ def read_shard(
 
 
 def is_whole_shard(path: Path) -> bool:
-    """Tell whether a local archive is there from its first header to its end mark; the files in it are not read."""
+    """Tell whether an archive that Python wrote is there to its last byte, by its headers; files in it are not read."""
     try:
         with tarfile.open(path, "r:", tarinfo=_StrictTarInfo) as archive:
             while archive.next() is not None:
                 archive.members = []
-            return archive.fileobj.seek(0, io.SEEK_END) >= archive.offset
+            return archive.fileobj.seek(0, io.SEEK_END) % tarfile.RECORDSIZE == 0
     except _UNREADABLE:
         return False
 
