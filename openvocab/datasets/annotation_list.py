@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.packed_masks import PackedMasks
 from openvocab.structures import Size
 
@@ -98,6 +99,11 @@ class Columns:
         self.is_crowd = np.array(self.is_crowd, bool)
         if self.masks is not None:
             self.masks.freeze()
+
+
+def raise_bad(error: BadSample) -> None:
+    """Raise what is wrong with a file of one image: what readers of annotations do unless they are told otherwise."""
+    raise error
 
 
 def note_lonely(labels: Mapping[str, Path], images: Mapping[str, Path], kind: str) -> list[str]:

@@ -28,7 +28,8 @@ class PipelineDataset(Dataset):
     Args:
         pipeline: transforms, as config dicts or callables; each takes and returns the results dict.
         bad_samples: what a `BadSample` does in training. `raise` stops with its path. `skip` puts another item in its
-            place, which depends on the index alone, and lists it at the end (`bad_sample_paths`).
+            place, which depends on the index alone, and lists it at the end (`bad_sample_paths`); one that is found
+            while the index is made is left out of it, and listed too.
         max_bad_share: with `skip`, the share of bad items above which the run stops after all.
         cache_images: keep what the leading `cacheable` transforms (reading files) made in memory. For small images.
         test_mode: evaluation: nothing is ever skipped.
@@ -64,6 +65,7 @@ class PipelineDataset(Dataset):
         self._is_bad: torch.Tensor | None = None
         self.on_item: Callable[[int], None] | None = None
         """Told the index of each item before it is loaded: of a worker that hangs, the loader then knows where."""
+        self._unusable: dict[str, None] = {}  # paths, in order and once each
 
     def load_index(self) -> list[dict[str, Any]]:
         """Return one small dict an item (`img_path`, `sample_id`, ...), in the same order on every machine."""
@@ -91,13 +93,23 @@ class PipelineDataset(Dataset):
         if self._index is not None:
             return
         items = self.load_index()
+        self._check_bad_share(list(self._unusable), len(items) + len(self._unusable))
         if not items:
-            raise ValueError(f"{self.name}: no samples found")
+            left_out = f"; {next(iter(self._unusable))} was left out as a bad sample" if self._unusable else ""
+            raise ValueError(f"{self.name}: no samples found{left_out}")
         for transform in self.transforms:
             if hasattr(transform, "check_index"):  # of transforms that read what was made for these very images
                 transform.check_index(items)
         self._index = PackedIndex(items)
         self._is_bad = torch.zeros(len(items), dtype=torch.uint8).share_memory_()  # seen by all loader workers
+
+    def note_unusable(self, error: BadSample) -> None:
+        """Take the error of a file that is read while the index is made: raise it, or with `skip` list it."""
+        if self.bad_samples == "raise":
+            raise error
+        if error.path not in self._unusable:
+            print_log(f"bad sample left out: {error}", logger="current", level=logging.WARNING)
+        self._unusable[error.path] = None
 
     def __len__(self) -> int:
         self.full_init()
@@ -119,10 +131,11 @@ class PipelineDataset(Dataset):
 
     @property
     def bad_sample_paths(self) -> list[str]:
-        """Paths of the items that were replaced so far, by this process or its loader workers."""
+        """Paths of the items that were replaced so far, by this process or its loader workers, or never indexed."""
         if self._is_bad is None:
             return []
-        return [_path_of(self._index[position]) for position in self._is_bad.nonzero().flatten().tolist()]
+        replaced = self._is_bad.nonzero().flatten().tolist()
+        return [*self._unusable] + [_path_of(self._index[position]) for position in replaced]
 
     def _make(self, position: int) -> dict[str, Any]:
         """Run the pipeline on one item."""
@@ -149,11 +162,13 @@ class PipelineDataset(Dataset):
             return
         self._is_bad[position] = 1
         print_log(f"bad sample replaced: {error}", logger="current", level=logging.WARNING)
-        paths = self.bad_sample_paths
-        if len(paths) > max(1, self.max_bad_share * len(self)):
+        self._check_bad_share(self.bad_sample_paths, len(self) + len(self._unusable))
+
+    def _check_bad_share(self, paths: Sequence[str], count: int) -> None:
+        if len(paths) > max(1, self.max_bad_share * count):
             listed = "\n  ".join(paths)
             raise ValueError(
-                f"{self.name}: {len(paths)} of {len(self)} samples are bad, more than max_bad_share="
+                f"{self.name}: {len(paths)} of {count} samples are bad, more than max_bad_share="
                 f"{self.max_bad_share}:\n  {listed}"
             )
 

@@ -2,12 +2,16 @@
 
 import csv
 import html
-import json
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from openvocab.text_files import decode_text, parse_json, read_text
+
+MAX_CHARACTERS = 100_000
+"""Of a caption. CLIP reads the first 77 tokens; what is longer than a book's chapter is no caption."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line breaks among them
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can hold what no encoding can
 Record = dict[str, Any]
@@ -38,7 +42,8 @@ def read_records(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: content of another form, empty captions, no such column or split; with the line.
+        ValueError: content of another form, captions that are empty or longer than `MAX_CHARACTERS`, no such column or
+            split; with the line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point root to it")
@@ -47,17 +52,21 @@ def read_records(
     if split is not None and karpathy is None:
         raise ValueError(f"split={split!r} is for Karpathy's JSON, which {path} is not; leave it out")
     if karpathy is not None:
-        return _karpathy_records(karpathy, split, path)
-    if extension in (".csv", ".tsv"):
-        return _table_records(path, columns, tabs=extension == ".tsv")
-    return _line_records(path)
+        records = _karpathy_records(karpathy, split, path)
+    elif extension in (".csv", ".tsv"):
+        records = _table_records(path, columns, tabs=extension == ".tsv")
+    else:
+        records = _line_records(path)
+    if not records:
+        raise ValueError(f"{path}: no samples found, it holds no captions")
+    return records
 
 
 def _line_records(path: Path) -> list[Record]:
     first_line: dict[str, int] = {}
     records = []
     # not splitlines: it also splits at separators that may stand inside a caption (U+2028)
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         record = _parse_line(line, f"{path}:{number}")
@@ -72,10 +81,7 @@ def _line_records(path: Path) -> list[Record]:
 
 
 def _parse_line(line: str, place: str) -> Record:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{place}: not JSON: {error}") from error
+    record = parse_json(line, place)
     if not isinstance(record, dict) or not isinstance(record.get("image"), str):
         raise ValueError(f'{place}: expected {{"image": path, "captions": [text, ...]}}, got {line[:80]!r}')
     return {"image": record["image"], "captions": _checked(record.get("captions"), place)}
@@ -84,10 +90,12 @@ def _parse_line(line: str, place: str) -> Record:
 def _checked(captions: Any, place: str) -> list[str]:
     """Return a list of captions, cleaned."""
     if not isinstance(captions, list) or not captions:
-        raise ValueError(f"{place}: expected a list of at least one caption, got {captions!r}")
+        raise ValueError(f"{place}: expected a list of at least one caption, got {str(captions)[:80]}")
     for caption in captions:
         if not isinstance(caption, str) or not clean_caption(caption).strip():
-            raise ValueError(f"{place}: expected captions that are non-empty strings, got {caption!r}")
+            raise ValueError(f"{place}: expected captions that are non-empty strings, got {repr(caption)[:80]}")
+        if len(caption) > MAX_CHARACTERS:
+            raise ValueError(f"{place}: a caption of {len(caption)} characters; expected at most {MAX_CHARACTERS}")
     return [clean_caption(caption) for caption in captions]
 
 
@@ -95,7 +103,7 @@ def _table_records(path: Path, columns: tuple[str, str], tabs: bool) -> list[Rec
     """Read a table; rows of the same image are captions of one record."""
     captions: dict[str, list[str]] = {}
     quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(decode_text(path.read_bytes(), path), newline="") as file:
         rows = csv.DictReader(file, delimiter="\t" if tabs else ",", quoting=quoting)
         try:
             missing = [column for column in columns if column not in (rows.fieldnames or [])]
@@ -115,7 +123,7 @@ def _table_records(path: Path, columns: tuple[str, str], tabs: bool) -> list[Rec
 def _karpathy_images(path: Path) -> list[Any] | None:
     """Return the list of images of a file in Karpathy's format; None if it is something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path), path)
     except ValueError:
         return None  # then lines, which say what is wrong with which
     images = content.get("images") if isinstance(content, dict) else None
@@ -124,17 +132,19 @@ def _karpathy_images(path: Path) -> list[Any] | None:
 
 def _karpathy_records(images: list[Any], split: str | Sequence[str] | None, path: Path) -> list[Record]:
     wanted = None if split is None else {split} if isinstance(split, str) else set(split)
-    found = {image.get("split") for image in images if isinstance(image, dict)}
+    found = {str(image.get("split")) for image in images if isinstance(image, dict)}
     if wanted is not None and wanted - found:
-        raise ValueError(f"{path}: no split {sorted(wanted - found)}; it has {sorted(map(str, found))}")
+        raise ValueError(f"{path}: no split {sorted(wanted - found)}; it has {sorted(found)}")
     records = []
     for number, image in enumerate(images):
         place = f"{path}: image {number}"
-        if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+        folder = image.get("filepath", "") if isinstance(image, dict) else None
+        if not isinstance(folder, str) or not isinstance(image.get("filename"), str):
             raise ValueError(f"{place}: expected an object with filename, sentences and split")
-        if wanted is None or image.get("split") in wanted:
+        if wanted is None or str(image.get("split")) in wanted:
             sentences = image.get("sentences")
-            texts = [text.get("raw") for text in sentences] if isinstance(sentences, list) else None
-            name = Path(image.get("filepath", "")) / image["filename"]
+            listed = isinstance(sentences, list) and all(isinstance(text, dict) for text in sentences)
+            texts = [text.get("raw") for text in sentences] if listed else sentences
+            name = Path(folder) / image["filename"]
             records.append({"image": name.as_posix(), "captions": _checked(texts, place)})
     return records

@@ -1,16 +1,17 @@
 """The class lists and splits that come with the package, by name; or a user's own file, by path."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.base import check_choice
 from openvocab.text.vocabulary import read_class_names
+from openvocab.text_files import read_json
 
 CLASS_NAMES_FOLDER = Path(__file__).parent / "class_names"
 SPLITS_FOLDER = Path(__file__).parent / "splits"
 SEEN_KEYS, UNSEEN_KEYS = ("seen", "base"), ("unseen", "novel")
+FREQUENCY_KEYS = ("rare", "common", "frequent")
 
 
 def class_names_path(name_or_path: str | Path) -> Path:
@@ -30,15 +31,15 @@ def load_split(name_or_path: str | Path) -> dict[str, Any]:
         each fold, counted from 0 without background); `source` says where the facts come from.
 
     Raises:
-        ValueError: neither a known split nor a file, or a file that is not a JSON object.
+        ValueError: neither a known split nor a file, or a file that is not a JSON object with lists of names.
     """
     path = _find(name_or_path, SPLITS_FOLDER, ".json", "split")
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    split = read_json(path)
     if not isinstance(split, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(split).__name__}")
+    for key in (*SEEN_KEYS, *UNSEEN_KEYS, *FREQUENCY_KEYS):
+        if key in split and not (isinstance(split[key], list) and all(isinstance(name, str) for name in split[key])):
+            raise ValueError(f"{path}: expected a list of class names under {key!r}, got {str(split[key])[:60]}")
     return split
 
 
@@ -85,7 +86,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> li
         ValueError: no such file, or a class that is in none of the lists.
     """
     lists = load_split(name_or_path)
-    letter_of = {name: key[0] for key in ("rare", "common", "frequent") for name in lists.get(key, ())}
+    letter_of = {name: key[0] for key in FREQUENCY_KEYS for name in lists.get(key, ())}
     without = [name for name in class_names if name not in letter_of]
     if without:
         raise ValueError(

@@ -9,8 +9,11 @@ import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry
 from openvocab.datasets.json_members import read_members
+from openvocab.structures import Size
 
 MEMBERS = ("images", "annotations", "categories")
+MAX_SIDE = 2**31
+FREQUENCIES = ("r", "c", "f")
 
 
 def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
@@ -26,7 +29,8 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not JSON, or not of this format; an id that is given twice; an annotation of an image or a category
-            that the file does not list. The message names the first one and says how many there are.
+            that the file does not list. The message names the first one and says how many there are. One file holds the
+            labels of all images, so nothing in it is skipped.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,8 +44,8 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
         if key == "images":
             images = [_image(entry, path) for entry in value]
         elif key == "categories":
-            categories = [(_take_id(entry, "category", path), str(_take(entry, "name", path))) for entry in value]
-            frequencies = {entry["id"]: entry["frequency"] for entry in value if "frequency" in entry}
+            categories = [(_take_id(entry, "category", path), _take_name(entry, path)) for entry in value]
+            frequencies = {entry["id"]: _frequency(entry, path) for entry in value if "frequency" in entry}
         elif key == "annotations":
             _read_annotations(value, columns, path)
     missing = [key for key in MEMBERS if key not in found]
@@ -62,25 +66,65 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
 def _take_id(entry: dict[str, Any], kind: str, path: Path) -> int:
     number = _take(entry, "id", path)
     if not isinstance(number, int):
-        raise ValueError(f"{path}: expected an integer as {kind} id, got {number!r}")
+        raise ValueError(f"{path}: expected an integer as {kind} id, got {str(number)[:60]!r}")
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{path}: expected a {kind} id of at most 64 bits, got {str(number)[:60]}")
     return number
+
+
+def _take_name(entry: dict[str, Any], path: Path) -> str:
+    name = _take(entry, "name", path)
+    if not isinstance(name, (str, int, float)):
+        raise ValueError(f"{path}: expected a text as the name of category {entry['id']}, got {str(name)[:60]}")
+    return str(name)
+
+
+def _frequency(entry: dict[str, Any], path: Path) -> str:
+    if entry["frequency"] not in FREQUENCIES:
+        shown = str(entry["frequency"])[:60]
+        raise ValueError(f"{path}: category {entry['id']}: expected a frequency out of {FREQUENCIES}, got {shown!r}")
+    return entry["frequency"]
 
 
 def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
     """Return the id of an image and what the file says of it."""
     image_id = _take_id(entry, "image", path)
     name = entry.get("file_name") or "/".join(str(entry.get("coco_url", "")).split("/")[-2:])
-    if not name:
-        raise ValueError(f"{path}: image {image_id} has neither 'file_name' nor 'coco_url'")
-    size = (int(entry["height"]), int(entry["width"])) if entry.get("height") and entry.get("width") else None
+    if not name or not isinstance(name, str):
+        raise ValueError(f"{path}: image {image_id} has neither 'file_name' nor 'coco_url' that is a text")
     negative = entry.get("neg_category_ids")
     return image_id, ImageEntry(
         image_id=str(image_id),
         path=name,
-        size=size,
-        negative=None if negative is None else tuple(negative),
-        not_exhaustive=tuple(entry.get("not_exhaustive_category_ids", ())),
+        size=_size(entry, f"{path}: image {image_id} ({name})"),
+        negative=None if negative is None else _ids(negative, f"{path}: image {image_id}: neg_category_ids"),
+        not_exhaustive=_ids(
+            entry.get("not_exhaustive_category_ids") or [], f"{path}: image {image_id}: not_exhaustive_category_ids"
+        ),
     )
+
+
+def _size(entry: dict[str, Any], place: str) -> Size | None:
+    """Return (height, width), None where the file does not say them."""
+    stated = entry.get("height"), entry.get("width")
+    if not all(stated):
+        return None
+    try:
+        height, width = (int(side) for side in stated)
+    except (TypeError, ValueError, OverflowError):
+        height = width = 0
+    if not (0 < height < MAX_SIDE and 0 < width < MAX_SIDE):
+        raise ValueError(
+            f"{place}: expected a height and a width in pixels, got {str(stated)[:60]}; without the two members they "
+            "are read from the image"
+        )
+    return height, width
+
+
+def _ids(values: Any, place: str) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+        raise ValueError(f"{place}: expected a list of category ids, got {str(values)[:60]}")
+    return tuple(values)
 
 
 def _read_annotations(annotations: Iterator[dict[str, Any]], columns: Columns, path: Path) -> None:

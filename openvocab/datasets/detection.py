@@ -174,8 +174,7 @@ class DetectionDataset(PipelineDataset):
         found = self._annotation_list()
         names = self._given_names
         if names is None:
-            by_id = sorted(zip(found.category_ids, found.category_names))
-            names = [category.replace("_", " ") for _, category in by_id]
+            names = self._names_of(found)
         choice = choose_categories(
             names,
             found.category_names,
@@ -187,11 +186,21 @@ class DetectionDataset(PipelineDataset):
             root=self.root,
         )
         keep_images(found, None if self.keys is None else read_keys(self.root / self.keys), str(self.annotations))
-        complete_sizes(found, self.root / self.images)
+        complete_sizes(found, self.root / self.images, self.note_unusable)
         selection = select_objects(found, choice, self.keep_empty, str(self.annotations))
         level = logging.WARNING if selection.has_unusable or found.notes else logging.INFO
         print_log(f"{self.name}: {selection.summary}", logger="current", level=level)
         return choice, selection
+
+    def _names_of(self, found: AnnotationList) -> list[str]:
+        """Return the categories of the file as class names."""
+        by_id = sorted(zip(found.category_ids, found.category_names))
+        names = [category.replace("_", " ") for _, category in by_id]
+        try:
+            Vocabulary.from_names(names)
+        except ValueError as error:
+            raise ValueError(f"{self.root / self.annotations}: its categories as classes: {error}") from error
+        return names
 
     def _annotation_list(self) -> AnnotationList:
         """Read the annotations in whatever format they have."""
@@ -202,14 +211,14 @@ class DetectionDataset(PipelineDataset):
         if ".xml" in kinds:
             if self.with_masks:
                 raise ValueError(f"with_masks=True, but Pascal-VOC files ({source}) hold boxes only")
-            return read_voc(source, folder)
+            return read_voc(source, folder, self.note_unusable)
         if not kinds:
             raise FileNotFoundError(
                 f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
             )
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
-        return read_yolo(source, folder, self._names_by_number, self.with_masks)
+        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable)
 
     @cached_property
     def _given_names(self) -> list[str | Sequence[str]] | None:

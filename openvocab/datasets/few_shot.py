@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
 from openvocab.datasets.class_lists import class_names_path, load_split
-from openvocab.datasets.image_io import read_label_map
+from openvocab.datasets.image_io import BadSample, read_label_map
 from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
 from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
@@ -150,18 +150,24 @@ class FewShotDataset(PipelineDataset):
 
     def _listed_pairs(self) -> list[Pair]:
         lines = [line.rpartition("__") for line in read_keys(self.root / self.pairs)]
+        wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
+        if wrong:
+            raise ValueError(f"pairs: {self.pairs}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")
         return [(key, int(number) - 1) for key, _, number in lines]
 
     def _pairs_in_labels(self, files: dict[str, tuple[Path, Path]]) -> list[Pair]:
         """Read every label map and note which classes it shows."""
         print_log(f"{self.name}: reading {len(files)} label maps to see which classes they show", logger="current")
         index_of_id = {raw_id: index for index, raw_id in enumerate(self.class_ids)}
-        return [
-            (key, index_of_id[raw_id])
-            for key, (_, label) in files.items()
-            for raw_id in np.unique(read_label_map(label)).tolist()
-            if raw_id in index_of_id
-        ]
+        pairs: list[Pair] = []
+        for key, (_, label) in files.items():
+            try:
+                raw_ids = np.unique(read_label_map(label)).tolist()
+            except BadSample as error:
+                self.note_unusable(error)
+                continue
+            pairs += [(key, index_of_id[raw_id]) for raw_id in raw_ids if raw_id in index_of_id]
+        return pairs
 
     def _item(self, number: int, key: str, index: int, image: Path, label: Path) -> dict[str, Any]:
         return {

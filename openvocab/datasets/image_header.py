@@ -2,25 +2,23 @@
 
 from pathlib import Path
 
-from PIL import Image
-
 from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.stated_size import is_turned, stated_size
 from openvocab.structures import Size
-
-EXIF_ORIENTATION = 0x0112
-FIRST_TURNED = 5  # orientations 5 to 8 exchange width and height
 
 
 def read_image_size(path: str | Path) -> Size:
-    """Return (height, width) as `read_image` gives them, after EXIF rotation.
+    """Return (height, width) as `read_image` gives them, after EXIF rotation; of any size, since nothing is decoded.
 
     Raises:
-        BadSample: missing, or no image by its first bytes.
+        BadSample: missing, empty, or no image by its first bytes.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= FIRST_TURNED
-    except (OSError, SyntaxError, ValueError) as error:
+        with open(path, "rb") as file:
+            height, width = stated_size(file)
+            turned = is_turned(file)
+    except (OSError, ValueError) as error:
         raise BadSample(path, f"cannot be read as an image ({error})") from error
+    if not (height > 0 and width > 0):
+        raise BadSample(path, f"its header says {width} x {height} pixels (width x height)")
     return (width, height) if turned else (height, width)

@@ -1,15 +1,19 @@
 """Images and label maps from disk, judged by their content; whatever cannot be trusted is a `BadSample`."""
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-JPEG_SCAN = 0xDA
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+from openvocab.datasets.stated_size import JPEG_SCAN, JPEG_START, PNG_START, jpeg_segments, stated_size
+
+JPEG_END = b"\xff\xd9"
+PNG_END = b"IEND\xaeB`\x82"
 PNG_GREY, PNG_PALETTE = 0, 3
+MAX_PIXELS = 2**28
+"""Pixels that an image may have unless an argument says otherwise: 16,384 x 16,384, which takes 1.6 GB to decode."""
 
 
 class BadSample(ValueError):
@@ -17,51 +21,62 @@ class BadSample(ValueError):
 
     def __init__(self, path: str | Path, reason: str = "") -> None:
         # A data loader rebuilds exceptions of its workers from one string, hence the default.
-        super().__init__(f"{path}: {reason}" if reason else str(path))
+        super().__init__(_printable(f"{path}: {reason}" if reason else str(path)))
         self.path = str(path)
         self.reason = reason
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
 
     The format is judged by the content, not the extension. EXIF orientation is applied; grey becomes three equal
     channels; 16-bit channels keep their high byte; CMYK is converted; alpha is dropped (the colour below it stays).
+    A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is cut off is noticed, one with changed
+    bytes within mostly decodes to wrong pixels, here as with every other reader.
+
+    Args:
+        max_pixels: larger images are refused by what their header says, before anything is decoded: a file of 100 kB
+            can hold 32,000 x 32,000 pixels. None takes all that OpenCV takes, 2^30.
 
     Raises:
-        BadSample: missing, empty, truncated or not an image.
+        BadSample: missing, empty, truncated, too large or not an image.
     """
-    return cv2.cvtColor(read_image_bgr(path), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(read_image_bgr(path, max_pixels), cv2.COLOR_BGR2RGB)
 
 
-def read_image_bgr(path: str | Path) -> np.ndarray:
+def read_image_bgr(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read an image as `read_image` does, channels in mmcv's order (H, W, 3) BGR."""
-    return decode_image_bgr(_read(path), path)
+    return decode_image_bgr(_read(path), path, max_pixels)
 
 
-def decode_image_bgr(content: bytes, path: str | Path) -> np.ndarray:
+def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Decode the bytes of an image file as `read_image_bgr` does; `path` names them in errors.
 
     Raises:
-        BadSample: empty, truncated or not an image.
+        BadSample: empty, truncated, too large or not an image.
     """
     check_complete(content, path)
+    _check_pixels(content, path, max_pixels)
     return _decode(path, content, cv2.IMREAD_COLOR)
 
 
-def read_label_map(path: str | Path) -> np.ndarray:
+def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read the ids of a label map as (H, W) uint8 or uint16: palette indices of a palette PNG, else the grey values.
 
+    Args:
+        max_pixels: see `read_image`.
+
     Raises:
-        BadSample: missing, empty, truncated, lossy (JPEG) or with more than one channel.
+        BadSample: missing, empty, truncated, too large, lossy (JPEG) or with more than one channel.
     """
     content = _read(path)
     check_complete(content, path)
+    _check_pixels(content, path, max_pixels)
     if content.startswith(JPEG_START):
         raise BadSample(path, "a label map cannot be a JPEG: lossy compression changes ids; save it as PNG")
     bit_depth, color_type = (content[24], content[25]) if content.startswith(PNG_START) else (8, PNG_GREY)
     if color_type == PNG_PALETTE:
-        return _read_palette(path)
+        return _read_palette(content, path)
     label_map = _decode(path, content, cv2.IMREAD_UNCHANGED)
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
         raise BadSample(
@@ -72,11 +87,11 @@ def read_label_map(path: str | Path) -> np.ndarray:
     return label_map
 
 
-def _read_palette(path: str | Path) -> np.ndarray:
+def _read_palette(content: bytes, path: str | Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with PngImageFile(BytesIO(content)) as image:  # Image.open has a limit of its own, of the whole process
             return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # a malformed file makes Pillow raise anything
         raise BadSample(path, f"cannot be decoded ({error})") from error
 
 
@@ -101,8 +116,21 @@ def check_complete(content: bytes, path: str | Path) -> None:
         raise BadSample(path, "the file is empty")
     if content.startswith(JPEG_START) and content.rfind(JPEG_END, _scan_offset(content)) < 0:
         raise BadSample(path, "truncated JPEG (no end marker after its scan)")
-    if content.startswith(PNG_START) and (len(content) < 33 or PNG_END not in content[-64:]):
+    if content.startswith(PNG_START) and (len(content) < 33 or content.rfind(PNG_END) < 0):
         raise BadSample(path, "truncated PNG (no end chunk)")
+
+
+def _check_pixels(content: bytes, path: str | Path, max_pixels: int | None) -> None:
+    try:
+        height, width = stated_size(BytesIO(content))
+    except ValueError as error:
+        raise BadSample(path, str(error)) from error
+    if max_pixels is not None and height * width > max_pixels:
+        raise BadSample(
+            path,
+            f"{width} x {height} pixels by its header, more than max_pixels={max_pixels}; a larger max_pixels (of "
+            "LoadImage and LoadLabels, or of the function that reads it) takes it",
+        )
 
 
 def _read(path: str | Path) -> bytes:
@@ -111,17 +139,19 @@ def _read(path: str | Path) -> bytes:
             return file.read()
     except OSError as error:
         raise BadSample(path, error.strerror or type(error).__name__) from error
+    except ValueError as error:  # a name with a NUL character
+        raise BadSample(path, str(error)) from error
+
+
+def _printable(text: str) -> str:
+    """Return `text` in one line that any terminal or log can take, whatever characters a file's name has."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _scan_offset(content: bytes) -> int:
     """Return where the first scan of a JPEG starts: an embedded thumbnail before it has an end marker of its own."""
-    position = 2
-    while position + 4 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == JPEG_SCAN:
-            return position
-        position += 1 if marker == 0xFF else 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-    return len(content)
+    segments = jpeg_segments(BytesIO(content))
+    return next((offset for marker, offset in segments if marker == JPEG_SCAN), len(content))
 
 
 def _decode(path: str | Path, content: bytes, flags: int) -> np.ndarray:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from openvocab.text_files import read_text
+
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
 
 
@@ -42,10 +44,11 @@ def read_keys(path: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: not UTF-8.
     """
     if not path.is_file():
         raise FileNotFoundError(f"keys: no file {path}")
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
 def select(found: dict[str, Path], keys: Iterable[str] | None, folder: Path) -> dict[str, Path]:

@@ -27,6 +27,10 @@ class InstanceTable:
     """(M,) int64, places in `masks`."""
     masks: PackedMasks | None = None
 
+    def count(self, image: int) -> int:
+        """Return how many objects an image has."""
+        return int(self.first[image + 1] - self.first[image])
+
     def classes_of(self, image: int) -> np.ndarray:
         """Return the classes that occur in an image other than as a crowd, ascending, without repetition."""
         rows = slice(self.first[image], self.first[image + 1])

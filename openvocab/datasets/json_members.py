@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from openvocab.text_files import JSON_DECODER, not_json, read_text
+
 _SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()
 
 
 def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -18,16 +19,20 @@ def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not JSON (with line and column), or no object.
+        ValueError: it is not JSON (with line and column), or no object; see `parse_json`.
     """
-    reader = _Reader(Path(path).read_text(encoding="utf-8-sig"), path)
+    reader = _Reader(read_text(path), path)
     if reader.peek() != "{":
         raise ValueError(f"{path}: expected a JSON object, it starts with {reader.text[:20]!r}")
     reader.mark("{")
     if reader.peek() == "}":
         return
+    found = set()
     while True:
         key = reader.value()
+        if not isinstance(key, str) or key in found:
+            raise ValueError(f"{path} is not JSON: the key {str(key)[:60]!r} is no text, or given twice")
+        found.add(key)
         reader.mark(":")
         yield key, reader.elements() if key in streamed and reader.peek() == "[" else reader.value()
         if reader.mark(",}") == "}":
@@ -49,7 +54,8 @@ class _Reader:
         """Take one of the `expected` characters."""
         mark = self.peek()
         if not mark or mark not in expected:
-            raise self._broken(json.JSONDecodeError(f"Expecting one of {expected!r}", self.text, self.place))
+            error = json.JSONDecodeError(f"Expecting one of {expected!r}", self.text, self.place)
+            raise not_json(error, self.path)
         self.place += 1
         return mark
 
@@ -57,9 +63,9 @@ class _Reader:
         """Take a whole value."""
         self.peek()
         try:
-            value, self.place = _DECODER.raw_decode(self.text, self.place)
-        except json.JSONDecodeError as error:
-            raise self._broken(error) from None
+            value, self.place = JSON_DECODER.raw_decode(self.text, self.place)
+        except (ValueError, RecursionError) as error:
+            raise not_json(error, self.path) from None
         return value
 
     def elements(self) -> Iterator[Any]:
@@ -72,6 +78,3 @@ class _Reader:
             yield self.value()
             if self.mark(",]") == "]":
                 return
-
-    def _broken(self, error: json.JSONDecodeError) -> ValueError:
-        return ValueError(f"{self.path} is not JSON, or cut off: {error}")

@@ -1,15 +1,16 @@
 """From what annotation files state to what can be used, with an account of the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from openvocab.datasets.annotation_list import AnnotationList, ImageEntry
+from openvocab.datasets.annotation_list import AnnotationList, ImageEntry, raise_bad
 from openvocab.datasets.box_checks import REASONS, check_boxes
 from openvocab.datasets.category_choice import CategoryChoice
 from openvocab.datasets.image_header import read_image_size
+from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.instance_table import InstanceTable
 
 
@@ -46,15 +47,23 @@ def keep_images(found: AnnotationList, keys: Sequence[str] | None, source: str) 
     _restrict(found, np.array(sorted({place_of[key] for key in keys}), np.int64))
 
 
-def complete_sizes(found: AnnotationList, folder: Path) -> None:
+def complete_sizes(found: AnnotationList, folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> None:
     """Read the size of images whose annotations do not say it.
 
-    Raises:
-        BadSample: an image that cannot be read.
+    Args:
+        on_bad: takes what is wrong with an image that cannot be read; it is then left out. By default it is raised.
     """
-    found.images = [
-        entry if entry.size else replace(entry, size=read_image_size(folder / entry.path)) for entry in found.images
-    ]
+    images, kept = [], []
+    for place, entry in enumerate(found.images):
+        try:
+            images.append(entry if entry.size else replace(entry, size=read_image_size(folder / entry.path)))
+            kept.append(place)
+        except BadSample as error:
+            on_bad(error)
+            images.append(entry)
+    found.images = images
+    if len(kept) < len(images):
+        _restrict(found, np.array(kept, np.int64))
 
 
 def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bool, source: str) -> ObjectSelection:
@@ -65,7 +74,7 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     """
     columns = found.columns
     classes = _classes_of(columns.category, choice.class_of_id)
-    boxes, unusable = check_boxes(columns.boxes, np.array([entry.size for entry in found.images])[columns.image])
+    boxes, unusable = check_boxes(columns.boxes, _sizes(found)[columns.image])
     unusable = {reason: flags & (classes >= 0) for reason, flags in unusable.items()}
     if columns.masks is not None:
         unusable["no_mask"] = _without_mask(found, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
@@ -88,6 +97,11 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     has_unusable = any(flags.any() for flags in unusable.values())
     images = [found.images[place] for place in kept]
     return ObjectSelection(images, table, summary, has_unusable, found.frequencies)
+
+
+def _sizes(found: AnnotationList) -> np.ndarray:
+    """Return (I, 2) height and width."""
+    return np.array([entry.size for entry in found.images], np.int64).reshape(-1, 2)
 
 
 def _restrict(found: AnnotationList, kept: np.ndarray) -> None:
@@ -120,7 +134,7 @@ def _without_mask(found: AnnotationList, wanted: np.ndarray, source: str) -> np.
     missing = wanted & ~columns.masks.has_mask
     if wanted.any() and missing.sum() == wanted.sum():
         raise ValueError(f"with_masks=True, but no object of {source} has a segmentation; use with_masks=False")
-    sizes = np.array([entry.size for entry in found.images])[columns.image]
+    sizes = _sizes(found)[columns.image]
     wrong = wanted & (columns.masks.sizes > 0).any(1) & (columns.masks.sizes != sizes).any(1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

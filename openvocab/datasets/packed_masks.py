@@ -12,6 +12,8 @@ from openvocab.structures import Size
 
 MIN_CORNERS = 3
 HUNDREDTH = 100
+MAX_OUTLINE = 10_000_000
+"""Pixels around a polygon: pycocotools takes 40 bytes for each, so that one of 1e9 takes all memory there is."""
 
 
 class PackedMasks:
@@ -89,8 +91,21 @@ class PackedMasks:
         return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
 
 
+def outline_length(polygon: Sequence[float] | np.ndarray) -> float:
+    """Return how many pixels the outline of a polygon x1, y1, x2, y2, ... passes, at most."""
+    values = np.abs(np.asarray(polygon, np.float64))
+    bound = float(values.max()) * len(values)  # no edge is longer than twice the largest coordinate
+    if bound <= MAX_OUTLINE:
+        return bound
+    corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+    with np.errstate(over="ignore"):  # infinite is too long as well
+        return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
+
+
 def _pack_polygons(polygons: list) -> bytes:
     """Pack those with an area; pycocotools would take two corners for a box."""
+    if not all(isinstance(polygon, list | tuple) for polygon in polygons):
+        raise ValueError(f"segmentation: expected a list of polygons [x1, y1, x2, y2, ...], got {str(polygons)[:40]}")
     packed = [_pack_polygon(polygon) for polygon in polygons if len(polygon) >= 2 * MIN_CORNERS]
     return pickle.dumps(packed, protocol=pickle.HIGHEST_PROTOCOL) if packed else b""
 
@@ -101,6 +116,8 @@ def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes]:
         raise ValueError(
             f"segmentation: a polygon is a flat list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:40]}"
         )
+    if outline_length(values) > MAX_OUTLINE:
+        raise ValueError(f"segmentation: a polygon with an outline of more than {MAX_OUTLINE} pixels")
     hundredths = np.rint(values * HUNDREDTH)
     if (np.abs(hundredths) < 2**31).all() and (hundredths / HUNDREDTH == values).all():
         return "i4", hundredths.astype(np.int32).tobytes()
@@ -113,13 +130,27 @@ def _unpack_polygon(kind: str, content: bytes) -> list[float]:
 
 
 def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
-    if "counts" not in runs or len(runs.get("size", ())) != 2:
-        raise ValueError(f'segmentation: expected {{"size": [H, W], "counts": ...}}, got the keys {sorted(runs)}')
-    height, width = runs["size"]
+    size = runs.get("size")
+    if "counts" not in runs or not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f'segmentation: expected {{"size": [H, W], "counts": ...}}, got the keys {sorted(runs)[:5]}')
+    height, width = _whole_numbers(size, "a size [height, width]")
     counts = runs["counts"]
     if isinstance(counts, list):
-        counts = coco_mask.frPyObjects(runs, height, width)["counts"]
+        counts = {"size": [height, width], "counts": _whole_numbers(counts, "counts")}
+        counts = coco_mask.frPyObjects(counts, height, width)["counts"]
     counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    if not isinstance(counts, bytes):
+        raise ValueError(f"segmentation: expected counts as a list, text or bytes, got {type(counts).__name__}")
     if (pixels := pixels_of_runs(counts)) != height * width:
         raise ValueError(f"segmentation: runs of {pixels} pixels in all, for a mask of {height}x{width}")
     return pickle.dumps(counts, protocol=pickle.HIGHEST_PROTOCOL), (height, width)
+
+
+def _whole_numbers(values: Sequence[float], kind: str) -> list[int]:
+    """Return numbers of pixels, which pycocotools takes for unsigned ones of 32 bits without looking."""
+    numbers = np.array(values, ndmin=1)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or not ((numbers >= 0) & (numbers < 2**32)).all():
+        raise ValueError(f"segmentation: expected {kind} in pixels, got {str(values)[:40]}")
+    if (numbers != np.rint(numbers)).any():
+        raise ValueError(f"segmentation: expected {kind} in whole pixels, got {str(values)[:40]}")
+    return numbers.astype(np.int64).tolist()

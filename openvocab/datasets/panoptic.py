@@ -1,13 +1,15 @@
 """COCO panoptic annotations read as semantic label maps."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from openvocab.datasets.image_io import BadSample, read_image
+from openvocab.datasets.image_io import MAX_PIXELS, BadSample, read_image
+from openvocab.text_files import read_json
 
 VOID = 0
+NUM_IDS = 2**16
 
 
 class PanopticReader:
@@ -18,19 +20,26 @@ class PanopticReader:
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: not JSON, or not of this format; with the place.
     """
 
     def __init__(self, json_path: str | Path) -> None:
         if not Path(json_path).is_file():
             raise FileNotFoundError(f"panoptic_json: no file {json_path}")
-        content = json.loads(Path(json_path).read_text(encoding="utf-8"))
+        content = read_json(json_path)
+        annotations = content.get("annotations") if isinstance(content, dict) else None
+        if not isinstance(annotations, list):
+            raise ValueError(f"panoptic_json: {json_path} has no list under 'annotations'")
         self._segments: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for annotation in content["annotations"]:
-            table = sorted((segment["id"], segment["category_id"]) for segment in annotation["segments_info"])
-            ids, categories = np.array([(VOID, VOID), *table], np.int64).T  # no segment has id 0
-            self._segments[annotation["file_name"]] = ids, categories.astype(np.uint16)
+        for number, annotation in enumerate(annotations):
+            try:
+                self._segments[str(annotation["file_name"])] = _segment_table(annotation["segments_info"])
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+                place = f"panoptic_json: {json_path}: annotation {number} (from 0)"
+                raise ValueError(f"{place} is not in COCO's panoptic format: {reason}") from error
 
-    def __call__(self, path: str | Path) -> np.ndarray:
+    def __call__(self, path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
         """Return the category id of each pixel, (H, W) uint16, 0 where no segment is.
 
         Raises:
@@ -40,10 +49,21 @@ class PanopticReader:
         if name not in self._segments:
             raise BadSample(path, "its name is not in the panoptic JSON file")
         ids, categories = self._segments[name]
-        red, green, blue = np.moveaxis(read_image(path).astype(np.int64), -1, 0)
+        red, green, blue = np.moveaxis(read_image(path, max_pixels).astype(np.int64), -1, 0)
         segments = red + 256 * green + 65536 * blue  # (H, W)
         place = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
         unknown = ids[place] != segments
         if unknown.any():
             raise BadSample(path, f"segment {int(segments[unknown][0])} is not in the panoptic JSON file")
         return categories[place]
+
+
+def _segment_table(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of segments, ascending, and the category of each."""
+    table = np.array(
+        [(VOID, VOID), *((entry["id"], entry["category_id"]) for entry in segments)]
+    )  # no segment has id 0
+    if table.dtype.kind not in "iu" or table.min() < 0 or table[:, 1].max() >= NUM_IDS:
+        raise ValueError(f"expected whole numbers as ids, of categories below {NUM_IDS}")
+    ids, categories = table[np.argsort(table[:, 0], kind="stable")].T
+    return ids.astype(np.int64), categories.astype(np.uint16)

@@ -125,8 +125,8 @@ class SegmentationDataset(PipelineDataset):
         return LabelTable(kept, ignored, len(position), ignore_unlisted=self.unlisted_ids == "ignore")
 
     @cached_property
-    def label_reader(self) -> Callable[[str], np.ndarray]:
-        """Reads the ids of one label file, (H, W) uint8 or uint16."""
+    def label_reader(self) -> Callable[[str, int | None], np.ndarray]:
+        """Reads the ids of one label file of at most so many pixels, (H, W) uint8 or uint16."""
         return read_label_map if self.panoptic_json is None else PanopticReader(self.root / self.panoptic_json)
 
     def load_index(self) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ from mmengine.logging import print_log
 
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.sampler import mix_seed
-from openvocab.datasets.tar_shards import ShardShare, read_shard, share_of
+from openvocab.datasets.tar_shards import MAX_MEMBER_BYTES, ShardShare, read_shard, share_of
 
+MAX_BUFFER_BYTES = 2**31
+"""A buffer that holds so much (2 GiB) is emptied before it has its number of samples."""
 LOGGED_BAD = 20  # of each consumer; the rest is only counted
 FRUITLESS_PASSES = 30  # in a row; a consumer whose few shards are broken gets others in the next pass
 
@@ -50,13 +52,24 @@ class ShardStream:
         seed: of the order, the same for every consumer.
         passes: to go through the shards; None goes on for ever.
         consumer, consumers: number of this one, and how many share the shards.
+        fields, max_member_bytes: see `read_shard`.
     """
 
     def __init__(
-        self, shards: Sequence[str], *, buffer_size: int, seed: int, passes: int | None, consumer: int, consumers: int
+        self,
+        shards: Sequence[str],
+        *,
+        buffer_size: int,
+        seed: int,
+        passes: int | None,
+        consumer: int,
+        consumers: int,
+        fields: Collection[str] | None = None,
+        max_member_bytes: int = MAX_MEMBER_BYTES,
     ) -> None:
         self.shards, self.buffer_size, self.seed, self.passes = shards, buffer_size, seed, passes
         self.consumer, self.consumers = consumer, consumers
+        self.fields, self.max_member_bytes = fields, max_member_bytes
         self.pass_number = self._shard = self._skip = self._taken = 0
         self.bad_count = 0
         self._bad_examples: tuple[str, ...] = ()
@@ -134,15 +147,17 @@ class ShardStream:
         """Yield what fills the buffer, from the present place to the end of the pass."""
         shares = self._ordered_shares()
         block: list[dict[str, Any]] = []
+        filled = 0
         for number in range(self._shard, len(shares)):
             skip = self._skip if number == self._shard else 0
             for done, sample in enumerate(self._samples(shares[number]), start=1):
                 if done <= skip:
                     continue
                 block.append(sample)
-                if len(block) == self.buffer_size:
+                filled += sum(len(content) for content in sample.values() if isinstance(content, bytes))
+                if len(block) == self.buffer_size or filled >= MAX_BUFFER_BYTES:
                     yield block
-                    block = []
+                    block, filled = [], 0
                     self._shard, self._skip = number, done
         if block:
             yield block
@@ -169,7 +184,8 @@ class ShardStream:
     def _samples(self, share: ShardShare) -> Iterator[dict[str, Any]]:
         """Yield this consumer's samples of one shard, up to where it is broken."""
         try:
-            for number, sample in enumerate(read_shard(self.shards[share.shard])):
+            samples = read_shard(self.shards[share.shard], fields=self.fields, max_member_bytes=self.max_member_bytes)
+            for number, sample in enumerate(samples):
                 if number % share.step == share.first:
                     yield {**sample, "__shard__": share.shard}
         except BadSample as error:

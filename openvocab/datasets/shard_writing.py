@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ from typing import Any
 from openvocab.atomic_files import replacing
 from openvocab.datasets.caption_files import Record
 from openvocab.datasets.image_io import BadSample, read_image_bytes
+from openvocab.datasets.tar_shards import is_whole_shard
 from openvocab.datasets.web_captions import IMAGE_FIELDS
+from openvocab.text_files import read_json
 
 DESCRIPTION = "shards.json"
-_TEMPORARY = ".writing"
 
 
 @dataclass
@@ -41,7 +41,8 @@ def write_shards(
 ) -> WrittenShards:
     """Write `<prefix>-000000.tar`, ...: for each record the image file as it is, and its captions in a `.json`.
 
-    A shard has its name only when it is complete. An interrupted call is continued by the same call.
+    A shard has its name only when it is complete and on the disk. An interrupted call is continued by the same call,
+    which makes cut-off shards anew; several calls at once write the same files.
 
     Args:
         records: see `read_records`.
@@ -68,7 +69,7 @@ def write_shards(
     for start in range(0, len(records), samples_per_shard):
         path = out / f"{prefix}-{result.num_shards:06d}.tar"
         part = records[start : start + samples_per_shard]
-        if path.is_file():
+        if is_whole_shard(path):
             result.num_kept += 1
         else:
             result.bad += _write_shard(part, start, root, path)
@@ -82,7 +83,7 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
     """Write down what the folder holds, or check that it is the same."""
     path = out / DESCRIPTION
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != description:
+        if read_json(path) != description:
             raise ValueError(f"{out} holds shards of other captions or options; choose another folder or remove it")
         return
     if next(out.glob("*.tar"), None) is not None:
@@ -93,22 +94,19 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
 
 def _write_shard(records: Sequence[Record], start: int, root: Path, path: Path) -> list[str]:
     """Write one shard, whole or not at all, and return what had to be left out."""
-    temporary, bad = path.with_suffix(_TEMPORARY), []
-    try:
-        with tarfile.open(temporary, "w") as archive:
-            for number, record in enumerate(records, start=start):
-                try:
-                    content = read_image_bytes(root / record["image"])
-                except BadSample as error:
-                    bad.append(str(error))
-                    continue
-                described = {"captions": record["captions"], "image": record["image"]}
-                _add(archive, f"{number:09d}.{_field_of(record['image'])}", content)
-                _add(archive, f"{number:09d}.json", json.dumps(described, ensure_ascii=False).encode("utf-8"))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    bad = []
+    with replacing(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        for number, record in enumerate(records, start=start):
+            try:
+                content = read_image_bytes(root / record["image"])
+            except BadSample as error:
+                bad.append(str(error))
+                continue
+            described = {"captions": record["captions"], "image": record["image"]}
+            _add(archive, f"{number:09d}.{_field_of(record['image'])}", content)
+            # half a character, of a file name that is not UTF-8, becomes its JSON escape
+            text = json.dumps(described, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            _add(archive, f"{number:09d}.json", text)
     return bad
 
 

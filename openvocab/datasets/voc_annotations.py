@@ -1,17 +1,19 @@
 """A Pascal-VOC folder: one XML file an image."""
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
-from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely
+from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
 from openvocab.datasets.image_header import read_image_size
+from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.image_label_pairs import files_by_key
+from openvocab.text_files import read_xml
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(folder: Path, image_folder: Path) -> AnnotationList:
+def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> AnnotationList:
     """Read the XML files of `folder`; categories are the names met, in alphabetical order.
 
     Coordinates are taken as edges in pixels, as today's labelling tools write them (VOC itself counts pixels from 1 and
@@ -21,23 +23,28 @@ def read_voc(folder: Path, image_folder: Path) -> AnnotationList:
     Args:
         folder: of the XML files, searched recursively.
         image_folder: of the images, whose paths in it are those of their XML files but for the extension.
+        on_bad: takes what is wrong with an image or its XML file, which are then left out: a size that cannot be read,
+            a file that is not XML, an object without name or box. By default it is raised.
 
     Raises:
         FileNotFoundError: no XML file belongs to an image.
-        ValueError: a file that is not XML, or an object without name or box, with the file.
-        BadSample: an image whose size cannot be read.
     """
     images = files_by_key(image_folder)
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.xml"))}
     notes = note_lonely(files, images, "XML file")
     files = {key: path for key, path in files.items() if key in images}
-    objects = {key: _objects(path) for key, path in files.items()}
-    names = sorted({name for of_image in objects.values() for name, _, _ in of_image})
+    found = []
+    for key, path in files.items():
+        try:
+            found.append((key, read_image_size(images[key]), _objects(path)))
+        except BadSample as error:
+            on_bad(error)
+    names = sorted({name for _, _, objects in found for name, _, _ in objects})
     number = {name: place for place, name in enumerate(names)}
     columns, entries = Columns(with_masks=False), []
-    for position, (key, of_image) in enumerate(objects.items()):
-        entries.append(ImageEntry(key, images[key].relative_to(image_folder).as_posix(), read_image_size(images[key])))
-        for name, box, difficult in of_image:
+    for position, (key, size, objects) in enumerate(found):
+        entries.append(ImageEntry(key, images[key].relative_to(image_folder).as_posix(), size))
+        for name, box, difficult in objects:
             columns.append(position, number[name], box, difficult)
     columns.freeze()
     bare = len(images) - len(files)
@@ -48,18 +55,18 @@ def read_voc(folder: Path, image_folder: Path) -> AnnotationList:
 def _objects(path: Path) -> list[tuple[str, Sequence[float], bool]]:
     """Return (name, box, difficult) of every object in a file."""
     try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from error
+        root = read_xml(path)
+    except (OSError, ValueError) as error:
+        raise BadSample(path, str(error).removeprefix(f"{path} ")) from error
     return [_object(element, path) for element in root.iter("object")]
 
 
-def _object(element: ElementTree.Element, path: Path) -> tuple[str, Sequence[float], bool]:
+def _object(element: Element, path: Path) -> tuple[str, Sequence[float], bool]:
     name = (element.findtext("name") or "").strip()
     try:
         box = [float(element.findtext(f"bndbox/{edge}")) for edge in EDGES]
     except (TypeError, ValueError):
-        raise ValueError(f"{path}: object {name!r} needs a bndbox with the numbers {', '.join(EDGES)}") from None
+        raise BadSample(path, f"object {name[:60]!r} needs a bndbox with the numbers {', '.join(EDGES)}") from None
     if not name:
-        raise ValueError(f"{path}: an object has no name")
+        raise BadSample(path, "an object has no name")
     return name, box, (element.findtext("difficult") or "0").strip() == "1"

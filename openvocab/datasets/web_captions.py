@@ -1,6 +1,5 @@
 """Images with captions from tar shards (WebDataset): the scale at which image-text pairs come."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,16 +9,18 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import IterableDataset, get_worker_info
 
 from openvocab.datasets.base import Transform
-from openvocab.datasets.caption_files import clean_caption
+from openvocab.datasets.caption_files import MAX_CHARACTERS, clean_caption
 from openvocab.datasets.captions import CaptionChoice, PickCaptions
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.sampler import DrawIndex, mix_seed, seeded_draw
 from openvocab.datasets.shard_stream import ShardStream, StreamPosition, saved_position
-from openvocab.datasets.tar_shards import expand_shards
+from openvocab.datasets.tar_shards import MAX_MEMBER_BYTES, RefusedMember, expand_shards
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS, TRANSFORMS
+from openvocab.text_files import decode_text, parse_json
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
+TEXT_FIELDS = ("json", "txt")
 
 
 @DATASETS.register_module()
@@ -32,7 +33,7 @@ class WebCaptionDataset(IterableDataset):
     counted, and listed at the end of training; for evaluation use `CaptionDataset`, which leaves nothing out.
 
     Args:
-        shards: patterns, URLs or commands; see `expand_shards`.
+        shards: patterns, URLs, or commands where they are allowed; see `expand_shards`.
         pipeline: transforms; by default the image as it is. `LoadImage` decodes what the shard holds.
         root: put before relative local paths.
         caption: which of several captions is used: a `random` one each time, or the `first`.
@@ -42,6 +43,8 @@ class WebCaptionDataset(IterableDataset):
         shuffle_buffer: samples that each worker holds, undecoded, to shuffle them; 1 keeps everything in order.
         passes: through the data; None goes on for ever, as training needs it.
         seed: of order and augmentation; None takes the run's (0 outside of a run).
+        max_member_bytes: a sample with a larger image or text is skipped like a broken one, without reading it.
+        allow_commands: run shell commands (`pipe:...`) among `shards`; without it they are an error.
         name: of the data set, for logs and result files.
 
     Raises:
@@ -63,15 +66,20 @@ class WebCaptionDataset(IterableDataset):
         shuffle_buffer: int = 1000,
         passes: int | None = None,
         seed: int | None = None,
+        max_member_bytes: int = MAX_MEMBER_BYTES,
+        allow_commands: bool = False,
         name: str = "",
     ) -> None:
         if shuffle_buffer < 1 or (passes is not None and passes < 1):
             raise ValueError(f"shuffle_buffer and passes: expected at least 1, got {shuffle_buffer} and {passes}")
+        if max_member_bytes < 1:
+            raise ValueError(f"max_member_bytes: expected at least 1, got {max_member_bytes}")
         pipeline = [LoadImage(), PackSample()] if pipeline is None else pipeline
         self.transforms = [PickCaptions(caption, num_captions)]
         self.transforms += [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
-        self.shards = expand_shards(shards, root)
+        self.shards = expand_shards(shards, root, allow_commands=allow_commands)
         self.caption_keys = tuple(caption_keys)
+        self.max_member_bytes = max_member_bytes
         self.shuffle_buffer, self.passes, self.seed = shuffle_buffer, passes, seed
         self.name = name or type(self).__name__
         self.rank, self.world_size = get_dist_info()
@@ -143,6 +151,8 @@ class WebCaptionDataset(IterableDataset):
             passes=self.passes,
             consumer=self.rank * workers + worker,
             consumers=self.world_size * workers,
+            fields=(*IMAGE_FIELDS, *TEXT_FIELDS),
+            max_member_bytes=self.max_member_bytes,
         )
         stream.resume(self._positions)
         return stream
@@ -167,7 +177,11 @@ class WebCaptionDataset(IterableDataset):
         place = f"{raw['__url__']}/{raw['__key__']}"
         field = next((name for name in IMAGE_FIELDS if name in raw), None)
         if field is None:
-            raise BadSample(place, f"no image; its files are {[name for name in raw if not name.startswith('__')]}")
+            names = [name for name in raw if not name.startswith("__")]
+            raise BadSample(place, f"no image; its files are {str(names)[:200]}")
+        for name in (field, *TEXT_FIELDS):
+            if isinstance(raw.get(name), RefusedMember):
+                raise BadSample(f"{place}.{name}", raw[name].reason)
         return {
             "sample_id": f"{Path(raw['__url__']).stem}/{raw['__key__']}",
             "img_path": f"{place}.{field}",
@@ -181,15 +195,17 @@ class WebCaptionDataset(IterableDataset):
             texts = self._texts(raw)
         except ValueError as error:  # not UTF-8 or not JSON
             raise BadSample(place, f"its captions cannot be read: {error}") from error
+        if any(len(text) > MAX_CHARACTERS for text in texts):
+            raise BadSample(place, f"a caption of more than {MAX_CHARACTERS} characters")
         captions = [caption for caption in (" ".join(clean_caption(text).split()) for text in texts) if caption]
         if not captions:
             raise BadSample(place, f"no caption: neither a .txt nor one of {self.caption_keys} in a .json holds text")
         return captions
 
     def _texts(self, raw: Mapping[str, Any]) -> list[str]:
-        record = json.loads(raw["json"].decode("utf-8")) if "json" in raw else None
+        record = parse_json(decode_text(raw["json"], "its .json"), "its .json") if "json" in raw else None
         for key in self.caption_keys if isinstance(record, dict) else ():
             if record.get(key):
                 texts = record[key] if isinstance(record[key], list) else [record[key]]
                 return [text for text in texts if isinstance(text, str)]
-        return [raw["txt"].decode("utf-8")] if "txt" in raw else []
+        return [decode_text(raw["txt"], "its .txt")] if "txt" in raw else []

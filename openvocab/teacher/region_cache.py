@@ -1,13 +1,15 @@
 """A folder with the regions of all images of a data set, read while training."""
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from openvocab.structures import Regions, Size
-from openvocab.teacher.region_shard import FORMAT, RegionShard, damaged
+from openvocab.teacher.region_shard import FORMAT, OLD_FORMAT, RegionShard, damaged
+from openvocab.text_files import read_json
 
 MANIFEST = "regions.json"
 SHOWN = 5
@@ -18,11 +20,12 @@ NOT_READ: Size = (0, 0)
 class RegionCache:
     """What `tools/cache_region_embeddings.py` has written.
 
-    Shards are memory-mapped when they are first needed, in each process apart: it can be sent to loader workers.
+    Shards are memory-mapped, and compared with their checksums, when they are first needed, in each process apart: it
+    can be sent to loader workers.
 
     Raises:
         FileNotFoundError: no finished cache in the folder.
-        ValueError: a file of it is missing or cut off; the message names it and the repair.
+        ValueError: a file of it is missing or damaged, or of an older format; the message names it and the repair.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -32,14 +35,7 @@ class RegionCache:
             raise FileNotFoundError(
                 f"no finished region cache in {folder}; run tools/cache_region_embeddings.py CONFIG"
             )
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(damaged(path)) from error
-        if manifest.get("format") != FORMAT:
-            raise ValueError(f"{path}: expected format {FORMAT}, got {manifest.get('format')!r}; make the cache anew")
-        if missing := {"description", "shards"} - set(manifest):
-            raise ValueError(f"{damaged(path)} ({', '.join(sorted(missing))} missing)")
+        manifest = _read_manifest(path)
         self.description: dict[str, Any] = manifest["description"]
         self._files = [self.folder / shard["file"] for shard in manifest["shards"]]
         for file, shard in zip(self._files, manifest["shards"]):
@@ -112,6 +108,39 @@ class RegionCache:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_shards": {}}
+
+
+def manifest_text(description: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> str:
+    """Return the content of a manifest, with its checksum.
+
+    Args:
+        description: what the cache is of.
+        shards: "file", "bytes" and "sample_ids" of each.
+    """
+    content = {"format": FORMAT, "description": description, "shards": shards}
+    return json.dumps({**content, "checksum": _checksum(content)}, indent=1)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = read_json(path)
+    except ValueError as error:
+        raise ValueError(damaged(path)) from error
+    if not isinstance(manifest, dict):
+        raise ValueError(damaged(path))
+    if manifest.get("format") == OLD_FORMAT:
+        raise ValueError(
+            f"{path} is of an older version, without checksums; run tools/cache_region_embeddings.py again: it makes "
+            "the files anew"
+        )
+    checksum = manifest.pop("checksum", None)
+    if manifest.get("format") != FORMAT or checksum != _checksum(manifest):
+        raise ValueError(damaged(path))
+    return manifest
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def first_difference(cached: Any, wanted: Any, place: str = "") -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from openvocab.atomic_files import replacing
+from openvocab.atomic_files import remove_leftovers, replacing
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.image_io import BadSample
 from openvocab.structures import Regions, Size
-from openvocab.teacher.region_cache import MANIFEST, NOT_READ, first_difference
+from openvocab.teacher.region_cache import MANIFEST, NOT_READ, first_difference, manifest_text
 from openvocab.teacher.region_embedder import RegionEmbedder
-from openvocab.teacher.region_shard import EMBED_DTYPES, FORMAT, read_header, write_shard
+from openvocab.teacher.region_shard import EMBED_DTYPES, is_whole, read_header, write_shard
 
 SHARD = "regions-{:05d}.safetensors"
 
@@ -74,7 +74,8 @@ def write_region_cache(
     shards = [ids[start : start + images_per_shard] for start in range(0, len(ids), images_per_shard)]
     description = {**embedder.facts, "images": _facts_of(ids, images_per_shard), "embed_dtype": embed_dtype}
     description = json.loads(json.dumps(description))  # as it is read again
-    missing = [n for n in _missing(folder, description, shards) if n % world_size == rank]
+    damaged = _missing(folder, description, shards)
+    missing = [number for number in damaged if number % world_size == rank]
     done, total = 0, sum(len(shards[number]) for number in missing)
     for number in missing:
         positions = range(number * images_per_shard, number * images_per_shard + len(shards[number]))
@@ -83,7 +84,8 @@ def write_region_cache(
         header = {"description": description, "sample_ids": shards[number]}
         write_shard(folder / SHARD.format(number), header, regions, sizes, embed_dtype)
         done += len(positions)
-    is_finished = not _missing(folder, description, shards)
+    others = [number for number in damaged if number not in missing]
+    is_finished = not _missing(folder, description, shards, others)
     if is_finished:
         _finish(folder, description, shards)
     return WrittenCache(len(shards), len(missing), is_finished)
@@ -132,21 +134,27 @@ def _facts_of(ids: Sequence[str], images_per_shard: int) -> dict[str, Any]:
     return {"count": len(ids), "ids": digest, "per_shard": images_per_shard}
 
 
-def _missing(folder: Path, description: dict[str, Any], shards: Sequence[Sequence[str]]) -> list[int]:
-    """Return the numbers of the shards that are not there, or damaged.
+def _missing(
+    folder: Path,
+    description: dict[str, Any],
+    shards: Sequence[Sequence[str]],
+    numbers: Sequence[int] | None = None,
+) -> list[int]:
+    """Return which of the shards (of all, or of those with the given `numbers`) are not there, or damaged.
 
     Raises:
         ValueError: a shard of another cache.
     """
     missing = []
-    for number in range(len(shards)):
-        header = read_header(folder / SHARD.format(number))
-        if header is None:
+    for number in range(len(shards)) if numbers is None else numbers:
+        path = folder / SHARD.format(number)
+        header, whole = read_header(path), is_whole(path)
+        if header and (whole or "checksum" not in header):  # of a damaged one the description may be what is damaged
+            difference = first_difference(header.get("description"), description)
+            if difference:
+                raise ValueError(f"{folder} holds another cache: {difference}; choose another folder or remove it")
+        if not whole:
             missing.append(number)
-            continue
-        difference = first_difference(header["description"], description)
-        if difference:
-            raise ValueError(f"{folder} holds another cache: {difference}; choose another folder or remove it")
     return missing
 
 
@@ -156,10 +164,9 @@ def _finish(folder: Path, description: dict[str, Any], shards: Sequence[Sequence
     for number, ids in enumerate(shards):
         path = folder / SHARD.format(number)
         entries.append({"file": path.name, "bytes": path.stat().st_size, "sample_ids": ids})
-    content = json.dumps({"format": FORMAT, "description": description, "shards": entries}, indent=1)
+    content = manifest_text(description, entries).encode()
     path = folder / MANIFEST
-    if not path.is_file() or path.read_text(encoding="utf-8") != content:
-        with replacing(path) as file:
+    if not path.is_file() or path.read_bytes() != content:
+        with replacing(path, "wb") as file:
             file.write(content)
-    for leftover in folder.glob("regions-*.saving"):  # of shards alone: another process may be writing its manifest
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(folder)

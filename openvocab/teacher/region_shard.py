@@ -1,26 +1,30 @@
 """One file of a region cache: the regions of some hundred images."""
 
+import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from openvocab.atomic_files import replacing
 from openvocab.structures import Regions, Size
 
-FORMAT = "openvocab-regions-1"
+FORMAT = "openvocab-regions-2"
+OLD_FORMAT = "openvocab-regions-1"
+"""Without checksums."""
+TENSORS = ("first", "sizes", "boxes", "objectness", "embed")
 EMBED_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def write_shard(
     path: Path, header: dict[str, Any], regions: Sequence[Regions], sizes: Sequence[Size], embed_dtype: str
 ) -> None:
-    """Write a shard, whole or not at all; equal arguments make equal bytes.
+    """Write a shard with its checksum, whole or not at all; equal arguments make equal bytes.
 
     Args:
         header: what the shard is of; see `read_header`.
@@ -35,32 +39,54 @@ def write_shard(
         "objectness": torch.cat([of_image.objectness for of_image in regions]),  # (M,)
         "embed": torch.cat([of_image.embed for of_image in regions]).to(EMBED_DTYPES[embed_dtype]),  # (M, D)
     }
+    header = {**header, "checksum": _checksum(header, tensors)}
     # One entry: safetensors does not keep the order of several
     content = safetensors.torch.save(tensors, {FORMAT: json.dumps(header)})
     with replacing(path, "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # a name that stands for a whole file must do so after a power failure too
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """Return the header of a shard, None where the file is missing, cut off or no shard."""
+    """Return the header of a shard, of an older format too; None where the file is missing, cut off or no shard."""
     try:
         with safe_open(path, framework="pt") as shard:
-            return json.loads((shard.metadata() or {})[FORMAT])
-    except (OSError, SafetensorError, KeyError, ValueError):
+            metadata = shard.metadata() or {}
+            header = json.loads(metadata.get(FORMAT) or metadata[OLD_FORMAT])
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
         return None
+    return header if isinstance(header, dict) else None
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a shard holds what was written, by its checksum; all of it is read."""
+    header = read_header(path)
+    if header is None or "checksum" not in header:
+        return False
+    checksum = header.pop("checksum")
+    try:
+        with safe_open(path, framework="pt") as shard:
+            return checksum == _checksum(header, {name: shard.get_tensor(name) for name in TENSORS})
+    except (OSError, SafetensorError, ValueError, TypeError):  # TypeError: tensors of a type that NumPy lacks
+        return False
+
+
+def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in TENSORS:
+        digest.update(f"\n{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].numpy())
+    return digest.hexdigest()
 
 
 class RegionShard:
-    """A shard opened for reading, memory-mapped.
+    """A shard opened for reading, memory-mapped. It is compared with its checksum once, here (20 ms for 30 MB).
 
     Raises:
-        ValueError: missing, cut off or no shard; the message says how to repair it.
+        ValueError: missing, no shard, or not what was written; the message says how to repair it.
     """
 
     def __init__(self, path: Path) -> None:
-        if read_header(path) is None:
+        if not is_whole(path):
             raise ValueError(damaged(path))
         self._file = safe_open(path, framework="pt")
         self._first, self._sizes = self._file.get_tensor("first").tolist(), self._file.get_tensor("sizes").tolist()

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from openvocab.text_files import read_text
+
 SynonymMerge = Literal["mean", "max"]
 
 
@@ -125,9 +127,9 @@ def read_class_names(path: str | Path) -> list[list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an empty line between names, with its number; or no names at all.
+        ValueError: not UTF-8, an empty line between names or a control character, with the line; or no names at all.
     """
-    lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    lines = read_text(path).rstrip().splitlines()
     entries = []
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
@@ -135,6 +137,9 @@ def read_class_names(path: str | Path) -> list[list[str]]:
         names = [name.strip() for name in line.split(";")]
         if not all(names):
             raise ValueError(f"{path}:{number}: empty class name")
+        for name in names:
+            if problem := _problem_of(name):
+                raise ValueError(f"{path}:{number}: {problem}")
         entries.append(names)
     if not entries:
         raise ValueError(f"{path}: no class names; expected one class a line")
@@ -157,8 +162,15 @@ def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
 def _check_name(name: str, index: int) -> None:
     if not isinstance(name, str):
         raise ValueError(f"class {index}: expected a string, got {type(name).__name__}")
+    if problem := _problem_of(name):
+        raise ValueError(f"class {index}: {problem}")
+
+
+def _problem_of(name: str) -> str:
+    """Return why a text is no name, "" if it is one."""
     categories = {unicodedata.category(character) for character in name}
     if not name.strip() or categories <= {"Cf", "Zs", "Zl", "Zp"}:  # Cf: zero-width characters
-        raise ValueError(f"class {index}: the name is empty or only white space ({name!r})")
+        return f"the name is empty or only white space ({name!r})"
     if categories & {"Cc", "Cs"}:  # control characters, and halves of a character that cannot be encoded
-        raise ValueError(f"class {index}: the name {name!r} contains a control character; remove it")
+        return f"the name {name!r} contains a control character; remove it"
+    return ""

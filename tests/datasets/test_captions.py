@@ -63,7 +63,7 @@ def test_evaluation_is_a_classification_into_all_distinct_captions(folder: Path)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{broken", ":2: not JSON"),
+        ("{broken", ":2 is not JSON"),
         ('["a.png", "a cat"]', ":2: expected"),
         ('{"captions": ["a cat"]}', ":2: expected"),
         ('{"image": "a.png"}', ":2: expected a list of at least one caption, got None"),

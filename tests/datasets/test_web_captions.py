@@ -216,9 +216,12 @@ def test_compressed_and_concatenated_archives_are_read_whole(tmp_path):
 def test_commands_and_urls_are_read(tmp_path):
     write_shards(tmp_path, [2, 2])
     pipes = f"pipe:cat {tmp_path}/s-{{000..001}}.tar"
-    assert sorted(captions(WebCaptionDataset(pipes, passes=1))) == [f"picture {number}" for number in range(4)]
+    with pytest.raises(ValueError, match="is a shell command; it is run with allow_commands=True only"):
+        WebCaptionDataset(pipes, passes=1)
+    allowed = dict(passes=1, allow_commands=True)
+    assert sorted(captions(WebCaptionDataset(pipes, **allowed))) == [f"picture {number}" for number in range(4)]
     assert len(list(WebCaptionDataset(f"file:{tmp_path}/s-000.tar", passes=1))) == 2
-    dataset = WebCaptionDataset([f"pipe:cat {tmp_path}/s-000.tar", "pipe:cat /nothing/there.tar"], passes=1)
+    dataset = WebCaptionDataset([f"pipe:cat {tmp_path}/s-000.tar", "pipe:cat /nothing/there.tar"], **allowed)
     items = list(dataset)
     assert len(items) == 2
     with pytest.raises(BadSample, match="pipe:cat /nothing/there.tar: the shard cannot be read"):

@@ -33,3 +33,13 @@ def test_objects_are_drawn_beside_their_ground_truth_where_there_is_any(sample, 
 def test_other_predictions_are_refused(sample, tmp_path):
     with pytest.raises(ValueError, match="ClassificationPrediction"):
         show(tmp_path, sample, ClassificationPrediction(torch.zeros(2), NAMES))
+
+
+@pytest.mark.parametrize("name", ["../../photo", "/photo", "a/../../../photo", "./photo", "..", "", "a\0b"])
+def test_no_sample_id_leads_out_of_the_folder(sample, tmp_path, name):
+    sample.sample_id = name
+    found = DetectionPrediction(torch.tensor([[5.0, 5, 30, 30]]), torch.tensor([0.9]), torch.tensor([1]), NAMES)
+    before = {path for path in tmp_path.rglob("*")}
+    show(tmp_path / "deep/er/pictures", sample, found)
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert [path.is_relative_to(tmp_path / "deep/er/pictures") for path in made] == [True]

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
 from openvocab.open_clip_model import create_clip
 from openvocab.teacher.region_cache import MANIFEST, RegionCache
 from openvocab.teacher.region_cache_writing import write_region_cache
 from openvocab.teacher.region_embedder import build_embedder
+from openvocab.teacher.region_shard import FORMAT, OLD_FORMAT
 
 SHARDS = 4
 """Of the seven images, two a shard."""
@@ -94,6 +97,66 @@ def test_damaged_files_are_made_anew_and_no_others(tmp_path, pictures, embedder,
     shard.write_bytes(shard.read_bytes()[: int(kept * shard.stat().st_size)])
     (folder / "regions-00001.safetensors").unlink()
     assert write(pictures, embedder, folder).num_new == 2
+    assert content(folder) == before
+
+
+def test_any_flipped_bit_is_noticed_and_that_file_made_anew(tmp_path, pictures, embedder):
+    folder = tmp_path / "cache"
+    write(pictures, embedder, folder)
+    before = content(folder)
+    shard = folder / "regions-00001.safetensors"
+    whole = shard.read_bytes()
+    for place in np.random.default_rng(0).integers(len(whole), size=150).tolist() + [len(whole) - 1]:
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="regions-00001.safetensors is missing or damaged; run tools/cache_region"):
+            RegionCache(folder).regions("2", (30, 80))
+        assert len(RegionCache(folder).regions("0", (40, 60)).boxes) > 0
+    assert write(pictures, embedder, folder).num_new == 1
+    assert content(folder) == before
+
+
+def test_a_flipped_bit_of_the_manifest_is_noticed_and_it_is_made_anew(tmp_path, pictures, embedder):
+    folder = tmp_path / "cache"
+    write(pictures, embedder, folder)
+    before, manifest = content(folder), folder / MANIFEST
+    for place in range(0, len(before[MANIFEST]), 37):
+        damaged = bytearray(before[MANIFEST])
+        damaged[place] ^= 1 << place % 8
+        manifest.write_bytes(damaged)
+        try:
+            found = RegionCache(folder).regions("2", (30, 80))
+        except ValueError as error:
+            assert MANIFEST in str(error) and "run tools/cache_region_embeddings.py again" in str(error)
+        else:  # white space between two members
+            assert torch.equal(found.embed, RegionCache(folder).regions("2", (30, 80)).embed)
+            assert json.loads(damaged) == json.loads(before[MANIFEST])
+    assert write(pictures, embedder, folder).num_new == 0
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "[" * 100_000, "\ufeff{}", '{"format": ["x"]}'])
+def test_a_manifest_of_another_form_is_one_line(tmp_path, text):
+    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{MANIFEST} is missing or damaged; run tools/cache_region_embeddings"):
+        RegionCache(tmp_path)
+
+
+def test_a_cache_of_the_version_without_checksums_is_made_anew(tmp_path, pictures, embedder):
+    """The older format: another name in the metadata, and no checksums."""
+    folder = tmp_path / "cache"
+    write(pictures, embedder, folder)
+    before = content(folder)
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as shard:
+            tensors = {name: shard.get_tensor(name) for name in shard.keys()}
+            header = json.loads(shard.metadata()[FORMAT])
+        del header["checksum"]
+        safetensors.torch.save_file(tensors, path, {OLD_FORMAT: json.dumps(header)})
+    manifest = {key: value for key, value in json.loads(before[MANIFEST]).items() if key != "checksum"}
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": OLD_FORMAT}))
+    with pytest.raises(ValueError, match="of an older version, without checksums; run tools/cache_region_embeddings"):
+        RegionCache(folder)
+    assert write(pictures, embedder, folder).num_new == SHARDS
     assert content(folder) == before
 
 

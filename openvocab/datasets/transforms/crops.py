@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from openvocab.datasets.transforms.enlargement import check_enlargement
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
 
@@ -100,6 +101,7 @@ class ResizeCenterCrop(BaseTransform):
         height, width = results["img"].shape[:2]
         short = min(height, width)
         resized = tuple(int(self.short_side * length / short) for length in (height, width))
+        check_enlargement(results, resized, "crop it: so narrow an image is mostly outside of its centre")
         image = _resize(results["img"], resized, self.method)
         top, left = (round((length - crop) / 2) for length, crop in zip(resized, self.size))
         return _set_image(results, image[top : top + self.size[0], left : left + self.size[1]])

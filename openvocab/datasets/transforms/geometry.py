@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.transforms.enlargement import check_enlargement
 from openvocab.datasets.transforms.objects import crop_objects, flip_objects, objects_of, resize_objects
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
@@ -21,7 +22,8 @@ class Resize(BaseTransform):
     Args:
         size: (height, width).
         short_side, long_side: in pixels; of several short sides one is drawn.
-        max_long_side: with `short_side`, shrink further where the long side would exceed it.
+        max_long_side: with `short_side`, shrink further where the long side would exceed it. Without it an image that
+            is so narrow that it would become enormous is a bad sample.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Resize(BaseTransform):
         """Resize `img` and, where present, `gt_seg_map` and objects."""
         height, width = results["img"].shape[:2]
         target = tuple(self.size) if self.size else _scaled_size((height, width), self._scale(height, width))
+        if self.short_side is not None:
+            check_enlargement(results, target, "max_long_side bounds it")
         if target == (height, width):
             return results
         _replace(results, [_resize(array, target) for array in _arrays(results)])

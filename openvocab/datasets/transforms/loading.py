@@ -2,7 +2,7 @@
 
 from mmcv.transforms import BaseTransform
 
-from openvocab.datasets.image_io import BadSample, decode_image_bgr, read_image_bgr
+from openvocab.datasets.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bgr
 from openvocab.registry import TRANSFORMS
 
 
@@ -11,9 +11,15 @@ class LoadImage(BaseTransform):
     """Read `img_path` into `img` (H, W, 3) uint8 BGR, and set `ori_shape` and `img_shape`.
 
     Items of a data set that reads the files itself bring `img_bytes` (the file's content) or `img`, which is then used.
+
+    Args:
+        max_pixels: larger images are bad samples; see `read_image`.
     """
 
     cacheable = True
+
+    def __init__(self, max_pixels: int | None = MAX_PIXELS) -> None:
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
         """Add the image.
@@ -23,9 +29,9 @@ class LoadImage(BaseTransform):
         """
         content = results.pop("img_bytes", None)
         if content is not None:
-            results["img"] = decode_image_bgr(content, results["img_path"])
+            results["img"] = decode_image_bgr(content, results["img_path"], self.max_pixels)
         elif "img" not in results:
-            results["img"] = read_image_bgr(results["img_path"])
+            results["img"] = read_image_bgr(results["img_path"], self.max_pixels)
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results
 
@@ -36,9 +42,15 @@ class LoadLabels(BaseTransform):
 
     Comes after `LoadImage`. In training it comes before all geometry, which then moves both; at evaluation after it:
     the labels stay in the original frame. Items without a label map pass unchanged.
+
+    Args:
+        max_pixels: larger label maps are bad samples; see `read_image`.
     """
 
     cacheable = True
+
+    def __init__(self, max_pixels: int | None = MAX_PIXELS) -> None:
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
         """Add the label map.
@@ -49,7 +61,7 @@ class LoadLabels(BaseTransform):
         path = results.get("seg_map_path")
         if path is None:
             return results
-        ids = results["label_reader"](path)
+        ids = results["label_reader"](path, self.max_pixels)
         if ids.shape != tuple(results["ori_shape"]):
             image_size = "x".join(map(str, results["ori_shape"]))
             raise BadSample(
@@ -65,15 +77,22 @@ class LoadInstances(BaseTransform):
 
     Comes after `LoadImage`. In training it comes before all geometry, which then moves image, boxes and masks; at
     evaluation after it: the objects stay in the original frame. Items without labels pass unchanged.
+
+    Args:
+        max_mask_bytes: an image whose masks would take more (a byte for each pixel and object; default: 4 GiB) is a bad
+            sample.
     """
 
     cacheable = True
+
+    def __init__(self, max_mask_bytes: int = 2**32) -> None:
+        self.max_mask_bytes = max_mask_bytes
 
     def transform(self, results: dict) -> dict:
         """Add the objects.
 
         Raises:
-            BadSample: the image has another size than the annotations say.
+            BadSample: the image has another size than the annotations say, or more masks than the memory should hold.
         """
         table = results.get("instance_table")
         if table is None:
@@ -83,6 +102,13 @@ class LoadInstances(BaseTransform):
             raise BadSample(
                 results["img_path"],
                 f"the image is {size[0]}x{size[1]} (height x width), its annotations say {stated[0]}x{stated[1]}",
+            )
+        count = table.count(results["image_position"])
+        if table.masks is not None and count * size[0] * size[1] > self.max_mask_bytes:
+            raise BadSample(
+                results["img_path"],
+                f"the masks of its {count} objects would take more than max_mask_bytes={self.max_mask_bytes}; a larger "
+                "max_mask_bytes of LoadInstances takes them, with_masks=False needs none",
             )
         results["instances"] = table.instances(results["image_position"], size)
         return results

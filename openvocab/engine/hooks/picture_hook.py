@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image
 
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections
+from openvocab.drawing.picture_files import picture_path, write_png
 from openvocab.drawing.visualization import draw_comparison, draw_label_map
 from openvocab.registry import HOOKS
 from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
@@ -19,6 +19,8 @@ from openvocab.structures import DetectionPrediction, Prediction, Sample, Semant
 @HOOKS.register_module()
 class PictureHook(Hook):
     """Draw each prediction beside its ground truth (or over its image, where there is none) as `<sample id>.png`.
+
+    A sample id that leads out of the folder is changed to one that does not.
 
     Args:
         folder: where to; made if it does not exist.
@@ -42,14 +44,12 @@ class PictureHook(Hook):
             if self.count is not None and self._drawn >= self.count:
                 return
             picture = _draw(sample, prediction)
-            path = self.folder / f"{sample.sample_id}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
+            write_png(picture, picture_path(self.folder, sample.sample_id))
             self._drawn += 1
 
 
 def _draw(sample: Sample, prediction: Prediction) -> np.ndarray:
-    image = read_image(sample.image_path)
+    image = read_image(sample.image_path, max_pixels=None)  # the data set has read it, within a limit of its own
     if isinstance(prediction, DetectionPrediction):
         if sample.instances is None:
             return draw_detections(image, prediction)

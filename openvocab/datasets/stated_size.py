@@ -1,0 +1,183 @@
+"""What the header of an image file says of its size, read without decoding a pixel."""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import Image
+
+from openvocab.structures import Size
+
+JPEG_START, JPEG_SCAN = b"\xff\xd8", 0xDA
+JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others are tables
+JPEG_APP1 = 0xE1
+PNG_START = b"\x89PNG\r\n\x1a\n"
+TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
+BIG_TIFF_STARTS = {b"II+\0": "<", b"MM\0+": ">"}
+JPEG_2000_BOX, JPEG_2000_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
+EXIF_START = b"Exif\0\0"
+WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
+TURNED = range(5, 9)  # orientations that exchange width and height
+SHORT_TYPE = 3
+MAX_ENTRIES = 4096
+_MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the last two: an offset beyond any file
+
+
+def stated_size(file: BinaryIO) -> Size:
+    """Return (height, width) of the pixels in an image file, before any rotation.
+
+    Own readers for what data sets are made of; Pillow's stops at a number of pixels that is a setting of the process,
+    and reads all of a PNG. Pillow answers for the other formats.
+
+    Raises:
+        ValueError: none of the formats, or a header that is cut off or malformed.
+    """
+    start = _at(file, 0, 32)
+    try:
+        if start.startswith(JPEG_START):
+            return _jpeg_size(file)
+        if start.startswith(PNG_START):
+            return struct.unpack(">II", start[16:24])[::-1]
+        if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+            return _webp_size(start)
+        if start.startswith(b"GIF8"):
+            return struct.unpack("<HH", start[6:10])[::-1]
+        if start.startswith(b"BM"):
+            return _bmp_size(start)
+        if start[:4] in TIFF_STARTS or start[:4] in BIG_TIFF_STARTS:
+            entries = _tiff_entries(file, 0)
+            return entries[HEIGHT], entries[WIDTH]
+        if start.startswith((JPEG_2000_BOX, JPEG_2000_STREAM)):
+            return _jpeg_2000_size(file)
+        return _size_by_pillow(file)
+    except _MALFORMED as error:
+        raise ValueError("its header is cut off or malformed") from error
+
+
+def is_turned(file: BinaryIO) -> bool:
+    """Tell whether decoding exchanges width and height, by the orientation in the file.
+
+    As OpenCV takes it: the first two bytes of the entry count, whatever type it claims, and values outside 1 to 8 mean
+    nothing.
+    """
+    start = _at(file, 0, 12)
+    try:
+        if start.startswith(JPEG_START):
+            exif = next((place for place in _jpeg_exif(file)), None)
+        elif start.startswith(PNG_START):
+            exif = next((place for kind, place in _chunks(file, 8, ">", 4) if kind == b"eXIf"), None)
+        elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+            exif = next((place for kind, place in _chunks(file, 12, "<", 0) if kind == b"EXIF"), None)
+        else:
+            exif = 0 if start[:4] in TIFF_STARTS or start[:4] in BIG_TIFF_STARTS else None
+        if exif is None:
+            return False
+        if _at(file, exif, len(EXIF_START)) == EXIF_START:
+            exif += len(EXIF_START)
+        return _tiff_entries(file, exif).get(ORIENTATION) in TURNED
+    except _MALFORMED:
+        return False  # an orientation that cannot be read is none, as for the decoder
+
+
+def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield (marker, offset of the marker) of a JPEG up to its first scan; ends early where the file is cut off."""
+    position = 2
+    while len(head := _at(file, position, 4)) == 4 and head[0] == 0xFF:
+        marker = head[1]
+        if marker != 0xFF:
+            yield marker, position
+        if marker == JPEG_SCAN:
+            return
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(head[2:], "big")
+
+
+def _at(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
+
+
+def _jpeg_size(file: BinaryIO) -> Size:
+    for marker, offset in jpeg_segments(file):
+        if marker in JPEG_FRAMES:
+            return struct.unpack(">HH", _at(file, offset + 5, 4))
+    raise KeyError("no frame")
+
+
+def _jpeg_exif(file: BinaryIO) -> Iterator[int]:
+    for marker, offset in jpeg_segments(file):
+        if marker == JPEG_APP1 and _at(file, offset + 4, len(EXIF_START)) == EXIF_START:
+            yield offset + 4
+
+
+def _chunks(file: BinaryIO, first: int, order: str, tail: int) -> Iterator[tuple[bytes, int]]:
+    """Yield (kind, offset of the content) of the chunks of a PNG or WebP; `tail` bytes follow each content."""
+    position = first
+    while len(head := _at(file, position, 8)) == 8:
+        kind, length = (head[4:], head[:4]) if order == ">" else (head[:4], head[4:])
+        yield kind, position + 8
+        length = struct.unpack(f"{order}I", length)[0]
+        position += 8 + length + tail + (length % 2 if order == "<" else 0)
+
+
+def _webp_size(start: bytes) -> Size:
+    kind = start[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(start[place : place + 3], "little") for place in (24, 27))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(start[21:25], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", start[26:30]))
+    return height, width
+
+
+def _bmp_size(start: bytes) -> Size:
+    if struct.unpack("<I", start[14:18])[0] == 12:  # of OS/2
+        width, height = struct.unpack("<HH", start[18:22])
+    else:
+        width, height = struct.unpack("<ii", start[18:26])
+    return abs(height), abs(width)  # a negative height means rows from top to bottom
+
+
+def _tiff_entries(file: BinaryIO, base: int) -> dict[int, int]:
+    """Return {tag: value} of the first directory of a TIFF, or of EXIF, that starts at `base`; single integers only."""
+    start = _at(file, base, 16)
+    big = start[:4] in BIG_TIFF_STARTS
+    order = BIG_TIFF_STARTS[start[:4]] if big else TIFF_STARTS[start[:4]]
+    offset = base + struct.unpack(order + ("Q" if big else "I"), start[8:16] if big else start[4:8])[0]
+    count_form, entry_size, value_place = ("Q", 20, 12) if big else ("H", 12, 8)
+    count_size = struct.calcsize("<" + count_form)
+    count = struct.unpack(order + count_form, _at(file, offset, count_size))[0]
+    content = _at(file, offset + count_size, min(count, MAX_ENTRIES) * entry_size)
+    entries: dict[int, int] = {}
+    for place in range(0, len(content) - entry_size + 1, entry_size):
+        tag, kind = struct.unpack(order + "HH", content[place : place + 4])
+        short = kind == SHORT_TYPE or tag == ORIENTATION
+        form = "H" if short else "Q" if big and kind == 16 else "I"
+        value = content[place + value_place : place + value_place + struct.calcsize("<" + form)]
+        entries.setdefault(tag, struct.unpack(order + form, value)[0])
+    return entries
+
+
+def _jpeg_2000_size(file: BinaryIO) -> Size:
+    """Return what the code stream says: the box before it is not what the decoder goes by."""
+    position = 0
+    while _at(file, position, 4) != JPEG_2000_STREAM:
+        length, kind = struct.unpack(">I4s", _at(file, position, 8))
+        if kind == b"jp2c":
+            position += 16 if length == 1 else 8
+        elif length < 8:
+            raise KeyError("no code stream")
+        else:
+            position += length
+    right, bottom, left, top = struct.unpack(">IIII", _at(file, position + 8, 16))
+    return bottom - top, right - left
+
+
+def _size_by_pillow(file: BinaryIO) -> Size:
+    file.seek(0)
+    try:
+        with Image.open(file, formats=("AVIF", "PPM")) as image:
+            return image.size[::-1]
+    except Exception as error:  # a malformed header makes Pillow raise anything
+        raise ValueError(f"not an image that can be decoded (starts with {_at(file, 0, 12)!r})") from error

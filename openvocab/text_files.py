@@ -1,0 +1,123 @@
+"""Text, JSON, YAML and XML from files that others wrote: whatever cannot be read is one line that names the file."""
+
+import codecs
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# What PyYAML's constructors raise for a malformed `!!timestamp`, `!!int`, ... besides its own errors.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: another encoding; with the line.
+    """
+    return decode_text(Path(path).read_bytes(), path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode_text(content: bytes, place: str | Path) -> str:
+    """Decode UTF-8, with or without a byte order mark; `place` names the content in errors.
+
+    Raises:
+        ValueError: another encoding; with the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = "it seems to be UTF-16" if content.startswith(_UTF16) else f"byte {content[error.start]:#04x}"
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{place}:{line}: not UTF-8 ({found}); save it as UTF-8") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: see `parse_json`.
+    """
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, place: str | Path) -> Any:
+    """Parse JSON; `place` names it in errors.
+
+    Raises:
+        ValueError: not JSON, nested too deeply, a number of thousands of digits, or a key that an object has twice.
+    """
+    try:
+        return JSON_DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise not_json(error, place) from error
+
+
+def not_json(error: Exception, place: str | Path) -> ValueError:
+    """Return what to raise for an error of `JSON_DECODER`."""
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    return ValueError(f"{place} is not JSON, or cut off: {reason}")
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of plain values.
+
+    An alias may stand for a single value, not for a list or mapping: a few nested ones would stand for billions.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: not YAML, nested too deeply, or with such an alias.
+    """
+    try:
+        return yaml.load(read_text(path), _PlainLoader)
+    except RecursionError as error:
+        raise ValueError(f"{path} is not YAML that can be read: it is nested too deeply") from error
+    except _YAML_ERRORS as error:
+        text = " ".join(str(error).split())
+        raise ValueError(text if str(path) in text else f"{path} is not YAML: {text}") from error
+
+
+def read_xml(path: str | Path) -> ElementTree.Element:
+    """Read an XML file and return its root. Entities are bounded by the parser and never fetched.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: not XML, or declared in an encoding that Python's parser does not know.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not XML: {error}") from error
+    except (ValueError, LookupError, RecursionError) as error:
+        raise ValueError(f"{path} is not XML that can be read: {error}; save it as UTF-8") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases of lists and mappings."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            if not isinstance(self.anchors.get(event.anchor), (yaml.ScalarNode, type(None))):
+                problem = f"the alias *{event.anchor} of a list or mapping; write it out"
+                raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dict of a JSON object; Python's own takes the last of two equal keys without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+        raise ValueError(f"an object has the key {twice[:60]!r} twice")
+    return content
+
+
+JSON_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
