@@ -11,7 +11,7 @@ from openvocab.checkpoint import SaveFailed
 from openvocab.engine.finite_guard import NonFiniteError
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
-_FAILURES = (NonFiniteError, SaveFailed)
+_FAILURES = (NonFiniteError, SaveFailed, MemoryError)
 
 
 @contextmanager

@@ -174,14 +174,6 @@ def test_the_test_pipeline_resizes(predictor, image):
     assert sizes == [(80, 112)]
 
 
-def test_resize_is_found_in_the_config(config):
-    with_pipeline = copy.deepcopy(config)
-    pipeline = [dict(type="LoadImage"), dict(type="Resize", short_side=80), dict(type="PackSample")]
-    with_pipeline.test_dataloader = dict(dataset=dict(pipeline=pipeline))
-    (resize,) = load(with_pipeline, device="cpu").transforms
-    assert resize.short_side == 80
-
-
 @pytest.mark.parametrize("part", ["backbone", "text_encoder"])
 def test_a_checkpoint_replaces_every_weight_so_that_none_it_started_from_is_needed(
     config, predictor, image, tmp_path, part
