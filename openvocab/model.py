@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from openvocab.engine.finite_guard import check_losses
 from openvocab.heads.base import shared_vocabulary
+from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
 from openvocab.logit_map import LOGITS_IN_MEMORY
 from openvocab.memory_fallback import Halving, advising, if_memory_suffices
@@ -111,12 +112,9 @@ class OpenVocabModel(BaseModel):
 
     def _memory_settings(self) -> list[str]:
         """Return what memory has taught the parts."""
-        return [f"{halving.limit} {halving.things}" for halving in self._halvings if halving.has_learnt]
-
-    @cached_property
-    def _halvings(self) -> list[Halving]:
-        parts = [*self.modules(), self.inference]
-        return [value for part in parts for value in vars(part).values() if isinstance(value, Halving)]
+        parts = [self, self.inference, self.text_encoder, self.head, *self.head.children()]
+        halvings = [value for part in parts for value in vars(part).values() if isinstance(value, Halving)]
+        return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learnt]
 
     def val_step(self, data: Any) -> list[Prediction]:
         """Predict a batch of the loader (mmengine's protocol)."""
@@ -152,9 +150,8 @@ class OpenVocabModel(BaseModel):
 
 def _advice(size: Size, num_classes: int, inference: Any) -> str:
     """Say what to change where an image does not fit into memory."""
-    if isinstance(inference, WholeImage):
-        way_out = "cut it into windows (model.inference.type=SlidingWindow, with window and stride)"
-    else:
+    way_out = "cut it into windows (model.inference.type=SlidingWindow, with window and stride)"
+    if isinstance(inference, SlidingWindow):
         way_out = "make the windows smaller (model.inference.window)"
     return (
         f"memory does not suffice for an image of {size[0]}x{size[1]} pixels (height x width) and {num_classes} "

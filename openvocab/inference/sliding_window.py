@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from openvocab.inference.windowed_logits import WindowedLogits, WindowOutput
-from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
+from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap
 from openvocab.memory_fallback import Halving, if_memory_suffices
 from openvocab.pixel_batch import PixelBatch
 from openvocab.registry import INFERENCERS
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 class SlidingWindow:
     """Run the network on windows and average their logits on the network's own output grid.
 
-    Logits of up to `LOGITS_IN_MEMORY` are one tensor; larger maps come row by row, and of the windows only those
+    Logits of up to `ELEMENTS_AT_ONCE` are one tensor; larger maps come row by row, and of the windows only those
     exist whose rows are being read: memory does not grow with the height of the image. Labels are the same.
 
     No map at full resolution exists: windows start only where the output grid of the whole image has a node, so that
@@ -70,7 +70,7 @@ class SlidingWindow:
         """
         first = _check_parts(network(_window(_at_least(images, self.window, black), (0, 0), self.window)))
         layout = _Layout(self, network, _at_least(images, self.window, black), images.shape[-2:], first)
-        in_memory = isinstance(first, Tensor) and layout.num_logits <= LOGITS_IN_MEMORY
+        in_memory = isinstance(first, Tensor) and layout.num_logits <= ELEMENTS_AT_ONCE
         if in_memory and not self.rows_at_once.has_learnt:
             logits = if_memory_suffices(partial(layout.average, first), last_try=len(images) > 1)
             if logits is not None:
@@ -173,7 +173,7 @@ class _Layout:
 
         add(self.positions[0], first)
         self._run(add_windows, len(self.positions) - 1, len(self.images))
-        return (total / counts)[..., : self.size[0], : self.size[1]]
+        return total.div_(counts)[..., : self.size[0], : self.size[1]]
 
     def parts_of(self, index: int, first: WindowOutput) -> WindowedLogits:
         """Return the logits of one image of the batch, row by row; `first` are those of its first window."""
