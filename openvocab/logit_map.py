@@ -13,8 +13,8 @@ Size = tuple[int, int]
 
 LOGITS_IN_MEMORY = 1 << 27
 """Outputs of more elements than this (512 MB) are computed part by part, however much memory there is."""
-ELEMENTS_AT_ONCE = 1 << 26
-"""Logits that a label map is made from at a time then: 256 MB."""
+ELEMENTS_AT_ONCE = 1 << 25
+"""Logits that a label map is made from at a time then: 128 MB."""
 
 
 class LogitMap:
@@ -146,7 +146,7 @@ def label_map_in_parts(logits: LogitMap, rows: Tensor, columns: Tensor, rows_at_
     """
     labelling = _Labelling(logits, _Axis(rows, logits.shape[1]), _Axis(columns, logits.shape[2]))
     for x in _pieces(labelling.columns.num_cells, _columns_at_once(logits)):
-        for y in _pieces(labelling.rows.num_cells, ELEMENTS_AT_ONCE // (logits.shape[0] * (len(x) + 1))):
+        for y in _pieces(labelling.rows.num_cells, _rows_at_once(logits, len(x))):
             rows_at_once.run(partial(labelling.label, y, x), len(y))
     return labelling.labels
 
@@ -193,6 +193,12 @@ def _columns_at_once(logits: LogitMap) -> int:
     """Return how many columns of cells may be read from top to bottom, by what that keeps in memory."""
     held_at_once = ELEMENTS_AT_ONCE // (logits.shape[0] * (logits.kept_rows + 2))
     return max(1, held_at_once - 1, logits.least_columns)
+
+
+def _rows_at_once(logits: LogitMap, num_columns: int) -> int:
+    """Return how many rows of cells may be read at once: few, where each keeps many others in memory."""
+    in_memory = ELEMENTS_AT_ONCE // (logits.shape[0] * (num_columns + 1))
+    return min(in_memory, logits.kept_rows // 4) if logits.kept_rows else in_memory
 
 
 def _pieces(total: int, size: int) -> Iterator[range]:

@@ -93,6 +93,8 @@ class OpenVocabModel(BaseModel):
         return [prediction for group in groups for prediction in group]
 
     def _predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures) -> list[Prediction]:
+        if isinstance(images, PixelBatch) and not getattr(self.inference, "reads_pixel_batches", False):
+            images = images.whole()
         outputs = self.inference(partial(self._network, text), images, samples, self.data_preprocessor.shift)
         return self.head.postprocess(outputs, samples)
 
@@ -122,9 +124,7 @@ class OpenVocabModel(BaseModel):
 
     def test_step(self, data: Any) -> list[Prediction]:
         """Predict a batch of the loader (mmengine's protocol)."""
-        reads_parts = getattr(self.inference, "reads_pixel_batches", False)
-        prepare = self.data_preprocessor.pixels if reads_parts else partial(self.data_preprocessor, training=False)
-        return self._run_forward(prepare(data), mode="predict")
+        return self._run_forward(self.data_preprocessor.pixels(data), mode="predict")
 
     def compute_in(self, dtype: torch.dtype) -> "OpenVocabModel":
         """Get ready to predict, and only that: cast backbone and head, and fold batch norms into convolutions.

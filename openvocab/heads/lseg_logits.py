@@ -43,7 +43,7 @@ class PixelEmbeddings:
         y, x = (_Near(size, part) for size, part in zip(self.embed.shape[-2:], (rows, columns)))
         embed = self.embed[index, None, :, y.nodes, x.nodes]
         dots = F.conv2d(embed, text_rows.to(embed.dtype)[:, :, None, None])[0]  # (R, n', m')
-        return _interpolate(dots.float(), y, x) / self.length[index, :, rows, columns]
+        return _interpolate(dots.float(), y, x).div_(self.length[index, :, rows, columns])
 
     def unit_norm(self, index: int, rows: slice, columns: slice) -> Tensor:
         """Return the part (1, D, n, m) of the upsampled embeddings, float32, unit norm."""
@@ -85,7 +85,7 @@ def _pixel_logits(
 ) -> Tensor:
     """Return the part (K, n, m) of `LSegHead.pixel_logits`."""
     if text.row_class is None:
-        return head.logit_scale * pixels.cosine(index, text.embed, rows, columns)
+        return pixels.cosine(index, text.embed, rows, columns).mul_(head.logit_scale)
     return head.logit_scale * text.pixel_similarity(pixels.unit_norm(index, rows, columns))[0]
 
 

@@ -67,6 +67,16 @@ def build(name, **changes) -> Predictor:
     return load(Config(dict(model=model)), device="cpu")
 
 
+def build_short_of_logits(name):
+    """Build a predictor, and return a size of photos and names whose logits are the largest thing there is."""
+    predictor = build(name)
+    if name != "dense_clip_shapes":
+        return predictor, ((48, 80), MANY)
+    # its logits are coarse, and small beside the features: memory is short from there on
+    predictor.model.backbone.forward = without_watching(predictor.model.backbone.forward)
+    return predictor, ((160, 240), [f"name {number}" for number in range(480)])
+
+
 def photo(height=48, width=80, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -94,12 +104,8 @@ def log(monkeypatch):
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("name", [*DENSE, *DETECTORS])
 def test_a_head_that_fits_no_longer_gives_the_same_in_pieces(name, error, log):
-    size, names = (48, 80), MANY
-    if name == "dense_clip_shapes":  # coarse logits, small beside the features: memory is short from there on
-        size, names = (160, 240), [f"name {number}" for number in range(480)]
-    predictor, images = build(name), [photo(*size), photo(*size, seed=1)]
-    if name == "dense_clip_shapes":
-        predictor.model.backbone.forward = without_watching(predictor.model.backbone.forward)
+    predictor, (size, names) = build_short_of_logits(name)
+    images = [photo(*size), photo(*size, seed=1)]
     predictor(images[0], names)  # which encodes them
     with Memory() as watch:
         expected = [predictor(image, names) for image in images]
@@ -178,16 +184,17 @@ def test_windows_one_at_a_time(name, strategy):
 
 @pytest.mark.parametrize("name", DENSE)
 def test_windows_whose_average_fits_no_longer_come_row_by_row(name, log):
-    predictor, image = build(name), photo(100, 150)
-    predictor.model.inference = SlidingWindow(32, 24, batch_size=6)
-    expected = predictor(image, MANY)
+    predictor, (size, names) = build_short_of_logits(name)
+    image = photo(3 * size[0], size[1])
+    predictor.model.inference = SlidingWindow(48, 32, batch_size=6)
+    expected = predictor(image, names)
     del log[:]
     with Memory() as watch:
-        predictor(image, MANY)
+        predictor(image, names)
     with Memory(watch.largest // 2) as memory:
-        assert_equal(predictor(image, MANY), expected)
+        assert_equal(predictor(image, names), expected)
         first = memory.failures
-        assert_equal(predictor(image, MANY), expected)
+        assert_equal(predictor(image, names), expected)
         assert 0 < first == memory.failures
     assert len(log) == 1
 
