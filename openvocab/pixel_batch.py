@@ -39,7 +39,7 @@ class PixelBatch:
 
     def read(self, y: int, x: int, size: Size) -> Tensor:
         """Return the window of `size` (h, w) at pixel (y, x) of every image, (B, 3, h, w) float32 channels_last."""
-        batch = torch.zeros(len(self.images), 3, *size, dtype=torch.uint8)  # black is zero before normalising
+        batch = self.images[0].new_zeros((len(self.images), 3, *size))  # black is zero before normalising
         for row, image in zip(batch, self.images):
             window = image[:, y : min(y + size[0], self.size[0]), x : min(x + size[1], self.size[1])]
             row[:, : window.shape[1], : window.shape[2]] = window
