@@ -49,12 +49,12 @@ def load(
     weights = None if checkpoint is None else load_state_dict(checkpoint)
     with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None):
         model = MODELS.build(config.model)
+        with start_weights(read=True):  # a teacher in the pipeline has weights that no checkpoint of the model holds
+            pipeline = [TRANSFORMS.build(step) for step in test_pipeline(config)]
     if weights is not None:
         check_same_weights(model.state_dict(), weights, str(checkpoint))
         model.load_state_dict(weights)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with DefaultScope.overwrite_default_scope("openvocab"):
-        pipeline = [TRANSFORMS.build(step) for step in test_pipeline(config)]
     return Predictor(model.to(device).compute_in(dtype), pipeline)
 
 

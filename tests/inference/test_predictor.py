@@ -172,7 +172,7 @@ def test_all_ways_to_give_names_agree(predictor, image):
         ("cat, , dog", ValueError, "class 1"),
         (["cat", "  "], ValueError, "class 1"),
         (["cat", "dog", "cat"], ValueError, "class 0 and class 2"),
-        (["cat", "dog", "CAT "], ValueError, "class 0 and class 2.*case"),
+        (["cat", "dog", "CAT "], ValueError, "case and white space.*class 0 and class 2"),
         ("cat | Cat", ValueError, "given twice"),
         (["cat", "two\nlines"], ValueError, "class 1.*control"),
         (["cat", "\x1b[31mred"], ValueError, "class 1.*control"),
