@@ -13,7 +13,7 @@ from openvocab.engine.loader import LoaderFailed
 from openvocab.engine.stopping import Stopped, StopRequest
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
-_FAILURES = (NonFiniteError, SaveFailed, LoaderFailed)
+_FAILURES = (NonFiniteError, SaveFailed, LoaderFailed, MemoryError)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The composition: backbone + text encoder + head."""
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +12,14 @@ from torch import Tensor
 
 from openvocab.engine.finite_guard import check_losses
 from openvocab.heads.base import shared_vocabulary
+from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
+from openvocab.logit_map import LOGITS_IN_MEMORY
+from openvocab.memory_fallback import Halving, advising, if_memory_suffices
+from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
-from openvocab.structures import ImageFeatures, Prediction, Sample
+from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures
 
 
 @MODELS.register_module()
@@ -33,6 +39,7 @@ class OpenVocabModel(BaseModel):
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
         self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
+        self.images_at_once = Halving("images")
         print_log(self.summary(), logger="current")
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:
@@ -59,15 +66,65 @@ class OpenVocabModel(BaseModel):
         check_losses(losses)
         return super().parse_losses(losses)
 
-    def predict(self, images: Tensor, samples: Sequence[Sample]) -> list[Prediction]:
-        """Return one prediction an image, in its original frame."""
-        text = self.text_encoder(shared_vocabulary(samples))
+    def predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample]) -> list[Prediction]:
+        """Return one prediction an image, in its original frame.
 
-        def network(inputs: Tensor) -> Any:
-            return self.head(self.encode(inputs), text)
+        Where memory does not suffice, the same is computed in smaller pieces, now and for the images that follow.
 
-        outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
+        Raises:
+            NotEnoughMemory: not even in the smallest pieces.
+        """
+        vocabulary = shared_vocabulary(samples)
+        before = self._memory_settings()
+        with advising(_advice(tuple(images.shape[-2:]), len(vocabulary), self.inference)):
+            text = self.text_encoder(vocabulary)
+
+            def predict_some(start: int, stop: int) -> list[Prediction]:
+                return self._predict(images[start:stop], samples[start:stop], text)
+
+            groups = self.images_at_once.run(predict_some, len(samples))
+        if self._memory_settings() != before:
+            print_log(
+                "memory did not suffice; from now on, with the same results, at once at most: "
+                + ", ".join(self._memory_settings()),
+                logger="current",
+                level=logging.WARNING,
+            )
+        return [prediction for group in groups for prediction in group]
+
+    def _predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures) -> list[Prediction]:
+        if isinstance(images, PixelBatch) and not getattr(self.inference, "reads_pixel_batches", False):
+            images = images.whole()
+        outputs = self.inference(partial(self._network, text), images, samples, self.data_preprocessor.shift)
         return self.head.postprocess(outputs, samples)
+
+    def _network(self, text: TextFeatures, images: Tensor) -> Any:
+        """Return the head's outputs for normalised images; logits that memory does not hold as maps to read."""
+        features = self.encode(images)
+        may_be_maps = self.head.speaks_in_parts and getattr(self.inference, "takes_logit_maps", False)
+        maps = self.head.logit_maps(features, text) if may_be_maps else None
+        if maps is None:
+            return self.head(features, text)
+        if self.head.rows_at_once.has_learnt or sum(part.num_elements for part in maps) > LOGITS_IN_MEMORY:
+            return maps
+        outputs = if_memory_suffices(partial(self.head, features, text), last_try=len(images) > 1)
+        if outputs is None:
+            self.head.rows_at_once.shrink_to(maps[0].shape[1])
+        return maps if outputs is None else outputs[0]
+
+    def _memory_settings(self) -> list[str]:
+        """Return what memory has taught the parts."""
+        parts = [self, self.inference, self.text_encoder, self.head, *self.head.children()]
+        halvings = [value for part in parts for value in vars(part).values() if isinstance(value, Halving)]
+        return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learnt]
+
+    def val_step(self, data: Any) -> list[Prediction]:
+        """Predict a batch of the loader (mmengine's protocol)."""
+        return self.test_step(data)
+
+    def test_step(self, data: Any) -> list[Prediction]:
+        """Predict a batch of the loader (mmengine's protocol)."""
+        return self._run_forward(self.data_preprocessor.pixels(data), mode="predict")
 
     def compute_in(self, dtype: torch.dtype) -> "OpenVocabModel":
         """Get ready to predict, and only that: cast backbone and head, and fold batch norms into convolutions.
@@ -89,3 +146,14 @@ class OpenVocabModel(BaseModel):
             trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
             rows.append(f"{name}: {type(part).__name__}, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained")
         return "\n".join(rows)
+
+
+def _advice(size: Size, num_classes: int, inference: Any) -> str:
+    """Say what to change where an image does not fit into memory."""
+    way_out = "cut it into windows (model.inference.type=SlidingWindow, with window and stride)"
+    if isinstance(inference, SlidingWindow):
+        way_out = "make the windows smaller (model.inference.window)"
+    return (
+        f"memory does not suffice for an image of {size[0]}x{size[1]} pixels (height x width) and {num_classes} "
+        f"classes; {way_out}, or shrink the image (a smaller Resize in the test pipeline)"
+    )

@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from openvocab.label_upsampling import sampling_positions, upsampled_argmax
+from openvocab.label_upsampling import sampling_positions
+from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
+from openvocab.memory_fallback import Halving
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
 
 
 def label_map_from_logits(
-    logits: Tensor,
+    logits: Tensor | LogitMap,
     out_size: Size,
     *,
     input_size: Size | None = None,
     padded_size: Size | None = None,
     align_corners: bool = False,
+    rows_at_once: Halving | None = None,
 ) -> Tensor:
     """Label every pixel of the output by bilinear interpolation of `logits` and argmax, without a (K, H, W) map.
 
@@ -26,10 +28,12 @@ def label_map_from_logits(
 
     Args:
         logits: (K, h, w) over the padded input of the network. Labels do not change under softmax or temperature.
+            A `LogitMap` is read part by part, and never exists as a whole.
         out_size: of the label map.
         input_size: the part of the padded input, from the upper left corner, that the output shows; default: all.
         padded_size: what the logits cover; default: `input_size`, or `out_size` where that is not given either.
         align_corners: as in `F.interpolate`; in both steps of the mapping.
+        rows_at_once: what memory has taught about earlier maps.
 
     Returns:
         (H, W) uint8 for up to 255 classes, int16 up to 32767, else int32, on the device of the logits.
@@ -44,35 +48,43 @@ def label_map_from_logits(
         sampling_positions(*sizes, align_corners, logits.device)
         for sizes in zip(out_size, input_size, padded_size, logits.shape[1:])
     )
-    return upsampled_argmax(logits, rows, columns)
+    logits = TensorLogits(logits) if isinstance(logits, Tensor) else logits
+    return label_map_in_parts(logits, rows, columns, rows_at_once or Halving("rows of logits"))
 
 
 def semantic_predictions(
-    logits: Tensor, samples: Sequence[Sample], align_corners: bool = False
+    logits: Tensor | Sequence[LogitMap],
+    samples: Sequence[Sample],
+    align_corners: bool = False,
+    rows_at_once: Halving | None = None,
 ) -> list[SemanticPrediction]:
     """Turn the logits of a batch into label maps in the original frame of each image.
 
     Args:
-        logits: (B, K, h, w), any h and w; they cover each sample's `padded_size`.
+        logits: (B, K, h, w), any h and w; they cover each sample's `padded_size`. Or a `LogitMap` for each image.
         samples: B samples with their vocabulary and sizes.
-        align_corners: see `label_map_from_logits`.
+        align_corners, rows_at_once: see `label_map_from_logits`.
 
     Raises:
         ValueError: another number of samples or classes than the logits hold; NaN or infinite logits.
     """
-    if logits.ndim != 4 or len(logits) != len(samples):
-        raise ValueError(f"expected logits (B, K, h, w) with B = {len(samples)} samples, got {tuple(logits.shape)}")
+    if isinstance(logits, Tensor):
+        if logits.ndim != 4 or len(logits) != len(samples):
+            raise ValueError(f"expected logits (B, K, h, w) with B = {len(samples)} samples, got {tuple(logits.shape)}")
+        logits = logits.detach()
     predictions = []
-    for image_logits, sample in zip(logits.detach(), samples):
-        if sample.vocabulary is None or len(sample.vocabulary) != len(image_logits):
+    for image_logits, sample in zip(logits, samples, strict=True):
+        num_classes = image_logits.shape[0]
+        if sample.vocabulary is None or len(sample.vocabulary) != num_classes:
             known = "none" if sample.vocabulary is None else f"{len(sample.vocabulary)} classes"
-            raise ValueError(f"{len(image_logits)} logits a pixel, but the vocabulary of {sample.sample_id!r}: {known}")
+            raise ValueError(f"{num_classes} logits a pixel, but the vocabulary of {sample.sample_id!r}: {known}")
         label_map = label_map_from_logits(
             image_logits,
             sample.original_size,
             input_size=sample.input_size,
             padded_size=sample.padded_size,
             align_corners=align_corners,
+            rows_at_once=rows_at_once,
         )
         predictions.append(SemanticPrediction(_unsigned(label_map), sample.vocabulary, sample.sample_id))
     return predictions
@@ -91,15 +103,15 @@ def classification_predictions(logits: Tensor, samples: Sequence[Sample]) -> lis
     ]
 
 
-def _check(logits: Tensor, out_size: Size, input_size: Size, padded_size: Size) -> None:
-    if logits.ndim != 3 or 0 in logits.shape or not logits.is_floating_point():
+def _check(logits: Tensor | LogitMap, out_size: Size, input_size: Size, padded_size: Size) -> None:
+    if isinstance(logits, Tensor) and (logits.ndim != 3 or 0 in logits.shape or not logits.is_floating_point()):
         raise ValueError(f"expected floating-point logits (K, h, w), got {logits.dtype} {tuple(logits.shape)}")
     if min(*out_size, *input_size) < 1 or any(part > whole for part, whole in zip(input_size, padded_size)):
         raise ValueError(f"sizes do not fit: output {out_size}, input {input_size}, padded input {padded_size}")
-    if not logits.sum(dtype=torch.float32).isfinite():
-        raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
 
 
 def _unsigned(label_map: Tensor) -> np.ndarray:
     labels = label_map.cpu().numpy()
+    if labels.dtype == np.int16:  # without a copy: the label map of a large image is one of the largest things here
+        return labels.view(np.uint16)
     return labels if labels.dtype == np.uint8 else labels.astype(np.uint16)

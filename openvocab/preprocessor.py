@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from openvocab.pixel_batch import PixelBatch
 from openvocab.structures import Instances, Regions, Sample, ignore_index
 
 Objects = TypeVar("Objects", Instances | None, Regions | None)
@@ -48,6 +49,13 @@ class BatchPreprocessor(BaseDataPreprocessor):
         normalised = normalised.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
         placed = [self._place(sample, (height, width), training) for sample in samples]
         return {"images": normalised, "samples": placed}
+
+    def pixels(self, data: dict) -> dict:
+        """Return what `forward` does at prediction, with images that are normalised and padded where they are read."""
+        images, samples = _view_by_view(data["image"]), data["sample"]
+        size = self._padded_size(images)
+        batch = PixelBatch(images, size, self.scale, self.shift)
+        return {"images": batch, "samples": [self._place(sample, size, training=False) for sample in samples]}
 
     def _padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
         largest = [max(image.shape[axis] for image in images) for axis in (1, 2)]

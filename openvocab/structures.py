@@ -171,6 +171,13 @@ class TextFeatures:
         """K."""
         return len(self.embed) if self.row_class is None else int(self.row_class[-1]) + 1
 
+    def part(self, classes: slice) -> "TextFeatures":
+        """Return the classifier of some neighbouring classes alone."""
+        if self.row_class is None:
+            return TextFeatures(self.embed[classes], self.logit_scale)
+        rows = (self.row_class >= classes.start) & (self.row_class < classes.stop)
+        return TextFeatures(self.embed[rows], self.logit_scale, self.row_class[rows] - classes.start)
+
     def similarity(self, embed: Tensor) -> Tensor:
         """Return the cosine of unit-norm `embed` (..., D) with every class, (..., K)."""
         return self._merge(embed @ self.embed.to(embed.dtype).T, dim=-1)

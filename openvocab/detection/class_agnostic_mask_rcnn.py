@@ -19,6 +19,7 @@ from openvocab.detection.proposal_network import ProposalNetwork, Proposals
 from openvocab.detection.region_align import RegionAlign
 from openvocab.detection.region_outputs import RegionOutputs
 from openvocab.detection.region_sampling import SampledRegions, sample_regions, without_crowds
+from openvocab.memory_fallback import Halving
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, Sample
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -87,6 +88,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         self.mask_samples = mask_samples
         self.box_beta = box_beta
         self.nms_iou, self.max_detections, self.min_score = nms_iou, max_detections, min_score
+        self.regions_at_once = Halving("regions")
 
     def new_box_head(self) -> BoxHead:
         """Make a further box head like the first one, with weights of its own."""
@@ -161,7 +163,11 @@ class ClassAgnosticMaskRCNN(nn.Module):
         """Return (N_i, m, m) of each image."""
         if self.masks is None:
             return [None] * len(boxes)
-        return list(self.masks(maps, boxes).sigmoid().split([len(found) for found in boxes]))
+        counts = [len(found) for found in boxes]
+        parts = self.regions_at_once.run(
+            lambda start, stop: self.masks(maps, boxes_between(boxes, start, stop)).sigmoid(), sum(counts)
+        )
+        return list(torch.cat(parts).split(counts))
 
     def _box_loss(self, sampled: SampledRegions, regions: Tensor) -> Tensor:
         """Return the smooth L1 loss of the offsets of regions that show an object, a mean over all regions."""
@@ -184,6 +190,15 @@ class ClassAgnosticMaskRCNN(nn.Module):
                 "masks=None in the head's detector"
             )
         return without_crowds(sample.instances)
+
+
+def boxes_between(boxes: Sequence[Tensor], start: int, stop: int) -> list[Tensor]:
+    """Return the boxes `start` to `stop` of all images (N_i, 4), still image by image."""
+    parts, offset = [], 0
+    for found in boxes:
+        parts.append(found[max(0, start - offset) : max(0, stop - offset)])
+        offset += len(found)
+    return parts
 
 
 def _prediction(

@@ -1,7 +1,9 @@
 """What a detection head says of the regions of a batch before it decides."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -24,3 +26,14 @@ class RegionOutputs:
     def logits(self) -> Tensor:
         """(N, K) of the classes."""
         return self.image_logits if self.text_logits is None else self.text_logits[:, :-1]
+
+
+def join_regions(
+    parts: Sequence[tuple[list[Tensor], Tensor, Tensor | None]],
+) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    """Join what was said of regions part by part: boxes (N_i, 4) of each image, and two kinds of logits (N, K)."""
+    boxes, first, second = zip(*parts)
+    if len(parts) == 1:
+        return boxes[0], first[0], second[0]
+    joined = None if second[0] is None else torch.cat(second)
+    return [torch.cat(of_image) for of_image in zip(*boxes)], torch.cat(first), joined

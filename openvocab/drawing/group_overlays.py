@@ -9,10 +9,9 @@ import torch
 from openvocab.drawing.legend import beside, text_size, with_title
 from openvocab.drawing.visualization import draw_label_map
 from openvocab.heads.groupvit import GroupViTHead
-from openvocab.inference.image_input import rgb_image
 from openvocab.inference.predictor import Predictor
 from openvocab.postprocess import label_map_from_logits
-from openvocab.structures import Sample, SemanticPrediction
+from openvocab.structures import SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
 
 
@@ -33,17 +32,12 @@ def find_groups(predictor: Predictor, image: Any) -> list[np.ndarray]:
     model = predictor.model
     if not isinstance(model.head, GroupViTHead):
         raise TypeError(f"groups are GroupViT's; this model has a {type(model.head).__name__}")
-    results = {"img": rgb_image(image)}
-    original_size = results["img"].shape[:2]
-    for transform in predictor.transforms:
-        results = transform(results)
-    tensor = torch.from_numpy(results["img"]).permute(2, 0, 1)  # (3, H, W)
-    sample = Sample("photo", None, original_size, tuple(tensor.shape[1:]))
+    tensor, sample = predictor.prepare(image)
     batch = model.data_preprocessor({"image": [tensor], "sample": [sample]})
     images, padded_size = batch["images"], batch["samples"][0].padded_size
     maps = model.head.group_maps(model.encode(images))
     sizes = dict(input_size=sample.input_size, padded_size=padded_size)
-    return [label_map_from_logits(stage[0], original_size, **sizes).cpu().numpy() for stage in maps]
+    return [label_map_from_logits(stage[0], sample.original_size, **sizes).cpu().numpy() for stage in maps]
 
 
 def draw_groups(image: np.ndarray, group_maps: Sequence[np.ndarray], *, alpha: float = 0.55) -> np.ndarray:

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from openvocab.logit_map import LogitMap
+from openvocab.memory_fallback import Halving
 from openvocab.structures import ImageFeatures, Prediction, Sample, TextFeatures
 from openvocab.text.vocabulary import Vocabulary
 
@@ -23,9 +25,32 @@ class Head(nn.Module):
     text_tokens: bool = False
     """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows_at_once = Halving("rows of logits")
+        self.classes_at_once = Halving("classes")
+
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Any:
         """Map features to raw outputs. Pure: no samples, no image. Dense heads return logits (B, K, h, w)."""
         raise NotImplementedError
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
+        """Return what `forward` would say of each image as logits that are computed part by part.
+
+        For outputs that memory does not hold. Making the list costs nothing; `postprocess` takes it instead of a
+        tensor. None for heads that cannot.
+        """
+        return None
+
+    @property
+    def speaks_in_parts(self) -> bool:
+        """Whether `logit_maps` may stand for `forward`: no class below the one that defines it changes what is said."""
+        for kind in type(self).__mro__:
+            if "logit_maps" in vars(kind):
+                return kind is not Head
+            if not vars(kind).keys() <= _NOT_ABOUT_OUTPUTS:
+                return False
+        return False
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return scalars whose keys start with `loss_`; their sum is minimised."""
@@ -38,6 +63,9 @@ class Head(nn.Module):
     def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
         """Say which texts the loss needs: the vocabulary of the batch, or (image-text heads) its captions."""
         return shared_vocabulary(samples)
+
+
+_NOT_ABOUT_OUTPUTS = {"__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "loss", "training_texts"}
 
 
 def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:

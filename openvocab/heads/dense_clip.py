@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.heads.base import Head, shared_vocabulary
+from openvocab.logit_map import ComputedLogits, LogitMap, change_places
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
@@ -51,8 +53,25 @@ class DenseCLIPHead(Head):
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return logits (B, K, h, w)."""
+        return self._logits(F.normalize(features.patch_embed, dim=1), text)
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
+        """Return the logits of each image part by part."""
+        embed = F.normalize(features.patch_embed, dim=1)
+        shape = (text.num_classes, *embed.shape[-2:])
+
+        def compute(image: Tensor, classes: slice, rows: slice, columns: slice) -> Tensor:
+            return self._logits(image[None, :, rows, columns], text.part(classes))[0]
+
+        return [
+            ComputedLogits(shape, embed.device, partial(compute, image), self.classes_at_once, image.numel())
+            for image in embed
+        ]
+
+    def _logits(self, embed: Tensor, text: TextFeatures) -> Tensor:
+        """Return logits (B, K, h, w) of patches (B, D, h, w) of unit norm."""
         scale = text.logit_scale if self.logit_scale is None else self.logit_scale
-        return scale * text.pixel_similarity(F.normalize(features.patch_embed, dim=1))
+        return scale * text.pixel_similarity(embed)
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Refuse: there is nothing to train.
@@ -62,18 +81,16 @@ class DenseCLIPHead(Head):
         """
         raise ValueError("DenseCLIPHead is training-free: run tools/test.py, or train another head (LSegHead)")
 
-    def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
+    def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map for each image, in its original frame."""
-        if self.background_threshold is not None:
-            outputs = self._raise_background(outputs, samples)
-        return semantic_predictions(outputs, samples)
-
-    def _raise_background(self, logits: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Lift the background class to the logit at which a class has exactly the threshold's probability."""
         background = shared_vocabulary(samples).background
-        if background is None:
-            return logits
-        bar = torch.logsumexp(logits.float(), dim=1) + math.log(self.background_threshold)  # (B, h, w)
+        if self.background_threshold is not None and background is not None:
+            outputs = change_places(outputs, partial(self._raise_background, background))
+        return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
+
+    def _raise_background(self, background: int, logits: Tensor) -> Tensor:
+        """Lift the background class to the logit at which a class has exactly the threshold's probability."""
+        bar = torch.logsumexp(logits.float(), dim=-3) + math.log(self.background_threshold)  # (..., h, w)
         logits = logits.clone()
-        logits[:, background] = torch.maximum(logits[:, background], bar.to(logits.dtype))
+        logits[..., background, :, :] = torch.maximum(logits[..., background, :, :], bar.to(logits.dtype))
         return logits

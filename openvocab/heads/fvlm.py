@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN
+from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_align import RegionAlign
 from openvocab.detection.region_classifier import RegionClassifier, region_class_loss
-from openvocab.detection.region_outputs import RegionOutputs
+from openvocab.detection.region_outputs import RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.registry import HEADS
@@ -73,14 +73,16 @@ class FVLMHead(Head):
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
         """Propose regions, and compare each with the texts twice."""
         maps, proposals = self.detector.propose(features)
-        regions = self.detector.box_head(self.detector.align(maps, proposals.boxes))  # (N, F)
-        return RegionOutputs(
-            maps,
-            self.detector.refine(regions, proposals.boxes),
-            torch.cat(proposals.objectness),
-            text_logits=self.classifier.logits(self.classifier.embed(regions), text),
-            image_logits=self._clip_logits(features, proposals.boxes, text),
-        )
+        objectness = torch.cat(proposals.objectness)
+
+        def describe(start: int, stop: int) -> tuple[list[Tensor], Tensor, Tensor]:
+            boxes = boxes_between(proposals.boxes, start, stop)
+            regions = self.detector.box_head(self.detector.align(maps, boxes))  # (N, F)
+            logits = self.classifier.logits(self.classifier.embed(regions), text)
+            return self.detector.refine(regions, boxes), logits, self._clip_logits(features, boxes, text)
+
+        boxes, logits, image_logits = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
+        return RegionOutputs(maps, boxes, objectness, text_logits=logits, image_logits=image_logits)
 
     def clip_embed(self, features: ImageFeatures, boxes: Sequence[Tensor]) -> Tensor:
         """Return CLIP's embedding (N, D), unit norm, of the boxes of each image."""

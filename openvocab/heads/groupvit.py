@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from openvocab.heads.base import Head
 from openvocab.heads.group_segmentation import class_affinity, group_label_maps, score_maps, with_background
 from openvocab.heads.group_stages import GroupedTokens, GroupingTransformer, LevelSum
 from openvocab.heads.projector import ProjectMLP
+from openvocab.logit_map import ComputedLogits, LogitMap
 from openvocab.losses.contrastive import info_nce
 from openvocab.losses.multi_label import multi_label_info_nce
 from openvocab.postprocess import semantic_predictions
@@ -112,11 +114,28 @@ class GroupViTHead(Head):
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return scores (B, K, H / output_stride, W / output_stride) float32, each in 0..1."""
+        return score_maps(*self._grouping(features, text))
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
+        """Return the scores of each image part by part."""
+        affinity, groups = self._grouping(features, text)
+        shape = (text.num_classes, *groups.shape[1:])
+
+        def compute(index: int, classes: slice, rows: slice, columns: slice) -> Tensor:
+            return score_maps(affinity[index, None, :, classes], groups[index, None, rows, columns])[0]
+
+        return [
+            ComputedLogits(shape, groups.device, partial(compute, index), self.classes_at_once, groups[index].numel())
+            for index in range(len(groups))
+        ]
+
+    def _grouping(self, features: ImageFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        """Return the scores of each group (B, G, K), and the group of each pixel (B, h, w)."""
         grouped = self.group(features)
         affinity = self._affinity(grouped, text)  # (B, G, K)
         maps = grouped.soft_maps()[-1].unflatten(2, self._grid_size(features))  # (B, G, h, w)
         size = tuple(length // self.output_stride for length in features.input_size)
-        return score_maps(affinity, group_label_maps(maps, size))
+        return affinity, group_label_maps(maps, size)
 
     def group(self, features: ImageFeatures) -> GroupedTokens:
         """Run the grouping transformer."""
@@ -165,9 +184,9 @@ class GroupViTHead(Head):
             losses["loss_multi_label"] = self.multi_label_weight * self._prompt_loss(embed, prompts, samples)
         return losses
 
-    def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
+    def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map for each image, in its original frame."""
-        return semantic_predictions(outputs, samples)
+        return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
 
     def _affinity(self, grouped: GroupedTokens, text: TextFeatures) -> Tensor:
         """Return (B, G, K) scores of the classes for each group."""

@@ -1,6 +1,7 @@
 """LSeg: every pixel is embedded next to the texts and takes the class of the nearest one."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.heads.dpt import DPTDecoder, Reassemble, upsample
+from openvocab.heads.lseg_logits import PixelEmbeddings, lseg_logit_map
 from openvocab.heads.spatial_block import SpatialBlock
 from openvocab.heads.upsampled_cosine import upsampled_cosine
+from openvocab.logit_map import LogitMap, change_places
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, upsampled_cross_entropy
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
@@ -73,6 +76,7 @@ class LSegHead(Head):
             raise ValueError(f"loss_size: expected one of {LOSS_SIZES}, got {loss_size!r}")
         self.layers, self.embeddings = tuple(layers), False
         in_dims = _hidden_dims(backbone, self.layers)
+        self.finest_factor = 1 if factors is None else factors[0]
         self.reassemble = _reassemble(in_dims, factors, dims, readout)
         self.decoder = DPTDecoder(in_dims if factors is None else dims, features)
         self.embed = nn.Conv2d(features, text_dim, 1)
@@ -97,6 +101,15 @@ class LSegHead(Head):
         """
         logits = self.pixel_logits(self.decoder(self.levels(features)), text)
         return logits if self.block is None else self.block(logits)
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
+        """Return the logits of each image part by part; not for `half_product`, whose labels hang on every bit."""
+        if self.half_product:
+            return None
+        pixels = PixelEmbeddings(lambda: self.embed(self.decoder(self.levels(features))))
+        finest = features.hidden[self.layers[0]]
+        size = tuple(math.ceil(length * self.finest_factor) for length in finest.shape[-2:])
+        return [lseg_logit_map(self, pixels, index, size, text) for index in range(len(finest))]
 
     def levels(self, features: ImageFeatures) -> list[Tensor]:
         """Return the decoder's inputs [(B, C_i, h_i, w_i)], fine to coarse."""
@@ -141,12 +154,14 @@ class LSegHead(Head):
             return {"loss_pixel": pixel_cross_entropy(logits, nearest)}
         return {"loss_pixel": upsampled_cross_entropy(logits, label_map, align_corners=True)}
 
-    def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
+    def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Turn logits (B, K, h, w) into label maps in the original frame, by the same upsampling as the loss."""
         seen = shared_vocabulary(samples).seen
         if self.seen_penalty and seen is not None:
-            outputs = outputs - self.seen_penalty * outputs.new_tensor(seen)[:, None, None]
-        return semantic_predictions(outputs, samples, align_corners=True)
+            outputs = change_places(
+                outputs, lambda logits: logits - self.seen_penalty * logits.new_tensor(seen)[:, None, None]
+            )
+        return semantic_predictions(outputs, samples, align_corners=True, rows_at_once=self.rows_at_once)
 
 
 def _hidden_dims(backbone: BackboneSpec, layers: Sequence[int]) -> list[int]:

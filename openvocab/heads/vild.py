@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from openvocab.detection.box_head import BoxHead
-from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN
+from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import RegionClassifier, UnseenLogits, region_class_loss
-from openvocab.detection.region_outputs import RegionOutputs
+from openvocab.detection.region_outputs import RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.losses.distillation import embedding_distillation
@@ -86,16 +86,19 @@ class ViLDHead(Head):
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
         """Propose regions, and say of each where it lies exactly and how it compares with the texts."""
         maps, proposals = self.detector.propose(features)
-        read = self.detector.align(maps, proposals.boxes)  # (N, C, s, s)
-        regions = self.detector.box_head(read)  # (N, F)
-        logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
-        return RegionOutputs(
-            maps,
-            self.detector.refine(regions, proposals.boxes),
-            torch.cat(proposals.objectness),
-            text_logits=None if self.variant == "image" else logits,
-            image_logits=logits if self.variant == "image" else self._image_logits(read, text),
-        )
+        objectness = torch.cat(proposals.objectness)
+
+        def describe(start: int, stop: int) -> tuple[list[Tensor], Tensor, Tensor | None]:
+            boxes = boxes_between(proposals.boxes, start, stop)
+            read = self.detector.align(maps, boxes)  # (N, C, s, s)
+            regions = self.detector.box_head(read)  # (N, F)
+            logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
+            return self.detector.refine(regions, boxes), logits, self._image_logits(read, text)
+
+        boxes, logits, image_logits = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
+        if self.variant == "image":
+            return RegionOutputs(maps, boxes, objectness, image_logits=logits)
+        return RegionOutputs(maps, boxes, objectness, text_logits=logits, image_logits=image_logits)
 
     def _image_logits(self, read: Tensor, text: TextFeatures) -> Tensor | None:
         """Return (N, K) of the branch that is CLIP's pupil only, of regions (N, C, s, s)."""

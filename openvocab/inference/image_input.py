@@ -1,43 +1,101 @@
 """Whatever a user calls an image, as (H, W, 3) uint8 RGB. Equal pixels in any container give equal arrays."""
 
-from pathlib import Path
+import os
+import re
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from openvocab.datasets.image_io import read_image
+from openvocab.datasets.image_io import BadSample, decode_image_bgr, read_image
 
 CHANNELS = (1, 3, 4)
+LARGE = 1 << 28
+"""Bytes (256 MB) from which on an array is not copied."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/\\\\]")
 
 
 def rgb_image(image: Any) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8 RGB.
 
     Args:
-        image: a path; a PIL image; a numpy array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of
-            these shapes or with the channels first, which is what torch means by an image. Alpha is dropped. Values:
+        image: a path; the bytes of an image file, or an open binary file; a PIL image; a numpy array (H, W), (H, W, 1),
+            (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of these shapes or with the channels first, which is what
+            torch means by an image. Alpha is dropped. Values:
             uint8; uint16 (the high byte counts); bool; integers in 0..255; floats in 0..1 if none is above 1, else in
             0..255.
+
+    Returns:
+        An array of its own; of uint8 RGB arrays above `LARGE` a read-only view.
 
     Raises:
         TypeError: something that is not an image.
         ValueError: a file that cannot be read, an empty array, NaN, values out of range or an unclear layout; the
             message says what to do.
     """
-    if isinstance(image, (str, Path)):
-        return read_image(image)
+    if is_path(image):
+        return read_image(checked_path(image))
+    if isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
+        return _from_file(image)
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, Tensor):
         return _from_tensor(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise TypeError(f"expected a path, a PIL image, a numpy array or a torch tensor, got {type(image).__name__}")
+    hint = "; a list of images goes to predict_batch" if isinstance(image, (list, tuple)) else ""
+    raise TypeError(
+        "expected a path, the bytes of an image file, an open file, a PIL image, a numpy array or a torch tensor, got "
+        f"{type(image).__name__}{hint}"
+    )
+
+
+def is_path(image: Any) -> bool:
+    """Say whether an image is given by the name of its file."""
+    return isinstance(image, (str, os.PathLike))
+
+
+def checked_path(image: str | os.PathLike) -> str:
+    """Return the path of one image file, as text.
+
+    Raises:
+        ValueError: an address of the web, a folder or a pattern; the message says what to do.
+    """
+    path = os.fspath(image)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if _URL.match(path) and not os.path.exists(path):
+        raise ValueError(f"{path}: addresses are not fetched; download the file and give its path, or its bytes")
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder; give the files in it to predict_batch")
+    if any(sign in path for sign in "*?") and not os.path.exists(path):
+        raise ValueError(f"{path}: patterns are not expanded; give the files to predict_batch")
+    return path
+
+
+def bgr_image(image: Any) -> np.ndarray:
+    """Convert an image to (H, W, 3) uint8 BGR, which is what transforms work on; see `rgb_image`."""
+    rgb = rgb_image(image)
+    return rgb[..., ::-1] if rgb.nbytes > LARGE else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+
+
+def _from_file(file: Any) -> np.ndarray:
+    content = file.read() if hasattr(file, "read") else bytes(file)
+    if not isinstance(content, bytes):
+        raise TypeError(f"the file gives {type(content).__name__}; open it in binary mode: open(path, 'rb')")
+    name = getattr(file, "name", None)
+    return cv2.cvtColor(decode_image_bgr(content, name if isinstance(name, str) else "image"), cv2.COLOR_BGR2RGB)
 
 
 def _from_pil(image: Image.Image) -> np.ndarray:
+    if 0 in image.size:
+        raise ValueError(f"the image is empty: {image.size[1]}x{image.size[0]} (height x width)")
+    try:
+        image.load()
+    except (OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
+        raise BadSample(getattr(image, "filename", "") or "image", f"cannot be decoded ({error})") from error
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit, 32-bit and float grey: PIL's own conversion clips
         return _from_array(np.asarray(image))
@@ -45,6 +103,8 @@ def _from_pil(image: Image.Image) -> np.ndarray:
 
 
 def _from_tensor(image: Tensor) -> np.ndarray:
+    if image.is_meta:
+        raise ValueError("a tensor on the meta device holds no pixels")
     if image.ndim == 3 and image.shape[0] in CHANNELS:
         image = image.permute(1, 2, 0)  # (H, W, C)
     image = image.detach().cpu()
@@ -59,6 +119,10 @@ def _from_array(image: np.ndarray) -> np.ndarray:
     if 0 in image.shape:
         raise ValueError(f"the image is empty: {image.shape}")
     image = _to_uint8(image[:, :, :3])  # without alpha
+    if image.nbytes > LARGE and image.shape[2] == 3 and image.flags.c_contiguous:
+        view = image.view()
+        view.flags.writeable = False
+        return view
     return np.array(np.broadcast_to(image, (*image.shape[:2], 3)), order="C")
 
 

@@ -1,11 +1,13 @@
 """A trained model as a function of an image and a list of names."""
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -14,7 +16,9 @@ from torch import Tensor
 from openvocab.bfloat16_probe import faster_dtype
 from openvocab.checkpoint import check_same_weights, load_checkpoint, load_state_dict
 from openvocab.config import read_config
-from openvocab.inference.image_input import rgb_image
+from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.inference.image_input import bgr_image, checked_path, is_path
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
 from openvocab.saved_config import building_from_file, config_of
@@ -22,6 +26,7 @@ from openvocab.start_weights import start_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
 
+Transform = Callable[[dict], dict]
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 """`"cat, sofa | couch, floor"`, a list of names or of lists of synonyms, or a vocabulary."""
 
@@ -66,14 +71,15 @@ def load(
     distrust = building_from_file(str(checkpoint)) if alone else nullcontext()
     with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None), distrust:
         model = MODELS.build(config.model)
-        transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
+        with start_weights(read=True):  # a teacher in the pipeline has weights that no checkpoint of the model holds
+            pipeline = [TRANSFORMS.build(step) for step in test_pipeline(config)]
     if weights is not None:
         check_same_weights(model.state_dict(), weights, str(checkpoint))
         model.load_state_dict(weights)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype == "auto":
         dtype = faster_dtype(device, "predictions are computed")
-    return Predictor(model.to(device).compute_in(dtype), transforms)
+    return Predictor(model.to(device).compute_in(dtype), pipeline)
 
 
 def _of_checkpoint_alone(path: str | PathLike | None) -> tuple[Config, dict[str, Tensor]]:
@@ -91,18 +97,21 @@ class Predictor:
 
     Args:
         model: on its device; put into evaluation mode.
-        transforms: what the test pipeline does between loading and packing (resizing), mmcv's protocol.
+        pipeline: a test pipeline, mmcv's protocol: transforms from `img_path` or `img` to `{"image", "sample"}`.
+            Reading and packing are added to one that consists of the steps between; default: these two alone.
     """
 
-    def __init__(self, model: OpenVocabModel, transforms: Sequence[Callable[[dict], dict]] = ()) -> None:
+    def __init__(self, model: OpenVocabModel, pipeline: Sequence[Transform] = ()) -> None:
         self.model = model.eval()
-        self.transforms = tuple(transforms)
+        is_whole = any(_packs(step) or _reads_files(step) for step in pipeline)
+        self.pipeline = tuple(pipeline) if is_whole else (LoadImage(), *pipeline)
 
     def __call__(self, image: Any, classes: Classes) -> Prediction:
         """Predict one image.
 
         Args:
-            image: a path, PIL image, numpy array or tensor; see `rgb_image`.
+            image: a path, the bytes of an image file, an open file, a PIL image, a numpy array or a tensor; see
+                `rgb_image`. A file is read by the pipeline, as in a test.
             classes: names, e.g. `"cat, sofa, floor"`; add a name such as "other" for everything else.
 
         Returns:
@@ -110,35 +119,77 @@ class Predictor:
 
         Raises:
             TypeError, ValueError: an image or a list of names that cannot be used; the message says what and where.
+            NotEnoughMemory: an image that is too large for the memory there is, even in pieces.
         """
-        return self.predict_batch([image], classes)[0]
+        vocabulary = as_vocabulary(classes)
+        return self._predict([self.prepare(image, vocabulary)])[0]
 
-    @torch.inference_mode()
-    def predict_batch(self, images: Sequence[Any], classes: Classes, batch_size: int = 8) -> list[Prediction]:
+    def predict_batch(self, images: Iterable[Any], classes: Classes, batch_size: int = 8) -> list[Prediction]:
         """Predict several images with one list of names.
 
         Images of equal size go through the network together, up to `batch_size`; none is padded to the size of another,
-        so that a prediction does not depend on its neighbours.
-        """
-        vocabulary = as_vocabulary(classes)
-        items = [self._item(image, vocabulary, index) for index, image in enumerate(images)]
-        predictions: list[Any] = [None] * len(items)
-        for chosen in _equal_sizes(items, batch_size):
-            group = {"image": [items[index][0] for index in chosen], "sample": [items[index][1] for index in chosen]}
-            for index, prediction in zip(chosen, self.model.test_step(group)):
-                predictions[index] = prediction
-        return predictions
+        so that a prediction does not depend on its neighbours. No more than four batches of images are held at a time.
 
-    def _item(self, image: Any, vocabulary: Vocabulary, index: int) -> tuple[Tensor, Sample]:
-        """Return the network's input (3, H, W) uint8 and the sizes that belong to it."""
-        results = {"img": rgb_image(image)}
-        original_size = results["img"].shape[:2]
-        for transform in self.transforms:
-            results = transform(results)
-        path = str(image) if isinstance(image, (str, Path)) else ""
-        tensor = torch.from_numpy(results["img"]).permute(2, 0, 1)  # (3, H, W)
-        sample = Sample(path or f"image {index}", vocabulary, original_size, tuple(tensor.shape[1:]), image_path=path)
-        return tensor, sample
+        Raises:
+            TypeError, ValueError: as for one image, with the number of the image, counted from 0. Nothing is returned
+                then: to keep what the other images give, predict them one by one.
+        """
+        if is_path(images):
+            raise TypeError(f"expected a list of images, got one path, {images!s}; put it in a list")
+        vocabulary = as_vocabulary(classes)
+        predictions: dict[int, Prediction] = {}
+        waiting: dict[Size, list[tuple[int, tuple[Tensor, Sample]]]] = {}
+
+        def predict(size: Size) -> None:
+            numbers, items = zip(*waiting.pop(size))
+            predictions.update(zip(numbers, self._predict(items)))
+
+        for index, image in enumerate(images):
+            item = self._prepare_numbered(image, vocabulary, index)
+            size = tuple(item[0].shape[-2:])
+            waiting.setdefault(size, []).append((index, item))
+            if len(waiting[size]) == batch_size:
+                predict(size)
+            elif sum(map(len, waiting.values())) >= 4 * batch_size:
+                predict(next(iter(waiting)))
+        for size in list(waiting):
+            predict(size)
+        return [predictions[index] for index in range(len(predictions))]
+
+    def prepare(self, image: Any, vocabulary: Vocabulary | None = None, index: int = 0) -> tuple[Tensor, Sample]:
+        """Run the pipeline on an image, and return the network's input (3, H, W) uint8 and the sizes that belong to it.
+
+        Args:
+            index: names the sample where the image has no path.
+
+        Raises:
+            TypeError, ValueError: see `__call__`; also a transform that needs more than an image.
+        """
+        if is_path(image):
+            path = checked_path(image)
+            results: dict[str, Any] = {"img_path": path, "sample_id": path}
+        else:
+            results = {"img": bgr_image(image), "img_path": "", "sample_id": f"image {index}"}
+        if vocabulary is not None:
+            results["vocabulary"] = vocabulary
+        results, size = _run(self.pipeline, results)
+        # predictions lie in the frame of the image given, also where a protocol scores in another one
+        return results["image"], dataclasses.replace(results["sample"], original_size=size, vocabulary=vocabulary)
+
+    def _prepare_numbered(self, image: Any, vocabulary: Vocabulary, index: int) -> tuple[Tensor, Sample]:
+        try:
+            return self.prepare(image, vocabulary, index)
+        except BadSample as error:
+            raise BadSample(error.path, f"{error.reason} (image {index} of those given)") from error
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"image {index}: {error}") from error
+
+    @torch.inference_mode()
+    def _predict(self, items: Sequence[tuple[Tensor, Sample]]) -> list[Prediction]:
+        """Predict images of one size."""
+        images, samples = zip(*items)
+        return self.model.test_step({"image": list(images), "sample": list(samples)})
 
 
 def as_vocabulary(classes: Classes) -> Vocabulary:
@@ -157,22 +208,44 @@ def as_vocabulary(classes: Classes) -> Vocabulary:
     raise TypeError(f'classes: expected "cat, sofa", a list of names or a Vocabulary, got {type(classes).__name__}')
 
 
-def _equal_sizes(items: Sequence[tuple[Tensor, Sample]], batch_size: int) -> Iterator[list[int]]:
-    """Yield the indices of items with one input size, at most `batch_size` at once."""
-    groups: dict[Size, list[int]] = {}
-    for index, (_, sample) in enumerate(items):
-        groups.setdefault(sample.input_size, []).append(index)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
-
-
-def resizing_steps(config: Config) -> list[dict]:
-    """Return the steps of the config's test pipeline that set the size of what the network sees."""
+def test_pipeline(config: Config) -> list[Mapping[str, Any]]:
+    """Return the config's test pipeline, also that of a data set inside another; empty where there is none."""
     dataset = config.get("test_dataloader", {}).get("dataset", {})
-    return [step for step in dataset.get("pipeline", []) if _type_name(step) in ("Resize", "ResizeCenterCrop")]
+    while "pipeline" not in dataset and isinstance(dataset.get("dataset"), Mapping):
+        dataset = dataset["dataset"]
+    return list(dataset.get("pipeline", []))
 
 
-def _type_name(step: dict) -> str:
-    kind = step["type"]
-    return kind.split(".")[-1] if isinstance(kind, str) else kind.__name__
+def image_steps(config: Config) -> list[Mapping[str, Any]]:
+    """Return the steps of the test pipeline between reading files and packing, on which depends what a network sees."""
+    kinds = [(step, step["type"]) for step in test_pipeline(config)]
+    resolved = [(step, TRANSFORMS.get(kind) if isinstance(kind, str) else kind) for step, kind in kinds]
+    return [step for step, kind in resolved if not _reads_files(kind) and not _packs(kind)]
+
+
+def _reads_files(transform: Any) -> bool:
+    return bool(getattr(transform, "cacheable", False))
+
+
+def _packs(transform: Any) -> bool:
+    return bool(getattr(transform, "packs", False))
+
+
+def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[str, Any], Size]:
+    """Return what a pipeline makes of the image alone, and the size of the image as it was read."""
+    size = None
+    for transform in (*pipeline, PackSample()):
+        if "sample" in results:
+            break
+        name = type(transform).__name__
+        try:
+            results = transform(results)
+        except KeyError as error:
+            raise ValueError(
+                f"{name} of the test pipeline needs {error}, which an image alone does not have"
+            ) from error
+        if results is None:
+            raise ValueError(f"{name} of the test pipeline returned None, which leaves the image out")
+        if size is None and isinstance(results.get("img"), np.ndarray):
+            size = tuple(results["img"].shape[:2])
+    return results, size

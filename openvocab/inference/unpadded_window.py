@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.inference.sliding_window import SlidingWindow
+from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow
+from openvocab.logit_map import ExtendedLogits
 from openvocab.registry import INFERENCERS
 from openvocab.structures import Sample
 
@@ -22,8 +23,8 @@ class UnpaddedSlidingWindow(SlidingWindow):
     """
 
     def __call__(
-        self, network: Callable[[Tensor], Tensor], images: Tensor, samples: Sequence[Sample], black: Tensor
-    ) -> Tensor:
+        self, network: Callable[[Tensor], Outputs], images: Images, samples: Sequence[Sample], black: Tensor
+    ) -> Outputs:
         """Return logits (B, K, H, W) over the padded `images` (B, 3, H, W); the padding repeats the border.
 
         Raises:
@@ -33,6 +34,10 @@ class UnpaddedSlidingWindow(SlidingWindow):
         if len(sizes) > 1:
             raise ValueError(f"expected images of one size in a batch, got {sorted(sizes)}; use batch_size=1")
         height, width = sizes.pop()
-        logits = super().__call__(network, images[..., :height, :width], samples, black)
+        is_tensor = isinstance(images, Tensor)
+        unpadded = images[..., :height, :width] if is_tensor else images.with_size((height, width))
+        logits = super().__call__(network, unpadded, samples, black)
         below, right = images.shape[-2] - height, images.shape[-1] - width
+        if not isinstance(logits, Tensor):
+            return [ExtendedLogits(part, (part.shape[1] + below, part.shape[2] + right)) for part in logits]
         return F.pad(logits, (0, right, 0, below), mode="replicate")

@@ -13,6 +13,8 @@ from openvocab.structures import Sample
 class WholeImage:
     """Give the network the padded batch as it is."""
 
+    takes_logit_maps = True
+
     def __call__(
         self, network: Callable[[Tensor], Any], images: Tensor, samples: Sequence[Sample], black: Tensor
     ) -> Any:

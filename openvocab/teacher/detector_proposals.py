@@ -14,9 +14,9 @@ from torchvision.ops import nms
 from openvocab.checkpoint import load_state_dict
 from openvocab.config import read_config
 from openvocab.datasets.box_checks import check_boxes
-from openvocab.inference.predictor import Predictor, load, resizing_steps
+from openvocab.inference.predictor import Predictor, image_steps, load
 from openvocab.registry import PROPOSAL_SOURCES
-from openvocab.structures import Sample, Size
+from openvocab.structures import Size
 from openvocab.weights_digest import weights_digest
 
 
@@ -63,7 +63,7 @@ class DetectorProposals:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The kind, its arguments, the weights, the network and the size that it sees images at."""
-        parts = [self.config.model, resizing_steps(self.config)]
+        parts = [self.config.model, image_steps(self.config)]
         detector = json.dumps(parts, default=_name_of, sort_keys=True)
         return {
             "type": type(self).__name__,
@@ -95,11 +95,7 @@ class DetectorProposals:
             Boxes (N, 4) float64 in the image, their objectness (N,) float32, and the image's size.
         """
         image = np.ascontiguousarray(results["img"][..., ::-1])  # BGR -> RGB
-        shown = {"img": image}
-        for transform in self._predictor.transforms:
-            shown = transform(shown)
-        pixels = torch.from_numpy(shown["img"]).permute(2, 0, 1)  # (3, H, W)
-        sample = Sample(str(results["sample_id"]), None, image.shape[:2], tuple(pixels.shape[1:]))
+        pixels, sample = self._predictor.prepare(image)
         model = self._predictor.model
         batch = model.data_preprocessor({"image": [pixels], "sample": [sample]})
         (boxes,), (objectness,) = model.head.proposals(model.encode(batch["images"]))

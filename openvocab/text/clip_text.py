@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from openvocab.backbones.trainability import Trainable, set_trainable
 from openvocab.heads.projector import ProjectMLP
+from openvocab.memory_fallback import Halving
 from openvocab.open_clip_model import create_clip
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
@@ -93,6 +94,7 @@ class CLIPTextEncoder(TextEncoder):
         self.dtype = dtype
         self._take_tower(model, pretrained, trainable, projector)
         self.cache = EmbeddingCache(cache_dir)
+        self.names_at_once = Halving("names", limit=max(1, PROMPTS_AT_ONCE // len(self.templates)))
         self._recent: OrderedDict[tuple[str, str, torch.device], tuple[Tensor, Tensor | None]] = OrderedDict()
         self._weights: tuple[tuple, str] | None = None  # version and digest of the weights that were hashed last
         self.train(not self.frozen)
@@ -197,12 +199,15 @@ class CLIPTextEncoder(TextEncoder):
         key = self._content_key()
         rows = self.cache.find(key, names)
         missing = [name for name in dict.fromkeys(names) if name not in rows]
-        at_once = max(1, PROMPTS_AT_ONCE // len(self.templates))
-        for start in range(0, len(missing), at_once):
-            block = missing[start : start + at_once]
+
+        def add(start: int, stop: int) -> None:
+            block = missing[start:stop]
             new = dict(zip(block, self._encode_names(block).cpu()))
             self.cache.add(key, new)  # block by block: an interrupted run keeps what it has
             rows.update(new)
+
+        if missing:
+            self.names_at_once.run(add, len(missing))
         return torch.stack([rows[name] for name in names]).to(self.logit_scale.device)
 
     def _encode_names(self, names: Sequence[str]) -> Tensor:

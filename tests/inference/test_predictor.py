@@ -1,6 +1,9 @@
 import copy
+import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +48,17 @@ def containers(image, folder):
         "Path": path,
         "PIL": Image.fromarray(image),
         "opened file": Image.open(path),
+        "bytes": path.read_bytes(),
+        "bytearray": bytearray(path.read_bytes()),
+        "memoryview": memoryview(path.read_bytes()),
+        "BytesIO": io.BytesIO(path.read_bytes()),
+        "open file": open(path, "rb"),
+        "os.PathLike": next(os.scandir(folder)),
         "array": image,
+        "every second column of twice as many": np.repeat(image, 2, axis=1)[:, ::2],
+        "upside down twice": image[::-1].copy()[::-1],
+        "big-endian": image.astype(">u2") * 257,
+        "float16 in 0..255": image.astype(np.float16),
         "read-only": read_only,
         "not contiguous": np.asfortranarray(image),
         "reversed": image[:, ::-1][:, ::-1],
@@ -60,6 +73,9 @@ def containers(image, folder):
         "tensor CHW": tensor.permute(2, 0, 1),
         "tensor float": tensor.permute(2, 0, 1) / 255,
         "tensor with gradient": (tensor / 255).requires_grad_(),
+        "tensor channels_last": tensor.permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)[0],
+        "tensor flipped": tensor.flip(1).flip(1),
+        "PIL palette of alpha": Image.fromarray(np.dstack([image, np.full(image.shape[:2], 7, np.uint8)]), "RGBA"),
     }
 
 
@@ -106,7 +122,27 @@ def test_orientation_of_photos_is_applied(tmp_path):
         (np.full((4, 4, 3), 300), ValueError, "300"),
         (np.full((4, 4, 3), 1.25), ValueError, "neither"),
         (np.full((4, 4, 3), "a"), ValueError, "uint8 or float"),
-        ([[0, 1], [2, 3]], TypeError, "list"),
+        ([[0, 1], [2, 3]], TypeError, "list.*predict_batch"),
+        ((np.zeros((4, 4, 3), np.uint8),) * 2, TypeError, "tuple.*predict_batch"),
+        ({"img": 1}, TypeError, "dict"),
+        (b"", ValueError, "empty"),
+        (b"no image at all", ValueError, "not an image"),
+        (io.StringIO("text"), TypeError, "binary mode"),
+        ("http://example.org/photo.jpg", ValueError, "not fetched"),
+        ("https:/example.org/photo.jpg", ValueError, "not fetched"),
+        ("s3://bucket/photo.jpg", ValueError, "not fetched"),
+        (Path("ftp://example.org/photo.jpg"), ValueError, "not fetched"),
+        (str(REPOSITORY), ValueError, "is a folder"),
+        ("photos/*.jpg", ValueError, "patterns are not expanded"),
+        ("", ValueError, "No such file"),
+        (Image.new("RGB", (0, 5)), ValueError, "empty: 5x0"),
+        (np.zeros((4, 0, 3), np.uint8), ValueError, "empty"),
+        (np.zeros(5, np.uint8), ValueError, r"\(5,\)"),
+        (np.zeros((4, 4, 3), complex), ValueError, "complex"),
+        (np.array([[None]]), ValueError, "object"),
+        (torch.zeros(3, 4, 4, device="meta"), ValueError, "meta"),
+        (torch.full((3, 4, 4), -1), ValueError, "-1"),
+        (np.full((4, 4, 3), np.nan, np.float16), ValueError, "NaN"),
         (None, TypeError, "NoneType"),
         ("no/such/photo.jpg", ValueError, "no/such/photo.jpg"),
     ],
@@ -137,6 +173,14 @@ def test_all_ways_to_give_names_agree(predictor, image):
         ("cat, , dog", ValueError, "class 1"),
         (["cat", "  "], ValueError, "class 1"),
         (["cat", "dog", "cat"], ValueError, "class 0 and class 2"),
+        (["cat", "dog", "CAT "], ValueError, "case and white space.*class 0 and class 2"),
+        ("cat | Cat", ValueError, "given twice"),
+        (["cat", "two\nlines"], ValueError, "class 1.*control"),
+        (["cat", "\x1b[31mred"], ValueError, "class 1.*control"),
+        (["cat", "\u200b\u200f"], ValueError, "class 1.*empty"),
+        (["cat", ""], ValueError, "class 1"),
+        ({"cat", "dog"}, TypeError, "set"),
+        ((name for name in NAMES), TypeError, "generator"),
         (["cat", "do\x07g"], ValueError, "class 1.*control"),
         (["cat", 3], (ValueError, TypeError), "int|iterable"),
         ({"cat": 1}, TypeError, "dict"),
@@ -148,7 +192,9 @@ def test_bad_names_say_which(predictor, image, classes, error, message):
         predictor(image, classes)
 
 
-@pytest.mark.parametrize("name", ["😀", "خلفية", "猫", "Cat", " cat ", "very " * 500 + "long"])
+@pytest.mark.parametrize(
+    "name", ["😀", "👩‍👩‍👧", "خلفية", "\u202eabc", "کتاب\u200cخانه", "猫", "Cat", " cat ", "very " * 500 + "long"]
+)
 def test_unusual_names_work(predictor, image, name):
     assert predictor(image, ["dog", name]).label_map.shape == (40, 56)
 
@@ -166,6 +212,46 @@ def test_a_prediction_does_not_depend_on_the_batch(predictor, image):
     assert predictor.predict_batch([], NAMES) == []
 
 
+@pytest.mark.parametrize(
+    "bad, error, message",
+    [
+        ("no/such/photo.jpg", ValueError, r"no/such/photo.jpg: No such file or directory \(image 2 of those given\)"),
+        (np.full((4, 4, 3), np.nan), ValueError, "image 2: the image contains NaN"),
+        (None, TypeError, "image 2: .*NoneType"),
+    ],
+)
+def test_one_bad_image_of_many_is_named_by_its_number(predictor, image, bad, error, message):
+    with pytest.raises(error, match=message):
+        predictor.predict_batch([image, image, bad, image], NAMES)
+
+
+def test_a_generator_of_images_is_never_held_as_a_whole(predictor, image):
+    """Sixty sizes: no two of them make a batch."""
+    given, predicted, most = 0, 0, 0
+
+    def photos():
+        nonlocal given, most
+        for width in range(8, 68):
+            most = max(most, given - predicted)
+            given += 1
+            yield np.resize(image, (16, width, 3))
+
+    def count(*_):
+        nonlocal predicted
+        predicted += 1
+
+    handle = predictor.model.backbone.register_forward_hook(count)
+    predictions = predictor.predict_batch(photos(), NAMES, batch_size=2)
+    handle.remove()
+    assert [prediction.label_map.shape[1] for prediction in predictions] == list(range(8, 68))
+    assert most <= 8
+
+
+def test_a_path_is_no_list_of_images(predictor):
+    with pytest.raises(TypeError, match="put it in a list"):
+        predictor.predict_batch("photo.jpg", NAMES)
+
+
 def test_the_test_pipeline_resizes(predictor, image):
     enlarged = Predictor(predictor.model, [Resize(short_side=80)])
     sizes = []
@@ -173,14 +259,6 @@ def test_the_test_pipeline_resizes(predictor, image):
     assert enlarged(image, NAMES).label_map.shape == (40, 56)
     handle.remove()
     assert sizes == [(80, 112)]
-
-
-def test_resize_is_found_in_the_config(config):
-    with_pipeline = copy.deepcopy(config)
-    pipeline = [dict(type="LoadImage"), dict(type="Resize", short_side=80), dict(type="PackSample")]
-    with_pipeline.test_dataloader = dict(dataset=dict(pipeline=pipeline))
-    (resize,) = load(with_pipeline, device="cpu").transforms
-    assert resize.short_side == 80
 
 
 @pytest.mark.parametrize("part", ["backbone", "text_encoder"])

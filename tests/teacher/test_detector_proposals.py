@@ -1,7 +1,5 @@
 """Proposals of a detector: back in the image's frame, clipped, without rubbish, best first."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from torch import nn
 
 from openvocab.checkpoint import save_checkpoint
 from openvocab.datasets.transforms import Resize
+from openvocab.inference.predictor import Predictor
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.teacher import detector_proposals
 from openvocab.teacher.detector_proposals import DetectorProposals
@@ -45,7 +44,7 @@ def files(tmp_path):
 @pytest.fixture
 def head(monkeypatch):
     head = FakeHead()
-    predictor = SimpleNamespace(model=FakeModel(head), transforms=[Resize(short_side=80)])
+    predictor = Predictor(FakeModel(head), [Resize(short_side=80)])
     monkeypatch.setattr(detector_proposals, "load", lambda config, checkpoint, device: predictor)
     return head
 

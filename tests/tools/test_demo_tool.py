@@ -44,10 +44,74 @@ def test_a_folder_becomes_a_folder(folder, tmp_path):
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["one.png", "two.png"]
 
 
+def test_a_broken_photo_costs_itself_alone(folder, tmp_path, capsys):
+    album = tmp_path / "album"
+    album.mkdir()
+    good = (folder / "photos" / "one.jpg").read_bytes()
+    for name in ("a.jpg", "c.jpg", "e.PNG", ".hidden.jpg", "._mac.jpg"):
+        (album / name).write_bytes(good)
+    (album / "b.jpg").write_bytes(good[: len(good) // 2])
+    (album / "d.jpg").write_bytes(b"")
+    (album / "f.jpg").symlink_to(album / "nowhere.jpg")
+    (album / "g.jpg").symlink_to(album / "a.jpg")
+    (album / "folder.jpg").mkdir()
+    assert demo(folder, [album], tmp_path / "pictures") == 1
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["a.png", "c.png", "e.png", "g.png"]
+    captured = capsys.readouterr()
+    errors = captured.err.splitlines()
+    assert [line.split(":")[0] for line in errors[:3]] == ["error"] * 3
+    assert "b.jpg: truncated JPEG" in errors[0] and "d.jpg: the file is empty" in errors[1] and "f.jpg" in errors[2]
+    assert errors[3] == "3 of 7 photos were left out:"
+    assert [line.strip() for line in errors[4:]] == [str(album / f"{name}.jpg") for name in "bdf"]
+    assert "(7 of 7, 0:00:00 left)" in captured.out
+
+
+def test_pictures_are_written_whole_or_not_at_all(folder, tmp_path, monkeypatch):
+    out = tmp_path / "overlay.png"
+    out.write_bytes(b"an earlier picture")
+
+    def fail(self, file, **settings):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert demo(folder, [folder / "photos" / "one.jpg"], out) == 2
+    assert out.read_bytes() == b"an earlier picture" and list(tmp_path.iterdir()) == [out]
+
+
+def test_photos_are_not_overwritten_and_equal_stems_are_told_apart(folder, tmp_path, capsys):
+    album = tmp_path / "album"
+    album.mkdir()
+    for name in ("one.jpg", "one.png", "two.png"):
+        Image.new("RGB", (40, 30), "red").save(album / name)
+    assert demo(folder, [album], album) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert demo(folder, [album], tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.jpg.png", "one.png.png", "two.png"]
+
+
+@pytest.mark.parametrize("name, content", [("names.TXT", "cat\nsofa\n"), ("names.txt", "cat\nsofa\n")])
+def test_names_are_read_from_a_file(folder, tmp_path, capsys, name, content):
+    (tmp_path / name).write_text(content)
+    assert demo(folder, [folder / "photos" / "one.jpg"], tmp_path / "o.png", classes=str(tmp_path / name)) == 0
+    assert "names" not in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".yaml"])
+def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, exists):
+    path = tmp_path / f"names{suffix}"
+    if exists:
+        path.write_text('["cat"]')
+    assert demo(folder, [folder / "photos" / "one.jpg"], tmp_path / "overlay.png", classes=str(path)) == 2
+    assert ("one class a line" if exists else "there is none") in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"images": ["no_photo.jpg"]}, "no_photo.jpg"),
+        ({"images": ["http://example.org/photo.jpg"]}, "addresses are not fetched"),
         ({"images": ["EMPTY"]}, "no photos in"),
         ({"classes": "cat, , floor"}, "class 1"),
         ({"checkpoint": "nothing.pth"}, "nothing.pth"),

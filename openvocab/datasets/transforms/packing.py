@@ -1,5 +1,7 @@
 """The last transform: from the results dict to what the model takes."""
 
+import warnings
+
 import cv2
 import numpy as np
 import torch
@@ -8,14 +10,20 @@ from mmcv.transforms import BaseTransform
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Sample
 
+LARGE = 1 << 28
+"""Bytes (256 MB) from which on an image is not copied."""
+ROWS_AT_ONCE = 256
+
 
 @TRANSFORMS.register_module()
 class PackSample(BaseTransform):
     """Make `{"image": (3, H, W) uint8 RGB tensor, "sample": Sample}` of a results dict."""
 
+    packs = True
+
     def transform(self, results: dict) -> dict:
         """Pack one item."""
-        image, label_map = results["img"], results.get("gt_seg_map")
+        image, label_map = results.pop("img"), results.get("gt_seg_map")
         sample = Sample(
             sample_id=str(results["sample_id"]),
             vocabulary=results.get("vocabulary"),
@@ -33,6 +41,16 @@ class PackSample(BaseTransform):
 
 
 def _image_tensor(image: np.ndarray) -> torch.Tensor:
+    """Return BGR (H, W, 3) as RGB (3, H, W). Large images, which memory may not hold twice, keep their place there."""
+    if image.nbytes > LARGE and image[..., ::-1].flags.c_contiguous:  # a view of an RGB image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the array is read-only: nobody writes
+            return torch.from_numpy(image[..., ::-1]).permute(2, 0, 1)
+    if image.nbytes > LARGE and image.flags.writeable and image.flags.c_contiguous:
+        for start in range(0, len(image), ROWS_AT_ONCE):
+            rows = image[start : start + ROWS_AT_ONCE]
+            rows[:] = rows[..., ::-1]
+        return torch.from_numpy(image).permute(2, 0, 1)
     planes = np.empty((3, *image.shape[:2]), np.uint8)
     cv2.split(image, [planes[2], planes[1], planes[0]])  # BGR -> RGB, (3, H, W), in one pass
     return torch.from_numpy(planes)

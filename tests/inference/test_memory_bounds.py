@@ -1,0 +1,125 @@
+"""How much memory a prediction takes, measured in processes of their own."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from config_parts import REPOSITORY, without_weights
+from mmengine.config import Config
+
+from openvocab import load
+from openvocab.config import read_config
+
+MB = 1 << 20
+
+
+def build(name, window=None, stride=None):
+    torch.manual_seed(0)
+    model = without_weights(read_config(REPOSITORY / "configs" / f"{name}.py").model.to_dict())
+    if window:
+        model["inference"] = dict(type="SlidingWindow", window=window, stride=stride or window)
+    return load(Config(dict(model=model)), device="cpu")
+
+
+def photo(height, width):
+    """A photo with something in it, at the cost of no more than its own memory."""
+    image = np.empty((height, width, 3), np.uint8)
+    x = np.arange(width)
+    for y, row in enumerate(image):
+        for channel, (rows, columns) in enumerate(((40, 90), (300, 70), (110, 500))):
+            row[:, channel] = (y // rows * 37 + 11 * channel) % 128 + x // columns * 53 % 128
+    return image
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(settings):
+    """Predict one photo and report; run as a script."""
+    torch.set_num_threads(settings["threads"])
+    predictor = build(settings["name"], settings.get("window"), settings.get("stride"))
+    names = [f"name {number}" for number in range(settings["classes"])]
+    predictor(photo(64, 64), names)
+    image = photo(*settings["size"])
+    before = peak()
+    if settings.get("limit_mb") is not None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        bound = used + settings["limit_mb"] * MB
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    try:
+        label_map = predictor(image, names).label_map
+    except MemoryError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {
+        "labels": [int(label) for label in np.bincount(label_map.ravel(), minlength=settings["classes"]).nonzero()[0]],
+        "checksum": int(label_map[::7, ::5].astype(np.int64).cumsum().sum() % (1 << 40)),
+        "mb": (peak() - before) / MB,
+        "total_mb": peak() / MB,
+        "learnt": predictor.model._memory_settings(),
+    }
+
+
+def apart(**settings):
+    """Measure in a process of its own."""
+    settings = {"threads": 1, **settings}
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(settings)],
+        env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "1"},
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert done.returncode == 0 and lines, done.stderr[-3000:]
+    return json.loads(lines[-1].removeprefix("RESULT "))
+
+
+def test_a_real_limit_changes_no_label():
+    """The logits of 600 names take 79 MB, several times at once, of which there are 120."""
+    settings = dict(name="lseg_shapes", classes=600, size=(256, 512))
+    free, limited = apart(**settings), apart(**settings, limit_mb=120)
+    assert not free["learnt"] and free["mb"] > 150
+    assert limited["learnt"] and limited["mb"] < 130
+    assert (limited["checksum"], limited["labels"]) == (free["checksum"], free["labels"]) and len(free["labels"]) > 1
+
+
+def test_a_limit_below_the_network_itself_is_one_line():
+    (line,) = apart(name="lseg_shapes", classes=3, size=(1024, 2048), limit_mb=20).values()
+    assert line.startswith("NotEnoughMemory: memory does not suffice for an image of 1024x2048 pixels")
+    assert "model.inference.type=SlidingWindow" in line
+
+
+def test_memory_does_not_grow_with_the_product_of_names_and_pixels():
+    """2000 names over 384 x 768 pixels: 590 MB of logits at the head's resolution, 2.4 GB at full."""
+    assert apart(name="lseg_shapes", classes=2000, size=(384, 768))["mb"] < 580
+
+
+def test_windows_take_no_more_memory_for_a_longer_image():
+    """Four times the height would mean 160 MB more of logits, counted once."""
+    settings = dict(name="lseg_shapes", classes=100, window=128, stride=128)
+    short, long = apart(**settings, size=(512, 1024)), apart(**settings, size=(2048, 1024))
+    assert long["mb"] < short["mb"] + 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lseg_shapes", "dense_clip_shapes"])
+def test_five_thousand_names_at_1024x2048_take_less_than_two_and_a_half_gib(name):
+    assert apart(name=name, classes=5000, size=(1024, 2048), threads=torch.get_num_threads())["total_mb"] < 2560
+
+
+@pytest.mark.slow
+def test_twenty_thousand_pixels_a_side_take_less_than_three_gib():
+    """1.2 GB of them are the image and 0.4 GB the label map."""
+    settings = dict(name="dense_clip_shapes", classes=20, window=512, threads=torch.get_num_threads())
+    assert apart(**settings, size=(20_000, 20_000))["total_mb"] < 3072
+
+
+if __name__ == "__main__":
+    print("RESULT", json.dumps(measure(json.loads(sys.argv[1]))))
