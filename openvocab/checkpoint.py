@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
@@ -191,18 +190,6 @@ def _plain_key(key: Any, place: str) -> str | int:
     if isinstance(key, (str, int)):
         return key
     raise TypeError(f"{place}: keys are strings or integers, got {type(key).__name__}")
-
-
-def _load_for_mmengine(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Serve every way in which mmengine loads a file."""
-    if "://" in filename:
-        raise ValueError(f"{filename}: addresses are not loaded; download the file and give its path")
-    return load_checkpoint(os.path.expanduser(filename), map_location or "cpu")
-
-
-_SCHEMES = ["http://", "https://", "pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"]
-_SCHEMES += ["modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "mmcls://", "local://"]
-CheckpointLoader.register_scheme(prefixes=["", *_SCHEMES], loader=_load_for_mmengine, force=True)
 
 
 def _require_seal(content: Any, sealed: bool, path: Path) -> None:

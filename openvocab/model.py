@@ -27,12 +27,12 @@ class OpenVocabModel(BaseModel):
     """
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
-        super().__init__()
-        self.backbone = build_part(BACKBONES, backbone)
+        backbone = build_part(BACKBONES, backbone)
+        super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
+        self.backbone = backbone
         self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
-        self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
         print_log(self.summary(), logger="current")
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:

@@ -3,21 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from openvocab.checkpoint import check_same_weights, load_state_dict
 from openvocab.config import read_config
 from openvocab.inference.image_input import rgb_image
-from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
 from openvocab.start_weights import start_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from openvocab.model import OpenVocabModel
 
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 """`"cat, sofa | couch, floor"`, a list of names or of lists of synonyms, or a vocabulary."""
@@ -43,7 +44,7 @@ def load(
     """
     config = config if isinstance(config, Config) else read_config(config)
     weights = None if checkpoint is None else load_state_dict(checkpoint)
-    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None):
+    with start_weights(read=weights is None):
         model = MODELS.build(config.model)
         transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
     if weights is not None:
@@ -61,7 +62,7 @@ class Predictor:
         transforms: what the test pipeline does between loading and packing (resizing), mmcv's protocol.
     """
 
-    def __init__(self, model: OpenVocabModel, transforms: Sequence[Callable[[dict], dict]] = ()) -> None:
+    def __init__(self, model: "OpenVocabModel", transforms: Sequence[Callable[[dict], dict]] = ()) -> None:
         self.model = model.eval()
         self.transforms = tuple(transforms)
 
