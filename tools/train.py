@@ -8,10 +8,6 @@ import argparse
 
 from mmengine.config import DictAction
 
-from openvocab.command_line import one_line_errors
-from openvocab.config import read_config
-from openvocab.engine.runner import build_runner
-
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
@@ -29,6 +25,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
+    # after the arguments, so that --help and a mistyped option need not wait for torch and mmengine's runner
+    from openvocab.command_line import one_line_errors
+    from openvocab.config import read_config
+    from openvocab.engine.own_process import own_process
+    from openvocab.engine.runner import build_runner
+
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         runner = build_runner(
@@ -39,6 +41,7 @@ def main() -> None:
             launcher=arguments.launcher,
             seed=arguments.seed,
         )
+        own_process(config)
         runner.train()
 
 

@@ -13,20 +13,26 @@ import torch.distributed.nn.functional  # imported after a group starts, its def
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
 from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
-from openvocab.engine.allocator import keep_freed_memory
-from openvocab.engine.precision import use_fast_matmul
+from openvocab.engine.run_log import open_run_log
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
 
 
 class OpenVocabRunner(Runner):
     """mmengine's runner, except for what it loads and how much it prints."""
+
+    def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **options: Any) -> MMLogger:
+        """Build mmengine's logger (which says what the arguments are) as the log of this run; see `open_run_log`."""
+        logger = super().build_logger(log_level, log_file, **options)
+        open_run_log(logger)
+        return logger
 
     def load_or_resume(self) -> None:
         """Load `load_from`, or resume from the newest checkpoint of the work dir that is whole."""
@@ -152,6 +158,8 @@ def build_runner(
 ) -> OpenVocabRunner:
     """Build the runner of a config; `.train()` or `.test()` then runs it.
 
+    Settings of the whole process that only make it faster are `own_process`'s, which a program calls after this.
+
     Args:
         work_dir: of logs and checkpoints; None takes the config's, else `work_dirs/<name of the config>`.
         checkpoint: weights to start from, or to test.
@@ -163,7 +171,6 @@ def build_runner(
 
     Raises:
         ConfigError: a key that is needed is missing.
-        ValueError: `precision` is none of its words.
         OSError: the work dir cannot be written.
     """
     config = config.copy()
@@ -188,10 +195,7 @@ def build_runner(
     if config.launcher != "none":
         _prepare_distributed(config)
     with start_weights(read=training or config.load_from is None):
-        runner = OpenVocabRunner.from_cfg(config)
-    keep_freed_memory()
-    use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
-    return runner
+        return OpenVocabRunner.from_cfg(config)
 
 
 def _complete_training(config: Config, amp: bool) -> None:

@@ -32,6 +32,10 @@ def load(
 ) -> "Predictor":
     """Build the model of a config for prediction.
 
+    Nothing of the process changes: neither its random generators nor torch's settings. Where float32 matrix products in
+    `torch.set_float32_matmul_precision("medium")` are exact and faster, that setting is the host's to make; our tools
+    make it for themselves.
+
     Args:
         config: path of a config file (it is code: use only files that you trust), or a config.
         checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from.
@@ -44,7 +48,7 @@ def load(
     """
     config = config if isinstance(config, Config) else read_config(config)
     weights = None if checkpoint is None else load_state_dict(checkpoint)
-    with start_weights(read=weights is None):
+    with start_weights(read=weights is None), torch.random.fork_rng(devices=[]):  # the host's draws stay as they were
         model = MODELS.build(config.model)
         transforms = [TRANSFORMS.build(step) for step in resizing_steps(config)]
     if weights is not None:
