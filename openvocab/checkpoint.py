@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
 from openvocab.foreign_checkpoint import read_tensors
+
+logger = logging.getLogger(__name__)
 
 _TEMPORARY = ".saving"
 
@@ -134,12 +135,12 @@ def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
         try:
             load_checkpoint(path, map_location="meta")
         except (CheckpointCorrupt, UnsafeCheckpoint, OSError) as error:
-            print_log(f"passed over: {error}", logger="current", level=logging.WARNING)
+            logger.warning(f"passed over: {error}")
             skipped.append(path.name)
             continue
         if skipped:
             note = f"went back to {path}, because of damage to {', '.join(skipped)}"
-            print_log(note, logger="current", level=logging.WARNING)
+            logger.warning(note)
         return path
     return None
 

@@ -1,10 +1,10 @@
 """The composition: backbone + text encoder + head."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from openvocab.inference.whole_image import WholeImage
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample
+
+logger = logging.getLogger(__name__)
 
 
 @MODELS.register_module()
@@ -33,7 +35,7 @@ class OpenVocabModel(BaseModel):
         self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
-        print_log(self.summary(), logger="current")
+        logger.info(self.summary())
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:
         """Run one mode of mmengine's protocol on what the preprocessor made: `loss`, `predict` or `tensor`."""

@@ -1,5 +1,6 @@
 """Fixtures that many test files share."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,20 @@ def matmul_precision() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     yield
     torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What openvocab logs from INFO up, in the order of the calls."""
+    source, handler = logging.getLogger("openvocab"), logging.Handler()
+    records: list[logging.LogRecord] = []
+    handler.emit = records.append
+    before = source.level
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
+    yield records
+    source.removeHandler(handler)
+    source.setLevel(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

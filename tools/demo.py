@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from mmengine.logging import MMLogger
 from PIL import Image
 
 from openvocab.command_line import one_line_errors
@@ -58,7 +57,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Draw an overlay of each photo."""
     arguments = parse_arguments()
-    MMLogger.get_instance("demo", log_level="WARNING")
     with one_line_errors():
         photos = list(find_photos(arguments.images))
         vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.packed_index import PackedIndex
 from openvocab.datasets.sampler import seeded_draw
 from openvocab.registry import TRANSFORMS
+
+logger = logging.getLogger(__name__)
 
 Transform = Callable[[dict], dict]
 BadSamplePolicy = Literal["raise", "skip"]
@@ -139,7 +140,7 @@ class PipelineDataset(Dataset):
         if self._is_bad[position]:
             return
         self._is_bad[position] = 1
-        print_log(f"bad sample replaced: {error}", logger="current", level=logging.WARNING)
+        logger.warning(f"bad sample replaced: {error}")
         paths = self.bad_sample_paths
         if len(paths) > max(1, self.max_bad_share * len(self)):
             listed = "\n  ".join(paths)

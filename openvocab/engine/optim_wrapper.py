@@ -1,17 +1,19 @@
 """The optimizer step: mixed precision on any device, accumulation, clipping, and a guard against NaN."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from openvocab.engine.finite_guard import check_gradients, check_losses
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+logger = logging.getLogger(__name__)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -108,7 +110,7 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
             params.append(group)
             size = sum(parameter.numel() for parameter in parameters)
             settings = ", ".join(f"{key} {value:g}" for key, value in group.items() if key != "params")
-            print_log(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}", logger="current")
+            logger.info(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}")
 
     def _multipliers(self, name: str, is_norm: bool) -> tuple[float, float]:
         """Return the factors of learning rate and weight decay of one parameter."""
