@@ -1,7 +1,8 @@
 """openvocab: open-vocabulary dense prediction with one shared CLIP backbone and pluggable heads."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from openvocab.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from openvocab.inference.predictor import Predictor, load
@@ -10,15 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "Vocabulary", "__version__", "load"]
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Predictor": "openvocab.inference.predictor",
-    "load": "openvocab.inference.predictor",
-    "Vocabulary": "openvocab.text.vocabulary",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first used, so that `import openvocab` itself stays instant."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'openvocab' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+# torch is imported with the first name, so that `import openvocab` itself stays instant
+_, __getattr__, __dir__ = lazy_names(
+    __name__, {".inference.predictor": ["Predictor", "load"], ".text.vocabulary": ["Vocabulary"]}
+)

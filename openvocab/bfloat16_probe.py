@@ -1,5 +1,6 @@
 """Whether bfloat16 pays on a device: what `auto` stands for in every setting that names a dtype."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,8 +9,9 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 MARGIN = 1.15
 """Times as fast as float32 that bfloat16 must be: below it, its rounding buys nothing."""
@@ -48,7 +50,7 @@ def faster_dtype(device: str | torch.device, purpose: str) -> torch.dtype:
     """
     gain = bfloat16_gain(device)
     reason = f"{gain} on {torch.device(device).type}"
-    print_log(f"{purpose} in {dtype_name(gain.faster_dtype)} ({reason})", logger="current")
+    logger.info(f"{purpose} in {dtype_name(gain.faster_dtype)} ({reason})")
     return gain.faster_dtype
 
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from openvocab.atomic_files import put_in_place, replacing, temporary_beside
 from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
 from openvocab.foreign_checkpoint import check_stored, read_tensors
 from openvocab.pickle_programs import BROKEN
+
+logger = logging.getLogger(__name__)
 
 
 class UnsafeCheckpoint(ValueError):
@@ -124,12 +124,12 @@ def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
         try:
             check_training_state(load_checkpoint(path, map_location="meta"), str(path))
         except (ValueError, OSError) as error:
-            print_log(f"passed over: {error}", logger="current", level=logging.WARNING)
+            logger.warning(f"passed over: {error}")
             skipped.append(path.name)
             continue
         if skipped:
             note = f"went back to {path}, since {', '.join(skipped)} cannot be resumed from"
-            print_log(note, logger="current", level=logging.WARNING)
+            logger.warning(note)
         return path
     return None
 
@@ -221,18 +221,6 @@ def _plain_key(key: Any, place: str) -> str | int:
     if isinstance(key, (str, int)):
         return key
     raise TypeError(f"{place}: keys are strings or integers, got {type(key).__name__}")
-
-
-def _load_for_mmengine(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Serve every way in which mmengine loads a file."""
-    if "://" in filename:
-        raise ValueError(f"{filename}: addresses are not loaded; download the file and give its path")
-    return load_checkpoint(os.path.expanduser(filename), map_location or "cpu")
-
-
-_SCHEMES = ["http://", "https://", "pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"]
-_SCHEMES += ["modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "mmcls://", "local://"]
-CheckpointLoader.register_scheme(prefixes=["", *_SCHEMES], loader=_load_for_mmengine, force=True)
 
 
 def _require_seal(content: Any, sealed: bool, path: Path) -> None:

@@ -38,7 +38,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 class Progress:
-    """A bar with the time left, started by its first call."""
+    """A bar with the time left on stderr, started by its first call."""
 
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None
@@ -46,9 +46,11 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` things are done."""
         if self._bar is None:
-            self._bar = ProgressBar(total, file=sys.stdout)
+            self._bar = ProgressBar(total, file=sys.stderr)
         if done > self._bar.completed:
             self._bar.update(done - self._bar.completed)
+            if done == total:
+                sys.stderr.write("\n")
 
 
 def _one_line(error: BaseException) -> str:

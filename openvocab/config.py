@@ -2,13 +2,15 @@
 
 import difflib
 import inspect
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
+
+from openvocab.config_modules import import_modules_beside, modules_beside
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 _TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
@@ -38,7 +40,8 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Read a config file and change single values of it.
 
     Modules beside the file can be imported by it, and those that it lists in `custom_imports` are imported: a user's
-    parts are found by class and by registry name.
+    parts are found by class and by registry name. The search path of the process is as before afterwards; a module
+    that imports another one beside it only when a function runs needs that folder in `sys.path`.
 
     Args:
         path: a Python config. It is code: run only files that you trust.
@@ -52,16 +55,16 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
-    _find_modules_beside(Path(path))
-    try:
-        config = Config.fromfile(path)
-    except Exception as error:  # a config is a program: anything can go wrong inside
-        raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    for key in overrides or {}:
-        _check_override(config, key, path)
-    if overrides:
-        config.merge_from_dict(dict(overrides))
-    _import_custom_modules(config, path)
+    with modules_beside(Path(path)):
+        with _one_line(path):
+            config = Config.fromfile(path)
+        for key in overrides or {}:
+            _check_override(config, key, path)
+        if overrides:
+            config.merge_from_dict(dict(overrides))
+        _import_custom_modules(config, path)
+        with _one_line(path):
+            import_modules_beside(config, Path(path))
     return config
 
 
@@ -101,11 +104,13 @@ def check_teacher(config: Config) -> None:
             raise ConfigError(f"{config.filename}: teacher and {place} differ; change both, and make the cache anew")
 
 
-def _find_modules_beside(path: Path) -> None:
-    """Let the folder of a config provide modules, after all installed ones: it can shadow none of them."""
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+@contextmanager
+def _one_line(path: str | Path) -> Iterator[None]:
+    """Turn what a config or a user's module raises into one line; they are programs: anything can go wrong inside."""
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _import_custom_modules(config: Config, path: str | Path) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
@@ -21,6 +20,8 @@ from openvocab.preprocessor import BatchPreprocessor
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures
 
+logger = logging.getLogger(__name__)
+
 
 @MODELS.register_module()
 class OpenVocabModel(BaseModel):
@@ -33,14 +34,15 @@ class OpenVocabModel(BaseModel):
     """
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
-        super().__init__()
-        self.backbone = build_part(BACKBONES, backbone)
+        backbone = build_part(BACKBONES, backbone)
+        super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
+        self.backbone = backbone
         self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
         self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
         self.images_at_once = Halving("images")
-        print_log(self.summary(), logger="current")
+        logger.info(self.summary())
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:
         """Run one mode of mmengine's protocol on what the preprocessor made: `loss`, `predict` or `tensor`."""
@@ -84,11 +86,9 @@ class OpenVocabModel(BaseModel):
 
             groups = self.images_at_once.run(predict_some, len(samples))
         if self._memory_settings() != before:
-            print_log(
+            logger.warning(
                 "memory did not suffice; from now on, with the same results, at once at most: "
-                + ", ".join(self._memory_settings()),
-                logger="current",
-                level=logging.WARNING,
+                + ", ".join(self._memory_settings())
             )
         return [prediction for group in groups for prediction in group]
 

@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-from mmengine.logging import print_log
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor, nn
 
 import openvocab.model_configs.shapes_convnet  # noqa: F401 - registers the tower that ConvNet-8-shapes names
 from openvocab.checkpoint import load_checkpoint, load_state_dict
+from openvocab.clip_layout import OPENAI_MARKERS, clip_layout
 from openvocab.start_weights import reads_start_weights
+from openvocab.strict_loading import load_strictly
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FOLDER = Path(__file__).parent / "model_configs"
 QUICK_GELU_SUFFIX = "-quickgelu"
-# Entries that OpenAI's archives carry beside the weights; no other publisher writes them.
-OPENAI_MARKERS = ("input_resolution", "context_length", "vocab_size")
-OLD_TEXT_KEYS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
-OUR_PREFIXES = {"backbone.visual.": "visual.", "text_encoder.text.": "text.", "text_encoder.logit_": "logit_"}
 
 
 def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTextCLIP:
@@ -134,57 +133,11 @@ def _read_file(model: str, path: Path) -> dict[str, Tensor]:
     if recorded is not None:
         _check_activation(model, recorded, f"the weights in {path}")
     elif _other_activation(model) in known_models():
-        print_log(
+        logger.warning(
             f"{path} does not record its activation; {model} uses {_activation_name(uses_quick_gelu(model))}. "
-            f"Weights of OpenAI, DFN or MetaCLIP need the model called {QUICK_GELU_SUFFIX}",
-            logger="current",
-            level=logging.WARNING,
+            f"Weights of OpenAI, DFN or MetaCLIP need the model called {QUICK_GELU_SUFFIX}"
         )
     return state
-
-
-def clip_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop what is no part of a CLIP."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    if any(key.startswith("backbone.visual.") for key in state):
-        return {
-            new + key.removeprefix(old): value
-            for key, value in state.items()
-            for old, new in OUR_PREFIXES.items()
-            if key.startswith(old)
-        }
-    state = {key: value for key, value in state.items() if key not in OPENAI_MARKERS}
-    if "text_projection" not in state:
-        return state
-    return {f"text.{key}" if key.startswith(OLD_TEXT_KEYS) else key: value for key, value in state.items()}
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], problem: str) -> None:
-    """Copy `state` into `module`; names and shapes must match exactly.
-
-    Raises:
-        ValueError: they do not; the message starts with `problem` and lists the first differences.
-    """
-    expected = module.state_dict()
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape and not _same_scalar(state[key], value)
-    ]
-    rows = [("missing", missing), ("unexpected", unexpected), ("other shape", shapes)]
-    parts = [
-        f"{len(found)} {name}: {', '.join(found[:3])}{', ...' * (len(found) > 3)}" for name, found in rows if found
-    ]
-    if parts:
-        raise ValueError(f"{problem}: {'; '.join(parts)}")
-    module.load_state_dict({key: state[key].reshape(value.shape) for key, value in expected.items()})
-
-
-def _same_scalar(found: Tensor, expected: Tensor) -> bool:
-    """Tell whether both hold one number: `logit_scale` is stored as () or as (1,)."""
-    return found.numel() == expected.numel() == 1
 
 
 def _recorded_activation(path: Path, state: Mapping[str, Tensor]) -> bool | None:

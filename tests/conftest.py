@@ -1,5 +1,6 @@
 """Fixtures that many test files share."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,20 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test on the CPU, and on the GPU where there is one, with convolutions in true float32 there."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield request.param
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What openvocab logs from INFO up, in the order of the calls."""
+    source, handler = logging.getLogger("openvocab"), logging.Handler()
+    records: list[logging.LogRecord] = []
+    handler.emit = records.append
+    before = source.level
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
+    yield records
+    source.removeHandler(handler)
+    source.setLevel(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

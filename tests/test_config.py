@@ -20,8 +20,11 @@ class {name}(Head):
 
 @pytest.fixture(autouse=True)
 def search_path(monkeypatch):
-    """Keep the folders that a test adds to itself."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    """No config changes where the process looks for modules."""
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
+    yield
+    assert sys.path == before
 
 
 def test_a_class_is_imported_from_beside_the_config(tmp_path):
@@ -46,8 +49,32 @@ def test_a_name_is_registered_from_beside_the_config(tmp_path):
 def test_a_module_beside_the_config_shadows_no_installed_one(tmp_path):
     (tmp_path / "torch.py").write_text("1 / 0")
     (tmp_path / "my.py").write_text("from torch.nn import Linear\n\nmodel = dict(type=Linear)\n")
-    read_config(tmp_path / "my.py")
-    assert sys.path[-1] == str(tmp_path) and sys.path.count(str(tmp_path)) == 1
+    assert read_config(tmp_path / "my.py").model.type.__module__ == "torch.nn.modules.linear"
+
+
+def test_a_part_beside_a_config_that_inherits_is_imported_while_the_folder_is_searched(tmp_path):
+    (tmp_path / "inherited_head.py").write_text(HEAD.format(name="InheritedHead"))
+    (tmp_path / "dotted_head.py").write_text(HEAD.format(name="DottedHead"))
+    (tmp_path / "base.py").write_text("train_cfg = dict(max_iters=3)\n")
+    (tmp_path / "my.py").write_text(
+        "from mmengine.config import read_base\nfrom inherited_head import InheritedHead\n\n"
+        "with read_base():\n    from .base import *\n\n"
+        "model = dict(head=[dict(type=InheritedHead), dict(type='dotted_head.DottedHead')])\n"
+    )
+    by_class, by_name = read_config(tmp_path / "my.py").model.head
+    assert by_class.type.__name__ == "InheritedHead" and HEADS.get(by_name.type).__name__ == "DottedHead"
+
+
+def test_a_part_beside_the_config_that_fails_is_one_line(tmp_path):
+    (tmp_path / "failing_head.py").write_text("1 / 0")
+    (tmp_path / "base.py").write_text("train_cfg = dict(max_iters=3)\n")
+    (tmp_path / "my.py").write_text(
+        "from mmengine.config import read_base\nfrom failing_head import Head\n\n"
+        "with read_base():\n    from .base import *\n\nmodel = dict(head=dict(type=Head))\n"
+    )
+    with pytest.raises(ConfigError, match=r"my\.py: ZeroDivisionError: .*division by zero") as caught:
+        read_config(tmp_path / "my.py")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("imports", ["['no_such_module']", "3"])

@@ -26,6 +26,7 @@ from openvocab.checkpoint import (
     newest_valid_checkpoint,
 )
 from openvocab.datasets.plain_pickle import read_plain_pickle
+from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
 from openvocab.engine.runner import build_runner
 from openvocab.foreign_checkpoint import Placeholder, read_tensors
 
@@ -107,6 +108,13 @@ def test_torchscript_archive_gives_its_tensors(tmp_path):
 
 
 @pytest.fixture
+def guarded(monkeypatch):
+    """mmengine's loaders as in the processes of our tools."""
+    monkeypatch.setattr(CheckpointLoader, "_schemes", dict(CheckpointLoader._schemes))
+    guard_mmengine_loaders()
+
+
+@pytest.fixture
 def canary(tmp_path):
     return tmp_path / "canary"
 
@@ -123,7 +131,7 @@ def contaminated(canary: Path, place: str) -> dict:
 
 @ZIPPED
 @pytest.mark.parametrize("place", ["top", "weights", "optimizer"])
-def test_a_payload_never_runs(tmp_path, canary, zipped, place):
+def test_a_payload_never_runs(tmp_path, canary, guarded, zipped, place):
     path = tmp_path / "iter_1.pth"
     torch.save(contaminated(canary, place), path, _use_new_zipfile_serialization=zipped)
     assert_same(load_state_dict(path))
@@ -204,7 +212,7 @@ def test_the_tools_never_run_a_payload(tmp_path, canary):
 
 
 @pytest.mark.parametrize("address", ["https://host/x.pth", "modelzoo://x", "torchvision://x", "s3://x", "pavi://x"])
-def test_mmengine_loads_no_address(address):
+def test_mmengine_loads_no_address(guarded, address):
     with pytest.raises(ValueError, match="download the file"):
         CheckpointLoader.load_checkpoint(address)
 

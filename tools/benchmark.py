@@ -16,7 +16,6 @@ from benchmarks.machine import describe_machine
 from benchmarks.measurement import measure
 from benchmarks.report import header, machine_lines, table_line, write_json
 from benchmarks.rows import ROWS
-from mmengine.logging import MMLogger
 
 from openvocab.command_line import one_line_errors
 
@@ -36,7 +35,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     arguments = parse_arguments()
-    MMLogger.get_instance("benchmark", log_level="WARNING")
     with one_line_errors():
         rows = choose_rows(arguments.rows)
         if arguments.device == "cuda":

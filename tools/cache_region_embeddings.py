@@ -13,15 +13,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 
 from openvocab.command_line import Progress, one_line_errors
 from openvocab.config import ConfigError, read_config
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
-from openvocab.engine.precision import use_fast_matmul
-from openvocab.registry import DATASETS, SCOPE
+from openvocab.engine.own_process import own_process
+from openvocab.registry import DATASETS
 from openvocab.teacher.region_cache_dtype import settle_cache_dtype
 from openvocab.teacher.region_cache_writing import write_region_cache
 from openvocab.teacher.region_embedder import build_embedder
@@ -44,8 +42,7 @@ def build_images(config: Config) -> PipelineDataset:
     """Build the training data set of a config, its pipeline cut down to the images as they are on the disk."""
     settings: dict[str, Any] = dict(config.train_dataloader.dataset)
     settings |= {"pipeline": [{"type": LoadImage}], "cache_images": False, "bad_samples": "raise"}
-    with DefaultScope.overwrite_default_scope(SCOPE):
-        dataset = DATASETS.build(settings)
+    dataset = DATASETS.build(settings)
     if not isinstance(dataset, PipelineDataset):
         raise ConfigError(f"{config.filename}: regions of a {type(dataset).__name__} cannot be cached")
     return dataset
@@ -55,7 +52,6 @@ def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    MMLogger.get_instance("regions")
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         for key in ("teacher", "train_dataloader"):
@@ -65,7 +61,7 @@ def main() -> None:
             raise ConfigError(f"{arguments.config}: teacher names no folder for its cache")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-        use_fast_matmul()
+        own_process(config)
         device = config.teacher.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         teacher = settle_cache_dtype(config.teacher, torch.device(device))
         written = write_region_cache(
@@ -81,7 +77,7 @@ def main() -> None:
         )
     if written.is_finished:
         made = f"{written.num_new} of them made now" if written.num_new else "it was finished already"
-        print(f"\nregion cache {config.teacher.folder}: {written.num_shards} shards, {made}", flush=True)
+        print(f"region cache {config.teacher.folder}: {written.num_shards} shards, {made}", flush=True)
 
 
 if __name__ == "__main__":

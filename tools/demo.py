@@ -25,7 +25,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from mmengine.logging import MMLogger
 from PIL import Image
 
 from openvocab.atomic_files import replacing
@@ -77,7 +76,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Draw an overlay of each photo."""
     arguments = parse_arguments()
-    MMLogger.get_instance("demo", log_level="WARNING")
     with one_line_errors():
         photos = list(find_photos(arguments.images))
         outs = picture_files(photos, arguments.out)

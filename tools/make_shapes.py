@@ -30,7 +30,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         made = write_shapes(progress=Progress(), **vars(args))
-        print(f"\n{args.root} is complete" if made else f"{args.root} holds this data set already")
+        print(f"{args.root} is complete" if made else f"{args.root} holds this data set already")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
             progress=Progress(),
         )
         kept = f" ({written.num_kept} were there already)" if written.num_kept else ""
-        print(f"\n{written.num_shards} shards in {args.out}{kept}")
+        print(f"{written.num_shards} shards in {args.out}{kept}")
         if written.bad:
             print(f"{len(written.bad)} images were left out:", *written.bad[:SHOWN_BAD], sep="\n  ")
 

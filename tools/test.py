@@ -7,12 +7,6 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import DictAction
-from mmengine.dist import is_main_process
-
-from openvocab.command_line import one_line_errors
-from openvocab.config import read_config, require_keys
-from openvocab.engine.runner import build_runner
-from openvocab.evaluation import use_class_names, write_results
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,6 +27,15 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
+    # after the arguments, so that --help and a mistyped option need not wait for torch and mmengine's runner
+    from mmengine.dist import is_main_process
+
+    from openvocab.command_line import one_line_errors
+    from openvocab.config import read_config, require_keys
+    from openvocab.engine.own_process import own_process
+    from openvocab.engine.runner import build_runner
+    from openvocab.evaluation import use_class_names, write_results
+
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         require_keys(config, training=False)
@@ -51,12 +54,15 @@ def main() -> None:
             launcher=arguments.launcher,
             training=False,
         )
+        own_process(config)
         runner.require_weights()
         if note:
             runner.logger.info(note)
         metrics = runner.test()
-        if arguments.out and is_main_process():
-            write_results(arguments.out, metrics, runner.test_protocol())
+        if is_main_process():
+            print("\n".join(f"{name}: {value:.2f}" for name, value in metrics.items()))
+            if arguments.out:
+                write_results(arguments.out, metrics, runner.test_protocol())
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ import sys
 
 from mmengine.config import DictAction
 
-from openvocab.command_line import one_line_errors
-from openvocab.config import read_config
-from openvocab.engine.runner import AMP_CHOICES, build_runner
+AMP_WORDS = ("auto", "bf16", "off")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     earlier.add_argument("--resume", action="store_true", help="continue from the newest whole checkpoint there")
     earlier.add_argument("--overwrite", action="store_true",
                          help="start again there; the files of the earlier run are moved to earlier-TIME/")  # fmt: skip
-    parser.add_argument("--amp", nargs="?", choices=AMP_CHOICES, const="bf16",
+    parser.add_argument("--amp", nargs="?", choices=AMP_WORDS, const="bf16",
                         help="bfloat16 mixed precision: auto where it is faster, bf16 (or no word) always, off never; "
                              "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="of everything random")
@@ -37,12 +35,18 @@ def parse_arguments() -> argparse.Namespace:
 def _with_word_of_amp(words: list[str]) -> list[str]:
     """Give a bare `--amp` its word, so that argparse does not take the config behind it for one."""
     following = [*words[1:], ""]
-    return ["--amp=bf16" if w == "--amp" and n not in AMP_CHOICES else w for w, n in zip(words, following)]
+    return ["--amp=bf16" if w == "--amp" and n not in AMP_WORDS else w for w, n in zip(words, following)]
 
 
 def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
+    # after the arguments, so that --help and a mistyped option need not wait for torch and mmengine's runner
+    from openvocab.command_line import one_line_errors
+    from openvocab.config import read_config
+    from openvocab.engine.own_process import own_process
+    from openvocab.engine.runner import build_runner
+
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
         runner = build_runner(
@@ -54,6 +58,7 @@ def main() -> None:
             launcher=arguments.launcher,
             seed=arguments.seed,
         )
+        own_process(config)
         runner.train()
 
 

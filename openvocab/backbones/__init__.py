@@ -1,8 +1,13 @@
-"""Image backbones; importing this package registers them."""
+"""Image backbones, each imported when its name is used."""
 
-from openvocab.backbones.clip import CLIPBackbone
-from openvocab.backbones.conse import ConSEBackbone
-from openvocab.backbones.patch_embedding import PatchEmbedding
-from openvocab.backbones.timm_backbone import TimmBackbone
+from openvocab.lazy_names import lazy_names
 
-__all__ = ["CLIPBackbone", "ConSEBackbone", "PatchEmbedding", "TimmBackbone"]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".clip": ["CLIPBackbone"],
+        ".conse": ["ConSEBackbone"],
+        ".patch_embedding": ["PatchEmbedding"],
+        ".timm_backbone": ["TimmBackbone"],
+    },
+)

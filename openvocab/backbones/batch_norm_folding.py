@@ -1,9 +1,12 @@
 """Batch norms as part of the convolutions before them, for prediction."""
 
-from mmengine.logging import print_log
+import logging
+
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
+
+logger = logging.getLogger(__name__)
 
 
 def fold_batch_norms(part: nn.Module) -> nn.Module:
@@ -22,5 +25,5 @@ def fold_batch_norms(part: nn.Module) -> nn.Module:
     try:
         return fuse(part)
     except (TraceError, RuntimeError) as error:  # the latter where a module cannot be copied
-        print_log(f"batch norms of {type(part).__name__} stay apart from their convolutions: {error}", logger="current")
+        logger.info(f"batch norms of {type(part).__name__} stay apart from their convolutions: {error}")
         return part

@@ -1,21 +1,23 @@
 """ConSE: an image classifier as a backbone with a joint space, without any training."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
 from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights, step_counters
 from openvocab.datasets.class_lists import class_names_path
-from openvocab.open_clip_model import load_strictly
 from openvocab.registry import BACKBONES, TEXT_ENCODERS, build_part
 from openvocab.start_weights import start_weights
+from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures
 from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+logger = logging.getLogger(__name__)
 
 
 @BACKBONES.register_module()
@@ -68,7 +70,7 @@ class ConSEBackbone(Backbone):
         self.mean = tuple(mean or (255 * value for value in entry["mean"]))
         self.std = tuple(std or (255 * value for value in entry["std"]))
         self.train(False)
-        print_log(f"{len(known)} of the {len(names)} classes of {model} have a text", logger="current")
+        logger.info(f"{len(known)} of the {len(names)} classes of {model} have a text")
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch; see `Backbone.forward`."""

@@ -18,9 +18,9 @@ from openvocab.backbones.timm_vit import TokenReader, without_classifier
 from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.checkpoint import load_state_dict
 from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
-from openvocab.open_clip_model import load_strictly
 from openvocab.registry import BACKBONES
 from openvocab.start_weights import reads_start_weights
+from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 UNUSED_PARTS = (

@@ -1,9 +1,11 @@
 """Which parts of a tower are trained: one function resolves it and logs it, one keeps what is frozen in eval mode."""
 
+import logging
 from collections.abc import Sequence
 
-from mmengine.logging import print_log
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 Trainable = str | int
 ATTENTION_NAMES = ("attn", "attnpool")
@@ -41,9 +43,8 @@ def set_trainable(
         )
     trained = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in tower.parameters())
-    print_log(
-        f"{type(tower).__name__}: trainable={trainable!r}, {trained / 1e6:.2f} of {total / 1e6:.2f} M parameters",
-        logger="current",
+    logger.info(
+        f"{type(tower).__name__}: trainable={trainable!r}, {trained / 1e6:.2f} of {total / 1e6:.2f} M parameters"
     )
 
 

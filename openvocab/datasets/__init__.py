@@ -1,23 +1,18 @@
-"""Data sets: files on disk in, samples out."""
+"""Data sets: files on disk in, samples out. Each is imported when its name is used."""
 
-from openvocab.datasets.captions import CaptionDataset
-from openvocab.datasets.cifar import CifarDataset
-from openvocab.datasets.classification import ClassificationFolder
-from openvocab.datasets.detection import DetectionDataset
-from openvocab.datasets.detection_sampler import DetectionSampler
-from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.sampler import ResumableSampler
-from openvocab.datasets.segmentation import SegmentationDataset
-from openvocab.datasets.web_captions import WebCaptionDataset
+from openvocab.lazy_names import lazy_names
 
-__all__ = [
-    "CaptionDataset",
-    "CifarDataset",
-    "ClassificationFolder",
-    "DetectionDataset",
-    "DetectionSampler",
-    "FewShotDataset",
-    "ResumableSampler",
-    "SegmentationDataset",
-    "WebCaptionDataset",
-]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".captions": ["CaptionDataset"],
+        ".cifar": ["CifarDataset"],
+        ".classification": ["ClassificationFolder"],
+        ".detection": ["DetectionDataset"],
+        ".detection_sampler": ["DetectionSampler"],
+        ".few_shot": ["FewShotDataset"],
+        ".sampler": ["ResumableSampler"],
+        ".segmentation": ["SegmentationDataset"],
+        ".web_captions": ["WebCaptionDataset"],
+    },
+)

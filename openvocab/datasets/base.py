@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.packed_index import PackedIndex
 from openvocab.datasets.sampler import seeded_draw
 from openvocab.registry import TRANSFORMS
+
+logger = logging.getLogger(__name__)
 
 Transform = Callable[[dict], dict]
 BadSamplePolicy = Literal["raise", "skip"]
@@ -108,7 +109,7 @@ class PipelineDataset(Dataset):
         if self.bad_samples == "raise":
             raise error
         if error.path not in self._unusable:
-            print_log(f"bad sample left out: {error}", logger="current", level=logging.WARNING)
+            logger.warning(f"bad sample left out: {error}")
         self._unusable[error.path] = None
 
     def __len__(self) -> int:
@@ -161,7 +162,7 @@ class PipelineDataset(Dataset):
         if self._is_bad[position]:
             return
         self._is_bad[position] = 1
-        print_log(f"bad sample replaced: {error}", logger="current", level=logging.WARNING)
+        logger.warning(f"bad sample replaced: {error}")
         self._check_bad_share(self.bad_sample_paths, len(self) + len(self._unusable))
 
     def _check_bad_share(self, paths: Sequence[str], count: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from mmengine.logging import print_log
 
 from openvocab.datasets.annotation_list import AnnotationList
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
@@ -23,6 +22,8 @@ from openvocab.datasets.yolo_annotations import read_yolo, read_yolo_names
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
 from openvocab.text.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 @DATASETS.register_module()
@@ -189,7 +190,7 @@ class DetectionDataset(PipelineDataset):
         complete_sizes(found, self.root / self.images, self.note_unusable)
         selection = select_objects(found, choice, self.keep_empty, str(self.annotations))
         level = logging.WARNING if selection.has_unusable or found.notes else logging.INFO
-        print_log(f"{self.name}: {selection.summary}", logger="current", level=level)
+        logger.log(level, f"{self.name}: {selection.summary}")
         return choice, selection
 
     def _names_of(self, found: AnnotationList) -> list[str]:

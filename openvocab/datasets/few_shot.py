@@ -1,5 +1,6 @@
 """PASCAL-5i and COCO-20i in their zero-shot form: one image, two texts, "others" and a class."""
 
+import logging
 import random
 from collections.abc import Sequence
 from functools import cached_property
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from mmengine.logging import print_log
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
 from openvocab.datasets.class_lists import class_names_path, load_split
@@ -17,6 +17,8 @@ from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
 from openvocab.structures import IGNORE_INDEX
 from openvocab.text.vocabulary import Vocabulary, read_class_names
+
+logger = logging.getLogger(__name__)
 
 OTHERS = 0
 Pair = tuple[str, int]
@@ -157,7 +159,7 @@ class FewShotDataset(PipelineDataset):
 
     def _pairs_in_labels(self, files: dict[str, tuple[Path, Path]]) -> list[Pair]:
         """Read every label map and note which classes it shows."""
-        print_log(f"{self.name}: reading {len(files)} label maps to see which classes they show", logger="current")
+        logger.info(f"{self.name}: reading {len(files)} label maps to see which classes they show")
         index_of_id = {raw_id: index for index, raw_id in enumerate(self.class_ids)}
         pairs: list[Pair] = []
         for key, (_, label) in files.items():

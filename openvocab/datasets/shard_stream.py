@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mmengine.logging import print_log
-
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.sampler import mix_seed
 from openvocab.datasets.tar_shards import MAX_MEMBER_BYTES, ShardShare, read_shard, share_of
+
+logger = logging.getLogger(__name__)
 
 MAX_BUFFER_BYTES = 2**31
 """A buffer that holds so much (2 GiB) is emptied before it has its number of samples."""
@@ -87,9 +87,7 @@ class ShardStream:
             self.pass_number = 1 + max(position["pass_number"] for position in saved.values())
             if self.consumer == 0:
                 message = f"resumed with {self.consumers} loader workers over all ranks, saved with another number: "
-                print_log(
-                    f"{message}the data starts pass {self.pass_number + 1}", logger="current", level=logging.WARNING
-                )
+                logger.warning(f"{message}the data starts pass {self.pass_number + 1}")
         elif self.consumer not in saved:  # it had not delivered yet
             self.pass_number = min(position["pass_number"] for position in saved.values())
         else:
@@ -118,7 +116,7 @@ class ShardStream:
         self.bad_count += 1
         if len(self._bad_examples) < LOGGED_BAD:
             self._bad_examples += (str(error),)
-            print_log(f"skipped: {error}", logger="current", level=logging.WARNING)
+            logger.warning(f"skipped: {error}")
 
     def note_useful(self) -> None:
         """Say that the sample that was given last could be used."""

@@ -1,10 +1,12 @@
 """Large tensors on the CPU without the price of fresh pages."""
 
 import ctypes
+import logging
 import platform
 from functools import cache
 
-from mmengine.logging import print_log
+logger = logging.getLogger(__name__)
+
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers of glibc's `mallopt`."""
@@ -22,5 +24,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     done = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
-    print_log(f"freed memory is {'kept for re-use' if done else 'given back'}", logger="current")
+    logger.info(f"freed memory is {'kept for re-use' if done else 'given back'}")
     return done

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
-from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,6 +14,8 @@ from torch.optim import Optimizer
 from openvocab.bfloat16_probe import bfloat16_gain, dtype_name
 from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+logger = logging.getLogger(__name__)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -69,7 +70,7 @@ class SafeOptimWrapper(OptimWrapper):
         self._begun_in = begun_in
         if self.compute_dtype not in (None, begun_in):
             change = f"this run began in {begun_in} and goes on in {self.compute_dtype}, as set"
-            print_log(f"{change}: not equal to an uninterrupted run", logger="current", level=logging.WARNING)
+            logger.warning(f"{change}: not equal to an uninterrupted run")
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -91,7 +92,7 @@ class SafeOptimWrapper(OptimWrapper):
             reason = f"{gain} on {device.type}"
             if choice[0] != here:
                 reason = f"as this run began; this machine would choose {here}: {reason}"
-            print_log(f"training computes in {choice[0]} ({reason})", logger="current")
+            logger.info(f"training computes in {choice[0]} ({reason})")
         broadcast_object_list(choice)
         self.amp = "bf16" if choice[0] == "bfloat16" else None
 
@@ -182,7 +183,7 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
             params.append(group)
             size = sum(parameter.numel() for parameter in parameters)
             settings = ", ".join(f"{key} {value:g}" for key, value in group.items() if key != "params")
-            print_log(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}", logger="current")
+            logger.info(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}")
 
     def _multipliers(self, name: str, is_norm: bool) -> tuple[float, float]:
         """Return the factors of learning rate and weight decay of one parameter."""

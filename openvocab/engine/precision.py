@@ -1,10 +1,12 @@
 """The fast path of float32 matrix products, taken only where it keeps float32's accuracy."""
 
+import logging
 from functools import cache
 from typing import Literal
 
 import torch
-from mmengine.logging import print_log
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "highest", "medium"]
 TOLERANCE = 4e-6
@@ -33,7 +35,7 @@ def use_fast_matmul(precision: Precision = "auto") -> str:
         precision = "medium" if max(errors.values()) <= TOLERANCE else "highest"
         reason = ", ".join(f"error of medium on {device} {error:.1e}" for device, error in errors.items())
     torch.set_float32_matmul_precision(precision)
-    print_log(f"float32 matrix products: {precision} ({reason})", logger="current")
+    logger.info(f"float32 matrix products: {precision} ({reason})")
     return precision
 
 

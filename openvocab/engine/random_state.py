@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.logging import print_log
+
+logger = logging.getLogger(__name__)
 
 
 def random_state() -> dict[str, Any]:
@@ -31,9 +32,7 @@ def restore_random_state(states: list[dict[str, Any]]) -> None:
     """
     rank = get_rank()
     if rank >= len(states):
-        print_log(
-            f"no random state was saved for rank {rank}: it starts afresh", logger="current", level=logging.WARNING
-        )
+        logger.warning(f"no random state was saved for rank {rank}: it starts afresh")
         return
     try:
         set_random_state(states[rank])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmengine.hooks import EMAHook
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from openvocab.checkpoint import check_same_weights, check_training_state, load_checkpoint, shortened
@@ -28,6 +28,8 @@ from openvocab.engine.training_plan import (
     training_plan,
 )
 from openvocab.saved_config import config_changes, config_to_data
+
+logger = logging.getLogger(__name__)
 
 _CHANGES_SHOWN = 20
 _WAY_OUT = "undo the change, or start a new run from these weights: load_from, and another work dir"
@@ -67,7 +69,7 @@ def resume_run(runner: Runner, path: str) -> None:
         _take_position(runner, content)
         _say_changes(runner, content, changes, moved)
         _take_weights(runner, content)
-    print_log(f"resumed {path} at iteration {runner.iter} of {runner.max_iters}", logger="current")
+    logger.info(f"resumed {path} at iteration {runner.iter} of {runner.max_iters}")
 
 
 @contextmanager
@@ -154,7 +156,7 @@ def _follow_plan(
     end = f"before the run ends at iteration {runner.max_iters}; give the last scheduler of param_scheduler that end"
     if all(group["lr"] == 0 for group in wrapper.param_groups):
         return [f"the schedule has ended with a learning rate of 0 {end}"]
-    print_log(f"the learning rate will fall to 0 {end}", logger="current", level=logging.WARNING)
+    logger.warning(f"the learning rate will fall to 0 {end}")
     return []
 
 
@@ -166,7 +168,7 @@ def _say_rate(groups: Sequence[dict], saved: Sequence[Mapping[str, Any]], iterat
             group["lr"] = old
     else:
         then, now = saved[-1].get("lr", math.nan), groups[-1]["lr"]
-        print_log(f"learning rate at iteration {iteration}: {then:.4g} -> {now:.4g}", logger="current")
+        logger.info(f"learning rate at iteration {iteration}: {then:.4g} -> {now:.4g}")
 
 
 def _take_position(runner: Runner, content: Mapping[str, Any]) -> None:
@@ -199,7 +201,7 @@ def _take_weights(runner: Runner, content: dict[str, Any]) -> None:
         trained = {name.removeprefix("module."): value for name, value in averages.items() if name[:7] == "module."}
         content["state_dict"] = {name: trained.get(name, value) for name, value in content["state_dict"].items()}
         del content["ema_state_dict"]
-        print_log("the averaged weights are left behind: the config has no EMAHook any more", logger="current")
+        logger.info("the averaged weights are left behind: the config has no EMAHook any more")
     runner.call_hook("after_load_checkpoint", checkpoint=content)
     runner.unwrapped_model.load_state_dict(content["state_dict"])
 
@@ -210,21 +212,21 @@ def _say_changes(
     """Log what differs from the run so far, in one line a kind."""
     if changes:
         rows = [f"{place} {_short(old)} -> {_short(new)}" for place, (old, new) in changes.items()]
-        print_log(f"resumed with another config: {shortened(rows, _CHANGES_SHOWN)}", logger="current")
+        logger.info(f"resumed with another config: {shortened(rows, _CHANGES_SHOWN)}")
     if moved:
-        print_log(f"resumed with other trained parameters, {moved}", logger="current", level=logging.WARNING)
+        logger.warning(f"resumed with other trained parameters, {moved}")
     own = runner.unwrapped_model.state_dict()
     cast = [name for name, value in content["state_dict"].items() if value.dtype != own[name].dtype]
     if cast:
         kinds = f"{content['state_dict'][cast[0]].dtype} -> {own[cast[0]].dtype}"
-        print_log(f"resumed with {len(cast)} weights of another type, {kinds}", logger="current", level=logging.WARNING)
+        logger.warning(f"resumed with {len(cast)} weights of another type, {kinds}")
     meta, loader = content["meta"], runner.train_dataloader
     now = {"world_size": runner.world_size, "batch_size": loader.batch_size}
     now |= {"samples": len(loader.dataset)} if hasattr(loader.dataset, "__len__") else {}
     parts = [f"{key} {meta[key]} -> {value}" for key, value in now.items() if meta.get(key, value) != value]
     if parts:
         note = f"resumed with {', '.join(parts)}: the run will not be equal to an uninterrupted one"
-        print_log(note, logger="current", level=logging.WARNING)
+        logger.warning(note)
 
 
 def _short(value: Any) -> str:

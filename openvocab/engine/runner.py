@@ -32,11 +32,10 @@ from openvocab.checkpoint import (
     newest_valid_checkpoint,
 )
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
-from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.evaluation_loops import StoppableValLoop  # noqa: F401  registered
 from openvocab.engine.loader import complete_loader, guard_workers
-from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.resume import resume_run
+from openvocab.engine.run_log import open_run_log
 from openvocab.engine.stopping import StopRequest
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.training_plan import training_plan
@@ -112,9 +111,13 @@ class OpenVocabRunner(Runner):
         broadcast_object_list(name)
         self._timestamp = name[0]
 
-    def build_logger(self, *arguments: Any, **options: Any) -> MMLogger:
-        """Build mmengine's logger; where it cannot write, it says so once and goes on."""
-        logger = super().build_logger(*arguments, **options)
+    def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **options: Any) -> MMLogger:
+        """Build mmengine's logger (which says what the arguments are) as the log of this run; see `open_run_log`.
+
+        Where it cannot write, it says so once and goes on.
+        """
+        logger = super().build_logger(log_level, log_file, **options)
+        open_run_log(logger)
         for handler in logger.handlers:
             report_once(handler)
         return logger
@@ -268,6 +271,8 @@ def build_runner(
 ) -> OpenVocabRunner:
     """Build the runner of a config; `.train()` or `.test()` then runs it.
 
+    Settings of the whole process that only make it faster are `own_process`'s, which a program calls after this.
+
     Args:
         work_dir: of logs and checkpoints; None takes the config's, else `work_dirs/<name of the config>`.
         checkpoint: weights to start from, or to test.
@@ -282,7 +287,7 @@ def build_runner(
     Raises:
         WorkDirInUse: the work dir holds a run that is neither resumed nor overwritten, or another process trains there.
         ConfigError: a key that is needed is missing.
-        ValueError: `precision` or `amp` is none of its words.
+        ValueError: `amp` is none of its words.
         OSError: the work dir cannot be written.
     """
     config = config.copy()
@@ -321,8 +326,6 @@ def build_runner(
     if moved_to is not None:
         runner.logger.warning(f"the files of the earlier run are in {moved_to} now")
     runner.resume_from = checkpoint if resume else None
-    keep_freed_memory()
-    use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
     return runner
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.visualization import BaseVisBackend, Visualizer
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 60.0
 """Seconds before a log that could not be written is tried again."""
@@ -124,4 +125,4 @@ class _OneLine:
 
 
 def _warn(text: str) -> None:
-    print_log(text, logger="current", level=logging.WARNING)
+    logger.warning(text)

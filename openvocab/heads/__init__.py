@@ -1,21 +1,17 @@
-"""Heads; importing this package registers them."""
+"""Heads, each imported when its name is used."""
 
-from openvocab.heads.clip_on_regions import CLIPOnRegionsHead
-from openvocab.heads.contrastive import ContrastiveHead
-from openvocab.heads.dense_clip import DenseCLIPHead
-from openvocab.heads.fvlm import FVLMHead
-from openvocab.heads.groupvit import GroupViTHead
-from openvocab.heads.linear import LinearHead
-from openvocab.heads.lseg import LSegHead
-from openvocab.heads.vild import ViLDHead
+from openvocab.lazy_names import lazy_names
 
-__all__ = [
-    "CLIPOnRegionsHead",
-    "ContrastiveHead",
-    "DenseCLIPHead",
-    "FVLMHead",
-    "GroupViTHead",
-    "LSegHead",
-    "LinearHead",
-    "ViLDHead",
-]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".clip_on_regions": ["CLIPOnRegionsHead"],
+        ".contrastive": ["ContrastiveHead"],
+        ".dense_clip": ["DenseCLIPHead"],
+        ".fvlm": ["FVLMHead"],
+        ".groupvit": ["GroupViTHead"],
+        ".linear": ["LinearHead"],
+        ".lseg": ["LSegHead"],
+        ".vild": ["ViLDHead"],
+    },
+)

@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from openvocab.heads.base import Head
@@ -20,6 +19,8 @@ from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, Size, TextFeatures
 from openvocab.text.text_ids import text_ids
+
+logger = logging.getLogger(__name__)
 
 MAX_SCALE = 100.0
 MATCHES = ("image", "segment")
@@ -232,7 +233,7 @@ class GroupViTHead(Head):
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            print_log(message, logger="current", level=logging.WARNING)
+            logger.warning(message)
 
 
 def _hidden_dims(backbone: BackboneSpec, layers: Sequence[int], width: int | None) -> list[int]:

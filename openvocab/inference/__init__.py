@@ -1,8 +1,13 @@
-"""From an image to network outputs; importing this package registers the strategies."""
+"""From an image to network outputs; each strategy is imported when its name is used."""
 
-from openvocab.inference.multi_scale import MultiScaleFlip
-from openvocab.inference.sliding_window import SlidingWindow
-from openvocab.inference.unpadded_window import UnpaddedSlidingWindow
-from openvocab.inference.whole_image import WholeImage
+from openvocab.lazy_names import lazy_names
 
-__all__ = ["MultiScaleFlip", "SlidingWindow", "UnpaddedSlidingWindow", "WholeImage"]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".multi_scale": ["MultiScaleFlip"],
+        ".sliding_window": ["SlidingWindow"],
+        ".unpadded_window": ["UnpaddedSlidingWindow"],
+        ".whole_image": ["WholeImage"],
+    },
+)

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from openvocab.bfloat16_probe import faster_dtype
@@ -19,12 +18,14 @@ from openvocab.config import read_config
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.inference.image_input import bgr_image, checked_path, is_path
-from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS, TRANSFORMS
 from openvocab.saved_config import building_from_file, config_of
 from openvocab.start_weights import start_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from openvocab.model import OpenVocabModel
 
 Transform = Callable[[dict], dict]
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
@@ -41,6 +42,10 @@ def load(
     dtype: torch.dtype | Literal["auto"] = torch.float32,
 ) -> "Predictor":
     """Build the model of a config, or of a checkpoint alone, for prediction: `load("best.pth")`.
+
+    Nothing of the process changes: neither its random generators nor torch's settings. Where float32 matrix products in
+    `torch.set_float32_matmul_precision("medium")` are exact and faster, that setting is the host's to make; our tools
+    make it for themselves.
 
     Args:
         config: path of a config file (it is code: use only files that you trust), or a config. A path that ends
@@ -69,7 +74,8 @@ def load(
         config = config if isinstance(config, Config) else read_config(config)
         weights = None if checkpoint is None else load_state_dict(checkpoint)
     distrust = building_from_file(str(checkpoint)) if alone else nullcontext()
-    with DefaultScope.overwrite_default_scope("openvocab"), start_weights(read=weights is None), distrust:
+    host_draws = torch.random.fork_rng(devices=[])  # they stay as they were
+    with start_weights(read=weights is None), distrust, host_draws:
         model = MODELS.build(config.model)
         with start_weights(read=True):  # a teacher in the pipeline has weights that no checkpoint of the model holds
             pipeline = [TRANSFORMS.build(step) for step in test_pipeline(config)]
@@ -101,7 +107,7 @@ class Predictor:
             Reading and packing are added to one that consists of the steps between; default: these two alone.
     """
 
-    def __init__(self, model: OpenVocabModel, pipeline: Sequence[Transform] = ()) -> None:
+    def __init__(self, model: "OpenVocabModel", pipeline: Sequence[Transform] = ()) -> None:
         self.model = model.eval()
         is_whole = any(_packs(step) or _reads_files(step) for step in pipeline)
         self.pipeline = tuple(pipeline) if is_whole else (LoadImage(), *pipeline)

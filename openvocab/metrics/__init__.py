@@ -1,16 +1,14 @@
-"""Metrics over a whole data set, summed across ranks."""
+"""Metrics over a whole data set, summed across ranks; each is imported when its name is used."""
 
-from openvocab.metrics.average_precision import CocoAveragePrecision, LvisAveragePrecision
-from openvocab.metrics.classification import ZeroShotAccuracy
-from openvocab.metrics.episode_iou import EpisodeIoU
-from openvocab.metrics.mean_iou import MeanIoU
-from openvocab.metrics.retrieval import RetrievalRecall
+from openvocab.lazy_names import lazy_names
 
-__all__ = [
-    "CocoAveragePrecision",
-    "EpisodeIoU",
-    "LvisAveragePrecision",
-    "MeanIoU",
-    "RetrievalRecall",
-    "ZeroShotAccuracy",
-]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".average_precision": ["CocoAveragePrecision", "LvisAveragePrecision"],
+        ".classification": ["ZeroShotAccuracy"],
+        ".episode_iou": ["EpisodeIoU"],
+        ".mean_iou": ["MeanIoU"],
+        ".retrieval": ["RetrievalRecall"],
+    },
+)

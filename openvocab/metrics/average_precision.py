@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 
 from openvocab.metrics.class_precision import MEANS, ClassPrecision, Shape
 from openvocab.metrics.coco_average_precision import DETECTIONS, coco_average_precision
@@ -28,6 +27,8 @@ from openvocab.metrics.protocol import class_protocol
 from openvocab.registry import METRICS
 from openvocab.structures import DetectionPrediction, Sample
 from openvocab.text.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 LVIS_PER_IMAGE = 300
 FIXED_PER_CLASS = 10_000
@@ -96,7 +97,7 @@ class AveragePrecision(BaseMetric):
     def _evaluate(self, tables: DetectionTables, size: int) -> tuple[dict[str, float], dict[str, Any]]:
         count = len(tables.sample_ids)
         if count != size:
-            print_log(f"average precision over {count} images of {size}", logger="current", level=logging.WARNING)
+            logger.warning(f"average precision over {count} images of {size}")
         if self.results_file is not None:
             write_coco_results(self.results_file, tables, self.dataset_meta["category_ids"])
         metrics = self.compute_metrics([tables])
@@ -226,11 +227,9 @@ class LvisAveragePrecision(AveragePrecision):
         """Return the metrics, 0..1, of [all tables]."""
         (tables,), metrics, count = results, {}, len(self._vocabulary)
         if self.fixed and most_per_image(tables) <= LVIS_PER_IMAGE:
-            print_log(
+            logger.warning(
                 f"fixed AP: no image has more than {LVIS_PER_IMAGE} detections, so that it reads too low; let the "
-                "model return more (head.detector.max_detections)",
-                logger="current",
-                level=logging.WARNING,
+                "model return more (head.detector.max_detections)"
             )
         for shape in self.shapes:
             precision = federated_average_precision(tables, count, shape, max_per_image=LVIS_PER_IMAGE)

@@ -1,17 +1,19 @@
 """Scores of few-shot folds: mIoU over the fold's classes and FB-IoU."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 
 from openvocab.metrics.confusion import ClassScores, confusion_matrix
 from openvocab.registry import METRICS
 from openvocab.structures import SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 CLASS = 1
 
@@ -51,6 +53,6 @@ class EpisodeIoU(BaseMetric):
         for name, matrix in results:
             matrices[name] += matrix
         scores = {name: 100 * float(ClassScores(matrix).iou[CLASS]) for name, matrix in sorted(matrices.items())}
-        print_log(", ".join(f"{name} {score:.2f}" for name, score in scores.items()), logger="current")
+        logger.info(", ".join(f"{name} {score:.2f}" for name, score in scores.items()))
         both = ClassScores(sum(matrices.values())).iou
         return {"mIoU": float(np.nanmean(list(scores.values()))), "FB_IoU": 100 * float(both.mean())}

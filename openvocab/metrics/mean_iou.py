@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
 from openvocab.metrics.protocol import class_protocol
 from openvocab.registry import METRICS
 from openvocab.structures import Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -106,7 +107,7 @@ class MeanIoU(BaseMetric):
         kept = _without_filling(tallies)
         count = len({name for tally in tallies for name in tally.sample_ids})
         if count != size:
-            print_log(f"mean IoU over {count} images of {size}", logger="current", level=logging.WARNING)
+            logger.warning(f"mean IoU over {count} images of {size}")
         vocabulary = tallies[0].vocabulary
         self.protocol = self._protocol(vocabulary, count)
         return self.compute_metrics([(vocabulary, sum(kept))])
@@ -116,7 +117,7 @@ class MeanIoU(BaseMetric):
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
         if self.show_classes:
-            print_log("\n" + class_table(vocabulary, scores), logger="current")
+            logger.info("\n" + class_table(vocabulary, scores))
         return summarise(vocabulary, scores)
 
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:

@@ -1,1 +1,14 @@
-"""What a CLIP says of regions of the training images: computed once, kept on disk, read while training."""
+"""What a CLIP says of regions of the training images: computed once, kept on disk, read while training.
+
+Each source of proposals is imported when its name is used.
+"""
+
+from openvocab.lazy_names import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".detector_proposals": ["DetectorProposals"],
+        ".proposal_sources": ["GridProposals", "GroundTruthProposals"],
+    },
+)

@@ -1,5 +1,6 @@
 """The dtype of a region cache whose teacher says `auto`: decided once for a folder, whoever goes on with it."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 
 from openvocab.bfloat16_probe import dtype_name, faster_dtype
 from openvocab.teacher.region_shard import read_header
+
+logger = logging.getLogger(__name__)
 
 _DECISION = "teacher_dtype.txt"
 
@@ -32,7 +34,7 @@ def settle_cache_dtype(teacher: Mapping[str, Any], device: torch.device) -> dict
     if dtype is None:
         dtype = _decide(folder, dtype_name(faster_dtype(device, "regions are embedded")))
     else:
-        print_log(f"regions are embedded in {dtype}, as {folder} was begun", logger="current")
+        logger.info(f"regions are embedded in {dtype}, as {folder} was begun")
     return {**teacher, "dtype": dtype}
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 
 from openvocab.atomic_files import remove_leftovers, replacing
 from openvocab.datasets.base import PipelineDataset
@@ -18,6 +17,8 @@ from openvocab.structures import Regions, Size
 from openvocab.teacher.region_cache import MANIFEST, NOT_READ, first_difference, manifest_text
 from openvocab.teacher.region_embedder import RegionEmbedder
 from openvocab.teacher.region_shard import EMBED_DTYPES, is_whole, read_header, write_shard
+
+logger = logging.getLogger(__name__)
 
 SHARD = "regions-{:05d}.safetensors"
 
@@ -108,7 +109,7 @@ def _embed(
             except BadSample as error:
                 if not skip_bad:
                     raise
-                print_log(f"no regions: {error}", logger="current", level=logging.WARNING)
+                logger.warning(f"no regions: {error}")
                 sizes.append(NOT_READ)
             else:
                 sizes.append(tuple(results["img"].shape[:2]))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from mmengine.logging import print_log
 from safetensors import SafetensorError
 from torch import Tensor
 
 from openvocab.atomic_files import replacing
+
+logger = logging.getLogger(__name__)
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What a truncated, foreign or corrupt file raises while it is parsed."""
@@ -59,7 +60,7 @@ class EmbeddingCache:
         try:
             _write_rows(self._file(key, rows), key, rows)
         except OSError as error:
-            print_log(f"text embeddings are not kept on disk: {error}", logger="current", level=logging.WARNING)
+            logger.warning(f"text embeddings are not kept on disk: {error}")
 
     def clear_memory(self) -> None:
         """Forget the rows in memory; files stay."""
@@ -97,7 +98,7 @@ class EmbeddingCache:
                 rows = _read_rows(path, key)
             except UNREADABLE as error:
                 message = f"{path} is not a readable embedding file ({error}); its names are encoded again"
-                print_log(message, logger="current", level=logging.WARNING)
+                logger.warning(message)
                 continue
             self._remember(key, rows)
             yield rows

@@ -1,5 +1,6 @@
 """Text embeddings that somebody else computed: rows in a file, looked up by name."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
 from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 8
 
@@ -54,7 +56,7 @@ class PrecomputedTextEncoder(TextEncoder):
         self.register_buffer("scale", torch.tensor(float(logit_scale)), persistent=False)
         self.embed_dim = rows.shape[1]
         note = f" ({templates_note})" if templates_note else ""
-        print_log(f"{len(rows)} text embeddings of width {rows.shape[1]} from {self.path}{note}", logger="current")
+        logger.info(f"{len(rows)} text embeddings of width {rows.shape[1]} from {self.path}{note}")
 
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
         """Look every name up, exactly, else without regard to case, white space and underscores.

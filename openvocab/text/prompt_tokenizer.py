@@ -9,11 +9,12 @@ from typing import Any
 
 import open_clip
 import torch
-from mmengine.logging import print_log
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from openvocab.open_clip_model import clip_config
+
+logger = logging.getLogger(__name__)
 
 PROBE = "A photo of: 12 cafés_(small), naïve &amp; rock'n'roll!?"
 """Exercises case, accents, entities, digits and punctuation: tokenizers that differ in cleaning differ here."""
@@ -80,7 +81,7 @@ class PromptTokenizer:
             count = _token_count(self._tokenizer, prompt)
             if count > self.context_length:
                 message = f"prompt of {count} tokens cut to {self.context_length}, it begins {prompt[:60]!r}"
-                print_log(message, logger="current", level=logging.WARNING)
+                logger.warning(message)
 
 
 def _padding_id(tokenizer: Any) -> int:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from coco_folder import SIZE, box_annotation, coco_content, write_coco
-from mmengine.logging import MMLogger
 from pycocotools import mask as coco_mask
 
 from openvocab.datasets.class_lists import class_names_path, load_frequencies, load_split
@@ -24,14 +23,6 @@ def _dataset(folder, content=None, **arguments) -> DetectionDataset:
 def _instances(dataset) -> dict:
     """Objects by image id."""
     return {item["sample"].sample_id: item["sample"].instances for item in (dataset[i] for i in range(len(dataset)))}
-
-
-@pytest.fixture
-def said(monkeypatch):
-    """What the data set says in the log."""
-    lines = []
-    monkeypatch.setattr("openvocab.datasets.detection.print_log", lambda text, **_: lines.append(text))
-    return lines
 
 
 def test_three_arguments_are_enough(tmp_path):
@@ -69,9 +60,10 @@ def test_categories_match_any_synonym_or_an_id(tmp_path):
         len(_dataset(tmp_path, classes=["a", "b"], category_ids=[3]))
 
 
-def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, said):
+def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, logged):
     assert list(_instances(_dataset(tmp_path))) == ["11", "12"]
-    assert "2 images without objects left out" in said[0] and "1 of them crowds" in said[0]
+    line = logged[0].getMessage()
+    assert "2 images without objects left out" in line and "1 of them crowds" in line
     for dataset in (_dataset(tmp_path, test_mode=True), _dataset(tmp_path, keep_empty=True)):
         found = _instances(dataset)
         assert list(found) == ["11", "12", "13", "14"]
@@ -94,14 +86,15 @@ def test_masks_are_those_of_pycocotools(tmp_path):
     assert found["14"].masks.shape == (0, *SIZE)
 
 
-def test_a_novel_class_never_reaches_training(tmp_path, said):
+def test_a_novel_class_never_reaches_training(tmp_path, logged):
     (tmp_path / "split.json").write_text('{"base": ["cat"], "novel": ["dog"]}')
     dataset = _dataset(tmp_path, unseen="split.json", train_classes="seen", with_masks=True, keep_empty=True)
     assert dataset.vocabulary.class_names == ("cat",) and dataset.vocabulary.seen == (True,)
     assert set(dataset.table.ids.tolist()) == {100, 104}
     assert all((instances.classes == 0).all() for instances in _instances(dataset).values())
-    assert "2 objects of unseen classes left out" in said[0]
-    assert "1 objects of categories that are no class left out" in said[0]  # a traffic light is neither base nor novel
+    assert "2 objects of unseen classes left out" in logged[0].getMessage()
+    # a traffic light is neither base nor novel
+    assert "1 objects of categories that are no class left out" in logged[0].getMessage()
     evaluation = _dataset(tmp_path, unseen="split.json", test_mode=True)
     assert evaluation.vocabulary.class_names == ("cat", "dog") and evaluation.vocabulary.seen == (True, False)
     assert set(evaluation.table.ids.tolist()) == {100, 102, 103, 104}
@@ -148,16 +141,16 @@ def test_arguments_are_checked(tmp_path):
         len(DetectionDataset(tmp_path / "images", tmp_path / "labels.json"))
 
 
-def test_categories_that_are_no_class_are_an_error_unless_ignored(tmp_path, said):
+def test_categories_that_are_no_class_are_an_error_unless_ignored(tmp_path, logged):
     with pytest.raises(ValueError, match="1 of the file's 3 categories are no class, such as 'traffic_light'"):
         len(_dataset(tmp_path, classes=["cat", "dog"]))
     dataset = _dataset(tmp_path, classes=["cat", "dog", "cow"], unlisted_ids="ignore")
     assert _instances(dataset)["12"].classes.tolist() == [1]
-    assert "1 classes have no category in the file" in said[-1]
+    assert "1 classes have no category in the file" in logged[-1].getMessage()
     assert dataset.metainfo["category_ids"] == [3, 7, None]
 
 
-def test_unusable_boxes_are_dropped_counted_and_said_in_one_line(tmp_path, said):
+def test_unusable_boxes_are_dropped_counted_and_said_in_one_line(tmp_path, logged):
     content = coco_content()
     bad = [[5, 5, 0, 3], [5, 5, 3, -2], [float("nan"), 1, 2, 3], [1, 1, float("inf"), 4], [70, 5, 9, 9], [-9, 3, 9, 9]]
     content["annotations"] += [
@@ -165,10 +158,10 @@ def test_unusable_boxes_are_dropped_counted_and_said_in_one_line(tmp_path, said)
     ]
     found = _instances(_dataset(tmp_path, content))
     assert found["11"].ids.tolist() == [100, 102]
-    assert len(said) == 1
-    assert "2 boxes of zero or negative size dropped (the first is annotation 900 of 11.jpg)" in said[0]
-    assert "2 boxes with coordinates that are not finite dropped (the first is annotation 902" in said[0]
-    assert "2 boxes wholly outside their image dropped (the first is annotation 904" in said[0]
+    assert len(logged) == 1
+    assert "2 boxes of zero or negative size dropped (the first is annotation 900 of 11.jpg)" in logged[0].getMessage()
+    assert "2 boxes with coordinates that are not finite dropped (the first is annotation 902" in logged[0].getMessage()
+    assert "2 boxes wholly outside their image dropped (the first is annotation 904" in logged[0].getMessage()
 
 
 def test_boxes_that_stick_out_are_clipped(tmp_path):
@@ -177,22 +170,19 @@ def test_boxes_that_stick_out_are_clipped(tmp_path):
     assert _instances(_dataset(tmp_path, content))["11"].boxes[0].tolist() == [0, 30, 15, 40]
 
 
-def test_a_box_that_single_precision_makes_empty_is_outside(tmp_path, said):
+def test_a_box_that_single_precision_makes_empty_is_outside(tmp_path, logged):
     content = coco_content()
     content["annotations"][0]["bbox"] = [59.9999999999, 5, 10, 10]
     assert _instances(_dataset(tmp_path, content))["11"].ids.tolist() == [102]
-    assert "1 boxes wholly outside" in said[0]
+    assert "1 boxes wholly outside" in logged[0].getMessage()
 
 
-def test_the_log_warns_only_where_something_is_wrong(tmp_path):
-    levels = []
-    logger = MMLogger.get_instance("detection_test", log_level="INFO")
-    logger.handle = lambda record: levels.append(record.levelname)
+def test_the_log_warns_only_where_something_is_wrong(tmp_path, logged):
     content = coco_content()
     content["annotations"][0]["bbox"] = [1, 1, 0, 0]
     len(_dataset(tmp_path))
     len(_dataset(tmp_path, content))
-    assert levels == ["INFO", "WARNING"]
+    assert [record.levelname for record in logged] == ["INFO", "WARNING"]
 
 
 def _spoil(content, what):
@@ -272,13 +262,13 @@ def test_without_masks_segmentations_are_not_looked_at(tmp_path):
         assert len(_dataset(tmp_path, _spoil(coco_content(), what))) == 2
 
 
-def test_an_object_without_mask_is_dropped_where_masks_are_wanted(tmp_path, said):
+def test_an_object_without_mask_is_dropped_where_masks_are_wanted(tmp_path, logged):
     content = coco_content()
     content["annotations"][0]["segmentation"] = []
     content["annotations"][2]["segmentation"] = [[1, 1, 2, 2]]  # two corners have no area
     dataset = _dataset(tmp_path, content, with_masks=True)
     assert list(_instances(dataset)) == ["12"]
-    assert "2 boxes without a mask dropped (the first is annotation 100 of 11.jpg)" in said[0]
+    assert "2 boxes without a mask dropped (the first is annotation 100 of 11.jpg)" in logged[0].getMessage()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"images": [', '{"images": [1 2]}', "not json"])

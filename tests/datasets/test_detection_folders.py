@@ -25,20 +25,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def said(monkeypatch):
-    """What the data set says in the log."""
-    lines = []
-    monkeypatch.setattr("openvocab.datasets.detection.print_log", lambda text, **_: lines.append(text))
-    return lines
-
-
 def _write_xml(folder, name: str, *objects: tuple) -> None:
     texts = (OBJECT.format(*box, name=kind, difficult=difficult) for kind, box, difficult in objects)
     (folder / f"labels/{name}.xml").write_text(XML.format(name=name, objects="".join(texts)))
 
 
-def test_yolo_folder_by_three_arguments(folder, said):
+def test_yolo_folder_by_three_arguments(folder, logged):
     (folder / "labels/a.txt").write_text("1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 0.1 0.2\n")
     (folder / "labels/more/c.txt").write_text("0 0.9 0.5 0.4 0.2\n")
     dataset = DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"], test_mode=True)
@@ -47,7 +39,7 @@ def test_yolo_folder_by_three_arguments(folder, said):
     assert found["a"].classes.tolist() == [1, 0]
     assert torch.allclose(found["more/c"].boxes, torch.tensor([[70.0, 20, 100, 30]]))  # clipped
     assert found["b"].boxes.shape == (0, 4)
-    assert "1 images have no label file and count as images without objects" in said[0]
+    assert "1 images have no label file and count as images without objects" in logged[0].getMessage()
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc"])
@@ -88,7 +80,7 @@ def test_a_wrong_yolo_line_is_named(folder, line, message):
         len(DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"]))
 
 
-def test_yolo_needs_names_and_labels_that_belong_to_images(folder, said):
+def test_yolo_needs_names_and_labels_that_belong_to_images(folder, logged):
     (folder / "labels/x.txt").write_text("0 0.5 0.5 0.2 0.4")
     with pytest.raises(ValueError, match="YOLO labels hold numbers only"):
         len(DetectionDataset(folder / "images", folder / "labels"))
@@ -96,14 +88,14 @@ def test_yolo_needs_names_and_labels_that_belong_to_images(folder, said):
         len(DetectionDataset(folder / "images", folder / "labels", ["a"]))
     (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4 0.3 0.3\n")
     assert len(DetectionDataset(folder / "images", folder / "labels", ["a"])) == 1
-    assert "1 label files without an image are left out, the first is x.txt" in said[-1]
-    assert "2 boxes with coordinates that are not finite dropped" in said[-1]
+    assert "1 label files without an image are left out, the first is x.txt" in logged[-1].getMessage()
+    assert "2 boxes with coordinates that are not finite dropped" in logged[-1].getMessage()
     (folder / "data.yaml").write_text("nc: 3")
     with pytest.raises(ValueError, match="expected 'names'"):
         len(DetectionDataset(folder / "images", folder / "labels", folder / "data.yaml"))
 
 
-def test_voc_folder_by_two_arguments(folder, said):
+def test_voc_folder_by_two_arguments(folder, logged):
     _write_xml(folder, "a", ("vest", (10, 5, 40, 45), 0), ("helmet", (50, 5, 60, 15), 1))
     _write_xml(folder, "more/c", ("vest", (0, 0, 100, 50), 0))
     dataset = DetectionDataset(folder / "images", folder / "labels")
@@ -112,7 +104,7 @@ def test_voc_folder_by_two_arguments(folder, said):
     assert instances.boxes.tolist() == [[10, 5, 40, 45], [50, 5, 60, 15]]
     assert instances.classes.tolist() == [1, 0] and instances.is_crowd.tolist() == [False, True]
     assert dataset[1]["sample"].sample_id == "more/c"
-    assert "1 images without an XML file are left out" in said[0]
+    assert "1 images without an XML file are left out" in logged[0].getMessage()
 
 
 def test_wrong_voc_files_are_named(folder):
@@ -142,11 +134,11 @@ def test_the_size_in_the_header_is_that_of_the_decoded_image(tmp_path, orientati
         read_image_size(tmp_path / "y.jpg")
 
 
-def test_the_two_blood_cells_of_no_size_are_reported(shared_data, said):
+def test_the_two_blood_cells_of_no_size_are_reported(shared_data, logged):
     folder = shared_data / "bccd/BCCD"
     dataset = DetectionDataset(folder / "JPEGImages", folder / "Annotations", ["RBC", "WBC", "Platelets"])
     assert len(dataset) == 364 and len(dataset.table.ids) == 4886
-    assert said == [
+    assert [record.getMessage() for record in logged] == [
         "DetectionDataset: 364 images, 4886 objects of 3 classes; 2 boxes of zero or negative size dropped (the first "
         "is annotation 3951 of BloodImage_00338.jpg)"
     ]

@@ -329,7 +329,8 @@ def test_the_tool_makes_a_folder_from_the_command_line(tmp_path, monkeypatch, ca
     root = tmp_path / "made/shapes"
     options = ["--num-train", "20", "--num-val", "4", "--objects-per-class", "0", "--processes", "2"]
     _run_tool(monkeypatch, "--root", str(root), *options)
-    assert "24/24" in capfd.readouterr().out
+    shown = capfd.readouterr()
+    assert "24/24" in shown.err and shown.out == f"{root} is complete\n"
     names = {str(Path(name).parent) for name in _files(root)}
     assert {"images/train", "images/val", "annotations/train", "annotations/train_oracle", "annotations/val"} <= names
     _run_tool(monkeypatch, "--root", str(root), *options)

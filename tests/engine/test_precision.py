@@ -18,11 +18,9 @@ def test_auto_takes_medium_only_at_float32_rounding(monkeypatch, error, chosen):
     assert torch.get_float32_matmul_precision() == chosen
 
 
-def test_choice_is_logged_with_its_reason(monkeypatch):
-    lines = []
-    monkeypatch.setattr(precision, "print_log", lambda line, logger: lines.append(line))
+def test_choice_is_logged_with_its_reason(logged):
     use_fast_matmul("auto")
-    assert len(lines) == 1 and "error of medium on cpu" in lines[0]
+    assert len(logged) == 1 and "error of medium on cpu" in logged[0].getMessage()
 
 
 def test_probe_leaves_the_setting_alone_and_tells_rounding_from_truncation():

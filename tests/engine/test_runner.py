@@ -43,17 +43,6 @@ def test_a_run_leaves_stable_names(tmp_path):
         assert torch.equal(value, last["state_dict"][name])
 
 
-def test_precision_of_the_config_is_set(tmp_path, monkeypatch):
-    lines = []
-    monkeypatch.setattr("openvocab.engine.precision.print_log", lambda line, logger: lines.append(line))
-    for precision in ("highest", "medium"):
-        build_runner(Config({**tiny_config(), "precision": precision}), work_dir=tmp_path)
-        assert torch.get_float32_matmul_precision() == precision
-    assert [line.split(" (")[0] for line in lines] == [f"float32 matrix products: {p}" for p in ("highest", "medium")]
-    build_runner(tiny_config(), work_dir=tmp_path)
-    assert "error of medium on cpu" in lines[-1]  # probed where the config says nothing
-
-
 def test_best_holds_the_averaged_weights_where_there_are_some(tmp_path):
     runner = trained(tmp_path, ema=True, max_iters=6)
     averaged = next(hook for hook in runner.hooks if type(hook).__name__ == "EMAHook").ema_model.module.state_dict()

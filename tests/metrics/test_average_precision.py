@@ -107,14 +107,12 @@ def test_frequencies_come_from_the_data_set_too():
     assert by_data == pytest.approx(by_argument, nan_ok=True) and "lvis_box_AP_r" in by_data
 
 
-def test_a_fixed_ap_of_too_few_detections_is_said_aloud(monkeypatch):
-    lines = []
-    monkeypatch.setattr("openvocab.metrics.average_precision.print_log", lambda line, **_: lines.append(line))
+def test_a_fixed_ap_of_too_few_detections_is_said_aloud(logged):
     samples, predictions = random_pairs(2, images=3, federated=True)
     evaluate(LvisAveragePrecision(fixed=False), samples, predictions)
-    assert lines == []
+    assert logged == []
     evaluate(LvisAveragePrecision(), samples, predictions)
-    assert len(lines) == 1 and "no image has more than 300 detections" in lines[0]
+    assert len(logged) == 1 and "no image has more than 300 detections" in logged[0].getMessage()
 
 
 @pytest.mark.parametrize("letters", ["rcf", "rrccfx"])

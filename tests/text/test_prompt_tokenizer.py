@@ -3,18 +3,10 @@
 from types import SimpleNamespace
 
 import open_clip
-import pytest
 import torch
 
 from openvocab.text import prompt_tokenizer
 from openvocab.text.prompt_tokenizer import PromptTokenizer
-
-
-@pytest.fixture
-def warnings(monkeypatch):
-    found = []
-    monkeypatch.setattr(prompt_tokenizer, "print_log", lambda text, **_: found.append(text))
-    return found
 
 
 def test_ids_are_open_clips_and_lengths_count_start_and_end():
@@ -24,12 +16,12 @@ def test_ids_are_open_clips_and_lengths_count_start_and_end():
     assert lengths.tolist() == [(row == 49407).nonzero()[0].item() + 1 for row in tokens]
 
 
-def test_a_prompt_is_cut_with_a_warning_and_one_that_just_fits_is_not(warnings):
+def test_a_prompt_is_cut_with_a_warning_and_one_that_just_fits_is_not(logged):
     tokens, lengths = PromptTokenizer("ViT-B-32", 12)(["cat " * 10, "dog " * 11, "cat"])
     assert lengths.tolist() == [12, 12, 3]
     assert tokens[1, -1] == 49407
-    assert len(warnings) == 1
-    assert "13 tokens cut to 12, it begins 'dog dog" in warnings[0]
+    assert len(logged) == 1
+    assert "13 tokens cut to 12, it begins 'dog dog" in logged[0].getMessage()
 
 
 class HuggingFaceDouble:
@@ -49,13 +41,13 @@ class HuggingFaceDouble:
         return torch.tensor([row + [1] * (context_length - len(row)) for row in rows])
 
 
-def test_other_tokenizers_bring_their_own_padding_and_vocabulary(monkeypatch, warnings):
+def test_other_tokenizers_bring_their_own_padding_and_vocabulary(monkeypatch, logged):
     monkeypatch.setattr(prompt_tokenizer, "_named_tokenizer", lambda model: double)
     double = HuggingFaceDouble()
     tokenizer = PromptTokenizer("ViT-B-16-SigLIP", 8)
     _, lengths = tokenizer(["one", "one two three", "w " * 20])
     assert lengths.tolist() == [2, 4, 8]
-    assert len(warnings) == 1
+    assert len(logged) == 1
     assert tokenizer.identity != PromptTokenizer("ViT-B-32", 8).identity
 
 

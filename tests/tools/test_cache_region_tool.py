@@ -62,8 +62,8 @@ def make(config: Path, *options: object) -> int:
 
 def test_the_cache_is_what_the_training_set_of_the_config_reads(config, capsys):
     assert make(config) == 0
-    output = capsys.readouterr().out
-    assert "12/12" in output and "ETA" in output and "3 shards, 3 of them made now" in output
+    shown = capsys.readouterr()
+    assert "12/12" in shown.err and "ETA" in shown.err and "3 shards, 3 of them made now" in shown.out
     with DefaultScope.overwrite_default_scope("openvocab"):
         dataset = DATASETS.build(read_config(config).train_dataloader.dataset)
     samples = [dataset[index]["sample"] for index in range(len(dataset))]

@@ -32,8 +32,8 @@ def make(root: Path, *options: object) -> int:
 
 def test_shards_hold_the_files_and_all_captions(root: Path, capsys):
     assert make(root) == 0
-    output = capsys.readouterr().out
-    assert "10/10" in output and "ETA" in output and "3 shards" in output
+    shown = capsys.readouterr()
+    assert "10/10" in shown.err and "ETA" in shown.err and shown.out == f"3 shards in {root / 'out'}\n"
     names = ["shard-000000.tar", "shard-000001.tar", "shard-000002.tar", "shards.json"]
     assert sorted(path.name for path in (root / "out").iterdir()) == names
     items = list(

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from mmengine.logging import MMLogger
-
 from benchmarks.comparison import Side, Sides, matmul_precision, use_threads
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -28,7 +26,6 @@ def peak_memory_mb(prepare: Callable[[], Sides], side: Side, threads: int) -> fl
 
 
 def _measure(prepare: Callable[[], Sides], side: Side, threads: int) -> float:
-    MMLogger.get_instance("benchmark", log_level="WARNING")
     with use_threads(threads), matmul_precision(side):
         work = getattr(prepare(), side)
         gc.collect()

@@ -1,8 +1,13 @@
-"""Hooks of training and testing; importing this package registers them."""
+"""Hooks of training and testing, each imported when its name is used."""
 
-from openvocab.engine.hooks.bad_sample_hook import BadSampleHook
-from openvocab.engine.hooks.checkpoint_hook import CheckpointHook
-from openvocab.engine.hooks.clamp_logit_scale import ClampLogitScale
-from openvocab.engine.hooks.picture_hook import PictureHook
+from openvocab.lazy_names import lazy_names
 
-__all__ = ["BadSampleHook", "CheckpointHook", "ClampLogitScale", "PictureHook"]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".bad_sample_hook": ["BadSampleHook"],
+        ".checkpoint_hook": ["CheckpointHook"],
+        ".clamp_logit_scale": ["ClampLogitScale"],
+        ".picture_hook": ["PictureHook"],
+    },
+)

@@ -11,7 +11,6 @@ import mmengine
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -27,6 +26,8 @@ from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
 from openvocab.registry import HOOKS
 from openvocab.saved_config import config_to_data
+
+logger = logging.getLogger(__name__)
 
 _KEPT_LOGS = 1000  # values of each logged scalar: more than any smoothing window
 
@@ -121,7 +122,7 @@ class CheckpointHook(Hook):
     def _warn_once(self, score: float) -> None:
         if not self._has_warned:
             note = f"{self.best} is {score}: such a model is never the best"
-            print_log(note, logger="current", level=logging.WARNING)
+            logger.warning(note)
             self._has_warned = True
 
     def after_step(self, runner: Runner) -> None:

@@ -1,29 +1,20 @@
-"""The losses that a `ContrastiveHead` is put together of; importing this package registers them."""
+"""The losses that a `ContrastiveHead` is put together of, each imported when its name is used."""
 
-from openvocab.heads.terms.base import ContrastiveTerm, PairBatch
-from openvocab.heads.terms.captions import (
-    CaptionContrast,
-    NeighbourContrast,
-    SigmoidContrast,
-    SimilarityRegularisation,
-    TwoProjectionContrast,
+from openvocab.lazy_names import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".base": ["ContrastiveTerm", "PairBatch"],
+        ".captions": [
+            "CaptionContrast",
+            "NeighbourContrast",
+            "SigmoidContrast",
+            "SimilarityRegularisation",
+            "TwoProjectionContrast",
+        ],
+        ".nouns": ["NounContrast"],
+        ".tokens": ["MaskedLanguage", "TokenContrast"],
+        ".views": ["PatchContrast", "SimSiam", "ViewContrast"],
+    },
 )
-from openvocab.heads.terms.nouns import NounContrast
-from openvocab.heads.terms.tokens import MaskedLanguage, TokenContrast
-from openvocab.heads.terms.views import PatchContrast, SimSiam, ViewContrast
-
-__all__ = [
-    "CaptionContrast",
-    "ContrastiveTerm",
-    "MaskedLanguage",
-    "NeighbourContrast",
-    "NounContrast",
-    "PairBatch",
-    "PatchContrast",
-    "SigmoidContrast",
-    "SimSiam",
-    "SimilarityRegularisation",
-    "TokenContrast",
-    "TwoProjectionContrast",
-    "ViewContrast",
-]

@@ -1,0 +1,25 @@
+"""mmengine's ways to load a file, led to our reader of tensors and plain types."""
+
+import os
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+
+from openvocab.checkpoint import load_checkpoint
+
+_SCHEMES = ["http://", "https://", "pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"]
+_SCHEMES += ["modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "mmcls://", "local://"]
+
+
+def guard_mmengine_loaders() -> None:
+    """Let mmengine, for the rest of this process, load local files alone and nothing that could run code.
+
+    Our runner calls none of its loaders; a hook or a model of a user may.
+    """
+    CheckpointLoader.register_scheme(prefixes=["", *_SCHEMES], loader=_load, force=True)
+
+
+def _load(filename: str, map_location: Any = None) -> dict[str, Any]:
+    if "://" in filename:
+        raise ValueError(f"{filename}: addresses are not loaded; download the file and give its path")
+    return load_checkpoint(os.path.expanduser(filename), map_location or "cpu")

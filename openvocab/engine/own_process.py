@@ -1,0 +1,30 @@
+"""Settings of a whole process, for programs that do nothing else than one run."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from openvocab.config_modules import keep_modules_beside
+from openvocab.engine.allocator import keep_freed_memory
+from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
+from openvocab.engine.precision import use_fast_matmul
+
+
+def own_process(config: Config) -> None:
+    """Set up this process for a run of `config`, as our tools do; call it once the run's log is open.
+
+    Freed memory is kept for re-use, float32 matrix products get the `precision` of the config, modules beside the
+    config stay importable (for spawned loader workers), and mmengine's loaders read tensors and plain types alone.
+
+    The library itself changes none of these: `load`, `Predictor`, data sets and metrics leave the process as the host
+    has set it up. `build_runner` sets what mmengine's runner sets (random generators, start method and OpenCV threads
+    of the loader, limit of open files, default scope) and the log. A program of your own that trains may call this too.
+
+    Raises:
+        ValueError: `precision` is none of its words.
+    """
+    keep_freed_memory()
+    use_fast_matmul(config.get("precision", "auto"))
+    guard_mmengine_loaders()
+    if config.filename:
+        keep_modules_beside(Path(config.filename))

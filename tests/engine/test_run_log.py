@@ -1,0 +1,71 @@
+"""The log of a run: on stderr and in its file, ruled by the levels of `logging`, each line once."""
+
+import logging
+
+import pytest
+from fresh_process import REPOSITORY, run_fresh
+from tiny_run import tiny_config
+
+from openvocab.engine.run_log import open_run_log
+from openvocab.engine.runner import build_runner
+
+RUN = """
+import logging, sys
+sys.path.append(sys.argv[2])
+{setting}
+from mmengine.config import Config
+from mmengine.logging import print_log
+from tiny_run import tiny_config
+from openvocab.engine.runner import build_runner
+
+config = Config({{**tiny_config(max_iters=6), "log_level": "INFO"}})
+for number in range({runs}):
+    runner = build_runner(config, work_dir=sys.argv[1] + f"/{{number}}")
+runner.train()
+logging.getLogger("openvocab.part").info("said by a part")
+logging.getLogger("openvocab.part").debug("not at this level")
+print_log("said by mmengine", logger="current")
+"""
+
+
+def run(tmp_path, setting="", runs=1):
+    result = run_fresh(RUN.format(setting=setting, runs=runs), tmp_path, REPOSITORY / "tests")
+    (log,) = (tmp_path / str(runs - 1)).glob("*/*.log")
+    assert result.stdout == ""
+    return result.stderr, log.read_text()
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_line_is_written_once_on_stderr_and_once_in_the_file(tmp_path, runs):
+    for text in run(tmp_path, runs=runs):
+        assert [text.count(f"said by {who}") for who in ("a part", "mmengine")] == [1, 1]
+        assert "openvocab.part - " in text and "Saving" not in text and "not at this level" not in text
+        assert "optimizer: " in text  # a part of the run that logs while it is built
+
+
+@pytest.mark.parametrize(("silenced", "left"), [("openvocab", "mmengine"), ("mmengine", "a part")])
+def test_a_level_set_by_the_host_rules(tmp_path, silenced, left):
+    setting = f"logging.getLogger({silenced!r}).setLevel(logging.ERROR)"
+    for text in run(tmp_path, setting):
+        others = {"a part", "mmengine"} - {left}
+        assert f"said by {left}" in text and not any(f"said by {other}" in text for other in others)
+
+
+def test_a_host_that_shows_records_itself_sees_each_once(tmp_path):
+    shown, written = run(tmp_path, "logging.basicConfig(format='HOST %(message)s')")
+    assert shown.count("said by a part") == 1 and "HOST said by a part" in shown
+    assert written.count("said by a part") == 1
+
+
+def test_the_level_of_a_later_run_replaces_that_of_an_earlier_one(tmp_path, monkeypatch):
+    source = logging.getLogger("openvocab")
+    monkeypatch.setattr(source, "handlers", [])
+    monkeypatch.setattr(source, "level", logging.NOTSET)
+    for level in ("ERROR", "INFO"):
+        config = tiny_config()
+        config.log_level = level
+        build_runner(config, work_dir=tmp_path / level)
+        assert logging.getLevelName(source.level) == level and len(source.handlers) == 1
+    source.setLevel(logging.CRITICAL)
+    open_run_log(build_runner(tiny_config(), work_dir=tmp_path / "last").logger)
+    assert source.level == logging.CRITICAL
