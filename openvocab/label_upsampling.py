@@ -12,13 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openvocab.leading_argmax import leading_argmax_
+
 Size = tuple[int, int]
 
 STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits the
 cache of a CPU, what fills a GPU."""
-SMALL = 1 << 18
-"""A strip with fewer interpolated values than this is not worth pruning."""
+BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
+"""Values of all classes that are interpolated at once where nothing is pruned."""
+SEARCH = 8
+"""Cost of asking whether a class can win in a cell, in interpolated pixels; measured. Cells of fewer pixels are not
+worth asking: all their classes are interpolated."""
 PAIR_OVERHEAD = 120
 """Cost of finding and sorting one (cell, class) candidate, in interpolated pixels; measured."""
 
@@ -90,19 +95,37 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     num_classes, height, width = logits.shape
     across = AxisSampling.between(columns, width)
     down = AxisSampling.between(rows, height)
-    per_row = down.fraction.shape[1] * across.fraction.numel()
-    budget = STRIP_ELEMENTS.get(logits.device.type, STRIP_ELEMENTS["cuda"])
-    step = max(1, min(budget // per_row, 4 * budget // (num_classes * len(across.fraction))))
-    labels = torch.empty(len(rows), len(columns), dtype=_label_dtype(num_classes), device=logits.device)
-    done, prune = 0, True
+    dtype = _label_dtype(num_classes)
+    strips, prune = [], down.fraction.shape[1] * across.fraction.shape[1] > SEARCH
+    step = _strip_height(num_classes, down, across, prune)
     for start in range(0, len(down.fraction), step):
         part = down.part(start, min(start + step, len(down.fraction)))
-        nodes = logits.index_select(1, part.nodes).index_select(2, across.nodes).float()  # (K, n + 1, m + 1)
-        blocks, prune = _strip_labels(nodes, part.fraction, across.fraction, labels.dtype, prune)
-        strip = _image(blocks)[part.valid.flatten()][:, across.valid.flatten()]
-        labels[done : done + len(strip)] = strip
-        done += len(strip)
-    return labels
+        nodes = _select(_select(logits, part.nodes, 1), across.nodes, 2).float()  # (K, n + 1, m + 1)
+        blocks, prune = _strip_labels(nodes, part.fraction, across.fraction, dtype, prune)
+        strips.append(_image(blocks))
+    return torch.cat(strips)[down.valid.flatten()][:, across.valid.flatten()]
+
+
+def _strip_height(num_classes: int, down: AxisSampling, across: AxisSampling, prune: bool) -> int:
+    """Return how many rows of cells are worked on at once."""
+    device = down.fraction.device.type
+    per_row = down.fraction.shape[1] * across.fraction.numel()
+    if not prune:
+        return max(1, BLOCK_ELEMENTS.get(device, BLOCK_ELEMENTS["cuda"]) // (num_classes * per_row))
+    budget = STRIP_ELEMENTS.get(device, STRIP_ELEMENTS["cuda"])
+    return max(1, min(budget // per_row, 4 * budget // (num_classes * len(across.fraction))))
+
+
+def _select(values: Tensor, nodes: Tensor, axis: int) -> Tensor:
+    """Take consecutive `nodes` of an axis, of which those at the border may repeat; faster than `index_select`."""
+    first, last = int(nodes[0]), int(nodes[-1])
+    inner = values.narrow(axis, first, last - first + 1)
+    before = int((nodes == first).sum()) - 1
+    after = len(nodes) - before - inner.shape[axis]
+    if not before and not after:
+        return inner
+    border = inner.narrow(axis, 0, 1), inner.narrow(axis, -1, 1)
+    return torch.cat([border[0]] * before + [inner] + [border[1]] * after, dim=axis)
 
 
 def _label_dtype(num_classes: int) -> torch.dtype:
@@ -124,26 +147,26 @@ def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
         prune: whether the next strip should: no longer once most classes could win somewhere in a strip.
     """
     pixels = down.shape[1] * across.shape[1]
-    if len(nodes) * down.numel() * across.numel() <= SMALL:
-        return _all_labels(nodes, down, across, dtype), prune
-    if pixels == 1 or not prune:
-        return _dense_labels(nodes, torch.arange(len(nodes)), down, across, dtype), False
+    if not prune:
+        return _dense_labels(nodes, down, across, dtype), False
     label, cell = _can_win(nodes).flatten(1).nonzero().unbind(1)  # (P,) each, ascending in label
     active = torch.bincount(label, minlength=len(nodes)).nonzero().flatten()
     if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * down.numel() * across.numel():
-        return _dense_labels(nodes, active, down, across, dtype), len(active) < 0.75 * len(nodes)
+        labels = active.to(dtype)[_dense_labels(nodes[active], down, across, torch.int64)]
+        return labels, len(active) < 0.75 * len(nodes)
     return _sparse_labels(nodes, label, cell, down, across, dtype), True
 
 
 def _can_win(nodes: Tensor) -> Tensor:
     """Return (K, n, m) whether a class reaches, at some corner of the cell, the one that is best on average there."""
     pairs = nodes[:, :-1] + nodes[:, 1:]
-    rival = (pairs[..., :-1] + pairs[..., 1:]).max(0, keepdim=True).indices  # (1, n, m); faster than argmax
-    candidate = None
-    for corner in _corners(nodes):
-        reaches = corner >= corner.gather(0, rival)
-        candidate = reaches if candidate is None else candidate.logical_or_(reaches)
-    return candidate
+    average = pairs[..., :-1] + pairs[..., 1:]
+    rival = leading_argmax_(average.flatten(1)).view(1, *average.shape[1:])  # (1, n, m)
+    lead = None
+    for corner in _corners(nodes):  # differences and maxima in float: faster on a CPU than comparisons to booleans
+        ahead = corner - corner.gather(0, rival)
+        lead = ahead if lead is None else torch.maximum(lead, ahead, out=lead)
+    return lead >= 0
 
 
 def _corners(nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -151,20 +174,31 @@ def _corners(nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return nodes[..., :-1, :-1], nodes[..., :-1, 1:], nodes[..., 1:, :-1], nodes[..., 1:, 1:]
 
 
-def _all_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compare all classes at once; (s, t, n, m). For little work: one map (K, s, t, n, m) is made."""
-    rows = torch.lerp(nodes[:, None, :-1], nodes[:, None, 1:], down.T[:, :, None])[:, :, None]  # (K, s, 1, n, m + 1)
-    values = torch.lerp(rows[..., :-1], rows[..., 1:], across.T[:, None])  # (K, s, t, n, m)
-    return values.max(0).indices.to(dtype)
+def _dense_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compare all classes in every cell, a block of whole rows of cells at a time if that fits; (s, t, n, m)."""
+    budget = BLOCK_ELEMENTS.get(nodes.device.type, BLOCK_ELEMENTS["cuda"])
+    column = len(nodes) * down.shape[1] * across.shape[1]  # values in one cell
+    height, width = max(1, budget // (column * len(across))), max(1, budget // column)
+    values = nodes.new_empty(column * min(height, len(down)) * min(width, len(across)))
+    strips = []
+    for top in range(0, len(down), height):
+        rows, part = nodes[:, top : top + height + 1], down[top : top + height]
+        blocks = [
+            _block_labels(rows[..., left : left + width + 1], part, across[left : left + width], values)
+            for left in range(0, len(across), width)
+        ]
+        strips.append(torch.cat(blocks, dim=3).to(dtype))
+    return torch.cat(strips, dim=2)
 
 
-def _dense_labels(nodes: Tensor, active: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compare the `active` classes in every cell, one after the other; (s, t, n, m)."""
-    cells = torch.arange(len(down) * len(across), device=nodes.device)
-    blocks = _Blocks(down, across, cells, dtype)
-    for index in active.tolist():
-        blocks.offer([corner.flatten() for corner in _corners(nodes[index])], index)
-    return blocks.label.unflatten(2, (len(down), len(across)))
+def _block_labels(nodes: Tensor, down: Tensor, across: Tensor, values: Tensor) -> Tensor:
+    """Compare all classes in a block of cells at once; (s, t, n, m). `values` is memory to work in."""
+    shape = (len(nodes), down.shape[1], across.shape[1], len(down), len(across))  # (K, s, t, n, m)
+    rows = torch.lerp(nodes[:, None, :-1], nodes[:, None, 1:], down.T[:, :, None])  # (K, s, n, m + 1)
+    left, slope = rows[..., :-1], rows[..., 1:] - rows[..., :-1]  # (K, s, n, m)
+    values = values[: math.prod(shape)].view(shape)
+    torch.addcmul(left[:, :, None], slope[:, :, None], across.T[:, None], out=values)
+    return leading_argmax_(values.flatten(1)).view(shape[1:])
 
 
 def _sparse_labels(
@@ -217,22 +251,19 @@ class _Blocks:
         self.best = torch.full(shape, -math.inf, device=down.device)
         self.label = torch.zeros(shape, dtype=dtype, device=down.device)
 
-    def offer(self, corners: Sequence[Tensor], label: Tensor | int) -> None:
+    def offer(self, corners: Sequence[Tensor], label: Tensor) -> None:
         """Let one class a cell compete in the first n cells.
 
         Args:
             corners: four (n,) values at the upper left, upper right, lower left and lower right node.
-            label: (n,) the classes, or one for all.
+            label: (n,) the classes.
         """
         count = len(corners[0])
         left = torch.lerp(corners[0], corners[2], self.down[:, :count])  # (s, n)
         slope = torch.lerp(corners[1], corners[3], self.down[:, :count]).sub_(left)
         value = torch.addcmul(left[:, None], slope[:, None], self.across[:, :count])  # (s, t, n)
         best, chosen = self.best[..., :count], self.label[..., :count]
-        if isinstance(label, int):
-            chosen.masked_fill_(value > best, label)
-        else:
-            torch.where(value > best, label, chosen, out=chosen)
+        torch.where(value > best, label, chosen, out=chosen)
         torch.maximum(best, value, out=best)
 
 

@@ -35,6 +35,12 @@ class Backbone(nn.Module):
         The backbone is in eval mode, and cannot be trained or loaded afterwards.
         """
 
+    def pack_linears(self) -> None:
+        """Bring linear layers into the form that is fast for prediction here; see `packed_linear.pack_linears`.
+
+        Towers that have many override this. The backbone cannot be trained, saved or loaded afterwards.
+        """
+
     def check_input(self, images: Tensor, layers: Collection[int]) -> None:
         """Raise `ValueError` for a size or a layer that this backbone cannot serve."""
         height, width = images.shape[-2:]

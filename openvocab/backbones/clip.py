@@ -14,6 +14,7 @@ from openvocab.backbones.clip_resnet import ModifiedResNetReader
 from openvocab.backbones.clip_timm import ConvNetReader
 from openvocab.backbones.clip_vit import VisionTransformerReader
 from openvocab.backbones.dense_attention import get_readout
+from openvocab.backbones.packed_linear import pack_linears
 from openvocab.backbones.positions import check_position_resize
 from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
@@ -97,6 +98,11 @@ class CLIPBackbone(Backbone):
         for stage in self.reader.blocks:
             for name, part in stage.named_children():
                 setattr(stage, name, fold_batch_norms(part))
+
+    def pack_linears(self) -> None:
+        """See `Backbone.pack_linears`."""
+        for block in self.reader.blocks:
+            pack_linears(block)
 
     def train(self, mode: bool = True) -> "CLIPBackbone":
         """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""

@@ -7,11 +7,12 @@ from typing import Any
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
 from openvocab.backbones.batch_norm_folding import fold_batch_norms
+from openvocab.backbones.packed_linear import pack_linears
 from openvocab.backbones.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
@@ -106,6 +107,13 @@ class TimmBackbone(Backbone):
         """See `Backbone.fold_batch_norms`; a vision transformer has none."""
         if isinstance(self.reader, PyramidReader):
             self.visual = self.reader.visual = fold_batch_norms(self.visual)
+
+    def pack_linears(self) -> None:
+        """See `Backbone.pack_linears`; plain blocks only, since others read the weights of their layers."""
+        if isinstance(self.reader, TokenReader):
+            for block in self.reader.blocks:
+                if type(block) is Block:
+                    pack_linears(block)
 
     def train(self, mode: bool = True) -> "TimmBackbone":
         """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from openvocab.checkpoint import check_same_weights, check_training_state, load_checkpoint, shortened
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
+from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.training_plan import (
     is_plan,
     late_rate,
@@ -60,9 +62,7 @@ def resume_run(runner: Runner, path: str) -> None:
         problems = problems or _follow_plan(runner, content, plan, now, changes)
     if problems:
         raise ValueError("\n".join([f"{path} cannot be resumed with this config:", *problems, _WAY_OUT]))
-    begun_in = content["meta"].get("compute_dtype")
-    if begun_in is not None and isinstance(runner.optim_wrapper, SafeOptimWrapper):
-        runner.optim_wrapper.keep_dtype(begun_in)
+    _keep_precision(runner, content["meta"])
     names = [[name for group in each["groups"] for name in group["parameters"]] for each in (then, now)]
     with _whole(path):
         moved = take_moments(runner.optim_wrapper, content["optimizer"], *names)
@@ -70,6 +70,15 @@ def resume_run(runner: Runner, path: str) -> None:
         _say_changes(runner, content, changes, moved)
         _take_weights(runner, content)
     logger.info(f"resumed {path} at iteration {runner.iter} of {runner.max_iters}")
+
+
+def _keep_precision(runner: Runner, meta: Mapping[str, Any]) -> None:
+    """Let what the config leaves to a probe be what it was when the run began: another probe may choose otherwise."""
+    dtype, products = meta.get("compute_dtype"), meta.get("matmul_precision")
+    if dtype is not None and isinstance(runner.optim_wrapper, SafeOptimWrapper):
+        runner.optim_wrapper.keep_dtype(dtype)
+    if products in ("highest", "medium") and products != torch.get_float32_matmul_precision():
+        use_fast_matmul(runner.cfg.get("precision", "auto"), keep=products)
 
 
 @contextmanager

@@ -60,6 +60,9 @@ class Head(nn.Module):
         """Turn raw outputs into predictions in the original frame of each image."""
         raise NotImplementedError
 
+    def pack_linears(self) -> None:
+        """As `Backbone.pack_linears`, for heads with transformers."""
+
     def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
         """Say which texts the loss needs: the vocabulary of the batch, or (image-text heads) its captions."""
         return shared_vocabulary(samples)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.backbones.packed_linear import pack_linears
 from openvocab.heads.base import Head
 from openvocab.heads.group_segmentation import class_affinity, group_label_maps, score_maps, with_background
 from openvocab.heads.group_stages import GroupedTokens, GroupingTransformer, LevelSum
@@ -188,6 +189,10 @@ class GroupViTHead(Head):
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map for each image, in its original frame."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
+
+    def pack_linears(self) -> None:
+        """See `Head.pack_linears`."""
+        pack_linears(self.transformer)
 
     def _affinity(self, grouped: GroupedTokens, text: TextFeatures) -> Tensor:
         """Return (B, G, K) scores of the classes for each group."""

@@ -11,6 +11,7 @@ from benchmarks.comparison import Row, Sides
 from benchmarks.errors import relative_error
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.positions import resize_positions
+from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
 
 
 def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512, device: str = "cpu") -> Sides:
@@ -19,7 +20,8 @@ def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512, device
     backbone = CLIPBackbone(model).eval().to(device)
     images = torch.randn(1, 3, size, size).to(device)
     tower = tower_at_size(backbone.visual, size)
-    backbone.to(dtype)
+    fold_quick_gelu(backbone)
+    backbone.to(dtype).pack_linears()
 
     @torch.inference_mode()
     def peer() -> Tensor:

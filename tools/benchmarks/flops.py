@@ -1,5 +1,6 @@
 """Counting the floating-point operations of a call."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ def count_flops(work: Callable[[], Any]) -> tuple[Any, int]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, which the counter does not know
     try:
-        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+        with FlopCounterMode(display=False, custom_mapping=CPU_OPERATIONS) as counter:
             result = work()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -27,12 +28,17 @@ def _forward(query: list[int], key: list[int], *others: Any, out_shape: Any = No
     return 4 * batch * heads * length * key[2] * dim
 
 
+def _packed(inputs: list[int], weight: list[int], *others: Any, out_shape: list[int], **options: Any) -> int:
+    return 2 * math.prod(out_shape) * inputs[-1]
+
+
 def _backward(gradient: list[int], query: list[int], key: list[int], *others: Any, **options: Any) -> int:
     return int(BACKWARD_OVER_FORWARD * _forward(query, key))
 
 
-CPU_ATTENTION = {
+CPU_OPERATIONS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
+    torch.ops.mkldnn._linear_pointwise: _packed,
 }
 """What torch's own counter leaves out. It calls these with shapes in the place of tensors."""

@@ -74,7 +74,7 @@ def our_model(peer_state: dict[str, Tensor], size: int) -> OpenVocabModel:
         dict(type=GroupViTHead, num_prompts=0, background_threshold=BACKGROUND_THRESHOLD),
     )
     model.load_state_dict(convert(official_state(peer_state)), strict=True)
-    return model.eval()
+    return model.compute_in(torch.float32)
 
 
 def voc_vocabulary() -> Vocabulary:

@@ -222,6 +222,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
         "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
+        "matmul_precision": torch.get_float32_matmul_precision(),
         "samples": len(dataset) if hasattr(dataset, "__len__") else None,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it

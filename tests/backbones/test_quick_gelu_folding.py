@@ -1,0 +1,78 @@
+"""Folded towers against themselves before."""
+
+import copy
+
+import pytest
+import torch
+from open_clip.transformer import QuickGELU
+from timm.layers import Mlp
+from timm.layers.activations import QuickGELU as TimmQuickGELU
+from torch import nn
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
+from openvocab.heads.dense_clip import DenseCLIPHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.one_hot import OneHotTextEncoder
+
+
+def quick_tower() -> CLIPBackbone:
+    torch.manual_seed(0)
+    backbone = CLIPBackbone("ViT-Ti-8-shapes").eval()
+    for block in backbone.reader.blocks:
+        block.mlp.gelu = QuickGELU()
+    return backbone
+
+
+def largest_difference(got, expected) -> float:
+    return float((got - expected).norm() / expected.norm())
+
+
+def test_a_folded_tower_says_the_same():
+    backbone = quick_tower()
+    images = torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = backbone(images, (1, 2))
+        fold_quick_gelu(backbone)
+        after = backbone(images, (1, 2))
+    assert not any(isinstance(part, QuickGELU) for part in backbone.modules())
+    for layer in (1, 2):
+        assert largest_difference(after.hidden[layer], before.hidden[layer]) < 1e-6
+    assert largest_difference(after.patch_embed, before.patch_embed) < 2e-6
+
+
+def test_timms_feed_forward_layers_are_folded_too():
+    torch.manual_seed(0)
+    mlp = Mlp(16, 64, act_layer=TimmQuickGELU).eval()
+    x = torch.randn(5, 16)
+    expected = mlp.double()(x.double())
+    fold_quick_gelu(mlp)
+    assert type(mlp.act) is nn.SiLU
+    torch.testing.assert_close(mlp(x.double()), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_norm_between_the_layers_forbids_it():
+    mlp = Mlp(16, 64, act_layer=TimmQuickGELU, norm_layer=nn.LayerNorm)
+    fold_quick_gelu(mlp)
+    assert type(mlp.act) is TimmQuickGELU
+
+
+def test_weights_that_others_hold_stay_as_they_are():
+    backbone = quick_tower()
+    held = backbone.state_dict()
+    before = copy.deepcopy(held)
+    fold_quick_gelu(backbone)
+    assert all(torch.equal(held[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+def test_a_model_made_ready_to_predict_is_folded(dtype, tolerance):
+    backbone = quick_tower()
+    classes = OneHotTextEncoder([f"class {axis}" for axis in range(backbone.spec.embed_dim)])
+    model = OpenVocabModel(backbone, classes, dict(type=DenseCLIPHead))
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = model.eval().encode(images).patch_embed
+        after = model.compute_in(dtype).encode(images).patch_embed
+    assert not any(isinstance(part, QuickGELU) for part in model.modules())
+    assert largest_difference(after.float(), before) < tolerance
