@@ -10,6 +10,9 @@ python tools/demo.py photo.jpg --show groups --config configs/groupvit_shapes.py
     --checkpoint work_dirs/groupvit_shapes/best.pth --out groups.png
 """
 
+import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+
+# isort: split
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,6 +4,9 @@ python tools/train.py configs/lseg_shapes.py [--resume] [--amp {auto,bf16,off}]
 torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorch
 """
 
+import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+
+# isort: split
 import argparse
 import sys
 

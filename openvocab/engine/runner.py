@@ -20,8 +20,10 @@ import openvocab
 from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.engine.allocator import keep_freed_memory
+from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
+from openvocab.engine.thread_count import keep_num_threads, threads_chosen
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
 
@@ -117,6 +119,7 @@ class OpenVocabRunner(Runner):
         saved = checkpoint["meta"]
         if saved.get("compute_dtype") is not None and isinstance(self.optim_wrapper, SafeOptimWrapper):
             self.optim_wrapper.keep_dtype(saved["compute_dtype"])
+        keep_num_threads(saved.get("num_threads"), threads_chosen())
         vocabulary = getattr(self.train_dataloader.dataset, "vocabulary", None)
         names = None if vocabulary is None else list(vocabulary.class_names)
         if saved["class_names"] != names:
@@ -134,8 +137,10 @@ class OpenVocabRunner(Runner):
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         )
+        chosen = f" ({threads_chosen()})" if threads_chosen() else ""
         self.logger.info(
-            f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}, {self.world_size} process(es), "
+            f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}{chosen}, "
+            f"{self.world_size} process(es), "
             f"seed {self.seed}, work dir {self.work_dir}"
         )
 
@@ -193,8 +198,11 @@ def build_runner(
         _drop(config, "val_dataloader", "val_cfg", "val_evaluator")
     if config.launcher != "none":
         _prepare_distributed(config)
+    workers_note = limit_workers(config)
     with start_weights(read=training or config.load_from is None):
         runner = OpenVocabRunner.from_cfg(config)
+    if workers_note:
+        runner.logger.info(workers_note)
     keep_freed_memory()
     use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
     return runner

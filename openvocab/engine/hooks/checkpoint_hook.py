@@ -149,6 +149,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "seed": runner.seed,
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
+        "num_threads": torch.get_num_threads(),
         "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
