@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,26 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     yield records
     source.removeHandler(handler)
     source.setLevel(before)
+
+
+@pytest.fixture
+def lines_of() -> Iterator[Callable[[str], list[tuple[int, str]]]]:
+    """A function of a module's name, returning a list that fills with the level and line of what the module logs."""
+    open_logs = []
+
+    def follow(name: str) -> list[tuple[int, str]]:
+        source, handler = logging.getLogger(name), logging.Handler()
+        lines: list[tuple[int, str]] = []
+        handler.emit = lambda record: lines.append((record.levelno, record.getMessage()))
+        open_logs.append((source, handler, source.level))
+        source.addHandler(handler)
+        source.setLevel(logging.INFO)
+        return lines
+
+    yield follow
+    for source, handler, level in open_logs:
+        source.removeHandler(handler)
+        source.setLevel(level)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

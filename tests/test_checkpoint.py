@@ -103,15 +103,15 @@ def test_newest_valid_takes_last_where_no_numbered_file_is_whole(tmp_path, conte
     assert newest_valid_checkpoint(tmp_path).name == "last.pth"
 
 
-def test_newest_valid_passes_over_what_no_run_can_continue_from(tmp_path, content, monkeypatch):
-    lines = []
-    monkeypatch.setattr("openvocab.checkpoint.print_log", lambda line, **_: lines.append(line))
+def test_newest_valid_passes_over_what_no_run_can_continue_from(tmp_path, content, lines_of):
+    log = lines_of("openvocab.checkpoint")
     save_checkpoint(content, tmp_path / "iter_4.pth")
     torch.save(content["state_dict"], tmp_path / "iter_99.pth")
     save_checkpoint({"state_dict": {}, "meta": {"iter": 50}}, tmp_path / "iter_50.pth")
     torch.save([1, 2], tmp_path / "iter_60.pth")
     save_checkpoint(content, tmp_path / "iter_4_backup2.pth")
     assert newest_valid_checkpoint(tmp_path).name == "iter_4.pth"
+    lines = [line for _, line in log]
     assert [line.split(" (")[0].split("/")[-1] for line in lines[:3]] == [
         f"iter_{number}.pth holds no training state" for number in (99, 60, 50)
     ]

@@ -7,6 +7,9 @@ The config's `teacher` says what is computed and in which folder it is kept. The
 run. Processes share the shards out among themselves and the GPUs of their machine.
 """
 
+import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+
+# isort: split
 import argparse
 import os
 from typing import Any

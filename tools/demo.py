@@ -16,6 +16,9 @@ A photo that cannot be read or predicted costs itself alone and is listed at the
 such a photo, or 2 if the command itself cannot be carried out.
 """
 
+import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+
+# isort: split
 import argparse
 import sys
 import time

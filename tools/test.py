@@ -3,6 +3,9 @@
 python tools/test.py configs/lseg_shapes.py work_dirs/lseg_shapes/best.pth --out metrics.json --show-dir pictures
 """
 
+import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+
+# isort: split
 import argparse
 from pathlib import Path
 

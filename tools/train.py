@@ -6,6 +6,9 @@ torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorc
 SIGTERM and Ctrl-C save before the next step and end with exit code 143 and 130; a second one ends at once.
 """
 
+import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+
+# isort: split
 import argparse
 import sys
 

@@ -18,8 +18,8 @@ def own_process(config: Config) -> None:
 
     The library itself changes none of these: `load`, `Predictor`, data sets and metrics leave the process as the host
     has set it up. `build_runner` sets what mmengine's runner sets (random generators, start method and OpenCV threads
-    of the loader, limit of open files, default scope) and the log; a run that is resumed computes its matrix products as
-    it did when it began. A program of your own that trains may call this too.
+    of the loader, limit of open files, default scope) and the log; a resumed run computes its matrix products as it did
+    when it began. A program of your own that trains may call this too.
 
     Raises:
         ValueError: `precision` is none of its words.

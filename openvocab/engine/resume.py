@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from openvocab.checkpoint import check_same_weights, check_training_state, load_checkpoint, shortened
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
+from openvocab.engine.thread_count import keep_num_threads, threads_chosen
 from openvocab.engine.training_plan import (
     is_plan,
     late_rate,
@@ -77,6 +78,7 @@ def _keep_precision(runner: Runner, meta: Mapping[str, Any]) -> None:
     dtype, products = meta.get("compute_dtype"), meta.get("matmul_precision")
     if dtype is not None and isinstance(runner.optim_wrapper, SafeOptimWrapper):
         runner.optim_wrapper.keep_dtype(dtype)
+    keep_num_threads(meta.get("num_threads"), threads_chosen())
     if products in ("highest", "medium") and products != torch.get_float32_matmul_precision():
         use_fast_matmul(runner.cfg.get("precision", "auto"), keep=products)
 

@@ -34,9 +34,11 @@ from openvocab.checkpoint import (
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.engine.evaluation_loops import StoppableValLoop  # noqa: F401  registered
 from openvocab.engine.loader import complete_loader, guard_workers
+from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.resume import resume_run
 from openvocab.engine.run_log import open_run_log
 from openvocab.engine.stopping import StopRequest
+from openvocab.engine.thread_count import threads_chosen
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, make_log_folder, take_work_dir
@@ -247,8 +249,10 @@ class OpenVocabRunner(Runner):
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         )
+        chosen = f" ({threads_chosen()})" if threads_chosen() else ""
         self.logger.info(
-            f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}, {self.world_size} process(es), "
+            f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}{chosen}, "
+            f"{self.world_size} process(es), "
             f"seed {self.seed}, work dir {self.work_dir}"
         )
 
@@ -320,12 +324,15 @@ def build_runner(
         _drop(config, "val_dataloader", "val_cfg", "val_evaluator")
     if config.launcher != "none":
         _prepare_distributed(config)
+    workers_note = limit_workers(config)
     with start_weights(read=training or config.load_from is None):
         runner = OpenVocabRunner.from_cfg(config)
     runner.work_dir_lock = lock
     if moved_to is not None:
         runner.logger.warning(f"the files of the earlier run are in {moved_to} now")
     runner.resume_from = checkpoint if resume else None
+    if workers_note:
+        runner.logger.info(workers_note)
     return runner
 
 

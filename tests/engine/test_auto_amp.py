@@ -1,7 +1,5 @@
 """amp="auto": the faster precision of this machine, and for the whole of a run the one it began in."""
 
-import logging
-
 import pytest
 import torch
 from bfloat16_figures import FAST, SLOW, pretend
@@ -19,12 +17,9 @@ def wrapped(model, **options) -> SafeOptimWrapper:
 
 
 @pytest.fixture
-def lines(monkeypatch) -> list[str]:
+def lines(lines_of) -> list[tuple[int, str]]:
     """What the optimizer wrapper logs."""
-    logged: list[str] = []
-    add = lambda line, logger, level=logging.INFO: logged.append(line)  # noqa: E731
-    monkeypatch.setattr("openvocab.engine.optim_wrapper.print_log", add)
-    return logged
+    return lines_of("openvocab.engine.optim_wrapper")
 
 
 @pytest.mark.parametrize(("gain", "dtype"), [(FAST, torch.bfloat16), (SLOW, torch.float32)])
@@ -37,7 +32,7 @@ def test_auto_computes_in_what_is_faster_here(monkeypatch, lines, gain, dtype):
         with wrapper.optim_context(model):
             assert model(torch.ones(1, 2)).dtype is dtype
     assert f"torch.{wrapper.compute_dtype}" == str(dtype)
-    assert lines == [f"training computes in {wrapper.compute_dtype} ({gain} on cpu)"]
+    assert [line for _, line in lines] == [f"training computes in {wrapper.compute_dtype} ({gain} on cpu)"]
 
 
 def train(work_dir, amp=None, resume=False, **options) -> None:
@@ -56,7 +51,7 @@ def test_a_run_goes_on_elsewhere_in_the_precision_it_began_in(tmp_path, monkeypa
     pretend(monkeypatch, now)
     train(tmp_path / "parts", resume=True)
     other = "float32" if dtype == "bfloat16" else "bfloat16"
-    assert lines[-1:] == [
+    assert [line for _, line in lines[-1:]] == [
         f"training computes in {dtype} (as this run began; this machine would choose {other}: {now} on cpu)"
     ]
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -68,7 +63,9 @@ def test_a_precision_that_is_forced_wins_over_the_one_a_run_began_in(tmp_path, m
     train(tmp_path, max_iters=4)
     lines.clear()
     train(tmp_path, amp="off", resume=True, max_iters=8)
-    assert lines[-1] == "this run began in bfloat16 and goes on in float32, as set: not equal to an uninterrupted run"
+    assert (
+        lines[-1][1] == "this run began in bfloat16 and goes on in float32, as set: not equal to an uninterrupted run"
+    )
     assert load_checkpoint(tmp_path / "last.pth")["meta"]["compute_dtype"] == "float32"
 
 

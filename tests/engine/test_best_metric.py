@@ -1,5 +1,6 @@
 """The metric that chooses best.pth: checked before the first step, and never a value that is not finite."""
 
+import logging
 import math
 from types import SimpleNamespace
 
@@ -59,9 +60,8 @@ def test_a_best_without_a_validation_fails_before_the_first_step(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_never_the_best(monkeypatch, bad):
-    lines = []
-    monkeypatch.setattr("openvocab.engine.hooks.checkpoint_hook.print_log", lambda line, **_: lines.append(line))
+def test_what_is_not_finite_is_never_the_best(lines_of, bad):
+    lines = lines_of("openvocab.engine.hooks.checkpoint_hook")
     hook = CheckpointHook(best="mIoU")
     best = []
     for score in (bad, 50.0, bad, 40.0, np.float32(bad), 60.0):
@@ -69,7 +69,7 @@ def test_what_is_not_finite_is_never_the_best(monkeypatch, bad):
         hook.after_val_epoch(SimpleNamespace(), {"mIoU": score})
         best.append(hook._is_best)
     assert best == [False, True, False, False, False, True] and hook.best_score == 60.0
-    assert lines == [f"mIoU is {bad}: such a model is never the best"]
+    assert lines == [(logging.WARNING, f"mIoU is {bad}: such a model is never the best")]
 
 
 def test_a_run_of_nan_scores_has_no_best_file(tmp_path, monkeypatch):

@@ -31,14 +31,9 @@ class RecordPlan(Hook):
 
 
 @pytest.fixture
-def log(monkeypatch):
+def log(monkeypatch, lines_of):
     """Return the lines of the log of resuming, and every warning."""
-    lines = []
-
-    def keep(line, logger=None, level=logging.INFO):
-        lines.append((level, line))
-
-    monkeypatch.setattr("openvocab.engine.resume.print_log", keep)
+    lines = lines_of("openvocab.engine.resume")
     monkeypatch.setattr("mmengine.logging.MMLogger.warning", lambda self, line, *_: lines.append((30, line)))
     return lines
 

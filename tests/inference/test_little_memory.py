@@ -1,6 +1,5 @@
 """Whole predictors while memory is short: the same answers, one line in the log, and the lesson is kept."""
 
-import logging
 import math
 
 import numpy as np
@@ -10,7 +9,6 @@ from config_parts import REPOSITORY, without_weights
 from mmengine.config import Config
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-import openvocab.model as model_module
 from openvocab import Predictor, load
 from openvocab.config import read_config
 from openvocab.inference import SlidingWindow, UnpaddedSlidingWindow
@@ -95,10 +93,8 @@ def assert_equal(found, expected):
 
 
 @pytest.fixture
-def log(monkeypatch):
-    lines = []
-    monkeypatch.setattr(model_module, "print_log", lambda line, logger, level=logging.INFO: lines.append(line))
-    return lines
+def log(lines_of):
+    return lines_of("openvocab.model")
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
@@ -116,7 +112,7 @@ def test_a_head_that_fits_no_longer_gives_the_same_in_pieces(name, error, log):
         first = memory.failures
         assert_equal(predictor(images[1], names), expected[1])
         assert memory.failures == first, "the second image starts from what the first has taught"
-    assert len(log) == 1 and "memory did not suffice" in log[0]
+    assert len(log) == 1 and "memory did not suffice" in log[0][1]
 
 
 @pytest.mark.parametrize("name", [*DENSE, *DETECTORS])
@@ -159,7 +155,7 @@ def test_a_batch_goes_down_to_single_images(log):
     predictor.model.backbone.forward = small
     for found, one in zip(predictor.predict_batch(images, NAMES), expected, strict=True):
         assert_equal(found, one)
-    assert predictor.model.images_at_once.limit == 1 and len(log) == 1 and "1 images" in log[0]
+    assert predictor.model.images_at_once.limit == 1 and len(log) == 1 and "1 images" in log[0][1]
 
 
 @pytest.mark.parametrize("strategy", [SlidingWindow, UnpaddedSlidingWindow])

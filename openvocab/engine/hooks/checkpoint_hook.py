@@ -221,6 +221,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "seed": runner.seed,
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
+        "num_threads": torch.get_num_threads(),
         "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "samples": len(dataset) if hasattr(dataset, "__len__") else None,

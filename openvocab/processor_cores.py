@@ -1,0 +1,83 @@
+"""The processor cores that this process may use, and how many of them other jobs keep busy."""
+
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+CHOICE = "OPENVOCAB_THREADS_CHOSEN"
+"""Variable of the environment in which our tools leave why they have as many threads as they have."""
+WINDOWS, SECONDS = 3, 0.2
+"""A core counts as busy if it is in each of so many stretches: a short burst is no job beside ours."""
+NEARLY = 0.3
+"""Share of a core that may lack for a job to count: 0.7 busy cores are one."""
+
+
+def available_cores() -> int:
+    """Return how many cores the affinity mask and the CPU quota of the container leave to this process, at least 1."""
+    quotas = [len(_affinity()), *filter(None, map(_quota, _control_groups()))]
+    return max(1, int(min(quotas)))
+
+
+def busy_cores() -> int:
+    """Return how many of our cores other processes keep busy; takes 0.2 s where there is none, else 0.6 s.
+
+    The caller does nothing meanwhile, so that what runs is others' work.
+    """
+    cores = _affinity()
+    least = float(len(cores))
+    for _ in range(WINDOWS):
+        least = min(least, _mean_busy(cores))
+        if least < 1 - NEARLY:
+            return 0
+    return int(least + NEARLY)
+
+
+def _affinity() -> Collection[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)  # not Linux
+
+
+def _control_groups() -> list[Path]:
+    """Return the folders that may hold a quota: those of this process from the root down, and version 1's one."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        (own,) = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
+    except (OSError, ValueError):  # not Linux, or version 1
+        return [root, root / "cpu"]
+    path = root / own.lstrip("/")
+    return [path, *(parent for parent in path.parents if parent.is_relative_to(root)), root / "cpu"]
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the cores that a control group grants, None without a limit."""
+    try:
+        if (folder / "cpu.max").is_file():
+            granted, period = (folder / "cpu.max").read_text().split()
+        else:
+            granted, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(granted) / int(period) if int(granted) > 0 else None
+    except (OSError, ValueError):  # no such file; "max"
+        return None
+
+
+def _mean_busy(cores: Collection[int]) -> float:
+    """Return how many of `cores` were busy on average over `SECONDS`."""
+    before, started = _busy_seconds(cores), time.perf_counter()
+    time.sleep(SECONDS)
+    return (_busy_seconds(cores) - before) / (time.perf_counter() - started)
+
+
+def _busy_seconds(cores: Collection[int]) -> float:
+    """Return the processor time that all processes have taken on `cores`, 0 where the system does not say."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return 0.0
+    ticks = 0
+    for name, *fields in (line.split() for line in lines if line.startswith("cpu")):
+        if name.removeprefix("cpu").isdigit() and int(name.removeprefix("cpu")) in cores:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")

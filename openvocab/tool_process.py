@@ -1,0 +1,35 @@
+"""What our own tools set for their process before torch is loaded; each imports this module first.
+
+OpenMP reads its settings when it is loaded. Importing anything else of openvocab sets none: the threads of a program
+that uses it are its own business.
+"""
+
+import os
+import sys
+
+from openvocab.processor_cores import CHOICE, available_cores, busy_cores
+
+SPIN_COUNT = 3000
+"""Turns that a thread looks for work before it sleeps. OpenMP's own 300,000 starve whatever shares the core; asleep at
+once (`OMP_WAIT_POLICY=PASSIVE`) a training step takes 10 to 20 % longer, with this number no longer."""
+
+
+def settle_openmp() -> None:
+    """Choose the number of threads and how they wait, unless the user has; too late once torch is loaded.
+
+    A thread for each core that is free: threads wait for each other some hundred times a step, in the kernels' own
+    barriers too, so that one which shares its core with another job holds up all (2 threads beside one job on 2 cores:
+    a step takes five times as long and more, with 1 thread 1.6 times).
+    """
+    if "torch" in sys.modules:
+        return
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = available_cores()
+        busy = busy_cores() if cores > 1 else 0
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores - busy))
+        os.environ[CHOICE] = f"{busy} of {cores} cores busy with other jobs; OMP_NUM_THREADS changes it"
+
+
+settle_openmp()
