@@ -23,7 +23,9 @@ class PackSample(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack one item."""
-        image, label_map = results.pop("img"), results.get("gt_seg_map")
+        image, label_map = results["img"], results.get("gt_seg_map")
+        if image.nbytes > LARGE:
+            del results["img"]  # its channels change places where it lies
         sample = Sample(
             sample_id=str(results["sample_id"]),
             vocabulary=results.get("vocabulary"),
