@@ -9,19 +9,27 @@ from mmengine.utils import ProgressBar
 
 from openvocab.checkpoint import SaveFailed
 from openvocab.engine.finite_guard import NonFiniteError
+from openvocab.engine.loader import LoaderFailed
+from openvocab.engine.stopping import Stopped, StopRequest
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
-_FAILURES = (NonFiniteError, SaveFailed)
+_FAILURES = (NonFiniteError, SaveFailed, LoaderFailed)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn an expected error into one line on stderr: exit code 2 for a user's mistake, 1 for a run that failed.
 
+    SIGTERM and SIGINT end the tool in one line too, with exit code 143 and 130; a training saves first.
     With OPENVOCAB_TRACEBACK=1 the error passes through with its traceback.
     """
     try:
-        yield
+        with StopRequest().listening():
+            yield
+    except Stopped as stop:
+        if not stop.is_logged:
+            sys.stderr.write(f"{stop}\n")
+        raise
     except (*_MISTAKES, *_FAILURES) as error:
         if os.environ.get("OPENVOCAB_TRACEBACK") == "1":
             raise

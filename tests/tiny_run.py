@@ -4,11 +4,13 @@ Each loss is written to WORK_DIR/losses.txt as a hexadecimal float. As a script 
 other, each in a process that may be killed.
 """
 
+import contextlib
 import json
 import os
 import random
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,9 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from torch.utils.data import get_worker_info
 
+from openvocab.command_line import one_line_errors
 from openvocab.datasets.base import PipelineDataset
 from openvocab.engine.finite_guard import check_losses
 from openvocab.engine.runner import build_runner
@@ -43,15 +47,32 @@ class Augment:
         return {"x": results["x"] + noise, "y": results["x"].sum(), "sample": TinySample(results["sample_id"])}
 
 
+def cause_trouble(kind, index):
+    """Let a loader worker fail in one of the ways in which they fail."""
+    if kind == "hang":
+        time.sleep(600)
+    elif kind == "raise":
+        raise ZeroDivisionError("nothing to divide by")
+    elif kind == "exit":
+        os._exit(3)
+    elif kind == "signal parent":
+        main = os.getpid() if get_worker_info() is None else os.getppid()
+        os.kill(main, signal.SIGTERM)
+        time.sleep(0.2)
+    else:
+        os.kill(os.getpid(), getattr(signal, kind))
+
+
 @DATASETS.register_module()
 class TinyDataset(PipelineDataset):
     """Vectors and their sums."""
 
     vocabulary = None
 
-    def __init__(self, poison=None):
+    def __init__(self, poison=None, trouble=None):
         super().__init__([Augment()])
         self.poison = poison
+        self.trouble = trouble
 
     def load_index(self):
         return [{"sample_id": f"item-{index}", "position": index} for index in range(SIZE)]
@@ -61,6 +82,8 @@ class TinyDataset(PipelineDataset):
         return {**item, "x": item["x"] * float("nan")} if index == self.poison else item
 
     def _make(self, position):
+        if self.trouble is not None and position == self.trouble["index"]:
+            cause_trouble(**self.trouble)
         generator = torch.Generator().manual_seed(position)
         return self.transforms[0]({**self._index[position], "x": torch.randn(8, generator=generator)})
 
@@ -117,21 +140,53 @@ class RecordLosses(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tiny_config(workers=0, max_iters=16, accumulate=1, ema=False, kill_at=0, poison=None):
+@HOOKS.register_module()
+class SendSignal(Hook):
+    """Send this process, or its whole group, a signal in the middle of something; twice if asked to.
+
+    Args:
+        moment: name of the hook's stage, or "compute_metrics".
+        step: of the run, or more.
+    """
+
+    def __init__(self, moment, step=0, name="SIGTERM", group=False, times=1):
+        self.step, self.name, self.group, self.times = step, name, group, times
+        if moment == "compute_metrics":
+            compute = TinyMetric.compute_metrics
+            TinyMetric.compute_metrics = lambda metric, results: self.send() or compute(metric, results)
+        else:
+            setattr(self, moment, self.on_stage)
+
+    def on_stage(self, runner, **_):
+        if runner.iter >= self.step:
+            self.send()
+
+    def send(self):
+        for _ in range(self.times):
+            (os.killpg if self.group else os.kill)(0 if self.group else os.getpid(), getattr(signal, self.name))
+        self.times = 0
+
+
+def tiny_config(
+    workers=0, max_iters=16, accumulate=1, ema=False, kill_at=0, poison=None, trouble=None, val_trouble=None, send=None,
+    timeout=None, **train_cfg,
+):  # fmt: skip
     """Return a config of the tiny run: saves every 4 steps, validates every 6."""
     loader = dict(batch_size=4, num_workers=workers, persistent_workers=False)
+    if timeout is not None:
+        loader["timeout"] = timeout
     val_sampler = dict(type="DefaultSampler", shuffle=False)
     return Config(
         dict(
             model=dict(type="TinyModel"),
-            train_dataloader=dict(dataset=dict(type="TinyDataset", poison=poison), **loader),
-            val_dataloader=dict(dataset=dict(type="TinyDataset"), sampler=val_sampler, **loader),
+            train_dataloader=dict(dataset=dict(type="TinyDataset", poison=poison, trouble=trouble), **loader),
+            val_dataloader=dict(dataset=dict(type="TinyDataset", trouble=val_trouble), sampler=val_sampler, **loader),
             val_cfg=dict(),
             val_evaluator=dict(type="TinyMetric"),
             test_dataloader=dict(dataset=dict(type="TinyDataset"), sampler=val_sampler, **loader),
             test_cfg=dict(),
             test_evaluator=dict(type="TinyMetric"),
-            train_cfg=dict(type="TrainLoop", max_iters=max_iters, val_interval=6),
+            train_cfg=dict(type="TrainLoop", max_iters=max_iters, val_interval=6, **train_cfg),
             optim_wrapper=dict(
                 type="SafeOptimWrapper",
                 optimizer=dict(type="AdamW", lr=0.01, weight_decay=0.01),
@@ -147,7 +202,9 @@ def tiny_config(workers=0, max_iters=16, accumulate=1, ema=False, kill_at=0, poi
                 checkpoint=dict(type="CheckpointHook", interval=4),
                 logger=dict(type="LoggerHook", interval=100, log_metric_by_epoch=False),
             ),
-            custom_hooks=[dict(type="RecordLosses", kill_at=kill_at)] + [dict(type="EMAHook", momentum=0.1)] * ema,
+            custom_hooks=[dict(type="RecordLosses", kill_at=kill_at)]
+            + [dict(type="EMAHook", momentum=0.1)] * ema
+            + ([dict(type="SendSignal", **send)] if send else []),
             log_processor=dict(by_epoch=False),
             log_level="WARNING",
             randomness=dict(seed=3),
@@ -165,20 +222,43 @@ def run_apart(**options):
     """Train in a copy of this process and return its exit status: negative = the signal that ended it."""
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)
         status = 1
         try:
-            run(**options)
+            with one_line_errors():
+                run(**options)
             status = 0
+        except SystemExit as end:
+            status = end.code
         except Exception:
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    patience = time.monotonic() + 2  # one that was just killed
+    while processes_of_group(child) and time.monotonic() < patience:
+        time.sleep(0.02)
+    print("LEFT BEHIND", processes_of_group(child), flush=True)
+    return status
+
+
+def processes_of_group(group):
+    """Return the ids of the living processes of a process group."""
+    fields = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields[path.parent.name] = path.read_text().rpartition(") ")[2].split()
+    return [int(pid) for pid, (state, _, of, *_) in fields.items() if int(of) == group and state != "Z"]
 
 
 def main():
     """Run each of the trainings given as JSON, `[{"work_dir": ..., "workers": 2, ...}, ...]`; print their statuses."""
-    print("STATUS", json.dumps([run_apart(**options) for options in json.loads(sys.argv[1])]))
+    statuses = []
+    for options in json.loads(sys.argv[1]):
+        statuses.append(run_apart(**options))
+        print("ENDED", flush=True)
+    print("STATUS", json.dumps(statuses))
 
 
 if __name__ == "__main__":

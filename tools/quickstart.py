@@ -1,6 +1,7 @@
 """The whole path on one machine without downloads: draw Shapes, pretrain its CLIP, train LSeg, test, show.
 
-Writes `work_dirs/quickstart/summary.json` and pictures under `work_dirs/quickstart/pictures/`.
+Writes `work_dirs/quickstart/summary.json` and pictures under `work_dirs/quickstart/pictures/`. The same command
+continues a quickstart that was interrupted.
 """
 
 import argparse
@@ -25,6 +26,14 @@ def run(title: str, *command: str) -> None:
     if code:
         sys.exit(f"quickstart stopped: `python {' '.join(command)}` ended with exit code {code}")
     print(f"   {time.time() - started:.0f} s", flush=True)
+
+
+def train(title: str, config: str, folder: str) -> None:
+    """Train, or continue what an earlier quickstart began: a training that is finished is used as it is."""
+    begun = any(Path(folder).glob("*.pth"))
+    if begun:
+        print(f"\n{folder} holds a training: it is continued, or used where it is finished; remove it to train anew")
+    run(title, "tools/train.py", config, *["--resume"] * begun)
 
 
 def test(title: str, config: str, checkpoint: str, name: str, *options: str) -> dict:
@@ -53,10 +62,10 @@ def main() -> None:
     ROOT.mkdir(parents=True, exist_ok=True)
 
     run("Draw the Shapes world", "tools/make_shapes.py", "--root", "data/shapes")
-    run("Pretrain its tiny CLIP on captions", "tools/train.py", "configs/clip_shapes.py")
+    train("Pretrain its tiny CLIP on captions", "configs/clip_shapes.py", CLIP)
     clip = test("Name single objects (zero-shot)", "configs/clip_shapes.py", f"{CLIP}/last.pth", "clip")
     dense = test("Segment without training", "configs/dense_clip_shapes.py", f"{CLIP}/last.pth", "dense_clip")
-    run("Train LSeg on the seen classes", "tools/train.py", "configs/lseg_shapes.py")
+    train("Train LSeg on the seen classes", "configs/lseg_shapes.py", LSEG)
     lseg = test(
         "Test LSeg on seen and unseen classes", "configs/lseg_shapes.py", f"{LSEG}/best.pth", "lseg",
         "--show-dir", str(PICTURES), "--show-count", "12",

@@ -2,6 +2,8 @@
 
 python tools/train.py configs/lseg_shapes.py [--resume] [--amp]
 torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorch
+
+SIGTERM and Ctrl-C save before the next step and end with exit code 143 and 130; a second one ends at once.
 """
 
 import argparse
@@ -18,7 +20,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder of checkpoints and logs; default: work_dirs/<config name>")
-    parser.add_argument("--resume", action="store_true", help="continue from the newest whole checkpoint there")
+    earlier = parser.add_mutually_exclusive_group()  # what to do about a run that the folder holds already
+    earlier.add_argument("--resume", action="store_true", help="continue from the newest whole checkpoint there")
+    earlier.add_argument("--overwrite", action="store_true",
+                         help="start again there; the files of the earlier run are moved to earlier-TIME/")  # fmt: skip
     parser.add_argument("--amp", action="store_true", help="bfloat16 mixed precision, on CPUs too")
     parser.add_argument("--seed", type=int, help="of everything random")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
@@ -35,6 +40,7 @@ def main() -> None:
             config,
             work_dir=arguments.work_dir,
             resume=arguments.resume,
+            overwrite=arguments.overwrite,
             amp=arguments.amp,
             launcher=arguments.launcher,
             seed=arguments.seed,

@@ -64,6 +64,8 @@ class PipelineDataset(Dataset):
         self._index: PackedIndex | None = None
         self._is_bad: torch.Tensor | None = None
         self._unusable: dict[str, None] = {}  # paths, in order and once each
+        self.on_item: Callable[[int], None] | None = None
+        """Told the index of each item before it is loaded: of a worker that hangs, the loader then knows where."""
 
     def load_index(self) -> list[dict[str, Any]]:
         """Return one small dict an item (`img_path`, `sample_id`, ...), in the same order on every machine."""
@@ -115,10 +117,17 @@ class PipelineDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         self.full_init()
+        if self.on_item is not None:
+            self.on_item(index)
         with seeded_draw(index):
             if self.bad_samples == "raise":
                 return self._make(int(index))
             return self._make_or_replace(int(index))
+
+    def sample_id_of(self, index: int) -> str:
+        """Return the id of an item without loading it."""
+        self.full_init()
+        return str(self._index[int(index)].get("sample_id", index))
 
     @property
     def bad_sample_paths(self) -> list[str]:

@@ -19,7 +19,9 @@ class NonFiniteError(RuntimeError):
         self.what, self.step, self.sample_ids = what, step, tuple(sample_ids)
         place = "" if step is None else f" at step {step}"
         batch = f"; samples: {', '.join(sample_ids)}" if sample_ids else ""
-        super().__init__(f"not finite{place}: {what}{batch}. The weights were not changed by this step")
+        self.report = f"{what}{batch}"
+        """Without the step."""
+        super().__init__(f"not finite{place}: {self.report}. The weights were not changed by this step")
 
     def located(self, step: int, sample_ids: Sequence[str]) -> "NonFiniteError":
         """Return the same error with its place."""

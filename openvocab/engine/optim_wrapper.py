@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openvocab.engine.finite_guard import check_gradients, check_losses
+from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -23,6 +24,9 @@ class SafeOptimWrapper(OptimWrapper):
         accumulative_counts: batches whose gradients make one step.
         clip_grad: `dict(max_norm=...)`, applied to the gradient of the step.
         amp: `"bf16"` runs the forward pass under bfloat16 autocast (CPU too; needs no loss scaling), None in float32.
+
+    Attributes:
+        shares_verdict: whether ranks agree on a bad loss before they go on; set by a loop that goes on.
 
     Raises:
         ValueError: another value for `amp`.
@@ -40,10 +44,14 @@ class SafeOptimWrapper(OptimWrapper):
         clip_grad = None if clip_grad is None else dict(clip_grad)  # mmengine takes keys out of it
         super().__init__(optimizer, accumulative_counts=accumulative_counts, clip_grad=clip_grad)
         self.amp = amp
+        self.shares_verdict = False
+        self._is_judged = False
+        self._is_spoilt = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass of `model` in: autocast, and no gradient exchange between accumulated batches."""
+        self._is_judged = False
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=self.amp is not None):
             yield
@@ -55,6 +63,8 @@ class SafeOptimWrapper(OptimWrapper):
             NonFiniteError: the loss or the gradient is not finite; the weights are unchanged.
         """
         check_losses({"loss": loss})
+        if self.is_bad_anywhere(False):
+            raise NonFiniteError("the loss of another rank")
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def step(self, **kwargs) -> None:
@@ -63,8 +73,33 @@ class SafeOptimWrapper(OptimWrapper):
         Raises:
             NonFiniteError: a gradient is not finite; the weights are unchanged.
         """
+        if self._is_spoilt:
+            self._is_spoilt = False
+            return
         check_gradients(parameter for group in self.optimizer.param_groups for parameter in group["params"])
         super().step(**kwargs)
+
+    def is_bad_anywhere(self, is_bad: bool) -> bool:
+        """Return whether the loss of this batch is bad on any rank, before one of them waits for the others' gradients.
+
+        Ranks ask each other once a batch, and only if `shares_verdict`: where the run ends anyway, nobody waits long.
+        """
+        if not self.shares_verdict or self._is_judged:
+            return is_bad
+        self._is_judged = True
+        verdict = torch.tensor(int(is_bad))
+        all_reduce(verdict, op="max")
+        return bool(verdict)
+
+    def drop_step(self, count: int) -> None:
+        """Leave out the step that the current batch belongs to, and all gradients of it.
+
+        Args:
+            count: batches done, with this one.
+        """
+        self._inner_count = count
+        self._is_spoilt = not self.should_update()
+        self.zero_grad()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

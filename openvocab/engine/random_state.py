@@ -32,7 +32,11 @@ def restore_random_state(states: list[dict[str, Any]]) -> None:
             f"no random state was saved for rank {rank}: it starts afresh", logger="current", level=logging.WARNING
         )
         return
-    state = states[rank]
+    set_random_state(states[rank])
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set this process's generators to what `random_state` returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, keys, *rest = state["numpy"]

@@ -5,28 +5,121 @@ import gc
 import os
 import time
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.nn.functional  # imported after a group starts, its default arguments keep it and its threads
 from mmengine.config import Config
-from mmengine.dist import is_distributed
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process, master_only
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import LoggerHook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from torch.utils.data import DataLoader
 
 import openvocab
+from openvocab.atomic_files import replacing
 from openvocab.checkpoint import check_same_weights, load_checkpoint, newest_valid_checkpoint
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.engine.allocator import keep_freed_memory
+from openvocab.engine.evaluation_loops import StoppableValLoop  # noqa: F401  registered
+from openvocab.engine.loader import complete_loader, guard_workers
 from openvocab.engine.precision import use_fast_matmul
+from openvocab.engine.stopping import StopRequest
+from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
+from openvocab.engine.work_dir import WorkDirLock, make_log_folder, take_work_dir
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
 
 
 class OpenVocabRunner(Runner):
-    """mmengine's runner, except for what it loads and how much it prints."""
+    """mmengine's runner, except for what it loads, how it ends and how much it prints."""
+
+    work_dir_lock: WorkDirLock | None = None
+    """Held by the rank that saves, until training ends."""
+
+    @cached_property
+    def stop_request(self) -> StopRequest:
+        """What SIGTERM and SIGINT ask of a training."""
+        return StopRequest()
+
+    def train(self) -> torch.nn.Module:
+        """Train and return the model.
+
+        Raises:
+            WorkDirInUse: another process trains in the work dir.
+            Stopped: SIGTERM or SIGINT came; what `resume` needs is saved.
+        """
+        if self.work_dir_lock is not None:
+            self.work_dir_lock.acquire()
+        try:
+            with self.stop_request.listening(), quiet_writer_threads():
+                return super().train()
+        finally:
+            if self.work_dir_lock is not None:
+                self.work_dir_lock.release()
+
+    def test(self) -> dict[str, float]:
+        """Test and return the metrics."""
+        with quiet_writer_threads():
+            return super().test()
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a loader whose workers end with the run; a hanging one ends the run (see `engine/loader.py`)."""
+        if isinstance(dataloader, DataLoader):
+            return dataloader
+        loader = Runner.build_dataloader(complete_loader(dataloader), seed, diff_rank_seed)
+        guard_workers(loader)
+        return loader
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Start what ranks and workers need; two runs of the same second get a log folder each."""
+        super().setup_env(env_cfg)
+        name = [make_log_folder(Path(self.work_dir), self.timestamp) if is_main_process() else None]
+        broadcast_object_list(name)
+        self._timestamp = name[0]
+
+    def build_logger(self, *arguments: Any, **options: Any) -> MMLogger:
+        """Build mmengine's logger; where it cannot write, it says so once and goes on."""
+        logger = super().build_logger(*arguments, **options)
+        for handler in logger.handlers:
+            report_once(handler)
+        return logger
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Build mmengine's visualizer; where it cannot write, it says so once and goes on."""
+        built = super().build_visualizer(visualizer)
+        make_tolerant(built)
+        return built
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config into the work dir; that of a test goes beside its log, to replace no training's."""
+        folder = Path(self.work_dir if self._train_loop is not None else self._log_dir)
+        path = folder / (Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py")
+        try:
+            with replacing(path) as file:
+                file.write(self.cfg.pretty_text)
+        except OSError as error:
+            self.logger.warning(f"the config is not written to {path}: {error}")
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call one stage of all hooks; a logger that cannot write costs a warning."""
+        for hook in self.hooks:
+            try:
+                if hasattr(hook, fn_name):
+                    getattr(hook, fn_name)(self, **kwargs)
+            except OSError as error:
+                if not isinstance(hook, LoggerHook):
+                    raise
+                self.logger.warning(f"the log of {fn_name} is not written: {error}")
 
     def load_or_resume(self) -> None:
         """Load `load_from`, or resume from the newest checkpoint of the work dir that is whole."""
@@ -149,6 +242,7 @@ def build_runner(
     launcher: str | None = None,
     seed: int | None = None,
     training: bool = True,
+    overwrite: bool = False,
 ) -> OpenVocabRunner:
     """Build the runner of a config; `.train()` or `.test()` then runs it.
 
@@ -160,8 +254,10 @@ def build_runner(
         launcher: `"none"` or `"pytorch"` (under torchrun); None takes the config's.
         seed: of everything random; None takes the config's.
         training: False leaves out the training parts, so that neither data nor optimizer are built.
+        overwrite: move the files of a run that the work dir holds into a folder of their own there, and start afresh.
 
     Raises:
+        WorkDirInUse: the work dir holds a run that is neither resumed nor overwritten, or another process trains there.
         ConfigError: a key that is needed is missing.
         ValueError: `precision` is none of its words.
         OSError: the work dir cannot be written.
@@ -178,8 +274,17 @@ def build_runner(
     config.resume = resume
     config.load_from = str(checkpoint) if checkpoint is not None else config.get("load_from")
     config.launcher = launcher or config.get("launcher", "none")
+    lock, moved_to = None, None
+    if training:
+        start = Path(checkpoint) if checkpoint is not None else None
+        is_main = config.launcher == "none" or os.environ.get("RANK", "0") == "0"
+        lock, moved_to = take_work_dir(
+            Path(config.work_dir), resume=resume, checkpoint=start, overwrite=overwrite, is_main=is_main
+        )
     if seed is not None:
         config.randomness = {**config.get("randomness", {}), "seed": seed}
+    if config.get("test_cfg") is not None:
+        config.test_cfg.setdefault("type", "TestLoop")
     if training:
         _complete_training(config, amp)
     else:
@@ -189,6 +294,9 @@ def build_runner(
         _prepare_distributed(config)
     with start_weights(read=training or config.load_from is None):
         runner = OpenVocabRunner.from_cfg(config)
+    runner.work_dir_lock = lock
+    if moved_to is not None:
+        runner.logger.warning(f"the files of the earlier run are in {moved_to} now")
     keep_freed_memory()
     use_fast_matmul(config.get("precision", "auto"))  # after the logger, before anything is computed
     return runner
@@ -196,6 +304,8 @@ def build_runner(
 
 def _complete_training(config: Config, amp: bool) -> None:
     config.train_cfg.setdefault("type", "TrainLoop")
+    if config.get("val_cfg") is not None:
+        config.val_cfg.setdefault("type", "ValLoop")
     config.train_dataloader.setdefault("sampler", dict(type="ResumableSampler", shuffle=True))
     config.optim_wrapper.setdefault("type", "SafeOptimWrapper")
     config.optim_wrapper.setdefault("constructor", "GroupedOptimConstructor")

@@ -54,12 +54,6 @@ def test_precision_of_the_config_is_set(tmp_path, monkeypatch):
     assert "error of medium on cpu" in lines[-1]  # probed where the config says nothing
 
 
-def test_files_of_an_earlier_longer_run_are_not_resumed_from(tmp_path):
-    trained(tmp_path, max_iters=16)
-    trained(tmp_path, max_iters=4)
-    assert sorted(path.name for path in tmp_path.glob("iter_*.pth")) == ["iter_4.pth"]
-
-
 def test_best_holds_the_averaged_weights_where_there_are_some(tmp_path):
     runner = trained(tmp_path, ema=True, max_iters=6)
     averaged = next(hook for hook in runner.hooks if type(hook).__name__ == "EMAHook").ema_model.module.state_dict()

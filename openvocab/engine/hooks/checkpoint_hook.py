@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.checkpoint import SaveFailed, iteration_of, link_checkpoint, save_checkpoint, to_plain
+from openvocab.checkpoint import SaveFailed, link_checkpoint, save_checkpoint, to_plain
 from openvocab.engine.finite_guard import check_weights
 from openvocab.engine.random_state import random_state
 from openvocab.registry import HOOKS
@@ -26,7 +26,8 @@ class CheckpointHook(Hook):
     """Save a run so that it can continue as if nothing had happened.
 
     Writes `iter_N.pth` and lets `last.pth` and `best.pth` name the newest and the best of them (hard links, so that no
-    byte is written twice). A save that fails is a warning while training goes on, an error at its end.
+    byte is written twice). A save that fails is a warning while training goes on, an error at its end, and where a
+    signal ends it. Of numbered files it removes those that this run has written, before it was resumed too.
 
     Args:
         interval: iterations between saves; the last iteration is always saved.
@@ -47,6 +48,8 @@ class CheckpointHook(Hook):
         self.best = best
         self.best_score: float | None = None
         self._is_best = False
+        self._saved: list[str] = []
+        self._saved_step = 0
 
     def before_train(self, runner: Runner) -> None:
         """Check that no save falls between the batches of one step: half a gradient is not saved.
@@ -80,45 +83,63 @@ class CheckpointHook(Hook):
         last = step >= runner.max_iters
         if not (last or self._is_best or step % self.interval == 0):
             return
-        state = self._state(runner)  # all ranks take part
-        if is_main_process():
-            self._save(runner, state, step, is_last=last)
+        self._save(runner, must_succeed=last)
         self._is_best = False
+
+    def on_stop(self, runner: Runner, reason: str) -> None:
+        """Save where a signal ends the run (stage of our `TrainLoop`), unless that is done or nothing was trained."""
+        step = runner.iter
+        if all_gather_object(step > self._saved_step)[0]:  # the main rank knows
+            self._save(runner, must_succeed=True)
+        path = Path(runner.work_dir) / f"iter_{step}.pth"
+        where = f"after step {step}: {path} holds it, --resume continues" if step else "before the first step"
+        runner.logger.warning(f"{reason} {where}")
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Give mmengine its own types back when a run is resumed."""
         if not runner._resume or "message_hub" not in checkpoint:
             return
         self.best_score = checkpoint.get("best_score")
+        saved = checkpoint.get("saved_files", [])
+        self._saved = [name for name in saved if (Path(runner.work_dir) / name).is_file()]
+        self._saved_step = checkpoint["meta"]["iter"] if saved and saved[-1] in self._saved else 0
         hub = checkpoint["message_hub"]
         hub["log_scalars"] = {key: HistoryBuffer(*value) for key, value in hub["log_scalars"].items()}
 
-    def _save(self, runner: Runner, state: dict[str, Any], step: int, is_last: bool) -> None:
-        folder = Path(runner.work_dir)
-        path = folder / f"iter_{step}.pth"
+    def _save(self, runner: Runner, must_succeed: bool) -> None:
+        step = runner.iter
+        path = Path(runner.work_dir) / f"iter_{step}.pth"
+        state = self._state(runner, path.name)  # all ranks take part
+        if is_main_process():
+            self._write(runner, state, path, must_succeed)
+
+    def _write(self, runner: Runner, state: dict[str, Any], path: Path, must_succeed: bool) -> None:
         try:
             save_checkpoint(state, path)
-            link_checkpoint(path, folder / "last.pth")
+            link_checkpoint(path, path.with_name("last.pth"))
             if self._is_best:
-                link_checkpoint(path, folder / "best.pth")
+                link_checkpoint(path, path.with_name("best.pth"))
         except SaveFailed as error:
-            if is_last:
+            if must_succeed:
                 raise
             runner.logger.warning(f"{error}. Training goes on without this checkpoint")
             return
-        self._rotate(folder, step)
+        self._saved, self._saved_step = state["saved_files"], runner.iter
+        self._rotate(runner)
         best = f", best by {self.best}" if self._is_best else ""
         runner.logger.info(f"saved {path}{best}")
 
-    def _rotate(self, folder: Path, step: int) -> None:
-        """Remove old files, and those of an earlier run in this folder that got further: not to be resumed from."""
-        numbered = sorted(folder.glob("iter_*.pth"), key=iteration_of, reverse=True)
-        other_run = [path for path in numbered if iteration_of(path) > step]
-        for old in other_run + numbered[len(other_run) + self.max_keep :]:
-            old.unlink()
+    def _rotate(self, runner: Runner) -> None:
+        """Remove what this run has written before, but for the newest; other files are not ours to remove."""
+        old, self._saved = self._saved[: -self.max_keep], self._saved[-self.max_keep :]
+        for name in old:
+            try:
+                (Path(runner.work_dir) / name).unlink(missing_ok=True)
+            except OSError as error:
+                runner.logger.warning(f"cannot remove an old checkpoint: {error}")
 
-    def _state(self, runner: Runner) -> dict[str, Any]:
-        """Return everything that the next step depends on.
+    def _state(self, runner: Runner, name: str) -> dict[str, Any]:
+        """Return everything that the next step depends on, to be saved as the file `name`.
 
         Raises:
             NonFiniteError: a weight is not finite, so that nothing is saved.
@@ -133,6 +154,7 @@ class CheckpointHook(Hook):
             "param_schedulers": [_without_functions(s.state_dict()) for s in runner.param_schedulers or []],
             "message_hub": _message_hub(runner),
             "best_score": self.best_score,
+            "saved_files": [other for other in self._saved if other != name] + [name],
             "loop": runner.train_loop.state_dict(),
             "random_states": all_gather_object(random_state()),
         }

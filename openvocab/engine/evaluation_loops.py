@@ -1,0 +1,90 @@
+"""The loops of validation and test: mmengine's, which a signal can leave and whose loader failures have a name."""
+
+from mmengine.dist import all_gather_object
+from mmengine.hooks import EMAHook, Hook
+from mmengine.runner import Runner, TestLoop, ValLoop
+from mmengine.runner.loops import _parse_losses
+from torch.utils.data import DataLoader
+
+from openvocab.engine.loader import named_failures
+from openvocab.engine.stopping import Stopped
+from openvocab.registry import LOOPS
+
+
+@LOOPS.register_module(name="ValLoop")
+class StoppableValLoop(ValLoop):
+    """Validate; raise `Stopped` within, on all ranks, when the run was asked to stop."""
+
+    def run(self) -> dict[str, float]:
+        """Validate and return the metrics.
+
+        Raises:
+            Stopped: a signal came; call `leave_validation`.
+            LoaderFailed: a loader worker hangs or was killed.
+        """
+        self.runner.call_hook("before_val")
+        self.runner.call_hook("before_val_epoch")
+        self.runner.model.eval()
+        self.val_loss.clear()
+        stop, can_leave = self.runner.stop_request, can_leave_validation(self.runner)
+        batches = iter(self.dataloader)
+        with named_failures(self.dataloader, batches, "val_dataloader", is_nested=True):
+            for index in range(_most_batches(self.dataloader)):
+                if can_leave and stop.is_agreed():
+                    raise Stopped(stop.number)
+                with stop.released(can_leave):
+                    batch = next(batches, None)
+                    if batch is not None:
+                        self.run_iter(index, batch)
+        with stop.released(can_leave):
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        if self.val_loss:
+            metrics.update(_parse_losses(self.val_loss, "val"))
+        self.runner.call_hook("after_val_epoch", metrics=metrics)
+        self.runner.call_hook("after_val")
+        return metrics
+
+
+@LOOPS.register_module(name="TestLoop")
+class NamedFailureTestLoop(TestLoop):
+    """Test."""
+
+    def run(self) -> dict[str, float]:
+        """Test and return the metrics.
+
+        Raises:
+            LoaderFailed: a loader worker hangs or was killed.
+        """
+        self.runner.call_hook("before_test")
+        self.runner.call_hook("before_test_epoch")
+        self.runner.model.eval()
+        self.test_loss.clear()
+        batches = iter(self.dataloader)
+        with named_failures(self.dataloader, batches, "test_dataloader"):
+            for index, batch in enumerate(batches):
+                self.run_iter(index, batch)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        if self.test_loss:
+            metrics.update(_parse_losses(self.test_loss, "test"))
+        self.runner.call_hook("after_test_epoch", metrics=metrics)
+        self.runner.call_hook("after_test")
+        return metrics
+
+
+def can_leave_validation(runner: Runner) -> bool:
+    """Return whether it is known how to undo what hooks do before a validation: not for those of a user."""
+    stages = ("before_val", "before_val_epoch")
+    foreign = [hook for hook in runner.hooks if type(hook).__module__.split(".")[0] not in ("mmengine", "openvocab")]
+    return not any(getattr(type(hook), stage) is not getattr(Hook, stage) for hook in foreign for stage in stages)
+
+
+def leave_validation(runner: Runner) -> None:
+    """Undo what hooks did before a validation that does not end."""
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):  # it has exchanged the weights for their averages
+            hook.after_val_epoch(runner)
+
+
+def _most_batches(loader: DataLoader) -> int:
+    """Return the number of batches of the rank that has most: all ask each other so often whether to stop."""
+    return max(all_gather_object(len(loader)))

@@ -1,0 +1,176 @@
+"""Data loaders whose workers end with the run, and whose failures have a name."""
+
+import copy
+import multiprocessing
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from mmengine.dataset import DefaultSampler
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_worker_info
+from torch.utils.data._utils import signal_handling
+
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.engine.stopping import ignore_group_signals
+
+LOADER_TIMEOUT = 300
+"""Seconds after which a loader that has workers gives up waiting for a batch, unless its `timeout` says otherwise."""
+_WORKER_OPTIONS = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
+_SHOWN_SAMPLES = 8
+_DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.DOTALL)
+
+
+class LoaderFailed(RuntimeError):
+    """A loader worker hangs, was killed, or raised an error of its own."""
+
+
+def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a loader with a time out, or without all that only workers have if there are none."""
+    settings = dict(settings)
+    if settings.get("num_workers", 0) == 0:
+        return {key: value for key, value in settings.items() if key not in _WORKER_OPTIONS}
+    settings.setdefault("timeout", LOADER_TIMEOUT)
+    return settings
+
+
+def guard_workers(loader: DataLoader) -> None:
+    """Let the workers of `loader` leave it to their parent when to end, and note what they load."""
+    loader.worker_init_fn = WorkerStart(loader.worker_init_fn, loader.num_workers)
+
+
+class WorkerStart:
+    """What a worker does first.
+
+    Args:
+        initialize: what it would have done first.
+        num_workers: of the loader.
+    """
+
+    def __init__(self, initialize: Callable[[int], None] | None, num_workers: int) -> None:
+        self.initialize = initialize
+        self.begun = multiprocessing.RawArray("q", [-1] * num_workers)
+        """Of each worker, the index of the sample that it has begun to load last; shared memory."""
+
+    def __call__(self, worker: int) -> None:
+        """Do it."""
+        ignore_group_signals()
+        dataset = get_worker_info().dataset
+        if hasattr(dataset, "on_item"):
+            dataset.on_item = partial(self.begun.__setitem__, worker)
+        if self.initialize is not None:
+            self.initialize(worker)
+
+
+@contextmanager
+def named_failures(loader: DataLoader, batches: Any, key: str, is_nested: bool = False) -> Iterator[None]:
+    """Report what goes wrong with a worker in this block by worker, data set and samples, and end all workers.
+
+    Args:
+        batches: the iterator of `loader` that is in use.
+        key: of the loader in the config.
+        is_nested: a block around this one knows the workers that this one does not.
+
+    Raises:
+        LoaderFailed: in place of torch's error.
+    """
+    try:
+        yield
+    except Exception as error:  # what a worker raised comes out as its own class
+        _forget_workers(batches)  # or torch raises again when the next one ends
+        message = _describe(error, loader, batches, key)
+        if message is None and not is_nested and _DEAD.match(str(error)):
+            message = f"a loader worker ended: {' '.join(str(error).split())}"
+        if message is None:
+            raise
+        for worker in getattr(batches, "_workers", ()):
+            worker.kill()  # it may hang
+        raise LoaderFailed(message) from error
+
+
+def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> str | None:
+    """Return one line about a worker's failure; None for other errors, and for those that are a user's mistake."""
+    text, place = str(error), f"of {loader.num_workers} ({key}, {type(loader.dataset).__name__})"
+    raised = re.match(r"Caught (\w+) in DataLoader worker process (\d+)", text)
+    if raised:
+        if isinstance(error, (OSError, ValueError, TypeError, KeyError, ImportError)):
+            return None
+        last = text.strip().splitlines()[-1]
+        return f"loader worker {raised[2]} {place}: {last}{_batch(loader, batches._rcvd_idx - 1)}"
+    if type(error) is RuntimeError and text.startswith("DataLoader timed out"):
+        worker = batches._task_info.get(batches._rcvd_idx, (0,))[0]
+        return (
+            f"loader worker {worker} {place} has given no batch for {loader.timeout:g} s"
+            f"{_begun(loader, worker)}; where loading takes longer, set {key}.timeout"
+        )
+    worker = _dead_worker(error, batches)
+    if worker is None:
+        return None
+    return f"loader worker {worker} {place} {_ending(batches._workers[worker])}{_begun(loader, worker)}"
+
+
+def _dead_worker(error: Exception, batches: Any) -> int | None:
+    """Return the number of the worker whose death `error` reports: torch's own words, or a connection that broke."""
+    dead = _DEAD.match(str(error)) if type(error) is RuntimeError else None
+    workers = list(getattr(batches, "_workers", ()))
+    if dead:
+        pids = [worker.pid for worker in workers]
+        return next((pids.index(int(pid)) for pid in dead[1].split(", ") if int(pid) in pids), None)
+    if isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
+        for number, worker in enumerate(workers):
+            worker.join(0.2)
+            if worker.exitcode:
+                return number
+    return None
+
+
+def _ending(process: BaseProcess) -> str:
+    process.join(1)
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"exited with code {code}"
+    hints = {signal.SIGKILL: " (the system does so where memory runs out)", signal.SIGBUS: " (is /dev/shm full?)"}
+    return f"was killed by {signal.Signals(-code).name}{hints.get(-code, '')}"
+
+
+def _begun(loader: DataLoader, worker: int) -> str:
+    """Return the sample that a worker has begun last as text, where its data set notes that."""
+    index = loader.worker_init_fn.begun[worker] if isinstance(loader.worker_init_fn, WorkerStart) else -1
+    return "" if index < 0 else f"; the last sample it began: {_names(loader, [index])}"
+
+
+def _batch(loader: DataLoader, number: int) -> str:
+    """Return the samples of a batch as text, as far as the sampler can tell."""
+    indices = _indices_of(loader, number)
+    return f"; its batch: {_names(loader, indices)}" if indices else ""
+
+
+def _names(loader: DataLoader, indices: list[int]) -> str:
+    name_of = getattr(loader.dataset, "sample_id_of", lambda index: f"index {index}")
+    more = ", ..." if len(indices) > _SHOWN_SAMPLES else ""
+    return ", ".join(name_of(index) for index in indices[:_SHOWN_SAMPLES]) + more
+
+
+def _indices_of(loader: DataLoader, number: int) -> list[int] | None:
+    """Return the indices of batch `number` since the loader began; None for samplers that differ each time."""
+    sampler, size = loader.sampler, loader.batch_size
+    if type(loader.batch_sampler) is not BatchSampler:
+        return None
+    if isinstance(sampler, ResumableSampler):
+        again = copy.copy(sampler)
+        again.start_at(sampler.start + number * size * sampler.world_size)
+        return [int(index) for index in islice(again, size)]
+    if isinstance(sampler, (DefaultSampler, SequentialSampler)):
+        return list(islice(sampler, number * size, (number + 1) * size))
+    return None
+
+
+def _forget_workers(batches: Any) -> None:
+    """Let torch report nothing more about the workers of an iterator."""
+    if getattr(batches, "_worker_pids_set", False):
+        signal_handling._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False

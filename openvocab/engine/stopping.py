@@ -1,0 +1,127 @@
+"""What SIGTERM and SIGINT do to a training: it saves where nothing is lost, and ends."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from mmengine.dist import all_reduce, is_distributed
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+    """A signal ended the work; the exit code is 128 and its number: 143 after SIGTERM, 130 after SIGINT.
+
+    Args:
+        number: of the signal.
+        is_logged: whether the user has been told.
+    """
+
+    def __init__(self, number: int, is_logged: bool = False) -> None:
+        super().__init__(128 + number)
+        self.number = number
+        self.is_logged = is_logged
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}"
+
+
+class StopRequest:
+    """Take the first SIGTERM or SIGINT as a request; a second one ends the process at once, as if nothing listened.
+
+    Outside of `held`, the request is followed at once by raising `Stopped`. Within, it is noted for the holder to ask
+    after where the work can be stopped.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the signal that came; 0 while none has."""
+        self._is_held = False
+        self._process = os.getpid()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals until the block ends, and give them back to who had them; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self.number = 0
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Do not raise in this block."""
+        before, self._is_held = self._is_held, True
+        try:
+            yield
+        finally:
+            self._is_held = before
+
+    @contextmanager
+    def released(self, is_possible: bool) -> Iterator[None]:
+        """Raise at once in this block, which may be left anywhere, within one of `held`.
+
+        Args:
+            is_possible: whether it may be left. Ranks of a group never leave alone.
+        """
+        if not is_possible or is_distributed() or not self._is_held:
+            yield
+            return
+        self._is_held = False
+        try:
+            if self.number:
+                raise Stopped(self.number)
+            yield
+        finally:
+            self._is_held = True
+
+    def is_agreed(self) -> bool:
+        """Return whether any rank was asked to stop; all must call this at the same place."""
+        if is_distributed():
+            number = torch.tensor(self.number)
+            all_reduce(number, op="max")
+            self.number = int(number)
+        return self.number > 0
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a child that has not yet chosen its own handlers
+            _end_child(number)
+            return
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self.number = number
+        if not self._is_held:
+            raise Stopped(number)
+
+
+def ignore_group_signals() -> None:
+    """Leave it to this process's parent when it ends: called in loader workers.
+
+    Ctrl-C and most schedulers signal a whole group, but the parent needs its workers until it has saved. So SIGINT is
+    ignored, and SIGTERM is followed when the parent sends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM ends a worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def _end_child(number: int) -> None:
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

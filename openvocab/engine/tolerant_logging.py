@@ -1,0 +1,127 @@
+"""Logs that cannot be written cost one warning, not the run."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.visualization import BaseVisBackend, Visualizer
+from torch import Tensor, nn
+
+RETRY_AFTER = 60.0
+"""Seconds before a log that could not be written is tried again."""
+
+
+class TolerantBackend(BaseVisBackend):
+    """Write to another backend of a visualizer; while it fails, warn once and try again from time to time.
+
+    Args:
+        backend: TensorBoard or another.
+    """
+
+    def __init__(self, backend: BaseVisBackend) -> None:
+        self.backend = backend
+        self._failed_at: float | None = None
+
+    def _init_env(self) -> None:
+        self.backend._init_env()
+
+    @property
+    def experiment(self) -> Any:
+        """The logger itself."""
+        return self.backend.experiment
+
+    def add_config(self, config: Config) -> None:
+        """Write the config."""
+        self._write(partial(self.backend.add_config, config))
+
+    def add_graph(self, model: nn.Module, data_batch: Any) -> None:
+        """Write the model's graph."""
+        self._write(partial(self.backend.add_graph, model, data_batch))
+
+    def add_image(self, name: str, image: np.ndarray, step: int = 0) -> None:
+        """Write a picture."""
+        self._write(partial(self.backend.add_image, name, image, step))
+
+    def add_scalar(self, name: str, value: float | Tensor, step: int = 0) -> None:
+        """Write a number."""
+        self._write(partial(self.backend.add_scalar, name, value, step))
+
+    def add_scalars(self, scalar_dict: dict[str, Any], step: int = 0, file_path: str | None = None) -> None:
+        """Write several numbers."""
+        self._write(partial(self.backend.add_scalars, scalar_dict, step, file_path=file_path))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._write(self.backend.close)
+
+    def _write(self, work: Callable[[], None]) -> None:
+        if self._failed_at is not None and time.monotonic() < self._failed_at + RETRY_AFTER:
+            return
+        try:
+            work()
+        except ImportError:  # it could never be written
+            raise
+        except Exception as error:  # whatever a logger's own code or a full disk raises
+            if self._failed_at is None:
+                name = type(self.backend).__name__
+                _warn(f"{name} cannot write ({error}): the run goes on without it, and tries again later")
+            self._failed_at = time.monotonic()
+            self._forget_writer()
+            return
+        self._failed_at = None
+
+    def _forget_writer(self) -> None:
+        """Let TensorBoard open another file next time: a writer that failed once stays broken."""
+        if hasattr(self.backend, "_tensorboard"):
+            self.backend._env_initialized = False
+
+
+def make_tolerant(visualizer: Visualizer) -> None:
+    """Exchange the backends of `visualizer` for tolerant ones."""
+    for name, backend in visualizer._vis_backends.items():
+        if not isinstance(backend, TolerantBackend):
+            visualizer._vis_backends[name] = TolerantBackend(backend)
+
+
+def report_once(handler: logging.Handler) -> None:
+    """Let a handler that cannot write say so in one line, once, where Python prints a traceback for every record."""
+    handler.handleError = _OneLine(handler)
+
+
+@contextmanager
+def quiet_writer_threads() -> Iterator[None]:
+    """Print no traceback when TensorBoard's thread cannot write: its next call raises the same error."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not (type(arguments.thread).__name__ == "_AsyncWriterThread" and isinstance(arguments.exc_value, OSError)):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+class _OneLine:
+    def __init__(self, handler: logging.Handler) -> None:
+        self.name = getattr(handler, "baseFilename", None) or "the console"
+        self.has_reported = False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        if not self.has_reported:
+            self.has_reported = True
+            _warn(f"cannot write the log to {self.name} ({sys.exc_info()[1]}): the run goes on")
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger="current", level=logging.WARNING)

@@ -1,0 +1,170 @@
+"""One work dir, one run: a new one never touches the files of another."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import weakref
+from functools import partial
+from pathlib import Path
+
+from openvocab.atomic_files import lock_file
+
+LOCK = ".training.json"
+"""Names who trains in the folder; locked by that process while it does."""
+_CHECKPOINT = re.compile(r"(iter_\d+|last|best)\.pth")
+_LOG_FOLDER = re.compile(r"\d{8}_\d{6}(-\d+)?")
+
+
+class WorkDirInUse(ValueError):
+    """A work dir belongs to another run."""
+
+
+def take_work_dir(
+    folder: Path, *, resume: bool, checkpoint: Path | None, overwrite: bool, is_main: bool
+) -> tuple["WorkDirLock | None", Path | None]:
+    """Make sure that a training may write its checkpoints to `folder`, and keep others out of it.
+
+    Args:
+        resume: the run continues the one that is there.
+        checkpoint: what it starts from or continues, where that was named.
+        overwrite: move the files of an earlier run aside.
+        is_main: of the ranks of a run, the one that saves: it alone locks and moves.
+
+    Returns:
+        The lock of the main rank, and where an earlier run's files are now if they were moved.
+
+    Raises:
+        ValueError: both `resume` and `overwrite`.
+        WorkDirInUse: it holds another run, or another process trains there.
+    """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite: expected one of them, a run is either continued or moved aside")
+    if not is_main:
+        if not overwrite:
+            _claim(folder, resume, checkpoint, overwrite)
+        return None, None
+    lock = WorkDirLock(folder)
+    lock.acquire()
+    return lock, _claim(folder, resume, checkpoint, overwrite)
+
+
+def _claim(folder: Path, resume: bool, checkpoint: Path | None, overwrite: bool) -> Path | None:
+    found = checkpoints_of(folder)
+    if not found or (resume and _is_newest(checkpoint, found)):
+        return None
+    if not overwrite:
+        ways = "" if resume else "--resume continues it, "
+        raise WorkDirInUse(
+            f"{folder} holds a run already ({', '.join(path.name for path in found[:4])}): {ways}"
+            "--work-dir names another folder, --overwrite moves the run aside and starts there"
+        )
+    if checkpoint is not None and checkpoint.resolve() in [path.resolve() for path in found]:
+        raise WorkDirInUse(f"{checkpoint} is one of the files to move aside; name another --work-dir")
+    return _move_aside(folder)
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """Return the files that only a training writes, the newest numbered one first."""
+    found = [path for path in folder.glob("*.pth") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (-_number(path), path.name))
+
+
+def make_log_folder(folder: Path, timestamp: str) -> str:
+    """Make `folder/timestamp`, with a number behind it if another run has made that, and return its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _make_unused(folder, timestamp)
+
+
+class WorkDirLock:
+    """Keep other processes from training in `folder`; released by `release`, or by the end of the process.
+
+    The lock belongs to this process alone: loader workers that outlive it for a moment do not hold it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, unless this process holds it.
+
+        Raises:
+            WorkDirInUse: another process trains here; the message names it.
+        """
+        if self._descriptor is not None:
+            return
+        descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        if lock_file(descriptor) is False:
+            holder = _read_holder(descriptor)
+            os.close(descriptor)
+            if holder.get("pid") == os.getpid() and holder.get("host") == socket.gethostname():
+                return  # an earlier runner of this process, not yet forgotten
+            raise WorkDirInUse(
+                f"another training runs in {self.folder}: process {holder.get('pid', 'unknown')} on "
+                f"{holder.get('host', 'an unknown host')} since {holder.get('since', 'an unknown time')}; "
+                "wait for its end, or name another --work-dir"
+            )
+        self._descriptor = descriptor
+        os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
+        _write_holder(descriptor)
+
+    def release(self) -> None:
+        """Let others train here."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def _is_newest(checkpoint: Path | None, found: list[Path]) -> bool:
+    """Return whether resuming from `checkpoint` leaves no later file that belongs to another course of the run."""
+    return checkpoint is None or any(path.exists() and path.samefile(checkpoint) for path in found[:1])
+
+
+def _move_aside(folder: Path) -> Path:
+    """Move what trainings write by themselves into a folder of its own: checkpoints, configs and logs."""
+    target = folder / _make_unused(folder, f"earlier-{time.strftime('%Y%m%d-%H%M%S')}")
+    logs = [path for path in folder.iterdir() if path.is_dir() and _LOG_FOLDER.fullmatch(path.name)]
+    for path in [*checkpoints_of(folder), *folder.glob("*.py"), *logs]:
+        shutil.move(path, target / path.name)
+    return target
+
+
+def _make_unused(folder: Path, name: str) -> str:
+    for number in itertools.count(1):
+        unused = name if number == 1 else f"{name}-{number}"
+        try:
+            (folder / unused).mkdir()
+        except FileExistsError:
+            continue
+        return unused
+
+
+def _number(path: Path) -> int:
+    digits = re.search(r"\d+", path.stem)
+    return int(digits.group()) if digits else -1
+
+
+def _read_holder(descriptor: int) -> dict[str, str | int]:
+    try:
+        return json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:  # it is just being written
+        return {}
+
+
+def _write_holder(descriptor: int) -> None:
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _close_in_child(reference: "weakref.ref[WorkDirLock]") -> None:
+    lock = reference()
+    if lock is not None:
+        lock.release()

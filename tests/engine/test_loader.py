@@ -1,0 +1,114 @@
+"""Loader workers that hang or die end the run in one line with worker, data set and samples, and leave no process."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from config_parts import REPOSITORY
+from mmengine.config import Config
+from tiny_run import SIZE, TinyDataset, tiny_config
+
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.engine.loader import LOADER_TIMEOUT, LoaderFailed
+from openvocab.engine.runner import OpenVocabRunner, build_runner
+
+SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
+DRAWS = [int(draw) for draw, _ in zip(ResumableSampler(range(SIZE), seed=3), range(40))]
+"""What the tiny run draws; its batches are of 4, workers 0 and 1 take them in turn."""
+BATCH_OF_WORKER_1 = DRAWS[12:16]
+TRAIN = "loader worker 1 of 2 (train_dataloader, TinyDataset)"
+FAILURES = {
+    "hang": "has given no batch for 1 s",
+    "SIGKILL": "was killed by SIGKILL",
+    "SIGSEGV": "was killed by SIGSEGV",
+    "exit": "exited with code 3",
+    "raise": r"\): ZeroDivisionError: nothing to divide by",
+}
+
+
+def runs() -> dict[str, dict]:
+    """Return the options of a run for each way to fail: in training, and one in validation."""
+    options = {"workers": 2, "timeout": 1}
+    of_training = {kind: {**options, "trouble": {"kind": kind, "index": BATCH_OF_WORKER_1[1]}} for kind in FAILURES}
+    return {**of_training, "validation": {**options, "val_trouble": {"kind": "hang", "index": 5}}}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> dict[str, tuple[int, str]]:
+    """Return exit status and output of each of `runs`."""
+    folder = tmp_path_factory.mktemp("loader")
+    trainings = [{"work_dir": str(folder / name), **options} for name, options in runs().items()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    start = time.monotonic()
+    output = subprocess.run(
+        [sys.executable, str(SCRIPT), json.dumps(trainings)],
+        env=environment, stdout=-1, stderr=-2, text=True, timeout=240,
+    ).stdout  # fmt: skip
+    assert time.monotonic() - start < 30 * len(trainings)
+    *outputs, last = output.split("ENDED\n")
+    return dict(zip(runs(), zip(json.loads(last.removeprefix("STATUS")), outputs)))
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_worker_that_fails_ends_the_run_in_one_line(ended, kind):
+    status, output = ended[kind]
+    assert status == 1
+    lines = [line.strip("\0 ") for line in output.splitlines()]  # torch's own about a crash ends in a zero byte
+    (line,) = [line for line in lines if line.startswith("error: ")]
+    assert line.startswith(f"error: {TRAIN}") and re.search(FAILURES[kind], line), line
+    batch = [f"item-{index}" for index in BATCH_OF_WORKER_1]
+    assert f"its batch: {', '.join(batch)}" in line or f"; the last sample it began: {batch[1]}" in line
+    others = [line for line in lines if not line.startswith(("error: ", "LEFT", "ERROR: Unexpected seg"))]
+    assert [line for line in others if line.strip()] == []  # no traceback
+    assert "LEFT BEHIND []" in output
+
+
+def test_a_worker_of_the_validation_too(ended):
+    status, output = ended["validation"]
+    assert status == 1 and "LEFT BEHIND []" in output
+    expected = "error: loader worker 1 of 2 (val_dataloader, TinyDataset) has given no batch for 1 s"
+    assert f"{expected}; the last sample it began: item-5; where loading takes longer, set val_dataloader." in output
+    assert "Traceback" not in output
+
+
+def test_a_worker_of_a_test_too(tmp_path):
+    config = tiny_config(workers=1, timeout=1)
+    config.test_dataloader.dataset.trouble = dict(kind="SIGKILL", index=9)
+    runner = build_runner(config, work_dir=tmp_path, training=False)
+    expected = r"loader worker 0 of 1 \(test_dataloader, TinyDataset\) was killed.* sample it began: item-9"
+    with pytest.raises(LoaderFailed, match=expected):
+        runner.test()
+
+
+def test_the_time_out_has_a_default_that_can_be_changed():
+    loader = dict(dataset=TinyDataset(), sampler=dict(type="DefaultSampler", shuffle=False), batch_size=2)
+    for settings, timeout in (({}, LOADER_TIMEOUT), ({"timeout": 7}, 7), ({"timeout": 0}, 0)):
+        assert OpenVocabRunner.build_dataloader({**loader, "num_workers": 1, **settings}).timeout == timeout
+
+
+def test_no_workers_is_one_setting_in_every_loader(tmp_path):
+    config = tiny_config(max_iters=6)
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        config[key].update(num_workers=2, persistent_workers=True, prefetch_factor=4, timeout=9)
+        config.merge_from_dict({f"{key}.num_workers": 0})
+    runner = build_runner(config, work_dir=tmp_path)
+    runner.train()
+    runner.test()
+    assert runner.train_dataloader.num_workers == runner.test_dataloader.num_workers == 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "configs" / "_base_" / "datasets").glob("*.py")), ids=lambda p: p.stem
+)
+def test_no_workers_is_one_setting_of_every_config(path):
+    config = Config.fromfile(path)
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if config.get(key):
+            loader = {**config[key].to_dict(), "num_workers": 0, "dataset": TinyDataset()}
+            loader["sampler"] = dict(type="DefaultSampler", shuffle=False)
+            loader.pop("batch_sampler", None)
+            assert len(list(OpenVocabRunner.build_dataloader(loader))) > 0

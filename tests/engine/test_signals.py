@@ -1,0 +1,204 @@
+"""SIGTERM and SIGINT: a training saves where nothing is lost, says where, and ends; resumed, it is the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from config_parts import REPOSITORY
+from mmengine.hooks import Hook
+from test_resume import assert_same_run
+from tiny_run import SIZE, tiny_config
+
+from openvocab.checkpoint import SaveFailed, load_checkpoint
+from openvocab.datasets.sampler import ResumableSampler
+from openvocab.engine.runner import build_runner
+from openvocab.engine.stopping import Stopped, StopRequest
+
+SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
+
+
+def send(moment: str, step: int = 0, name: str = "SIGTERM", **options) -> dict:
+    return {"send": {"moment": moment, "step": step, "name": name, **options}}
+
+
+FIRST = int(next(iter(ResumableSampler(range(SIZE), seed=3))))
+"""Index of the first sample that a tiny run draws."""
+RUNS = {
+    "everywhere": (
+        {"ema": True},
+        [
+            send("before_train"),
+            send("after_train_iter", 2, "SIGINT"),
+            send("after_val_iter", 6),
+            send("compute_metrics"),
+            send("before_save_checkpoint", 8),
+            send("after_val_iter", 12, "SIGINT"),
+        ],
+    ),
+    "workers": (
+        {"workers": 2, "amp": True},
+        [
+            {"trouble": {"kind": "signal parent", "index": FIRST}},
+            send("after_train_iter", 4, group=True),
+            {"trouble": {"kind": "signal parent", "index": (FIRST + 1) % SIZE}},
+            send("after_val_iter", 6, "SIGINT", group=True),
+        ],
+    ),
+    "accumulated": ({"accumulate": 2}, [send("after_train_iter", 4)]),
+    "twice": ({}, [send("after_train_iter", 5, times=2), send("before_save_checkpoint", 8, "SIGINT", times=2)]),
+    "late": ({}, [send("before_save_checkpoint", 16)]),
+}
+"""Options of a run, and how it is stopped again and again, each time after it was resumed."""
+
+
+@dataclass
+class Parts:
+    """How the parts of a run that was stopped have ended."""
+
+    statuses: list[int]
+    outputs: list[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("signals")
+
+
+@pytest.fixture(scope="module")
+def parts(folder) -> dict[str, Parts]:
+    """Train each of `RUNS` once without, once with signals, in one go."""
+    trainings = []
+    for name, (options, stops) in RUNS.items():
+        whole, stopped = ({"work_dir": str(folder / name / part), **options} for part in ("whole", "stopped"))
+        trainings += [whole, *({**stopped, **stop, "resume": n > 0} for n, stop in enumerate(stops))]
+        trainings.append({**stopped, "resume": True})
+    command = [sys.executable, str(SCRIPT), json.dumps(trainings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    output = subprocess.run(command, env=environment, stdout=-1, stderr=-2, text=True, timeout=240).stdout
+    *outputs, last = output.split("ENDED\n")
+    statuses = json.loads(last.removeprefix("STATUS"))
+    ended = {}
+    for name, (_, stops) in RUNS.items():
+        count = len(stops) + 2
+        ended[name] = Parts(statuses[:count], outputs[:count])
+        statuses, outputs = statuses[count:], outputs[count:]
+    return ended
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_stopped_and_resumed_equals_uninterrupted(parts, folder, name):
+    statuses, output = parts[name].statuses, "".join(parts[name].outputs)
+    assert (statuses[0], statuses[-1]) == (0, 0), output[-3000:]
+    assert_same_run(folder / name / "whole", folder / name / "stopped")
+    assert "Traceback" not in output and not list((folder / name / "stopped").glob("*.saving"))
+
+
+def test_in_a_step_a_validation_a_metric_and_a_save_it_saves_and_says_where(parts, folder):
+    ended = parts["everywhere"]
+    assert ended.statuses[1:-1] == [143, 130, 143, 143, 143, 130]
+    assert ended.outputs[1].endswith("stopped by SIGTERM\n")  # before the loop begins
+    steps = [(2, "SIGINT", 3), (3, "SIGTERM", 6), (4, "SIGTERM", 6), (5, "SIGTERM", 8), (6, "SIGINT", 12)]
+    for part, name, step in steps:
+        path = folder / "everywhere" / "stopped" / f"iter_{step}.pth"
+        assert f"stopped by {name} after step {step}: {path} holds it, --resume continues" in ended.outputs[part]
+
+
+def test_loader_workers_live_until_it_has_saved(parts):
+    ended = parts["workers"]
+    assert ended.statuses[1:-1] == [143, 143, 143, 130]
+    assert "stopped by SIGTERM before the first step" in ended.outputs[1]  # while it waited for a batch
+    assert "stopped by SIGTERM after step 5" in ended.outputs[2]
+
+
+def test_between_the_batches_of_a_step_it_is_not_stopped(parts):
+    assert parts["accumulated"].statuses[1] == 143 and "after step 6" in parts["accumulated"].outputs[1]
+
+
+def test_a_second_signal_ends_at_once(parts):
+    assert parts["twice"].statuses[1:-1] == [-signal.SIGTERM, -signal.SIGINT]
+
+
+def test_a_run_that_has_done_its_last_step_ends_as_usual(parts):
+    assert parts["late"].statuses[1] == 0
+
+
+def test_a_save_that_fails_when_a_signal_comes_is_an_error(tmp_path, monkeypatch):
+    def fail(content, path):
+        raise SaveFailed(f"cannot write {path}: disk full")
+
+    monkeypatch.setattr("openvocab.engine.hooks.checkpoint_hook.save_checkpoint", fail)
+    runner = build_runner(tiny_config(send=dict(moment="after_train_iter", step=1)), work_dir=tmp_path)
+    with pytest.raises(SaveFailed, match="iter_2.pth: disk full"):
+        runner.train()
+
+
+def test_handlers_are_there_only_while_it_trains(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    runner = build_runner(tiny_config(max_iters=4, send=dict(moment="after_train_iter")), work_dir=tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    with pytest.raises(Stopped) as caught:
+        runner.train()
+    assert caught.value.code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_another_thread_may_train(tmp_path):
+    runner = build_runner(tiny_config(max_iters=4), work_dir=tmp_path)
+    thread = threading.Thread(target=runner.train)
+    thread.start()
+    thread.join()
+    assert load_checkpoint(tmp_path / "last.pth")["meta"]["iter"] == 4
+
+
+def test_a_validation_with_a_users_own_preparation_is_finished_first(tmp_path):
+    class Swap(Hook):
+        depth = 0
+
+        def before_val_epoch(self, runner):
+            self.depth += 1
+
+        def after_val_epoch(self, runner, metrics=None):
+            self.depth -= 1
+
+    swap = Swap()
+    config = tiny_config(max_iters=8, send=dict(moment="after_val_iter", step=6))
+    runner = build_runner(config, work_dir=tmp_path)
+    runner.register_hook(swap)
+    with pytest.raises(Stopped):
+        runner.train()
+    saved = load_checkpoint(tmp_path / "last.pth")
+    assert swap.depth == 0 and saved["meta"]["iter"] == 6 and "unvalidated" not in saved["loop"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_every_tool_ends_in_one_line(tmp_path, name):
+    command = [sys.executable, "tools/make_shapes.py", "--root", str(tmp_path / "shapes")]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=-1, stderr=-1, text=True, start_new_session=True) as tool:
+        while not list(tmp_path.glob("shapes.*.saving")):
+            time.sleep(0.05)
+            assert tool.poll() is None
+        time.sleep(0.5)
+        os.killpg(tool.pid, getattr(signal, name))
+        _, errors = tool.communicate(timeout=30)
+    assert tool.returncode == {"SIGTERM": 143, "SIGINT": 130}[name]
+    assert errors.splitlines()[-1] == f"stopped by {name}" and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_request_is_raised_when_the_holder_lets_go():
+    stop = StopRequest()
+    with stop.listening(), stop.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_agreed()
+        with stop.released(is_possible=False):
+            pass
+        with pytest.raises(Stopped) as caught, stop.released(is_possible=True):
+            raise AssertionError("unreachable")
+    assert caught.value.code == 130 and str(caught.value) == "stopped by SIGINT"

@@ -1,0 +1,195 @@
+"""One work dir, one run: a second one neither removes nor replaces a byte of it, whether the first lives or not."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from config_parts import REPOSITORY
+from mmengine.config import Config
+from tiny_run import tiny_config
+
+from openvocab.checkpoint import load_checkpoint
+from openvocab.engine.runner import build_runner
+from openvocab.engine.work_dir import LOCK, WorkDirInUse, WorkDirLock
+
+
+def train(work_dir, resume=False, overwrite=False, checkpoint=None, **options):
+    config = tiny_config(**options)
+    runner = build_runner(config, work_dir=work_dir, resume=resume, overwrite=overwrite, checkpoint=checkpoint)
+    runner.train()
+    return runner
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder, but for the note on who trains there."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The work dir of a run of 16 steps."""
+    train(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("left", ["*.pth", "iter_16.pth", "last.pth", "best.pth"])
+def test_a_second_run_stops_and_leaves_everything_as_it_was(finished, left):
+    kept = list(finished.glob(left))
+    for path in finished.glob("*.pth"):
+        if path not in kept:
+            path.unlink()
+    before = contents(finished)
+    with pytest.raises(WorkDirInUse, match=rf"{finished} holds a run.*--resume.*--work-dir.*--overwrite"):
+        build_runner(tiny_config(max_iters=4), work_dir=finished)
+    assert contents(finished) == before
+
+
+def test_a_run_that_saved_nothing_is_in_nobodys_way(tmp_path):
+    build_runner(tiny_config(), work_dir=tmp_path)
+    train(tmp_path, max_iters=4)
+    assert (tmp_path / "iter_4.pth").exists()
+
+
+def config_file(folder: Path, **options) -> Config:
+    """Return the tiny config as one that was read from `tiny.py`."""
+    tiny_config(**options).dump(folder / "tiny.py")
+    return Config.fromfile(folder / "tiny.py")
+
+
+def test_overwrite_moves_the_earlier_run_aside(finished, tmp_path, capfd):
+    (finished / "tiny.py").write_text("# the earlier config")
+    (finished / "notes.txt").write_text("mine")
+    (finished / "losses.txt").unlink()
+    before = contents(finished)
+    build_runner(config_file(tmp_path, max_iters=4), work_dir=finished, overwrite=True).train()
+    (moved,) = finished.glob("earlier-*")
+    notes = before.pop("notes.txt")
+    assert contents(moved) == before and contents(finished)["notes.txt"] == notes
+    assert {path.name for path in finished.glob("*.pth")} == {"best.pth", "iter_4.pth", "last.pth"}
+    assert f"the files of the earlier run are in {moved} now" in "".join(capfd.readouterr())
+
+
+def test_overwrite_does_not_move_what_the_run_starts_from(finished):
+    before = contents(finished)
+    with pytest.raises(WorkDirInUse, match=r"best\.pth is one of the files to move aside"):
+        build_runner(tiny_config(), work_dir=finished, checkpoint=finished / "best.pth", overwrite=True)
+    with pytest.raises(ValueError, match="resume and overwrite"):
+        build_runner(tiny_config(), work_dir=finished, resume=True, overwrite=True)
+    assert contents(finished) == before
+
+
+def test_resuming_from_an_earlier_file_does_not_replace_the_later_ones(finished):
+    with pytest.raises(WorkDirInUse, match="holds a run"):
+        build_runner(tiny_config(), work_dir=finished, resume=True, checkpoint=finished / "iter_12.pth")
+    train(finished, resume=True, checkpoint=finished / "iter_16.pth", max_iters=16)
+
+
+def test_rotation_removes_only_what_the_run_wrote_itself(tmp_path):
+    train(tmp_path, max_iters=8)
+    others = ["iter_1_backup.pth", "iter_4_mine.pth", "iter_2.pth", "my_iter_3.pth"]
+    for name in others:
+        torch.save({"weights": torch.ones(1)}, tmp_path / name)
+    train(tmp_path, resume=True, max_iters=16)
+    assert all((tmp_path / name).exists() for name in others)
+    own = {path.name for path in tmp_path.glob("*.pth")} - set(others) - {"best.pth", "last.pth"}
+    assert own == {"iter_12.pth", "iter_16.pth"}  # iter_4 and iter_8 of before the resume are gone
+    assert load_checkpoint(tmp_path / "last.pth")["saved_files"][-1] == "iter_16.pth"
+
+
+def test_a_test_in_the_same_folder_replaces_nothing(finished, tmp_path):
+    (finished / "tiny.py").write_text("# of the training")
+    before = contents(finished)
+    config = config_file(tmp_path)
+    build_runner(config, work_dir=finished, checkpoint=finished / "best.pth", training=False).test()
+    after = contents(finished)
+    assert before.items() <= after.items()
+    assert len([name for name in after.keys() - before.keys() if name.endswith("/tiny.py")]) == 1
+
+
+HOLDER = """
+import os, sys, time
+sys.path.insert(0, sys.argv[2])
+from tiny_run import tiny_config
+from mmengine.hooks import Hook
+from openvocab.engine.runner import build_runner
+from openvocab.engine.work_dir import WorkDirInUse
+class Wait(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 0:
+            print("training", flush=True)
+            sys.stdin.readline()
+try:
+    runner = build_runner(tiny_config(max_iters=4, workers=int(sys.argv[3])), work_dir=sys.argv[1])
+except WorkDirInUse as error:
+    print(error, flush=True)
+    sys.exit(2)
+runner.register_hook(Wait())
+runner.train()
+"""
+
+
+def start_holder(work_dir: Path, workers: int = 0) -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLDER, str(work_dir), str(REPOSITORY / "tests"), str(workers)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, start_new_session=True)
+
+
+def test_two_runs_at_once_the_second_is_told_and_a_killed_one_blocks_nobody(tmp_path):
+    with start_holder(tmp_path, workers=2) as holder:
+        while "training" not in (line := holder.stdout.readline()):
+            assert line, "the first run ended early"
+        with pytest.raises(WorkDirInUse) as caught:
+            build_runner(tiny_config(), work_dir=tmp_path)
+        since = json.loads((tmp_path / LOCK).read_text())["since"]
+        expected = f"another training runs in {tmp_path}: process {holder.pid} on {socket.gethostname()} since {since}"
+        assert str(caught.value).startswith(expected)
+        with pytest.raises(WorkDirInUse, match="another training runs"):
+            build_runner(tiny_config(), work_dir=tmp_path, resume=True)
+        with pytest.raises(WorkDirInUse, match="another training runs"):
+            build_runner(tiny_config(), work_dir=tmp_path, overwrite=True)
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        # its loader workers may still look around for their parent: they do not hold the lock
+        train(tmp_path, max_iters=4)
+        os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_of_runs_that_start_at_once_one_trains(tmp_path):
+    holders = [start_holder(tmp_path) for _ in range(3)]
+    for holder in holders:
+        holder.stdin.write("\n")
+        holder.stdin.close()
+    assert sorted(holder.wait(60) for holder in holders) == [0, 2, 2]
+    for holder in holders:
+        holder.stdout.close()
+    assert load_checkpoint(tmp_path / "last.pth")["meta"]["iter"] == 4
+
+
+def test_runs_of_the_same_second_have_a_log_each(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")
+    folders = [build_runner(tiny_config(), work_dir=tmp_path, training=False).log_dir for _ in range(3)]
+    assert len(set(folders)) == 3 and all(Path(folder).parent == tmp_path for folder in folders)
+
+
+def test_the_lock_ends_with_the_training(tmp_path):
+    runner = train(tmp_path, max_iters=4)
+    other = WorkDirLock(tmp_path)
+    other.acquire()
+    assert other._descriptor is not None
+    other.release()
+    assert runner.work_dir_lock._descriptor is None
+
+
+def test_runners_of_one_process_do_not_lock_each_other_out(tmp_path):
+    first = build_runner(tiny_config(max_iters=4), work_dir=tmp_path)
+    build_runner(tiny_config(max_iters=4), work_dir=tmp_path).train()
+    assert first.work_dir_lock is not None and (tmp_path / "iter_4.pth").exists()
