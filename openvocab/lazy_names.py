@@ -1,5 +1,6 @@
 """Names of a package that are imported when they are first used: a program pays for the parts that it takes."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,8 @@ def lazy_names(
     def get(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(home[name], package), name)
+        value = getattr(import_module(home[name], package), name)
+        vars(sys.modules[package])[name] = value  # found at once the next time
+        return value
 
     return sorted(home), get, lambda: sorted(home)

@@ -126,7 +126,7 @@ METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics")
 HOOKS = _child(mmengine_registry.HOOKS, "openvocab.engine.hooks")
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.engine.optim_wrapper")
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets")
-LOOPS = _child(mmengine_registry.LOOPS, "openvocab.engine.train_loop")
+LOOPS = _child(mmengine_registry.LOOPS, "openvocab.engine.train_loop", "openvocab.engine.evaluation_loops")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.engine.optim_wrapper")
 
 # mmengine warns for each of its registries in which our scope has no child, even where we add nothing

@@ -28,6 +28,7 @@ from openvocab.checkpoint import (
 from openvocab.datasets.plain_pickle import read_plain_pickle
 from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
 from openvocab.engine.runner import build_runner
+from openvocab.engine.work_dir import WorkDirInUse
 from openvocab.foreign_checkpoint import Placeholder, read_tensors
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
@@ -183,12 +184,12 @@ def test_tensors_cannot_reach_beyond_their_numbers(tmp_path):
 
 def test_resume_never_runs_a_payload(tmp_path, canary):
     torch.save(contaminated(canary, "optimizer"), tmp_path / "iter_4.pth")
-    runner = build_runner(tiny_config(max_iters=4), work_dir=tmp_path, resume=True)
-    runner.train()  # passes it over and starts from the beginning
+    with pytest.raises(WorkDirInUse, match="none of them can be resumed"):  # nor is it overwritten
+        build_runner(tiny_config(max_iters=4), work_dir=tmp_path, resume=True).train()
     with pytest.raises(UnsafeCheckpoint):
         (tmp_path / "bad.pth").write_bytes(b"")
         torch.save(contaminated(canary, "top"), tmp_path / "bad.pth")
-        build_runner(tiny_config(), work_dir=tmp_path, checkpoint=tmp_path / "bad.pth", resume=True).train()
+        build_runner(tiny_config(), work_dir=tmp_path / "other", checkpoint=tmp_path / "bad.pth", resume=True).train()
     assert not canary.exists()
 
 

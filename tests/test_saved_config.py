@@ -77,7 +77,7 @@ def test_a_checkpoint_alone_predicts_as_with_its_config(tmp_path, weights, alone
     given = load(Config({**config, "model": without_weights(config.model)}), path, "cpu")
     mine = alone(path)
     assert np.array_equal(mine(image, NAMES).label_map, given(image, NAMES).label_map)
-    assert [type(step) for step in mine.transforms] == [type(step) for step in given.transforms]
+    assert [type(step) for step in mine.pipeline] == [type(step) for step in given.pipeline]
 
 
 def test_a_checkpoint_trained_with_other_settings_brings_them(tmp_path):

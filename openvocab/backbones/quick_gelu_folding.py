@@ -1,14 +1,15 @@
 """QuickGELU as SiLU between scaled linear layers, for prediction."""
 
-from open_clip.transformer import QuickGELU
-from timm.layers import Mlp
-from timm.layers.activations import QuickGELU as TimmQuickGELU
+import sys
+
 from torch import Tensor, nn
 
 STEEPNESS = 1.702
 """Of x * sigmoid(1.702 x)."""
 FEED_FORWARDS = (("c_fc", "gelu", "c_proj"), ("fc1", "act", "fc2"))
 """What open_clip and timm call the parts of the feed-forward half of a block."""
+HOMES = ("open_clip.transformer", "timm.layers.activations", "timm.layers.mlp")
+"""Modules that define `QuickGELU` and `Mlp`."""
 
 
 def fold_quick_gelu(part: nn.Module) -> None:
@@ -20,10 +21,11 @@ def fold_quick_gelu(part: nn.Module) -> None:
     Args:
         part: is changed; its weights no longer fit a checkpoint.
     """
+    activations, mlps = _classes("QuickGELU"), _classes("Mlp")
     for module in part.modules():
         for first, activation, second in FEED_FORWARDS:
-            quick = isinstance(getattr(module, activation, None), (QuickGELU, TimmQuickGELU))
-            if quick and _is_plain(module, first, second):
+            quick = isinstance(getattr(module, activation, None), activations)
+            if quick and _is_plain(module, mlps, first, second):
                 before, after = getattr(module, first), getattr(module, second)
                 bias = None if before.bias is None else STEEPNESS * before.bias
                 setattr(module, first, linear_of(STEEPNESS * before.weight, bias))
@@ -40,7 +42,13 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
-def _is_plain(module: nn.Module, first: str, second: str) -> bool:
+def _classes(name: str) -> tuple[type, ...]:
+    """Return open_clip's and timm's classes of that name; a model holds none whose library it has not loaded."""
+    homes = [sys.modules.get(home) for home in HOMES]
+    return tuple(getattr(home, name) for home in homes if hasattr(home, name))
+
+
+def _is_plain(module: nn.Module, mlps: tuple[type, ...], first: str, second: str) -> bool:
     """Say whether nothing but the activation lies between two linear layers."""
-    known = type(module) is nn.Sequential or (type(module) is Mlp and isinstance(module.norm, nn.Identity))
+    known = type(module) is nn.Sequential or (type(module) in mlps and isinstance(module.norm, nn.Identity))
     return known and all(isinstance(getattr(module, name, None), nn.Linear) for name in (first, second))

@@ -32,7 +32,6 @@ from openvocab.checkpoint import (
     newest_valid_checkpoint,
 )
 from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
-from openvocab.engine.evaluation_loops import StoppableValLoop  # noqa: F401  registered
 from openvocab.engine.loader import complete_loader, guard_workers
 from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.resume import resume_run
@@ -41,7 +40,7 @@ from openvocab.engine.stopping import StopRequest
 from openvocab.engine.thread_count import threads_chosen
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.training_plan import training_plan
-from openvocab.engine.work_dir import WorkDirLock, make_log_folder, take_work_dir
+from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
 
@@ -82,9 +81,14 @@ class OpenVocabRunner(Runner):
                 self.work_dir_lock.release()
 
     def _finds_finished_run(self) -> bool:
-        """Look for the checkpoint to resume from; say whether nothing is left to train after it."""
+        """Look for the checkpoint to resume from; say whether nothing is left to train after it.
+
+        Raises:
+            WorkDirInUse: there are checkpoints, but none is whole: a new start would write over them.
+        """
         self.resume_from = self.resume_from or newest_valid_checkpoint(self.work_dir)
         if self.resume_from is None:
+            check_nothing_is_lost(Path(self.work_dir))
             self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
             self._resume = False
             return False

@@ -67,6 +67,20 @@ def _claim(folder: Path, resume: bool, checkpoint: Path | None, overwrite: bool)
     return _move_aside(folder)
 
 
+def check_nothing_is_lost(folder: Path) -> None:
+    """Refuse to start from the beginning where checkpoints lie, damaged as they may be.
+
+    Raises:
+        WorkDirInUse: naming them.
+    """
+    found = checkpoints_of(folder)
+    if found:
+        raise WorkDirInUse(
+            f"{folder} holds checkpoints ({', '.join(path.name for path in found[:4])}), but none of them can be resumed "
+            "from; --overwrite in place of --resume moves them aside and starts from the beginning"
+        )
+
+
 def checkpoints_of(folder: Path) -> list[Path]:
     """Return the files that only a training writes, the newest numbered one first."""
     found = [path for path in folder.glob("*.pth") if _CHECKPOINT.fullmatch(path.name)]

@@ -16,7 +16,6 @@ from openvocab.bfloat16_probe import faster_dtype
 from openvocab.checkpoint import check_same_weights, load_checkpoint, load_state_dict
 from openvocab.config import read_config
 from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.inference.image_input import bgr_image, checked_path, is_path
 from openvocab.registry import MODELS, TRANSFORMS
 from openvocab.saved_config import building_from_file, config_of
@@ -109,6 +108,8 @@ class Predictor:
 
     def __init__(self, model: "OpenVocabModel", pipeline: Sequence[Transform] = ()) -> None:
         self.model = model.eval()
+        from openvocab.datasets.transforms import LoadImage  # here: transforms cost mmcv, which a first import spares
+
         is_whole = any(_packs(step) or _reads_files(step) for step in pipeline)
         self.pipeline = tuple(pipeline) if is_whole else (LoadImage(), *pipeline)
 
@@ -239,6 +240,8 @@ def _packs(transform: Any) -> bool:
 
 def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[str, Any], Size]:
     """Return what a pipeline makes of the image alone, and the size of the image as it was read."""
+    from openvocab.datasets.transforms import PackSample
+
     size = None
     for transform in (*pipeline, PackSample()):
         if "sample" in results:

@@ -44,7 +44,9 @@ class Memory(TorchDispatchMode):
 
 
 def shares_memory(result, args):
-    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    if result.is_mkldnn:  # packed for a library, which keeps its storage to itself
+        return False
+    tensors = [value for value in args if isinstance(value, torch.Tensor) and not value.is_mkldnn]
     return any(value.untyped_storage().data_ptr() == result.untyped_storage().data_ptr() for value in tensors)
 
 
