@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
+OTHER_RANK = "the loss of another rank"
+
 
 @OPTIM_WRAPPERS.register_module()
 class SafeOptimWrapper(OptimWrapper):
@@ -64,7 +66,7 @@ class SafeOptimWrapper(OptimWrapper):
         """
         check_losses({"loss": loss})
         if self.is_bad_anywhere(False):
-            raise NonFiniteError("the loss of another rank")
+            raise NonFiniteError(OTHER_RANK)
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def step(self, **kwargs) -> None:
