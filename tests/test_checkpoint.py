@@ -176,6 +176,56 @@ def test_killed_while_saving_leaves_a_loadable_checkpoint(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["iter_1.pth", "iter_2.pth", "iter_3.pth", "last.pth"]
 
 
+KILLED_AT_A_BYTE = """
+import os, signal, sys, torch
+from openvocab import checkpoint
+torch.set_num_threads(1)
+folder, parts = checkpoint.Path(sys.argv[1]), 20
+weights = torch.arange(100_000.0)
+size = (folder / "iter_1.pth").stat().st_size
+replacing = checkpoint.replacing
+class Counting:
+    def __init__(self, file, left):
+        self.file, self.left = file, left
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+    def write(self, data):
+        data = memoryview(data).cast("B")
+        self.file.write(data[: self.left])
+        if len(data) > self.left:
+            self.file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= len(data)
+        return len(data)
+class killed_at:
+    def __init__(self, path, mode):
+        self.inner = replacing(path, mode)
+    def __enter__(self):
+        return Counting(self.inner.__enter__(), offset)
+    def __exit__(self, *error):
+        return self.inner.__exit__(*error)
+for step in range(2, parts + 2):
+    offset = size * (step - 2) // parts
+    if os.fork() == 0:
+        checkpoint.replacing = killed_at
+        checkpoint.save_checkpoint({"weights": weights, "step": step}, folder / f"iter_{step}.pth")
+        os._exit(0)
+    _, status = os.wait()
+    assert os.WTERMSIG(status) == signal.SIGKILL, (step, status)
+    (left,) = folder.glob("*.saving")
+    assert abs(left.stat().st_size - offset) < 2, (left.stat().st_size, offset)
+    newest = checkpoint.newest_valid_checkpoint(folder)
+    assert checkpoint.load_checkpoint(newest)["step"] == step - 1, "older than one interval"
+    checkpoint.save_checkpoint({"weights": weights, "step": step}, folder / f"iter_{step}.pth")
+    assert not list(folder.glob("*.saving"))
+"""
+
+
+def test_killed_at_any_byte_of_a_save_loses_one_interval_at_most(tmp_path):
+    save_checkpoint({"weights": torch.arange(100_000.0), "step": 1}, tmp_path / "iter_1.pth")
+    subprocess.run([sys.executable, "-c", KILLED_AT_A_BYTE, str(tmp_path)], check=True, timeout=120)
+
+
 @pytest.fixture
 def small_files():
     """Let the process write no file above 100 kB, as a full disk would."""

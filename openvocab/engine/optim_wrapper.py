@@ -16,6 +16,7 @@ from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 logger = logging.getLogger(__name__)
+OTHER_RANK = "the loss of another rank"
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -104,7 +105,7 @@ class SafeOptimWrapper(OptimWrapper):
         """
         check_losses({"loss": loss})
         if self.is_bad_anywhere(False):
-            raise NonFiniteError("the loss of another rank")
+            raise NonFiniteError(OTHER_RANK)
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def step(self, **kwargs) -> None:

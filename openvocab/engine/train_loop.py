@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from openvocab.engine.evaluation_loops import leave_validation
 from openvocab.engine.finite_guard import NonFiniteError
 from openvocab.engine.loader import named_failures
+from openvocab.engine.optim_wrapper import OTHER_RANK
 from openvocab.engine.random_state import random_state, restore_random_state, set_random_state
 from openvocab.engine.stopping import Stopped
 from openvocab.registry import LOOPS
@@ -183,7 +184,8 @@ class TrainLoop(IterBasedTrainLoop):
             NonFiniteError: too many were left out already.
         """
         self.runner.optim_wrapper.is_bad_anywhere(True)  # others may be waiting for this rank's verdict
-        reports = list(dict.fromkeys(all_gather_object(error.report)))
+        gathered = all_gather_object(None if error.what == OTHER_RANK else error.report)
+        reports = list(dict.fromkeys(report for report in gathered if report is not None))
         if self.num_skipped >= self.max_skips:
             raise NonFiniteError(f"{'; '.join(reports)}, after max_skips={self.max_skips} steps were left out")
         self.num_skipped += 1

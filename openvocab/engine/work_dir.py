@@ -76,8 +76,8 @@ def check_nothing_is_lost(folder: Path) -> None:
     found = checkpoints_of(folder)
     if found:
         raise WorkDirInUse(
-            f"{folder} holds checkpoints ({', '.join(path.name for path in found[:4])}), but none of them can be resumed "
-            "from; --overwrite in place of --resume moves them aside and starts from the beginning"
+            f"{folder} holds checkpoints ({', '.join(path.name for path in found[:4])}), but none of them can be "
+            "resumed from; --overwrite in place of --resume moves them aside and starts from the beginning"
         )
 
 
