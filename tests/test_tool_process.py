@@ -54,9 +54,8 @@ class Watch:
             seen.append(os.environ.get("GOMP_SPINCOUNT"))
 sys.meta_path.insert(0, Watch())
 """
-    found = run_apart(
-        f"{watch}runpy.run_path('tools/{tool}.py')\nimport torch\nfound = dict(seen=seen)", OMP_NUM_THREADS="1"
-    )
+    program = f"{watch}runpy.run_path('tools/{tool}.py')\nimport torch\nfound = dict(seen=seen)"
+    found = run_apart(program, OMP_NUM_THREADS="1")
     assert found == {"seen": [str(tool_process.SPIN_COUNT)]}
 
 

@@ -141,10 +141,13 @@ def test_a_row_end_to_end(tmp_path):
 
 
 def test_goals_are_judged():
-    result = dict.fromkeys(["ratio", "goal", "memory_ratio", "memory_goal", "ours_ms", "goal_ms"])
+    goals = ["goal", "memory_goal", "goal_ms", "peak_goal"]
+    result = dict.fromkeys([*goals, "ratio", "memory_ratio", "ours_ms", "share_of_peak"])
     assert verdict(result) == ""
     assert "time 0.4: met (<= 0.5)" in verdict(result | {"ratio": 0.4, "goal": 0.5})
     assert "memory 0.2: MISSED" in verdict(result | {"memory_ratio": 0.2, "memory_goal": 0.1})
+    assert "share of the peak 79%: MISSED (>= 80%)" in verdict(result | {"share_of_peak": 0.79, "peak_goal": 0.8})
+    assert "share of the peak 81%: met" in verdict(result | {"share_of_peak": 0.81, "peak_goal": 0.8})
     assert "time 12 ms: MISSED (<= 10 ms)" in verdict(result | {"ours_ms": 12.0, "goal_ms": 10})
 
 

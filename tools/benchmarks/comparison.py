@@ -35,7 +35,9 @@ class Sides:
 class Row:
     """One line of the table.
 
-    `goal` bounds ours / peer in time, `memory_goal` in memory, `goal_ms` our milliseconds.
+    `goal` bounds ours / peer in time, `memory_goal` in memory, `goal_ms` our milliseconds; `peak_goal` is the least
+    share of the measured peak of its products. Where these are the work, a ratio depends on how a processor's libraries
+    differ, and the share does not.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Row:
     memory: bool = False
     memory_goal: float | None = None
     goal_ms: float | None = None
+    peak_goal: float | None = None
     note: str = ""
     on_cuda: bool = False
     """Whether `prepare` takes `device`, which both sides then work on; the other rows are work of the processor."""

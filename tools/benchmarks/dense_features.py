@@ -48,6 +48,22 @@ def tower_at_size(visual: VisionTransformer, size: int) -> VisionTransformer:
 
 
 ROWS = (
-    Row("dense_features_fp32", 0.45, partial(prepare, torch.float32), products="float32", repeats=9, on_cuda=True),
-    Row("dense_features_bf16", 0.25, partial(prepare, torch.bfloat16), products="bfloat16", repeats=9, on_cuda=True),
+    Row(
+        "dense_features_fp32",
+        1.0,
+        partial(prepare, torch.float32),
+        products="float32",
+        peak_goal=0.8,
+        repeats=9,
+        on_cuda=True,
+    ),
+    Row(
+        "dense_features_bf16",
+        1.0,
+        partial(prepare, torch.bfloat16),
+        products="bfloat16",
+        peak_goal=0.8,
+        repeats=9,
+        on_cuda=True,
+    ),
 )

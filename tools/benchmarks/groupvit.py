@@ -105,7 +105,33 @@ def our_embed(model: OpenVocabModel, pixels: Tensor) -> Callable[[], Tensor]:
 
 _NOTE = "21 names, which ours has seen before and the peer encodes with each image; error of the image embedding"
 ROWS = (
-    Row("groupvit_224", 0.22, partial(prepare_labels, 224), products="float32", repeats=15, note=_NOTE, on_cuda=True),
-    Row("groupvit_448", 0.32, partial(prepare_labels, 448), products="float32", repeats=9, note=_NOTE, on_cuda=True),
-    Row("groupvit_image_side", 0.70, partial(prepare_image_side), products="float32", repeats=15, on_cuda=True),
+    Row(
+        "groupvit_224",
+        1.0,
+        partial(prepare_labels, 224),
+        products="float32",
+        peak_goal=0.8,
+        repeats=15,
+        note=_NOTE,
+        on_cuda=True,
+    ),
+    Row(
+        "groupvit_448",
+        1.0,
+        partial(prepare_labels, 448),
+        products="float32",
+        peak_goal=0.8,
+        repeats=9,
+        note=_NOTE,
+        on_cuda=True,
+    ),
+    Row(
+        "groupvit_image_side",
+        1.0,
+        partial(prepare_image_side),
+        products="float32",
+        peak_goal=0.8,
+        repeats=15,
+        on_cuda=True,
+    ),
 )

@@ -1,5 +1,6 @@
 """What the figures were measured on: the processor and its measured peaks."""
 
+import os
 import platform
 import re
 import time
@@ -27,6 +28,7 @@ def describe_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
         chosen = use_fast_matmul("auto")
     return {
         "cpu": cpu_model(),
+        "onednn_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL"),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -36,7 +36,7 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
     del sides
     gc.collect()
     result = {"name": row.name, **_times(timing), "goal": row.goal, **_memory(row, threads), "max_error": error}
-    result |= {"goal_ms": row.goal_ms, "memory_goal": row.memory_goal}
+    result |= {"goal_ms": row.goal_ms, "memory_goal": row.memory_goal, "peak_goal": row.peak_goal}
     result |= {"threads": threads, "repeats": repeats or row.repeats}
     result["share_of_peak"] = None
     if row.products and scaled_flops:

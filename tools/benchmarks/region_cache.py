@@ -64,8 +64,24 @@ def random_boxes(random: np.random.Generator, size: Size, count: int) -> Tensor:
 
 _NOTE = "128 crops of 64 boxes on two 640x480 images, ViT-B/32; the goal is three times the crops a second"
 ROWS = (
-    Row("region_cache", 1 / 3, partial(prepare, "bfloat16"), products="bfloat16", repeats=3, note=_NOTE, on_cuda=True),
     Row(
-        "region_cache_fp32", 1 / 3, partial(prepare, "float32"), products="float32", repeats=3, note=_NOTE, on_cuda=True
+        "region_cache",
+        1.0,
+        partial(prepare, "bfloat16"),
+        products="bfloat16",
+        peak_goal=0.8,
+        repeats=3,
+        note=_NOTE,
+        on_cuda=True,
+    ),
+    Row(
+        "region_cache_fp32",
+        1.0,
+        partial(prepare, "float32"),
+        products="float32",
+        peak_goal=0.8,
+        repeats=3,
+        note=_NOTE,
+        on_cuda=True,
     ),
 )

@@ -29,7 +29,8 @@ def machine_lines(machine: dict[str, Any]) -> str:
         gpu = f"{machine['gpu']}, driver {machine['driver']}, CUDA {machine['cuda']}, cuDNN {machine['cudnn']} "
         gpu += f"(TF32 of convolutions {tf32})\n"
     return (
-        f"{gpu}{machine['cpu']} ({machine['capability']}), {machine['threads']} threads, torch {machine['torch']}\n"
+        f"{gpu}{machine['cpu']} (torch {machine['capability']}, oneDNN up to {machine['onednn_isa']}), "
+        f"{machine['threads']} threads, torch {machine['torch']}\n"
         f"matrix products, GFLOP/s: float32 {peaks['float32']:.0f}, float32 medium {peaks['float32_medium']:.0f} "
         f"(error {machine['error_of_medium']:.1e}; ours uses {machine['fast_matmul']}), "
         f"bfloat16 {peaks['bfloat16']:.0f}"
@@ -56,11 +57,15 @@ def verdict(result: dict[str, Any]) -> str:
         ("memory", result["memory_ratio"], result["memory_goal"], ""),
         ("time", result["ours_ms"], result["goal_ms"], " ms"),
     ]
-    return ", ".join(
+    verdicts = [
         f"{what} {value:.3g}{unit}: {'met' if value <= goal else 'MISSED'} (<= {goal:g}{unit})"
         for what, value, goal, unit in goals
         if value is not None and goal is not None
-    )
+    ]
+    share, least = result["share_of_peak"], result["peak_goal"]
+    if share is not None and least is not None:
+        verdicts.append(f"share of the peak {share:.0%}: {'met' if share >= least else 'MISSED'} (>= {least:.0%})")
+    return ", ".join(verdicts)
 
 
 def write_json(path: str | Path, machine: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
