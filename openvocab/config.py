@@ -49,12 +49,16 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file does not run, an override names a key that does not exist (the nearest is suggested) or a
-            variable of the file, whose value has gone into settings already, or a module of `custom_imports` cannot be
-            imported.
+        ConfigError: the file is no Python config or does not run, an override names a key that does not exist (the
+            nearest is suggested) or a variable of the file, whose value has gone into settings already, or a module of
+            `custom_imports` cannot be imported.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
+    if Path(path).suffix != ".py":  # mmengine's reader of YAML builds any object that such a file names
+        raise ConfigError(
+            f"{path}: expected a Python config (.py), got {Path(path).suffix or 'a file without ending'!r}"
+        )
     with modules_beside(Path(path)):
         with _one_line(path):
             config = Config.fromfile(path)

@@ -1,8 +1,10 @@
 """Configs are read with a user's own modules, and a mistake in one is one clear line."""
 
+import argparse
 import sys
 
 import pytest
+from mmengine.config import DictAction
 
 from openvocab.config import ConfigError, check_teacher, read_config, require_keys
 from openvocab.registry import HEADS
@@ -152,3 +154,40 @@ def test_a_teacher_that_training_would_not_read_is_refused(tmp_path):
     check_teacher(read_config(tmp_path / "student.py"))
     with pytest.raises(ConfigError, match=r"teacher and train_dataloader.dataset.pipeline.0.teacher differ"):
         check_teacher(read_config(tmp_path / "student.py", {"teacher.crop": "squash"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("evil.yaml", "model: !!python/object/apply:pathlib.Path.touch [{path}]\n"),
+        ("evil.yml", "model: !!python/object/apply:os.system ['touch {path}']\n"),
+        ("evil.json", '{{"_base_": "evil_base.py"}}'),
+        ("evil.PY", "open('{path}', 'w')\n"),
+        ("evil", "open('{path}', 'w')\n"),
+    ],
+)
+def test_data_and_other_files_given_as_a_config_run_nothing(tmp_path, name, text):
+    canary = tmp_path / "canary"
+    (tmp_path / "evil_base.py").write_text(f"open({str(canary)!r}, 'w')\n")
+    (tmp_path / name).write_text(text.format(path=canary))
+    with pytest.raises(ConfigError, match=r"expected a Python config \(\.py\), got"):
+        read_config(tmp_path / name)
+    assert not canary.exists()
+
+
+def test_overrides_of_a_command_line_are_values_and_never_run(tmp_path, config_file):
+    canary = tmp_path / "canary"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    program = f"__import__('pathlib').Path('{canary}').touch()"
+    texts = [
+        program,
+        f"[{program}]",
+        f"({program},)",
+        f"{{{program}}}",
+        f"!!python/object/apply:os.system ['{canary}']",
+    ]
+    for text in texts:
+        value = parser.parse_args(["--cfg-options", f"train_cfg.steps={text}"]).cfg_options["train_cfg.steps"]
+        read_config(config_file, {"train_cfg.steps": value})
+        assert not canary.exists()
