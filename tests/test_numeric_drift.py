@@ -86,7 +86,8 @@ def test_the_chosen_matrix_product_is_float32s():
 def test_labels_with_the_chosen_matrix_product(dense):
     model, plain = dense
     use_fast_matmul("auto")
-    assert disagreement(Predictor(copy.deepcopy(model))(photo(320, 480), NAMES).label_map, plain) <= LIMIT
+    differing = disagreement(Predictor(copy.deepcopy(model))(photo(320, 480), NAMES).label_map, plain)
+    assert differing * plain.size <= 3  # of 153,600: a random network has ties that rounding decides
 
 
 @pytest.mark.parametrize("model", [TINY, "ViT-B-32-quickgelu", "RN50"])

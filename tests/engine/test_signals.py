@@ -113,7 +113,8 @@ def test_in_a_step_a_validation_a_metric_and_a_save_it_saves_and_says_where(part
 def test_loader_workers_live_until_it_has_saved(parts):
     ended = parts["workers"]
     assert ended.statuses[1:-1] == [143, 143, 143, 130]
-    assert "stopped by SIGTERM before the first step" in ended.outputs[1]  # while it waited for a batch
+    # while it waits for the first batch, or on a busy machine just before
+    assert "stopped by SIGTERM" in ended.outputs[1] and "after step" not in ended.outputs[1]
     assert "stopped by SIGTERM after step 5" in ended.outputs[2]
 
 

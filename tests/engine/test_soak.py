@@ -24,6 +24,8 @@ def test_neither_memory_nor_files_nor_processes_grow(tmp_path):
     memory, files, children = rows[50:].T  # a checkpoint keeps the last 1000 values of each log: until then it grows
     per_100_steps = np.polyfit(np.arange(len(memory)) * 0.2, memory, 1)[0]
     assert per_100_steps < 1, memory
-    assert len(set(files)) == 1 and len(set(children)) == 1, (files, children)
+    # single counts may catch a pipe of a worker that starts or ends
+    assert min(files[-10:]) <= min(files[:10]) and np.median(files[-10:]) <= np.median(files[:10]), files
+    assert len(set(children)) == 1, children
     left = {name for name in set(os.listdir(shared)) - before if name.startswith(f"torch_{process.pid}")}
     assert left == set()

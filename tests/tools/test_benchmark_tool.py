@@ -255,10 +255,12 @@ def test_a_row_on_the_gpu(capsys, tmp_path, monkeypatch):
 
 def test_the_gpu_is_named_above_the_table():
     gpu = {"device": "cuda", "gpu": "A GPU", "driver": "580.1", "cuda": "13.0", "cudnn": 91500, "cudnn_tf32": True}
-    machine = MACHINE | gpu | {"capability": "AVX2", "torch": "2.11", "error_of_medium": 3e-4}
+    machine = MACHINE | gpu | {"capability": "AVX2", "onednn_isa": "AVX2", "torch": "2.11", "error_of_medium": 3e-4}
     first, *_ = machine_lines(machine).splitlines()
     assert first == "A GPU, driver 580.1, CUDA 13.0, cuDNN 91500 (TF32 of convolutions on)"
-    assert machine_lines({key: machine[key] for key in machine if key not in gpu}).startswith("a processor (AVX2)")
+    assert machine_lines({key: machine[key] for key in machine if key not in gpu}).startswith(
+        "a processor (torch AVX2,"
+    )
 
 
 def test_list_names_the_rows(capsys):
