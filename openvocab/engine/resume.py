@@ -236,8 +236,7 @@ def _say_changes(
     now |= {"samples": len(loader.dataset)} if hasattr(loader.dataset, "__len__") else {}
     parts = [f"{key} {meta[key]} -> {value}" for key, value in now.items() if meta.get(key, value) != value]
     if parts:
-        note = f"resumed with {', '.join(parts)}: the run will not be equal to an uninterrupted one"
-        logger.warning(note)
+        logger.warning(f"resumed with {', '.join(parts)}: the run will not be equal to an uninterrupted one")
 
 
 def _short(value: Any) -> str:
