@@ -75,7 +75,7 @@ def obstacles(saved: Mapping[str, Any], present: Mapping[str, Any], schedulers: 
             lines.append(f"optimizer option {key} {then.get(key)} -> {now.get(key)}: it needs other moments")
     if saved["schedulers"] != present["schedulers"]:
         judging = [type(item).__name__ for item in schedulers if getattr(item, "need_val_args", False)]
-        lines += [f"schedule with {name}: what it does hangs on past validations" for name in judging]
+        lines += [f"schedule with {name}: what it does depends on past validations" for name in judging]
     return lines
 
 

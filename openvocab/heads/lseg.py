@@ -103,7 +103,7 @@ class LSegHead(Head):
         return logits if self.block is None else self.block(logits)
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the logits of each image part by part; not for `half_product`, whose labels hang on every bit."""
+        """Return the logits of each image part by part; not for `half_product`, whose labels depend on every bit."""
         if self.half_product:
             return None
         pixels = PixelEmbeddings(lambda: self.embed(self.decoder(self.levels(features))))

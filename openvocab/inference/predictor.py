@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 Transform = Callable[[dict], dict]
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 """`"cat, sofa | couch, floor"`, a list of names or of lists of synonyms, or a vocabulary."""
-
-
 CHECKPOINT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors")
+"""By which `load` tells a checkpoint given alone from a config."""
 
 
 def load(
@@ -48,10 +47,10 @@ def load(
 
     Args:
         config: path of a config file (it is code: use only files that you trust), or a config. A path that ends
-            in .pth is a checkpoint of our training, whose own config is then built from: data that is checked, of which
-            nothing is run or imported.
-        checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from. Alone,
-            as `config` above.
+            in .pth, .pt or .ckpt is a checkpoint of our training; the model is then built from the config inside it,
+            which is checked data: nothing of it is run or imported.
+        checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from. Given
+            without a config it must be a checkpoint of our training, as above.
         device: default: CUDA where there is one, else the CPU.
         dtype: of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512 BF16, and
             three times as slow on other CPUs. "auto" takes it where a probe shows it to be faster on the device.
