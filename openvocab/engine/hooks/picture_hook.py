@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections
-from openvocab.drawing.picture_files import picture_path, write_png
+from openvocab.drawing.picture_files import picture_path, write_picture
 from openvocab.drawing.visualization import draw_comparison, draw_label_map
 from openvocab.registry import HOOKS
 from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
@@ -44,7 +44,7 @@ class PictureHook(Hook):
             if self.count is not None and self._drawn >= self.count:
                 return
             picture = _draw(sample, prediction)
-            write_png(picture, picture_path(self.folder, sample.sample_id))
+            write_picture(picture, picture_path(self.folder, sample.sample_id))
             self._drawn += 1
 
 
