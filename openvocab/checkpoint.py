@@ -10,7 +10,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -159,32 +159,6 @@ def check_training_state(content: Mapping[str, Any], source: str) -> None:
         raise ValueError(
             f"{source} holds no training state ({', '.join(missing)}); to start from its weights give it as load_from"
         )
-
-
-def check_same_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], source: str) -> None:
-    """Check that names and shapes agree.
-
-    Raises:
-        ValueError: with a line each, counts and the first names, on what is missing, unexpected and of another shape.
-    """
-    actual = {name: value for name, value in actual.items() if isinstance(value, Tensor)}
-    rows = {
-        "missing": [name for name in expected if name not in actual],
-        "unexpected": [name for name in actual if name not in expected],
-        "of another shape": [
-            f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
-            for name, value in expected.items()
-            if name in actual and value.shape != actual[name].shape
-        ],
-    }
-    lines = [f"{len(found)} {kind}: {shortened(found)}" for kind, found in rows.items() if found]
-    if lines:
-        raise ValueError("\n".join([f"{source} does not fit the model, nothing was loaded:", *lines]))
-
-
-def shortened(items: Sequence[str], shown: int = 3) -> str:
-    """Return the first few of a list, as text."""
-    return "; ".join(items[:shown]) + ("; ..." if len(items) > shown else "")
 
 
 def to_plain(value: Any, place: str = "value") -> Any:

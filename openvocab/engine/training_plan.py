@@ -14,8 +14,9 @@ from mmengine.optim import OptimWrapper, _ParamScheduler
 from torch import nn
 from torch.optim import SGD
 
-from openvocab.checkpoint import is_plain, shortened, to_plain
+from openvocab.checkpoint import is_plain, to_plain
 from openvocab.saved_config import class_path
+from openvocab.strict_loading import shortened
 
 _FREE_TO_CHANGE = ("params", "foreach", "fused", "capturable", "maximize", "nesterov", "differentiable")
 

@@ -13,13 +13,14 @@ from mmengine.config import Config
 from torch import Tensor
 
 from openvocab.bfloat16_probe import faster_dtype
-from openvocab.checkpoint import check_same_weights, load_checkpoint, load_state_dict
+from openvocab.checkpoint import load_checkpoint, load_state_dict
 from openvocab.config import read_config
 from openvocab.datasets.image_io import BadSample
 from openvocab.inference.image_input import bgr_image, checked_path, is_path
 from openvocab.registry import MODELS, TRANSFORMS
 from openvocab.saved_config import building_from_file, config_of
 from openvocab.start_weights import start_weights
+from openvocab.strict_loading import check_same_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
 
