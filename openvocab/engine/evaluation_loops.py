@@ -4,7 +4,6 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.loops import _parse_losses
-from torch.utils.data import DataLoader
 
 from openvocab.engine.loader import named_failures
 from openvocab.engine.stopping import Stopped
@@ -26,10 +25,13 @@ class StoppableValLoop(ValLoop):
         self.runner.call_hook("before_val_epoch")
         self.runner.model.eval()
         self.val_loss.clear()
-        stop, can_leave = self.runner.stop_request, can_leave_validation(self.runner)
+        stop = self.runner.stop_request
+        # ranks ask each other whether to stop: all as often as the one that has most batches, or none
+        lengths, leaves = zip(*all_gather_object((len(self.dataloader), can_leave_validation(self.runner))))
+        can_leave = all(leaves)
         batches = iter(self.dataloader)
         with named_failures(self.dataloader, batches, "val_dataloader", is_nested=True):
-            for index in range(_most_batches(self.dataloader)):
+            for index in range(max(lengths)):
                 if can_leave and stop.is_agreed():
                     raise Stopped(stop.number)
                 with stop.released(can_leave):
@@ -83,8 +85,3 @@ def leave_validation(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):  # it has exchanged the weights for their averages
             hook.after_val_epoch(runner)
-
-
-def _most_batches(loader: DataLoader) -> int:
-    """Return the number of batches of the rank that has most: all ask each other so often whether to stop."""
-    return max(all_gather_object(len(loader)))

@@ -1,3 +1,6 @@
+import logging
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -43,3 +46,16 @@ def test_no_sample_id_leads_out_of_the_folder(sample, tmp_path, name):
     show(tmp_path / "deep/er/pictures", sample, found)
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert [path.is_relative_to(tmp_path / "deep/er/pictures") for path in made] == [True]
+
+
+def test_pictures_that_cannot_be_written_cost_one_warning_and_a_count(sample, tmp_path, monkeypatch, caplog):
+    def fill_the_disk(picture, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("openvocab.engine.hooks.picture_hook.write_picture", fill_the_disk)
+    hook, runner = PictureHook(tmp_path / "out"), SimpleNamespace(logger=logging.getLogger("pictures"))
+    found = DetectionPrediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long), NAMES)
+    hook.after_test_iter(runner, 0, {"sample": [sample, sample]}, [found, found])
+    hook.after_test_epoch(runner)
+    first, last = caplog.messages
+    assert "No space left" in first and last == f"2 of 2 pictures could not be written to {tmp_path / 'out'}"

@@ -21,7 +21,8 @@ SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
 
 def run_all(*trainings: dict) -> list[int]:
     """Run tiny trainings in processes of their own and return their exit statuses."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # the script forks after imports that ask for GPUs: by NVML, which leaves CUDA to the copies
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     command = [sys.executable, str(SCRIPT), json.dumps(trainings)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("STATUS")] or [result.stderr[-3000:]]

@@ -31,6 +31,7 @@ class PictureHook(Hook):
         self.folder = Path(folder)
         self.count = count
         self._drawn = 0
+        self._failed = 0
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict[str, Any], outputs: Sequence[Prediction]
@@ -44,8 +45,21 @@ class PictureHook(Hook):
             if self.count is not None and self._drawn >= self.count:
                 return
             picture = _draw(sample, prediction)
-            write_picture(picture, picture_path(self.folder, sample.sample_id))
+            self._write(runner, picture, picture_path(self.folder, sample.sample_id))
             self._drawn += 1
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Say how many pictures could not be written."""
+        if self._failed:
+            runner.logger.warning(f"{self._failed} of {self._drawn} pictures could not be written to {self.folder}")
+
+    def _write(self, runner: Runner, picture: np.ndarray, path: Path) -> None:
+        try:
+            write_picture(picture, path)
+        except OSError as error:  # the scores are worth more than the pictures
+            if not self._failed:
+                runner.logger.warning(f"cannot write {path} ({error}): the test goes on without such pictures")
+            self._failed += 1
 
 
 def _draw(sample: Sample, prediction: Prediction) -> np.ndarray:
