@@ -14,7 +14,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 MARGIN = 1.15
-"""Times as fast as float32 that bfloat16 must be: below it, its rounding buys nothing."""
+"""How many times as fast as float32 bfloat16 must be: below it, its rounding buys nothing."""
 AGREEING, AGREEMENT = 3, 0.05
 """Calls, the fastest ones, whose times must agree to this share of the fastest."""
 SECONDS = 0.3
@@ -27,7 +27,7 @@ CONVOLUTION = {"cpu": (4, 64, 24), "gpu": (64, 256, 32)}
 
 @dataclass(frozen=True)
 class BFloat16Gain:
-    """Times as fast as float32 that bfloat16 is on a device."""
+    """How many times as fast as float32 bfloat16 is on a device."""
 
     products: float
     convolutions: float

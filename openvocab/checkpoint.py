@@ -10,7 +10,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,8 @@ def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
 
     It is whole and holds a training state. The log says which ones had to be passed over, and why.
     """
-    work_dir = Path(work_dir)
-    stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
     skipped = []
-    for path in [*numbered_checkpoints(work_dir), *stable]:
+    for path in checkpoints_of(Path(work_dir)):
         try:
             check_training_state(load_checkpoint(path, map_location="meta"), str(path))
         except (ValueError, OSError) as error:
@@ -128,15 +126,20 @@ def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
             skipped.append(path.name)
             continue
         if skipped:
-            note = f"went back to {path}, since {', '.join(skipped)} cannot be resumed from"
-            logger.warning(note)
+            logger.warning(f"went back to {path}, since {', '.join(skipped)} cannot be resumed from")
         return path
     return None
 
 
-def numbered_checkpoints(work_dir: Path) -> list[Path]:
-    """Return the files called `iter_N.pth`, the largest N first; a copy such as `iter_4_old.pth` is none of them."""
-    return sorted((path for path in work_dir.glob("iter_*.pth") if iteration_of(path) >= 0), key=iteration_of)[::-1]
+def checkpoints_of(work_dir: Path) -> list[Path]:
+    """Return the files that only a training writes, in the order in which a run may continue from them.
+
+    These are `iter_N.pth`, the largest N first, then `last.pth` and `best.pth`. A copy such as `iter_4_old.pth` is none
+    of them.
+    """
+    numbered = [path for path in work_dir.glob("iter_*.pth") if _iteration_of(path) >= 0]
+    stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
+    return [*sorted(numbered, key=_iteration_of, reverse=True), *stable]
 
 
 def check_training_state(content: Mapping[str, Any], source: str) -> None:
@@ -156,32 +159,6 @@ def check_training_state(content: Mapping[str, Any], source: str) -> None:
         raise ValueError(
             f"{source} holds no training state ({', '.join(missing)}); to start from its weights give it as load_from"
         )
-
-
-def check_same_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], source: str) -> None:
-    """Check that names and shapes agree.
-
-    Raises:
-        ValueError: with a line each, counts and the first names, on what is missing, unexpected and of another shape.
-    """
-    actual = {name: value for name, value in actual.items() if isinstance(value, Tensor)}
-    rows = {
-        "missing": [name for name in expected if name not in actual],
-        "unexpected": [name for name in actual if name not in expected],
-        "of another shape": [
-            f"{name}: model {tuple(value.shape)}, file {tuple(actual[name].shape)}"
-            for name, value in expected.items()
-            if name in actual and value.shape != actual[name].shape
-        ],
-    }
-    lines = [f"{len(found)} {kind}: {shortened(found)}" for kind, found in rows.items() if found]
-    if lines:
-        raise ValueError("\n".join([f"{source} does not fit the model, nothing was loaded:", *lines]))
-
-
-def shortened(items: Sequence[str], shown: int = 3) -> str:
-    """Return the first few of a list, as text."""
-    return "; ".join(items[:shown]) + ("; ..." if len(items) > shown else "")
 
 
 def to_plain(value: Any, place: str = "value") -> Any:
@@ -318,7 +295,7 @@ def _size(content: Any) -> int:
     return sum(map(_size, parts())) if isinstance(content, (Mapping, list, tuple)) else 0
 
 
-def iteration_of(path: Path) -> int:
+def _iteration_of(path: Path) -> int:
     """Return the number in `iter_N.pth`, -1 for any other name."""
     found = re.fullmatch(r"iter_([0-9]+)\.pth", path.name)
     return int(found[1]) if found else -1

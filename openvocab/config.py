@@ -30,6 +30,8 @@ _OPTIONAL = (
     "compile", "precision", "custom_imports",
 )  # fmt: skip
 SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
+AMP_CHOICES = ("auto", "bf16", "off")
+"""Mixed precision by the words of `--amp` and `build_runner`; a config says None for "off"."""
 
 
 class ConfigError(ValueError):

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from openvocab.leading_argmax import leading_argmax_
 
-Size = tuple[int, int]
-
 STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits the
 cache of a CPU, what fills a GPU."""

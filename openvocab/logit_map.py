@@ -8,8 +8,7 @@ from torch import Tensor
 
 from openvocab.label_upsampling import upsampled_argmax
 from openvocab.memory_fallback import Halving
-
-Size = tuple[int, int]
+from openvocab.structures import Size
 
 LOGITS_IN_MEMORY = 1 << 27
 """Outputs of more elements than this (512 MB) are computed part by part, however much memory there is."""

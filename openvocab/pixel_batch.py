@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from openvocab.logit_map import Size
+from openvocab.structures import Size
 
 
 class PixelBatch:

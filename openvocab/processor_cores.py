@@ -10,7 +10,7 @@ CHOICE = "OPENVOCAB_THREADS_CHOSEN"
 WINDOWS, SECONDS = 3, 0.2
 """A core counts as busy if it is in each of so many stretches: a short burst is no job beside ours."""
 NEARLY = 0.3
-"""Share of a core that may lack for a job to count: 0.7 busy cores are one."""
+"""How far a job may fall short of one busy core and still count: 0.7 busy cores are one."""
 
 
 def available_cores() -> int:

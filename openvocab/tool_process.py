@@ -11,7 +11,7 @@ from openvocab.processor_cores import CHOICE, available_cores, busy_cores
 
 SPIN_COUNT = 3000
 """Turns that a thread looks for work before it sleeps. OpenMP's own 300,000 starve whatever shares the core; asleep at
-once (`OMP_WAIT_POLICY=PASSIVE`) a training step takes 10 to 20 % longer, with this number no longer."""
+once (`OMP_WAIT_POLICY=PASSIVE`) a training step takes 10 to 20 % longer; with this number it does not."""
 
 
 def settle_openmp() -> None:

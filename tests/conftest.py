@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,35 +42,38 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def logged() -> Iterator[list[logging.LogRecord]]:
     """What openvocab logs from INFO up, in the order of the calls."""
-    source, handler = logging.getLogger("openvocab"), logging.Handler()
     records: list[logging.LogRecord] = []
-    handler.emit = records.append
-    before = source.level
-    source.addHandler(handler)
-    source.setLevel(logging.INFO)
-    yield records
-    source.removeHandler(handler)
-    source.setLevel(before)
+    with _following("openvocab", records.append):
+        yield records
 
 
 @pytest.fixture
 def lines_of() -> Iterator[Callable[[str], list[tuple[int, str]]]]:
     """A function of a module's name, returning a list that fills with the level and line of what the module logs."""
-    open_logs = []
+    with ExitStack() as open_logs:
 
-    def follow(name: str) -> list[tuple[int, str]]:
-        source, handler = logging.getLogger(name), logging.Handler()
-        lines: list[tuple[int, str]] = []
-        handler.emit = lambda record: lines.append((record.levelno, record.getMessage()))
-        open_logs.append((source, handler, source.level))
-        source.addHandler(handler)
-        source.setLevel(logging.INFO)
-        return lines
+        def follow(name: str) -> list[tuple[int, str]]:
+            lines: list[tuple[int, str]] = []
+            log = _following(name, lambda record: lines.append((record.levelno, record.getMessage())))
+            open_logs.enter_context(log)
+            return lines
 
-    yield follow
-    for source, handler, level in open_logs:
+        yield follow
+
+
+@contextmanager
+def _following(name: str, take: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Hand `take` what the logger of that name says from INFO up."""
+    source, handler = logging.getLogger(name), logging.Handler()
+    handler.emit = take
+    before = source.level
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
         source.removeHandler(handler)
-        source.setLevel(level)
+        source.setLevel(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

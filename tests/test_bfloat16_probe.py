@@ -12,14 +12,6 @@ from openvocab import bfloat16_probe
 from openvocab.bfloat16_probe import BFloat16Gain, bfloat16_gain, faster_dtype
 
 
-@pytest.fixture
-def lines(monkeypatch) -> list[str]:
-    """What the probe logs."""
-    logged: list[str] = []
-    monkeypatch.setattr(bfloat16_probe, "print_log", lambda line, logger: logged.append(line))
-    return logged
-
-
 @pytest.mark.parametrize(
     ("products", "convolutions", "chosen"),
     [
@@ -35,13 +27,14 @@ def test_bfloat16_is_taken_only_where_both_kinds_of_work_gain(monkeypatch, produ
     assert faster_dtype("cpu", "tests run") is chosen
 
 
-def test_the_choice_and_its_figures_are_one_line(monkeypatch, lines):
+def test_the_choice_and_its_figures_are_one_line(monkeypatch, lines_of):
+    log = lines_of("openvocab.bfloat16_probe")
     pretend(monkeypatch, FAST)
     faster_dtype("cpu", "tests run")
     pretend(monkeypatch, SLOW)
     faster_dtype(torch.device("cpu"), "tests run")
     figures = "(bfloat16 against float32: products {}, convolutions {} times as fast on cpu)"
-    assert lines == [
+    assert [line for _, line in log] == [
         f"tests run in bfloat16 {figures.format('2.10', '1.90')}",
         f"tests run in float32 {figures.format('0.20', '0.25')}",
     ]

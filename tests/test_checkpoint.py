@@ -87,13 +87,16 @@ def test_every_flipped_bit_is_noticed(saved, load):
             load(saved)
 
 
-def test_newest_valid_passes_over_damage_and_says_so(tmp_path, content, caplog):
+def test_newest_valid_passes_over_damage_and_says_so(tmp_path, content, lines_of):
+    log = lines_of("openvocab.checkpoint")
     for step in (9, 10, 100):
         save_checkpoint({**content, "step": step}, tmp_path / f"iter_{step}.pth")
     link_checkpoint(tmp_path / "iter_100.pth", tmp_path / "last.pth")
     assert newest_valid_checkpoint(tmp_path).name == "iter_100.pth"
+    assert log == []
     (tmp_path / "iter_100.pth").write_bytes(b"")
     assert newest_valid_checkpoint(tmp_path).name == "iter_10.pth"
+    assert "passed over" in log[0][1] and "iter_10.pth, since iter_100.pth cannot be resumed from" in log[1][1]
 
 
 def test_newest_valid_takes_last_where_no_numbered_file_is_whole(tmp_path, content):
@@ -161,7 +164,7 @@ for kill_after in range(12):  # one more system call of the save survives each t
         checkpoint.link_checkpoint(folder / "iter_2.pth", folder / "last.pth")
         os._exit(0)
     os.waitpid(pid, 0)
-    newest = checkpoint.numbered_checkpoints(checkpoint.Path(sys.argv[1]))[0]
+    newest = checkpoint.checkpoints_of(checkpoint.Path(sys.argv[1]))[0]
     loaded = checkpoint.load_checkpoint(newest)
     last = checkpoint.load_checkpoint(sys.argv[1] + "/last.pth")
     assert loaded["step"] in (1, 2) and last["step"] in (1, 2), (loaded["step"], last["step"])
@@ -181,7 +184,7 @@ import os, signal, sys, torch
 from openvocab import checkpoint
 torch.set_num_threads(1)
 folder, parts = checkpoint.Path(sys.argv[1]), 20
-weights = torch.arange(100_000.0)
+first = checkpoint.load_checkpoint(folder / "iter_1.pth")
 size = (folder / "iter_1.pth").stat().st_size
 replacing = checkpoint.replacing
 class Counting:
@@ -208,21 +211,22 @@ for step in range(2, parts + 2):
     offset = size * (step - 2) // parts
     if os.fork() == 0:
         checkpoint.replacing = killed_at
-        checkpoint.save_checkpoint({"weights": weights, "step": step}, folder / f"iter_{step}.pth")
+        checkpoint.save_checkpoint({**first, "meta": {"iter": step}}, folder / f"iter_{step}.pth")
         os._exit(0)
     _, status = os.wait()
     assert os.WTERMSIG(status) == signal.SIGKILL, (step, status)
     (left,) = folder.glob("*.saving")
     assert abs(left.stat().st_size - offset) < 2, (left.stat().st_size, offset)
     newest = checkpoint.newest_valid_checkpoint(folder)
-    assert checkpoint.load_checkpoint(newest)["step"] == step - 1, "older than one interval"
-    checkpoint.save_checkpoint({"weights": weights, "step": step}, folder / f"iter_{step}.pth")
+    assert checkpoint.load_checkpoint(newest)["meta"]["iter"] == step - 1, "older than one interval"
+    checkpoint.save_checkpoint({**first, "meta": {"iter": step}}, folder / f"iter_{step}.pth")
     assert not list(folder.glob("*.saving"))
 """
 
 
-def test_killed_at_any_byte_of_a_save_loses_one_interval_at_most(tmp_path):
-    save_checkpoint({"weights": torch.arange(100_000.0), "step": 1}, tmp_path / "iter_1.pth")
+def test_killed_at_any_byte_of_a_save_loses_one_interval_at_most(tmp_path, content):
+    first = {**content, "state_dict": {"weights": torch.arange(100_000.0)}, "meta": {"iter": 1}}
+    save_checkpoint(first, tmp_path / "iter_1.pth")
     subprocess.run([sys.executable, "-c", KILLED_AT_A_BYTE, str(tmp_path)], check=True, timeout=120)
 
 

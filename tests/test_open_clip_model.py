@@ -119,7 +119,7 @@ def test_misfit_gives_a_short_difference(tiny, tmp_path):
         create_clip(TINY, str(tmp_path / "weights.pt"))
     message = str(error.value)
     assert "1 missing: visual.ln_post.weight" in message and "1 unexpected: visual.extra" in message
-    assert "visual.proj (3, 4) instead of (192, 128)" in message and len(message) < 500
+    assert "visual.proj: model (192, 128), file (3, 4)" in message and len(message) < 500
 
 
 @pytest.mark.parametrize("origin", ["markers", "file name", "our metadata"])

@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from openvocab.atomic_files import replacing
 from openvocab.command_line import one_line_errors
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import (
@@ -42,6 +41,7 @@ from openvocab.drawing.box_drawing import (
     draw_detections,
 )
 from openvocab.drawing.group_overlays import draw_groups, find_groups
+from openvocab.drawing.picture_files import write_picture
 from openvocab.drawing.visualization import MAP_ALPHA, describe_areas, draw_label_map
 from openvocab.inference.predictor import Predictor, as_vocabulary, load
 from openvocab.structures import DetectionPrediction, SemanticPrediction
@@ -107,7 +107,7 @@ def draw_all(show: Show, photos: list[Path], outs: list[Path]) -> list[Path]:
             reason = " ".join(str(error).removeprefix(f"{photo}: ").split())
             print(f"error: {photo}: {reason or type(error).__name__}", file=sys.stderr, flush=True)
             continue
-        save(picture, out)
+        write_picture(picture, out)
         left = (time.monotonic() - start) / done * (len(photos) - done)
         progress = f" ({done} of {len(photos)}, {timedelta(seconds=round(left))} left)" if len(photos) > 1 else ""
         print(f"{photo}: {words}\npicture: {out}{progress}", flush=True)
@@ -201,13 +201,6 @@ def show_groups(predictor: Predictor, photo: Path, alpha: float | None) -> tuple
     group_maps = find_groups(predictor, photo)
     picture = draw_groups(read_image(photo), group_maps, alpha=MAP_ALPHA if alpha is None else alpha)
     return picture, ", ".join(f"stage {n}: {len(set(m.flat))} groups" for n, m in enumerate(group_maps, start=1))
-
-
-def save(picture: np.ndarray, out: Path) -> None:
-    """Write a picture whole or not at all, and the folder for it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out, "wb") as file:
-        Image.fromarray(picture).save(file, format=Image.registered_extensions()[out.suffix.lower()])
 
 
 if __name__ == "__main__":

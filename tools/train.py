@@ -14,7 +14,7 @@ import sys
 
 from mmengine.config import DictAction
 
-AMP_WORDS = ("auto", "bf16", "off")
+from openvocab.config import AMP_CHOICES
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     earlier.add_argument("--resume", action="store_true", help="continue from the newest whole checkpoint there")
     earlier.add_argument("--overwrite", action="store_true",
                          help="start again there; the files of the earlier run are moved to earlier-TIME/")  # fmt: skip
-    parser.add_argument("--amp", nargs="?", choices=AMP_WORDS, const="bf16",
+    parser.add_argument("--amp", nargs="?", choices=AMP_CHOICES, const="bf16",
                         help="bfloat16 mixed precision: auto where it is faster, bf16 (or no word) always, off never; "
                              "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="of everything random")
@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
 def _with_word_of_amp(words: list[str]) -> list[str]:
     """Give a bare `--amp` its word, so that argparse does not take the config behind it for one."""
     following = [*words[1:], ""]
-    return ["--amp=bf16" if w == "--amp" and n not in AMP_WORDS else w for w, n in zip(words, following)]
+    return ["--amp=bf16" if w == "--amp" and n not in AMP_CHOICES else w for w, n in zip(words, following)]
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
+from openvocab.backbones.attention import attend
 from openvocab.backbones.checkpointing import recompute
-from openvocab.backbones.clip_attention import attend, project_output, project_qkv
+from openvocab.backbones.clip_attention import project_output, project_qkv
 from openvocab.backbones.dense_attention import Readout, plain
 from openvocab.backbones.positions import resize_positions
 from openvocab.structures import BackboneSpec, ImageFeatures

@@ -7,7 +7,8 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from openvocab.backbones.clip_attention import attend, finish_block, project_output, project_qkv, run_block
+from openvocab.backbones.attention import attend
+from openvocab.backbones.clip_attention import finish_block, project_output, project_qkv, run_block
 from openvocab.backbones.dense_attention import Readout, plain
 from openvocab.backbones.positions import resize_positions
 from openvocab.structures import BackboneSpec, ImageFeatures, Size

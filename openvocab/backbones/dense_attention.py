@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openvocab.backbones.clip_attention import Projections, attend
+from openvocab.backbones.attention import attend
+from openvocab.backbones.clip_attention import Projections
 from openvocab.structures import Size
 
 NACLIP_STD = 5.0

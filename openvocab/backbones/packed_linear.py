@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor, nn
 
-from openvocab.backbones.clip_attention import attend
+from openvocab.backbones.attention import attend
 from openvocab.backbones.quick_gelu_folding import FEED_FORWARDS, linear_of
 
 Activation = Literal["none", "swish", "gelu"]

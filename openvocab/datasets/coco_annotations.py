@@ -68,21 +68,23 @@ def _take_id(entry: dict[str, Any], kind: str, path: Path) -> int:
     if not isinstance(number, int):
         raise ValueError(f"{path}: expected an integer as {kind} id, got {str(number)[:60]!r}")
     if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{path}: expected a {kind} id of at most 64 bits, got {str(number)[:60]}")
+        raise ValueError(f"{path}: expected {kind} ids of at most 64 bits, got {str(number)[:60]}")
     return number
 
 
 def _take_name(entry: dict[str, Any], path: Path) -> str:
     name = _take(entry, "name", path)
     if not isinstance(name, (str, int, float)):
-        raise ValueError(f"{path}: expected a text as the name of category {entry['id']}, got {str(name)[:60]}")
+        raise ValueError(f"{path}: expected a string as the name of category {entry['id']}, got {str(name)[:60]}")
     return str(name)
 
 
 def _frequency(entry: dict[str, Any], path: Path) -> str:
     if entry["frequency"] not in FREQUENCIES:
         shown = str(entry["frequency"])[:60]
-        raise ValueError(f"{path}: category {entry['id']}: expected a frequency out of {FREQUENCIES}, got {shown!r}")
+        raise ValueError(
+            f"{path}: category {entry['id']}: expected one of the frequencies {FREQUENCIES}, got {shown!r}"
+        )
     return entry["frequency"]
 
 
@@ -91,7 +93,7 @@ def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
     image_id = _take_id(entry, "image", path)
     name = entry.get("file_name") or "/".join(str(entry.get("coco_url", "")).split("/")[-2:])
     if not name or not isinstance(name, str):
-        raise ValueError(f"{path}: image {image_id} has neither 'file_name' nor 'coco_url' that is a text")
+        raise ValueError(f"{path}: image {image_id} has no string under 'file_name' or 'coco_url'")
     negative = entry.get("neg_category_ids")
     return image_id, ImageEntry(
         image_id=str(image_id),

@@ -14,6 +14,8 @@ PNG_END = b"IEND\xaeB`\x82"
 PNG_GREY, PNG_PALETTE = 0, 3
 MAX_PIXELS = 2**28
 """Pixels that an image may have unless an argument says otherwise: 16,384 x 16,384, which takes 1.6 GB to decode."""
+LARGE_BYTES = 1 << 28
+"""Images of more bytes than this (256 MB) are not copied, where that can be spared."""
 
 
 class BadSample(ValueError):

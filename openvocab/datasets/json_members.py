@@ -31,7 +31,7 @@ def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[
     while True:
         key = reader.value()
         if not isinstance(key, str) or key in found:
-            raise ValueError(f"{path} is not JSON: the key {str(key)[:60]!r} is no text, or given twice")
+            raise ValueError(f"{path} is not JSON: the key {str(key)[:60]!r} is not a string, or is given twice")
         found.add(key)
         reader.mark(":")
         yield key, reader.elements() if key in streamed and reader.peek() == "[" else reader.value()

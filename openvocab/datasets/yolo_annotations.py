@@ -77,7 +77,9 @@ def read_yolo_names(path: Path) -> dict[int, str]:
         raise ValueError(f"{path}: expected 'names', a list or a mapping from class numbers, got {str(names)[:60]}")
     for number, name in names.items():
         if isinstance(name, bool) or not isinstance(name, (str, int, float)):
-            raise ValueError(f"{path}: the name of class {number} is no text but {str(name)[:60]}; put it in quotes")
+            raise ValueError(
+                f"{path}: the name of class {number} is not a string but {str(name)[:60]}; put it in quotes"
+            )
     return {number: str(names[number]) for number in sorted(names)}
 
 

@@ -16,12 +16,13 @@ def picture_path(folder: Path, sample_id: str) -> Path:
     )
 
 
-def write_png(picture: np.ndarray, path: Path) -> None:
-    """Write a picture (H, W, 3) uint8 RGB, and the folder for it.
+def write_picture(picture: np.ndarray, path: Path) -> None:
+    """Write a picture (H, W, 3) uint8 RGB in the format of the path's extension, and the folder for it.
 
     Raises:
+        KeyError: an extension that is no picture's.
         OSError: it cannot be written, or its name is too long.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as file:
-        Image.fromarray(picture).save(file, "PNG")
+        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])

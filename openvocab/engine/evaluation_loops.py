@@ -49,7 +49,7 @@ class StoppableValLoop(ValLoop):
 
 @LOOPS.register_module(name="TestLoop")
 class NamedFailureTestLoop(TestLoop):
-    """Test."""
+    """Test; a failing loader worker is reported by name."""
 
     def run(self) -> dict[str, float]:
         """Test and return the metrics.

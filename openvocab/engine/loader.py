@@ -30,7 +30,7 @@ class LoaderFailed(RuntimeError):
 
 
 def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a loader with a time out, or without all that only workers have if there are none."""
+    """Return the settings of a loader with a timeout; without workers, those that only workers have are left out."""
     settings = dict(settings)
     if settings.get("num_workers", 0) == 0:
         return {key: value for key, value in settings.items() if key not in _WORKER_OPTIONS}
@@ -57,7 +57,7 @@ class WorkerStart:
         """Of each worker, the index of the sample that it has begun to load last; shared memory."""
 
     def __call__(self, worker: int) -> None:
-        """Do it."""
+        """Set up the worker process."""
         ignore_group_signals()
         dataset = get_worker_info().dataset
         if hasattr(dataset, "on_item"):

@@ -1,4 +1,4 @@
-"""mmengine's ways to load a file, led to our reader of tensors and plain types."""
+"""mmengine's ways to load a file, all routed through our reader of tensors and plain types."""
 
 import os
 from typing import Any

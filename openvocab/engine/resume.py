@@ -16,7 +16,7 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
-from openvocab.checkpoint import check_same_weights, check_training_state, load_checkpoint, shortened
+from openvocab.checkpoint import check_training_state, load_checkpoint
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.thread_count import keep_num_threads, threads_chosen
@@ -31,6 +31,7 @@ from openvocab.engine.training_plan import (
     training_plan,
 )
 from openvocab.saved_config import config_changes, config_to_data
+from openvocab.strict_loading import check_same_weights, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -236,8 +237,7 @@ def _say_changes(
     now |= {"samples": len(loader.dataset)} if hasattr(loader.dataset, "__len__") else {}
     parts = [f"{key} {meta[key]} -> {value}" for key, value in now.items() if meta.get(key, value) != value]
     if parts:
-        note = f"resumed with {', '.join(parts)}: the run will not be equal to an uninterrupted one"
-        logger.warning(note)
+        logger.warning(f"resumed with {', '.join(parts)}: the run will not be equal to an uninterrupted one")
 
 
 def _short(value: Any) -> str:

@@ -25,13 +25,8 @@ from torch.utils.data import DataLoader
 
 import openvocab
 from openvocab.atomic_files import replacing
-from openvocab.checkpoint import (
-    check_same_weights,
-    check_training_state,
-    load_checkpoint,
-    newest_valid_checkpoint,
-)
-from openvocab.config import ConfigError, check_arguments, check_teacher, require_keys
+from openvocab.checkpoint import check_training_state, load_checkpoint, newest_valid_checkpoint
+from openvocab.config import AMP_CHOICES, ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.engine.loader import complete_loader, guard_workers
 from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.resume import resume_run
@@ -43,8 +38,7 @@ from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
-
-AMP_CHOICES = ("auto", "bf16", "off")
+from openvocab.strict_loading import check_same_weights
 
 
 class OpenVocabRunner(Runner):

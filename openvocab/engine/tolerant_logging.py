@@ -73,7 +73,7 @@ class TolerantBackend(BaseVisBackend):
         except Exception as error:  # whatever a logger's own code or a full disk raises
             if self._failed_at is None:
                 name = type(self.backend).__name__
-                _warn(f"{name} cannot write ({error}): the run goes on without it, and tries again later")
+                logger.warning(f"{name} cannot write ({error}): the run goes on without it, and tries again later")
             self._failed_at = time.monotonic()
             self._forget_writer()
             return
@@ -121,8 +121,4 @@ class _OneLine:
     def __call__(self, record: logging.LogRecord) -> None:
         if not self.has_reported:
             self.has_reported = True
-            _warn(f"cannot write the log to {self.name} ({sys.exc_info()[1]}): the run goes on")
-
-
-def _warn(text: str) -> None:
-    logger.warning(text)
+            logger.warning(f"cannot write the log to {self.name} ({sys.exc_info()[1]}): the run goes on")

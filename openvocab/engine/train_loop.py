@@ -189,7 +189,7 @@ class TrainLoop(IterBasedTrainLoop):
         if self.num_skipped >= self.max_skips:
             raise NonFiniteError(f"{'; '.join(reports)}, after max_skips={self.max_skips} steps were left out")
         self.num_skipped += 1
-        note = f"left out step {self._iter + 1}, the {self.num_skipped}. of at most {self.max_skips}"
+        note = f"left out step {self._iter + 1}, number {self.num_skipped} of at most {self.max_skips}"
         self.runner.logger.log(logging.WARNING, f"{note}: not finite: {'; '.join(reports)}")
         for name, buffer in self._buffers(copied=False).items():
             buffer.copy_(before[name])  # batch norms have seen the bad batch

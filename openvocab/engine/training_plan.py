@@ -14,8 +14,9 @@ from mmengine.optim import OptimWrapper, _ParamScheduler
 from torch import nn
 from torch.optim import SGD
 
-from openvocab.checkpoint import is_plain, shortened, to_plain
+from openvocab.checkpoint import is_plain, to_plain
 from openvocab.saved_config import class_path
+from openvocab.strict_loading import shortened
 
 _FREE_TO_CHANGE = ("params", "foreach", "fused", "capturable", "maximize", "nesterov", "differentiable")
 
@@ -75,7 +76,7 @@ def obstacles(saved: Mapping[str, Any], present: Mapping[str, Any], schedulers: 
             lines.append(f"optimizer option {key} {then.get(key)} -> {now.get(key)}: it needs other moments")
     if saved["schedulers"] != present["schedulers"]:
         judging = [type(item).__name__ for item in schedulers if getattr(item, "need_val_args", False)]
-        lines += [f"schedule with {name}: what it does hangs on past validations" for name in judging]
+        lines += [f"schedule with {name}: what it does depends on past validations" for name in judging]
     return lines
 
 

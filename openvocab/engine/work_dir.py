@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from openvocab.atomic_files import lock_file
+from openvocab.checkpoint import checkpoints_of
 
 LOCK = ".training.json"
 """Names who trains in the folder; locked by that process while it does."""
-_CHECKPOINT = re.compile(r"(iter_\d+|last|best)\.pth")
 _LOG_FOLDER = re.compile(r"\d{8}_\d{6}(-\d+)?")
 
 
@@ -79,12 +79,6 @@ def check_nothing_is_lost(folder: Path) -> None:
             f"{folder} holds checkpoints ({', '.join(path.name for path in found[:4])}), but none of them can be "
             "resumed from; --overwrite in place of --resume moves them aside and starts from the beginning"
         )
-
-
-def checkpoints_of(folder: Path) -> list[Path]:
-    """Return the files that only a training writes, the newest numbered one first."""
-    found = [path for path in folder.glob("*.pth") if _CHECKPOINT.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (-_number(path), path.name))
 
 
 def make_log_folder(folder: Path, timestamp: str) -> str:
@@ -158,11 +152,6 @@ def _make_unused(folder: Path, name: str) -> str:
         except FileExistsError:
             continue
         return unused
-
-
-def _number(path: Path) -> int:
-    digits = re.search(r"\d+", path.stem)
-    return int(digits.group()) if digits else -1
 
 
 def _read_holder(descriptor: int) -> dict[str, str | int]:

@@ -68,7 +68,11 @@ class Head(nn.Module):
         return shared_vocabulary(samples)
 
 
-_NOT_ABOUT_OUTPUTS = {"__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "loss", "training_texts"}
+class _Empty:
+    """Has what Python gives every class, which differs between its versions."""
+
+
+_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "training_texts"}
 
 
 def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.heads.dpt import DPTDecoder, Reassemble, upsample
-from openvocab.heads.lseg_logits import PixelEmbeddings, lseg_logit_map
+from openvocab.heads.lseg_logits import LSegLogits, PixelEmbeddings
 from openvocab.heads.spatial_block import SpatialBlock
 from openvocab.heads.upsampled_cosine import upsampled_cosine
 from openvocab.logit_map import LogitMap, change_places
@@ -103,13 +103,14 @@ class LSegHead(Head):
         return logits if self.block is None else self.block(logits)
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the logits of each image part by part; not for `half_product`, whose labels hang on every bit."""
+        """Return the logits of each image part by part; not for `half_product`, whose labels depend on every bit."""
         if self.half_product:
             return None
         pixels = PixelEmbeddings(lambda: self.embed(self.decoder(self.levels(features))))
         finest = features.hidden[self.layers[0]]
         size = tuple(math.ceil(length * self.finest_factor) for length in finest.shape[-2:])
-        return [lseg_logit_map(self, pixels, index, size, text) for index in range(len(finest))]
+        logits = LSegLogits(pixels, text, self.logit_scale, self.block, self.classes_at_once)
+        return [logits.of_image(index, size) for index in range(len(finest))]
 
     def levels(self, features: ImageFeatures) -> list[Tensor]:
         """Return the decoder's inputs [(B, C_i, h_i, w_i)], fine to coarse."""

@@ -1,20 +1,19 @@
 """LSeg's logits part by part: for vocabularies and images whose (K, 2h, 2w) memory does not hold."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.heads.spatial_block import SpatialBlock
 from openvocab.heads.upsampled_cosine import SMALLEST_LENGTH, upsampled_square_length
 from openvocab.label_upsampling import sampling_positions
 from openvocab.logit_map import ComputedLogits
+from openvocab.memory_fallback import Halving
 from openvocab.structures import Size, TextFeatures
-
-if TYPE_CHECKING:
-    from openvocab.heads.lseg import LSegHead
 
 
 class PixelEmbeddings:
@@ -52,41 +51,45 @@ class PixelEmbeddings:
         return F.normalize(upsampled[None], dim=1)
 
 
-def lseg_logit_map(
-    head: "LSegHead", pixels: PixelEmbeddings, index: int, size: Size, text: TextFeatures
-) -> ComputedLogits:
-    """Return what the head says of one image of a batch.
+@dataclass(frozen=True)
+class LSegLogits:
+    """What LSeg says of a batch, its embeddings compared with the texts and passed through the spatial block."""
 
-    Args:
-        pixels: of the batch.
-        index: of the image.
-        size: (h, w) of the embeddings; the logits are twice as fine.
-    """
-    shape = (text.num_classes, 2 * size[0], 2 * size[1])
-    halo = max(1, head.block.depth) if head.block is not None else 0
+    pixels: PixelEmbeddings
+    text: TextFeatures
+    scale: Tensor
+    """() multiplier of the cosine."""
+    block: SpatialBlock | None
+    classes_at_once: Halving
 
-    def compute(classes: slice, rows: slice, columns: slice) -> Tensor:
-        some = text.part(classes)
-        wide = [slice(max(0, p.start - halo), min(n, p.stop + halo)) for p, n in zip((rows, columns), shape[1:])]
-        logits = _pixel_logits(head, pixels, index, some, *wide)  # (k, n, m)
-        if head.block is None:
-            return logits
-        inner = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, columns), wide)]
-        return head.block(logits[None])[0, :, *inner]
+    def of_image(self, index: int, size: Size) -> ComputedLogits:
+        """Return the logits of one image of the batch.
 
-    is_class_wise = head.block is None or head.block.kind == "depthwise"
-    device = text.embed.device
-    num_kept = text.embed.shape[1] * size[0] * size[1]
-    return ComputedLogits(shape, device, compute, head.classes_at_once if is_class_wise else None, num_kept)
+        Args:
+            size: (h, w) of the embeddings; the logits are twice as fine.
+        """
+        shape = (self.text.num_classes, 2 * size[0], 2 * size[1])
+        halo = max(1, self.block.depth) if self.block is not None else 0
 
+        def compute(classes: slice, rows: slice, columns: slice) -> Tensor:
+            some = self.text.part(classes)
+            wide = [slice(max(0, p.start - halo), min(n, p.stop + halo)) for p, n in zip((rows, columns), shape[1:])]
+            logits = self._pixel_logits(index, some, *wide)  # (k, n, m)
+            if self.block is None:
+                return logits
+            inner = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, columns), wide)]
+            return self.block(logits[None])[0, :, *inner]
 
-def _pixel_logits(
-    head: "LSegHead", pixels: PixelEmbeddings, index: int, text: TextFeatures, rows: slice, columns: slice
-) -> Tensor:
-    """Return the part (K, n, m) of `LSegHead.pixel_logits`."""
-    if text.row_class is None:
-        return pixels.cosine(index, text.embed, rows, columns).mul_(head.logit_scale)
-    return head.logit_scale * text.pixel_similarity(pixels.unit_norm(index, rows, columns))[0]
+        is_class_wise = self.block is None or self.block.kind == "depthwise"
+        num_kept = self.text.embed.shape[1] * size[0] * size[1]
+        halving = self.classes_at_once if is_class_wise else None
+        return ComputedLogits(shape, self.text.embed.device, compute, halving, num_kept)
+
+    def _pixel_logits(self, index: int, text: TextFeatures, rows: slice, columns: slice) -> Tensor:
+        """Return the part (K, n, m) of `LSegHead.pixel_logits`."""
+        if text.row_class is None:
+            return self.pixels.cosine(index, text.embed, rows, columns).mul_(self.scale)
+        return self.scale * text.pixel_similarity(self.pixels.unit_norm(index, rows, columns))[0]
 
 
 class _Near:

@@ -9,11 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from openvocab.datasets.image_io import BadSample, decode_image_bgr, read_image
+from openvocab.datasets.image_io import LARGE_BYTES, BadSample, decode_image_bgr, read_image
 
 CHANNELS = (1, 3, 4)
-LARGE = 1 << 28
-"""Bytes (256 MB) from which on an array is not copied."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/\\\\]")
 
 
@@ -28,7 +26,7 @@ def rgb_image(image: Any) -> np.ndarray:
             0..255.
 
     Returns:
-        An array of its own; of uint8 RGB arrays above `LARGE` a read-only view.
+        An array of its own; of uint8 RGB arrays above `LARGE_BYTES` a read-only view.
 
     Raises:
         TypeError: something that is not an image.
@@ -78,7 +76,7 @@ def checked_path(image: str | os.PathLike) -> str:
 def bgr_image(image: Any) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8 BGR, which is what transforms work on; see `rgb_image`."""
     rgb = rgb_image(image)
-    return rgb[..., ::-1] if rgb.nbytes > LARGE else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return rgb[..., ::-1] if rgb.nbytes > LARGE_BYTES else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
 
 
 def _from_file(file: Any) -> np.ndarray:
@@ -119,7 +117,7 @@ def _from_array(image: np.ndarray) -> np.ndarray:
     if 0 in image.shape:
         raise ValueError(f"the image is empty: {image.shape}")
     image = _to_uint8(image[:, :, :3])  # without alpha
-    if image.nbytes > LARGE and image.shape[2] == 3 and image.flags.c_contiguous:
+    if image.nbytes > LARGE_BYTES and image.shape[2] == 3 and image.flags.c_contiguous:
         view = image.view()
         view.flags.writeable = False
         return view

@@ -13,13 +13,14 @@ from mmengine.config import Config
 from torch import Tensor
 
 from openvocab.bfloat16_probe import faster_dtype
-from openvocab.checkpoint import check_same_weights, load_checkpoint, load_state_dict
+from openvocab.checkpoint import load_checkpoint, load_state_dict
 from openvocab.config import read_config
 from openvocab.datasets.image_io import BadSample
 from openvocab.inference.image_input import bgr_image, checked_path, is_path
 from openvocab.registry import MODELS, TRANSFORMS
 from openvocab.saved_config import building_from_file, config_of
 from openvocab.start_weights import start_weights
+from openvocab.strict_loading import check_same_weights
 from openvocab.structures import Prediction, Sample, Size
 from openvocab.text.vocabulary import Vocabulary
 
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 Transform = Callable[[dict], dict]
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 """`"cat, sofa | couch, floor"`, a list of names or of lists of synonyms, or a vocabulary."""
-
-
 CHECKPOINT_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors")
+"""By which `load` tells a checkpoint given alone from a config."""
 
 
 def load(
@@ -48,10 +48,10 @@ def load(
 
     Args:
         config: path of a config file (it is code: use only files that you trust), or a config. A path that ends
-            in .pth is a checkpoint of our training, whose own config is then built from: data that is checked, of which
-            nothing is run or imported.
-        checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from. Alone,
-            as `config` above.
+            in .pth, .pt or .ckpt is a checkpoint of our training; the model is then built from the config inside it,
+            which is checked data: nothing of it is run or imported.
+        checkpoint: weights of the whole model, ours or converted; None keeps those that the config starts from. Given
+            without a config it must be a checkpoint of our training, as above.
         device: default: CUDA where there is one, else the CPU.
         dtype: of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512 BF16, and
             three times as slow on other CPUs. "auto" takes it where a probe shows it to be faster on the device.

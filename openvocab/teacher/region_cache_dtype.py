@@ -2,13 +2,13 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from openvocab.atomic_files import temporary_beside
 from openvocab.bfloat16_probe import dtype_name, faster_dtype
 from openvocab.teacher.region_shard import read_header
 
@@ -55,11 +55,9 @@ def _decide(folder: Path, dtype: str) -> str:
     """Leave `dtype` for other processes, unless one of them was faster; return what holds."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _DECISION
-    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".saving", encoding="utf-8") as file:
-        file.write(dtype)
-        file.flush()
+    with temporary_beside(path, lambda temporary: temporary.write_text(dtype, encoding="utf-8")) as temporary:
         try:
-            os.link(file.name, path)  # whole, and fails where there is one
+            os.link(temporary, path)  # whole, and fails where there is one
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links: of two at the same instant, the cache's check stops one

@@ -5,7 +5,7 @@ import torch
 from random_batch_norms import randomise_batch_norms
 from torch import nn
 
-from openvocab.backbones import clip_attention
+from openvocab.backbones import attention
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.positions import resize_positions
 
@@ -341,14 +341,14 @@ def test_wrong_sizes_and_layers_are_named(tiny):
 @pytest.mark.parametrize("precision", ["highest", "medium"])
 @pytest.mark.parametrize("native", [True, False])
 def test_attention_is_the_same_by_every_path(monkeypatch, length, dtype, tolerance, precision, native):
-    monkeypatch.setattr(clip_attention, "has_native_bfloat16", lambda: native)
+    monkeypatch.setattr(attention, "has_native_bfloat16", lambda: native)
     q, k, v = torch.randn(3, 2, 2, length, 8, generator=torch.Generator().manual_seed(0))
     bias = torch.full((length, length), -torch.inf).triu(1)
     expected = (q.double() @ k.double().mT / 8**0.5 + bias).softmax(-1) @ v.double()
     torch.set_float32_matmul_precision(precision)
     try:
         with torch.no_grad():
-            got = clip_attention.attend(*(part.to(dtype) for part in (q, k, v)), bias.to(dtype))
+            got = attention.attend(*(part.to(dtype) for part in (q, k, v)), bias.to(dtype))
     finally:
         torch.set_float32_matmul_precision("highest")
     torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
@@ -356,7 +356,7 @@ def test_attention_is_the_same_by_every_path(monkeypatch, length, dtype, toleran
 
 def test_a_processor_that_may_not_use_bfloat16_has_none(monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    clip_attention.has_native_bfloat16.cache_clear()
-    assert not clip_attention.has_native_bfloat16()
+    attention.has_native_bfloat16.cache_clear()
+    assert not attention.has_native_bfloat16()
     monkeypatch.undo()
-    clip_attention.has_native_bfloat16.cache_clear()
+    attention.has_native_bfloat16.cache_clear()

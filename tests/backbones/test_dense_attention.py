@@ -7,9 +7,9 @@ import pytest
 import torch
 from open_clip.modified_resnet import AttentionPool2d
 
-from openvocab.backbones import clip_attention
+from openvocab.backbones import attention
+from openvocab.backbones.attention import attend
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.backbones.clip_attention import attend
 from openvocab.backbones.dense_attention import READOUTS, gaussian_window, get_readout
 
 GRID = (2, 3)
@@ -125,7 +125,7 @@ def test_half_precision_attention_equals_the_fused_one(monkeypatch):
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, 10, 8, dtype=torch.bfloat16) for _ in range(3))
     bias = torch.randn(10, 10, dtype=torch.bfloat16)
-    monkeypatch.setattr(clip_attention, "SCORES_AT_ONCE", 2 * 10 * 10)  # two heads at a time
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 2 * 10 * 10)  # two heads at a time
     for extra in (None, bias):
         expected = torch.nn.functional.scaled_dot_product_attention(
             q.float(), k.float(), v.float(), attn_mask=None if extra is None else extra.float()

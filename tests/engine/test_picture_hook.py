@@ -52,7 +52,7 @@ def test_pictures_that_cannot_be_written_cost_one_warning_and_a_count(sample, tm
     def fill_the_disk(picture, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("openvocab.engine.hooks.picture_hook.write_png", fill_the_disk)
+    monkeypatch.setattr("openvocab.engine.hooks.picture_hook.write_picture", fill_the_disk)
     hook, runner = PictureHook(tmp_path / "out"), SimpleNamespace(logger=logging.getLogger("pictures"))
     found = DetectionPrediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long), NAMES)
     hook.after_test_iter(runner, 0, {"sample": [sample, sample]}, [found, found])

@@ -204,10 +204,10 @@ def test_large_images_are_not_copied_and_not_changed(monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     before, predictor = image.copy(), Predictor(MODELS.build(model_config()))
     expected = predictor.prepare(image)[0]
-    monkeypatch.setattr(packing, "LARGE", 0)
+    monkeypatch.setattr(packing, "LARGE_BYTES", 0)
     packed = predictor.prepare(image)[0]
     assert torch.equal(packed, expected) and np.array_equal(image, before)
-    monkeypatch.setattr(image_input, "LARGE", 0)
+    monkeypatch.setattr(image_input, "LARGE_BYTES", 0)
     packed = predictor.prepare(image)[0]
     assert torch.equal(packed, expected) and packed.data_ptr() == image.ctypes.data
     assert np.array_equal(image, before)

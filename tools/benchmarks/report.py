@@ -1,10 +1,11 @@
 """The table on the screen, and the same figures as JSON."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from openvocab.atomic_files import replacing
 
 COLUMNS = (
     ("row", "name", "<34", ""),
@@ -72,12 +73,8 @@ def write_json(path: str | Path, machine: dict[str, Any], results: Sequence[dict
     """Write `{"machine": ..., "rows": [...]}`, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.saving")
-    try:
-        temporary.write_text(json.dumps({"machine": machine, "rows": list(results)}, indent=2) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(json.dumps({"machine": machine, "rows": list(results)}, indent=2) + "\n")
 
 
 def _text(value: Any, form: str) -> str:

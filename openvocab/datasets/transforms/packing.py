@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.image_io import LARGE_BYTES
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Sample
 
-LARGE = 1 << 28
-"""Bytes (256 MB) from which on an image is not copied."""
 ROWS_AT_ONCE = 256
 
 
@@ -24,7 +23,7 @@ class PackSample(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Pack one item."""
         image, label_map = results["img"], results.get("gt_seg_map")
-        if image.nbytes > LARGE:
+        if image.nbytes > LARGE_BYTES:
             del results["img"]  # its channels change places where it lies
         sample = Sample(
             sample_id=str(results["sample_id"]),
@@ -44,11 +43,11 @@ class PackSample(BaseTransform):
 
 def _image_tensor(image: np.ndarray) -> torch.Tensor:
     """Return BGR (H, W, 3) as RGB (3, H, W). Large images, which memory may not hold twice, keep their place there."""
-    if image.nbytes > LARGE and image[..., ::-1].flags.c_contiguous:  # a view of an RGB image
+    if image.nbytes > LARGE_BYTES and image[..., ::-1].flags.c_contiguous:  # a view of an RGB image
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the array is read-only: nobody writes
             return torch.from_numpy(image[..., ::-1]).permute(2, 0, 1)
-    if image.nbytes > LARGE and image.flags.writeable and image.flags.c_contiguous:
+    if image.nbytes > LARGE_BYTES and image.flags.writeable and image.flags.c_contiguous:
         for start in range(0, len(image), ROWS_AT_ONCE):
             rows = image[start : start + ROWS_AT_ONCE]
             rows[:] = rows[..., ::-1]

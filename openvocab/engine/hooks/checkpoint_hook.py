@@ -11,16 +11,10 @@ import mmengine
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.checkpoint import (
-    SaveFailed,
-    is_plain,
-    link_checkpoint,
-    save_checkpoint,
-)
+from openvocab.checkpoint import SaveFailed, is_plain, link_checkpoint, save_checkpoint
 from openvocab.engine.finite_guard import check_weights
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
@@ -121,8 +115,7 @@ class CheckpointHook(Hook):
 
     def _warn_once(self, score: float) -> None:
         if not self._has_warned:
-            note = f"{self.best} is {score}: such a model is never the best"
-            logger.warning(note)
+            logger.warning(f"{self.best} is {score}: such a model is never the best")
             self._has_warned = True
 
     def after_step(self, runner: Runner) -> None:
@@ -191,7 +184,7 @@ class CheckpointHook(Hook):
         Raises:
             NonFiniteError: a weight is not finite, so that nothing is saved.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.unwrapped_model
         check_weights(model)
         state = {
             "meta": _meta(runner),
@@ -214,7 +207,6 @@ class CheckpointHook(Hook):
 def _meta(runner: Runner) -> dict[str, Any]:
     dataset = runner.train_dataloader.dataset
     vocabulary = getattr(dataset, "vocabulary", None)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return {
         "iter": runner.iter,
         "epoch": runner.epoch,
@@ -227,7 +219,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "samples": len(dataset) if hasattr(dataset, "__len__") else None,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
-        "quick_gelu": getattr(getattr(model, "backbone", None), "quick_gelu", None),
+        "quick_gelu": getattr(getattr(runner.unwrapped_model, "backbone", None), "quick_gelu", None),
         "experiment_name": runner.experiment_name,
         "config": config_to_data(runner.cfg),
         "versions": {"openvocab": openvocab.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections
-from openvocab.drawing.picture_files import picture_path, write_png
+from openvocab.drawing.picture_files import picture_path, write_picture
 from openvocab.drawing.visualization import draw_comparison, draw_label_map
 from openvocab.registry import HOOKS
 from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
@@ -55,7 +55,7 @@ class PictureHook(Hook):
 
     def _write(self, runner: Runner, picture: np.ndarray, path: Path) -> None:
         try:
-            write_png(picture, path)
+            write_picture(picture, path)
         except OSError as error:  # the scores are worth more than the pictures
             if not self._failed:
                 runner.logger.warning(f"cannot write {path} ({error}): the test goes on without such pictures")
