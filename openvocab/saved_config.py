@@ -31,9 +31,11 @@ from openvocab.registry import (
 
 _MODEL_PARTS = (MODELS, BACKBONES, TEXT_ENCODERS, HEADS, CONTRASTIVE_TERMS, INFERENCERS)
 _GEOMETRY = "mmcv.transforms.processing"
-"""The module of mmcv whose transforms do nothing but compute."""
+"""The module of mmcv whose transforms compute and do nothing else, but for those that are given a type as text."""
 _MORE_THAN_PIXELS = ("openvocab.datasets.transforms.regions", "openvocab.datasets.noun_prompts")
 """Modules of ours with transforms that build whole models, or that read files when they are built."""
+_FETCHES = "openvocab.backbones.conse"
+"""The module of a backbone that reads or fetches weights which no checkpoint holds."""
 _OF_ONE_RUN = {"work_dir", "experiment_name", "resume", "load_from", "launcher", "log_level"}
 _NOT_DATA = "not data: "
 _GIVE_IT = "give the config itself: load(config=...) or --config"
@@ -86,7 +88,7 @@ def building_from_file(source: str) -> Iterator[None]:
     try:
         with registered_only():
             yield
-    except (TypeError, AttributeError, KeyError, IndexError) as error:
+    except (TypeError, AttributeError, LookupError, AssertionError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{source}: a model cannot be built of its config: {type(error).__name__}: {reason}"
@@ -137,14 +139,23 @@ def _known(*registries: Registry) -> dict[str, type]:
         for name, kind in registry.module_dict.items():
             if inspect.isclass(kind):
                 found |= {name: kind, f"{SCOPE}.{name}": kind, class_path(kind): kind}
-    return found
+    return {name: kind for name, kind in found.items() if kind.__module__ != _FETCHES}
 
 
 def _known_geometry() -> dict[str, type]:
     """Return our transforms, and those of mmcv that only compute, by their names and paths."""
-    theirs = {name: kind for name, kind in MMENGINE_TRANSFORMS.module_dict.items() if kind.__module__ == _GEOMETRY}
+    theirs = {
+        name: kind
+        for name, kind in MMENGINE_TRANSFORMS.module_dict.items()
+        if kind.__module__ == _GEOMETRY and not _takes_type_as_text(kind)
+    }
     found = {**theirs, **{class_path(kind): kind for kind in theirs.values()}, **_known(TRANSFORMS)}
     return {name: kind for name, kind in found.items() if kind.__module__ not in _MORE_THAN_PIXELS}
+
+
+def _takes_type_as_text(kind: type) -> bool:
+    """Say whether a transform of mmcv builds what an argument such as `resize_type` names: it imports any module."""
+    return any(name.endswith("_type") for name in inspect.signature(kind).parameters)
 
 
 def _check_size(data: Any, source: str) -> None:

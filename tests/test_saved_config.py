@@ -45,11 +45,11 @@ def write(path: Path, weights: dict, config: object) -> Path:
     return path
 
 
-BUILDS_A_TEACHER = "clip_on_regions_shapes"
-"""It tests what a teacher sees, and nothing of it is trained: no checkpoint of it could be loaded alone."""
+UNTRAINED = ("clip_on_regions_shapes", "conse_coco_mobilenetv2")
+"""They test what a teacher or a classifier sees; nothing of them is trained, so that no checkpoint is loaded alone."""
 
 
-@pytest.mark.parametrize("path", [c for c in CONFIGS if c.stem != BUILDS_A_TEACHER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [c for c in CONFIGS if c.stem not in UNTRAINED], ids=lambda path: path.stem)
 def test_every_config_of_the_repository_comes_out_as_it_went_in(path):
     config = read_config(path)
     data = config_to_data(config)
@@ -195,6 +195,9 @@ def test_no_name_in_a_checkpoint_is_imported_or_called(tmp_path, weights, evil, 
         {"type": "Resize", "scale": {"type": "evil_module.Boom"}},
         {"type": "EmbedRegions", "teacher": {"model": "ViT-Ti-8-shapes", "proposals": [["type", "evil_module.Boom"]]}},
         {"type": "mmcv.transforms.LoadImageFromFile"},
+        {"type": "RandomResize", "scale": (8, 8), "ratio_range": (1, 2), "resize_type": "evil_module.Boom"},
+        {"type": "RandomChoiceResize", "scales": [(8, 8)], "resize_type": "evil_module.Boom"},
+        {"type": "TestTimeAug", "transforms": [[{"type": "RandomResize", "scale": 8, "resize_type": "evil_module.B"}]]},
     ],
 )
 def test_no_step_of_a_pipeline_is_imported_or_called(tmp_path, weights, evil, step):
@@ -203,6 +206,34 @@ def test_no_step_of_a_pipeline_is_imported_or_called(tmp_path, weights, evil, st
     with pytest.raises(ConfigError, match="is not registered for this place"):
         load(write(tmp_path / "best.pth", weights, config))
     assert not evil.exists()
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        {"type": "TimmBackbone", "model": "resnet18", "model_args": {"pretrained": True}},
+        {"type": "TimmBackbone", "model": "resnet18", "pretrained": True},
+        {"type": "ConSEBackbone", "model": "resnet18", "pretrained": True},
+        {"type": "ConSEBackbone", "model": "resnet18"},
+    ],
+)
+def test_no_part_of_a_checkpoint_fetches_weights(tmp_path, weights, monkeypatch, backbone):
+    text = {"type": "CLIPTextEncoder", "model": "ViT-B-32", "pretrained": "openai"}
+    if backbone["type"] == "ConSEBackbone":
+        backbone = {**backbone, "text_encoder": text}
+    asked = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *address, **_: asked.append(address) or [])
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *_, **__: asked.append("timm"))
+    with pytest.raises(ValueError):
+        load(write(tmp_path / "best.pth", weights, plain_config(backbone=backbone)))
+    assert not asked
+
+
+@pytest.mark.parametrize("change", [{"head__features": -1}, {"head__features": 10**14}])
+def test_a_model_that_torch_cannot_make_is_one_line(tmp_path, weights, change):
+    with pytest.raises(ConfigError, match="a model cannot be built of its config") as caught:
+        load(write(tmp_path / "best.pth", weights, plain_config(**change)))
+    assert "\n" not in str(caught.value)
 
 
 def test_settings_that_import_or_run_elsewhere_are_not_looked_at(tmp_path, weights, evil):

@@ -27,6 +27,10 @@ from repeats.summary import markdown_table, summarise
 from openvocab.atomic_files import replacing
 from openvocab.command_line import one_line_errors
 from openvocab.config import check_arguments, read_config, require_keys
+from openvocab.engine.stopping import Stopped
+
+WORDS_OF_AMP = {None: "float32", "off": "float32", "bf16": "bfloat16"}
+"""Precision by what `--amp` or the config says; "auto" is known when the training is done."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,8 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run what is left of every seed, then print the table."""
     arguments = parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    signal.signal(signal.SIGHUP, _end)
     with one_line_errors():
         work_dir = Path(arguments.work_dir or Path("work_dirs/repeat") / Path(arguments.config).stem)
         runs = plan_runs(arguments, work_dir)
@@ -64,12 +67,14 @@ def main() -> None:
             run_all(runs, arguments.jobs)
         except ToolFailed as error:
             sys.exit(f"error: {error}")
-        except KeyboardInterrupt:
-            sys.exit("stopped; the same command goes on from here")
+        except Stopped as stop:
+            sys.stderr.write(f"{stop}; the same command goes on from here\n")
+            stop.is_logged = True
+            raise
         summary = summarise(runs)
         with replacing(Path(arguments.out) if arguments.out else work_dir / "table.json") as file:
             file.write(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        print(f"\n{markdown_table(summary)}")
+        print(markdown_table(summary))
 
 
 def plan_runs(arguments: argparse.Namespace, work_dir: Path) -> list[SeedRun]:
@@ -129,13 +134,13 @@ def describe_machine(config: Config, amp: str | None, jobs: int) -> dict[str, An
         "threads": max(1, torch.get_num_threads() // jobs),
         "jobs": jobs,
         "torch": torch.__version__,
-        "precision": precision or "float32",
+        "precision": WORDS_OF_AMP.get(precision, precision),
     }
 
 
 def _end(number: int, frame: Any) -> NoReturn:
-    """End as Ctrl-C does, so that no training outlives this process."""
-    raise KeyboardInterrupt
+    """End as SIGTERM does, so that no training outlives this process."""
+    raise Stopped(number)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from openvocab.backbones.base import Backbone
 from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights, step_counters
 from openvocab.datasets.class_lists import class_names_path
 from openvocab.registry import BACKBONES, TEXT_ENCODERS, build_part
-from openvocab.start_weights import start_weights
+from openvocab.start_weights import reads_start_weights, start_weights
 from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -99,6 +99,8 @@ def create_classifier(
     model: str, pretrained: str | Path | bool | None, model_args: Mapping[str, Any] | None
 ) -> nn.Module:
     """Build a classifier of timm with its weights; see `TimmBackbone` for the arguments and errors."""
+    if not reads_start_weights():
+        pretrained = None
     classifier = create_timm_model(model, pretrained is True, **dict(model_args or {}))
     if isinstance(pretrained, (str, Path)):
         state = step_counters(classifier.state_dict()) | read_timm_weights(Path(pretrained))

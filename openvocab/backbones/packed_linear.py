@@ -43,8 +43,9 @@ class PackedLinear(nn.Module):
         self._take(linear.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features)."""
+        """Map (..., in_features) to (..., out_features), in the type of the weights also within a host's autocast."""
         if self._packed:
+            x = x.to(self._weight.dtype)  # autocast, which does not know this operation, may have left another one
             return torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, self.activation, [], "none")
         return ACTIVATIONS[self.activation](F.linear(x, self._weight, self.bias))
 

@@ -132,6 +132,8 @@ def create_tower(model: str, pretrained: bool = False, model_args: Mapping[str, 
         FileNotFoundError: `pretrained` and the weights cannot be downloaded.
     """
     args = dict(model_args or {})
+    if "pretrained" in args:
+        raise ValueError("model_args: 'pretrained' is an argument of the backbone itself; give it there")
     with torch.device("meta"):
         plain_vit = type(create_timm_model(model, **args)) is VisionTransformer
     if not plain_vit:

@@ -57,8 +57,8 @@ class SafeOptimWrapper(OptimWrapper):
 
     @property
     def compute_dtype(self) -> str | None:
-        """ "bfloat16" or "float32", what the forward pass computes in; None while `auto` is undecided."""
-        return {"bf16": "bfloat16", None: "float32"}.get(self.amp)
+        """ "bfloat16" or "float32", what the forward pass computes in; None while `auto` of a new run is undecided."""
+        return self._begun_in if self.amp == "auto" else {"bf16": "bfloat16", None: "float32"}[self.amp]
 
     def keep_dtype(self, begun_in: str) -> None:
         """Let a resumed run go on in the `compute_dtype` that it began in, unless the setting says another.

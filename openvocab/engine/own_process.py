@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from openvocab.config_modules import keep_modules_beside
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
-from openvocab.engine.precision import use_fast_matmul
+from openvocab.engine.precision import Precision, use_fast_matmul
 
 
 def own_process(config: Config) -> None:
@@ -25,7 +26,15 @@ def own_process(config: Config) -> None:
         ValueError: `precision` is none of its words.
     """
     keep_freed_memory()
-    use_fast_matmul(config.get("precision", "auto"))
+    _use_same_matmul(config.get("precision", "auto"))
     guard_mmengine_loaders()
     if config.filename:
         keep_modules_beside(Path(config.filename))
+
+
+def _use_same_matmul(precision: Precision) -> None:
+    """Let all ranks take the choice of rank 0: a resumed run, which keeps one, computes as each of them began."""
+    choice = [use_fast_matmul(precision) if is_main_process() else None]
+    broadcast_object_list(choice)
+    if not is_main_process():
+        use_fast_matmul(precision, keep=choice[0])

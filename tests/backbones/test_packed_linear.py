@@ -111,3 +111,16 @@ def test_where_packing_does_not_work_nothing_is_changed(monkeypatch):
 
 def test_types_without_a_fast_product_are_not_packed():
     assert not can_pack(torch.float16) and not can_pack(torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_tower_works_within_the_autocast_of_a_host(dtype):
+    torch.manual_seed(0)
+    backbone = CLIPBackbone("ViT-Ti-8-shapes").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = backbone(images).image_embed
+        backbone.to(dtype).pack_linears()
+        with torch.autocast("cpu", torch.bfloat16):
+            embed = backbone(images).image_embed
+    assert torch.nn.functional.cosine_similarity(embed.float(), expected).min() > 0.99

@@ -58,6 +58,15 @@ def test_a_run_goes_on_elsewhere_in_the_precision_it_began_in(tmp_path, monkeypa
     assert load_checkpoint(tmp_path / "parts" / "last.pth")["meta"]["compute_dtype"] == dtype
 
 
+def test_what_a_resumed_run_saves_before_its_first_step_names_its_precision(tmp_path, monkeypatch):
+    pretend(monkeypatch, FAST)
+    with pytest.raises(SystemExit):
+        train(tmp_path, max_iters=13, interval=12, send=dict(moment="before_val", step=12))
+    pretend(monkeypatch, SLOW)
+    train(tmp_path, resume=True, max_iters=13, interval=12)  # validates and saves step 12 before it trains
+    assert load_checkpoint(tmp_path / "iter_12.pth")["meta"]["compute_dtype"] == "bfloat16"
+
+
 def test_a_precision_that_is_forced_wins_over_the_one_a_run_began_in(tmp_path, monkeypatch, lines):
     pretend(monkeypatch, FAST)
     train(tmp_path, max_iters=4)

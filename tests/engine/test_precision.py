@@ -1,7 +1,10 @@
 import pytest
 import torch
+from mmengine.config import Config
+from two_ranks import run_two_ranks
 
 from openvocab.engine import precision
+from openvocab.engine.own_process import own_process
 from openvocab.engine.precision import Timing, medium_error, medium_timing, use_fast_matmul
 
 
@@ -73,3 +76,16 @@ def test_unknown_word_is_refused():
         use_fast_matmul("fast")
     with pytest.raises(ValueError, match="keep: expected 'highest' or 'medium'"):
         use_fast_matmul("auto", keep="auto")
+
+
+def choose_by_rank(rank: int) -> str:
+    """Return the path of products of a rank, where rank 0 finds medium to be slower and rank 1 to be faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "medium_error", lambda device: 0.0)
+        patch.setattr(precision, "medium_timing", lambda device: Timing(1.0, 1.0, (1.1, 0.5)[rank]))
+        own_process(Config())
+        return torch.get_float32_matmul_precision()
+
+
+def test_all_ranks_take_the_path_of_the_first():
+    assert run_two_ranks(choose_by_rank) == ["highest", "highest"]

@@ -16,8 +16,10 @@ from repeats import seed_run
 from repeats.start_files import text_settings
 from repeats.summary import markdown_table, spread
 
+from openvocab.checkpoint import load_checkpoint, save_checkpoint
+
 TRAIN = """
-import os, pathlib, sys, time
+import os, pathlib, shutil, sys, time
 def after(name):
     return sys.argv[sys.argv.index(name) + 1]
 folder = pathlib.Path(after("--work-dir"))
@@ -29,7 +31,8 @@ while (folder.parent / "hang").exists():
     time.sleep(0.05)
 if (folder.parent / f"fail_{after('--seed')}").exists():
     sys.exit("error: no space left")
-(folder / "last.pth").touch(), (folder / "best.pth").touch()
+dtype = "bfloat16" if "bf16" in sys.argv else "float32"
+shutil.copy(pathlib.Path(__file__).parent / f"{dtype}.pth", folder / "last.pth"), (folder / "best.pth").touch()
 """
 TEST = """
 import json, pathlib, sys
@@ -44,10 +47,9 @@ out.write_text(json.dumps({"mIoU": 10.0 + seed**2, "novel": None if seed else 1.
 @pytest.fixture(autouse=True)
 def signal_handlers():
     """Put back what the tool sets for its process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = signal.getsignal(signal.SIGHUP)
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
@@ -57,6 +59,8 @@ def quick_tools(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "train.py").write_text(TRAIN)
     (folder / "test.py").write_text(TEST)
+    for dtype in ("float32", "bfloat16"):
+        save_checkpoint({"meta": {"compute_dtype": dtype}}, folder / f"{dtype}.pth")
     monkeypatch.setattr(seed_run, "TOOLS", folder)
     monkeypatch.delenv("OPENVOCAB_TRACEBACK", raising=False)
     (tmp_path / "runs").mkdir()
@@ -81,6 +85,8 @@ def test_a_seed_of_the_real_tools(tmp_path, capfd):
         name: value for name, value in metrics.items() if name != "protocol"
     }
     assert table["train_seconds"][0] > 0 and table["protocol"]["images"] == 4
+    chosen = load_checkpoint(tmp_path / "runs" / "seed_0" / "last.pth")["meta"]["compute_dtype"]  # of the config's auto
+    assert [machine["precision"] for machine in table["machines"]] == [chosen] and chosen in ("float32", "bfloat16")
     assert f"| mIoU | {metrics['mIoU']:.2f} | – |" in capfd.readouterr().out
 
 
@@ -91,11 +97,12 @@ def test_the_table_holds_mean_and_spread_of_every_metric(quick_tools, capfd):
     assert table["metrics"]["mIoU"]["mean"] == pytest.approx(13.3333, abs=1e-4)
     assert table["metrics"]["mIoU"]["sd"] == pytest.approx(4.9329, abs=1e-4)
     assert table["metrics"]["novel"] == {"mean": None, "sd": None, "values": [1.0, None, None]}
-    assert table["protocol"] == {"images": 4} and table["machines"][0]["precision"] == "bf16"
-    out = capfd.readouterr().out
+    assert table["protocol"] == {"images": 4} and table["machines"][0]["precision"] == "bfloat16"
+    out, errors = capfd.readouterr()
     assert "| mIoU | 13.33 | 4.93 | 10.00 | 11.00 | 19.00 |" in out
     assert "| novel | – | – | 1.00 | – | – |" in out
-    assert "seed 0 is done; 2 left, about" in out
+    assert "seed 0 is done; 2 left, about" in errors and "[seed 0] step 1" in errors
+    assert out.startswith("| metric |") and "step 1" not in out
     assert all(f"--seed {seed} --amp bf16" in calls(quick_tools, seed)[0] for seed in (0, 1, 3))
 
 
@@ -186,7 +193,8 @@ def test_a_mistake_is_one_line(quick_tools, capfd):
     assert "max_itres" in capfd.readouterr().err
 
 
-def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools, number):
     (quick_tools / "hang").touch()
     script = (
         f"import sys; sys.path.insert(0, {str(REPOSITORY / 'tools')!r}); import pathlib, repeats.seed_run, runpy; "
@@ -196,9 +204,10 @@ def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools):
     command = (REPOSITORY / "tools" / "repeat.py", LSEG_SHAPES, "--seeds", "2", "--work-dir", quick_tools)
     process = subprocess.Popen([sys.executable, "-c", script, *map(str, command)], stderr=subprocess.PIPE, text=True)
     wait_for(quick_tools / "seed_0" / "iter_1.pth")
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1 and "stopped; the same command goes on from here" in errors
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}; the same command goes on from here" in errors
     assert not (quick_tools / "seed_1").exists()
     (quick_tools / "hang").unlink()
     time.sleep(0.3)

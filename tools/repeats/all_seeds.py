@@ -1,6 +1,7 @@
 """The runs of all seeds, one after the other or side by side."""
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,7 +12,7 @@ from repeats.summary import minutes
 
 
 def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
-    """Do what is left of every run, and print what is done and the time that is left.
+    """Do what is left of every run, and say on stderr what is done and the time that is left.
 
     After a failure no further run starts, and those beside it are asked to end; what they have saved is kept.
 
@@ -23,7 +24,7 @@ def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
     """
     processes = Processes()
     left = [run for run in runs if not run.is_finished]
-    print(f"{len(runs) - len(left)} of {len(runs)} seeds are done already", flush=True)
+    print(f"{len(runs) - len(left)} of {len(runs)} seeds are done already", file=sys.stderr, flush=True)
     start = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(_run, run, processes): run for run in left}
@@ -31,7 +32,7 @@ def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
                 passed = time.monotonic() - start
-                print(_progress(futures[future].seed, done, len(left), passed), flush=True)
+                print(_progress(futures[future].seed, done, len(left), passed), file=sys.stderr, flush=True)
         except BaseException:
             processes.stop()
             raise

@@ -25,7 +25,7 @@ class Processes:
         return self._stopped
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], log: Path, prefix: str) -> None:
-        """Run a command to its end; each line of its output is appended to `log`, and printed behind `prefix`.
+        """Run a command to its end; each line of its output is appended to `log`, and to stderr behind `prefix`.
 
         Raises:
             ToolFailed: it ended with another exit code than 0, or `stop` was called.
@@ -38,8 +38,8 @@ class Processes:
                     last = line.strip() or last
                     file.write(line)
                     file.flush()
-                    sys.stdout.write(f"{prefix}{line}")
-                    sys.stdout.flush()
+                    sys.stderr.write(f"{prefix}{line}")  # stdout is for the table
+                    sys.stderr.flush()
             code = process.wait()
         finally:
             self._forget(process)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.atomic_files import replacing
+from openvocab.checkpoint import load_checkpoint
 from repeats.processes import Processes
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -80,8 +81,15 @@ class SeedRun:
         resume = ("--resume",) if stopped else ()
         options = ("--work-dir", str(self.folder), "--seed", str(self.seed), *resume, *self.train_options)
         seconds = self._call(processes, environment, "train.py", *options)
+        record["machine"] = {**self.machine, "precision": self._precision()}
         # how long a part that was killed took is not known, so that a resumed run has no time
         self._write_record({**record, "train": {"seconds": None if stopped else seconds}})
+
+    def _precision(self) -> str:
+        """Return what the training computed in, which `auto` leaves to the machine."""
+        path = self.folder / "last.pth"
+        meta = load_checkpoint(path, map_location="meta")["meta"] if path.is_file() else {}
+        return meta.get("compute_dtype") or self.machine["precision"]
 
     def _test(self, processes: Processes, environment: Mapping[str, str]) -> None:
         checkpoint = self.folder / f"{self.checkpoint}.pth"
