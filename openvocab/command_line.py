@@ -1,5 +1,6 @@
 """What the tools share: a user's mistake is one line and an exit code, and long work shows the time that is left."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def one_line_errors() -> Iterator[None]:
             raise
         sys.stderr.write(f"error: {_one_line(error)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
         sys.exit(1 if isinstance(error, _FAILURES) else 2)
+
+
+def show_log() -> None:
+    """Write what openvocab logs to stderr, for a tool that opens no log of a run."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    source = logging.getLogger("openvocab")
+    source.handlers = [handler]
+    source.setLevel(logging.INFO)
 
 
 class Progress:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 
-from openvocab.command_line import Progress, one_line_errors
+from openvocab.command_line import Progress, one_line_errors, show_log
 from openvocab.config import ConfigError, read_config
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
@@ -65,6 +65,7 @@ def main() -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         own_process(config)
+        show_log()
         device = config.teacher.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         teacher = settle_cache_dtype(config.teacher, torch.device(device))
         written = write_region_cache(
