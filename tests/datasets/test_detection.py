@@ -242,7 +242,7 @@ def _spoil(content, what):
         ("no box", r"annotation 1 \(from 0\) is not in COCO's format: no 'bbox'"),
         ("box of three", "is not in COCO's format: not enough values"),
         ("box of words", r"annotation 1 \(from 0\) is not in COCO's format"),
-        ("image without name", "image 11 has neither 'file_name' nor 'coco_url'"),
+        ("image without name", "image 11 has no string under 'file_name' or 'coco_url'"),
         ("image id of letters", "expected an integer as image id, got 'eleven'"),
         ("category id of letters", "expected an integer as category id, got '1'"),
         ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
