@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import cv2
 import torch
+from torch import Tensor
 
 from openvocab.engine.precision import use_fast_matmul
 
@@ -111,6 +112,23 @@ def matmul_precision(side: Side) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def peaks_of_products(gflops: Callable[[Tensor, Tensor], float], left: Tensor, right: Tensor) -> dict[str, float]:
+    """Return the GFLOP/s of a product in float32 (torch's default), float32 `medium` and bfloat16.
+
+    Args:
+        gflops: measures the product of `left` and `right`, in the type that they have.
+    """
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        peaks = {"float32": gflops(left, right)}
+        torch.set_float32_matmul_precision("medium")
+        peaks["float32_medium"] = gflops(left, right)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return {**peaks, "bfloat16": gflops(left.bfloat16(), right.bfloat16())}
 
 
 @contextmanager

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.comparison import Side, Work, matmul_precision
+from benchmarks.comparison import Side, Work, matmul_precision, peaks_of_products
 
 SIDE = 8192
 """Of the square matrices whose product states the peak: large enough to fill the device."""
@@ -44,16 +45,7 @@ def describe_gpu() -> dict[str, Any]:
 def product_peaks(repeats: int = 10) -> dict[str, float]:
     """Return the best GFLOP/s of a large product in float32, float32 `medium` (TF32 on most GPUs) and bfloat16."""
     left, right = (torch.randn(SIDE, SIDE, device="cuda") for _ in range(2))
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("highest")
-        peaks = {"float32": _best_gflops(left, right, repeats)}
-        torch.set_float32_matmul_precision("medium")
-        peaks["float32_medium"] = _best_gflops(left, right, repeats)
-    finally:
-        torch.set_float32_matmul_precision(before)
-    peaks["bfloat16"] = _best_gflops(left.bfloat16(), right.bfloat16(), repeats)
-    return peaks
+    return peaks_of_products(partial(_best_gflops, repeats=repeats), left, right)
 
 
 def gpu_peak_memory_mb(work: Work, side: Side) -> float:

@@ -5,6 +5,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.comparison import matmul_precision
+from benchmarks.comparison import matmul_precision, peaks_of_products
 from benchmarks.gpu import describe_gpu, product_peaks
 from openvocab.engine.precision import medium_error, use_fast_matmul
 
@@ -54,16 +55,7 @@ def gemm_peaks(seconds: float = 0.4) -> dict[str, float]:
         seconds: spent on each.
     """
     inputs, weight = torch.randn(ROWS, INNER), torch.randn(OUTER, INNER)
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("highest")
-        peaks = {"float32": _best_gflops(inputs, weight, seconds)}
-        torch.set_float32_matmul_precision("medium")
-        peaks["float32_medium"] = _best_gflops(inputs, weight, seconds)
-    finally:
-        torch.set_float32_matmul_precision(before)
-    peaks["bfloat16"] = _best_gflops(inputs.bfloat16(), weight.bfloat16(), seconds)
-    return peaks
+    return peaks_of_products(partial(_best_gflops, seconds=seconds), inputs, weight)
 
 
 def attainable_peak(machine: dict[str, Any], products: str) -> float:
