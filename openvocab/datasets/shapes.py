@@ -7,7 +7,6 @@ in the images that carry them.
 import hashlib
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from openvocab.datasets.shapes_drawing import draw
 from openvocab.datasets.shapes_plan import SPLITS, Picture, ShapesParameters, make_scene, plan
 from openvocab.datasets.shapes_random import RandomStream
 from openvocab.datasets.shapes_scene import IMAGE_SIZE, Scene
+from openvocab.processor_cores import available_cores
 
 MANIFEST = "shapes.json"
 CHUNK = 100
@@ -77,7 +77,7 @@ def write_shapes(
         return False
     root.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(root, Path.mkdir) as partial_root:
-        _write_all(partial_root, parameters, processes or os.cpu_count() or 1, progress)
+        _write_all(partial_root, parameters, processes or available_cores(), progress)
         put_in_place(partial_root, root)  # an empty folder in its place is fine
     return True
 
