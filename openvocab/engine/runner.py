@@ -189,14 +189,15 @@ class OpenVocabRunner(Runner):
 
     def _is_finished(self, path: str | Path) -> bool:
         """Say whether a checkpoint is at the end of the run, and if so load its weights."""
-        content = load_checkpoint(path)
+        content = load_checkpoint(path, map_location="meta")  # a run that goes on reads the weights when it resumes
         check_training_state(content, str(path))
         iteration, loop = content["meta"]["iter"], self._train_loop
         end = loop.get("max_iters", math.inf) if isinstance(loop, dict) else loop.max_iters
         if iteration < end:
             return False
-        check_same_weights(self.unwrapped_model.state_dict(), content["state_dict"], str(path))
-        self.unwrapped_model.load_state_dict(content["state_dict"])
+        weights = load_checkpoint(path)["state_dict"]
+        check_same_weights(self.unwrapped_model.state_dict(), weights, str(path))
+        self.unwrapped_model.load_state_dict(weights)
         self._has_loaded = True
         self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished, nothing is left to do")
         return True
