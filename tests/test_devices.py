@@ -21,7 +21,7 @@ from openvocab.engine.precision import TOLERANCE, use_fast_matmul
 from openvocab.engine.random_state import random_state, restore_random_state
 from openvocab.heads.upsampled_cosine import upsampled_cosine
 from openvocab.losses import info_nce
-from openvocab.losses.pixel import upsampled_cross_entropy
+from openvocab.losses.pixel import sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.postprocess import label_map_from_logits
 from openvocab.teacher.region_teacher import RegionTeacher
 from openvocab.text.clip_text import CLIPTextEncoder
@@ -104,12 +104,14 @@ def test_label_maps_agree(device, classes, grid, size):
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_pixel_losses_and_their_gradients_agree(device, align_corners):
+@pytest.mark.parametrize("cross_entropy", [upsampled_cross_entropy, sampled_cross_entropy])
+def test_pixel_losses_and_their_gradients_agree(device, cross_entropy, align_corners):
     labels = torch.randint(0, 5, (2, 40, 56), generator=torch.Generator().manual_seed(0))
     results = []
     for place in ("cpu", device):
         logits = drawn(2, 5, 10, 14).to(place).requires_grad_()
-        loss = upsampled_cross_entropy(logits, labels.to(place), align_corners)
+        torch.manual_seed(0)  # of the pixels that are sampled
+        loss = cross_entropy(logits, labels.to(place), align_corners)
         loss.backward()
         results.append((loss.detach().cpu(), logits.grad.cpu()))
     for expected, got in zip(*results):

@@ -14,12 +14,17 @@ from openvocab.heads.lseg_logits import LSegLogits, PixelEmbeddings
 from openvocab.heads.spatial_block import SpatialBlock
 from openvocab.heads.upsampled_cosine import upsampled_cosine
 from openvocab.logit_map import LogitMap, change_places
-from openvocab.losses.pixel import check_labels, pixel_cross_entropy, upsampled_cross_entropy
+from openvocab.losses.pixel import (
+    check_labels,
+    pixel_cross_entropy,
+    sampled_cross_entropy,
+    upsampled_cross_entropy,
+)
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
 
-LOSS_SIZES = ("full", "head")
+LOSS_SIZES = ("full", "sampled", "head")
 
 
 @HEADS.register_module()
@@ -40,8 +45,9 @@ class LSegHead(Head):
         logit_scale: multiplier of the cosine; the official constant is 1 / 0.07.
         learn_scale: train the scale. Official code means to, but its scale is never a parameter.
         half_product: compute the pixel-text product in float16, for parity with the official code.
-        loss_size: `full` upsamples the logits to the label map (official); `head` takes the nearest labels at the
-            head's own resolution, which is cheaper (our departure).
+        loss_size: `full` upsamples the logits to the label map (official); our departures cost less: `sampled` does it
+            for as many pixels as there are logits, others each time, `head` takes the labels that are nearest to the
+            logits.
         seen_penalty: taken off the logits of seen classes at test time, where the vocabulary says which ones those are;
             a head trained on few classes hardly ever answers with another (calibrated stacking, arXiv 1605.04253).
             Official: 0.
@@ -153,6 +159,8 @@ class LSegHead(Head):
         if self.loss_size == "head":
             nearest = _nearest_labels(label_map, logits.shape[-2:])
             return {"loss_pixel": pixel_cross_entropy(logits, nearest)}
+        if self.loss_size == "sampled":
+            return {"loss_pixel": sampled_cross_entropy(logits, label_map, align_corners=True)}
         return {"loss_pixel": upsampled_cross_entropy(logits, label_map, align_corners=True)}
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:

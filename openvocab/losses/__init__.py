@@ -7,7 +7,7 @@ from openvocab.losses.nearest_neighbour import TextQueue
 from openvocab.losses.nt_xent import nt_xent
 from openvocab.losses.one_way import one_way_info_nce
 from openvocab.losses.patch_correspondence import matching_patches
-from openvocab.losses.pixel import check_labels, pixel_cross_entropy, upsampled_cross_entropy
+from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.losses.siglip import siglip
 from openvocab.losses.similarity_regularisation import similarity_regularisation
 from openvocab.losses.simsiam import simsiam
@@ -24,6 +24,7 @@ __all__ = [
     "nt_xent",
     "one_way_info_nce",
     "pixel_cross_entropy",
+    "sampled_cross_entropy",
     "siglip",
     "similarity_regularisation",
     "simsiam",

@@ -64,6 +64,50 @@ def upsampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bo
         return _StripwiseCrossEntropy.apply(logits.float(), label_map.long(), align_corners)
 
 
+def sampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool = False) -> Tensor:
+    """Estimate `upsampled_cross_entropy` from about as many pixels of the label map as there are logits.
+
+    They are every n-th row and every m-th column, n and m being the whole times that the grid of logits fits into the
+    label map, from a start drawn anew each time: each pixel is as likely as any other, so that the mean over many steps
+    is the loss at full size, for the price of a loss at the grid's.
+
+    Args:
+        logits: (B, K, h, w).
+        label_map: (B, H, W) integers below K, or `structures.ignore_index(K)`.
+        align_corners: whether the corner pixels of both maps coincide.
+
+    Returns:
+        () as `pixel_cross_entropy`.
+
+    Raises:
+        ValueError: the batch sizes differ.
+    """
+    if len(logits) != len(label_map):
+        raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps")
+    rows, columns = (_sampled_places(full, few) for full, few in zip(label_map.shape[-2:], logits.shape[-2:]))
+    axes = [
+        _grid_positions(*axis, align_corners) for axis in ((rows, label_map.shape[-2]), (columns, label_map.shape[-1]))
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).to(logits.device)  # (r, c, 2), x first
+    with torch.autocast(logits.device.type, enabled=False):
+        places = grid.expand(len(logits), -1, -1, -1)
+        sampled = F.grid_sample(logits.float(), places, padding_mode="border", align_corners=align_corners)
+    return pixel_cross_entropy(sampled, label_map[:, rows.to(label_map.device)[:, None], columns.to(label_map.device)])
+
+
+def _sampled_places(full: int, few: int) -> Tensor:
+    """Draw evenly spaced places of an axis, (n,) integers from 0 to `full` - 1."""
+    step = max(1, full // few)
+    return torch.arange(int(torch.randint(step, ())), full, step)
+
+
+def _grid_positions(places: Tensor, full: int, align_corners: bool) -> Tensor:
+    """Return places of an axis as `F.grid_sample` counts them, (n,) from -1 to 1."""
+    if align_corners:
+        return 2 * places / max(full - 1, 1) - 1
+    return (2 * places + 1) / full - 1
+
+
 class _StripwiseCrossEntropy(torch.autograd.Function):
     """Loss and gradient of upsampled logits in one walk over the rows of the label map."""
 

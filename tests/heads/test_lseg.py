@@ -309,6 +309,16 @@ def test_head_size_loss_reads_the_label_under_each_logit():
     torch.testing.assert_close(head.loss(features, text, make_samples(labels))["loss_pixel"], expected)
 
 
+def test_sampled_losses_average_to_the_loss_at_full_size():
+    features, text = make_features(), make_text()
+    samples = make_samples(torch.randint(0, 5, (2, *features.input_size), dtype=torch.uint8))
+    full = make_head().loss(features, text, samples)["loss_pixel"]
+    head = make_head(loss_size="sampled")
+    losses = {head.loss(features, text, samples)["loss_pixel"].item() for _ in range(200)}
+    assert len(losses) == 4  # a logit for each two by two pixels
+    assert sum(losses) / 4 == pytest.approx(full.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("learn_scale", [False, True])
 def test_scale_is_a_constant_outside_the_state_dict_unless_learned(learn_scale):
     head, features, text = make_head(learn_scale=learn_scale).train(), make_features(), make_text()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.losses import pixel
-from openvocab.losses.pixel import check_labels, pixel_cross_entropy, upsampled_cross_entropy
+from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.structures import Sample
 from openvocab.text.vocabulary import Vocabulary
 
@@ -65,6 +65,38 @@ def test_the_loss_is_float32_under_autocast_and_for_half_logits(grid):
         assert upsampled_cross_entropy(logits.bfloat16(), labels).dtype == torch.float32
 
 
+@pytest.mark.parametrize("grid", [(5, 7), (1, 4), (20, 28), (10, 14)], ids=str)
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_the_mean_over_all_samples_is_the_loss_at_full_size(align_corners, grid):
+    size, labels = (20, 28), torch.randint(0, 6, (2, 20, 28))
+    logits = (3 * torch.randn(2, 6, *grid)).requires_grad_()
+    samples = {}
+    for _ in range(2000):
+        loss = sampled_cross_entropy(logits, labels, align_corners)
+        samples.setdefault(loss.item(), loss)
+    steps = [full // few for full, few in zip(size, grid)]  # 20 rows by 4, 28 columns by 4, ...
+    assert len(samples) == steps[0] * steps[1]
+    mean, expected = torch.stack(list(samples.values())).mean(), reference(logits, labels, align_corners)
+    torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (mean, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_sampled_labels_may_be_missing_and_of_any_size():
+    logits, labels = make_case((5, 7), (23, 16))
+    labels[:] = 255
+    loss = sampled_cross_entropy(logits, labels)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+    labels[:, :, 8:] = 3
+    one_sided = torch.full_like(logits, -20.0)
+    one_sided[:, 3] = 20.0
+    assert sampled_cross_entropy(one_sided, labels, align_corners=True) < 1e-6
+    with torch.autocast("cpu", torch.bfloat16):
+        assert sampled_cross_entropy(logits.bfloat16(), labels).dtype == torch.float32
+
+
 def test_no_gradient_is_formed_where_none_is_asked():
     logits, labels = make_case()
     with torch.no_grad():
@@ -86,6 +118,8 @@ def test_sizes_that_do_not_fit_are_named():
         pixel_cross_entropy(logits, labels)
     with pytest.raises(ValueError, match="2 maps of logits, but 1"):
         upsampled_cross_entropy(logits, labels[:1])
+    with pytest.raises(ValueError, match="2 maps of logits, but 1"):
+        sampled_cross_entropy(logits, labels[:1])
 
 
 @pytest.mark.parametrize("label", [2, 254, -1])
