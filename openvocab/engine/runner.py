@@ -368,7 +368,9 @@ def _prepare_distributed(config: Config) -> None:
     """Choose NCCL on GPUs, gloo on CPUs, where mmengine assumes CUDA."""
     if "LOCAL_RANK" not in os.environ:
         raise ConfigError("launcher 'pytorch' needs torchrun: torchrun --nproc_per_node N tools/train.py ...")
-    on_gpu = torch.cuda.is_available()
+    on_gpu, rank, devices = torch.cuda.is_available(), int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if on_gpu and rank >= devices:
+        raise ConfigError(f"--nproc_per_node: every rank needs a GPU of its own, expected at most {devices}")
     if not on_gpu and not is_distributed():
         seconds = (config.get("env_cfg") or {}).get("dist_cfg", {}).get("timeout")
         timeout = None if seconds is None else timedelta(seconds=seconds)  # None: torch's own
@@ -379,7 +381,7 @@ def _prepare_distributed(config: Config) -> None:
     if config.get("model_wrapper_cfg") is None:
         config.model_wrapper_cfg = dict(
             type="MMDistributedDataParallel",
-            device_ids=[int(os.environ["LOCAL_RANK"])] if on_gpu else None,
+            device_ids=[rank] if on_gpu else None,
             find_unused_parameters=config.get("find_unused_parameters", True),
             broadcast_buffers=True,
         )

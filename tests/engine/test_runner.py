@@ -179,6 +179,14 @@ def test_the_launcher_needs_torchrun(tmp_path, monkeypatch):
         build_runner(tiny_config(), work_dir=tmp_path, launcher="pytorch")
 
 
+def test_more_ranks_than_gpus_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="--nproc_per_node: .* expected at most 2"):
+        build_runner(tiny_config(), work_dir=tmp_path, launcher="pytorch")
+
+
 @pytest.mark.parametrize(
     ("error", "line", "status"),
     [
