@@ -14,6 +14,7 @@ from benchmarks.comparison import Row, use_threads
 from benchmarks.gpu import require_cuda
 from benchmarks.machine import describe_machine
 from benchmarks.measurement import measure
+from benchmarks.profile import profile_line
 from benchmarks.report import header, machine_lines, table_line, write_json
 from benchmarks.rows import ROWS
 
@@ -25,6 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only the rows whose names start so")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
+    parser.add_argument("--profile", action="store_true", help="instead of times, where those of our side go")
     parser.add_argument("--repeats", type=int, help="timed calls of each side; default: each row's own number")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where both sides run; default: cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's choice")
@@ -46,7 +48,12 @@ def main() -> None:
             return
         with use_threads(arguments.threads):
             machine = describe_machine(arguments.threads, arguments.device)
-        print(f"{machine_lines(machine)}\n\n{header()}", flush=True)
+        print(machine_lines(machine), flush=True)
+        if arguments.profile:
+            for row in rows:
+                print(profile_line(row, machine), flush=True)
+            return
+        print(f"\n{header()}", flush=True)
         results = []
         for row in rows:
             results.append(measure(row, machine, arguments.repeats))

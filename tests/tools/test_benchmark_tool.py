@@ -19,6 +19,7 @@ from benchmarks.flops import count_flops
 from benchmarks.machine import attainable_peak, library_note
 from benchmarks.measurement import measure
 from benchmarks.memory import CLEAR, peak_memory_mb
+from benchmarks.profile import operator_shares
 from benchmarks.report import header, machine_lines, table_line, verdict, write_json
 
 TINY = "ViT-Ti-8-shapes"
@@ -286,3 +287,20 @@ def test_the_tool_writes_what_it_prints(tmp_path, capsys, monkeypatch):
     assert set(content["machine"]["peak_gflops"]) == {"float32", "float32_medium", "bfloat16"}
     printed = capsys.readouterr().out
     assert content["machine"]["cpu"] in printed and "\nsmall " in printed
+
+
+def test_operators_share_the_time_by_how_long_they_take():
+    large, small = torch.ones(512, 512), torch.ones(8)
+    shares = operator_shares(lambda: (large @ large @ large, small.exp()))
+    assert shares[0][0] == "aten::mm" and shares[0][1] > 0.5
+    assert "aten::exp" in dict(shares)
+    assert sum(share for _, share in shares) == pytest.approx(1.0)
+
+
+def test_a_profile_replaces_the_times(capsys, monkeypatch):
+    monkeypatch.setattr(rows, "ROWS", (Row("small", 1.0, partial(label_map.prepare, 5, (16, 16), 4)),))
+    assert run_tool("benchmark", "--profile", "--threads", "1") == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    name, _, parts = line.partition(": ")
+    assert name == "small" and "aten::" in parts
+    assert sum(float(part.split()[-1].rstrip("%")) for part in parts.split(", ")) == pytest.approx(100, abs=1)
