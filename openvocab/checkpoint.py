@@ -21,7 +21,7 @@ from torch import Tensor
 
 from openvocab.atomic_files import put_in_place, replacing, temporary_beside
 from openvocab.checkpoint_seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
-from openvocab.foreign_checkpoint import check_stored, read_tensors
+from openvocab.foreign_checkpoint import check_plain, check_stored, read_tensors
 from openvocab.pickle_programs import BROKEN
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     with open(path, "rb") as file:
         _check_archive(path, file)
         try:
+            check_plain(file)
             content = torch.load(file, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UnsafeCheckpoint(_unsafe(path)) from error
@@ -137,9 +138,14 @@ def checkpoints_of(work_dir: Path) -> list[Path]:
     These are `iter_N.pth`, the largest N first, then `last.pth` and `best.pth`. A copy such as `iter_4_old.pth` is none
     of them.
     """
-    numbered = [path for path in work_dir.glob("iter_*.pth") if _iteration_of(path) >= 0]
+    numbered = [path for path in work_dir.glob("iter_*.pth") if is_numbered(path.name)]
     stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
-    return [*sorted(numbered, key=_iteration_of, reverse=True), *stable]
+    return [*sorted(numbered, key=lambda path: _iteration_of(path.name), reverse=True), *stable]
+
+
+def is_numbered(name: Any) -> bool:
+    """Say whether `name` is that of a checkpoint of one iteration, `iter_N.pth`, without any folder."""
+    return isinstance(name, str) and _iteration_of(name) >= 0
 
 
 def check_training_state(content: Mapping[str, Any], source: str) -> None:
@@ -220,6 +226,8 @@ def _check_archive(path: Path, file: Any) -> None:
     try:
         for member in members:
             check_stored(member)
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("its members overlap")
     except ValueError as error:
         raise _corrupt(path, "not an archive of torch", str(error)) from error
     file.seek(0)
@@ -283,7 +291,7 @@ def _failure(path: Path, content: Any, error: Exception) -> str:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    while error.__context__ is not None:
+    while isinstance(error.__context__, Exception):  # a signal that asked for the save is no cause of its failure
         error = error.__context__
     return error
 
@@ -295,7 +303,7 @@ def _size(content: Any) -> int:
     return sum(map(_size, parts())) if isinstance(content, (Mapping, list, tuple)) else 0
 
 
-def _iteration_of(path: Path) -> int:
+def _iteration_of(name: str) -> int:
     """Return the number in `iter_N.pth`, -1 for any other name."""
-    found = re.fullmatch(r"iter_([0-9]+)\.pth", path.name)
+    found = re.fullmatch(r"iter_([0-9]+)\.pth", name)
     return int(found[1]) if found else -1

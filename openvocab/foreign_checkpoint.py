@@ -131,6 +131,41 @@ class _TensorUnpickler(pickle.Unpickler):
         return self._storage(dtype, str(key), int(numel))
 
 
+class _PlainUnpickler(_TensorUnpickler):
+    """Run a pickle that may build tensors and plain values alone."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer the names that such a pickle holds.
+
+        Raises:
+            pickle.UnpicklingError: any other name.
+        """
+        found = super().find_class(module, name)
+        if isinstance(found, type) and issubclass(found, Placeholder):
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return found
+
+
+def check_plain(file: BinaryIO) -> None:
+    """Check that an archive of torch builds tensors and plain values alone, and go back to its start.
+
+    Its pickle is run with tensors that hold no numbers. torch's own `weights_only` reader takes names besides that
+    reserve any memory which a file asks for (`bytearray`, storages, `torch.Tensor` by its size).
+
+    Raises:
+        pickle.UnpicklingError: it names something else.
+        ValueError, EOFError, KeyError, ... (`pickle_programs.BROKEN`), RuntimeError: a broken file.
+    """
+    archive = zipfile.ZipFile(file)
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise ValueError("it has no data.pkl, or several")
+    program = io.BytesIO(archive.read(pickles[0]))
+    check_program(program)
+    _PlainUnpickler(program, lambda dtype, _, numel: torch.empty(numel, dtype=dtype, device="meta")).load()
+    file.seek(0)
+
+
 def _rebuild_tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
     return torch.as_strided(storage, tuple(size), tuple(stride), offset)  # checks the bounds
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from openvocab.checkpoint import (
     newest_valid_checkpoint,
     save_checkpoint,
 )
+from openvocab.engine.stopping import Stopped
 
 
 @pytest.fixture
@@ -233,8 +235,6 @@ def test_killed_at_any_byte_of_a_save_loses_one_interval_at_most(tmp_path, conte
 @pytest.fixture
 def small_files():
     """Let the process write no file above 100 kB, as a full disk would."""
-    import signal
-
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -249,6 +249,14 @@ def test_a_full_disk_keeps_the_old_file_and_names_the_bytes(saved, content, smal
         save_checkpoint(big, saved)
     assert load_checkpoint(saved)["meta"] == content["meta"]
     assert [path.name for path in saved.parent.iterdir()] == ["iter_7.pth"]
+
+
+def test_a_signal_that_asked_for_a_save_is_not_why_it_failed(saved, content, small_files):
+    try:
+        raise Stopped(signal.SIGTERM)
+    except Stopped:
+        with pytest.raises(SaveFailed, match="too large"):
+            save_checkpoint({**content, "big": torch.zeros(1_000_000)}, saved)
 
 
 def test_missing_and_nameless_files(tmp_path):

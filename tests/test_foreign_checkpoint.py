@@ -10,6 +10,8 @@ import sys
 import tracemalloc
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -273,17 +275,50 @@ def test_a_pickle_cannot_reserve_more_than_it_holds(tmp_path, program):
     torch.save({"a": torch.ones(2)}, tmp_path / "x.pth")
     bomb = rewritten(tmp_path / "x.pth", tmp_path / "bomb.pth", zipfile.ZIP_STORED, {"data.pkl": program})
     (tmp_path / "legacy.pth").write_bytes(program)
+    with little_memory():
+        for path in (bomb, tmp_path / "legacy.pth"):
+            with pytest.raises(CheckpointCorrupt):
+                load_state_dict(path)
+        with pytest.raises((CheckpointCorrupt, UnsafeCheckpoint)):
+            load_checkpoint(bomb)
+        with pytest.raises(ValueError, match="not a pickle of plain values"):
+            read_plain_pickle(program)
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Let the process take 256 MB more and nothing beyond."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + (1 << 28), limits[1]))
     try:
-        for path in (bomb, tmp_path / "legacy.pth"):
-            with pytest.raises(CheckpointCorrupt):
-                load_state_dict(path)
-        with pytest.raises(ValueError, match="not a pickle of plain values"):
-            read_plain_pickle(program)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.mark.parametrize(
+    "name", ["builtins bytearray", "torch FloatStorage", "torch Tensor", "torch.storage UntypedStorage"]
+)
+def test_a_name_that_takes_any_amount_of_memory_is_not_called(tmp_path, name):
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.pth")
+    program = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\nJ" + (1000).to_bytes(4, "little") + b"\x85R."
+    bomb = rewritten(tmp_path / "x.pth", tmp_path / "bomb.pth", zipfile.ZIP_STORED, {"data.pkl": program})
+    with pytest.raises((CheckpointCorrupt, UnsafeCheckpoint), match=r"bomb\.pth"):
+        load_checkpoint(bomb)
+
+
+def test_members_that_overlap_are_refused(tmp_path):
+    torch.save({"a": torch.ones(100_000), "b": torch.ones(100_000)}, tmp_path / "x.pth")
+    path = rewritten(tmp_path / "x.pth", tmp_path / "y.pth", zipfile.ZIP_STORED, {"data/1": b""})
+    content = bytearray(path.read_bytes())
+    large, small = (content.rfind(b"PK\x01\x02", 0, content.rfind(b"/data/" + key)) for key in (b"0", b"1"))
+    for first, last in ((20, 28), (42, 46)):  # sizes and place of a member, in its entry of the directory
+        content[small + first : small + last] = content[large + first : large + last]
+    path.write_bytes(content)
+    for load in (load_checkpoint, load_state_dict):
+        with pytest.raises(CheckpointCorrupt, match=r"y\.pth"):
+            load(path)
 
 
 def test_numbers_may_not_be_read_more_often_than_they_are_there(tmp_path):

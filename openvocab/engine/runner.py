@@ -359,7 +359,7 @@ def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another machine may have a process of this number
     except OSError as error:
         raise OSError(f"cannot write to the work dir {folder}: {error.strerror}") from error
 

@@ -41,21 +41,28 @@ class StopRequest:
         self.number = 0
         """Of the signal that came; 0 while none has."""
         self._is_held = False
+        self._heard: tuple[signal.Signals, ...] = ()
         self._process = os.getpid()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take signals until the block ends, and give them back to who had them; only the main thread can."""
+        """Take signals until the block ends, and give them back to who had them; only the main thread can.
+
+        A signal that is ignored stays so: Ctrl-C is not meant for what a script started with `&`.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         self.number = 0
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._heard = tuple(number for number, handler in before.items() if handler is not signal.SIG_IGN)
+        for number in self._heard:
+            signal.signal(number, self._note)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+            for number in self._heard:
+                signal.signal(number, before[number] or signal.SIG_DFL)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -96,7 +103,7 @@ class StopRequest:
         if os.getpid() != self._process:  # a child that has not yet chosen its own handlers
             _end_child(number)
             return
-        for each in SIGNALS:
+        for each in self._heard:
             signal.signal(each, signal.SIG_DFL)
         self.number = number
         if not self._is_held:

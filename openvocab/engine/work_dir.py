@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -16,6 +17,7 @@ from openvocab.checkpoint import checkpoints_of
 
 LOCK = ".training.json"
 """Names who trains in the folder; locked by that process while it does."""
+_PROCESS = secrets.token_hex(8)  # containers share hosts, but not process ids
 _LOG_FOLDER = re.compile(r"\d{8}_\d{6}(-\d+)?")
 
 
@@ -109,7 +111,7 @@ class WorkDirLock:
         if lock_file(descriptor) is False:
             holder = _read_holder(descriptor)
             os.close(descriptor)
-            if holder.get("pid") == os.getpid() and holder.get("host") == socket.gethostname():
+            if (holder.get("pid"), holder.get("process")) == (os.getpid(), _PROCESS):
                 return  # an earlier runner of this process, not yet forgotten
             raise WorkDirInUse(
                 f"another training runs in {self.folder}: process {holder.get('pid', 'unknown')} on "
@@ -163,6 +165,7 @@ def _read_holder(descriptor: int) -> dict[str, str | int]:
 
 def _write_holder(descriptor: int) -> None:
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    holder["process"] = _PROCESS  # a forked child has it too, under another number
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(holder).encode(), 0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_run import TinyMetric, tiny_config
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint import SaveFailed, link_checkpoint, load_checkpoint, save_checkpoint
 from openvocab.engine.hooks import CheckpointHook
 from openvocab.engine.runner import build_runner
 from openvocab.registry import METRICS
@@ -87,3 +87,48 @@ def test_the_best_score_of_another_metric_is_not_compared_with(tmp_path, monkeyp
     build_runner(config, work_dir=tmp_path, resume=True).train()
     assert load_checkpoint(tmp_path / "best.pth")["best_score"] == 1.0
     assert load_checkpoint(tmp_path / "best.pth")["meta"]["iter"] == 12
+
+
+def scored_run(work_dir, monkeypatch, scores, max_iters=8, resume=False):
+    """Train with a validation and a save every second step, and return the step and the score of the best."""
+    left = iter(scores)
+    monkeypatch.setattr(DeclaringMetric, "compute_metrics", lambda *_: {"mIoU": next(left), "mIoU_seen": 1.0})
+    config = tiny_config(max_iters=max_iters)
+    config.train_cfg.val_interval = config.default_hooks.checkpoint.interval = 2
+    config.val_evaluator = dict(type="DeclaringMetric")
+    build_runner(config, work_dir=work_dir, resume=resume).train()
+    best = load_checkpoint(work_dir / "best.pth")
+    return best["meta"]["iter"], best["best_score"]
+
+
+def test_a_best_that_could_not_be_saved_is_not_the_one_to_beat(tmp_path, monkeypatch):
+    def full_at_four(content, path):
+        if path.name == "iter_4.pth":
+            raise SaveFailed("disk full")
+        save_checkpoint(content, path)
+
+    monkeypatch.setattr("openvocab.engine.hooks.checkpoint_hook.save_checkpoint", full_at_four)
+    assert scored_run(tmp_path, monkeypatch, [30.0, 50.0, 45.0, 40.0]) == (6, 45.0)
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"), [([45.0, 46.0], (4, 50.0)), ([45.0, 60.0], (8, 60.0))], ids=["none better", "a better one"]
+)
+def test_a_run_killed_before_best_was_named_names_it_when_it_goes_on(tmp_path, monkeypatch, later, expected):
+    def killed(source, target):
+        if (source.name, target.name) == ("iter_4.pth", "best.pth"):
+            raise KeyboardInterrupt
+        link_checkpoint(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("openvocab.engine.hooks.checkpoint_hook.link_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scored_run(tmp_path, patch, [30.0, 50.0])
+    assert load_checkpoint(tmp_path / "best.pth")["meta"]["iter"] == 2
+    assert scored_run(tmp_path, monkeypatch, later, resume=True) == expected
+
+
+def test_a_best_that_is_gone_is_found_anew(tmp_path, monkeypatch):
+    scored_run(tmp_path, monkeypatch, [50.0, 40.0], max_iters=4)
+    (tmp_path / "best.pth").unlink()
+    assert scored_run(tmp_path, monkeypatch, [45.0, 41.0], resume=True) == (6, 45.0)

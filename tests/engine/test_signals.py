@@ -140,6 +140,17 @@ def test_a_save_that_fails_when_a_signal_comes_is_an_error(tmp_path, monkeypatch
         runner.train()
 
 
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        send = dict(moment="after_train_iter", step=1, name="SIGINT")
+        build_runner(tiny_config(max_iters=4, send=send), work_dir=tmp_path).train()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "iter_4.pth").exists()
+
+
 def test_handlers_are_there_only_while_it_trains(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     runner = build_runner(tiny_config(max_iters=4, send=dict(moment="after_train_iter")), work_dir=tmp_path)

@@ -15,7 +15,7 @@ from config_parts import REPOSITORY
 from mmengine.config import Config
 from tiny_run import tiny_config
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.engine.runner import build_runner
 from openvocab.engine.work_dir import LOCK, WorkDirInUse, WorkDirLock
 
@@ -193,3 +193,33 @@ def test_runners_of_one_process_do_not_lock_each_other_out(tmp_path):
     first = build_runner(tiny_config(max_iters=4), work_dir=tmp_path)
     build_runner(tiny_config(max_iters=4), work_dir=tmp_path).train()
     assert first.work_dir_lock is not None and (tmp_path / "iter_4.pth").exists()
+
+
+@pytest.mark.parametrize("kind", ["outside", "above", "beside", "not names"])
+def test_a_checkpoint_cannot_have_files_of_others_removed(tmp_path, kind):
+    folder = tmp_path / "run"
+    train(folder, max_iters=8)
+    outside, beside = tmp_path / "thesis.txt", folder / "notes.txt"
+    for path in (outside, beside):
+        path.write_text("mine")
+    claimed = {"outside": [str(outside)], "above": ["../thesis.txt"], "beside": ["notes.txt"], "not names": [3, None]}
+    for name in ("iter_8.pth", "last.pth"):
+        content = load_checkpoint(folder / name)
+        save_checkpoint({**content, "saved_files": [*claimed[kind], "iter_8.pth"]}, folder / name)
+    train(folder, resume=True, max_iters=16)
+    assert outside.read_text() == beside.read_text() == "mine"
+    assert load_checkpoint(folder / "last.pth")["saved_files"] == ["iter_8.pth", "iter_12.pth", "iter_16.pth"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of another system")
+def test_a_process_of_the_same_number_in_another_container_is_another_process(tmp_path):
+    import fcntl
+
+    train(tmp_path, max_iters=4)
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": "today", "process": "of another container"}
+    with open(tmp_path / LOCK, "w") as file:
+        file.write(json.dumps(holder))
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(WorkDirInUse, match=f"process {os.getpid()} on {socket.gethostname()} since today"):
+            build_runner(tiny_config(), work_dir=tmp_path, resume=True)

@@ -3,7 +3,7 @@
 import difflib
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import openvocab
-from openvocab.checkpoint import SaveFailed, is_plain, link_checkpoint, save_checkpoint
+from openvocab.checkpoint import (
+    SaveFailed,
+    is_numbered,
+    is_plain,
+    link_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from openvocab.engine.finite_guard import check_weights
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
@@ -54,6 +61,7 @@ class CheckpointHook(Hook):
         self.best = best
         self.best_score: float | None = None
         self._is_best = False
+        self._best_before: float | None = None
         self._saved: list[str] = []
         self._saved_step = 0
         self._has_warned = False
@@ -110,7 +118,7 @@ class CheckpointHook(Hook):
         if not math.isfinite(score):
             self._warn_once(score)
         elif self.best_score is None or score > self.best_score:
-            self.best_score = score
+            self._best_before, self.best_score = self.best_score, score
             self._is_best = True
 
     def _warn_once(self, score: float) -> None:
@@ -137,37 +145,59 @@ class CheckpointHook(Hook):
         runner.logger.warning(f"{reason} {where}")
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Take over what a resumed run has saved, and the best score, if it is still that of the same metric."""
+        """Take over what a resumed run has saved, and the score of `best.pth` if it is one of the same metric."""
         if not runner._resume:
             return
-        if checkpoint.get("best_metric", self.best) == self.best:
-            self.best_score = checkpoint.get("best_score")
+        self.best_score = all_gather_object(self._kept_best(runner, checkpoint) if is_main_process() else None)[0]
         saved = checkpoint.get("saved_files", [])
-        self._saved = [name for name in saved if (Path(runner.work_dir) / name).is_file()]
+        folder = Path(runner.work_dir)
+        self._saved = [name for name in saved if is_numbered(name) and (folder / name).is_file()]
         self._saved_step = checkpoint["meta"]["iter"] if saved and saved[-1] in self._saved else 0
+
+    def _kept_best(self, runner: Runner, checkpoint: Mapping[str, Any]) -> float | None:
+        """Return the score of `best.pth`; the resumed file becomes it where only a kill prevented that."""
+        score = _best_score(checkpoint, self.best)
+        source, best = Path(runner.resume_from), Path(runner.work_dir) / "best.pth"
+        if score is None or (best.exists() and best.samefile(source)):
+            return score
+        held = _best_score(_read_or_nothing(best), self.best)
+        if not checkpoint.get("is_best") or (held is not None and held >= score):
+            return held
+        try:
+            link_checkpoint(source, best)
+        except SaveFailed as error:
+            logger.warning(f"{error}. Training goes on without it")
+            return held
+        return score
 
     def _save(self, runner: Runner, must_succeed: bool) -> None:
         step = runner.iter
         path = Path(runner.work_dir) / f"iter_{step}.pth"
         state = self._state(runner, path.name)  # all ranks take part
-        if is_main_process():
-            self._write(runner, state, path, must_succeed)
+        failure = self._write(runner, state, path) if is_main_process() else None
+        if all_gather_object(failure is None)[0]:  # the main rank knows
+            return
+        if self._is_best:
+            self.best_score = self._best_before
+        if failure is not None and must_succeed:
+            raise failure
+        if failure is not None:
+            runner.logger.warning(f"{failure}. Training goes on without this checkpoint")
 
-    def _write(self, runner: Runner, state: dict[str, Any], path: Path, must_succeed: bool) -> None:
+    def _write(self, runner: Runner, state: dict[str, Any], path: Path) -> SaveFailed | None:
+        """Write the files of a step, and return why that failed."""
         try:
             save_checkpoint(state, path)
             link_checkpoint(path, path.with_name("last.pth"))
             if self._is_best:
                 link_checkpoint(path, path.with_name("best.pth"))
         except SaveFailed as error:
-            if must_succeed:
-                raise
-            runner.logger.warning(f"{error}. Training goes on without this checkpoint")
-            return
+            return error
         self._saved, self._saved_step = state["saved_files"], runner.iter
         self._rotate(runner)
         best = f", best by {self.best}" if self._is_best else ""
         runner.logger.info(f"saved {path}{best}")
+        return None
 
     def _rotate(self, runner: Runner) -> None:
         """Remove what this run has written before, but for the newest; other files are not ours to remove."""
@@ -195,6 +225,7 @@ class CheckpointHook(Hook):
             "plan": runner.plan,
             "message_hub": _message_hub(runner),
             "best_score": self.best_score,
+            "is_best": self._is_best,
             "saved_files": [other for other in self._saved if other != name] + [name],
             "best_metric": self.best,
             "loop": runner.train_loop.state_dict(),
@@ -202,6 +233,21 @@ class CheckpointHook(Hook):
         }
         runner.call_hook("before_save_checkpoint", checkpoint=state)
         return state
+
+
+def _best_score(content: Mapping[str, Any], metric: str | None) -> float | None:
+    """Return the best score that a checkpoint knows of, if it is one of `metric`."""
+    score = content.get("best_score")
+    is_known = content.get("best_metric", metric) == metric and isinstance(score, (int, float))
+    return float(score) if is_known else None
+
+
+def _read_or_nothing(path: Path) -> Mapping[str, Any]:
+    """Return the notes of a checkpoint, none where it is missing or damaged."""
+    try:
+        return load_checkpoint(path, map_location="meta")
+    except (OSError, ValueError):
+        return {}
 
 
 def _meta(runner: Runner) -> dict[str, Any]:
