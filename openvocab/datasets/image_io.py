@@ -127,6 +127,8 @@ def _check_pixels(content: bytes, path: str | Path, max_pixels: int | None) -> N
         height, width = stated_size(BytesIO(content))
     except ValueError as error:
         raise BadSample(path, str(error)) from error
+    if min(height, width) < 1:
+        raise BadSample(path, f"{width} x {height} pixels by its header")
     if max_pixels is not None and height * width > max_pixels:
         raise BadSample(
             path,

@@ -11,6 +11,7 @@ from openvocab.structures import Size
 JPEG_START, JPEG_SCAN = b"\xff\xd8", 0xDA
 JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others are tables
 JPEG_APP1 = 0xE1
+JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
 BIG_TIFF_STARTS = {b"II+\0": "<", b"MM\0+": ">"}
@@ -18,7 +19,7 @@ JPEG_2000_BOX, JPEG_2000_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
 EXIF_START = b"Exif\0\0"
 WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
 TURNED = range(5, 9)  # orientations that exchange width and height
-SHORT_TYPE = 3
+SHORT_TYPE, LONG_TYPE, LONG8_TYPE = 3, 4, 16
 MAX_ENTRIES = 4096
 _MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the last two: an offset beyond any file
 
@@ -88,7 +89,12 @@ def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
             yield marker, position
         if marker == JPEG_SCAN:
             return
-        position += 1 if marker == 0xFF else 2 + int.from_bytes(head[2:], "big")
+        if marker == 0xFF:
+            position += 1
+        elif marker in JPEG_WITHOUT_LENGTH:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(head[2:], "big")
 
 
 def _at(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -140,7 +146,11 @@ def _bmp_size(start: bytes) -> Size:
 
 
 def _tiff_entries(file: BinaryIO, base: int) -> dict[int, int]:
-    """Return {tag: value} of the first directory of a TIFF, or of EXIF, that starts at `base`; single integers only."""
+    """Return {tag: value} of the first directory of a TIFF, or of EXIF, that starts at `base`; single integers only.
+
+    Raises:
+        KeyError: width or height is no unsigned integer.
+    """
     start = _at(file, base, 16)
     big = start[:4] in BIG_TIFF_STARTS
     order = BIG_TIFF_STARTS[start[:4]] if big else TIFF_STARTS[start[:4]]
@@ -152,8 +162,10 @@ def _tiff_entries(file: BinaryIO, base: int) -> dict[int, int]:
     entries: dict[int, int] = {}
     for place in range(0, len(content) - entry_size + 1, entry_size):
         tag, kind = struct.unpack(order + "HH", content[place : place + 4])
+        if tag in (WIDTH, HEIGHT) and kind not in (SHORT_TYPE, LONG_TYPE, *[LONG8_TYPE] * big):
+            raise KeyError(f"a side of type {kind}")
         short = kind == SHORT_TYPE or tag == ORIENTATION
-        form = "H" if short else "Q" if big and kind == 16 else "I"
+        form = "H" if short else "Q" if big and kind == LONG8_TYPE else "I"
         value = content[place + value_place : place + value_place + struct.calcsize("<" + form)]
         entries.setdefault(tag, struct.unpack(order + form, value)[0])
     return entries

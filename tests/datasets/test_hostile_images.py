@@ -138,6 +138,57 @@ def test_every_format_is_judged_by_its_header(tmp_path, kind):
     assert min(read_image_size(path)) >= 16_383
 
 
+def jpeg_with_two_sizes() -> bytes:
+    """A JPEG whose true size comes late: a marker that has no length stands before what would be one."""
+    false = b"\xff\xc0\x00\x11\x08\x00\x0a\x00\x0a\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01\xff\xda\x00\x0c"
+    comment = bytearray(65533)
+    comment[0xFFDC : 0xFFDC + len(false)] = false  # where 0xFFE0 bytes, the marker that follows, would lead
+    return b"\xff\xd8\xff\x01\xff\xe0\xff\xff" + bytes(comment) + saved("JPEG")[2:]
+
+
+def tiff_with_sides(order: str, big: bool, kind: int) -> bytes:
+    """A grey TIFF of `SIZE` whose width and height are of a type of eight bytes."""
+    strip = zlib.compress(bytes(SIZE[0] * SIZE[1]))
+    start = 16 if big else 8
+    content = struct.pack(order + "QQ", *SIZE[::-1]) + strip + bytes(len(strip) % 2)
+    sides = SIZE[::-1] if big else (start, start + 8)
+    entries = [(256, kind, sides[0]), (257, kind, sides[1]), (258, 3, 8), (259, 3, 8), (262, 3, 1)]
+    entries += [(273, 4, start + 16), (277, 3, 1), (278, 4, SIZE[0]), (279, 4, len(strip))]
+    width = 8 if big else 4
+    forms = {3: "H", 4: "I", 16: "Q" if big else "I", 17: "Q"}
+    directory = struct.pack(order + ("Q" if big else "H"), len(entries))
+    for tag, form, value in entries:
+        directory += struct.pack(order + "HH" + ("Q" if big else "I"), tag, form, 1)
+        directory += struct.pack(order + forms[form], value).ljust(width, b"\0")
+    place = start + len(content)
+    mark = b"II" if order == "<" else b"MM"
+    head = struct.pack(order + "HHHQ", 43, 8, 0, place) if big else struct.pack(order + "HI", 42, place)
+    return mark + head + content + directory + bytes(width)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg_with_two_sizes(),
+        tiff_with_sides("<", False, 16),
+        tiff_with_sides(">", False, 16),
+        tiff_with_sides(">", True, 17),
+    ],
+    ids=["jpeg", "tiff, little", "tiff, big", "big tiff"],
+)
+def test_a_header_does_not_say_one_size_and_mean_another(tmp_path, content):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2] == SIZE  # the decoder knows better
+    with pytest.raises(BadSample, match=r"x\.jpg: .*(more than max_pixels=200|malformed)"):
+        read_image(path, max_pixels=200)
+
+
+def test_a_big_tiff_is_read(tmp_path):
+    (tmp_path / "x.tif").write_bytes(tiff_with_sides("<", True, 16))
+    assert read_image_size(tmp_path / "x.tif") == read_image(tmp_path / "x.tif").shape[:2] == SIZE
+
+
 def test_an_argument_takes_larger_pictures(folder):
     too_small = [LoadImage(max_pixels=100), LoadLabels(), PackSample()]
     with pytest.raises(BadSample, match=r"a\.png: 60 x 40 pixels .* more than max_pixels=100"):

@@ -124,6 +124,14 @@ def test_a_long_name_that_would_fill_the_memory_ends_the_shard(tmp_path):
     assert captions == ["first"] and "s.tar: the shard cannot be read" in bad[0] and "a header of 1073741824" in bad[0]
 
 
+def test_long_names_in_an_endless_row_end_the_shard(tmp_path):
+    chain = header("x", 0, tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT) * 2000
+    content = archive(pair("a", "first"))[:2048] + chain + archive(pair("z", "last"))
+    captions, bad = read(tmp_path, content)
+    assert captions == ["first"] and "s.tar: the shard cannot be read" in bad[0]
+    assert not is_whole_shard(tmp_path / "s.tar")
+
+
 def test_a_buffer_has_a_bound_in_bytes_and_resumes_at_it(tmp_path, monkeypatch):
     monkeypatch.setattr("openvocab.datasets.shard_stream.MAX_BUFFER_BYTES", 250)
     files = {name: content for number in range(9) for name, content in pair(f"{number}", f"c{number}").items()}
