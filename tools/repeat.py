@@ -59,7 +59,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run what is left of every seed, then print the table."""
     arguments = parse_arguments()
-    signal.signal(signal.SIGHUP, _end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _end)
     with one_line_errors():
         work_dir = Path(arguments.work_dir or Path("work_dirs/repeat") / Path(arguments.config).stem)
         runs = plan_runs(arguments, work_dir)

@@ -144,6 +144,16 @@ def test_other_settings_in_the_same_folder_are_refused(quick_tools, capfd):
     assert len(calls(quick_tools, 0)) == 1
 
 
+def test_metrics_are_not_those_of_other_settings_where_weights_are_gone(quick_tools, capfd):
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    for path in (quick_tools / "seed_0").glob("*.pth"):
+        path.unlink()
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    assert repeat(quick_tools, "--seeds", 1, "--amp", "bf16") == 2
+    assert "(amp: None then, bf16 now)" in capfd.readouterr().err
+    assert len(calls(quick_tools, 0)) == 1
+
+
 def test_a_run_of_the_train_tool_alone_is_not_taken_for_a_seed(quick_tools, capfd):
     (quick_tools / "seed_0").mkdir()
     (quick_tools / "seed_0" / "last.pth").touch()
@@ -212,6 +222,12 @@ def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools, number):
     (quick_tools / "hang").unlink()
     time.sleep(0.3)
     assert not (quick_tools / "seed_0" / "last.pth").exists()  # the training is gone
+
+
+def test_a_hang_up_that_is_ignored_stays_so(quick_tools):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def wait_for(path, seconds=60):

@@ -49,13 +49,14 @@ class SeedRun:
         return any(self.folder.glob("*.pth"))
 
     def check_settings(self) -> None:
-        """Refuse the folder of a run with other settings; one that has saved nothing yet counts as none.
+        """Refuse the folder of a run with other settings; one that has neither saved nor finished counts as none.
 
         Raises:
             ValueError: naming the first difference.
         """
-        saved = read_record(self.folder).get("settings", {})
-        if self._has_checkpoints and saved != self.settings:
+        record = read_record(self.folder)
+        saved = record.get("settings", {})
+        if (self._has_checkpoints or "train" in record) and saved != self.settings:
             raise ValueError(
                 f"{self.folder} was made with other settings ({first_difference(saved, self.settings)}); "
                 "take another --work-dir, or remove that folder"
