@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.matmul_precision import matmul_precision
+
 logger = logging.getLogger(__name__)
 
 MARGIN = 1.15
@@ -61,7 +63,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def bfloat16_gain(device: str | torch.device) -> BFloat16Gain:
     """Measure it, in less than a second and once a process, device and precision of float32 products."""
-    return _measure(torch.device(device), torch.get_float32_matmul_precision())
+    return _measure(torch.device(device), matmul_precision(device))
 
 
 @cache

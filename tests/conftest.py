@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from openvocab.matmul_precision import kept_matmul_precision
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by a script with "&": what tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -28,9 +30,8 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def matmul_precision() -> Iterator[None]:
     """Put back what a run of the test has set for the whole process."""
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
+    with kept_matmul_precision():
+        yield
 
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.matmul_precision import matmul_precision
+
 HALF = (torch.bfloat16, torch.float16)
 FEW_TOKENS = 384
 """Up to so many keys."""
@@ -31,7 +33,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 def _many_small_products(q: Tensor, k: Tensor) -> bool:
     """Say whether the fused kernel is slow for its set-up, and no gradient would need the scores of the other way."""
     few = q.dtype == torch.float32 and k.shape[2] <= FEW_TOKENS and not (torch.is_grad_enabled() and q.requires_grad)
-    return few and torch.get_float32_matmul_precision() != "highest"
+    return few and matmul_precision("cpu") != "highest"
 
 
 @cache

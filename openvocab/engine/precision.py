@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.matmul_precision import kept_matmul_precision
+
 logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "highest", "medium"]
@@ -81,13 +83,9 @@ def medium_error(device: str) -> float:
     inputs = torch.randn(128, 1024, generator=generator)
     weight = torch.randn(256, 1024, generator=generator)
     exact = inputs.double() @ weight.double().T
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with torch.no_grad():
-            product = F.linear(inputs.to(device), weight.to(device)).cpu()
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with kept_matmul_precision(), torch.no_grad():
+        torch.set_float32_matmul_precision("medium")
+        product = F.linear(inputs.to(device), weight.to(device)).cpu()
     return float((product - exact).norm() / exact.norm())
 
 
@@ -98,14 +96,10 @@ def medium_timing(device: str) -> Timing:
     Attention is part of it: under "medium" torch's fused kernel sets up a oneDNN product for every few rows, which can
     cost more than faster linear layers win.
     """
-    before = torch.get_float32_matmul_precision()
-    try:
-        with torch.no_grad():
-            image = _Work.of(device, batch=1, tokens=1025, width=768, heads=3)
-            text = _Work.of(device, batch=16, tokens=77, width=512, heads=8)
-            times = {work: _best_times(work) for work in (image, text)}
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with kept_matmul_precision(), torch.no_grad():
+        image = _Work.of(device, batch=1, tokens=1025, width=768, heads=3)
+        text = _Work.of(device, batch=16, tokens=77, width=512, heads=8)
+        times = {work: _best_times(work) for work in (image, text)}
     ratios = [work.block_time(times[work]["medium"]) / work.block_time(times[work]["highest"]) for work in times]
     speeds = {precision: image.flops / seconds[0] / 1e9 for precision, seconds in times[image].items()}
     return Timing(speeds["highest"], speeds["medium"], sum(ratios) / len(ratios))

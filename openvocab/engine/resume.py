@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
+from mmengine.device import get_device
 from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
@@ -30,6 +30,7 @@ from openvocab.engine.training_plan import (
     take_values,
     training_plan,
 )
+from openvocab.matmul_precision import matmul_precision
 from openvocab.saved_config import config_changes, config_to_data
 from openvocab.strict_loading import check_same_weights, shortened
 
@@ -80,7 +81,7 @@ def _keep_precision(runner: Runner, meta: Mapping[str, Any]) -> None:
     if dtype is not None and isinstance(runner.optim_wrapper, SafeOptimWrapper):
         runner.optim_wrapper.keep_dtype(dtype)
     keep_num_threads(meta.get("num_threads"), threads_chosen())
-    if products in ("highest", "medium") and products != torch.get_float32_matmul_precision():
+    if products in ("highest", "medium") and products != matmul_precision(get_device()):
         use_fast_matmul(runner.cfg.get("precision", "auto"), keep=products)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from openvocab.backbones.trainability import Trainable, set_trainable
 from openvocab.heads.projector import ProjectMLP
+from openvocab.matmul_precision import matmul_precision
 from openvocab.memory_fallback import Halving
 from openvocab.open_clip_model import create_clip
 from openvocab.registry import TEXT_ENCODERS
@@ -254,7 +255,8 @@ class CLIPTextEncoder(TextEncoder):
         version = weights_version(self.text)
         if self._weights is None or self._weights[0] != version:
             self._weights = version, tower_digest(self.text)
-        precision = [self.dtype, self.logit_scale.device.type, torch.get_float32_matmul_precision()]
+        device = self.logit_scale.device.type
+        precision = [self.dtype, device, matmul_precision(device)]
         content = [self._weights[1], self._tokenizer.identity, self.templates, self.normalize_templates, precision]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

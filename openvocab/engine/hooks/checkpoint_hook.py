@@ -9,6 +9,7 @@ from typing import Any
 
 import mmengine
 import torch
+from mmengine.device import get_device
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -25,6 +26,7 @@ from openvocab.checkpoint import (
 from openvocab.engine.finite_guard import check_weights
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
+from openvocab.matmul_precision import matmul_precision
 from openvocab.registry import HOOKS
 from openvocab.saved_config import config_to_data
 
@@ -261,7 +263,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "batch_size": runner.train_dataloader.batch_size,
         "num_threads": torch.get_num_threads(),
         "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
-        "matmul_precision": torch.get_float32_matmul_precision(),
+        "matmul_precision": matmul_precision(get_device()),
         "samples": len(dataset) if hasattr(dataset, "__len__") else None,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
