@@ -34,13 +34,14 @@ class SpatialBlock(nn.Module):
         self.conv = nn.Conv2d(1, 1, 3, padding=1)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Map logits (B, K, h, w) to logits of the same shape."""
+        """Map logits (B, K, h, w) to logits of the same shape, computed in their type whatever that of the weights."""
         for _ in range(self.depth - 1):
             logits = self.activation(self._once(logits))
         return self._once(logits)
 
     def _once(self, logits: Tensor) -> Tensor:
-        smooth = self.conv(logits.flatten(0, 1)[:, None]).view(logits.shape)  # (B, K, h, w)
+        weight, bias = self.conv.weight.to(logits.dtype), self.conv.bias.to(logits.dtype)  # logits stay float32
+        smooth = F.conv2d(logits.flatten(0, 1)[:, None], weight, bias, padding=1).view(logits.shape)  # (B, K, h, w)
         if self.kind == "depthwise":
             return smooth
         return smooth + logits.amax(dim=1, keepdim=True)

@@ -288,6 +288,23 @@ def test_spatial_block_equals_a_literal_loop_over_the_classes(kind, depth, activ
     torch.testing.assert_close(block(logits), once(expected))
 
 
+@pytest.mark.parametrize("kind", ["bottleneck", "depthwise"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_head_in_half_precision_smooths_float32_logits(kind, dtype):
+    head, text = make_head(block=kind, block_depth=2), make_text()
+    features, half = make_features(), make_features()
+    half.hidden = {layer: level.to(dtype) for layer, level in half.hidden.items()}
+    half.prefix = {layer: tokens.to(dtype) for layer, tokens in half.prefix.items()}
+    with torch.no_grad():
+        expected = head(features, text)
+        head.to(dtype)
+        logits, (image, _) = head(half, text), head.logit_maps(half, text)
+        in_parts = image.whole()
+    assert logits.dtype == torch.float32
+    assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
+    torch.testing.assert_close(in_parts, logits[0], rtol=0.02, atol=0.02 * float(logits.abs().max()))
+
+
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 
