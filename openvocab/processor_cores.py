@@ -15,12 +15,17 @@ NEARLY = 0.3
 
 def available_cores() -> int:
     """Return how many cores the affinity mask and the CPU quota of the container leave to this process, at least 1."""
-    quotas = [len(_affinity()), *filter(None, map(_quota, _control_groups()))]
+    quotas = [visible_cores(), *filter(None, map(_quota, _control_groups()))]
     return max(1, int(min(quotas)))
 
 
+def visible_cores() -> int:
+    """Return how many cores the affinity mask leaves to this process; a quota may grant the time of fewer."""
+    return len(_affinity())
+
+
 def busy_cores() -> int:
-    """Return how many of our cores other processes keep busy; takes 0.2 s where there is none, else 0.6 s.
+    """Return how many of the visible cores other processes keep busy; takes 0.2 s where there is none, else 0.6 s.
 
     The caller does nothing meanwhile, so that what runs is others' work.
     """

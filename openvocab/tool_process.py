@@ -7,7 +7,7 @@ that uses it are its own business.
 import os
 import sys
 
-from openvocab.processor_cores import CHOICE, available_cores, busy_cores
+from openvocab.processor_cores import CHOICE, available_cores, busy_cores, visible_cores
 
 SPIN_COUNT = 3000
 """Turns that a thread looks for work before it sleeps. OpenMP's own 300,000 starve whatever shares the core; asleep at
@@ -26,10 +26,19 @@ def settle_openmp() -> None:
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = available_cores()
-        busy = busy_cores() if cores > 1 else 0
-        os.environ["OMP_NUM_THREADS"] = str(max(1, cores - busy))
-        os.environ[CHOICE] = f"{busy} of {cores} cores busy with other jobs; OMP_NUM_THREADS changes it"
+        threads, reason = _free_cores()
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ[CHOICE] = f"{reason}; OMP_NUM_THREADS changes it"
+
+
+def _free_cores() -> tuple[int, str]:
+    """Return how many cores are free, and why so many. A quota is time on any of the visible ones, also beside jobs."""
+    granted, visible = available_cores(), visible_cores()
+    if granted == 1:
+        return 1, "1 core granted"
+    busy = busy_cores()
+    limit = f", {granted} granted" if granted < visible else ""
+    return max(1, min(granted, visible - busy)), f"{busy} of {visible} cores busy with other jobs{limit}"
 
 
 settle_openmp()

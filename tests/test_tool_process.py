@@ -26,14 +26,28 @@ def run_apart(code: str, **environment: str) -> dict:
 SETTINGS = f"found = {{key: os.environ.get(key) for key in {OPENMP}}}"
 
 
-@pytest.mark.parametrize(("busy", "threads"), [(0, "8"), (3, "5"), (8, "1")])
-def test_a_tool_takes_a_thread_for_each_free_core_and_says_why(busy, threads):
+@pytest.mark.parametrize(
+    ("cores", "quota", "busy", "threads"),
+    [
+        (8, None, 0, "8"),
+        (8, None, 3, "5"),
+        (8, None, 8, "1"),
+        (64, 4.0, 10, "4"),  # 54 cores are free, of which 4 are granted
+        (64, 4.0, 62, "2"),
+        (4, 4.0, 1, "3"),
+        (64, 1.0, 10, "1"),
+    ],
+)
+def test_a_tool_takes_a_thread_for_each_free_core_that_it_is_granted(cores, quota, busy, threads):
     patch = (
-        f"from openvocab import processor_cores as p\np.available_cores = lambda: 8\np.busy_cores = lambda: {busy}\n"
+        f"from openvocab import processor_cores as p\np._affinity = lambda: range({cores})\n"
+        f"p._quota = lambda folder: {quota}\np._mean_busy = lambda cores: {busy}\n"
     )
     found = run_apart(f"{patch}import openvocab.tool_process\n{SETTINGS}")
     assert found["OMP_NUM_THREADS"] == threads and found["GOMP_SPINCOUNT"] == str(tool_process.SPIN_COUNT)
-    assert found[processor_cores.CHOICE] == f"{busy} of 8 cores busy with other jobs; OMP_NUM_THREADS changes it"
+    counted = f"{busy} of {cores} cores busy with other jobs{', 4 granted' if cores == 64 else ''}"
+    why = "1 core granted" if quota == 1 else counted
+    assert found[processor_cores.CHOICE] == f"{why}; OMP_NUM_THREADS changes it"
 
 
 @pytest.mark.parametrize("waiting", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
