@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.model import BaseModel
@@ -132,7 +132,8 @@ class OpenVocabModel(BaseModel):
 
         Batch norms go into the convolutions before them, QuickGELU into the linear layers around it, and linear layers
         are packed for the processor. Texts and pixel statistics stay float32: their rounding would cost labels and save
-        nothing.
+        nothing. The weights are no longer those of a checkpoint, so that `state_dict` and `load_state_dict` of the
+        model, its backbone and its head are refused afterwards.
         """
         self.eval()
         self.backbone.fold_batch_norms()
@@ -140,6 +141,8 @@ class OpenVocabModel(BaseModel):
             fold_quick_gelu(part)
             part.to(dtype)
             part.pack_linears()
+            part.register_state_dict_pre_hook(_refuse_weights)
+            part.register_load_state_dict_pre_hook(_refuse_weights)
         return self
 
     def summary(self) -> str:
@@ -151,6 +154,13 @@ class OpenVocabModel(BaseModel):
             trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
             rows.append(f"{name}: {type(part).__name__}, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained")
         return "\n".join(rows)
+
+
+def _refuse_weights(*_: Any) -> NoReturn:
+    raise RuntimeError(
+        "this model is ready to predict: its weights are folded and packed, and can be neither saved nor loaded; use "
+        "load(config, checkpoint) for other weights, the checkpoint or MODELS.build(config.model) for these"
+    )
 
 
 def _advice(size: Size, num_classes: int, inference: Any) -> str:

@@ -1,6 +1,7 @@
 """Folded towers against themselves before."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from timm.layers import Mlp
 from timm.layers.activations import QuickGELU as TimmQuickGELU
 from torch import nn
 
+from openvocab.backbones import packed_linear
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
 from openvocab.heads.dense_clip import DenseCLIPHead
@@ -65,14 +67,37 @@ def test_weights_that_others_hold_stay_as_they_are():
     assert all(torch.equal(held[key], before[key]) for key in before)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
-def test_a_model_made_ready_to_predict_is_folded(dtype, tolerance):
+def quick_model() -> OpenVocabModel:
     backbone = quick_tower()
     classes = OneHotTextEncoder([f"class {axis}" for axis in range(backbone.spec.embed_dim)])
-    model = OpenVocabModel(backbone, classes, dict(type=DenseCLIPHead))
+    return OpenVocabModel(backbone, classes, dict(type=DenseCLIPHead))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+def test_a_model_made_ready_to_predict_is_folded(dtype, tolerance):
+    model = quick_model()
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         before = model.eval().encode(images).patch_embed
         after = model.compute_in(dtype).encode(images).patch_embed
     assert not any(isinstance(part, QuickGELU) for part in model.modules())
     assert largest_difference(after.float(), before) < tolerance
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_made_ready_to_predict_neither_saves_nor_loads(monkeypatch, packed, again):
+    if not packed:
+        monkeypatch.setattr(packed_linear, "can_pack", lambda dtype: False)
+    model = quick_model()
+    weights = copy.deepcopy(model.state_dict())
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = model.compute_in(torch.float32).encode(images).patch_embed
+        copied = again(model)
+        for part, own in ((copied, weights), (copied.backbone, {}), (copied.head, {})):
+            with pytest.raises(RuntimeError, match=r"ready to predict.* load\(config, checkpoint\)"):
+                part.state_dict()
+            with pytest.raises(RuntimeError, match="ready to predict"):
+                part.load_state_dict(own, strict=False)
+        assert copied.encode(images).patch_embed.equal(before)
