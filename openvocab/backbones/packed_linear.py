@@ -43,11 +43,16 @@ class PackedLinear(nn.Module):
         self._take(linear.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features), in the type of the weights also within a host's autocast."""
-        if self._packed:
-            x = x.to(self._weight.dtype)  # autocast, which does not know this operation, may have left another one
-            return torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, self.activation, [], "none")
-        return ACTIVATIONS[self.activation](F.linear(x, self._weight, self.bias))
+        """Map (..., in_features) to (..., out_features), in the type of the weights also within a host's autocast.
+
+        Where the input takes a gradient it computes as torch does, on unpacked weights: slower, and right.
+        """
+        if not self._packed:
+            return ACTIVATIONS[self.activation](F.linear(x, self._weight, self.bias))
+        x = x.to(self._weight.dtype)  # autocast, which does not know this operation, may have left another one
+        if torch.is_grad_enabled() and x.requires_grad:  # the packed operation has no backward
+            return ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, self.activation, [], "none")
 
     @property
     def weight(self) -> Tensor:

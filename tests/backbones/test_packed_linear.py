@@ -46,6 +46,25 @@ def test_strided_inputs_are_read_in_their_order(packing):
         torch.testing.assert_close(PackedLinear(linear)(x), linear(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("activation", LAYERS)
+def test_the_gradient_of_the_input_is_that_of_the_layer(packing, activation):
+    torch.manual_seed(0)
+    linear, inputs = nn.Linear(24, 40), [torch.randn(3, 5, 24).requires_grad_() for _ in range(2)]
+    inputs[1].data.copy_(inputs[0])
+    LAYERS[activation](linear(inputs[0])).square().sum().backward()
+    PackedLinear(linear, activation)(inputs[1]).square().sum().backward()
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
+
+
+def test_the_gradient_reaches_the_image_through_a_packed_tower(packing):
+    torch.manual_seed(0)
+    backbone, images = CLIPBackbone("ViT-Ti-8-shapes").eval(), torch.randn(1, 3, 32, 32).requires_grad_()
+    (expected,) = torch.autograd.grad(backbone(images).patch_embed.square().sum(), images)
+    backbone.pack_linears()
+    (got,) = torch.autograd.grad(backbone(images).patch_embed.square().sum(), images)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
 def test_copies_compute_the_same_bits(packing, again):
     layer, x = PackedLinear(nn.Linear(24, 40), "gelu"), torch.randn(9, 24)
