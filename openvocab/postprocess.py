@@ -10,6 +10,8 @@ from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
 from openvocab.memory_fallback import Halving
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
 
+MOST_CLASSES_OF_UINT16 = 2**16
+
 
 def label_map_from_logits(
     logits: Tensor | LogitMap,
@@ -86,7 +88,7 @@ def semantic_predictions(
             align_corners=align_corners,
             rows_at_once=rows_at_once,
         )
-        predictions.append(SemanticPrediction(_unsigned(label_map), sample.vocabulary, sample.sample_id))
+        predictions.append(SemanticPrediction(_unsigned(label_map, num_classes), sample.vocabulary, sample.sample_id))
     return predictions
 
 
@@ -110,8 +112,9 @@ def _check(logits: Tensor | LogitMap, out_size: Size, input_size: Size, padded_s
         raise ValueError(f"sizes do not fit: output {out_size}, input {input_size}, padded input {padded_size}")
 
 
-def _unsigned(label_map: Tensor) -> np.ndarray:
+def _unsigned(label_map: Tensor, num_classes: int) -> np.ndarray:
+    """Return a label map in the unsigned type that holds all classes."""
     labels = label_map.cpu().numpy()
-    if labels.dtype == np.int16:  # without a copy: the label map of a large image is one of the largest things here
-        return labels.view(np.uint16)
-    return labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
+    if labels.dtype == np.int32 and num_classes <= MOST_CLASSES_OF_UINT16:
+        return labels.astype(np.uint16)
+    return labels.view(f"u{labels.itemsize}")  # no copy: a large image's label map is one of the largest things here

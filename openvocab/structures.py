@@ -16,11 +16,17 @@ from openvocab.text.vocabulary import Vocabulary
 Size = tuple[int, int]
 IGNORE_INDEX = 255
 WIDE_IGNORE_INDEX = 65535
+WIDEST_IGNORE_INDEX = 2**31 - 1
 
 
 def ignore_index(num_classes: int) -> int:
-    """Return the label that means "no label": 255, or 65535 where 255 is a class (vocabularies above 254 classes)."""
-    return IGNORE_INDEX if num_classes < IGNORE_INDEX else WIDE_IGNORE_INDEX
+    """Return the label that means "no label": 255, or 65535 where 255 may be a class (vocabularies above 254 classes).
+
+    Where 65535 may be one too (above 65,534 classes, more than label files hold), it is the largest int32.
+    """
+    if num_classes < IGNORE_INDEX:
+        return IGNORE_INDEX
+    return WIDE_IGNORE_INDEX if num_classes < WIDE_IGNORE_INDEX else WIDEST_IGNORE_INDEX
 
 
 @dataclass
@@ -204,7 +210,7 @@ class SemanticPrediction:
     """A class for every pixel of the original image."""
 
     label_map: np.ndarray
-    """(H, W) unsigned integers (uint8 up to 255 classes, else uint16), original frame."""
+    """(H, W) unsigned integers (uint8 up to 255 classes, uint16 up to 65,536, else uint32), original frame."""
     vocabulary: Vocabulary
     sample_id: str = ""
 

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openvocab import label_upsampling
+from openvocab.drawing.visualization import describe_areas, draw_comparison
 from openvocab.label_upsampling import AxisSampling, sampling_positions
 from openvocab.postprocess import label_map_from_logits, semantic_predictions
-from openvocab.structures import Sample
+from openvocab.structures import Sample, ignore_index
 from openvocab.text.vocabulary import Vocabulary
 
 
@@ -153,6 +154,20 @@ def test_wide_vocabularies_give_uint16():
     vocabulary = Vocabulary.from_names([f"name {i}" for i in range(300)])
     (prediction,) = semantic_predictions(random_field(300, (2, 2))[None], [sample(vocabulary, (8, 8), (8, 8), (8, 8))])
     assert prediction.label_map.dtype == np.uint16
+
+
+@pytest.mark.parametrize("num_classes, dtype", [(65535, np.uint16), (65536, np.uint16), (70000, np.uint32)])
+def test_vocabularies_of_any_size_keep_their_last_class(num_classes, dtype):
+    vocabulary = Vocabulary.from_names([f"name {i}" for i in range(num_classes)])
+    logits = torch.zeros(1, num_classes, 1, 2)
+    logits[0, num_classes - 1, 0, 0] = logits[0, 5, 0, 1] = 1
+    (prediction,) = semantic_predictions(logits, [sample(vocabulary, (1, 2), (1, 2), (1, 2))])
+    assert prediction.label_map.dtype == dtype and prediction.label_map.tolist() == [[num_classes - 1, 5]]
+    assert ignore_index(num_classes) >= num_classes
+    assert describe_areas(prediction) == f"name 5 50.0 %, name {num_classes - 1} 50.0 %"
+    truth = np.array([[ignore_index(num_classes), 5]], dtype=np.int32)
+    picture = draw_comparison(np.zeros((1, 2, 3), np.uint8), prediction, truth)
+    assert picture.dtype == np.uint8 and picture.any()
 
 
 def test_other_vocabularies_than_the_logits_are_refused():

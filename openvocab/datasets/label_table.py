@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from openvocab.datasets.image_io import BadSample
-from openvocab.structures import IGNORE_INDEX, ignore_index
+from openvocab.structures import IGNORE_INDEX, WIDE_IGNORE_INDEX, ignore_index
 
 NUM_IDS = 65536
 
@@ -19,11 +19,16 @@ class LabelTable:
         ignored_ids: raw ids that carry no label.
         num_classes: K. Up to 254 classes make uint8 maps (255 = ignored), more make uint16 maps (65535 = ignored).
         ignore_unlisted: ignore all other ids instead of refusing them.
+
+    Raises:
+        ValueError: more than 65,534 classes, or an id or class that is out of range.
     """
 
     def __init__(
         self, class_of_id: Mapping[int, int], ignored_ids: Collection[int], num_classes: int, ignore_unlisted: bool
     ) -> None:
+        if ignore_index(num_classes) > WIDE_IGNORE_INDEX:
+            raise ValueError(f"label files tell at most {WIDE_IGNORE_INDEX - 1} classes apart, got {num_classes}")
         self.num_classes = num_classes
         self.dtype = np.uint8 if ignore_index(num_classes) == IGNORE_INDEX else np.uint16
         # Entries are shifted by one, 0 = ignored and K + 1 = unknown: one maximum finds unknown ids, and taking the one

@@ -141,11 +141,11 @@ def _overlay(
     labels = label_map.repeat(factor, 0).repeat(factor, 1)
     photo = enlarge(image).astype(np.float32)
     grey = photo.mean(axis=2, keepdims=True)
-    table = np.zeros((int(labels.max()) + 1, 3), np.float32)
+    table = np.zeros((len(names) + 1, 3), np.float32)  # the last row for labels that are no class
     for label, color in colors.items():
-        if label < len(table):
-            table[label] = color
-    mixed = (1 - alpha) * (0.35 * photo + 0.65 * grey) + alpha * table[labels]  # the photo's own colours would mislead
+        table[label] = color
+    tint = table[np.minimum(labels, len(names), dtype=np.intp)]
+    mixed = (1 - alpha) * (0.35 * photo + 0.65 * grey) + alpha * tint  # the photo's own colours would mislead
     mixed = np.where((labels == ignore_index(len(names)))[..., None], photo, mixed)
     border = _borders(labels, max(1, round(max(labels.shape) / 400)))
     mixed[border] = 0.2 * mixed[border] + 0.8 * 255

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.label_table import LabelTable
 from openvocab.datasets.sampler import DrawIndex
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, RandomFlip, RandomScaleCrop
@@ -175,6 +176,12 @@ def test_more_than_254_classes_use_16_bits(tmp_path):
     assert _labels(dataset).tolist() == ids.tolist()
     padded = SegmentationDataset(tmp_path / "images", tmp_path / "masks", names, pipeline)
     assert _labels(padded).tolist() == [[0, 255, 846, 65535, 65535, 65535], [65535] * 6]
+
+
+def test_more_classes_than_label_files_hold_are_refused():
+    assert LabelTable({0: 65533}, (65535,), 65534, ignore_unlisted=True).dtype == np.uint16
+    with pytest.raises(ValueError, match="at most 65534 classes apart, got 65535"):
+        LabelTable({}, (), 65535, ignore_unlisted=True)
 
 
 def test_skip_replaces_by_index_alone_and_lists(folder, monkeypatch):
