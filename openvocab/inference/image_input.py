@@ -12,6 +12,8 @@ from torch import Tensor
 from openvocab.datasets.image_io import LARGE_BYTES, BadSample, decode_image_bgr, read_image
 
 CHANNELS = (1, 3, 4)
+SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+"""Of files whose deep greys have 16 bits, though Pillow (for PNG: older ones) reads them as its 32-bit mode I."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/\\\\]")
 
 
@@ -21,9 +23,9 @@ def rgb_image(image: Any) -> np.ndarray:
     Args:
         image: a path; the bytes of an image file, or an open binary file; a PIL image; a numpy array (H, W), (H, W, 1),
             (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of these shapes or with the channels first, which is what
-            torch means by an image. Alpha is dropped. Values:
-            uint8; uint16 (the high byte counts); bool; integers in 0..255; floats in 0..1 if none is above 1, else in
-            0..255.
+            torch means by an image. Alpha is dropped. Values: uint8; uint16 in either byte order and what Pillow makes
+            of 16-bit files (the high byte counts); bool; other integers in 0..255; floats in 0..1 if none is above 1,
+            else in 0..255.
 
     Returns:
         An array of its own; of uint8 RGB arrays above `LARGE_BYTES` a read-only view.
@@ -94,7 +96,10 @@ def _from_pil(image: Image.Image) -> np.ndarray:
         image.load()
     except (OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
         raise BadSample(getattr(image, "filename", "") or "image", f"cannot be decoded ({error})") from error
+    is_widened = image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS
     image = ImageOps.exif_transpose(image)
+    if is_widened:
+        return _from_array(np.asarray(image).astype(np.uint16))
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit, 32-bit and float grey: PIL's own conversion clips
         return _from_array(np.asarray(image))
     return np.array(image.convert("RGB"))
@@ -135,7 +140,7 @@ def _layout_hint(image: np.ndarray) -> str:
 def _to_uint8(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
-    if image.dtype == np.uint16:
+    if image.dtype.kind == "u" and image.dtype.itemsize == 2:  # in either byte order
         return (image >> 8).astype(np.uint8)
     if image.dtype == np.bool_:
         return image.astype(np.uint8) * 255
@@ -146,8 +151,8 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
         raise ValueError("the image contains NaN or infinity")
     if low < 0 or high > 255:
         raise ValueError(
-            f"image values range from {low:g} to {high:g}; expected 0..255 or, as floats, 0..1. Normalised images must "
-            "be turned back: the model normalises by itself"
+            f"image values range from {low:g} to {high:g}; expected 0..255 or, as floats, 0..1; 16-bit images are "
+            "uint16. Normalised images must be turned back: the model normalises by itself"
         )
     if np.issubdtype(image.dtype, np.integer):
         return image.astype(np.uint8)

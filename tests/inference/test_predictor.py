@@ -104,6 +104,28 @@ def test_grey_in_any_container_is_three_equal_channels(image, tmp_path):
     assert np.array_equal(rgb_image(grey > 99), np.where(expected > 99, 255, 0))
 
 
+@pytest.mark.parametrize("brightest", [65535, 200])
+def test_16_bit_grey_in_any_container_is_its_high_byte(image, tmp_path, brightest):
+    grey = (image[..., 0].astype(np.uint32) * brightest // 255).astype(np.uint16)
+    size, big_endian = grey.shape[::-1], grey.astype(">u2")
+    (tmp_path / "grey.pgm").write_bytes(b"P5 %d %d 65535\n" % size + big_endian.tobytes())
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    pgm = Image.open(tmp_path / "grey.pgm")
+    assert pgm.mode == "I"  # Pillow widens 16 bits to 32
+    containers = [grey, big_endian, torch.from_numpy(grey), Image.fromarray(grey), pgm]
+    containers += [Image.frombytes("I;16B", size, big_endian.tobytes()), Image.open(tmp_path / "grey.png")]
+    containers += [tmp_path / "grey.pgm", tmp_path / "grey.png"]
+    for container in containers:
+        assert np.array_equal(rgb_image(container)[..., 1], grey >> 8), container
+
+
+def test_32_bit_grey_is_like_other_integers(image):
+    grey = image[..., 0].astype(np.int32)
+    assert np.array_equal(rgb_image(Image.fromarray(grey))[..., 1], grey)
+    with pytest.raises(ValueError, match="16-bit images are uint16"):
+        rgb_image(Image.fromarray(grey * 257))
+
+
 def test_orientation_of_photos_is_applied(tmp_path):
     photo = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
     exif = photo.getexif()
