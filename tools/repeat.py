@@ -9,6 +9,7 @@ work_dirs/clip_shapes names the file of that seed instead. Called again, either 
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from openvocab.atomic_files import replacing
 from openvocab.command_line import one_line_errors
 from openvocab.config import check_arguments, read_config, require_keys
 from openvocab.engine.stopping import Stopped
+from openvocab.processor_cores import available_cores
 
 WORDS_OF_AMP = {None: "float32", "off": "float32", "bf16": "bfloat16"}
 """Precision by what `--amp` or the config says; "auto" is known when the training is done."""
@@ -50,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
         "--checkpoint", choices=["best", "last"], default="best", help="which one is tested; default: best"
     )
     parser.add_argument("--amp", nargs="?", const="", metavar="FORM", help="passed on to tools/train.py")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side, which share the threads; default: 1")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side, which share the cores; default: 1")
     parser.add_argument("--out", help="JSON file of the table; default: table.json in the work dir")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the config")
     return parser.parse_args()
@@ -128,15 +130,21 @@ def parse_overrides(options: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_machine(config: Config, amp: str | None, jobs: int) -> dict[str, Any]:
-    """Return what the time of a run depends on."""
+    """Return what the time of a run depends on, as far as it is known before the training."""
     precision = config.optim_wrapper.get("amp") if amp is None else amp or "bf16"
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_model(),
-        "threads": max(1, torch.get_num_threads() // jobs),
+        "threads": max(1, _given_threads() // jobs),
         "jobs": jobs,
         "torch": torch.__version__,
         "precision": WORDS_OF_AMP.get(precision, precision),
     }
+
+
+def _given_threads() -> int:
+    """Return how many threads all jobs have together: what the user gives, else one for each core."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the others are for threads within threads
+    return int(given) if given.isdecimal() else available_cores()
 
 
 def _end(number: int, frame: Any) -> NoReturn:

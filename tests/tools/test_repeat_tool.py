@@ -60,7 +60,7 @@ def quick_tools(tmp_path, monkeypatch):
     (folder / "train.py").write_text(TRAIN)
     (folder / "test.py").write_text(TEST)
     for dtype in ("float32", "bfloat16"):
-        save_checkpoint({"meta": {"compute_dtype": dtype}}, folder / f"{dtype}.pth")
+        save_checkpoint({"meta": {"compute_dtype": dtype, "num_threads": 3}}, folder / f"{dtype}.pth")
     monkeypatch.setattr(seed_run, "TOOLS", folder)
     monkeypatch.delenv("OPENVOCAB_TRACEBACK", raising=False)
     (tmp_path / "runs").mkdir()
@@ -190,10 +190,22 @@ def test_a_config_that_starts_from_nothing_of_the_other_is_told_so(quick_tools, 
     assert "no setting of the config names a file in work_dirs/lseg_shapes" in capfd.readouterr().err
 
 
-def test_jobs_share_the_threads(quick_tools, monkeypatch):
-    monkeypatch.setattr("torch.get_num_threads", lambda: 9)
+@pytest.mark.parametrize(("given", "threads"), [(None, 4), ("6", 3), ("6,2", 3), ("1", 1)])
+def test_jobs_share_the_available_cores_or_the_threads_that_the_user_gives(quick_tools, monkeypatch, given, threads):
+    monkeypatch.setattr("openvocab.processor_cores._affinity", lambda: range(9))
+    monkeypatch.setattr("openvocab.processor_cores._quota", lambda folder: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert repeat(quick_tools, "--seeds", 2, "--jobs", 2) == 0
-    assert [calls(quick_tools, seed)[0].endswith(" threads=4") for seed in (0, 1)] == [True, True]
+    assert [calls(quick_tools, seed)[0].endswith(f" threads={threads}") for seed in (0, 1)] == [True, True]
+
+
+def test_the_table_names_the_threads_that_the_training_had(quick_tools, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    table = json.loads((quick_tools / "table.json").read_text())
+    assert [machine["threads"] for machine in table["machines"]] == [3]
 
 
 def test_a_mistake_is_one_line(quick_tools, capfd):

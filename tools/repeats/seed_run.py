@@ -82,15 +82,16 @@ class SeedRun:
         resume = ("--resume",) if stopped else ()
         options = ("--work-dir", str(self.folder), "--seed", str(self.seed), *resume, *self.train_options)
         seconds = self._call(processes, environment, "train.py", *options)
-        record["machine"] = {**self.machine, "precision": self._precision()}
+        record["machine"] = {**self.machine, **self._choices()}
         # how long a part that was killed took is not known, so that a resumed run has no time
         self._write_record({**record, "train": {"seconds": None if stopped else seconds}})
 
-    def _precision(self) -> str:
-        """Return what the training computed in, which `auto` leaves to the machine."""
+    def _choices(self) -> dict[str, Any]:
+        """Return what the training left to the machine: its precision where it was `auto`, its number of threads."""
         path = self.folder / "last.pth"
         meta = load_checkpoint(path, map_location="meta")["meta"] if path.is_file() else {}
-        return meta.get("compute_dtype") or self.machine["precision"]
+        found = {"precision": meta.get("compute_dtype"), "threads": meta.get("num_threads")}
+        return {key: value or self.machine[key] for key, value in found.items()}
 
     def _test(self, processes: Processes, environment: Mapping[str, str]) -> None:
         checkpoint = self.folder / f"{self.checkpoint}.pth"
