@@ -21,6 +21,8 @@ AGREEING, AGREEMENT = 3, 0.05
 """Calls, the fastest ones, whose times must agree to this share of the fastest."""
 SECONDS = 0.3
 """In which they may come to agree, for products and again for convolutions."""
+HOPELESS = 0.25
+"""Gain on a CPU from which down one call of each suffices: bfloat16 is emulated there, and calls take long."""
 PRODUCT = {"cpu": (256, 512, 512), "gpu": (4096, 1024, 4096)}
 """Rows, input and output channels of a linear layer."""
 CONVOLUTION = {"cpu": (4, 64, 24), "gpu": (64, 256, 32)}
@@ -62,7 +64,11 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def bfloat16_gain(device: str | torch.device) -> BFloat16Gain:
-    """Measure it, in less than a second and once a process, device and precision of float32 products."""
+    """Measure it, once a process, device and precision of float32 products.
+
+    Takes half a second to a second, the more where torch has computed nothing yet; where bfloat16 is emulated, as long
+    as two calls of each kind of work.
+    """
     return _measure(torch.device(device), matmul_precision(device))
 
 
@@ -101,16 +107,19 @@ def _gain(step: Callable[[], None], device: torch.device) -> float:
     """Return the time of a training step in float32 divided by that under bfloat16 autocast.
 
     The fastest of several calls in turn count: other jobs on the machine only ever make one slower. It takes more
-    calls until the fastest ones agree.
+    calls until the fastest ones agree, time is up or nothing could save bfloat16.
     """
     times: dict[bool, list[float]] = {False: [], True: []}
-    for enabled in times:
-        _seconds(step, device, enabled)  # libraries compile their kernels in the first call
+    _seconds(step, device, False)  # libraries are set up and compile their kernels in the first call
     started = time.perf_counter()
-    while not all(map(_is_settled, times.values())) and time.perf_counter() - started < SECONDS:
+    _seconds(step, device, True)
+    while True:
         for enabled, seconds in times.items():
             seconds.append(_seconds(step, device, enabled))
-    return min(times[False]) / min(times[True])
+        gain = min(times[False]) / min(times[True])
+        is_hopeless = device.type == "cpu" and gain <= HOPELESS
+        if is_hopeless or all(map(_is_settled, times.values())) or time.perf_counter() - started > SECONDS:
+            return gain
 
 
 def _is_settled(seconds: list[float]) -> bool:

@@ -64,3 +64,26 @@ def test_the_fastest_calls_decide_whatever_disturbs_the_others(monkeypatch):
     )
     assert bfloat16_probe._gain(lambda: None, torch.device("cpu")) == 2.0
     assert list(float32) == list(bfloat16) == []  # until three of each agreed, the first calls aside
+
+
+@pytest.mark.parametrize(
+    ("device", "float32", "bfloat16", "calls", "gain"),
+    [
+        ("cpu", 0.01, 0.1, 1, 0.1),  # emulated: one call says it
+        ("cpu", 0.01, 0.02, 3, 0.5),
+        ("cuda", 0.001, 0.01, 3, 0.1),  # there a single call may be held up by that much
+        ("cpu", 0.2, 0.2, 1, 1.0),  # time is up
+    ],
+)
+def test_no_more_calls_are_made_than_the_choice_needs(monkeypatch, device, float32, bfloat16, calls, gain):
+    clock, made = [0.0], []
+
+    def seconds(step, device, enabled):
+        made.append(enabled)
+        clock[0] += bfloat16 if enabled else float32
+        return bfloat16 if enabled else float32
+
+    monkeypatch.setattr(bfloat16_probe, "_seconds", seconds)
+    monkeypatch.setattr(bfloat16_probe.time, "perf_counter", lambda: clock[0])
+    assert bfloat16_probe._gain(lambda: None, torch.device(device)) == pytest.approx(gain)
+    assert made.count(True) == made.count(False) == 1 + calls

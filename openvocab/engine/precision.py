@@ -1,7 +1,7 @@
 """The path of float32 matrix products: the fast one among those that keep float32's accuracy."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
@@ -21,6 +21,11 @@ TOLERANCE = 4e-6
 MARGIN = 0.97
 """Of the time in "highest" that "medium" may take to be chosen: a difference that a probe can measure, and worth it."""
 ROUNDS = 5
+"""In which a work is timed in both precisions."""
+LEAST_ROUNDS, SECONDS = 3, 0.2
+"""Of those at least so many, and no further one once so much time has passed."""
+HOPELESS = 1.5
+"""Ratio of times from which two rounds suffice: half the time in the other work would not make up for it."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,9 @@ def medium_error(device: str) -> float:
 
 @cache
 def medium_timing(device: str) -> Timing:
-    """Time both precisions in turn on the work of an image tower and of a text tower; a third of a second, once.
+    """Time both precisions in turn on the work of an image tower and of a text tower, once a process and device.
 
+    No round of a work begins `SECONDS` after its first, but for three in all: about a second on one core.
     Attention is part of it: under "medium" torch's fused kernel sets up a oneDNN product for every few rows, which can
     cost more than faster linear layers win.
     """
@@ -130,7 +136,7 @@ class _Work:
         """Operations of the linear layer."""
         return 2 * self.inputs.numel() * len(self.weight)
 
-    def block_time(self, seconds: tuple[float, float]) -> float:
+    def block_time(self, seconds: Sequence[float]) -> float:
         """Return the time of a block from those of the layer and of the attention."""
         return self.linears * seconds[0] + self.attentions * seconds[1]
 
@@ -139,7 +145,12 @@ def _best_times(work: _Work) -> dict[str, tuple[float, float]]:
     """Return for each precision the shortest seconds of the linear layer and of the attention."""
     parts = (lambda: F.linear(work.inputs, work.weight), lambda: F.scaled_dot_product_attention(*work.qkv))
     best = {"highest": [float("inf")] * 2, "medium": [float("inf")] * 2}
-    for _ in range(ROUNDS):
+    started = perf_counter()
+    for done in range(ROUNDS):
+        if done >= LEAST_ROUNDS and perf_counter() - started > SECONDS:
+            break
+        if done >= 2 and work.block_time(best["medium"]) > HOPELESS * work.block_time(best["highest"]):
+            break
         for precision, seconds in best.items():
             torch.set_float32_matmul_precision(precision)
             for index, part in enumerate(parts):

@@ -64,6 +64,24 @@ def test_probes_leave_settings_and_random_numbers_alone():
     assert 0 < error < 1e-2 and min(timing.highest, timing.medium, timing.time_ratio) > 0
 
 
+@pytest.mark.parametrize(
+    ("highest", "medium", "rounds"), [(0.001, 0.0008, 5), (0.02, 0.016, 3), (0.5, 0.4, 3), (0.001, 0.002, 2)]
+)
+def test_slow_and_hopeless_work_is_timed_in_fewer_rounds(monkeypatch, highest, medium, rounds):
+    clock, made = [0.0], []
+
+    def seconds(part, device):
+        made.append(torch.get_float32_matmul_precision())
+        clock[0] += 2 * (medium if made[-1] == "medium" else highest)
+        return medium if made[-1] == "medium" else highest
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    monkeypatch.setattr(precision, "perf_counter", lambda: clock[0])
+    work = precision._Work.of("cpu", batch=1, tokens=4, width=64, heads=1)
+    assert precision._best_times(work) == {"highest": (highest,) * 2, "medium": (medium,) * 2}
+    assert made.count("medium") == made.count("highest") == 2 * rounds
+
+
 def test_the_error_tells_rounding_from_truncation():
     a, b = torch.randn(64, 1024), torch.randn(1024, 64)
     exact = a.double() @ b.double()
