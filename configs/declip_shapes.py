@@ -2,7 +2,7 @@
 
 Paper: Supervision Exists Everywhere (arXiv 2110.05208), in small, with its weights (.4, .2, .2, .2).
 Command: python tools/train.py configs/declip_shapes.py (after python tools/make_shapes.py)
-Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (two views).
+Hardware: 2 CPU cores; an iteration costs several times that of infonce_shapes (two views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/declip_shapes.py work_dirs/declip_shapes/last.pth
 """

@@ -2,7 +2,7 @@
 
 Paper: SLIP: Self-supervision meets Language-Image Pre-training (arXiv 2112.12750), in small.
 Command: python tools/train.py configs/slip_shapes.py (after python tools/make_shapes.py)
-Hardware: 2 CPU cores; an iteration costs about three times that of infonce_shapes (three views).
+Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (three views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/slip_shapes.py work_dirs/slip_shapes/last.pth
 """

@@ -4,7 +4,7 @@ Code: lucidrains/x-clip; papers: arXiv 2110.06848 (DCL), 2110.11316 (CLOOB), 211
 2309.08773 (similarity). Its default weights; patches are compared where both crops show the same place, which x-clip
 does not (`parity="xclip"` compares its rows).
 Command: python tools/train.py configs/xclip_shapes.py (after python tools/make_shapes.py)
-Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (two views).
+Hardware: 2 CPU cores; an iteration costs about two and a half times that of infonce_shapes (two views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
 python tools/test.py configs/xclip_shapes.py work_dirs/xclip_shapes/last.pth
 """

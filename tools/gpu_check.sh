@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Check a CUDA machine in under 8 minutes: the tests that need a GPU, the benchmark's rows there, and short trainings.
+# Check a CUDA machine, in about 8 minutes and at most 13: the tests that need a GPU, the benchmark's rows there, and short trainings.
 #
 #   tools/gpu_check.sh                                # this machine's python3
 #   PYTHON=.venv/bin/python OUT=check tools/gpu_check.sh
 #
-# Needs openvocab's requirements, pytest and a GPU; no network, no data: it draws its own. OUT (work_dirs/gpu_check)
+# Needs `pip install -e .[test]` and a GPU; no network, no data: it draws its own. OUT (work_dirs/gpu_check)
 # receives gpu_check.log, benchmark.json, metrics.json and overlay.png. A part that fails does not stop the others; the
 # exit code is the number of those that failed. PARTS="tests benchmark" runs only these.
 set -uo pipefail
