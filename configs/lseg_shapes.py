@@ -23,7 +23,7 @@ clip = dict(model="ConvNet-8-shapes", pretrained="work_dirs/clip_shapes/last.pth
 model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="all", **clip),
-    text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="lseg", **clip),  # bare names, as in the noun prompts of its CLIP
     head=dict(
         type=LSegHead,
         layers=(2, 3),  # strides 4 and 8
@@ -34,10 +34,10 @@ model = dict(
     ),
 )
 
-max_iters, warmup_iters = 1500, 100
+max_iters, warmup_iters = 1200, 100
 optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)
 optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
-train_cfg.update(max_iters=max_iters, val_interval=750)
-default_hooks["checkpoint"].update(interval=750)
+train_cfg.update(max_iters=max_iters, val_interval=600)
+default_hooks["checkpoint"].update(interval=600)

@@ -299,6 +299,6 @@ def test_changes_are_found_at_their_places():
     now["work_dir"] = "elsewhere"
     assert config_changes(then, now) == {
         "model.head.features": (64, 32),
-        "train_cfg.max_iters": (1500, 7),
+        "train_cfg.max_iters": (1200, 7),
         "precision": ("auto", "absent"),
     }
