@@ -26,8 +26,14 @@ CASES = [("all", "tf32"), ("cuda", "tf32"), ("cudnn", "tf32"), ("mkldnn", "tf32"
 
 
 @pytest.fixture(autouse=True)
-def all_switches_put_back():
+def untouched_switches():
+    """Start as a process does that has used neither switch, whatever the tests before did, and end so."""
+    _reset()
     yield
+    _reset()
+
+
+def _reset():
     torch.set_float32_matmul_precision("highest")
     for switch in SWITCHES.values():
         switch.fp32_precision = "none"
