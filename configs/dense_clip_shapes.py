@@ -22,6 +22,7 @@ model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="none", **clip),  # patches learned bare names, as noun prompts
-    # Of 0.05, 0.1, 0.2 and 0.3 the threshold with the best mIoU on two seeds. No caption says "background": it is what no object's name explains, by the temperature that CLIP learned.
+    # Of 0.05, 0.1, 0.2 and 0.3 the threshold with the best mIoU on two seeds. No caption says "background": it is what
+    # no object's name explains, by the temperature that CLIP learned.
     head=dict(type=DenseCLIPHead, logit_scale=None, background_threshold=0.05),
 )

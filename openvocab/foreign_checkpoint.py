@@ -9,7 +9,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -157,7 +157,7 @@ def check_plain(file: BinaryIO) -> None:
         ValueError, EOFError, KeyError, ... (`pickle_programs.BROKEN`), RuntimeError: a broken file.
     """
     archive = zipfile.ZipFile(file)
-    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
+    pickles = _programs(archive.namelist())
     if len(pickles) != 1:
         raise ValueError("it has no data.pkl, or several")
     program = io.BytesIO(archive.read(pickles[0]))
@@ -187,11 +187,16 @@ _REBUILD = {
 }
 
 
+def _programs(names: Sequence[str]) -> list[str]:
+    """Return the members that may be the pickle of an archive of torch."""
+    return [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
+
+
 def _read_archive(file: BinaryIO, path: Path) -> Any:
     archive = zipfile.ZipFile(file)
     members = {member.filename: member for member in archive.infolist()}
     names = list(members)
-    pickles = [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
+    pickles = _programs(names)
     if len(pickles) != 1:
         raise ValueError(f"{path} is a zip archive, but not a checkpoint of torch: it has no data.pkl")
     folder = pickles[0][: -len("data.pkl")]

@@ -14,12 +14,7 @@ from openvocab.heads.lseg_logits import LSegLogits, PixelEmbeddings
 from openvocab.heads.spatial_block import SpatialBlock
 from openvocab.heads.upsampled_cosine import upsampled_cosine
 from openvocab.logit_map import LogitMap, change_places
-from openvocab.losses.pixel import (
-    check_labels,
-    pixel_cross_entropy,
-    sampled_cross_entropy,
-    upsampled_cross_entropy,
-)
+from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures

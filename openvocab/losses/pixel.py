@@ -56,8 +56,7 @@ def upsampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bo
     Raises:
         ValueError: the batch sizes differ.
     """
-    if len(logits) != len(label_map):
-        raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps")
+    _check_batch(logits, label_map)
     if logits.shape[-2:] == label_map.shape[-2:]:
         return pixel_cross_entropy(logits, label_map)
     with torch.autocast(logits.device.type, enabled=False):
@@ -82,8 +81,7 @@ def sampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool
     Raises:
         ValueError: the batch sizes differ.
     """
-    if len(logits) != len(label_map):
-        raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps")
+    _check_batch(logits, label_map)
     rows, columns = (_sampled_places(full, few) for full, few in zip(label_map.shape[-2:], logits.shape[-2:]))
     axes = [
         _grid_positions(*axis, align_corners) for axis in ((rows, label_map.shape[-2]), (columns, label_map.shape[-1]))
@@ -93,6 +91,11 @@ def sampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool
         places = grid.expand(len(logits), -1, -1, -1)
         sampled = F.grid_sample(logits.float(), places, padding_mode="border", align_corners=align_corners)
     return pixel_cross_entropy(sampled, label_map[:, rows.to(label_map.device)[:, None], columns.to(label_map.device)])
+
+
+def _check_batch(logits: Tensor, label_map: Tensor) -> None:
+    if len(logits) != len(label_map):
+        raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps")
 
 
 def _sampled_places(full: int, few: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from openvocab.engine.precision import use_fast_matmul
+from openvocab.matmul_precision import kept_matmul_precision
 
 Work = Callable[[], Any]
 Side = Literal["peer", "ours"]
@@ -103,15 +104,12 @@ def time_sides(sides: Sides, repeats: int, clock: Callable[[], float] = time.per
 @contextmanager
 def matmul_precision(side: Side) -> Iterator[None]:
     """Set the precision of float32 matrix products that a side works in."""
-    before = torch.get_float32_matmul_precision()
-    if side == "ours":
-        use_fast_matmul("auto")
-    else:
-        torch.set_float32_matmul_precision("highest")
-    try:
+    with kept_matmul_precision():
+        if side == "ours":
+            use_fast_matmul("auto")
+        else:
+            torch.set_float32_matmul_precision("highest")
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def peaks_of_products(gflops: Callable[[Tensor, Tensor], float], left: Tensor, right: Tensor) -> dict[str, float]:
@@ -120,14 +118,11 @@ def peaks_of_products(gflops: Callable[[Tensor, Tensor], float], left: Tensor, r
     Args:
         gflops: measures the product of `left` and `right`, in the type that they have.
     """
-    before = torch.get_float32_matmul_precision()
-    try:
+    with kept_matmul_precision():
         torch.set_float32_matmul_precision("highest")
         peaks = {"float32": gflops(left, right)}
         torch.set_float32_matmul_precision("medium")
         peaks["float32_medium"] = gflops(left, right)
-    finally:
-        torch.set_float32_matmul_precision(before)
     return {**peaks, "bfloat16": gflops(left.bfloat16(), right.bfloat16())}
 
 
