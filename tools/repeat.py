@@ -5,6 +5,7 @@ python tools/repeat.py configs/lseg_shapes.py --seeds 3 --after work_dirs/repeat
 
 The second line starts seed N from the CLIP of seed N: each setting of the config that names a file in
 work_dirs/clip_shapes names the file of that seed instead. Called again, either line goes on where it was stopped.
+"{seed}" in `--cfg-options` stands for the seed.
 """
 
 import argparse
@@ -45,9 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work-dir", help="each seed's folder is seed_N below it; default: work_dirs/repeat/<config name>"
     )
-    parser.add_argument(
-        "--after", metavar="DIR", help="work dir of the repeated config whose weights this one starts from"
-    )
+    parser.add_argument("--after", nargs="+", default=[], metavar="DIR",
+                        help="work dirs of the repeated configs whose weights this one starts from")  # fmt: skip
     parser.add_argument(
         "--checkpoint", choices=["best", "last"], default="best", help="which one is tested; default: best"
     )
@@ -100,23 +100,23 @@ def plan_runs(arguments: argparse.Namespace, work_dir: Path) -> list[SeedRun]:
 
 def plan_run(arguments: argparse.Namespace, folder: Path, seed: int) -> SeedRun:
     """Return the run of a seed."""
-    overrides = parse_overrides(arguments.cfg_options)
-    config = read_config(arguments.config, overrides)
+    cfg_options = [option.replace("{seed}", str(seed)) for option in arguments.cfg_options]
+    config = read_config(arguments.config, parse_overrides(cfg_options))
     require_keys(config, training=True)
     require_keys(config, training=False)
     check_arguments(config)
     settings: dict[str, Any] = {"config": config.pretty_text, "amp": arguments.amp, "seed": seed}
     starts = {}
-    if arguments.after:
-        starts = start_files(config, Path(arguments.after), seed)
-        settings["after"] = read_record(Path(arguments.after) / f"seed_{seed}")["settings"]
+    for earlier in map(Path, arguments.after):
+        starts |= start_files(config, earlier, seed)
+        settings.setdefault("after", []).append(read_record(earlier / f"seed_{seed}")["settings"])
     return SeedRun(
         config=arguments.config,
         seed=seed,
         folder=folder,
         settings=settings,
         machine=describe_machine(config, arguments.amp, arguments.jobs),
-        cfg_options=(*arguments.cfg_options, *(f"{key}={file}" for key, file in starts.items())),
+        cfg_options=(*cfg_options, *(f"{key}={file}" for key, file in starts.items())),
         train_options=() if arguments.amp is None else tuple(filter(None, ("--amp", arguments.amp))),
         checkpoint=arguments.checkpoint,
     )

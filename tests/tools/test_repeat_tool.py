@@ -182,6 +182,26 @@ def test_seeds_start_from_another_config_s_run_of_the_same_seed(quick_tools, cap
     assert "seed 5 is not trained there" in capfd.readouterr().err
 
 
+def test_a_config_may_start_from_two_others_and_name_places_by_its_seed(quick_tools):
+    configs = REPOSITORY / "configs"
+    clip, detector = quick_tools / "clip", quick_tools / "detector"
+    assert run_tool("repeat", configs / "clip_shapes.py", "--seeds", 4, 7, "--work-dir", clip) == 0
+    assert run_tool("repeat", configs / "vild_text_shapes.py", "--seeds", 4, 7, "--work-dir", detector) == 0
+    arguments = (configs / "vild_shapes.py", "--seeds", 4, 7, "--work-dir", quick_tools / "vild")
+    folder = quick_tools / "regions_{seed}"
+    arguments += ("--after", clip, detector, "--cfg-options", f"teacher.folder={folder}")
+    assert run_tool("repeat", *arguments) == 0
+    for seed in (4, 7):
+        (call,) = calls(quick_tools / "vild", seed)
+        assert f"teacher.folder={quick_tools}/regions_{seed} " in call
+        assert f" teacher.pretrained={clip}/seed_{seed}/last.pth" in call
+        assert f" teacher.proposals.checkpoint={detector}/seed_{seed}/last.pth" in call
+    assert run_tool("repeat", *arguments) == 0  # nothing is left to do
+    settings = json.loads((quick_tools / "vild" / "seed_7" / "repeat.json").read_text())["settings"]
+    assert ["clip" in earlier["config"] for earlier in settings["after"]] == [True, True]
+    assert [earlier["seed"] for earlier in settings["after"]] == [7, 7]
+
+
 def test_a_config_that_starts_from_nothing_of_the_other_is_told_so(quick_tools, capfd):
     assert repeat(quick_tools / "lseg", "--seeds", 1) == 0
     clip = REPOSITORY / "configs" / "clip_shapes.py"
