@@ -81,8 +81,8 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders of writers that are surely dead."""
-    for leftover in folder.glob(f"*{SUFFIX}"):
+    """Remove the temporary files and folders of writers that are surely dead; whatever else is called so stays."""
+    for leftover in filter(_is_temporary, folder.glob(f"*{SUFFIX}")):
         # gone meanwhile, or another user's: neither is ours to remove
         with suppress(FileNotFoundError, PermissionError):
             _remove_if_abandoned(leftover)
@@ -137,9 +137,12 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
 
 
+def _is_temporary(path: Path, host: str = "[^/]+") -> bool:
+    return re.search(rf"\.{host}-\d+-[0-9a-f]+{re.escape(SUFFIX)}$", path.name) is not None
+
+
 def _is_of_this_host(temporary: Path) -> bool:
-    pattern = rf"\.{re.escape(socket.gethostname())}-\d+-[0-9a-f]+{re.escape(SUFFIX)}"
-    return re.search(f"{pattern}$", temporary.name) is not None
+    return _is_temporary(temporary, re.escape(socket.gethostname()))
 
 
 def _remove(path: Path) -> None:

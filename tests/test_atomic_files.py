@@ -134,6 +134,16 @@ def test_what_another_host_left_goes_after_a_day(tmp_path):
     assert list(tmp_path.iterdir()) == [fresh]
 
 
+@pytest.mark.parametrize("name", ["energy.saving", "a.b-c-0d.saving", "x.elsewhere-12-.saving", ".saving"])
+def test_what_a_user_calls_so_stays(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").touch()
+    day_ago = time.time() - ABANDONED_AFTER - 60
+    os.utime(tmp_path / name, (day_ago, day_ago))
+    write_a_file(tmp_path)
+    assert (tmp_path / name / "thesis.txt").exists()
+
+
 def test_links_and_saves_of_many_threads_do_not_meet(tmp_path):
     """Each takes the others' names for leftovers where locking and creating are not one step."""
     content = {"weights": torch.arange(1000.0)}

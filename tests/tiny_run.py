@@ -149,10 +149,11 @@ class SendSignal(Hook):
     Args:
         moment: name of the hook's stage, or "compute_metrics".
         step: of the run, or more.
+        apart: seconds between two of them.
     """
 
-    def __init__(self, moment, step=0, name="SIGTERM", group=False, times=1):
-        self.step, self.name, self.group, self.times = step, name, group, times
+    def __init__(self, moment, step=0, name="SIGTERM", group=False, times=1, apart=0.0):
+        self.step, self.name, self.group, self.times, self.apart = step, name, group, times, apart
         if moment == "compute_metrics":
             compute = TinyMetric.compute_metrics
             TinyMetric.compute_metrics = lambda metric, results: self.send() or compute(metric, results)
@@ -166,6 +167,7 @@ class SendSignal(Hook):
     def send(self):
         for _ in range(self.times):
             (os.killpg if self.group else os.kill)(0 if self.group else os.getpid(), getattr(signal, self.name))
+            time.sleep(self.apart)
         self.times = 0
 
 

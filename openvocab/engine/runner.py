@@ -133,6 +133,8 @@ class OpenVocabRunner(Runner):
         """Write the config into the work dir; that of a test goes beside its log, to replace no training's."""
         folder = Path(self.work_dir if self._train_loop is not None else self._log_dir)
         path = folder / (Path(self.cfg.filename).name if self.cfg.filename else f"{self.timestamp}.py")
+        if self.cfg.filename and path.exists() and path.samefile(self.cfg.filename):
+            path = Path(self._log_dir) / path.name  # the user's own file stays as it is
         try:
             with replacing(path) as file:
                 file.write(self.cfg.pretty_text)
@@ -188,17 +190,21 @@ class OpenVocabRunner(Runner):
         return checkpoint
 
     def _is_finished(self, path: str | Path) -> bool:
-        """Say whether a checkpoint is at the end of the run, and if so load its weights."""
+        """Say whether a checkpoint is at the end of the run, and if so load its weights.
+
+        A last validation that a signal interrupted is still to be done.
+        """
         content = load_checkpoint(path, map_location="meta")  # a run that goes on reads the weights when it resumes
         check_training_state(content, str(path))
         iteration, loop = content["meta"]["iter"], self._train_loop
         end = loop.get("max_iters", math.inf) if isinstance(loop, dict) else loop.max_iters
-        if iteration < end:
+        if iteration < end or (self._val_loop is not None and content["loop"].get("unvalidated")):
             return False
         weights = load_checkpoint(path)["state_dict"]
         check_same_weights(self.unwrapped_model.state_dict(), weights, str(path))
         self.unwrapped_model.load_state_dict(weights)
         self._has_loaded = True
+        self.call_hook("after_finished_run", checkpoint=content)
         self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished, nothing is left to do")
         return True
 
@@ -310,7 +316,12 @@ def build_runner(
         start = Path(checkpoint) if checkpoint is not None else None
         is_main = config.launcher == "none" or os.environ.get("RANK", "0") == "0"
         lock, moved_to = take_work_dir(
-            Path(config.work_dir), resume=resume, checkpoint=start, overwrite=overwrite, is_main=is_main
+            Path(config.work_dir),
+            resume=resume,
+            checkpoint=start,
+            overwrite=overwrite,
+            is_main=is_main,
+            config=Path(config.filename) if config.filename else None,
         )
     if seed is not None:
         config.randomness = {**config.get("randomness", {}), "seed": seed}
@@ -329,6 +340,8 @@ def build_runner(
     runner.work_dir_lock = lock
     if moved_to is not None:
         runner.logger.warning(f"the files of the earlier run are in {moved_to} now")
+    if lock is not None and lock.doubt:
+        runner.logger.warning(lock.doubt)
     runner.resume_from = checkpoint if resume else None
     if workers_note:
         runner.logger.info(workers_note)

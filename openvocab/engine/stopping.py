@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +13,8 @@ import torch
 from mmengine.dist import all_reduce, is_distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+COPIES_WITHIN = 2.0
+"""Seconds in which a further signal is a copy of the first: schedulers signal whole groups, parents their children."""
 
 
 class Stopped(SystemExit):
@@ -31,10 +35,11 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-    """Take the first SIGTERM or SIGINT as a request; a second one ends the process at once, as if nothing listened.
+    """Take the first SIGTERM or SIGINT as a request; a second one ends the process at once, with the same exit code.
 
-    Outside of `held`, the request is followed at once by raising `Stopped`. Within, it is noted for the holder to ask
-    after where the work can be stopped.
+    What comes within `COPIES_WITHIN` seconds of the first is the first, delivered twice. Outside of `held`, the request
+    is followed at once by raising `Stopped`. Within, it is noted for the holder to ask after where the work can be
+    stopped.
     """
 
     def __init__(self) -> None:
@@ -43,6 +48,7 @@ class StopRequest:
         self._is_held = False
         self._heard: tuple[signal.Signals, ...] = ()
         self._process = os.getpid()
+        self._second: _SecondSignal | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -63,6 +69,9 @@ class StopRequest:
         finally:
             for number in self._heard:
                 signal.signal(number, before[number] or signal.SIG_DFL)
+            if self._second is not None:
+                self._second.close()
+                self._second = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -103,11 +112,37 @@ class StopRequest:
         if os.getpid() != self._process:  # a child that has not yet chosen its own handlers
             _end_child(number)
             return
-        for each in self._heard:
-            signal.signal(each, signal.SIG_DFL)
+        if self._second is not None:
+            return  # it hears this one
+        self._second = _SecondSignal()
         self.number = number
         if not self._is_held:
             raise Stopped(number)
+
+
+class _SecondSignal:
+    """Ends the process at the next signal, also while the main thread is in a call that no Python handler interrupts.
+
+    Python's own C handler writes the number of each signal to a socket, which a thread reads.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        signal.set_wakeup_fd(self._before)
+        self._write.close()
+
+    def _listen(self) -> None:
+        with self._read:
+            while number := self._read.recv(1):
+                if number[0] in SIGNALS and time.monotonic() - self._since > COPIES_WITHIN:
+                    os._exit(128 + number[0])
 
 
 def ignore_group_signals() -> None:

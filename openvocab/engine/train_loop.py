@@ -132,9 +132,10 @@ class TrainLoop(IterBasedTrainLoop):
             self._skip(located, before, data_batch)
 
     def _run(self, batches: Iterator[Any]) -> None:
-        if self._is_unvalidated:
+        if self._is_unvalidated and self.runner.val_loop is not None:
             self._validate()
             self.runner.call_hook("after_step")
+        self._is_unvalidated = False  # the config may have no validation any more
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = self._next(batches)

@@ -38,6 +38,7 @@ class RegionCache:
         manifest = _read_manifest(path)
         self.description: dict[str, Any] = manifest["description"]
         self._files = [self.folder / shard["file"] for shard in manifest["shards"]]
+        self._ids = [shard["sample_ids"] for shard in manifest["shards"]]
         for file, shard in zip(self._files, manifest["shards"]):
             if not file.is_file() or file.stat().st_size != shard["bytes"]:
                 raise ValueError(damaged(file))
@@ -91,7 +92,8 @@ class RegionCache:
             size: (height, width) of the image as it is now.
 
         Raises:
-            ValueError: an image that the cache lacks, or that had another size; a shard that is damaged.
+            ValueError: an image that the cache lacks, or that had another size; a shard that is damaged, or of another
+                cache.
         """
         self.check_images([sample_id])
         number, row = self._places[sample_id]
@@ -103,7 +105,8 @@ class RegionCache:
     def _shard(self, number: int) -> RegionShard:
         key = os.getpid(), number
         if key not in self._shards:
-            self._shards[key] = RegionShard(self._files[number])
+            expected = {"description": self.description, "sample_ids": self._ids[number]}
+            self._shards[key] = RegionShard(self._files[number], expected)
         return self._shards[key]
 
     def __getstate__(self) -> dict[str, Any]:

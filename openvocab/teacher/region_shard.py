@@ -81,13 +81,20 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 class RegionShard:
     """A shard opened for reading, memory-mapped. It is compared with its checksum once, here (20 ms for 30 MB).
 
+    Args:
+        expected: the description and the sample ids of the cache that it belongs to: a file copied from another cache
+            is as whole.
+
     Raises:
-        ValueError: missing, no shard, or not what was written; the message says how to repair it.
+        ValueError: missing, no shard, not what was written, or of another cache; the message says how to repair it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expected: Mapping[str, Any]) -> None:
         if not is_whole(path):
             raise ValueError(damaged(path))
+        header = read_header(path) or {}
+        if any(header.get(key) != value for key, value in expected.items()):
+            raise ValueError(f"{path} is of another cache; remove it and run tools/cache_region_embeddings.py again")
         self._file = safe_open(path, framework="pt")
         self._first, self._sizes = self._file.get_tensor("first").tolist(), self._file.get_tensor("sizes").tolist()
 

@@ -132,3 +132,19 @@ def test_a_best_that_is_gone_is_found_anew(tmp_path, monkeypatch):
     scored_run(tmp_path, monkeypatch, [50.0, 40.0], max_iters=4)
     (tmp_path / "best.pth").unlink()
     assert scored_run(tmp_path, monkeypatch, [45.0, 41.0], resume=True) == (6, 45.0)
+
+
+@pytest.mark.parametrize("lost", ["last.pth", "best.pth"])
+def test_a_run_killed_in_its_last_save_names_what_it_lacks_when_it_is_resumed(tmp_path, monkeypatch, lost):
+    def killed(source, target):
+        if (source.name, target.name) == ("iter_8.pth", lost):
+            raise KeyboardInterrupt
+        link_checkpoint(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("openvocab.engine.hooks.checkpoint_hook.link_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scored_run(tmp_path, patch, [30.0, 35.0, 40.0, 50.0])
+    assert load_checkpoint(tmp_path / lost)["meta"]["iter"] == 6
+    assert scored_run(tmp_path, monkeypatch, [], resume=True) == (8, 50.0)
+    assert load_checkpoint(tmp_path / "last.pth")["meta"]["iter"] == 8

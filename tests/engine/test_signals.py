@@ -19,7 +19,7 @@ from tiny_run import SIZE, tiny_config
 from openvocab.checkpoint import SaveFailed, load_checkpoint
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.runner import build_runner
-from openvocab.engine.stopping import Stopped, StopRequest
+from openvocab.engine.stopping import COPIES_WITHIN, Stopped, StopRequest
 
 SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
 
@@ -52,8 +52,16 @@ RUNS = {
         ],
     ),
     "accumulated": ({"accumulate": 2}, [send("after_train_iter", 4)]),
-    "twice": ({}, [send("after_train_iter", 5, times=2), send("before_save_checkpoint", 8, "SIGINT", times=2)]),
+    "twice": (
+        {},
+        [
+            send("after_train_iter", 5, times=2, apart=COPIES_WITHIN + 0.5),
+            send("before_save_checkpoint", 8, "SIGINT", times=2, apart=COPIES_WITHIN + 0.5),
+        ],
+    ),
+    "copied": ({}, [send("after_train_iter", 5, times=3), send("before_save_checkpoint", 8, "SIGINT", times=2)]),
     "late": ({}, [send("before_save_checkpoint", 16)]),
+    "last validation": ({}, [send("after_val_iter", 16)]),
 }
 """Options of a run, and how it is stopped again and again, each time after it was resumed."""
 
@@ -123,7 +131,33 @@ def test_between_the_batches_of_a_step_it_is_not_stopped(parts):
 
 
 def test_a_second_signal_ends_at_once(parts):
-    assert parts["twice"].statuses[1:-1] == [-signal.SIGTERM, -signal.SIGINT]
+    assert parts["twice"].statuses[1:-1] == [143, 130]
+    assert not any("holds it, --resume continues" in output for output in parts["twice"].outputs)
+
+
+def test_a_signal_that_is_delivered_twice_is_one(parts, folder):
+    assert parts["copied"].statuses[1:-1] == [143, 130]
+    for part, step in ((1, 6), (2, 8)):
+        path = folder / "copied" / "stopped" / f"iter_{step}.pth"
+        assert f"after step {step}: {path} holds it, --resume continues" in parts["copied"].outputs[part]
+
+
+def test_a_last_validation_that_was_stopped_is_done_when_it_is_resumed(parts, folder):
+    assert parts["last validation"].statuses[1:] == [143, 0]
+    best = [load_checkpoint(folder / "last validation" / part / "best.pth") for part in ("whole", "stopped")]
+    assert best[0]["meta"]["iter"] == best[1]["meta"]["iter"] and best[0]["best_score"] == best[1]["best_score"]
+
+
+def test_a_stopped_validation_that_the_config_has_no_more_is_left_out(tmp_path, monkeypatch):
+    stopped = tiny_config(send=dict(moment="after_val_iter", step=12), max_iters=16)
+    with pytest.raises(Stopped):
+        build_runner(stopped, work_dir=tmp_path).train()
+    config = tiny_config(max_iters=16)
+    config.default_hooks["checkpoint"]["best"] = None
+    config.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
+    build_runner(config, work_dir=tmp_path, resume=True).train()
+    saved = load_checkpoint(tmp_path / "last.pth")
+    assert saved["meta"]["iter"] == 16 and "unvalidated" not in saved["loop"]
 
 
 def test_a_run_that_has_done_its_last_step_ends_as_usual(parts):

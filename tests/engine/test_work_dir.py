@@ -223,3 +223,40 @@ def test_a_process_of_the_same_number_in_another_container_is_another_process(tm
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(WorkDirInUse, match=f"process {os.getpid()} on {socket.gethostname()} since today"):
             build_runner(tiny_config(), work_dir=tmp_path, resume=True)
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    monkeypatch.setattr("openvocab.engine.work_dir.lock_file", lambda descriptor: None)
+
+
+def test_without_locks_a_living_process_of_this_host_is_believed(tmp_path, no_locks):
+    (tmp_path / LOCK).write_text(json.dumps({"pid": os.getppid(), "host": socket.gethostname(), "since": "today"}))
+    with pytest.raises(WorkDirInUse, match=f"process {os.getppid()} on {socket.gethostname()} since today"):
+        build_runner(tiny_config(), work_dir=tmp_path)
+
+
+@pytest.mark.parametrize("pid", [2**22 - 1, os.getpid()], ids=["gone", "counted anew"])
+def test_without_locks_a_dead_one_blocks_nobody_and_the_user_is_told(tmp_path, no_locks, caplog, pid):
+    holder = {"pid": pid, "host": socket.gethostname(), "since": "today", "process": "of before"}
+    (tmp_path / LOCK).write_text(json.dumps(holder))
+    train(tmp_path, max_iters=4)
+    log = next(tmp_path.glob("*/*.log")).read_text()
+    assert "without locks" in log and f"process {pid} on" in log
+    assert (tmp_path / LOCK).read_text() == ""  # who has ended says so
+    train(tmp_path, max_iters=4, resume=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_config_in_its_own_work_dir_stays_as_it_is(tmp_path, overwrite):
+    path = Path(config_file(tmp_path, max_iters=4).filename)
+    (path.parent / "helpers.py").write_text("# mine")
+    if overwrite:
+        train(path.parent, max_iters=4)
+    before = path.read_text()
+    config = Config.fromfile(path)
+    config.train_cfg.max_iters = 8  # as --cfg-options would
+    runner = build_runner(config, work_dir=path.parent, overwrite=overwrite)
+    runner.train()
+    assert path.read_text() == before and (path.parent / "helpers.py").read_text() == "# mine"
+    assert "max_iters=8" in (Path(runner._log_dir) / path.name).read_text()

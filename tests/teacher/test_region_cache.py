@@ -115,6 +115,20 @@ def test_any_flipped_bit_is_noticed_and_that_file_made_anew(tmp_path, pictures, 
     assert content(folder) == before
 
 
+def test_a_shard_of_another_teacher_is_noticed(tmp_path, pictures, embedder, teacher):
+    other = build_embedder(teacher | {"crop": "squash"})
+    for name, of in (("cache", embedder), ("other", other)):
+        write(pictures, of, tmp_path / name)
+    shard = "regions-00001.safetensors"
+    original = (tmp_path / "cache" / shard).read_bytes()
+    (tmp_path / "cache" / shard).write_bytes((tmp_path / "other" / shard).read_bytes())
+    with pytest.raises(ValueError, match=f"{shard} is of another cache; remove it and run tools/cache_region_embedd"):
+        RegionCache(tmp_path / "cache").regions("2", (30, 80))
+    (tmp_path / "cache" / shard).unlink()
+    write(pictures, embedder, tmp_path / "cache")
+    assert (tmp_path / "cache" / shard).read_bytes() == original
+
+
 def test_a_flipped_bit_of_the_manifest_is_noticed_and_it_is_made_anew(tmp_path, pictures, embedder):
     folder = tmp_path / "cache"
     write(pictures, embedder, folder)

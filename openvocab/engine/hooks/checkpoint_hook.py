@@ -156,6 +156,15 @@ class CheckpointHook(Hook):
         self._saved = [name for name in saved if is_numbered(name) and (folder / name).is_file()]
         self._saved_step = checkpoint["meta"]["iter"] if saved and saved[-1] in self._saved else 0
 
+    def after_finished_run(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Let `last.pth` and `best.pth` of a finished run name what a kill kept from them (stage of our runner)."""
+        source, last = Path(runner.resume_from), Path(runner.work_dir) / "last.pth"
+        if not is_main_process() or source.resolve().parent != last.resolve().parent:
+            return
+        self._kept_best(runner, checkpoint)
+        if not (last.exists() and last.samefile(source)):
+            link_checkpoint(source, last)
+
     def _kept_best(self, runner: Runner, checkpoint: Mapping[str, Any]) -> float | None:
         """Return the score of `best.pth`; the resumed file becomes it where only a kill prevented that."""
         score = _best_score(checkpoint, self.best)
