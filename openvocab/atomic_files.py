@@ -26,6 +26,8 @@ except ImportError:  # not on Windows: nothing is locked there, and leftovers wa
 SUFFIX = ".saving"
 ABANDONED_AFTER = 86_400.0
 """Seconds without a change after which a temporary file is nobody's, where locks cannot tell."""
+MOST_BYTES = 255
+"""That a name may have on the file systems in use."""
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF}
 
 
@@ -56,8 +58,7 @@ def temporary_beside(path: Path, create: Callable[[Path], object]) -> Iterator[P
         create: makes it under the name it is given: `Path.touch`, `Path.mkdir`, or a link.
     """
     remove_leftovers(path.parent)
-    token = secrets.token_hex(4)
-    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}-{token}{SUFFIX}")
+    temporary = path.with_name(_temporary_name(path.name))
     lock = _create_locked(temporary, create)
     try:
         yield temporary
@@ -105,6 +106,17 @@ def lock_file(descriptor: int, wait: bool = False) -> bool | None:
             return None
         raise
     return True
+
+
+def _temporary_name(name: str) -> str:
+    """Return a new temporary name for a file called `name`, of which the end is left out where there is no room.
+
+    The ending is always whole: it says whose the file is.
+    """
+    ending = f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+    while name and len(os.fsencode(name + ending)) > MOST_BYTES:
+        name = name[:-1]
+    return name + ending
 
 
 def _create_locked(temporary: Path, create: Callable[[Path], object]) -> int | None:

@@ -1,6 +1,7 @@
 """A file is whole or as it was, and a leftover goes when, and only when, its writer is dead."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -59,6 +60,27 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
         assert not (tmp_path / "set").exists()
         put_in_place(partial, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["set"] and (tmp_path / "set" / "one").exists()
+
+
+NAMES = ["n" * 251 + ".png", "é" * 127, "x" + "é" * 127, "漢" * 85, "a" * 100, "a"]
+
+
+@pytest.mark.parametrize("host", ["node", "h" * 64, "h" * 200], ids=len)
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: f"{name[:2]}-{len(os.fsencode(name))}")
+def test_any_name_that_a_file_may_have_can_be_written(tmp_path, monkeypatch, host, name):
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    with temporary_beside(tmp_path / name, Path.touch) as temporary:
+        beginning, _, ending = temporary.name.partition(f".{host}-")
+        assert name.startswith(beginning) and re.fullmatch(rf"{os.getpid()}-[0-9a-f]{{8}}\.saving", ending)
+        assert len(os.fsencode(temporary.name)) <= 255
+        assert beginning == name or len(os.fsencode(temporary.name)) > 255 - len("漢".encode())
+    with replacing(tmp_path / name) as file:
+        file.write("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    left = tmp_path / temporary.name
+    left.touch()
+    remove_leftovers(tmp_path)
+    assert not left.exists()
 
 
 WRITER = """
