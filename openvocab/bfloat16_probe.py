@@ -1,6 +1,7 @@
 """Whether bfloat16 pays on a device: what `auto` stands for in every setting that names a dtype."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ PRODUCT = {"cpu": (256, 512, 512), "gpu": (4096, 1024, 4096)}
 """Rows, input and output channels of a linear layer."""
 CONVOLUTION = {"cpu": (4, 64, 24), "gpu": (64, 256, 32)}
 """Images, channels and side of the maps of a 3 x 3 convolution."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a thread measures: the number of threads, which it changes and puts back, is the process's."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def bfloat16_gain(device: str | torch.device) -> BFloat16Gain:
     Takes half a second to a second, the more where torch has computed nothing yet; where bfloat16 is emulated, as long
     as two calls of each kind of work.
     """
-    return _measure(torch.device(device), matmul_precision(device))
+    with _ONE_AT_A_TIME:
+        return _measure(torch.device(device), matmul_precision(device))
 
 
 @cache

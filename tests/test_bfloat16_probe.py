@@ -1,7 +1,9 @@
 """The probe decides by both figures, says them, and leaves no trace in the process."""
 
 import random
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +57,37 @@ def test_the_real_probe_returns_soon_and_leaves_the_process_as_it_was():
     assert np.random.get_state()[1].tolist() == states[2]
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, precision)
     assert bfloat16_gain(torch.device("cpu")) is gain  # measured once
+
+
+@pytest.fixture
+def three_threads():
+    """Let torch compute with three threads, as on a larger machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    bfloat16_probe._measure.cache_clear()
+    yield
+    torch.set_num_threads(before)
+    bfloat16_probe._measure.cache_clear()
+
+
+def test_threads_that_ask_together_wait_for_one_measurement(monkeypatch, three_threads):
+    measured, begun = [], threading.Barrier(2)
+
+    def gain(step, device):
+        measured.append(torch.get_num_threads())
+        time.sleep(0.2)  # so that the other one comes meanwhile
+        return 2.0
+
+    def choose(_):
+        begun.wait(10)
+        return faster_dtype("cpu", "tests run")
+
+    monkeypatch.setattr(bfloat16_probe, "_gain", gain)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(choose, range(2))) == [torch.bfloat16, torch.bfloat16]
+    assert measured == [1, 1]  # products and convolutions, once
+    with ThreadPoolExecutor(1) as pool:  # a new thread begins with the number that the process has
+        assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == 3
 
 
 def test_the_fastest_calls_decide_whatever_disturbs_the_others(monkeypatch):
