@@ -20,8 +20,11 @@ import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which to
 
 # isort: split
 import argparse
+import errno
+import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -44,6 +47,7 @@ from openvocab.drawing.group_overlays import draw_groups, find_groups
 from openvocab.drawing.picture_files import write_picture
 from openvocab.drawing.visualization import MAP_ALPHA, describe_areas, draw_label_map
 from openvocab.inference.predictor import Predictor, as_vocabulary, load
+from openvocab.printable_text import encodable, printable
 from openvocab.structures import DetectionPrediction, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
@@ -91,27 +95,52 @@ def main() -> None:
         failed = draw_all(show, photos, outs)
     if failed:
         if len(photos) > 1:
-            listed = "".join(f"\n  {photo}" for photo in failed)
+            listed = "".join(f"\n  {printable(str(photo))}" for photo in failed)
             print(f"{len(failed)} of {len(photos)} photos were left out:{listed}", file=sys.stderr)
         sys.exit(1)
 
 
+class PhotoFailed(Exception):
+    """What keeps one photo from being drawn, and none of the others."""
+
+
 def draw_all(show: Show, photos: list[Path], outs: list[Path]) -> list[Path]:
-    """Draw photos and say what they show, with the time that is left; return those that could not be shown."""
+    """Draw photos and say what they show, with the time that is left; return those that could not be drawn."""
     failed, start = [], time.monotonic()
     for done, (photo, out) in enumerate(zip(photos, outs), start=1):
+        name = printable(str(photo))
         try:
-            picture, words = show(photo)
-        except (OSError, ValueError, MemoryError) as error:
+            words = draw(show, photo, out)
+        except PhotoFailed as error:
             failed.append(photo)
-            reason = " ".join(str(error).removeprefix(f"{photo}: ").split())
-            print(f"error: {photo}: {reason or type(error).__name__}", file=sys.stderr, flush=True)
+            print(f"error: {name}: {error}", file=sys.stderr, flush=True)
             continue
-        write_picture(picture, out)
         left = (time.monotonic() - start) / done * (len(photos) - done)
         progress = f" ({done} of {len(photos)}, {timedelta(seconds=round(left))} left)" if len(photos) > 1 else ""
-        print(f"{photo}: {words}\npicture: {out}{progress}", flush=True)
+        lines = f"{name}: {words}\npicture: {printable(str(out))}{progress}"
+        print(encodable(lines, sys.stdout), flush=True)
     return failed
+
+
+def draw(show: Show, photo: Path, out: Path) -> str:
+    """Draw one photo, and return what it shows, in words.
+
+    Raises:
+        PhotoFailed: it cannot be read or predicted, or a file cannot have the name of its picture.
+        OSError: no picture can be written there.
+    """
+    try:
+        picture, words = show(photo)
+    except (OSError, ValueError, MemoryError) as error:
+        reason = str(error).removeprefix(f"{photo}: ").removeprefix(f"{printable(str(photo))}: ")
+        raise PhotoFailed(printable(" ".join(reason.split())) or type(error).__name__) from error
+    try:
+        write_picture(picture, out)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG or not os.path.isdir(out.parent):
+            raise
+        raise PhotoFailed(f"{error.strerror}: {printable(out.name)}") from error
+    return words
 
 
 def picture_files(photos: list[Path], out: str | None) -> list[Path]:
@@ -125,15 +154,15 @@ def picture_files(photos: list[Path], out: str | None) -> list[Path]:
         if outs[0].suffix.lower() not in Image.registered_extensions():
             raise ValueError(f"--out: {outs[0].suffix or 'no extension'!r} is unknown as a picture; use .png or .jpg")
     else:
-        stems = [photo.stem for photo in photos]
-        names = [stem if stems.count(stem) == 1 else photo.name for stem, photo in zip(stems, photos)]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{names.count(name)} photos are called {name!r}; draw them by commands of their own")
+        stems = Counter(photo.stem for photo in photos)
+        names = [photo.stem if stems[photo.stem] == 1 else photo.name for photo in photos]
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise ValueError(f"{count} photos are called {name!r}; draw them by commands of their own")
         outs = [Path(out or "overlays") / f"{name}.png" for name in names]
-    given = {photo.resolve() for photo in photos}
+    given = set(map(os.path.realpath, photos))
     for path in outs:
-        if path.resolve() in given:
+        if os.path.realpath(path) in given:
             raise ValueError(f"{path} is one of the photos and would be overwritten; choose another --out")
     return outs
 
@@ -146,7 +175,7 @@ def read_vocabulary(classes: str) -> Vocabulary:
         FileNotFoundError: what looks like a file and is none.
     """
     path = Path(classes)
-    is_file = "," not in classes and len(classes) < 256 and path.is_file()
+    is_file = "," not in classes and os.path.isfile(path)
     if path.suffix.lower() == ".txt" and (is_file or "," not in classes):
         return as_vocabulary(read_class_names(path))
     if is_file:
@@ -161,18 +190,19 @@ def find_photos(paths: list[str]) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: a path that does not exist, or a folder without photos.
+        OSError: a folder that may not be read, or a name that is too long.
     """
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):
             photos = sorted(
                 file
                 for file in path.iterdir()
-                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and not file.is_dir()
+                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and not os.path.isdir(file)
             )
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(EXTENSIONS))}")
             yield from photos
-        elif path.exists() or path.is_symlink():  # a link that leads nowhere is a photo that cannot be read
+        elif is_there(path):  # a link that leads nowhere is a photo that cannot be read
             yield path
         elif "://" in str(path) or ":/" in str(path):
             raise FileNotFoundError(f"{path}: addresses are not fetched; download the file and give its path")
@@ -180,12 +210,25 @@ def find_photos(paths: list[str]) -> Iterator[Path]:
             raise FileNotFoundError(f"{path}: no such file or folder")
 
 
+def is_there(path: Path) -> bool:
+    """Say whether a file or link is at a path, wherever the link leads.
+
+    Raises:
+        OSError: the path may not be looked up, or is too long.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def show_classes(
     predictor: Predictor, vocabulary: Vocabulary, photo: Path, alpha: float | None, min_score: float
 ) -> tuple[np.ndarray, str]:
     """Draw where the classes are in a photo, and say which there are."""
-    image = read_image(photo)
     prediction = predictor(photo, vocabulary)
+    image = read_image(photo, max_pixels=None)  # the model's own pipeline has taken it
     if isinstance(prediction, SemanticPrediction):
         picture = draw_label_map(image, prediction, alpha=MAP_ALPHA if alpha is None else alpha)
         return picture, describe_areas(prediction)
@@ -199,7 +242,8 @@ def show_classes(
 def show_groups(predictor: Predictor, photo: Path, alpha: float | None) -> tuple[np.ndarray, str]:
     """Draw the groups of a photo, and say how many there are."""
     group_maps = find_groups(predictor, photo)
-    picture = draw_groups(read_image(photo), group_maps, alpha=MAP_ALPHA if alpha is None else alpha)
+    image = read_image(photo, max_pixels=None)
+    picture = draw_groups(image, group_maps, alpha=MAP_ALPHA if alpha is None else alpha)
     return picture, ", ".join(f"stage {n}: {len(set(m.flat))} groups" for n, m in enumerate(group_maps, start=1))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from openvocab.datasets.stated_size import JPEG_SCAN, JPEG_START, PNG_START, jpeg_segments, stated_size
+from openvocab.printable_text import printable
 
 JPEG_END = b"\xff\xd9"
 PNG_END = b"IEND\xaeB`\x82"
@@ -23,7 +24,7 @@ class BadSample(ValueError):
 
     def __init__(self, path: str | Path, reason: str = "") -> None:
         # A data loader rebuilds exceptions of its workers from one string, hence the default.
-        super().__init__(_printable(f"{path}: {reason}" if reason else str(path)))
+        super().__init__(printable(f"{path}: {reason}" if reason else str(path)))
         self.path = str(path)
         self.reason = reason
 
@@ -145,11 +146,6 @@ def _read(path: str | Path) -> bytes:
         raise BadSample(path, error.strerror or type(error).__name__) from error
     except ValueError as error:  # a name with a NUL character
         raise BadSample(path, str(error)) from error
-
-
-def _printable(text: str) -> str:
-    """Return `text` in one line that any terminal or log can take, whatever characters a file's name has."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _scan_offset(content: bytes) -> int:

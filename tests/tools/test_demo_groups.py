@@ -9,6 +9,7 @@ from tool_runs import run_tool
 
 from openvocab.checkpoint import save_checkpoint
 from openvocab.config import read_config
+from openvocab.datasets.image_io import read_image
 from openvocab.registry import MODELS
 
 CONFIG = REPOSITORY / "configs" / "groupvit_shapes.py"
@@ -30,6 +31,11 @@ def test_groups_are_drawn_without_names(arguments: list, tmp_path, capsys):
     assert run_tool("demo", *arguments, "--show", "groups", "--out", tmp_path / "out.png") == 0
     assert Image.open(tmp_path / "out.png").size[0] > 1000
     assert "stage 2" in capsys.readouterr().out
+
+
+def test_a_photo_may_be_as_large_as_the_model_takes_it(arguments: list, tmp_path, monkeypatch):
+    monkeypatch.setattr(read_image, "__defaults__", (1000,))  # as if the photo were above 2^28 pixels
+    assert run_tool("demo", *arguments, "--show", "groups", "--out", tmp_path / "out.png") == 0
 
 
 def test_classes_need_names(arguments: list, tmp_path, capsys):

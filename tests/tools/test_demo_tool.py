@@ -1,5 +1,9 @@
 """tools/demo.py: overlays of photos, and one line for a user's mistake."""
 
+import errno
+import io
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +11,7 @@ from tool_runs import LSEG_SHAPES, run_tool
 
 from openvocab.checkpoint import load_state_dict, save_checkpoint
 from openvocab.config import read_config
+from openvocab.datasets.image_io import read_image
 from openvocab.registry import MODELS
 from openvocab.saved_config import config_to_data
 
@@ -66,17 +71,107 @@ def test_a_broken_photo_costs_itself_alone(folder, tmp_path, capsys):
     assert "(7 of 7, 0:00:00 left)" in captured.out
 
 
-def test_pictures_are_written_whole_or_not_at_all(folder, tmp_path, monkeypatch):
+def album_of(folder, path, *names):
+    """Make a folder of one photo under several names."""
+    path.mkdir()
+    for name in names:
+        (path / os.fsdecode(name)).write_bytes((folder / "photos" / "one.jpg").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_any_name_is_printed_on_any_output(folder, tmp_path, monkeypatch, encoding):
+    names = (b"a\xe9.jpg", "b漢.jpg".encode(), b"c\n\x1b[2J.jpg", b"d.jpg")
+    album = album_of(folder, tmp_path / "album", *names)
+    (album / os.fsdecode(b"e\xff.jpg")).write_bytes(b"")
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=e) for e in ("strict", "backslashreplace"))
+    monkeypatch.setattr("sys.stdout", out), monkeypatch.setattr("sys.stderr", err)
+    assert demo(folder, [album], tmp_path / "pictures", classes="猫, 猫犬") == 1
+    assert len(list((tmp_path / "pictures").iterdir())) == 4
+    lines = out.buffer.getvalue().decode(encoding).splitlines()
+    assert len(lines) == 8
+    cat, kanji = ("猫", "漢") if encoding == "utf-8" else (r"\u732b", r"\u6f22")
+    for line, name in zip(lines[::2], (r"a\udce9", f"b{kanji}", r"c\n\x1b[2J", "d")):
+        assert line.startswith(f"{album}/{name}.jpg: {cat}")
+    error = f"error: {album}/e\\udcff.jpg: the file is empty"
+    assert err.buffer.getvalue().decode(encoding).splitlines()[0] == error
+
+
+def test_long_names_are_written_or_cost_their_photo_alone(folder, tmp_path, capsys):
+    longest = "n" * 251 + ".jpg"
+    album = album_of(folder, tmp_path / "album", longest, "m" * 251 + ".png", "m" * 251 + ".jpg", "z.jpg")
+    assert demo(folder, [album], tmp_path / "pictures") == 1
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["n" * 251 + ".png", "z.png"]
+    errors = capsys.readouterr().err.splitlines()
+    assert all("File name too long" in line for line in errors[:2]) and "2 of 4 photos were left out" in errors[2]
+    assert demo(folder, [album], tmp_path / ("f" * 300)) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_where_no_picture_can_be_written_the_tool_ends(folder, tmp_path, monkeypatch, capsys, number):
+    def fail(self, file, *settings):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert demo(folder, [folder / "photos"], tmp_path / "pictures") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and os.strerror(number) in errors[0]
+
+
+def test_links_that_lead_nowhere_cost_themselves_alone(folder, tmp_path, capsys):
+    album = album_of(folder, tmp_path / "album", "good.jpg")
+    (album / "a.jpg").symlink_to(album / "b.jpg")
+    (album / "b.jpg").symlink_to(album / "a.jpg")
+    (album / "c.jpg").symlink_to("x" * 300)
+    assert demo(folder, [album], tmp_path / "pictures") == 1
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["good.png"]
+    assert "3 of 4 photos were left out" in capsys.readouterr().err
+    assert demo(folder, [album / "a.jpg", album / "c.jpg", album / "good.jpg"], tmp_path / "again") == 1
+
+
+def test_links_into_a_closed_folder_cost_themselves_alone(folder, tmp_path, monkeypatch, capsys):
+    album = album_of(folder, tmp_path / "album", "good.jpg")
+    (album / "closed.jpg").symlink_to(tmp_path / "closed" / "photo.jpg")
+    look_up = os.stat
+
+    def refuse(path, *args, **options):  # as the system does, to all but an administrator
+        if os.fspath(path) == str(album / "closed.jpg") and options.get("follow_symlinks", True):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return look_up(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert demo(folder, [album], tmp_path / "pictures") == 1
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["good.png"]
+
+
+@pytest.mark.parametrize(("max_pixels", "code"), [(None, 0), (1000, 1)])
+def test_a_photo_may_be_as_large_as_the_model_takes_it(folder, tmp_path, monkeypatch, capsys, max_pixels, code):
+    config = read_config(LSEG_SHAPES, {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None})
+    pipeline = [{"type": "LoadImage", "max_pixels": max_pixels}, {"type": "PackSample"}]
+    data = config_to_data(config) | {"test_dataloader": {"dataset": {"pipeline": pipeline}}}
+    save_checkpoint(
+        {"state_dict": load_state_dict(folder / "model.pth"), "meta": {"config": data}}, tmp_path / "best.pth"
+    )
+    monkeypatch.setattr(read_image, "__defaults__", (1000,))  # as if the photo were above 2^28 pixels
+    options = ("--classes", "cat, other", "--checkpoint", tmp_path / "best.pth", "--device", "cpu")
+    assert run_tool("demo", folder / "photos" / "one.jpg", *options, "--out", tmp_path / "overlay.png") == code
+    assert (tmp_path / "overlay.png").exists() == (code == 0)
+    assert ("more than max_pixels=1000" in capsys.readouterr().err) == (code == 1)
+
+
+def test_pictures_are_written_whole_or_not_at_all(folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "overlay.png"
     out.write_bytes(b"an earlier picture")
 
-    def fail(self, file, **settings):
+    def fail(self, file, *settings):
         file.write(b"half of it")
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
     assert demo(folder, [folder / "photos" / "one.jpg"], out) == 2
     assert out.read_bytes() == b"an earlier picture" and list(tmp_path.iterdir()) == [out]
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_photos_are_not_overwritten_and_equal_stems_are_told_apart(folder, tmp_path, capsys):
