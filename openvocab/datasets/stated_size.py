@@ -56,11 +56,7 @@ def stated_size(file: BinaryIO) -> Size:
 
 
 def is_turned(file: BinaryIO) -> bool:
-    """Tell whether decoding exchanges width and height, by the orientation in the file.
-
-    As OpenCV takes it: the first two bytes of the entry count, whatever type it claims, and values outside 1 to 8 mean
-    nothing.
-    """
+    """Tell whether decoding exchanges width and height, by the orientation in the file."""
     start = _at(file, 0, 12)
     try:
         if start.startswith(JPEG_START):
@@ -71,13 +67,24 @@ def is_turned(file: BinaryIO) -> bool:
             exif = next((place for kind, place in _chunks(file, 12, "<", 0) if kind == b"EXIF"), None)
         else:
             exif = 0 if start[:4] in TIFF_STARTS or start[:4] in BIG_TIFF_STARTS else None
-        if exif is None:
-            return False
-        if _at(file, exif, len(EXIF_START)) == EXIF_START:
-            exif += len(EXIF_START)
-        return _tiff_entries(file, exif).get(ORIENTATION) in TURNED
     except _MALFORMED:
-        return False  # an orientation that cannot be read is none, as for the decoder
+        return False
+    return exif is not None and exif_orientation(file, exif) in TURNED
+
+
+def exif_orientation(file: BinaryIO, place: int = 0) -> int:
+    """Return the orientation, 1 to 8, in the EXIF block at a place of a file: 1, as it is, where none can be read.
+
+    As OpenCV takes it: the first two bytes of the entry count, whatever type it claims, and values outside 1 to 8 mean
+    nothing.
+    """
+    try:
+        if _at(file, place, len(EXIF_START)) == EXIF_START:
+            place += len(EXIF_START)
+        value = _tiff_entries(file, place).get(ORIENTATION)
+    except _MALFORMED:
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,7 @@ from bfloat16_figures import FAST, SLOW, pretend
 from config_parts import REPOSITORY, without_weights
 from mmengine.config import Config
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from openvocab import Predictor, Vocabulary, load
 from openvocab.checkpoint import save_checkpoint
@@ -126,14 +127,69 @@ def test_32_bit_grey_is_like_other_integers(image):
         rgb_image(Image.fromarray(grey * 257))
 
 
-def test_orientation_of_photos_is_applied(tmp_path):
-    photo = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
-    exif = photo.getexif()
-    exif[0x0112] = 6  # a quarter turn
-    photo.save(tmp_path / "turned.jpg", exif=exif)
-    assert (
-        rgb_image(tmp_path / "turned.jpg").shape == rgb_image(Image.open(tmp_path / "turned.jpg")).shape == (30, 20, 3)
-    )
+GRADIENT = np.stack(np.broadcast_arrays(*np.ogrid[:240:10, :240:6], 99), -1).astype(np.uint8)  # (24, 40, 3)
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def text_of_png(key, text):
+    chunks = PngInfo()
+    chunks.add_itxt(key, text)
+    return chunks
+
+
+def saved(path, **options):
+    """Save a picture, and return how far apart its file and its PIL image are, and what the file gives."""
+    Image.fromarray(GRADIENT).save(path, **options)
+    from_file, from_pil = rgb_image(path), rgb_image(Image.open(path))
+    assert from_file.shape == from_pil.shape
+    return np.abs(from_file.astype(int) - from_pil).max(), from_file
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+def test_orientation_of_photos_is_applied_alike(tmp_path, kind, orientation):
+    lossless = {"lossless": True} if kind == "webp" else {}
+    difference, image = saved(tmp_path / f"x.{kind}", exif=exif_of(orientation), **lossless)
+    assert difference <= (4 if kind == "jpg" else 0)  # decoders of JPEG round differently
+    upright = GRADIENT.transpose(1, 0, 2) if orientation >= 5 else GRADIENT
+    flipped_rows, flipped_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    expected = upright[:: -1 if flipped_rows else 1, :: -1 if flipped_columns else 1]
+    assert np.abs(image.astype(int) - expected).max() <= (40 if kind == "jpg" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x.jpg", {"exif": b"Exif\0\0garbage!", "dpi": (72, 72)}),  # with a resolution, opening looks at no EXIF
+        ("x.jpg", {"exif": b"Exif\0\0"}),
+        ("x.jpg", {"exif": exif_of(9)}),
+        ("x.jpg", {"exif": exif_of(6).tobytes()[:20]}),
+        ("x.jpg", {"xmp": XMP.encode()}),
+        ("x.jpg", {"xmp": XMP.encode(), "exif": exif_of(1)}),
+        ("x.png", {"pnginfo": text_of_png("XML:com.adobe.xmp", XMP)}),
+        ("x.png", {"exif": b"garbage!"}),
+        ("x.webp", {"xmp": XMP.encode(), "lossless": True}),
+        ("x.webp", {"exif": b"garbage!", "lossless": True}),
+        ("x.tif", {"tiffinfo": {700: XMP.encode()}}),
+    ],
+)
+def test_only_an_orientation_in_exif_that_can_be_read_turns_a_photo(tmp_path, name, options):
+    difference, image = saved(tmp_path / name, **options)
+    assert image.shape == GRADIENT.shape and difference <= (4 if name == "x.jpg" else 0)
+
+
+def test_the_xmp_of_a_photo_stays(tmp_path):
+    Image.fromarray(GRADIENT).save(tmp_path / "x.tif", tiffinfo={700: XMP.encode()})
+    photo = Image.open(tmp_path / "x.tif")
+    rgb_image(photo)
+    assert photo.info["xmp"] == XMP.encode() and photo.size == GRADIENT.shape[1::-1]
 
 
 @pytest.mark.parametrize(
