@@ -30,6 +30,7 @@ _OPTIONAL = (
     "compile", "precision", "custom_imports",
 )  # fmt: skip
 SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
+_MOST_DATA_SETS = 20
 AMP_CHOICES = ("auto", "bf16", "off")
 """Mixed precision by the words of `--amp` and `build_runner`; a config says None for "off"."""
 
@@ -108,6 +109,30 @@ def check_teacher(config: Config) -> None:
         if teacher is not None and step.get("teacher", teacher) != teacher:
             place = f"train_dataloader.dataset.pipeline.{number}.teacher"
             raise ConfigError(f"{config.filename}: teacher and {place} differ; change both, and make the cache anew")
+
+
+def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config") -> list[Any]:
+    """Return the test pipeline of a config, also that of a data set inside another; empty where there is none.
+
+    Args:
+        config: one that a file holds may be anything below its own level.
+        source: its name, for messages.
+
+    Raises:
+        ConfigError: the pipeline is no list, or data sets lie in one another without end.
+    """
+    loader = config.get("test_dataloader")
+    dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
+    for _ in range(_MOST_DATA_SETS):
+        if not isinstance(dataset, Mapping) or "pipeline" in dataset:
+            break
+        dataset = dataset.get("dataset")
+    else:
+        raise ConfigError(f"{source}: test_dataloader has more than {_MOST_DATA_SETS} data sets in one another")
+    steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
+    if steps and not isinstance(steps, (list, tuple)):
+        raise ConfigError(f"{source}: the test pipeline is no list but a {type(steps).__name__}")
+    return list(steps or [])
 
 
 @contextmanager

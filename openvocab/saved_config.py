@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-from openvocab.config import SETTINGS, ConfigError
+from openvocab.config import SETTINGS, ConfigError, test_pipeline
 from openvocab.registry import (
     BACKBONES,
     CONTRASTIVE_TERMS,
@@ -69,12 +69,10 @@ def config_of(content: Any, source: str) -> Config:
     if not isinstance(saved, Mapping) or not isinstance(saved.get("model"), Mapping):
         what = "its config as program text, which is not run" if isinstance(saved, str) else "no config of its model"
         raise ConfigError(f"{source} holds {what}; {_GIVE_IT}")
-    steps: Any = saved
-    for key in ("test_dataloader", "dataset", "pipeline"):
-        steps = steps.get(key) if isinstance(steps, Mapping) else None
+    steps = test_pipeline(saved, source)
     _check_size([saved["model"], steps], source)
     model = _checked(saved["model"], f"{source}: model", _known(*_MODEL_PARTS))
-    pipeline = _checked(steps or [], f"{source}: test_dataloader.dataset.pipeline", _known_geometry())
+    pipeline = _checked(steps, f"{source}: test_dataloader.dataset.pipeline", _known_geometry())
     return Config({"model": model, "test_dataloader": {"dataset": {"pipeline": pipeline}}})
 
 

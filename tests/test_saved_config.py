@@ -80,6 +80,40 @@ def test_a_checkpoint_alone_predicts_as_with_its_config(tmp_path, weights, alone
     assert [type(step) for step in mine.pipeline] == [type(step) for step in given.pipeline]
 
 
+def test_a_checkpoint_alone_has_the_pipeline_of_a_data_set_within_another(tmp_path, weights):
+    data = plain_config()
+    steps = [{"type": "LoadImage"}, {"type": "Resize", "short_side": 32}, {"type": "PackSample"}]
+    dataset = {"type": "OtherVocabulary", "dataset": {"type": "SegmentationDataset", "pipeline": steps}}
+    data["test_dataloader"]["dataset"] = dataset
+    mine, given = load(write(tmp_path / "best.pth", weights, data)), load(Config(data), tmp_path / "best.pth")
+    for predictor in (mine, given):
+        assert [type(step).__name__ for step in predictor.pipeline] == ["LoadImage", "Resize", "PackSample"]
+
+
+@pytest.mark.parametrize("part", [3, "dataset", ["dataset"], None])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_what_is_no_data_set_has_no_pipeline(part, depth):
+    for _ in range(depth):
+        part = {"dataset": part}
+    assert config_of({"meta": {"config": plain_config() | {"test_dataloader": part}}}, "x.pth").test_dataloader == {
+        "dataset": {"pipeline": []}
+    }
+
+
+@pytest.mark.parametrize("pipeline", [3, "LoadImage", {"type": "LoadImage"}])
+def test_a_pipeline_that_is_no_list_is_refused(pipeline):
+    data = plain_config() | {"test_dataloader": {"dataset": {"dataset": {"pipeline": pipeline}}}}
+    with pytest.raises(ConfigError, match=r"x\.pth: the test pipeline is no list"):
+        config_of({"meta": {"config": data}}, "x.pth")
+
+
+def test_data_sets_in_one_another_without_end_are_refused():
+    endless: dict = {"type": "OtherVocabulary"}
+    endless["dataset"] = endless
+    with pytest.raises(ConfigError, match=r"x\.pth: .* data sets in one another"):
+        config_of({"meta": {"config": plain_config() | {"test_dataloader": {"dataset": endless}}}}, "x.pth")
+
+
 def test_a_checkpoint_trained_with_other_settings_brings_them(tmp_path):
     config = plain_config(head__features=32)
     model = MODELS.build(config_of({"meta": {"config": config}}, "x").model)

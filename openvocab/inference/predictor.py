@@ -14,7 +14,7 @@ from torch import Tensor
 
 from openvocab.bfloat16_probe import faster_dtype
 from openvocab.checkpoint import load_checkpoint, load_state_dict
-from openvocab.config import read_config
+from openvocab.config import read_config, test_pipeline
 from openvocab.datasets.image_io import BadSample
 from openvocab.inference.image_input import bgr_image, checked_path, is_path
 from openvocab.registry import MODELS, TRANSFORMS
@@ -213,14 +213,6 @@ def as_vocabulary(classes: Classes) -> Vocabulary:
     if isinstance(classes, (list, tuple)):
         return Vocabulary.from_names(classes)
     raise TypeError(f'classes: expected "cat, sofa", a list of names or a Vocabulary, got {type(classes).__name__}')
-
-
-def test_pipeline(config: Config) -> list[Mapping[str, Any]]:
-    """Return the config's test pipeline, also that of a data set inside another; empty where there is none."""
-    dataset = config.get("test_dataloader", {}).get("dataset", {})
-    while "pipeline" not in dataset and isinstance(dataset.get("dataset"), Mapping):
-        dataset = dataset["dataset"]
-    return list(dataset.get("pipeline", []))
 
 
 def image_steps(config: Config) -> list[Mapping[str, Any]]:
