@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -103,15 +103,12 @@ class Predictor:
     Args:
         model: on its device; put into evaluation mode.
         pipeline: a test pipeline, mmcv's protocol: transforms from `img_path` or `img` to `{"image", "sample"}`.
-            Reading and packing are added to one that consists of the steps between; default: these two alone.
+            Where no step reads the file, as in that of a data set which brings images along, it is read first; where
+            none packs, packing comes last. Default: these two alone.
     """
 
     def __init__(self, model: "OpenVocabModel", pipeline: Sequence[Transform] = ()) -> None:
-        self.model = model.eval()
-        from openvocab.datasets.transforms import LoadImage  # here: transforms cost mmcv, which a first import spares
-
-        is_whole = any(_packs(step) or _reads_files(step) for step in pipeline)
-        self.pipeline = tuple(pipeline) if is_whole else (LoadImage(), *pipeline)
+        self.model, self.pipeline = model.eval(), tuple(pipeline)
 
     def __call__(self, image: Any, classes: Classes) -> Prediction:
         """Predict one image.
@@ -230,11 +227,27 @@ def _packs(transform: Any) -> bool:
     return bool(getattr(transform, "packs", False))
 
 
+class _NothingRead(ValueError):
+    """A step needs an image, and no step before it has read one."""
+
+
 def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[str, Any], Size]:
-    """Return what a pipeline makes of the image alone, and the size of the image as it was read."""
+    """Return what a pipeline makes of the image alone, and the size of the image as it was read.
+
+    Only running them tells which steps read a file: a user's own need not say so.
+    """
+    from openvocab.datasets.transforms import LoadImage  # here: transforms cost mmcv, which a first import spares
+
+    if "img" not in results:
+        with suppress(_NothingRead):
+            return _run_steps(pipeline, dict(results))
+    return _run_steps(pipeline, LoadImage()(results))
+
+
+def _run_steps(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[str, Any], Size]:
     from openvocab.datasets.transforms import PackSample
 
-    size = None
+    size = _image_size(results)
     for transform in (*pipeline, PackSample()):
         if "sample" in results:
             break
@@ -242,11 +255,14 @@ def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[s
         try:
             results = transform(results)
         except KeyError as error:
-            raise ValueError(
-                f"{name} of the test pipeline needs {error}, which an image alone does not have"
-            ) from error
+            kind = ValueError if size else _NothingRead
+            raise kind(f"{name} of the test pipeline needs {error}, which an image alone does not have") from error
         if results is None:
             raise ValueError(f"{name} of the test pipeline returned None, which leaves the image out")
-        if size is None and isinstance(results.get("img"), np.ndarray):
-            size = tuple(results["img"].shape[:2])
+        size = size or _image_size(results)
     return results, size
+
+
+def _image_size(results: Mapping[str, Any]) -> Size | None:
+    image = results.get("img")
+    return tuple(image.shape[:2]) if isinstance(image, np.ndarray) else None

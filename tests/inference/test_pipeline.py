@@ -176,8 +176,39 @@ def test_predictions_stay_in_the_frame_of_the_photo(folder):
 def test_a_data_set_within_another_is_found(folder):
     config = test_config(folder, PIPELINES["letterbox"])
     config.test_dataloader.dataset = dict(type="OtherVocabulary", dataset=config.test_dataloader.dataset)
-    assert len(load(config, folder / "model.pth", device="cpu").pipeline) == 3
+    predictor = load(config, folder / "model.pth", device="cpu")
+    assert [type(step).__name__ for step in predictor.pipeline] == ["LoadImage", "UsersLetterbox", "PackSample"]
     assert [step["type"] for step in image_steps(config)] == ["UsersLetterbox"]
+
+
+FOR_IMAGES_IN_MEMORY = {
+    "geometry": [dict(type="ResizeCenterCrop", size=(48, 48))],
+    "mmcv": [dict(type="mmcv.transforms.Resize", scale=(48, 48))],  # passes over an image that is not there
+    "user": [dict(type="UsersBlueOnly"), dict(type="ResizeCenterCrop", size=(48, 48))],
+}
+
+
+@pytest.mark.parametrize("steps", FOR_IMAGES_IN_MEMORY.values(), ids=FOR_IMAGES_IN_MEMORY)
+def test_the_pipeline_of_a_data_set_that_brings_images_takes_files_too(folder, steps):
+    packed, read = [*steps, dict(type="PackSample")], [dict(type="LoadImage"), *steps]
+    predictor, reading = (Predictor(torch.nn.Module(), list(map(TRANSFORMS.build, p))) for p in (packed, read))
+    path = folder / "images" / "a.png"
+    expected, expected_sample = reading.prepare(path)
+    assert expected.shape == (3, 48, 48)
+    for given in (path, Image.open(path), np.asarray(Image.open(path)), path.read_bytes()):
+        image, sample = predictor.prepare(given)
+        assert torch.equal(image, expected) and sample.original_size == expected_sample.original_size == (48, 80)
+
+
+def test_a_classifier_of_cifar_takes_photos(folder):
+    tiny = {"model.backbone.model": "vit_tiny_patch16_224", "model.backbone.pretrained": None}
+    predictor = load(read_config(REPOSITORY / "configs" / "vit_cifar10.py", tiny), device="cpu")
+    path = folder / "images" / "a.png"
+    assert predictor(path, "cat, dog").logits.shape == (2,)
+    results = {"img": np.asarray(Image.open(path))[..., ::-1], "ori_shape": (48, 80), "sample_id": "of the data set"}
+    for step in predictor.pipeline:
+        results = step(results)
+    assert torch.equal(results["image"], predictor.prepare(path)[0])
 
 
 def test_steps_alone_are_completed(folder):
