@@ -12,8 +12,8 @@ A folder of photos:
 python tools/demo.py photos --classes "cat, sofa, floor, other" --config configs/lseg_shapes.py \
     --checkpoint work_dirs/lseg_shapes/best.pth --out pictures
 
-A photo that cannot be read or predicted costs itself alone and is listed at the end. Exit code: 0, or 1 if there was
-such a photo, or 2 if the command itself cannot be carried out.
+A photo that cannot be read or predicted, or whose picture would have too long a name, costs itself alone and is listed
+at the end. Exit code: 0, or 1 if there was such a photo, or 2 if the command itself cannot be carried out.
 """
 
 import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
