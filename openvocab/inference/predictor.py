@@ -234,11 +234,12 @@ class _NothingRead(ValueError):
 def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[str, Any], Size]:
     """Return what a pipeline makes of the image alone, and the size of the image as it was read.
 
-    Only running them tells which steps read a file: a user's own need not say so.
+    Only running the steps of a whole pipeline tells whether one of them reads the file: a user's own need not say so.
     """
     from openvocab.datasets.transforms import LoadImage  # here: transforms cost mmcv, which a first import spares
 
-    if "img" not in results:
+    is_whole = any(_packs(step) or _reads_files(step) for step in pipeline)
+    if is_whole and "img" not in results:
         with suppress(_NothingRead):
             return _run_steps(pipeline, dict(results))
     return _run_steps(pipeline, LoadImage()(results))
