@@ -4,9 +4,9 @@ import argparse
 import sys
 
 import pytest
-from mmengine.config import DictAction
 
 from openvocab.config import ConfigError, check_teacher, read_config, require_keys
+from openvocab.config_options import add_config_options
 from openvocab.registry import HEADS
 
 HEAD = """
@@ -178,7 +178,7 @@ def test_data_and_other_files_given_as_a_config_run_nothing(tmp_path, name, text
 def test_overrides_of_a_command_line_are_values_and_never_run(tmp_path, config_file):
     canary = tmp_path / "canary"
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    add_config_options(parser)
     program = f"__import__('pathlib').Path('{canary}').touch()"
     texts = [
         program,

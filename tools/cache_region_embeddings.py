@@ -15,10 +15,11 @@ import os
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from openvocab.command_line import Progress, one_line_errors, show_log
 from openvocab.config import ConfigError, read_config
+from openvocab.config_options import add_config_options
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
 from openvocab.engine.own_process import own_process
@@ -37,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="on the disk (default: %(default)s, half the size of float32)")  # fmt: skip
     parser.add_argument("--images-per-shard", type=int, default=100,
                         help="lost at most by a kill (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
+    add_config_options(parser)
     return parser.parse_args()
 
 

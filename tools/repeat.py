@@ -13,13 +13,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from benchmarks.machine import cpu_model
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from repeats.all_seeds import run_all
 from repeats.processes import ToolFailed
 from repeats.seed_run import SeedRun, read_record
@@ -29,6 +28,7 @@ from repeats.summary import markdown_table, summarise
 from openvocab.atomic_files import replacing
 from openvocab.command_line import one_line_errors
 from openvocab.config import check_arguments, read_config, require_keys
+from openvocab.config_options import read_options, write_option
 from openvocab.engine.stopping import Stopped
 from openvocab.processor_cores import available_cores
 
@@ -54,7 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--amp", nargs="?", const="", metavar="FORM", help="passed on to tools/train.py")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side, which share the cores; default: 1")
     parser.add_argument("--out", help="JSON file of the table; default: table.json in the work dir")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the config")
+    parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="passed on to both tools")  # fmt: skip
     return parser.parse_args()
 
 
@@ -101,7 +102,7 @@ def plan_runs(arguments: argparse.Namespace, work_dir: Path) -> list[SeedRun]:
 def plan_run(arguments: argparse.Namespace, folder: Path, seed: int) -> SeedRun:
     """Return the run of a seed."""
     cfg_options = [option.replace("{seed}", str(seed)) for option in arguments.cfg_options]
-    config = read_config(arguments.config, parse_overrides(cfg_options))
+    config = read_config(arguments.config, read_options(cfg_options))
     require_keys(config, training=True)
     require_keys(config, training=False)
     check_arguments(config)
@@ -116,17 +117,10 @@ def plan_run(arguments: argparse.Namespace, folder: Path, seed: int) -> SeedRun:
         folder=folder,
         settings=settings,
         machine=describe_machine(config, arguments.amp, arguments.jobs),
-        cfg_options=(*cfg_options, *(f"{key}={file}" for key, file in starts.items())),
+        cfg_options=(*cfg_options, *(write_option(key, file) for key, file in starts.items())),
         train_options=() if arguments.amp is None else tuple(filter(None, ("--amp", arguments.amp))),
         checkpoint=arguments.checkpoint,
     )
-
-
-def parse_overrides(options: Sequence[str]) -> dict[str, Any]:
-    """Return "KEY=VALUE" as the other tools read it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    return parser.parse_args(["--cfg-options", *options] if options else []).cfg_options or {}
 
 
 def describe_machine(config: Config, amp: str | None, jobs: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which to
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
+from openvocab.config_options import add_config_options
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--show-count", type=int, help="draw only so many pictures, the first ones")
     parser.add_argument("--work-dir", help="folder of logs; default: work_dirs/<config name>")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -12,9 +12,8 @@ import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which to
 import argparse
 import sys
 
-from mmengine.config import DictAction
-
 from openvocab.config import AMP_CHOICES
+from openvocab.config_options import add_config_options
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
                              "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="of everything random")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config")
+    add_config_options(parser)
     return parser.parse_args(_with_word_of_amp(sys.argv[1:]))
 
 

@@ -17,14 +17,17 @@ from repeats.start_files import text_settings
 from repeats.summary import markdown_table, spread
 
 from openvocab.checkpoint import load_checkpoint, save_checkpoint
+from openvocab.config_options import read_options
 
 TRAIN = """
-import os, pathlib, shutil, sys, time
+import json, os, pathlib, shutil, sys, time
 def after(name):
     return sys.argv[sys.argv.index(name) + 1]
 folder = pathlib.Path(after("--work-dir"))
 with open(folder / "calls.txt", "a") as file:
     file.write(" ".join(sys.argv[4:]) + f" threads={os.environ.get('OMP_NUM_THREADS')}\\n")
+options = sys.argv[sys.argv.index("--cfg-options") + 1:] if "--cfg-options" in sys.argv else []
+(folder / "options.json").write_text(json.dumps(options))
 print("step 1", flush=True)
 (folder / "iter_1.pth").touch()
 while (folder.parent / "hang").exists():
@@ -200,6 +203,22 @@ def test_a_config_may_start_from_two_others_and_name_places_by_its_seed(quick_to
     settings = json.loads((quick_tools / "vild" / "seed_7" / "repeat.json").read_text())["settings"]
     assert ["clip" in earlier["config"] for earlier in settings["after"]] == [True, True]
     assert [earlier["seed"] for earlier in settings["after"]] == [7, 7]
+
+
+def test_paths_reach_the_tools_unchanged(quick_tools):
+    clip = REPOSITORY / "configs" / "clip_shapes.py"
+    earlier = quick_tools / "my runs, old [1] a=b"
+    assert run_tool("repeat", clip, "--seeds", 1, "--work-dir", earlier) == 0
+    options = ("--cfg-options", "train_dataloader.dataset.root=/data/my shapes")
+    options += ("--cfg-options", 'test_dataloader.dataset.root="/data/a, b"')  # a second one adds to the first
+    assert repeat(quick_tools / "lseg", "--seeds", 1, "--after", earlier, *options) == 0
+    given = read_options(json.loads((quick_tools / "lseg" / "seed_0" / "options.json").read_text()))
+    assert given == {
+        "train_dataloader.dataset.root": "/data/my shapes",
+        "test_dataloader.dataset.root": "/data/a, b",
+        "model.backbone.pretrained": f"{earlier}/seed_0/last.pth",
+        "model.text_encoder.pretrained": f"{earlier}/seed_0/last.pth",
+    }
 
 
 def test_a_config_that_starts_from_nothing_of_the_other_is_told_so(quick_tools, capfd):
