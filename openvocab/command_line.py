@@ -29,13 +29,29 @@ def one_line_errors() -> Iterator[None]:
             yield
     except Stopped as stop:
         if not stop.is_logged:
-            sys.stderr.write(f"{stop}\n")
+            say(f"{stop}\n")
         raise
     except (*_MISTAKES, *_FAILURES) as error:
         if os.environ.get("OPENVOCAB_TRACEBACK") == "1":
             raise
-        sys.stderr.write(f"error: {_one_line(error)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
+        say(f"error: {_one_line(error)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
         sys.exit(1 if isinstance(error, _FAILURES) else 2)
+
+
+def say(text: str) -> OSError | None:
+    """Write to stderr; where it cannot be written, all that follows goes nowhere instead of ending the work.
+
+    Returns:
+        What went wrong, once: a pipe whose reader is gone, a terminal that hung up, a full disk.
+    """
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError as error:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        return error
+    return None
 
 
 def show_log() -> None:

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import pytest
 from tool_runs import LSEG_SHAPES, REPOSITORY, run_tool, tiny_lseg_options, write_tiny_shapes
 
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as running the tool does
 
-from repeats import seed_run
+from repeats import processes, seed_run
 from repeats.start_files import text_settings
 from repeats.summary import markdown_table, spread
 
@@ -32,6 +33,7 @@ print("step 1", flush=True)
 (folder / "iter_1.pth").touch()
 while (folder.parent / "hang").exists():
     time.sleep(0.05)
+print("step 2\\nstep 3", flush=True)
 if (folder.parent / f"fail_{after('--seed')}").exists():
     sys.exit("error: no space left")
 dtype = "bfloat16" if "bf16" in sys.argv else "float32"
@@ -72,6 +74,18 @@ def quick_tools(tmp_path, monkeypatch):
 
 def repeat(work_dir, *arguments) -> int:
     return run_tool("repeat", LSEG_SHAPES, "--work-dir", work_dir, *arguments)
+
+
+def start_repeat(work_dir, *arguments) -> subprocess.Popen:
+    """Start the tool as a process of its own, with the quick tools."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'tools')!r}); import pathlib, repeats.seed_run, runpy; "
+        f"repeats.seed_run.TOOLS = pathlib.Path({str(seed_run.TOOLS)!r}); sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = (REPOSITORY / "tools" / "repeat.py", LSEG_SHAPES, "--work-dir", work_dir, *arguments)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, command)], **pipes, text=True)
 
 
 def calls(work_dir, seed) -> list[str]:
@@ -257,13 +271,7 @@ def test_a_mistake_is_one_line(quick_tools, capfd):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools, number):
     (quick_tools / "hang").touch()
-    script = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'tools')!r}); import pathlib, repeats.seed_run, runpy; "
-        f"repeats.seed_run.TOOLS = pathlib.Path({str(seed_run.TOOLS)!r}); sys.argv = sys.argv[1:]; "
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = (REPOSITORY / "tools" / "repeat.py", LSEG_SHAPES, "--seeds", "2", "--work-dir", quick_tools)
-    process = subprocess.Popen([sys.executable, "-c", script, *map(str, command)], stderr=subprocess.PIPE, text=True)
+    process = start_repeat(quick_tools, "--seeds", 2)
     wait_for(quick_tools / "seed_0" / "iter_1.pth")
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=30)
@@ -279,6 +287,37 @@ def test_a_hang_up_that_is_ignored_stays_so(quick_tools):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     assert repeat(quick_tools, "--seeds", 1) == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_an_output_file_that_cannot_be_written_costs_one_warning(quick_tools, capfd):
+    (quick_tools / "seed_0").mkdir()
+    (quick_tools / "seed_0" / "output.txt").symlink_to("/dev/full")
+    assert repeat(quick_tools, "--seeds", 2) == 0
+    out, errors = capfd.readouterr()
+    assert errors.count("seed_0/output.txt") == 1 and "No space left on device" in errors
+    assert "[seed 0] step 3" in errors and "| mIoU | 10.50 |" in out
+
+
+def test_all_seeds_are_done_when_nobody_reads_stderr(quick_tools):
+    (quick_tools / "hang").touch()
+    process = start_repeat(quick_tools, "--seeds", 2)
+    while "step 1" not in process.stderr.readline():
+        pass
+    process.stderr.close()  # as `2>&1 | head -5` does
+    (quick_tools / "hang").unlink()
+    process.stderr = None
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "| mIoU | 10.50 |" in out
+    logs = [(quick_tools / f"seed_{seed}" / "output.txt").read_text() for seed in (0, 1)]
+    assert "".join(logs).count("stderr cannot be written ([Errno 32] Broken pipe)") == 1
+    assert all("step 3\n" in log for log in logs)
+
+
+def test_an_error_in_between_ends_the_tool_it_waits_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "say", Mock(side_effect=MemoryError))
+    program = "import time\nprint('step 1', flush=True)\ntime.sleep(600)"
+    with pytest.raises(MemoryError):
+        processes.Processes().run([sys.executable, "-c", program], os.environ, tmp_path / "output.txt", "")
 
 
 def wait_for(path, seconds=60):

@@ -1,11 +1,11 @@
 """The runs of all seeds, one after the other or side by side."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from openvocab.command_line import say
 from repeats.processes import Processes
 from repeats.seed_run import SeedRun
 from repeats.summary import minutes
@@ -24,7 +24,7 @@ def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
     """
     processes = Processes()
     left = [run for run in runs if not run.is_finished]
-    print(f"{len(runs) - len(left)} of {len(runs)} seeds are done already", file=sys.stderr, flush=True)
+    say(f"{len(runs) - len(left)} of {len(runs)} seeds are done already\n")
     start = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(_run, run, processes): run for run in left}
@@ -32,7 +32,7 @@ def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
                 passed = time.monotonic() - start
-                print(_progress(futures[future].seed, done, len(left), passed), file=sys.stderr, flush=True)
+                say(f"{_progress(futures[future].seed, done, len(left), passed)}\n")
         except BaseException:
             processes.stop()
             raise

@@ -1,10 +1,11 @@
 """Tools as processes of their own, whose output is shown and kept, and which end with the one that started them."""
 
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from openvocab.command_line import say
 
 
 class ToolFailed(RuntimeError):
@@ -31,18 +32,18 @@ class Processes:
             ToolFailed: it ended with another exit code than 0, or `stop` was called.
         """
         process = self._start(command, environment)
+        output = _Log(log)
         last = ""
         try:
-            with open(log, "a", encoding="utf-8") as file:
-                for line in process.stdout:
-                    last = line.strip() or last
-                    file.write(line)
-                    file.flush()
-                    sys.stderr.write(f"{prefix}{line}")  # stdout is for the table
-                    sys.stderr.flush()
+            for line in process.stdout:
+                last = line.strip() or last
+                output.write(line)
+                failure = say(f"{prefix}{line}")  # stdout is for the table
+                if failure:
+                    output.write(f"stderr cannot be written ({failure}): the run goes on without it\n")
             code = process.wait()
         finally:
-            self._forget(process)
+            self._leave(process)
         if code:
             raise ToolFailed(f"{' '.join(command[1:3])} ended with exit code {code}: {last} (all of it: {log})")
 
@@ -70,9 +71,33 @@ class Processes:
             self._running.add(process)
             return process
 
-    def _forget(self, process: subprocess.Popen) -> None:
-        """Wait for a process that was left early (an interrupt), so that it never outlives this one."""
-        process.stdout.close()
+    def _leave(self, process: subprocess.Popen) -> None:
+        """Take a process off the list; one that still runs, since an error came between, is ended first.
+
+        Its output is read on meanwhile: a full pipe would hold it up.
+        """
+        if process.poll() is None:
+            process.terminate()
+        with process.stdout:
+            for _ in process.stdout:
+                pass
         process.wait()
         with self._lock:
             self._running.discard(process)
+
+
+class _Log:
+    """A file that lines are added to; one that cannot be written costs a warning, and each line tries anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._has_failed = False
+
+    def write(self, line: str) -> None:
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            if not self._has_failed:
+                say(f"cannot write {self._path} ({error}): the run goes on without it\n")
+            self._has_failed = True
