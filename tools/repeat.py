@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from benchmarks.machine import cpu_model
 from mmengine.config import Config
 from repeats.all_seeds import run_all
 from repeats.processes import ToolFailed
+from repeats.seed_lock import seed_lock
 from repeats.seed_run import SeedRun, read_record
 from repeats.start_files import start_files
 from repeats.summary import markdown_table, summarise
@@ -64,9 +66,9 @@ def main() -> None:
     arguments = parse_arguments()
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, _end)
-    with one_line_errors():
+    with one_line_errors(), ExitStack() as locks:
         work_dir = Path(arguments.work_dir or Path("work_dirs/repeat") / Path(arguments.config).stem)
-        runs = plan_runs(arguments, work_dir)
+        runs = plan_runs(arguments, work_dir, locks)
         try:
             run_all(runs, arguments.jobs)
         except ToolFailed as error:
@@ -81,11 +83,14 @@ def main() -> None:
         print(markdown_table(summary))
 
 
-def plan_runs(arguments: argparse.Namespace, work_dir: Path) -> list[SeedRun]:
+def plan_runs(arguments: argparse.Namespace, work_dir: Path, locks: ExitStack) -> list[SeedRun]:
     """Return the runs of all seeds, checked before any of them starts.
 
+    Args:
+        locks: keeps the seeds that are not finished from other processes.
+
     Raises:
-        ValueError: a seed is given twice, or a folder holds a run of other settings.
+        ValueError: a seed is given twice, another process works on one, or a folder holds a run of other settings.
         OSError, ConfigError: the config cannot be read, or what it starts from is not there.
     """
     seeds = list(range(arguments.seeds[0])) if len(arguments.seeds) == 1 else arguments.seeds
@@ -94,6 +99,9 @@ def plan_runs(arguments: argparse.Namespace, work_dir: Path) -> list[SeedRun]:
     if arguments.jobs < 1:
         raise ValueError(f"--jobs: expected at least 1, got {arguments.jobs}")
     runs = [plan_run(arguments, work_dir / f"seed_{seed}", seed) for seed in seeds]
+    for run in runs:
+        if not run.is_finished:
+            locks.enter_context(seed_lock(run.folder))
     for run in runs:
         run.check_settings()
     return runs

@@ -19,6 +19,7 @@ from repeats.summary import markdown_table, spread
 
 from openvocab.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.config_options import read_options
+from openvocab.engine.work_dir import LOCK
 
 TRAIN = """
 import json, os, pathlib, shutil, sys, time
@@ -30,6 +31,8 @@ with open(folder / "calls.txt", "a") as file:
 options = sys.argv[sys.argv.index("--cfg-options") + 1:] if "--cfg-options" in sys.argv else []
 (folder / "options.json").write_text(json.dumps(options))
 print("step 1", flush=True)
+while (folder.parent / f"wait_{after('--seed')}").exists():
+    time.sleep(0.05)
 (folder / "iter_1.pth").touch()
 while (folder.parent / "hang").exists():
     time.sleep(0.05)
@@ -169,6 +172,54 @@ def test_metrics_are_not_those_of_other_settings_where_weights_are_gone(quick_to
     assert repeat(quick_tools, "--seeds", 1, "--amp", "bf16") == 2
     assert "(amp: None then, bf16 now)" in capfd.readouterr().err
     assert len(calls(quick_tools, 0)) == 1
+
+
+def test_a_seed_that_is_trained_anew_is_tested_anew(quick_tools):
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    for path in [*(quick_tools / "seed_0").glob("*.pth"), quick_tools / "seed_0" / "repeat.json"]:
+        path.unlink()
+    for name in ("metrics_best.json", "metrics_last.json"):
+        (quick_tools / "seed_0" / name).write_text('{"mIoU": 99.0}')
+    assert repeat(quick_tools, "--seeds", 1) == 0
+    assert json.loads((quick_tools / "table.json").read_text())["metrics"]["mIoU"]["values"] == [10.0]
+    assert not (quick_tools / "seed_0" / "metrics_last.json").exists()
+
+
+def test_a_second_call_is_told_who_works_on_a_seed_and_changes_nothing(quick_tools, capfd):
+    (quick_tools / "wait_0").touch()
+    first = start_repeat(quick_tools, "--seeds", 1, "--cfg-options", "train_cfg.max_iters=9")
+    wait_for(quick_tools / "seed_0" / "options.json")  # nothing is saved yet
+    record = (quick_tools / "seed_0" / "repeat.json").read_bytes()
+    assert repeat(quick_tools, "--seeds", 2) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"another tools/repeat.py works in {quick_tools}/seed_0: process {first.pid} on" in line
+    assert (quick_tools / "seed_0" / "repeat.json").read_bytes() == record and len(calls(quick_tools, 0)) == 1
+    assert not (quick_tools / "seed_1").exists()
+    assert repeat(quick_tools, "--seeds", 2, 3) == 0  # other seeds are nobody's
+    (quick_tools / "wait_0").unlink()
+    out, errors = first.communicate(timeout=60)
+    assert first.returncode == 0 and "max_iters=9" in json.loads(record)["settings"]["config"], errors
+    assert repeat(quick_tools, "--seeds", 1) == 2
+    assert "seed_0 was made with other settings (config: " in capfd.readouterr().err
+
+
+def test_a_training_that_outlived_its_repeat_keeps_its_record(quick_tools, capfd):
+    folder = quick_tools / "seed_0"
+    folder.mkdir()
+    (folder / "repeat.json").write_text('{"settings": {"amp": "bf16"}}')
+    with open(folder / LOCK, "w") as file:  # the training's own
+        file.write('{"pid": 77, "host": "here", "since": "then"}')
+    script = (
+        f"import fcntl; file = open({str(folder / LOCK)!r}, 'r+'); fcntl.flock(file, fcntl.LOCK_EX); print(); input()"
+    )
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as training:
+        training.stdout.readline()
+        assert repeat(quick_tools, "--seeds", 1) == 2
+        assert f"another training runs in {folder}: process 77 on here since then" in capfd.readouterr().err
+        assert (folder / "repeat.json").read_text() == '{"settings": {"amp": "bf16"}}'
+        training.stdin.close()
+    assert repeat(quick_tools, "--seeds", 1) == 0
 
 
 def test_a_run_of_the_train_tool_alone_is_not_taken_for_a_seed(quick_tools, capfd):

@@ -3,13 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openvocab.atomic_files import replacing
 from openvocab.checkpoint import load_checkpoint
+from openvocab.engine.work_dir import WorkDirLock
 from repeats.processes import Processes
 
 TOOLS = Path(__file__).resolve().parents[1]
@@ -67,6 +69,7 @@ class SeedRun:
 
         Raises:
             ToolFailed: a tool failed.
+            WorkDirInUse: a training runs in the folder that this process did not start; nothing is changed.
             FileNotFoundError: the training left no such checkpoint.
         """
         if "train" not in read_record(self.folder):
@@ -75,16 +78,30 @@ class SeedRun:
             self._test(processes, environment)
 
     def _train(self, processes: Processes, environment: Mapping[str, str]) -> None:
-        stopped = self._has_checkpoints
-        record = {"config": self.config, "settings": self.settings, "machine": self.machine}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_record(record)
+        record = {"config": self.config, "settings": self.settings, "machine": self.machine}
+        with self._nobody_trains():
+            self.check_settings()
+            stopped = self._has_checkpoints
+            for metrics in self.folder.glob("metrics_*.json"):  # of weights that are gone
+                metrics.unlink()
+            self._write_record(record)
         resume = ("--resume",) if stopped else ()
         options = ("--work-dir", str(self.folder), "--seed", str(self.seed), *resume, *self.train_options)
         seconds = self._call(processes, environment, "train.py", *options)
         record["machine"] = {**self.machine, **self._choices()}
         # how long a part that was killed took is not known, so that a resumed run has no time
         self._write_record({**record, "train": {"seconds": None if stopped else seconds}})
+
+    @contextmanager
+    def _nobody_trains(self) -> Iterator[None]:
+        """Hold the lock of trainings in this block: one may have outlived the process that started it."""
+        lock = WorkDirLock(self.folder)
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _choices(self) -> dict[str, Any]:
         """Return what the training left to the machine: its precision where it was `auto`, its number of threads."""

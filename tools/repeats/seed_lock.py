@@ -1,0 +1,35 @@
+"""One process at a time works on a seed."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openvocab.atomic_files import lock_file
+
+
+@contextmanager
+def seed_lock(folder: Path) -> Iterator[None]:
+    """Keep other calls of tools/repeat.py from the seed that `folder` is of, until the block or the process ends.
+
+    The lock is on a file beside the folder, so that it holds where the folder is removed, too.
+
+    Raises:
+        ValueError: another one works there; the message names it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if lock_file(descriptor) is False:
+            holder = os.pread(descriptor, 4096, 0).decode(errors="replace") or "just begun"
+            raise ValueError(
+                f"another tools/repeat.py works in {folder}: {holder}; wait for its end, or name another --work-dir"
+            )
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
