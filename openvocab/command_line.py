@@ -2,9 +2,13 @@
 
 import logging
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from mmengine.utils import ProgressBar
 
@@ -15,6 +19,7 @@ from openvocab.engine.stopping import Stopped, StopRequest
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
 _FAILURES = (NonFiniteError, SaveFailed, LoaderFailed, MemoryError)
+_HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 @contextmanager
@@ -36,6 +41,63 @@ def one_line_errors() -> Iterator[None]:
             raise
         say(f"error: {_one_line(error)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
         sys.exit(1 if isinstance(error, _FAILURES) else 2)
+
+
+@contextmanager
+def children_save_first() -> Iterator[None]:
+    """Let a stop of this tool be one of the tools that it starts and waits for; to be used within `one_line_errors`.
+
+    SIGHUP raises `Stopped` as SIGTERM does, so that no child outlives this process, unless it is ignored (`nohup`).
+    Whoever waits for a child asks it to end then, and waits on in `second_stop`. Each child leads a session of its own:
+    what a terminal or `timeout` sends to a whole group would reach it twice, and the second signal end it unsaved.
+    The one line of the stop says that the same command continues.
+    """
+    before = signal.getsignal(_HANG_UP) if _HANG_UP else None
+    if before not in (None, signal.SIG_IGN):
+        signal.signal(_HANG_UP, _stop_by_hang_up)
+    try:
+        yield
+    except Stopped as stop:
+        say(f"{stop}; the same command goes on from here\n")
+        stop.is_logged = True
+        raise
+    finally:
+        if before is not None:
+            signal.signal(_HANG_UP, before)
+
+
+@contextmanager
+def second_stop(kill: Callable[[], None]) -> Iterator[None]:
+    """Wait in this block, after a first signal, for children that save; a second one ends them by `kill`.
+
+    Raises:
+        Stopped: by the second signal.
+    """
+    _ignore_hang_ups()
+    try:
+        with StopRequest().listening():
+            yield
+    except Stopped:
+        kill()
+        raise
+
+
+def kill_session(process: subprocess.Popen) -> None:
+    """End a child that leads a session of its own at once, and all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _ignore_hang_ups() -> None:
+    """Ignore SIGHUP: one that follows a stop is no second stop, since a shell and the kernel send one each."""
+    if _HANG_UP:
+        signal.signal(_HANG_UP, signal.SIG_IGN)
+
+
+def _stop_by_hang_up(number: int, frame: FrameType | None) -> NoReturn:
+    _ignore_hang_ups()
+    raise Stopped(number)
 
 
 def say(text: str) -> OSError | None:

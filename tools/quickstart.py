@@ -7,15 +7,19 @@ each part took, on which processor and in which precision. The same command cont
 import argparse
 import json
 import platform
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from openvocab.checkpoint import load_checkpoint
+from openvocab.command_line import children_save_first, kill_session, one_line_errors, second_stop
+from openvocab.engine.stopping import Stopped
 from openvocab.processor_cores import available_cores
 
 ROOT = Path("work_dirs/quickstart")
@@ -26,14 +30,34 @@ UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 
 
 def run(title: str, *command: str) -> float:
-    """Run one of the tools as a user would and return its seconds; stop the quickstart where it fails."""
+    """Run one of the tools as a user would and return its seconds; stop the quickstart where it fails.
+
+    Raises:
+        Stopped: by a signal, after the tool has saved and ended.
+    """
     print(f"\n== {title}\n   python {' '.join(command)}", flush=True)
     started = time.time()
-    code = subprocess.run([sys.executable, *command]).returncode
+    code = wait_for(subprocess.Popen([sys.executable, *command], start_new_session=True))
     if code:
         sys.exit(f"quickstart stopped: `python {' '.join(command)}` ended with exit code {code}")
     print(f"   {time.time() - started:.0f} s", flush=True)
     return time.time() - started
+
+
+def wait_for(tool: subprocess.Popen) -> int:
+    """Return the exit code of a tool. After a signal it saves and ends first; a second one ends both at once.
+
+    Raises:
+        Stopped: by a signal.
+    """
+    try:
+        return tool.wait()
+    except Stopped as stop:
+        # tools save on these two; what a terminal sends reaches this process alone, the tool is in another session
+        tool.send_signal(signal.SIGINT if stop.number == signal.SIGINT else signal.SIGTERM)
+        with second_stop(partial(kill_session, tool)):
+            tool.wait()
+        raise
 
 
 def train(title: str, config: str, folder: str) -> dict[str, Any]:
@@ -93,10 +117,20 @@ def stack_pictures(paths: list[Path], out: Path) -> None:
 
 
 def main() -> None:
-    """Run every step, then write the summary."""
+    """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--started", type=float, default=time.time(), help="epoch seconds the clock starts at")
     started = parser.parse_args().started
+    with one_line_errors(), children_save_first():
+        run_all(started)
+
+
+def run_all(started: float) -> None:
+    """Run every step, then write the summary.
+
+    Args:
+        started: epoch seconds the clock starts at.
+    """
     ROOT.mkdir(parents=True, exist_ok=True)
 
     rows = [{"part": "Install", "seconds": time.time() - started}]

@@ -11,11 +11,10 @@ work_dirs/clip_shapes names the file of that seed instead. Called again, either 
 import argparse
 import json
 import os
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from benchmarks.machine import cpu_model
@@ -28,10 +27,9 @@ from repeats.start_files import start_files
 from repeats.summary import markdown_table, summarise
 
 from openvocab.atomic_files import replacing
-from openvocab.command_line import one_line_errors
+from openvocab.command_line import children_save_first, one_line_errors
 from openvocab.config import check_arguments, read_config, require_keys
 from openvocab.config_options import read_options, write_option
-from openvocab.engine.stopping import Stopped
 from openvocab.processor_cores import available_cores
 
 WORDS_OF_AMP = {None: "float32", "off": "float32", "bf16": "bfloat16"}
@@ -64,19 +62,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run what is left of every seed, then print the table."""
     arguments = parse_arguments()
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, _end)
-    with one_line_errors(), ExitStack() as locks:
+    with one_line_errors(), children_save_first(), ExitStack() as locks:
         work_dir = Path(arguments.work_dir or Path("work_dirs/repeat") / Path(arguments.config).stem)
         runs = plan_runs(arguments, work_dir, locks)
         try:
             run_all(runs, arguments.jobs)
         except ToolFailed as error:
             sys.exit(f"error: {error}")
-        except Stopped as stop:
-            sys.stderr.write(f"{stop}; the same command goes on from here\n")
-            stop.is_logged = True
-            raise
         summary = summarise(runs)
         with replacing(Path(arguments.out) if arguments.out else work_dir / "table.json") as file:
             file.write(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -147,11 +139,6 @@ def _given_threads() -> int:
     """Return how many threads all jobs have together: what the user gives, else one for each core."""
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the others are for threads within threads
     return int(given) if given.isdecimal() else available_cores()
-
-
-def _end(number: int, frame: Any) -> NoReturn:
-    """End as SIGTERM does, so that no training outlives this process."""
-    raise Stopped(number)
 
 
 if __name__ == "__main__":

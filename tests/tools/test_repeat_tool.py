@@ -22,12 +22,14 @@ from openvocab.config_options import read_options
 from openvocab.engine.work_dir import LOCK
 
 TRAIN = """
-import json, os, pathlib, shutil, sys, time
+import json, os, pathlib, shutil, signal, sys, time
 def after(name):
     return sys.argv[sys.argv.index(name) + 1]
 folder = pathlib.Path(after("--work-dir"))
 with open(folder / "calls.txt", "a") as file:
     file.write(" ".join(sys.argv[4:]) + f" threads={os.environ.get('OMP_NUM_THREADS')}\\n")
+if (folder.parent / "stubborn").exists():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 options = sys.argv[sys.argv.index("--cfg-options") + 1:] if "--cfg-options" in sys.argv else []
 (folder / "options.json").write_text(json.dumps(options))
 print("step 1", flush=True)
@@ -210,7 +212,8 @@ def test_a_training_that_outlived_its_repeat_keeps_its_record(quick_tools, capfd
     with open(folder / LOCK, "w") as file:  # the training's own
         file.write('{"pid": 77, "host": "here", "since": "then"}')
     script = (
-        f"import fcntl; file = open({str(folder / LOCK)!r}, 'r+'); fcntl.flock(file, fcntl.LOCK_EX); print(); input()"
+        f"import fcntl, sys; file = open({str(folder / LOCK)!r}, 'r+'); fcntl.flock(file, fcntl.LOCK_EX); "
+        "print(flush=True); sys.stdin.read()"
     )
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", script], **pipes) as training:
@@ -332,6 +335,21 @@ def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools, number):
     (quick_tools / "hang").unlink()
     time.sleep(0.3)
     assert not (quick_tools / "seed_0" / "last.pth").exists()  # the training is gone
+
+
+def test_a_second_signal_ends_a_training_that_does_not_end(quick_tools):
+    (quick_tools / "hang").touch(), (quick_tools / "stubborn").touch()
+    process = start_repeat(quick_tools, "--seeds", 1)
+    wait_for(quick_tools / "seed_0" / "iter_1.pth")
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    (quick_tools / "hang").unlink()
+    time.sleep(0.3)
+    assert not (quick_tools / "seed_0" / "last.pth").exists()
 
 
 def test_a_hang_up_that_is_ignored_stays_so(quick_tools):

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from openvocab.command_line import say
+from openvocab.command_line import say, second_stop
+from openvocab.engine.stopping import Stopped
 from repeats.processes import Processes
 from repeats.seed_run import SeedRun
 from repeats.summary import minutes
@@ -14,13 +15,15 @@ from repeats.summary import minutes
 def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
     """Do what is left of every run, and say on stderr what is done and the time that is left.
 
-    After a failure no further run starts, and those beside it are asked to end; what they have saved is kept.
+    After a failure or a signal no further run starts, and those that run are asked to end; what they have saved is
+    kept. A second signal ends them at once.
 
     Args:
         jobs: runs side by side.
 
     Raises:
         ToolFailed: a tool failed.
+        Stopped: by a signal, after the end of all runs.
     """
     processes = Processes()
     left = [run for run in runs if not run.is_finished]
@@ -33,8 +36,11 @@ def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
                 future.result()
                 passed = time.monotonic() - start
                 say(f"{_progress(futures[future].seed, done, len(left), passed)}\n")
-        except BaseException:
+        except BaseException as error:
             processes.stop()
+            if isinstance(error, Stopped):
+                with second_stop(processes.kill):
+                    pool.shutdown()
             raise
 
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from openvocab.command_line import say
+from openvocab.command_line import kill_session, say
 
 
 class ToolFailed(RuntimeError):
@@ -54,6 +54,12 @@ class Processes:
             for process in self._running:
                 process.terminate()
 
+    def kill(self) -> None:
+        """End every running process at once, and its own children with it."""
+        with self._lock:
+            for process in self._running:
+                kill_session(process)
+
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
         with self._lock:
             if self._stopped:
@@ -66,7 +72,7 @@ class Processes:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                start_new_session=True,  # a Ctrl-C reaches it only by `stop`: a second signal would end it unsaved
+                start_new_session=True,  # a Ctrl-C reaches it only by `stop`
             )
             self._running.add(process)
             return process
