@@ -7,7 +7,6 @@ each part took, on which processor and in which precision. The same command cont
 import argparse
 import json
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -52,9 +51,8 @@ def wait_for(tool: subprocess.Popen) -> int:
     """
     try:
         return tool.wait()
-    except Stopped as stop:
-        # tools save on these two; what a terminal sends reaches this process alone, the tool is in another session
-        tool.send_signal(signal.SIGINT if stop.number == signal.SIGINT else signal.SIGTERM)
+    except Stopped:
+        tool.terminate()  # Ctrl-C too reaches this process alone; on a SIGINT, one that still loads shows a traceback
         with second_stop(partial(kill_session, tool)):
             tool.wait()
         raise

@@ -67,8 +67,8 @@ def save(number, frame):
     time.sleep(600 if os.path.exists("stubborn") else 0.7)  # longer than the 0.25 s of subprocess.run
     pathlib.Path("saved").touch()
     sys.exit(128 + number)
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, save)
+if not os.path.exists("loads"):
+    signal.signal(signal.SIGTERM, save), signal.signal(signal.SIGINT, save)
 pathlib.Path("training").write_text(str(os.getpid()))
 end = time.monotonic() + 60
 while not os.path.exists("finish") and time.monotonic() < end:
@@ -112,8 +112,15 @@ def test_a_signal_lets_the_training_save_first(training, tmp_path, number, to_gr
     assert training.returncode == 128 + number
     assert errors.splitlines() == [f"stopped by {number.name}; the same command goes on from here"]
     assert (tmp_path / "saved").exists() and not is_alive(tmp_path)
-    expected = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
-    assert (tmp_path / "signals").read_text() == f"{expected:d} "  # a second one would end a training unsaved
+    assert (tmp_path / "signals").read_text() == f"{signal.SIGTERM:d} "  # a second one would end a training unsaved
+
+
+def test_a_tool_that_still_loads_ends_in_one_line_too(tmp_path, request):
+    (tmp_path / "loads").touch()
+    training = request.getfixturevalue("training")
+    os.killpg(training.pid, signal.SIGINT)
+    _, errors = training.communicate(timeout=30)
+    assert training.returncode == 130 and len(errors.splitlines()) == 1 and not is_alive(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
