@@ -75,7 +75,7 @@ def second_stop(kill: Callable[[], None]) -> Iterator[None]:
     """
     _ignore_hang_ups()
     try:
-        with StopRequest().listening():
+        with StopRequest(is_second=True).listening():
             yield
     except Stopped:
         kill()

@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -40,9 +40,13 @@ class StopRequest:
     What comes within `COPIES_WITHIN` seconds of the first is the first, delivered twice. Outside of `held`, the request
     is followed at once by raising `Stopped`. Within, it is noted for the holder to ask after where the work can be
     stopped.
+
+    Args:
+        is_second: a first signal has just been taken elsewhere, so that copies of it may follow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_second: bool = False) -> None:
+        self._deaf_until = time.monotonic() + COPIES_WITHIN if is_second else 0.0
         self.number = 0
         """Of the signal that came; 0 while none has."""
         self._is_held = False
@@ -112,9 +116,9 @@ class StopRequest:
         if os.getpid() != self._process:  # a child that has not yet chosen its own handlers
             _end_child(number)
             return
-        if self._second is not None:
-            return  # it hears this one
-        self._second = _SecondSignal()
+        if self._second is not None or time.monotonic() < self._deaf_until:
+            return  # `_SecondSignal` hears this one, or it is a copy
+        self._second = _SecondSignal(self._note)
         self.number = number
         if not self._is_held:
             raise Stopped(number)
@@ -124,9 +128,13 @@ class _SecondSignal:
     """Ends the process at the next signal, also while the main thread is in a call that no Python handler interrupts.
 
     Python's own C handler writes the number of each signal to a socket, which a thread reads.
+
+    Args:
+        handler: of the first signal; where another one has taken its place, that one decides.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        self._handler = handler
         self._since = time.monotonic()
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
@@ -141,7 +149,8 @@ class _SecondSignal:
     def _listen(self) -> None:
         with self._read:
             while number := self._read.recv(1):
-                if number[0] in SIGNALS and time.monotonic() - self._since > COPIES_WITHIN:
+                is_late = time.monotonic() - self._since > COPIES_WITHIN
+                if is_late and number[0] in SIGNALS and signal.getsignal(number[0]) == self._handler:
                     os._exit(128 + number[0])
 
 

@@ -19,6 +19,7 @@ from repeats.summary import markdown_table, spread
 
 from openvocab.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.config_options import read_options
+from openvocab.engine.stopping import COPIES_WITHIN
 from openvocab.engine.work_dir import LOCK
 
 TRAIN = """
@@ -343,7 +344,7 @@ def test_a_second_signal_ends_a_training_that_does_not_end(quick_tools):
     wait_for(quick_tools / "seed_0" / "iter_1.pth")
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)
+        process.wait(COPIES_WITHIN + 0.5)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
