@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from openvocab.text.vocabulary import has_visible_character
 from openvocab.text_files import decode_text, parse_json, read_text
 
 MAX_CHARACTERS = 100_000
 """Of a caption. CLIP reads the first 77 tokens; what is longer than a book's chapter is no caption."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line breaks among them
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can hold what no encoding can
+_ENTITY_DIGITS = 8  # more than a character's number has
+_LONG_ENTITY = re.compile(rf"&#([0-9]{{{_ENTITY_DIGITS},}})")
 Record = dict[str, Any]
 """`{"image": path, "captions": [text, ...]}`."""
 
@@ -21,9 +24,9 @@ Record = dict[str, Any]
 def clean_caption(text: str) -> str:
     """Return a caption with HTML entities as characters, and spaces for line breaks and other control characters.
 
-    Entities are replaced twice, as in CLIP's own cleaning: `&amp;quot;` is common.
+    Entities are replaced twice, as in CLIP's own cleaning: `&amp;quot;` is common. Any text can be cleaned.
     """
-    return _HALF_CHARACTER.sub("\ufffd", _CONTROL.sub(" ", html.unescape(html.unescape(text))))
+    return _HALF_CHARACTER.sub("\ufffd", _CONTROL.sub(" ", _unescaped(_unescaped(text))))
 
 
 def read_records(
@@ -62,6 +65,16 @@ def read_records(
     return records
 
 
+def _unescaped(text: str) -> str:
+    """Return a text with HTML entities as characters; Python's own reader raises for numbers of thousands of digits."""
+    return html.unescape(_LONG_ENTITY.sub(_short_entity, text))
+
+
+def _short_entity(found: re.Match) -> str:
+    """Return an entity without leading zeros, and cut where its number is beyond all characters anyway."""
+    return f"&#{(found[1].lstrip('0') or '0')[:_ENTITY_DIGITS]}"
+
+
 def _line_records(path: Path) -> list[Record]:
     first_line: dict[str, int] = {}
     records = []
@@ -92,7 +105,7 @@ def _checked(captions: Any, place: str) -> list[str]:
     if not isinstance(captions, list) or not captions:
         raise ValueError(f"{place}: expected a list of at least one caption, got {str(captions)[:80]}")
     for caption in captions:
-        if not isinstance(caption, str) or not clean_caption(caption).strip():
+        if not isinstance(caption, str) or not has_visible_character(clean_caption(caption)):
             raise ValueError(f"{place}: expected captions that are non-empty strings, got {repr(caption)[:80]}")
         if len(caption) > MAX_CHARACTERS:
             raise ValueError(f"{place}: a caption of {len(caption)} characters; expected at most {MAX_CHARACTERS}")

@@ -17,6 +17,7 @@ from openvocab.datasets.shard_stream import ShardStream, StreamPosition, saved_p
 from openvocab.datasets.tar_shards import MAX_MEMBER_BYTES, RefusedMember, expand_shards
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS, TRANSFORMS
+from openvocab.text.vocabulary import has_visible_character
 from openvocab.text_files import decode_text, parse_json
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
@@ -197,7 +198,8 @@ class WebCaptionDataset(IterableDataset):
             raise BadSample(place, f"its captions cannot be read: {error}") from error
         if any(len(text) > MAX_CHARACTERS for text in texts):
             raise BadSample(place, f"a caption of more than {MAX_CHARACTERS} characters")
-        captions = [caption for caption in (" ".join(clean_caption(text).split()) for text in texts) if caption]
+        cleaned = (" ".join(clean_caption(text).split()) for text in texts)
+        captions = [caption for caption in cleaned if has_visible_character(caption)]
         if not captions:
             raise BadSample(place, f"no caption: neither a .txt nor one of {self.caption_keys} in a .json holds text")
         return captions

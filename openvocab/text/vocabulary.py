@@ -12,6 +12,7 @@ from typing import Literal
 from openvocab.text_files import read_text
 
 SynonymMerge = Literal["mean", "max"]
+_INVISIBLE = {"Cf", "Zs", "Zl", "Zp"}  # Unicode categories; Cf: zero-width characters
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ def same_name_key(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
+def has_visible_character(text: str) -> bool:
+    """Tell whether a text is more than white space and characters of no width."""
+    return any(not char.isspace() and unicodedata.category(char) not in _INVISIBLE for char in text)
+
+
 def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
     if isinstance(entry, str):
         return (entry,)
@@ -168,9 +174,9 @@ def _check_name(name: str, index: int) -> None:
 
 def _problem_of(name: str) -> str:
     """Return why a text is no name, "" if it is one."""
-    categories = {unicodedata.category(character) for character in name}
-    if not name.strip() or categories <= {"Cf", "Zs", "Zl", "Zp"}:  # Cf: zero-width characters
+    if not has_visible_character(name):
         return f"the name is empty or only white space ({name!r})"
+    categories = {unicodedata.category(character) for character in name}
     if categories & {"Cc", "Cs"}:  # control characters, and halves of a character that cannot be encoded
         return f"the name {name!r} contains a control character; remove it"
     return ""

@@ -187,6 +187,32 @@ def test_unusual_texts_pass(folder: Path):
         len(CaptionDataset("captions.jsonl", root=folder))
 
 
+@pytest.mark.parametrize(
+    ("caption", "cleaned"),
+    [
+        ("a" + "&#" + "1" * 5000 + ";b", "a\ufffdb"),
+        ("a &#" + "0" * 5000 + "65; b &#0000000065 c", "a A b A c"),
+        ("a &amp;#" + "1" * 5000 + "; b", "a \ufffd b"),
+        ("a &amp;#" + "0" * 5000 + "65; b", "a A b"),
+        ("a &#x" + "0" * 5000 + "41; b", "a A b"),
+        ("a &#1114111; &#1114112; &#99999999; b", "a  \ufffd \ufffd b"),
+        ("a &#" + "0" * 5000 + "; b", "a \ufffd b"),
+    ],
+    ids=["digits", "zeros", "digits, twice", "zeros, twice", "hexadecimal", "last character", "zero"],
+)
+def test_entities_of_any_number_are_replaced(folder: Path, caption: str, cleaned: str):
+    write_lines(folder, [json.dumps({"image": "a/0.png", "captions": [caption]})])
+    assert CaptionDataset("captions.jsonl", root=folder)[0]["sample"].captions == (cleaned,)
+
+
+@pytest.mark.parametrize("caption", ["\u200b", " \u200d\t", "\ufeff\u2028", "&#8203;", "&amp;#x200b;\n"])
+def test_a_caption_that_nobody_can_see_is_named_by_its_line(folder: Path, caption: str):
+    write_lines(folder, [json.dumps(RECORDS[0]), json.dumps({"image": "a/1.png", "captions": ["a cat", caption]})])
+    for test_mode in (False, True):
+        with pytest.raises(ValueError, match=r"captions\.jsonl:2: expected captions that are non-empty strings, got "):
+            len(CaptionDataset("captions.jsonl", root=folder, test_mode=test_mode))
+
+
 @pytest.mark.parametrize("cache_images", [False, True])
 def test_an_image_with_fewer_captions_repeats_them(folder: Path, cache_images: bool):
     dataset = CaptionDataset("captions.jsonl", root=folder, num_captions=3, cache_images=cache_images)

@@ -152,14 +152,16 @@ def test_bad_samples_are_skipped_and_counted(tmp_path):
     files |= {"0004.png": png(4), "0004.txt": b" &nbsp; \n"}
     files |= {"0005.png": png(5), "0005.json": b"{broken"}
     files |= {"0006.png": png(6), "0006.txt": b"\xff\xfe\xfa"}
-    write_tar(tmp_path / "a.tar", files | sample_files(7))
+    files |= {"0007.png": png(7), "0007.json": b'{"captions": ["\\u200b", "&#8203; "]}'}
+    write_tar(tmp_path / "a.tar", files | sample_files(8))
     dataset = WebCaptionDataset(str(tmp_path / "a.tar"), passes=1, shuffle_buffer=1)
     items = list(dataset)
-    assert captions(items) == ["picture 0", "picture 7"]
+    assert captions(items) == ["picture 0", "picture 8"]
     dataset.note_consumed([item["position"] for item in items])
-    assert dataset.bad_sample_count == 6
+    assert dataset.bad_sample_count == 7
     reasons = ["0001.png: truncated PNG", "0002: no image", "0003: no caption", "0004: no caption"]
     reasons += ["0005: its captions cannot be read", "0006: its captions cannot be read"]
+    reasons += ["0007: no caption"]
     for path, reason in zip(dataset.bad_sample_paths, reasons, strict=True):
         assert f"{tmp_path}/a.tar/{reason}" in path
 
@@ -247,7 +249,7 @@ def test_patterns_name_shards(tmp_path):
 
 
 def test_several_texts_of_a_sample(tmp_path):
-    texts = ["a cat &amp; a dog", " ", "кошка", "一只猫"]
+    texts = ["a cat &amp; a dog", " ", "\u200b", "кошка", "一只猫"]
     record = {"captions": texts, "caption": "not this one"}
     write_tar(tmp_path / "a.tar", {"1.png": png(0), "1.json": json.dumps(record).encode(), "1.txt": b"nor this"})
 
@@ -258,6 +260,13 @@ def test_several_texts_of_a_sample(tmp_path):
     assert first(caption_keys=("title", "caption")) == ("not this one",)
     assert first(caption_keys=()) == ("nor this",)
     assert len({*first(num_captions=3)}) == 3
+
+
+def test_an_entity_of_thousands_of_digits_is_a_character(tmp_path):
+    beyond, zeros = b"a &#" + b"1" * 5000, b"a &#" + b"0" * 5000 + b"65;"
+    write_tar(tmp_path / "a.tar", {"1.png": png(1), "1.txt": beyond, "2.png": png(2), "2.txt": zeros})
+    dataset = WebCaptionDataset(str(tmp_path / "a.tar"), passes=1, shuffle_buffer=1)
+    assert captions(dataset) == ["a \ufffd", "a A"]
 
 
 def test_a_missing_library_is_one_clear_line(tmp_path, monkeypatch):
