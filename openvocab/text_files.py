@@ -114,9 +114,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make the dict of a JSON object; Python's own takes the last of two equal keys without a word."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise ValueError(f"an object has the key {twice[:60]!r} twice")
+        met: set[str] = set()
+        for key, _ in pairs:
+            if key in met:
+                raise ValueError(f"an object has the key {key[:60]!r} twice")
+            met.add(key)
     return content
 
 

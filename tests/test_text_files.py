@@ -1,5 +1,7 @@
 """Files of others that are read as text: values, or one line with the name of the file."""
 
+import time
+
 import pytest
 
 from openvocab.text_files import parse_json, read_json, read_text, read_xml, read_yaml
@@ -39,6 +41,15 @@ def test_text_is_utf8_with_or_without_a_mark(tmp_path):
 )
 def test_json_that_cannot_be_read_is_one_line(tmp_path, content, reason):
     assert reason in refused(tmp_path, read_json, content)
+
+
+def test_a_key_given_twice_is_found_in_one_walk():
+    """A look back from each of 200,000 keys takes minutes."""
+    keys = ", ".join(f'"k{number}": 0' for number in range(200_000))
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="an object has the key 'k199999' twice"):
+        parse_json(f'{{{keys}, "k199999": 1}}', "x")
+    assert time.perf_counter() - start < 10
 
 
 def test_json_is_read_as_python_reads_it():
