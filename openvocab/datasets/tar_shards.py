@@ -18,6 +18,7 @@ from openvocab.datasets.image_io import BadSample
 MAX_MEMBER_BYTES = 2**26
 """Of a file in an archive, unless an argument says otherwise: 64 MiB."""
 _MAX_HEADER_BYTES = 2**20  # of a long name or a table of attributes, which tarfile reads whole
+_SPARSE_GOES_ON = 504  # byte of a block of a sparse file's map: whether another one follows
 _COMMAND = "pipe:"
 _ELSEWHERE = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://|file:")
 _META = re.compile(r"__[^/]*__($|/)")  # files that the format reserves
@@ -28,7 +29,17 @@ _EXTENDED_TYPES = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-_UNREADABLE = (OSError, EOFError, ValueError, RecursionError, tarfile.TarError, zlib.error, lzma.LZMAError)
+UNREADABLE_ARCHIVE = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What a tar archive that is damaged, compressed or not, raises while it is read; OverflowError: sizes beyond 2^63."""
 
 
 class RefusedMember(NamedTuple):
@@ -125,7 +136,7 @@ def read_shard(
     try:
         with _opened(url) as stream:
             yield from group_by_keys(_members(stream, url, fields, max_member_bytes), handler=reraise_exception)
-    except _UNREADABLE as error:
+    except UNREADABLE_ARCHIVE as error:
         raise BadSample(url, f"the shard cannot be read ({type(error).__name__}: {_first_words(error)})") from error
 
 
@@ -136,7 +147,7 @@ def is_whole_shard(path: Path) -> bool:
             while archive.next() is not None:
                 archive.members = []
             return archive.fileobj.seek(0, io.SEEK_END) % tarfile.RECORDSIZE == 0
-    except _UNREADABLE:
+    except UNREADABLE_ARCHIVE:
         return False
 
 
@@ -189,10 +200,22 @@ def _members(
                     wanted = fields is None or _field(member.name) in fields
                     content = _content(archive, member, max_member_bytes) if wanted else b""
                     yield {"fname": member.name, "data": content, "__url__": url}
-    except _UNREADABLE:
+                _skip_to(archive.fileobj, archive.offset)
+    except UNREADABLE_ARCHIVE:
         yield {}  # the files before the cut may well be a whole sample
         raise
     yield {}
+
+
+def _skip_to(stream: Any, offset: int) -> None:
+    """Read a stream up to `offset`; tarfile's own way there goes on after the end, for as many bytes as were claimed.
+
+    Raises:
+        tarfile.ReadError: the stream ends before.
+    """
+    while (rest := offset - stream.tell()) > 0:
+        if not stream.read(min(rest, tarfile.RECORDSIZE)):
+            raise tarfile.ReadError("cut off: it ends within a file")
 
 
 def _field(name: str) -> str:
@@ -219,13 +242,31 @@ class _StrictTarInfo(tarfile.TarInfo):
             tarfile.ReadError: it announces a name or attributes that would fill the memory.
         """
         header = super().frombuf(buf, encoding, errors)
-        if header.type in _EXTENDED_TYPES and header.size > _MAX_HEADER_BYTES:
+        if header.type in _EXTENDED_TYPES and not 0 <= header.size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {header.size} bytes")
         return header
 
     def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
         """Leave the map of a sparse file unread, which has no limit either: such files are refused anyway."""
         member.sparse = []
+
+    def _proc_sparse(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read past the map of a sparse file of the older kind, keeping nothing of it.
+
+        Raises:
+            tarfile.ReadError: cut off, where Python's would raise IndexError.
+        """
+        _, goes_on, whole_size = self._sparse_structs
+        while goes_on:
+            block = archive.fileobj.read(tarfile.BLOCKSIZE)
+            if len(block) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("cut off: it ends within the map of a sparse file")
+            goes_on = bool(block[_SPARSE_GOES_ON])
+        self.sparse = []
+        self.offset_data = archive.fileobj.tell()
+        archive.offset = self.offset_data + self._block(self.size)
+        self.size = whole_size
+        return self
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
@@ -245,6 +286,8 @@ class _StrictTarInfo(tarfile.TarInfo):
             raise tarfile.ReadError("cut off: it ends without an end mark") from error
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"cut off or damaged: {error}") from error
+        if header.size < 0:  # the way past it would lead back to this header, again and again
+            raise tarfile.ReadError("damaged: a file of negative size")
         archive.at_end_mark = False
         return header
 

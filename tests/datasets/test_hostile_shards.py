@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from time_limit import time_limit
 
 from openvocab.datasets import WebCaptionDataset
 from openvocab.datasets.shard_writing import write_shards
@@ -99,8 +100,36 @@ def test_members_that_no_one_asked_for_are_not_read(tmp_path):
     assert captions == ["first", "last"] and not bad
 
 
-def sparse_header(claimed: int) -> bytes:
+def with_size(claimed: int, form: int) -> bytes:
+    """A shard whose second sample claims a picture of another size than it has."""
+    if form == tarfile.PAX_FORMAT:
+        files = {**pair("a", "first"), "m.png": PNG, **pair("z", "last")}
+        return archive(files, form, m_png={"size": str(claimed)})
+    picture = header("m.png", claimed).tobuf(form) + PNG.ljust(512, b"\0")
+    return archive(pair("a", "first"))[:2048] + picture + archive(pair("z", "last"))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["tar", "gz"])
+@pytest.mark.parametrize("claimed", [2**26 + 1, 2**62, 2**80, -512, -5])
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+def test_a_size_that_no_shard_holds_ends_it_at_once(tmp_path, form, claimed, pack):
+    with time_limit(20):
+        captions, bad = read(tmp_path, pack(with_size(claimed, form)))
+        assert not is_whole_shard(tmp_path / "s.tar")
+    assert captions == ["first"] and "s.tar: the shard cannot be read" in bad[-1]
+    assert ("a file of negative size" if claimed < 0 else "cut off: it ends within a file") in bad[-1]
+
+
+def test_a_size_that_no_shard_holds_ends_it_in_a_file_that_no_one_asked_for(tmp_path):
+    video = header("a.mp4", 2**62).tobuf(tarfile.GNU_FORMAT)
+    with time_limit(20):
+        captions, bad = read(tmp_path, archive(pair("a", "first"))[:2048] + video + bytes(4096))
+    assert captions == ["first"] and "cut off: it ends within a file" in bad[0]
+
+
+def sparse_header(claimed: int, goes_on: bool = False) -> bytes:
     block = bytearray(header("m.png", 0, tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    block[482] = goes_on
     block[386:398] = block[398:410] = b"%011o\0" % 0
     block[483:495] = b"%011o\0" % claimed
     block[148:156] = b"%06o\0 " % (256 + sum(block[:148]) + sum(block[156:512]))
@@ -116,6 +145,21 @@ def test_a_sparse_member_is_refused(tmp_path):
     files = {"m.png": b"1\n0\n0\n".ljust(512, b"\0"), **pair("z", "last")}
     captions, bad = read(tmp_path, archive(files, tarfile.PAX_FORMAT, m_png=attributes))
     assert captions == ["last"] and "m.png: a sparse file" in bad[0]
+
+
+def test_the_map_of_a_sparse_member_takes_no_memory_and_may_be_cut_off(tmp_path):
+    first, last = archive(pair("a", "first"))[:2048], archive(pair("z", "last"))
+    entries = b"%011o\0" % 1 * 42
+    cut = first + sparse_header(6 << 30, goes_on=True) + (entries + b"\1".ljust(8, b"\0")) * 20_000
+    whole = cut + entries + bytes(8) + last
+    tracemalloc.start()
+    captions, bad = read(tmp_path, whole)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert captions == ["first", "last"] and "m.png: a sparse file" in bad[0]
+    assert peak < 16 << 20
+    captions, bad = read(tmp_path, cut)
+    assert captions == ["first"] and "cut off: it ends within the map of a sparse file" in bad[0]
 
 
 def test_a_long_name_that_would_fill_the_memory_ends_the_shard(tmp_path):
