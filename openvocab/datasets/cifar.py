@@ -13,6 +13,7 @@ import torch
 
 from openvocab.datasets.base import PipelineDataset, Transform
 from openvocab.datasets.plain_pickle import read_plain_pickle
+from openvocab.datasets.tar_shards import UNREADABLE_ARCHIVE
 from openvocab.datasets.transforms import PackSample
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary
@@ -201,8 +202,8 @@ class CifarDataset(PipelineDataset):
                 for member in archive:
                     if member.isreg() and member.name in wanted:
                         found[wanted[member.name]] = archive.extractfile(member).read()
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise ValueError(f"{self.path}: not a whole tar archive: {error}") from error
+        except UNREADABLE_ARCHIVE as error:
+            raise ValueError(f"{self.path}: not a whole tar archive: {' '.join(str(error).split())}") from error
         missing = [name for name in names if name not in found]
         if missing:
             raise FileNotFoundError(f"{self.path} has no file {self.archive.folder}/{missing[0]}")

@@ -134,6 +134,8 @@ def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
     if "counts" not in runs or not isinstance(size, list | tuple) or len(size) != 2:
         raise ValueError(f'segmentation: expected {{"size": [H, W], "counts": ...}}, got the keys {sorted(runs)[:5]}')
     height, width = _whole_numbers(size, "a size [height, width]")
+    if max(height, width, height * width) >= 2**31:
+        raise ValueError(f"segmentation: a mask of {height}x{width}, expected fewer than 2^31 pixels")
     counts = runs["counts"]
     if isinstance(counts, list):
         counts = {"size": [height, width], "counts": _whole_numbers(counts, "counts")}

@@ -1,9 +1,11 @@
 """CIFAR's archives: right pixels and labels, and nothing in a pickle is run."""
 
 import io
+import lzma
 import os
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,8 @@ def files() -> dict[str, bytes]:
     return {name: pickle.dumps(content, protocol=2) for name, content in contents.items()}
 
 
-def archive(path: Path, files: dict[str, bytes], folder: str = "cifar-10-batches-py") -> Path:
-    with tarfile.open(path, "w:gz") as tar:
+def archive(path: Path, files: dict[str, bytes], folder: str = "cifar-10-batches-py", mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as tar:
         for name, content in files.items():
             header = tarfile.TarInfo(f"{folder}/{name}")
             header.size = len(content)
@@ -134,6 +136,22 @@ def test_wrong_arguments_are_clear(tmp_path):
     (tmp_path / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
     with pytest.raises(ValueError, match="not a whole tar archive"):
         len(CifarDataset(tmp_path / "cut.tar.gz", 10, "test"))
+
+
+@pytest.mark.parametrize(("kind", "error_of_codec"), [("gz", zlib.error), ("xz", lzma.LZMAError)])
+def test_a_flipped_byte_of_the_archive_is_one_line_with_its_path(tmp_path, files, kind, error_of_codec):
+    pixels = np.random.default_rng(0).integers(0, 4, (10, 3072), np.uint8)
+    files["data_batch_1"] = pickle.dumps({b"data": pixels, b"labels": [0] * 10}, protocol=2)
+    path = archive(tmp_path / "c.tar", files, mode=f"w:{kind}")
+    whole, met = path.read_bytes(), set()
+    for place in range(0, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            len(CifarDataset(path, 10, "train", verify=False))
+        except (ValueError, FileNotFoundError) as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            met.add(type(error.__cause__))
+    assert error_of_codec in met
 
 
 def test_a_pickle_cannot_change_the_reader():

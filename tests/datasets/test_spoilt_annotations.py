@@ -186,6 +186,9 @@ def test_images_that_no_file_can_have_are_named(tmp_path, change, message):
         ({"size": ["a", 60], "counts": "x"}, r"expected a size \[height, width\] in pixels"),
         ({"size": 40, "counts": "x"}, "expected .*size.*counts"),
         ({"size": [40, 60], "counts": {}}, "expected counts as a list, text or bytes"),
+        ({"size": [2**31, 1], "counts": [2**31]}, "a mask of 2147483648x1, expected fewer than 2\\^31 pixels"),
+        ({"size": [2**16, 2**15], "counts": [2**31]}, "a mask of 65536x32768, expected fewer than 2\\^31 pixels"),
+        ({"size": [0, 2**31], "counts": "0"}, "a mask of 0x2147483648, expected fewer than 2\\^31 pixels"),
         ([5, 6, 7], "expected a list of polygons"),
     ],
 )
