@@ -8,6 +8,10 @@ from typing import Any
 
 import yaml
 
+from openvocab.regular_files import open_regular, read_regular
+
+MAX_LABEL_BYTES = 2**26
+"""Of the label file of a single sample: 64 MiB."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What PyYAML's constructors raise for a malformed `!!timestamp`, `!!int`, ... besides its own errors.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
@@ -20,7 +24,17 @@ def read_text(path: str | Path) -> str:
         OSError: it cannot be opened.
         ValueError: another encoding; with the line.
     """
-    return decode_text(Path(path).read_bytes(), path).replace("\r\n", "\n").replace("\r", "\n")
+    return _one_line_ends(decode_text(Path(path).read_bytes(), path))
+
+
+def read_label_text(path: str | Path) -> str:
+    """Read a text file that a folder holds for one sample; any other file than a regular one would block or never end.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
+        ValueError: another encoding; with the line.
+    """
+    return _one_line_ends(decode_text(read_regular(path, MAX_LABEL_BYTES), path))
 
 
 def decode_text(content: bytes, place: str | Path) -> str:
@@ -84,18 +98,23 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:
-    """Read an XML file and return its root. Entities are bounded by the parser and never fetched.
+    """Read the XML file of one sample and return its root. Entities are bounded by the parser and never fetched.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
         ValueError: not XML, or declared in an encoding that Python's parser does not know.
     """
     try:
-        return ElementTree.parse(path).getroot()
+        with open_regular(path, MAX_LABEL_BYTES) as file:
+            return ElementTree.parse(file).getroot()
     except ElementTree.ParseError as error:
         raise ValueError(f"{path} is not XML: {error}") from error
     except (ValueError, LookupError, RecursionError) as error:
         raise ValueError(f"{path} is not XML that can be read: {error}; save it as UTF-8") from error
+
+
+def _one_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -9,7 +9,7 @@ import pytest
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Fail the test when the block takes longer, also where it waits in a system call; for the main thread."""
+    """Fail the test when the block takes longer, also where Python waits in a system call; for the main thread."""
 
     def stop(*_: object) -> None:
         pytest.fail(f"not done after {seconds} s")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.stated_size import is_turned, stated_size
+from openvocab.regular_files import open_regular
 from openvocab.structures import Size
 
 
@@ -11,10 +12,10 @@ def read_image_size(path: str | Path) -> Size:
     """Return (height, width) as `read_image` gives them, after EXIF rotation; of any size, since nothing is decoded.
 
     Raises:
-        BadSample: missing, empty, or no image by its first bytes.
+        BadSample: missing, no regular file, empty, or no image by its first bytes.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             height, width = stated_size(file)
             turned = is_turned(file)
     except (OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Images and label maps from disk, judged by their content; whatever cannot be trusted is a `BadSample`."""
 
+import errno
 from io import BytesIO
 from pathlib import Path
 
@@ -9,14 +10,18 @@ from PIL.PngImagePlugin import PngImageFile
 
 from openvocab.datasets.stated_size import JPEG_SCAN, JPEG_START, PNG_START, jpeg_segments, stated_size
 from openvocab.printable_text import printable
+from openvocab.regular_files import read_regular
 
 JPEG_END = b"\xff\xd9"
 PNG_END = b"IEND\xaeB`\x82"
 PNG_GREY, PNG_PALETTE = 0, 3
 MAX_PIXELS = 2**28
 """Pixels that an image may have unless an argument says otherwise: 16,384 x 16,384, which takes 1.6 GB to decode."""
+PIXEL_BYTES, EXTRA_BYTES = 8, 2**26
+"""What a pixel takes in a file at most (four channels of 16 bits), and 64 MiB for all that is not pixels."""
 LARGE_BYTES = 1 << 28
 """Images of more bytes than this (256 MB) are not copied, where that can be spared."""
+_TAKES_LARGER = "a larger max_pixels (of LoadImage and LoadLabels, or of the function that reads it) takes it"
 
 
 class BadSample(ValueError):
@@ -39,17 +44,18 @@ def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
 
     Args:
         max_pixels: larger images are refused by what their header says, before anything is decoded: a file of 100 kB
-            can hold 32,000 x 32,000 pixels. None takes all that OpenCV takes, 2^30.
+            can hold 32,000 x 32,000 pixels. So are files of more bytes than such an image needs, by their size. None
+            takes all that OpenCV takes, 2^30.
 
     Raises:
-        BadSample: missing, empty, truncated, too large or not an image.
+        BadSample: missing, no regular file, empty, truncated, too large or not an image.
     """
     return cv2.cvtColor(read_image_bgr(path, max_pixels), cv2.COLOR_BGR2RGB)
 
 
 def read_image_bgr(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read an image as `read_image` does, channels in mmcv's order (H, W, 3) BGR."""
-    return decode_image_bgr(_read(path), path, max_pixels)
+    return decode_image_bgr(_read(path, max_pixels), path, max_pixels)
 
 
 def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
@@ -70,9 +76,9 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: missing, empty, truncated, too large, lossy (JPEG) or with more than one channel.
+        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG) or with more than one channel.
     """
-    content = _read(path)
+    content = _read(path, max_pixels)
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
     if content.startswith(JPEG_START):
@@ -98,13 +104,16 @@ def _read_palette(content: bytes, path: str | Path) -> np.ndarray:
         raise BadSample(path, f"cannot be decoded ({error})") from error
 
 
-def read_image_bytes(path: str | Path) -> bytes:
+def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> bytes:
     """Return the bytes of an image file as they are, after `check_complete`.
 
+    Args:
+        max_pixels: files of more bytes than an image of so many pixels needs are refused.
+
     Raises:
-        BadSample: missing, empty or truncated.
+        BadSample: missing, no regular file, empty, truncated or too large.
     """
-    content = _read(path)
+    content = _read(path, max_pixels)
     check_complete(content, path)
     return content
 
@@ -133,17 +142,17 @@ def _check_pixels(content: bytes, path: str | Path, max_pixels: int | None) -> N
     if max_pixels is not None and height * width > max_pixels:
         raise BadSample(
             path,
-            f"{width} x {height} pixels by its header, more than max_pixels={max_pixels}; a larger max_pixels (of "
-            "LoadImage and LoadLabels, or of the function that reads it) takes it",
+            f"{width} x {height} pixels by its header, more than max_pixels={max_pixels}; {_TAKES_LARGER}",
         )
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, max_pixels: int | None) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path, None if max_pixels is None else PIXEL_BYTES * max_pixels + EXTRA_BYTES)
     except OSError as error:
-        raise BadSample(path, error.strerror or type(error).__name__) from error
+        reason = error.strerror or type(error).__name__
+        too_large = f", all that max_pixels={max_pixels} can need; {_TAKES_LARGER}"
+        raise BadSample(path, reason + too_large * (error.errno == errno.EFBIG)) from error
     except ValueError as error:  # a name with a NUL character
         raise BadSample(path, str(error)) from error
 

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from typing import BinaryIO
 
 from PIL import Image
@@ -16,6 +17,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
 BIG_TIFF_STARTS = {b"II+\0": "<", b"MM\0+": ">"}
 JPEG_2000_BOX, JPEG_2000_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
+AVIF_BOX, AVIF_BYTES = b"ftyp", 2**28  # no picture of 2^28 pixels takes more
+PPM_HEADER_BYTES = 2**16
 EXIF_START = b"Exif\0\0"
 WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
 TURNED = range(5, 9)  # orientations that exchange width and height
@@ -50,7 +53,7 @@ def stated_size(file: BinaryIO) -> Size:
             return entries[HEIGHT], entries[WIDTH]
         if start.startswith((JPEG_2000_BOX, JPEG_2000_STREAM)):
             return _jpeg_2000_size(file)
-        return _size_by_pillow(file)
+        return _size_by_pillow(file, AVIF_BYTES if start[4:8] == AVIF_BOX else PPM_HEADER_BYTES)
     except _MALFORMED as error:
         raise ValueError("its header is cut off or malformed") from error
 
@@ -123,10 +126,15 @@ def _jpeg_exif(file: BinaryIO) -> Iterator[int]:
 
 
 def _chunks(file: BinaryIO, first: int, order: str, tail: int) -> Iterator[tuple[bytes, int]]:
-    """Yield (kind, offset of the content) of the chunks of a PNG or WebP; `tail` bytes follow each content."""
+    """Yield (kind, offset of the content) of the chunks of a PNG or WebP; `tail` bytes follow each content.
+
+    Ends at what is no chunk by its name: zeros, of which a file on the disk can hold any number, would be empty ones.
+    """
     position = first
     while len(head := _at(file, position, 8)) == 8:
         kind, length = (head[4:], head[:4]) if order == ">" else (head[:4], head[4:])
+        if not kind.rstrip().isalnum():
+            return
         yield kind, position + 8
         length = struct.unpack(f"{order}I", length)[0]
         position += 8 + length + tail + (length % 2 if order == "<" else 0)
@@ -193,10 +201,10 @@ def _jpeg_2000_size(file: BinaryIO) -> Size:
     return bottom - top, right - left
 
 
-def _size_by_pillow(file: BinaryIO) -> Size:
-    file.seek(0)
+def _size_by_pillow(file: BinaryIO, max_bytes: int) -> Size:
+    """Ask Pillow, which reads an AVIF as a whole, and the header of a PPM however long it is."""
     try:
-        with Image.open(file, formats=("AVIF", "PPM")) as image:
+        with Image.open(BytesIO(_at(file, 0, max_bytes)), formats=("AVIF", "PPM")) as image:
             return image.size[::-1]
     except Exception as error:  # a malformed header makes Pillow raise anything
         raise ValueError(f"not an image that can be decoded (starts with {_at(file, 0, 12)!r})") from error

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from openvocab.datasets.decompression import decompressed
 from openvocab.datasets.image_io import BadSample
+from openvocab.regular_files import open_regular
 
 MAX_MEMBER_BYTES = 2**26
 """Of a file in an archive, unless an argument says otherwise: 64 MiB."""
@@ -143,10 +144,10 @@ def read_shard(
 def is_whole_shard(path: Path) -> bool:
     """Tell whether an archive that Python wrote is there to its last byte, by its headers; files in it are not read."""
     try:
-        with tarfile.open(path, "r:", tarinfo=_StrictTarInfo) as archive:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_StrictTarInfo) as archive:
             while archive.next() is not None:
                 archive.members = []
-            return archive.fileobj.seek(0, io.SEEK_END) % tarfile.RECORDSIZE == 0
+            return file.seek(0, io.SEEK_END) % tarfile.RECORDSIZE == 0
     except UNREADABLE_ARCHIVE:
         return False
 
@@ -173,7 +174,7 @@ def _opened(url: str) -> Iterator[BinaryIO]:
     """Open a path, URL or command; leaving early (an error, or nobody wants the rest) hides its exit status."""
     from webdataset.gopen import gopen
 
-    stream = gopen(url) if _ELSEWHERE.match(url) else open(url, "rb")
+    stream = gopen(url) if _ELSEWHERE.match(url) else open_regular(url)
     try:
         yield stream
     except BaseException:

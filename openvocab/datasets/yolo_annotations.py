@@ -10,7 +10,7 @@ from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.image_label_pairs import files_by_key
 from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
 from openvocab.structures import Size
-from openvocab.text_files import read_text, read_yaml
+from openvocab.text_files import read_label_text, read_yaml
 
 BOX_FIELDS, MIN_POLYGON_FIELDS = 5, 7
 
@@ -90,7 +90,7 @@ def _read_labels(path: Path, names: Mapping[int, str], size: Size) -> list[tuple
         BadSample: it cannot be read, or a line of it.
     """
     try:
-        lines = read_text(path).splitlines()
+        lines = read_label_text(path).splitlines()
     except (OSError, ValueError) as error:
         raise BadSample(path, f"the label file cannot be read ({error})") from error
     return [_parse(line, f"{path}:{number}", names, size) for number, line in enumerate(lines, start=1) if line.strip()]

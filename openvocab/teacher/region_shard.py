@@ -48,6 +48,8 @@ def write_shard(
 
 def read_header(path: Path) -> dict[str, Any] | None:
     """Return the header of a shard, of an older format too; None where the file is missing, cut off or no shard."""
+    if not path.is_file():  # of a pipe safetensors would wait for a writer
+        return None
     try:
         with safe_open(path, framework="pt") as shard:
             metadata = shard.metadata() or {}

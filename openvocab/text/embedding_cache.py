@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from openvocab.atomic_files import replacing
+from openvocab.regular_files import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def _write_rows(path: Path, key: str, rows: Mapping[str, Tensor]) -> None:
 
 def _read_rows(path: Path, key: str) -> dict[str, Tensor]:
     """Return {name: (D,)} of one file; `ValueError` (or another of `UNREADABLE`) if it is not what was written."""
-    content = path.read_bytes()  # not mapped: a file replaced or cut meanwhile must not crash the reader
+    content = read_regular(path)  # not mapped: a file replaced or cut meanwhile must not crash the reader
     table = safetensors.torch.load(content)["rows"]
     header_size = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + header_size])["__metadata__"]

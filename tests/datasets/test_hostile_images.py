@@ -1,6 +1,7 @@
 """Pictures that claim to be enormous, or whose headers are odd: bad samples with a path, and no memory taken."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from time_limit import time_limit
 
 from openvocab.datasets import (
     CaptionDataset,
@@ -17,8 +19,9 @@ from openvocab.datasets import (
     SegmentationDataset,
 )
 from openvocab.datasets.image_header import read_image_size
-from openvocab.datasets.image_io import BadSample, read_image, read_label_map
+from openvocab.datasets.image_io import BadSample, read_image, read_image_bytes, read_label_map
 from openvocab.datasets.transforms import LoadImage, LoadInstances, LoadLabels, PackSample, Resize, ResizeCenterCrop
+from openvocab.inference.image_input import rgb_image
 
 SIZE = 40, 60
 ENORMOUS = 50_000
@@ -261,6 +264,85 @@ def test_a_file_of_one_image_that_is_broken_costs_that_image(folder, kind, spoil
     assert [sample.sample_id for sample in found] == (["0", "2"] if kind == "coco.json" else ["a", "c"])
     assert all(len(sample.instances.boxes) == 1 for sample in found)
     assert skipping.bad_sample_paths == [str(folder / spoilt)]
+
+
+def pipe(path) -> None:
+    """Put a named pipe, into which nobody writes, in the place of a file."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+NEEDS_PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+
+
+@NEEDS_PIPES
+@pytest.mark.parametrize(("kind", "spoilt"), [*KINDS.items(), *SPOILT])
+def test_a_pipe_is_a_bad_sample_of_every_data_set(folder, kind, spoilt):
+    pipe(folder / spoilt)
+    with time_limit(30), pytest.raises(BadSample, match=spoilt.replace(".", r"\.") + ".*not a regular file"):
+        [item["sample"] for item in map(dataset(kind, folder).__getitem__, range(3))]
+    with time_limit(30):
+        skipping = dataset(kind, folder, bad_samples="skip", max_bad_share=0.4)
+        [skipping[index] for index in range(len(skipping))]
+    assert skipping.bad_sample_paths == [str(folder / spoilt.replace("labels", "images"))]
+
+
+@NEEDS_PIPES
+def test_pipes_devices_and_folders_are_no_pictures(tmp_path):
+    pipe(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    readers = read_image, read_label_map, read_image_size, read_image_bytes, rgb_image
+    for name, reason in (("pipe", "not a regular file"), ("zero", "not a regular file"), ("folder", "irectory|folder")):
+        for reader in readers:
+            with time_limit(30), pytest.raises(ValueError, match=rf"{name}\.png.*({reason})"):
+                reader(tmp_path / f"{name}.png")
+
+
+def sparse(path, start: bytes, size: int):
+    """Write a file of any size that takes next to nothing on the disk."""
+    path.write_bytes(start)
+    os.truncate(path, size)
+    return path
+
+
+def test_more_bytes_than_a_picture_can_need_are_not_read(folder):
+    limit = 8 * 2**28 + 2**26
+    path = sparse(folder / "images/b.png", saved("PNG"), limit + 1)
+    for reader in (read_image, read_label_map, read_image_bytes):
+        with pytest.raises(
+            BadSample, match=rf"b\.png: {limit + 1} bytes, more than {limit}, all .* max_pixels=268435456"
+        ):
+            reader(path)
+    small = sparse(folder / "images/c.png", saved("PNG"), 8 * 2400 + 2**26 + 1)
+    with pytest.raises(BadSample, match=r"c\.png: 67128065 bytes, more than 67128064, .* max_pixels=2400 .*; a larger"):
+        read_image(small, max_pixels=2400)
+    os.truncate(small, 8 * 2400 + 2**26)
+    assert read_image(small, max_pixels=2400).shape[:2] == SIZE
+    skipping = dataset("segmentation", folder, bad_samples="skip", max_bad_share=0.4)
+    assert [skipping[index]["image"].shape[1:] for index in range(3)] == [SIZE] * 3
+    assert skipping.bad_sample_paths == [str(path)]
+
+
+@pytest.mark.parametrize("start", [saved("PNG"), saved("WEBP"), saved("PNG")[:33], b"P6 #"], ids=[
+    "png", "webp", "png, cut off", "ppm"])  # fmt: skip
+def test_the_size_of_a_picture_is_found_without_walking_to_its_end(tmp_path, start):
+    path = sparse(tmp_path / "x.png", start, 1 << 39)
+    with time_limit(30):
+        if start.startswith(b"P6"):
+            with pytest.raises(BadSample, match=r"x\.png: cannot be read as an image"):
+                read_image_size(path)
+        else:
+            assert read_image_size(path) == SIZE
+
+
+@pytest.mark.parametrize(("kind", "name"), [("yolo", "yolo/b.txt"), ("voc", "voc/b.xml")])
+def test_a_label_file_of_any_size_costs_its_image(folder, kind, name):
+    sparse(folder / name, b"", 2**26 + 1)
+    skipping = dataset(kind, folder, bad_samples="skip")
+    assert len(skipping) == 2 and skipping.bad_sample_paths == [str(folder / name)]
+    with pytest.raises(BadSample, match=r"b\.(txt|xml): .*67108865 bytes, more than 67108864"):
+        len(dataset(kind, folder))
 
 
 def test_too_many_files_that_are_broken_stop_the_run(folder):

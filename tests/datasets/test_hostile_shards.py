@@ -208,6 +208,19 @@ def test_a_name_on_the_disk_is_never_a_command(tmp_path, monkeypatch, name, by_p
     assert os.listdir() == [name]
 
 
+def test_a_pipe_is_a_bad_shard_and_never_a_whole_one(tmp_path):
+    (tmp_path / "a.tar").write_bytes(archive(pair("a", "first")))
+    os.mkfifo(tmp_path / "b.tar")
+    dataset = WebCaptionDataset(str(tmp_path / "*.tar"), passes=1)
+    stream = dataset._stream()
+    dataset._stream = lambda: stream
+    with time_limit(30):
+        assert [item["sample"].captions[0] for item in dataset] == ["first"]
+        assert not is_whole_shard(tmp_path / "b.tar")
+    assert len(stream.position.bad_examples) == 1 and "b.tar: the shard" in stream.position.bad_examples[0]
+    assert "not a regular file" in stream.position.bad_examples[0]
+
+
 def test_names_in_an_archive_lead_nowhere(tmp_path):
     before = sorted(tmp_path.parent.rglob("*"))
     captions, _ = read(tmp_path, archive(pair("../../../x", "t")))

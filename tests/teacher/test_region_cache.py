@@ -100,6 +100,20 @@ def test_damaged_files_are_made_anew_and_no_others(tmp_path, pictures, embedder,
     assert content(folder) == before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_made_anew(tmp_path, pictures, embedder):
+    folder = tmp_path / "cache"
+    write(pictures, embedder, folder)
+    before = content(folder)
+    (folder / "regions-00001.safetensors").unlink()
+    os.mkfifo(folder / "regions-00001.safetensors")
+    writer = multiprocessing.get_context("fork").Process(target=write, args=(pictures, embedder, folder))
+    writer.start()  # a process of its own: nothing but its end gets safetensors out of waiting
+    writer.join(100)
+    writer.kill()
+    assert writer.exitcode == 0 and content(folder) == before
+
+
 def test_any_flipped_bit_is_noticed_and_that_file_made_anew(tmp_path, pictures, embedder):
     folder = tmp_path / "cache"
     write(pictures, embedder, folder)

@@ -7,6 +7,7 @@ import stat
 import pytest
 import safetensors.torch
 import torch
+from time_limit import time_limit
 
 from openvocab.text.embedding_cache import EmbeddingCache
 
@@ -50,6 +51,15 @@ def test_another_key_sees_nothing(filled):
     cache = EmbeddingCache(folder)
     cache.find(KEY, expected)
     assert not cache.find(OTHER, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_folder_is_passed_over(filled, caplog):
+    folder, file, expected = filled
+    os.mkfifo(file.with_name("a.safetensors"))
+    with time_limit(30):
+        assert same(EmbeddingCache(folder).find(KEY, expected), expected)
+    assert "a.safetensors is not a readable embedding file" in caplog.text and "not a regular file" in caplog.text
 
 
 def test_a_new_name_adds_a_file_and_leaves_the_old_one_alone(filled):

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from time_limit import time_limit
 from tool_runs import LSEG_SHAPES, run_tool
 
 from openvocab.checkpoint import load_state_dict, save_checkpoint
@@ -69,6 +70,18 @@ def test_a_broken_photo_costs_itself_alone(folder, tmp_path, capsys):
     assert errors[3] == "3 of 7 photos were left out:"
     assert [line.strip() for line in errors[4:]] == [str(album / f"{name}.jpg") for name in "bdf"]
     assert "(7 of 7, 0:00:00 left)" in captured.out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_the_photos_costs_itself_alone(folder, tmp_path, capsys):
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "b.jpg").write_bytes((folder / "photos" / "one.jpg").read_bytes())
+    os.mkfifo(album / "a.jpg")
+    with time_limit(100):
+        assert demo(folder, [album], tmp_path / "pictures") == 1
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["b.png"]
+    assert "a.jpg: not a regular file" in capsys.readouterr().err.splitlines()[0]
 
 
 def album_of(folder, path, *names):

@@ -1,0 +1,46 @@
+"""Files that a folder of samples may hold: a pipe there would block its reader, and a device has no end."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):  # which of them there are depends on the platform
+    _FLAGS |= getattr(os, _name, 0)
+
+
+def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
+    """Open a file to read its bytes, without ever waiting for somebody to write them.
+
+    Args:
+        max_bytes: a larger file is refused unread, by its stated size: a few bytes on the disk can stand for any. None
+            takes all.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or is larger (EFBIG); `strerror` says which.
+        ValueError: a name with a NUL character.
+    """
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _check(os.fstat(descriptor), path, max_bytes)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
+    """Read a file that `open_regular` opens; see there."""
+    with open_regular(path, max_bytes) as file:
+        return file.read()
+
+
+def _check(status: os.stat_result, path: str | Path, max_bytes: int | None) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than {max_bytes}", str(path))
