@@ -18,7 +18,7 @@ from openvocab.regular_files import open_regular
 
 MAX_MEMBER_BYTES = 2**26
 """Of a file in an archive, unless an argument says otherwise: 64 MiB."""
-_MAX_HEADER_BYTES = 2**20  # of a long name or a table of attributes, which tarfile reads whole
+_MAX_HEADER_BYTES = 2**16  # of a long name or a table of attributes; tarfile reads one whole, in quadratic time
 _SPARSE_GOES_ON = 504  # byte of a block of a sparse file's map: whether another one follows
 _COMMAND = "pipe:"
 _ELSEWHERE = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://|file:")
