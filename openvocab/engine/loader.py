@@ -4,11 +4,13 @@ import copy
 import multiprocessing
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any
 
 from mmengine.dataset import DefaultSampler
@@ -59,11 +61,26 @@ class WorkerStart:
     def __call__(self, worker: int) -> None:
         """Set up the worker process."""
         ignore_group_signals()
+        leave_broken_connections_unsaid()
         dataset = get_worker_info().dataset
         if hasattr(dataset, "on_item"):
             dataset.on_item = partial(self.begun.__setitem__, worker)
         if self.initialize is not None:
             self.initialize(worker)
+
+
+def leave_broken_connections_unsaid() -> None:
+    """Let a worker print no traceback where its parent breaks off the taking of a batch: the parent says why it ends.
+
+    Python's thread that hands tensors over gives all its errors to `sys.excepthook`.
+    """
+    said = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, (EOFError, ConnectionError)):
+            said(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 @contextmanager

@@ -67,6 +67,24 @@ def test_a_worker_that_fails_ends_the_run_in_one_line(ended, kind):
     assert "LEFT BEHIND []" in output
 
 
+HAND_OVER = """
+import socket, time
+from multiprocessing import resource_sharer
+from openvocab.engine.loader import leave_broken_connections_unsaid
+leave_broken_connections_unsaid()
+address, _ = resource_sharer.DupFd(0)._id
+with socket.socket(socket.AF_UNIX) as parent:
+    parent.connect(address)
+time.sleep(0.5)
+raise ValueError("of its own")
+"""
+
+
+def test_a_worker_whose_parent_breaks_off_prints_no_traceback(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", HAND_OVER], stdin=-3, stderr=-1, text=True, timeout=60)
+    assert ended.stderr.count("Traceback") == 1 and ended.stderr.rstrip().endswith("ValueError: of its own")
+
+
 def test_a_worker_of_the_validation_too(ended):
     status, output = ended["validation"]
     assert status == 1 and "LEFT BEHIND []" in output
