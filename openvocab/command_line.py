@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from mmengine.utils import ProgressBar
 
@@ -118,11 +118,22 @@ def say(text: str) -> OSError | None:
 
 def show_log() -> None:
     """Write what openvocab logs to stderr, for a tool that opens no log of a run."""
-    handler = logging.StreamHandler()
+    handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     source = logging.getLogger("openvocab")
     source.handlers = [handler]
     source.setLevel(logging.INFO)
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Writes to what stderr is at the time: who runs a tool in its own process may put another one in its place."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
 
 
 class Progress:

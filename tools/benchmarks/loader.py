@@ -95,7 +95,8 @@ def write_pair(folder: Path, size: Size) -> None:
     labels = cv2.resize(squares, size[::-1], interpolation=cv2.INTER_NEAREST)
     for name, array in (("images/one.jpg", photo), ("labels/one.png", labels)):
         (folder / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(folder / name), array, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if name.endswith(".jpg") else []
+        cv2.imwrite(str(folder / name), array, quality)
 
 
 _NOTE = "milliseconds of one sample, mean of {}; scales and crops are drawn anew, so there is no error to state"
