@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -119,16 +120,19 @@ class GroupViTHead(Head):
         return score_maps(*self._grouping(features, text))
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
-        """Return the scores of each image part by part."""
-        affinity, groups = self._grouping(features, text)
-        shape = (text.num_classes, *groups.shape[1:])
+        """Return the scores of each image part by part; the images are grouped at the first look at one."""
+        grouping = cache(partial(self._grouping, features, text))
+        size, tokens = self._output_size(features), features.hidden[self.layers[0]]
 
         def compute(index: int, classes: slice, rows: slice, columns: slice) -> Tensor:
+            affinity, groups = grouping()
             return score_maps(affinity[index, None, :, classes], groups[index, None, rows, columns])[0]
 
         return [
-            ComputedLogits(shape, groups.device, partial(compute, index), self.classes_at_once, groups[index].numel())
-            for index in range(len(groups))
+            ComputedLogits(
+                (text.num_classes, *size), tokens.device, partial(compute, index), self.classes_at_once, prod(size)
+            )
+            for index in range(len(tokens))
         ]
 
     def _grouping(self, features: ImageFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
@@ -136,8 +140,10 @@ class GroupViTHead(Head):
         grouped = self.group(features)
         affinity = self._affinity(grouped, text)  # (B, G, K)
         maps = grouped.soft_maps()[-1].unflatten(2, self._grid_size(features))  # (B, G, h, w)
-        size = tuple(length // self.output_stride for length in features.input_size)
-        return affinity, group_label_maps(maps, size)
+        return affinity, group_label_maps(maps, self._output_size(features))
+
+    def _output_size(self, features: ImageFeatures) -> Size:
+        return tuple(length // self.output_stride for length in features.input_size)
 
     def group(self, features: ImageFeatures) -> GroupedTokens:
         """Run the grouping transformer."""

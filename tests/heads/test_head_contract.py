@@ -9,6 +9,7 @@ import pytest
 import torch
 from config_parts import CONFIGS, without_weights
 from mmengine.registry import init_default_scope
+from torch.utils.flop_counter import FlopCounterMode
 
 import openvocab.heads
 from openvocab.config import read_config
@@ -144,6 +145,19 @@ def test_permuting_the_classes_permutes_the_logits(case: Case):
         logits = class_logits(run(case.model, MANY, (64, 64), "tensor"))
         permuted = class_logits(run(case.model, MANY.subset([int(i) for i in order]), (64, 64), "tensor"))
     torch.testing.assert_close(logits[:, order], permuted, atol=1e-5, rtol=1e-4)
+
+
+def test_logits_in_parts_cost_nothing_until_they_are_read(case: Case):
+    model = case.model.eval()
+    images = model.data_preprocessor(make_batch(FEW, (64, 96)))["images"]
+    with torch.inference_mode():
+        features, text = model.encode(images), model.text_encoder(FEW)
+        with FlopCounterMode(display=False) as counter:
+            maps = model.head.logit_maps(features, text)
+        assert counter.get_total_flops() == 0  # where memory suffices, `forward` does all of it again
+        if maps is not None:
+            expected = class_logits(model.head(features, text)).float()
+            torch.testing.assert_close(torch.stack([part.whole() for part in maps]), expected, rtol=1e-5, atol=1e-5)
 
 
 def class_logits(outputs: Any) -> torch.Tensor:
