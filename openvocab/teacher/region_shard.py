@@ -61,15 +61,21 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 def is_whole(path: Path) -> bool:
     """Tell whether a shard holds what was written, by its checksum; all of it is read."""
+    return _whole_header(path) is not None
+
+
+def _whole_header(path: Path) -> dict[str, Any] | None:
+    """Return the header of a shard that is whole, without its checksum; None for any other file."""
     header = read_header(path)
     if header is None or "checksum" not in header:
-        return False
+        return None
     checksum = header.pop("checksum")
     try:
         with safe_open(path, framework="pt") as shard:
-            return checksum == _checksum(header, {name: shard.get_tensor(name) for name in TENSORS})
+            is_as_written = checksum == _checksum(header, {name: shard.get_tensor(name) for name in TENSORS})
     except (OSError, SafetensorError, ValueError, TypeError):  # TypeError: tensors of a type that NumPy lacks
-        return False
+        return None
+    return header if is_as_written else None
 
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -92,9 +98,9 @@ class RegionShard:
     """
 
     def __init__(self, path: Path, expected: Mapping[str, Any]) -> None:
-        if not is_whole(path):
+        header = _whole_header(path)
+        if header is None:
             raise ValueError(damaged(path))
-        header = read_header(path) or {}
         if any(header.get(key) != value for key, value in expected.items()):
             raise ValueError(f"{path} is of another cache; remove it and run tools/cache_region_embeddings.py again")
         self._file = safe_open(path, framework="pt")
