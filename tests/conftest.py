@@ -14,6 +14,8 @@ from openvocab.matmul_precision import kept_matmul_precision
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by a script with "&": what tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup: it goes on, and what tests start hears
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

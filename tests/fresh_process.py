@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bounded_processes import run_bounded
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -12,6 +14,6 @@ def run_fresh(program: str, *arguments: object, folder: Path | None = None) -> s
     """Run a Python program with this repository's package; it must succeed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    result = run_bounded(command, cwd=folder, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return result

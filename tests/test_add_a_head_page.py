@@ -3,11 +3,11 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bounded_processes import run_bounded
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILE = re.compile(r"```python\n# file: (\S+)\n(.*?)```", re.DOTALL)
@@ -32,7 +32,7 @@ def run(root: Path, tool: str, *arguments: str) -> None:
     """Run one of the repository's tools in `root`, as the page says."""
     command = [sys.executable, str(REPOSITORY / tool), *arguments]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, env=one_thread)
+    result = run_bounded(command, cwd=root, env=one_thread)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

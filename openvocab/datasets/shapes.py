@@ -9,6 +9,8 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from openvocab.datasets.shapes_drawing import draw
 from openvocab.datasets.shapes_plan import SPLITS, Picture, ShapesParameters, make_scene, plan
 from openvocab.datasets.shapes_random import RandomStream
 from openvocab.datasets.shapes_scene import IMAGE_SIZE, Scene
+from openvocab.group_signals import ignore_group_signals
 from openvocab.processor_cores import available_cores
 
 MANIFEST = "shapes.json"
@@ -67,12 +70,14 @@ def write_shapes(
         True if the folder was made, False if it was there already.
 
     Raises:
-        ValueError: a negative number.
+        ValueError: a negative number, or no process.
         FileExistsError: the folder holds something else.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or one of the processes was killed.
     """
     parameters = ShapesParameters(seed, num_train, num_val, objects_per_class)
     root = Path(root)
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes: expected 1 or more, got {processes}")
     if _is_complete(root, parameters):
         return False
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +135,21 @@ def _draw_all(root: Path, seed: int, pictures: list[Picture], processes: int) ->
     if processes == 1 or len(chunks) < 2:
         yield from map(work, chunks)
         return
-    method = "fork" if sys.platform == "linux" else "spawn"  # where fork is safe it saves seconds of imports
-    with multiprocessing.get_context(method).Pool(min(processes, len(chunks)), cv2.setNumThreads, (0,)) as pool:
-        yield from pool.imap(work, chunks)
+    context = multiprocessing.get_context(
+        "fork" if sys.platform == "linux" else "spawn"
+    )  # forks save seconds of imports
+    with ProcessPoolExecutor(min(processes, len(chunks)), context, initializer=_start_drawing) as pool:
+        try:
+            yield from pool.map(work, chunks)
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a process that drew pictures was killed, most often for want of memory; see `processes`"
+            ) from None
+
+
+def _start_drawing() -> None:
+    ignore_group_signals()
+    cv2.setNumThreads(0)
 
 
 def _draw_chunk(root: Path, seed: int, pictures: list[Picture]) -> list[Record]:

@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_wo
 from torch.utils.data._utils import signal_handling
 
 from openvocab.datasets.sampler import ResumableSampler
-from openvocab.engine.stopping import ignore_group_signals
+from openvocab.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
 """Seconds after which a loader that has workers gives up waiting for a batch, unless its `timeout` says otherwise."""

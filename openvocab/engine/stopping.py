@@ -34,6 +34,10 @@ class Stopped(SystemExit):
         return f"stopped by {signal.Signals(self.number).name}"
 
 
+_LISTENING: list["StopRequest"] = []
+"""Whose handlers this process has now, the last one on top."""
+
+
 class StopRequest:
     """Take the first SIGTERM or SIGINT as a request; a second one ends the process at once, with the same exit code.
 
@@ -51,7 +55,6 @@ class StopRequest:
         """Of the signal that came; 0 while none has."""
         self._is_held = False
         self._heard: tuple[signal.Signals, ...] = ()
-        self._process = os.getpid()
         self._second: _SecondSignal | None = None
 
     @contextmanager
@@ -68,9 +71,12 @@ class StopRequest:
         self._heard = tuple(number for number, handler in before.items() if handler is not signal.SIG_IGN)
         for number in self._heard:
             signal.signal(number, self._note)
+        _LISTENING.append(self)
         try:
             yield
         finally:
+            if self in _LISTENING:  # not in a forked child
+                _LISTENING.remove(self)
             for number in self._heard:
                 signal.signal(number, before[number] or signal.SIG_DFL)
             if self._second is not None:
@@ -113,9 +119,6 @@ class StopRequest:
         return self.number > 0
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a child that has not yet chosen its own handlers
-            _end_child(number)
-            return
         if self._second is not None or time.monotonic() < self._deaf_until:
             return  # `_SecondSignal` hears this one, or it is a copy
         self._second = _SecondSignal(self._note)
@@ -154,25 +157,23 @@ class _SecondSignal:
                     os._exit(128 + number[0])
 
 
-def ignore_group_signals() -> None:
-    """Leave it to this process's parent when it ends: called in loader workers.
+def _free_child() -> None:
+    """Let SIGTERM end a forked child, whose parent decides when, and let the child ignore SIGINT.
 
-    Ctrl-C and most schedulers signal a whole group, but the parent needs its workers until it has saved. So SIGINT is
-    ignored, and SIGTERM is followed when the parent sends it.
+    SIGTERM is left to the kernel: a handler of Python's runs between two bytecodes, so that a signal which comes just
+    before the child waits for a lock is lost, and a parent that has sent it to end the child waits for ever.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM ends a worker
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_follow_parent, daemon=True).start()
+    if not _LISTENING:
+        return
+    for number in _LISTENING[-1]._heard:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else _do_nothing)
+    signal.set_wakeup_fd(-1)  # it is the parent's, which would take the child's signals for its own
+    _LISTENING.clear()
 
 
-def _follow_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal here, but not in a program that takes this process's place, as SIG_IGN would."""
 
 
-def _end_child(number: int) -> None:
-    if number == signal.SIGTERM:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_free_child)

@@ -1,8 +1,13 @@
 """The Shapes world on disk: what is promised of its bytes, its labels, its words and its unseen classes."""
 
 import json
+import multiprocessing
+import os
 import re
 import runpy
+import signal
+import sys
+import time
 from collections import Counter
 from itertools import chain, product
 from pathlib import Path
@@ -10,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bounded_processes import started
 from pycocotools import mask as coco_mask
 
 from openvocab.datasets.shapes import write_shapes
@@ -21,6 +27,7 @@ from openvocab.datasets.shapes_plan import SPLITS, Picture, ShapesParameters, ma
 from openvocab.datasets.shapes_random import RandomStream
 from openvocab.datasets.shapes_raster import polygon_coverage
 from openvocab.datasets.shapes_scene import MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE, Scene, sample_scene
+from openvocab.group_signals import LOOKS_EVERY
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=120, num_val=60, objects_per_class=1)
@@ -318,6 +325,44 @@ def test_nothing_is_left_of_a_run_that_failed(tmp_path):
 def test_negative_numbers_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=f"{wrong}: expected 0 or more, got -1"):
         write_shapes(tmp_path / "shapes", **{**SMALL, wrong: -1})
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_a_number_of_processes_that_cannot_be_is_refused(tmp_path, processes):
+    with pytest.raises(ValueError, match=f"processes: expected 1 or more, got {processes}"):
+        write_shapes(tmp_path / "shapes", processes=processes, **SMALL)
+
+
+def test_a_drawing_process_that_is_killed_is_one_error_and_leaves_nothing(tmp_path):
+    def kill_one(done, total):
+        if done:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    with pytest.raises(ChildProcessError, match="a process that drew pictures was killed"):
+        write_shapes(tmp_path / "shapes", **{**SMALL, "num_train": 2000}, processes=2, progress=kill_one)
+    assert list(tmp_path.iterdir()) == [] and multiprocessing.active_children() == []
+
+
+def test_drawing_processes_end_with_a_parent_that_is_killed(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "tools/make_shapes.py"), "--root", str(tmp_path / "shapes")]
+    with started([*command, "--processes", "2"]) as tool:
+        while not list(tmp_path.glob("shapes.*.saving/images/train/*")):
+            time.sleep(0.05)
+            assert tool.poll() is None
+        tool.kill()
+        tool.wait()
+        end = time.monotonic() + LOOKS_EVERY + 10
+        while _is_alive(tool.pid):
+            time.sleep(0.1)
+            assert time.monotonic() < end
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _run_tool(monkeypatch, *arguments: str) -> None:

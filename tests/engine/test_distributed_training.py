@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 
 from openvocab.checkpoint import load_checkpoint
@@ -19,7 +20,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess:
     """Start two ranks of the script."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
-    return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=240)
+    return run_bounded([*command, *arguments], env=environment)
 
 
 def test_two_ranks_train_to_equal_weights(tmp_path):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from mmengine.config import Config
 from tiny_run import SIZE, TinyDataset, tiny_config
@@ -44,10 +45,7 @@ def ended(tmp_path_factory) -> dict[str, tuple[int, str]]:
     trainings = [{"work_dir": str(folder / name), **options} for name, options in runs().items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     start = time.monotonic()
-    output = subprocess.run(
-        [sys.executable, str(SCRIPT), json.dumps(trainings)],
-        env=environment, stdout=-1, stderr=-2, text=True, timeout=240,
-    ).stdout  # fmt: skip
+    output = run_bounded([sys.executable, str(SCRIPT), json.dumps(trainings)], env=environment, stderr=-2).stdout
     assert time.monotonic() - start < 30 * len(trainings)
     *outputs, last = output.split("ENDED\n")
     return dict(zip(runs(), zip(json.loads(last.removeprefix("STATUS")), outputs)))

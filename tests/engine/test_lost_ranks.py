@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from bounded_processes import started
 from config_parts import REPOSITORY
 
 from openvocab.checkpoint import load_checkpoint
@@ -40,7 +40,7 @@ def ended(folder) -> dict[str, dict]:
         (folder / run["work_dir"]).mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), json.dumps(list(runs.values()))]
-    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-2, text=True, start_new_session=True) as process:
+    with started(command, env=environment, stderr=-2) as process:
         output, _ = process.communicate(timeout=240)
         with pytest.raises(ProcessLookupError):  # no process of any of them is left
             os.killpg(process.pid, 0)

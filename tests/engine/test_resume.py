@@ -3,12 +3,12 @@
 import json
 import os
 import random
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from tiny_run import tiny_config
 
@@ -24,7 +24,7 @@ def run_all(*trainings: dict) -> list[int]:
     # the script forks after imports that ask for GPUs: by NVML, which leaves CUDA to the copies
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     command = [sys.executable, str(SCRIPT), json.dumps(trainings)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    result = run_bounded(command, env=environment)
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("STATUS")] or [result.stderr[-3000:]]
     statuses = json.loads(line.removeprefix("STATUS"))
     assert 1 not in statuses, result.stderr[-3000:]

@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+from bounded_processes import started
 from config_parts import REPOSITORY
 
 
@@ -16,8 +16,8 @@ def test_neither_memory_nor_files_nor_processes_grow(tmp_path):
     training = json.dumps([{**options, "tensorboard": True, "hooks": [{"type": "Measure"}]}])
     shared = Path("/dev/shm")
     before = set(os.listdir(shared))
-    process = subprocess.Popen([*command, training], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=-1, text=True)
-    output, _ = process.communicate(timeout=240)
+    with started([*command, training], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=None) as process:
+        output, _ = process.communicate(timeout=240)
     assert "STATUS [0]" in output and "LEFT BEHIND []" in output
     rows = np.array([json.loads(line) for line in (tmp_path / "measured.txt").read_text().splitlines()])
     assert len(rows) == 70

@@ -3,11 +3,11 @@
 import json
 import logging
 import os
-import subprocess
 import sys
 import threading
 
 import pytest
+from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from mmengine.visualization import BaseVisBackend
 from tiny_run import tiny_config
@@ -30,10 +30,9 @@ def ended(tmp_path_factory) -> dict[str, tuple[int, str]]:
         {"work_dir": str(folder / name), "hooks": [{"type": "FullDisk", "first": first, "last": last}], **options}
         for name, (first, last) in hooks.items()
     ]
-    output = subprocess.run(
-        [sys.executable, str(SCRIPT), json.dumps(trainings)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=-1, stderr=-2, text=True, timeout=240,
-    ).stdout  # fmt: skip
+    output = run_bounded(
+        [sys.executable, str(SCRIPT), json.dumps(trainings)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=-2
+    ).stdout
     *outputs, last = output.split("ENDED\n")
     results = zip(json.loads(last.removeprefix("STATUS")), outputs)
     return {name: (folder / name, *result) for name, result in zip(hooks, results)}

@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
 import sys
 
+from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from tool_runs import LSEG_SHAPES, tiny_lseg_options, write_tiny_shapes
 
@@ -26,7 +26,7 @@ def test_one_two_and_three_ranks_give_equal_numbers(tmp_path):
     ]  # fmt: skip
     command = [sys.executable, str(REPOSITORY / "tests" / "forked_ranks.py"), json.dumps(runs)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, stdout=-1, stderr=-2, text=True, timeout=240)
+    result = run_bounded(command, env=environment, stderr=-2)
     assert result.returncode == 0, result.stdout[-3000:]
     one, two, three = (json.loads((tmp_path / f"{count}.json").read_text()) for count in (1, 2, 3))
     assert one == two == three and one["protocol"]["images"] == 4

@@ -371,8 +371,8 @@ def test_an_output_file_that_cannot_be_written_costs_one_warning(quick_tools, ca
 def test_all_seeds_are_done_when_nobody_reads_stderr(quick_tools):
     (quick_tools / "hang").touch()
     process = start_repeat(quick_tools, "--seeds", 2)
-    while "step 1" not in process.stderr.readline():
-        pass
+    while "step 1" not in (line := process.stderr.readline()):
+        assert line, "it ended early"
     process.stderr.close()  # as `2>&1 | head -5` does
     (quick_tools / "hang").unlink()
     process.stderr = None
