@@ -46,6 +46,7 @@ from openvocab.drawing.box_drawing import (
 from openvocab.drawing.group_overlays import draw_groups, find_groups
 from openvocab.drawing.picture_files import write_picture
 from openvocab.drawing.visualization import MAP_ALPHA, describe_areas, draw_label_map
+from openvocab.engine.allocator import keep_freed_memory
 from openvocab.inference.predictor import Predictor, as_vocabulary, load
 from openvocab.printable_text import encodable, printable
 from openvocab.structures import DetectionPrediction, SemanticPrediction
@@ -84,6 +85,7 @@ def main() -> None:
     """Draw an overlay of each photo."""
     arguments = parse_arguments()
     with one_line_errors():
+        keep_freed_memory()
         photos = list(find_photos(arguments.images))
         outs = picture_files(photos, arguments.out)
         vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None

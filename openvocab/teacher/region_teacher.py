@@ -7,9 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from openvocab.backbones.packed_linear import pack_linears
+from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
 from openvocab.bfloat16_probe import dtype_name, faster_dtype
 from openvocab.open_clip_model import clip_config, create_clip, pixel_statistics
 from openvocab.teacher.region_crops import CropRule, check_crop_rule, crop_picture, crop_windows
@@ -62,7 +65,9 @@ class RegionTeacher:
         self.side = _square_side(model, visual.image_size)
         self.embed_dim = clip_config(model)["embed_dim"]
         self.weights = weights_digest(visual.state_dict(), json.dumps(clip_config(model), sort_keys=True))
+        fold_quick_gelu(visual)
         self._visual = visual.to(self.device, DTYPES[self.dtype], memory_format=torch.channels_last)
+        _pack_feed_forwards(self._visual)
         mean, std = (torch.tensor(values, device=self.device) for values in pixel_statistics(model, pretrained))
         self._scale, self._shift = (1 / std).view(3, 1, 1), (-mean / std).view(3, 1, 1)
 
@@ -119,6 +124,13 @@ class RegionTeacher:
         with torch.autocast(self.device.type, enabled=False):  # whatever the training around it does
             output = self._visual(pixels.to(DTYPES[self.dtype]))
         return (output[0] if isinstance(output, tuple) else output).float().cpu()
+
+
+def _pack_feed_forwards(visual: nn.Module) -> None:
+    """Pack the linear layers that blocks only call; open_clip's attentions read the weights of theirs."""
+    for block in visual.modules():
+        if isinstance(block, ResidualAttentionBlock):
+            pack_linears(block.mlp)
 
 
 def _square_side(model: str, image_size: int | Sequence[int]) -> int:

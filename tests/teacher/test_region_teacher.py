@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from open_clip.transform import image_transform
+from open_clip.transformer import ResidualAttentionBlock
 from PIL import Image
 from teacher_parts import MODEL
 from torch import nn
 
+from openvocab.backbones.packed_linear import PackedLinear, can_pack
 from openvocab.open_clip_model import create_clip
 from openvocab.teacher.region_teacher import RegionTeacher
 
@@ -122,3 +124,10 @@ def test_its_facts_follow_all_that_matters_and_nothing_else(tmp_path, clip_file)
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         RegionTeacher(MODEL, **arguments)
+
+
+@pytest.mark.skipif(not can_pack(torch.float32), reason="this processor or build of torch works on plain weights only")
+def test_the_feed_forwards_of_a_transformer_are_packed(clip_file):
+    layers = list(RegionTeacher(MODEL, clip_file, device="cpu")._visual.modules())
+    blocks = [layer for layer in layers if isinstance(layer, ResidualAttentionBlock)]
+    assert blocks and all(isinstance(block.mlp.c_fc, PackedLinear) for block in blocks)

@@ -123,6 +123,15 @@ def test_a_ratio_that_leans_on_one_library_says_so():
     assert library_note(MACHINE | {"fast_matmul": "highest"}, "float32") == "" == library_note(MACHINE, None)
 
 
+def test_bfloat16_has_goals_of_time_where_it_is_no_slower_than_float32():
+    row = Row("bf16", 0.5, lambda: Sides(None, lambda: None), products="bfloat16", peak_goal=0.8, memory_goal=0.1)
+    goals = ("goal", "peak_goal", "memory_goal")
+    assert [measure(row, MACHINE, repeats=1)[goal] for goal in goals] == [0.5, 0.8, 0.1]
+    slow = MACHINE | {"peak_gflops": {**MACHINE["peak_gflops"], "bfloat16": 199.0}}
+    result = measure(row, slow, repeats=1)
+    assert [result[goal] for goal in goals] == [None, None, 0.1] and "slower than float32 here" in result["note"]
+
+
 @pytest.mark.skipif(not CLEAR.exists(), reason="memory peaks are read from Linux's /proc")
 def test_memory_is_the_peak_of_one_call_in_its_own_process():
     megabytes = peak_memory_mb(partial(allocate, 200), "peer", 1)

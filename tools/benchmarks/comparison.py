@@ -39,7 +39,7 @@ class Row:
 
     `goal` bounds ours / peer in time, `memory_goal` in memory, `goal_ms` our milliseconds; `peak_goal` is the least
     share of the measured peak of its products. Where these are the work, a ratio depends on how a processor's libraries
-    differ, and the share does not.
+    differ, and the share does not. Where bfloat16 is slower than float32, rows in it have no goal of time.
     """
 
     name: str

@@ -66,10 +66,17 @@ def attainable_peak(machine: dict[str, Any], products: str) -> float:
     return peaks[products]
 
 
+def is_slower_here(machine: dict[str, Any], products: str | None) -> bool:
+    """Say whether products of a type reach less than float32's here, so that `auto` works in float32."""
+    return products == "bfloat16" and attainable_peak(machine, products) < attainable_peak(machine, "float32")
+
+
 def library_note(machine: dict[str, Any], products: str | None) -> str:
-    """Say where a ratio owes part of itself to how this machine's libraries differ; empty where it does not."""
+    """Say what a ratio owes to how this machine's libraries differ; empty where it is next to nothing."""
     if products is None:
         return ""
+    if is_slower_here(machine, products):
+        return "bfloat16 is slower than float32 here, and `auto` does not take it: no goal"
     gain = attainable_peak(machine, products) / machine["peak_gflops"]["float32"]
     if gain < FASTER_LIBRARY:
         return ""

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.comparison import Row, Sides, Timing, matmul_precision, time_sides, use_threads
 from benchmarks.flops import count_flops
 from benchmarks.gpu import WARM_UP, gpu_peak_memory_mb, synchronized_clock
-from benchmarks.machine import attainable_peak, library_note
+from benchmarks.machine import attainable_peak, is_slower_here, library_note
 from benchmarks.memory import peak_memory_mb
 
 GPU_REPEATS = 9
@@ -35,8 +35,10 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
     scaled_flops = flops * sides.ours_scale
     del sides
     gc.collect()
-    result = {"name": row.name, **_times(timing), "goal": row.goal, **_memory(row, threads), "max_error": error}
-    result |= {"goal_ms": row.goal_ms, "memory_goal": row.memory_goal, "peak_goal": row.peak_goal}
+    result = {"name": row.name, **_times(timing), **_memory(row, threads), "max_error": error}
+    result |= {"goal": row.goal, "goal_ms": row.goal_ms, "memory_goal": row.memory_goal, "peak_goal": row.peak_goal}
+    if is_slower_here(machine, row.products):
+        result |= dict.fromkeys(("goal", "goal_ms", "peak_goal"))
     result |= {"threads": threads, "repeats": repeats or row.repeats}
     result["share_of_peak"] = None
     if row.products and scaled_flops:
