@@ -1,5 +1,6 @@
 """Hundreds of predictions in one process: memory and open files stay where they are."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def resident():
 
 
 def open_files():
+    gc.collect()  # what earlier tests of this process have left
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -26,6 +28,7 @@ def test_predictions_of_many_sizes_and_vocabularies_leave_nothing_behind(tmp_pat
     torch.manual_seed(0)
     model = without_weights(read_config(REPOSITORY / "configs" / "lseg_shapes.py").model.to_dict())
     predictor = load(Config(dict(model=model)), device="cpu")
+    predictor.model.text_encoder.cache.max_rows = 1000  # so that it fills up before the measurement
     random = np.random.default_rng(0)
 
     def predict(number):
@@ -34,13 +37,13 @@ def test_predictions_of_many_sizes_and_vocabularies_leave_nothing_behind(tmp_pat
         image = random.integers(0, 256, size, dtype=np.uint8)
         assert predictor(image, names).label_map.shape == size[:2]
 
-    for number in range(100):  # caches of a fixed size fill up
+    for number in range(200):  # caches of a fixed size fill up
         predict(number)
     files, memory = open_files(), [resident()]
-    for hundred in range(1, 4):
+    for hundred in range(2, 5):
         for number in range(100):
             predict(100 * hundred + number)
         memory.append(resident())
     slope = np.polyfit(range(len(memory)), memory, 1)[0]
     assert slope < 4, f"{slope:.1f} MB per 100 predictions: {memory}"
-    assert open_files() == files
+    assert open_files() <= files
