@@ -135,9 +135,8 @@ def _draw_all(root: Path, seed: int, pictures: list[Picture], processes: int) ->
     if processes == 1 or len(chunks) < 2:
         yield from map(work, chunks)
         return
-    context = multiprocessing.get_context(
-        "fork" if sys.platform == "linux" else "spawn"
-    )  # forks save seconds of imports
+    method = "fork" if sys.platform == "linux" else "spawn"  # where fork is safe it saves seconds of imports
+    context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(min(processes, len(chunks)), context, initializer=_start_drawing) as pool:
         try:
             yield from pool.map(work, chunks)

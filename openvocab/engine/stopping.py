@@ -35,7 +35,7 @@ class Stopped(SystemExit):
 
 
 _LISTENING: list["StopRequest"] = []
-"""Whose handlers this process has now, the last one on top."""
+"""Whose handlers this process has now, the latest one last."""
 
 
 class StopRequest:
@@ -163,11 +163,12 @@ def _free_child() -> None:
     SIGTERM is left to the kernel: a handler of Python's runs between two bytecodes, so that a signal which comes just
     before the child waits for a lock is lost, and a parent that has sent it to end the child waits for ever.
     """
-    if not _LISTENING:
-        return
-    for number in _LISTENING[-1]._heard:
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else _do_nothing)
-    signal.set_wakeup_fd(-1)  # it is the parent's, which would take the child's signals for its own
+    for stop in _LISTENING:
+        for number in stop._heard:
+            if signal.getsignal(number) == stop._note:  # else it is somebody else's
+                signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else _do_nothing)
+        if stop._second is not None:
+            signal.set_wakeup_fd(-1)  # it is the parent's, which would take the child's signals for its own
     _LISTENING.clear()
 
 

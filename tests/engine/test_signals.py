@@ -290,3 +290,15 @@ def test_a_child_keeps_no_wake_up_and_its_parent_is_not_ended_by_its_signals():
         child.join(10)
         time.sleep(0.2)  # for the thread that would end this process
     assert child.exitcode == 0 and stop.number == signal.SIGINT
+
+
+def test_a_child_keeps_the_handler_that_a_host_has_put_in_the_place_of_ours():
+    def handle(number, frame):
+        os._exit(7)
+
+    with StopRequest().listening():
+        signal.signal(signal.SIGTERM, handle)
+        child = multiprocessing.get_context("fork").Process(target=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        child.start()
+        child.join(10)
+    assert child.exitcode == 7
