@@ -14,6 +14,6 @@ def run_fresh(program: str, *arguments: object, folder: Path | None = None) -> s
     """Run a Python program with this repository's package; it must succeed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    result = run_bounded(command, cwd=folder, env=environment)
+    result = run_bounded(command, timeout=300, cwd=folder, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return result
