@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from openvocab.atomic_files import replacing
+from openvocab.metrics.base import Metric
 from openvocab.metrics.confusion import ClassScores
-from openvocab.metrics.mean_iou import MeanIoU, summarise
+from openvocab.metrics.mean_iou import MeanIoU, score_rows, summarise
 from openvocab.registry import DATASETS, METRICS
 from openvocab.structures import ignore_index
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -81,12 +81,14 @@ class SharedClassesIoU(MeanIoU):
         scores = ClassScores(matrix)
         alone = np.setdiff1d(np.arange(len(vocabulary)), self.shared)
         scores.iou[alone] = np.nan
-        self.protocol["evaluated_classes"] = [vocabulary.class_names[index] for index in self.shared]
+        rows = score_rows(vocabulary, scores)
+        self.class_rows = [rows[index] for index in self.shared]
+        self.protocol["evaluated_classes"] = [row["class"] for row in self.class_rows]
         return summarise(vocabulary, scores)
 
 
 @METRICS.register_module()
-class NoMetric(BaseMetric):
+class NoMetric(Metric):
     """Measures nothing: for predictions that are only looked at."""
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
@@ -157,10 +159,27 @@ def use_class_names(config: Config, names_file: str, *, pictures: bool) -> str:
     )
 
 
-def write_results(path: str | Path, metrics: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
-    """Write flat metrics and what they were measured on as JSON, whole or not at all; NaN becomes null."""
+def write_results(
+    path: str | Path,
+    metrics: Mapping[str, float],
+    protocol: Mapping[str, Any],
+    class_rows: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write flat metrics and what they were measured on as JSON, whole or not at all; NaN becomes null.
+
+    Args:
+        protocol: with the `units` of metrics and columns that have one, {"mIoU": "%"}: percentages are in 0..100.
+        class_rows: scores of single classes, the list `per_class` of the file; see `Metric.class_rows`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    numbers = {key: None if math.isnan(value) else float(value) for key, value in metrics.items()}
+    content: dict[str, Any] = {key: _json_number(float(value)) for key, value in metrics.items()}
+    if class_rows:
+        content["per_class"] = [{key: _json_number(value) for key, value in row.items()} for row in class_rows]
     with replacing(path) as file:
-        file.write(json.dumps({**numbers, "protocol": dict(protocol)}, indent=2, ensure_ascii=False) + "\n")
+        file.write(json.dumps({**content, "protocol": dict(protocol)}, indent=2, ensure_ascii=False) + "\n")
+
+
+def _json_number(value: Any) -> Any:
+    """Return None for NaN, which JSON does not have, and any other value as it is."""
+    return None if isinstance(value, float) and math.isnan(value) else value

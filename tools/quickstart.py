@@ -19,6 +19,7 @@ from PIL import Image
 from openvocab.checkpoint import load_checkpoint
 from openvocab.command_line import children_save_first, kill_session, one_line_errors, second_stop
 from openvocab.engine.stopping import Stopped
+from openvocab.metrics.units import with_units
 from openvocab.processor_cores import available_cores
 
 ROOT = Path("work_dirs/quickstart")
@@ -146,18 +147,24 @@ def run_all(started: float) -> None:
     rows += [row]
     stack_pictures(sorted(PICTURES.glob("*.png"))[:4], ROOT / "overview.png")
 
+    sources = {
+        "lseg_seen_miou": (lseg, "mIoU_seen"),
+        "lseg_unseen_miou": (lseg, "mIoU_unseen"),
+        "dense_clip_unseen_miou": (dense, "mIoU_unseen"),
+        "clip_top1": (clip, "top1"),
+    }
+    scores = {name: results[key] for name, (results, key) in sources.items()}
+    units = {name: results["protocol"]["units"][key] for name, (results, key) in sources.items()}
     summary = {
         "minutes": round((time.time() - started) / 60, 2),
-        "lseg_seen_miou": lseg["mIoU_seen"],
-        "lseg_unseen_miou": lseg["mIoU_unseen"],
-        "dense_clip_unseen_miou": dense["mIoU_unseen"],
-        "clip_top1": clip["top1"],
+        **scores,
+        "units": units,
         "processor": processor(),
         "parts": [{**row, "seconds": round(row["seconds"], 1)} for row in rows],
     }
     (ROOT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    figures = {key: value for key, value in summary.items() if key != "parts"}
-    print("\n" + json.dumps(figures, indent=2))
+    figures = {key: value for key, value in summary.items() if key not in ("parts", "units", *scores)}
+    print(f"\n{with_units(scores, units)}\n{json.dumps(figures, indent=2)}")
     print(f"\n{table(rows)}\n")
     print(
         f"summary: {ROOT / 'summary.json'}\npictures: {PICTURES}, {ROOT / 'overview.png'}\ncheckpoints: {CLIP}, {LSEG}"

@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", nargs="?", help="weights to evaluate; not needed where nothing was trained")
     parser.add_argument("--classes-file", help="predict these names instead, one a line; shared ones are evaluated")
-    parser.add_argument("--out", help="JSON file for the metrics, in percent, and their protocol")
+    parser.add_argument("--out", help="JSON file for the metrics, also class by class, their units and protocol")
     parser.add_argument("--show-dir", help="folder for a picture of every prediction")
     parser.add_argument("--show-count", type=int, help="draw only so many pictures, the first ones")
     parser.add_argument("--work-dir", help="folder of logs; default: work_dirs/<config name>")
@@ -38,6 +38,7 @@ def main() -> None:
     from openvocab.engine.own_process import own_process
     from openvocab.engine.runner import build_runner
     from openvocab.evaluation import use_class_names, write_results
+    from openvocab.metrics.units import with_units
 
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
@@ -63,9 +64,10 @@ def main() -> None:
             runner.logger.info(note)
         metrics = runner.test()
         if is_main_process():
-            print("\n".join(f"{name}: {value:.2f}" for name, value in metrics.items()))
+            protocol = runner.test_protocol()
+            print(with_units(metrics, protocol["units"]))
             if arguments.out:
-                write_results(arguments.out, metrics, runner.test_protocol())
+                write_results(arguments.out, metrics, protocol, runner.test_class_rows())
 
 
 if __name__ == "__main__":

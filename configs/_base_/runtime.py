@@ -1,11 +1,11 @@
 """What every run shares: logging, saving, seed. Iterations are the only clock."""
 
 from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
-from mmengine.runner import LogProcessor
 from mmengine.visualization import TensorboardVisBackend, Visualizer
 
 from openvocab.engine.hooks.bad_sample_hook import BadSampleHook
 from openvocab.engine.hooks.checkpoint_hook import CheckpointHook
+from openvocab.engine.log_processor import UnitLogProcessor
 
 default_scope = "openvocab"
 default_hooks = dict(
@@ -17,7 +17,7 @@ default_hooks = dict(
     checkpoint=dict(type=CheckpointHook, interval=1000, max_keep=2, best="mIoU"),
     bad_samples=dict(type=BadSampleHook),
 )
-log_processor = dict(type=LogProcessor, by_epoch=False, window_size=50)
+log_processor = dict(type=UnitLogProcessor, by_epoch=False, window_size=50)
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=TensorboardVisBackend)])
 randomness = dict(seed=0)
 # of float32 matrix products: "auto" takes torch's "medium" where it was measured to round like float32

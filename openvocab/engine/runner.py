@@ -19,7 +19,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import LogProcessor, Runner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
@@ -36,6 +36,8 @@ from openvocab.engine.thread_count import threads_chosen
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
+from openvocab.metrics.class_table import column_units, merge_rows
+from openvocab.metrics.units import units_of
 from openvocab.registry import SCOPE
 from openvocab.start_weights import start_weights
 from openvocab.strict_loading import check_same_weights
@@ -127,6 +129,12 @@ class OpenVocabRunner(Runner):
         built = super().build_visualizer(visualizer)
         make_tolerant(built)
         return built
+
+    def build_log_processor(self, log_processor: LogProcessor | dict[str, Any]) -> LogProcessor:
+        """Build the log processor; one whose config has no type shows the units of metrics, too."""
+        if isinstance(log_processor, dict):
+            log_processor = {"type": "LogProcessor", **log_processor}
+        return super().build_log_processor(log_processor)
 
     @master_only
     def dump_config(self) -> None:
@@ -232,13 +240,19 @@ class OpenVocabRunner(Runner):
         return built
 
     def test_protocol(self) -> dict[str, Any]:
-        """Return what the metrics of the last test say they were measured on."""
+        """Return what the metrics of the last test say they were measured on, and the `units` of their numbers."""
         protocol: dict[str, Any] = {}
         for metric in self.test_evaluator.metrics:
             protocol |= getattr(metric, "protocol", {})
         if protocol.get("templates") is None:
             protocol["templates"] = self._prompt_templates()
+        vocabulary = getattr(self.test_dataloader.dataset, "vocabulary", None)
+        protocol["units"] = units_of(self.test_evaluator.metrics, vocabulary) | column_units(self.test_class_rows())
         return protocol
+
+    def test_class_rows(self) -> list[dict[str, Any]]:
+        """Return the scores of single classes in the last test, a row per class; see `Metric.class_rows`."""
+        return merge_rows(getattr(metric, "class_rows", []) for metric in self.test_evaluator.metrics)
 
     def _prompt_templates(self) -> list[str] | str | None:
         """Return the templates of the text encoder, or its note on how its rows were made."""

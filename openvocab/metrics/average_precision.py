@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import all_gather_object
-from mmengine.evaluator import BaseMetric
 
+from openvocab.metrics.base import Metric
 from openvocab.metrics.class_precision import MEANS, ClassPrecision, Shape
+from openvocab.metrics.class_table import class_role, class_table
 from openvocab.metrics.coco_average_precision import DETECTIONS, coco_average_precision
 from openvocab.metrics.detection_files import gather_tables, on_first_rank, write_coco_results
 from openvocab.metrics.detection_rows import image_tables
@@ -35,27 +36,33 @@ FIXED_PER_CLASS = 10_000
 FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
 
 
-class AveragePrecision(BaseMetric):
+class AveragePrecision(Metric):
     """What the metrics below share: the tables of the images that a rank has seen, and how ranks put them together.
 
     An image that a sampler gave twice counts once. The ranks' tables pass to the first one as files; it computes, and
-    tells the others. `protocol` says after an evaluation what the scores were measured on.
+    tells the others. `protocol` says after an evaluation what the scores were measured on; `class_rows` holds AP and
+    AP50 of each class, NaN where it has no object, with the number of its objects (crowds aside) and its role.
 
     Args:
         masks: also measure masks.
+        show_classes: log a table with the scores of every class.
         results_file: COCO results JSON to write all detections to, for other tools; needs `category_ids` (K ids of the
             annotation file) in the data set's `metainfo`.
         shard_folder: where the ranks' files pass by, on a disk that all machines see. None: the system's temporary
             folder; under our runner the work dir.
     """
 
-    default_prefix = ""
-
-    def __init__(self, masks: bool = False, results_file: str | None = None, shard_folder: str | None = None) -> None:
+    def __init__(
+        self,
+        masks: bool = False,
+        results_file: str | None = None,
+        shard_folder: str | None = None,
+        show_classes: bool = True,
+    ) -> None:
         super().__init__()
+        self.show_classes = show_classes
         self.shapes: tuple[Shape, ...] = ("box", "mask") if masks else ("box",)
         self.results_file, self.shard_folder = results_file, shard_folder
-        self.protocol: dict[str, Any] = {}
         self._vocabulary: Vocabulary | None = None
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[DetectionPrediction]) -> None:
@@ -90,11 +97,13 @@ class AveragePrecision(BaseMetric):
         vocabularies = [vocabulary for vocabulary in all_gather_object(self._vocabulary) if vocabulary is not None]
         self._vocabulary = vocabularies[0] if vocabularies else None  # a rank may have seen no image
         tables = gather_tables(own, self.shard_folder)
-        metrics, self.protocol = on_first_rank(lambda: self._evaluate(tables, size))
+        metrics, self.protocol, self.class_rows = on_first_rank(lambda: self._evaluate(tables, size))
         self._vocabulary = None
         return metrics
 
-    def _evaluate(self, tables: DetectionTables, size: int) -> tuple[dict[str, float], dict[str, Any]]:
+    def _evaluate(
+        self, tables: DetectionTables, size: int
+    ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
         count = len(tables.sample_ids)
         if count != size:
             logger.warning(f"average precision over {count} images of {size}")
@@ -102,7 +111,28 @@ class AveragePrecision(BaseMetric):
             write_coco_results(self.results_file, tables, self.dataset_meta["category_ids"])
         metrics = self.compute_metrics([tables])
         protocol = {**class_protocol(self.dataset_meta, self._vocabulary, count), **self.rules()}
-        return {name: 100 * value for name, value in metrics.items()}, protocol
+        return metrics, protocol, self.class_rows
+
+    def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
+        """Return the metrics of [all tables], in percent."""
+        (tables,) = results
+        precisions = self.class_precisions(tables)
+        self.class_rows = class_rows(precisions, tables, self._vocabulary, self.columns_beside())
+        if self.show_classes:
+            logger.info("\n" + class_table(self.class_rows))
+        return {name: 100 * value for name, value in self.means(precisions).items()}
+
+    def class_precisions(self, tables: DetectionTables) -> dict[str, ClassPrecision]:
+        """Measure, and return what each measurement says of every class, by the beginning of its keys: `coco_box`."""
+        raise NotImplementedError
+
+    def means(self, precisions: dict[str, ClassPrecision]) -> dict[str, float]:
+        """Return the flat metrics, 0..1, of what was measured."""
+        raise NotImplementedError
+
+    def columns_beside(self) -> dict[str, Sequence[Any]]:
+        """Return further columns of `class_rows`, with K entries each."""
+        return {}
 
     def check_data(self, sample: Sample) -> None:
         """Refuse at the first sample what would fail at the end."""
@@ -143,11 +173,16 @@ class CocoAveragePrecision(AveragePrecision):
             for key in [*(f"coco_{shape}_{mean}" for mean in MEANS), *(f"ovd_{shape}_AP50_{name}" for name in groups)]
         ]
 
-    def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
-        """Return the metrics, 0..1, of [all tables]."""
-        (tables,), metrics = results, {}
+    def class_precisions(self, tables: DetectionTables) -> dict[str, ClassPrecision]:
+        """Return `coco_box` and, with masks, `coco_mask`."""
+        count = len(self._vocabulary)
+        return {f"coco_{shape}": coco_average_precision(tables, count, shape).precision for shape in self.shapes}
+
+    def means(self, precisions: dict[str, ClassPrecision]) -> dict[str, float]:
+        """Return the flat metrics, 0..1."""
+        metrics = {}
         for shape in self.shapes:
-            precision = coco_average_precision(tables, len(self._vocabulary), shape).precision
+            precision = precisions[f"coco_{shape}"]
             metrics |= {f"coco_{shape}_{key}": value for key, value in precision.six_means().items()}
             metrics |= open_vocabulary_means(precision, self._vocabulary, shape)
         return metrics
@@ -179,8 +214,9 @@ class LvisAveragePrecision(AveragePrecision):
         frequencies: Sequence[str] | None = None,
         results_file: str | None = None,
         shard_folder: str | None = None,
+        show_classes: bool = True,
     ) -> None:
-        super().__init__(masks, results_file, shard_folder)
+        super().__init__(masks, results_file, shard_folder, show_classes)
         self.fixed, self._given_frequencies = fixed, frequencies
 
     @property
@@ -223,25 +259,36 @@ class LvisAveragePrecision(AveragePrecision):
             judged = {*sample.federated.negative, *sample.instances.classes.tolist()}
         return image_tables(sample, prediction, "mask" in self.shapes, judged)
 
-    def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
-        """Return the metrics, 0..1, of [all tables]."""
-        (tables,), metrics, count = results, {}, len(self._vocabulary)
+    def class_precisions(self, tables: DetectionTables) -> dict[str, ClassPrecision]:
+        """Return `lvis_box`, with `fixed` `lvis_box_fixed`, and with masks the same of masks."""
+        count, precisions = len(self._vocabulary), {}
         if self.fixed and most_per_image(tables) <= LVIS_PER_IMAGE:
             logger.warning(
                 f"fixed AP: no image has more than {LVIS_PER_IMAGE} detections, so that it reads too low; let the "
                 "model return more (head.detector.max_detections)"
             )
         for shape in self.shapes:
-            precision = federated_average_precision(tables, count, shape, max_per_image=LVIS_PER_IMAGE)
-            metrics |= {f"lvis_{shape}_{key}": value for key, value in precision.six_means().items()}
-            metrics |= frequency_means(precision, self.frequencies, f"lvis_{shape}_AP")
+            precisions[f"lvis_{shape}"] = federated_average_precision(
+                tables, count, shape, max_per_image=LVIS_PER_IMAGE
+            )
             if self.fixed:
-                precision = federated_average_precision(
+                precisions[f"lvis_{shape}_fixed"] = federated_average_precision(
                     tables, count, shape, max_per_image=None, max_per_class=FIXED_PER_CLASS
                 )
-                metrics[f"lvis_{shape}_fixed_AP"] = precision.mean()
-                metrics |= frequency_means(precision, self.frequencies, f"lvis_{shape}_fixed_AP")
+        return precisions
+
+    def means(self, precisions: dict[str, ClassPrecision]) -> dict[str, float]:
+        """Return the flat metrics, 0..1."""
+        metrics = {}
+        for name, precision in precisions.items():
+            means = {"AP": precision.mean()} if name.endswith("_fixed") else precision.six_means()
+            metrics |= {f"{name}_{key}": value for key, value in means.items()}
+            metrics |= frequency_means(precision, self.frequencies, f"{name}_AP")
         return metrics
+
+    def columns_beside(self) -> dict[str, Sequence[Any]]:
+        """Return the frequency of each class, where it is known."""
+        return {} if self.frequencies is None else {"frequency": [FREQUENCIES[letter] for letter in self.frequencies]}
 
     def rules(self) -> dict[str, Any]:
         """Return what the protocol says of the way of measuring."""
@@ -269,3 +316,23 @@ def frequency_means(precision: ClassPrecision, frequencies: Sequence[str] | None
         return {}
     letters = np.array(list(frequencies))
     return {f"{name}_{letter}": precision.mean(classes=letters == letter) for letter in FREQUENCIES}
+
+
+def class_rows(
+    precisions: dict[str, ClassPrecision],
+    tables: DetectionTables,
+    vocabulary: Vocabulary,
+    beside: dict[str, Sequence[Any]],
+) -> list[dict[str, Any]]:
+    """Return a row for each class: AP and AP50 of each measurement in percent, its objects without crowds, its role."""
+    columns = {}
+    for name, precision in precisions.items():
+        columns[f"{name}_AP"] = (100 * precision.of_classes()).tolist()
+        columns[f"{name}_AP50"] = (100 * precision.of_classes(0.5)).tolist()
+    labels = tables.labels
+    columns["objects"] = np.bincount(labels.classes[~labels.is_crowd], minlength=len(vocabulary)).tolist()
+    columns |= beside | {"role": [class_role(vocabulary, index) for index in range(len(vocabulary))]}
+    return [
+        {"class": name, **dict(zip(columns, values))}
+        for name, *values in zip(vocabulary.class_names, *columns.values())
+    ]

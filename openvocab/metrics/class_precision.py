@@ -38,6 +38,15 @@ class ClassPrecision:
             values = values[np.isclose(THRESHOLDS, threshold)]
         return mean_of_present(values if classes is None else values[:, classes])
 
+    def of_classes(self, threshold: float | None = None) -> np.ndarray:
+        """Return (K,) the average precision of each class over all areas, NaN where it has no object.
+
+        Args:
+            threshold: one of `THRESHOLDS`; None for the mean over all of them.
+        """
+        values = self.values[list(AREAS).index("all")]  # (T, K)
+        return values.mean(axis=0) if threshold is None else values[np.isclose(THRESHOLDS, threshold)][0]
+
     def six_means(self) -> dict[str, float]:
         """Return AP, AP50, AP75, AP_small, AP_medium and AP_large."""
         means = {"AP": self.mean(), "AP50": self.mean(threshold=0.5), "AP75": self.mean(threshold=0.75)}

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmengine.evaluator import BaseMetric
-
+from openvocab.metrics.base import Metric
 from openvocab.metrics.protocol import class_protocol
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
@@ -23,7 +22,7 @@ class RankedImage:
 
 
 @METRICS.register_module()
-class ZeroShotAccuracy(BaseMetric):
+class ZeroShotAccuracy(Metric):
     """Share of images, in percent, whose class is the best or among the best five.
 
     `top1` and `top5` over all images; `top1_seen`, `top1_unseen`, ... where the vocabulary has seen flags (a share of
@@ -34,12 +33,9 @@ class ZeroShotAccuracy(BaseMetric):
         templates: name of the prompt templates, for the protocol.
     """
 
-    default_prefix = ""
-
     def __init__(self, templates: str | None = None) -> None:
         super().__init__()
         self.templates = templates
-        self.protocol: dict[str, Any] = {}
         self._vocabulary: Vocabulary | None = None
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:

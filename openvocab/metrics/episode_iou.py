@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 
+from openvocab.metrics.base import Metric
+from openvocab.metrics.class_table import class_table
 from openvocab.metrics.confusion import ClassScores, confusion_matrix
 from openvocab.registry import METRICS
 from openvocab.structures import SemanticPrediction
@@ -19,14 +20,12 @@ CLASS = 1
 
 
 @METRICS.register_module()
-class EpisodeIoU(BaseMetric):
+class EpisodeIoU(Metric):
     """Scores in percent of episodes with the vocabulary ("others", class), as in HSNet's and LSeg's evaluators.
 
     `mIoU`: foreground IoU of each class, counted over all its episodes, averaged over the classes that occur. `FB_IoU`:
     mean of foreground and background IoU, counted over all episodes. Unlabelled pixels do not count.
     """
-
-    default_prefix = ""
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
         """Return the keys of the results, of any vocabulary."""
@@ -53,6 +52,7 @@ class EpisodeIoU(BaseMetric):
         for name, matrix in results:
             matrices[name] += matrix
         scores = {name: 100 * float(ClassScores(matrix).iou[CLASS]) for name, matrix in sorted(matrices.items())}
-        logger.info(", ".join(f"{name} {score:.2f}" for name, score in scores.items()))
+        self.class_rows = [{"class": name, "IoU": score} for name, score in scores.items()]
+        logger.info("\n" + class_table(self.class_rows))
         both = ClassScores(sum(matrices.values())).iou
         return {"mIoU": float(np.nanmean(list(scores.values()))), "FB_IoU": 100 * float(both.mean())}

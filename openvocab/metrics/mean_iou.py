@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import all_gather_object
-from mmengine.evaluator import BaseMetric
 
+from openvocab.metrics.base import Metric
+from openvocab.metrics.class_table import class_role, class_table
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
 from openvocab.metrics.protocol import class_protocol
 from openvocab.registry import METRICS
@@ -38,7 +39,7 @@ class Tally:
 
 
 @METRICS.register_module()
-class MeanIoU(BaseMetric):
+class MeanIoU(Metric):
     """Semantic segmentation scores in percent, from exact int64 counts over the whole data set.
 
     - Only labelled pixels count. IoU of a class = intersection / union over the data set, not a mean over images.
@@ -59,12 +60,9 @@ class MeanIoU(BaseMetric):
         templates: name of the prompt templates, for the protocol.
     """
 
-    default_prefix = ""
-
     def __init__(self, show_classes: bool = True, window: str | None = None, templates: str | None = None) -> None:
         super().__init__()
         self.show_classes, self.window, self.templates = show_classes, window, templates
-        self.protocol: dict[str, Any] = {}
         self._tally = Tally()
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
@@ -116,8 +114,9 @@ class MeanIoU(BaseMetric):
         """Return the metrics of [(vocabulary, (K, K) counts with labels along the rows)]."""
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
+        self.class_rows = score_rows(vocabulary, scores)
         if self.show_classes:
-            logger.info("\n" + class_table(vocabulary, scores))
+            logger.info("\n" + class_table(self.class_rows))
         return summarise(vocabulary, scores)
 
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
@@ -149,21 +148,18 @@ def summarise(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
     return {name: 100 * value for name, value in metrics.items()}
 
 
-def class_table(vocabulary: Vocabulary, scores: ClassScores) -> str:
-    """Return a text table: name, IoU, accuracy, labelled pixels, and which classes are unseen or the background."""
-    width = max(len(name) for name in vocabulary.class_names)
-    lines = [f"{'class':<{width}}    IoU    acc      pixels"]
-    for index, name in enumerate(vocabulary.class_names):
-        iou, accuracy = 100 * scores.iou[index], 100 * scores.accuracy[index]
-        line = f"{name:<{width}} {iou:6.2f} {accuracy:6.2f} {scores.labelled[index]:11d} {_role(vocabulary, index)}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
-def _role(vocabulary: Vocabulary, index: int) -> str:
-    if index == vocabulary.background:
-        return "background"
-    return "unseen" if vocabulary.seen is not None and not vocabulary.seen[index] else ""
+def score_rows(vocabulary: Vocabulary, scores: ClassScores) -> list[dict[str, Any]]:
+    """Return a row for each class: IoU and accuracy in percent, labelled pixels, and its role."""
+    return [
+        {
+            "class": name,
+            "IoU": 100 * float(scores.iou[index]),
+            "accuracy": 100 * float(scores.accuracy[index]),
+            "pixels": int(scores.labelled[index]),
+            "role": class_role(vocabulary, index),
+        }
+        for index, name in enumerate(vocabulary.class_names)
+    ]
 
 
 def _check(sample: Sample, prediction: SemanticPrediction, vocabulary: Vocabulary) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 
+from openvocab.metrics.base import Metric
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction
@@ -28,7 +28,7 @@ class ScoredImage:
 
 
 @METRICS.register_module()
-class RetrievalRecall(BaseMetric):
+class RetrievalRecall(Metric):
     """R@k in percent, both ways, for a data set whose vocabulary is its captions (`CaptionDataset` with `test_mode`).
 
     - `image_to_text_R@k`: share of images with one of their captions among the best k.
@@ -42,14 +42,11 @@ class RetrievalRecall(BaseMetric):
         ks: the k of the report.
     """
 
-    default_prefix = ""
-
     def __init__(self, ks: Sequence[int] = (1, 5, 10)) -> None:
         super().__init__()
         if not ks or min(ks) < 1:
             raise ValueError(f"ks: expected numbers from 1, got {ks}")
         self.ks = tuple(ks)
-        self.protocol: dict[str, Any] = {}
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
         """Return the keys of the results, of any vocabulary."""

@@ -223,10 +223,13 @@ def test_unexpected_errors_and_the_traceback_option_pass(monkeypatch):
 
 
 def test_results_are_flat_json(tmp_path):
-    write_results(tmp_path / "new" / "m.json", {"mIoU": np.float64(41.5), "mIoU_unseen": float("nan")}, {"images": 3})
+    numbers = {"mIoU": np.float64(41.5), "mIoU_unseen": float("nan")}
+    rows = [{"class": "cat", "IoU": float("nan"), "pixels": 7, "role": None}]
+    write_results(tmp_path / "new" / "m.json", numbers, {"images": 3}, rows)
     assert json.loads((tmp_path / "new" / "m.json").read_text()) == {
         "mIoU": 41.5,
         "mIoU_unseen": None,
+        "per_class": [{"class": "cat", "IoU": None, "pixels": 7, "role": None}],
         "protocol": {"images": 3},
     }
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["m.json"]

@@ -92,6 +92,21 @@ def test_lvis_numbers_equal_the_loop_by_frequency_standard_and_fixed():
     assert "10000" in metric.protocol["average_precision"]
 
 
+def test_classes_have_lvis_numbers_of_their_own():
+    samples, predictions = random_pairs(2, images=6, federated=True, detections=20)
+    metric = LvisAveragePrecision(frequencies=LETTERS)
+    evaluate(metric, samples, predictions)
+    tables = tables_of(samples, predictions)
+    values = slow_federated_ap(tables, len(NAMES))[0]  # (T, K); no limit bites, so that fixed AP is the same
+    for name in ("lvis_box", "lvis_box_fixed"):
+        assert [row[f"{name}_AP"] for row in metric.class_rows] == pytest.approx(100 * values.mean(0), nan_ok=True)
+        assert [row[f"{name}_AP50"] for row in metric.class_rows] == pytest.approx(100 * values[0], nan_ok=True)
+    assert [row["objects"] for row in metric.class_rows] == np.bincount(tables.labels.classes, minlength=6).tolist()
+    words = ["rare", "rare", "common", "common", "frequent", "frequent"]
+    assert [row["frequency"] for row in metric.class_rows] == words
+    assert [row["role"] for row in metric.class_rows] == ["seen"] * 4 + ["unseen"] * 2
+
+
 def test_masks_that_lvis_never_looks_at_are_dropped_without_a_change():
     samples, predictions = random_pairs(4, images=5, federated=True, masks=True, detections=20)
     metrics = evaluate(LvisAveragePrecision(masks=True, fixed=False), samples, predictions)
@@ -109,9 +124,9 @@ def test_frequencies_come_from_the_data_set_too():
 
 def test_a_fixed_ap_of_too_few_detections_is_said_aloud(logged):
     samples, predictions = random_pairs(2, images=3, federated=True)
-    evaluate(LvisAveragePrecision(fixed=False), samples, predictions)
+    evaluate(LvisAveragePrecision(fixed=False, show_classes=False), samples, predictions)
     assert logged == []
-    evaluate(LvisAveragePrecision(), samples, predictions)
+    evaluate(LvisAveragePrecision(show_classes=False), samples, predictions)
     assert len(logged) == 1 and "no image has more than 300 detections" in logged[0].getMessage()
 
 
@@ -222,7 +237,7 @@ def _metrics_of_rank(rank: int) -> list:
         samples, predictions = random_pairs(8, images=7, masks=True, **kind)
         own = [*range(rank, 7, 2), 0][:4]  # as a sampler deals; the last image of the second rank fills up
         metrics = evaluate(metric, [samples[i] for i in own], [predictions[i] for i in own], 7)
-        outcome += [metrics, metric.protocol["images"]]
+        outcome += [metrics, metric.protocol["images"], metric.class_rows]
     metric = LvisAveragePrecision(fixed=False)
     if rank == 1:  # the first rank saw nothing; what it computes fails, and both hear of it
         metric.process({"sample": [make_sample("a", BOXES, [0, 1], crowd=[1, 0], federated=FederatedLabels())]},
@@ -241,9 +256,10 @@ def test_two_ranks_equal_one_and_share_a_failure():
     ):
         alone = evaluate(metric, *random_pairs(8, images=7, masks=True, **kind))
         for result in results:
-            assert result[2 * position] == pytest.approx(alone, abs=1e-9, nan_ok=True)
-            assert result[2 * position + 1] == 7
-    assert all("1 labels are crowds" in result[4] for result in results)
+            metrics, images, rows = result[3 * position : 3 * position + 3]
+            assert metrics == pytest.approx(alone, abs=1e-9, nan_ok=True) and images == 7
+            assert [str(row) for row in rows] == [str(row) for row in metric.class_rows]  # NaN is not equal to itself
+    assert all("1 labels are crowds" in result[6] for result in results)
 
 
 def test_tensors_on_loan_are_not_kept():

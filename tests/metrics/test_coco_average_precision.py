@@ -11,6 +11,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from openvocab.metrics import CocoAveragePrecision
 from openvocab.metrics.class_precision import AREAS
 from openvocab.metrics.coco_average_precision import coco_average_precision
 from openvocab.metrics.detection_tables import Detections, DetectionTables, Labels
@@ -127,6 +128,29 @@ def test_perfect_detections_find_everything_and_none_nothing():
     perfect = box_ap(sample, make_prediction("a", BOXES, [0, 1], [0.9, 0.8]))
     assert perfect[:2].tolist() == pytest.approx([1, 1]) and np.isnan(perfect[2:]).all()
     assert box_ap(sample, make_prediction("a", [], [], []))[:2].tolist() == [0, 0]
+
+
+def test_each_class_has_the_numbers_of_pycocotools_objects_and_role(logged):
+    samples, predictions = random_pairs(3, masks=True, crowds=True)
+    metric = CocoAveragePrecision(masks=True)
+    metric.process({"sample": samples}, predictions)
+    metric.evaluate(len(samples))
+    tables = tables_of(samples, predictions, masks=True)
+    for shape in KINDS:
+        labels = to_coco(tables, tables.labels, shape, len(NAMES))
+        found = to_coco(tables, tables.detections, shape, len(NAMES))
+        precision = pycocotools_scores(labels, found, shape).eval["precision"]  # (T, R, K, areas, detections)
+        for number, row in enumerate(metric.class_rows):
+            expected = np.where(precision < 0, np.nan, 100 * precision)[:, :, number, 0, -1].mean(1)
+            assert row[f"coco_{shape}_AP"] == pytest.approx(expected.mean(), abs=1e-9, nan_ok=True)
+            assert row[f"coco_{shape}_AP50"] == pytest.approx(expected[0], abs=1e-9, nan_ok=True)
+    assert np.isnan(metric.class_rows[5]["coco_mask_AP"]) and max(row["coco_box_AP"] for row in metric.class_rows) > 5
+    countable = [sum(not entry["iscrowd"] for entry in labels.imgToAnns[i]) for i in labels.getImgIds()]
+    assert sum(row["objects"] for row in metric.class_rows) == sum(countable) < len(labels.anns)
+    assert [row["class"] for row in metric.class_rows] == NAMES
+    assert [row["role"] for row in metric.class_rows] == ["seen"] * 4 + ["unseen"] * 2
+    lines = logged[-1].getMessage().splitlines()
+    assert lines[1].split("  ")[-1] == "role" and "coco_mask_AP50 (%)" in lines[1] and len(lines) == 2 + len(NAMES)
 
 
 def test_a_second_detection_of_an_object_is_wrong():

@@ -182,7 +182,8 @@ def test_protocol_says_what_was_measured():
     assert (metric.protocol["window"], metric.protocol["templates"]) == ("512, stride 341", "simple")
 
 
-def test_class_table_names_roles():
-    lines = mean_iou.class_table(_vocabulary(), ClassScores(np.diag([5, 4, 3, 2, 0]))).splitlines()
-    assert lines[1].split() == ["background", "100.00", "100.00", "5", "background"]
-    assert lines[3].endswith("unseen") and "nan" in lines[5]
+def test_classes_have_scores_and_roles():
+    rows = mean_iou.score_rows(_vocabulary(), ClassScores(np.diag([5, 4, 3, 2, 0])))
+    first = {"class": "background", "IoU": 100.0, "accuracy": 100.0, "pixels": 5, "role": "background"}
+    assert rows[0] == first and math.isnan(rows[4]["IoU"])
+    assert [row["role"] for row in rows[1:]] == ["seen", "unseen", "seen", "unseen"]

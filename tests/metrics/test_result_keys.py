@@ -14,6 +14,7 @@ from openvocab.metrics import (
     RetrievalRecall,
     ZeroShotAccuracy,
 )
+from openvocab.metrics.units import units_of
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction, FederatedLabels, Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
@@ -70,6 +71,8 @@ def test_declared_is_returned(kind, options, make, vocabulary):
     declared = metric.result_keys(vocabulary)
     assert set(declared) == set(returned) and len(declared) == len(returned)
     assert set(declared) <= set(metric.result_keys(None))
+    assert units_of([metric], vocabulary) == dict.fromkeys(returned, "%")
+    assert all(isinstance(value, float) for value in returned.values())
 
 
 def test_frequencies_of_the_data_are_declared_too():

@@ -18,7 +18,8 @@ from tool_runs import REPOSITORY, run_tool
 from openvocab.checkpoint import save_checkpoint
 from openvocab.engine.stopping import COPIES_WITHIN
 
-METRICS = {"mIoU_seen": 60.0, "mIoU_unseen": 50.0, "top1": 40.0}
+SCORES = {"mIoU_seen": 60.0, "mIoU_unseen": 50.0, "top1": 40.0}
+METRICS = {**SCORES, "protocol": {"units": dict.fromkeys(SCORES, "%")}}
 
 
 def pretend_tool(command: list[str], **options: bool) -> Mock:
@@ -49,6 +50,7 @@ def test_its_end_says_time_precision_and_processor(tmp_path, monkeypatch, capsys
     assert row["Test LSeg on seen and unseen classes"][-1] == "float32"
     summary = json.loads(Path("work_dirs/quickstart/summary.json").read_text())
     assert summary["lseg_unseen_miou"] == 50.0 and len(summary["parts"]) == 7
+    assert summary["units"]["lseg_unseen_miou"] == "%" and "lseg_unseen_miou: 50.00 %" in lines
     assert summary["parts"][2]["precision"] == "bfloat16"
     assert "cores; units: " in summary["processor"]
 

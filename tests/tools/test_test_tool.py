@@ -31,6 +31,13 @@ def test_writes_flat_metrics_and_protocol(prepared, tmp_path):
     for key in ("mIoU", "mIoU_seen", "mIoU_unseen", "mIoU_harmonic", "pixel_accuracy"):
         assert 0 <= metrics[key] <= 100
     assert metrics["protocol"]["images"] == 4 and metrics["protocol"]["classes"] == 49
+    numbers = {key for key, value in metrics.items() if isinstance(value, float)}
+    assert metrics["protocol"]["units"] == dict.fromkeys([*numbers, "IoU", "accuracy"], "%")
+    rows = metrics["per_class"]
+    assert len(rows) == 49 and rows[0]["class"] == rows[0]["role"] == "background"
+    assert {row["role"] for row in rows[1:]} == {"seen", "unseen"}
+    present = [row["IoU"] for row in rows if row["IoU"] is not None]
+    assert sum(present) / len(present) == pytest.approx(metrics["mIoU"])
     pictures = sorted((tmp_path / "pictures").glob("*.png"))
     assert len(pictures) == 4 and Image.open(pictures[0]).size[1] >= 64
 
@@ -42,11 +49,11 @@ def test_other_names_are_evaluated_where_shared(prepared, tmp_path, capsys):
     arguments = (LSEG_SHAPES, checkpoint, "--work-dir", tmp_path / "run", "--out", tmp_path / "m.json")
     assert run_tool("test", *arguments, "--classes-file", tmp_path / "names.txt", *options) == 0
     metrics = json.loads((tmp_path / "m.json").read_text())
-    assert metrics["protocol"]["evaluated_classes"] == names[:7]
+    assert metrics["protocol"]["evaluated_classes"] == names[:7] == [row["class"] for row in metrics["per_class"]]
     assert metrics["protocol"]["classes"] == 8
     shown = capsys.readouterr()
     assert "7 of them are classes of the data" in shown.err
-    assert f"mIoU: {metrics['mIoU']:.2f}\n" in shown.out
+    assert f"mIoU: {metrics['mIoU']:.2f} %\n" in shown.out
 
 
 def test_names_without_any_match(prepared, tmp_path, capsys):

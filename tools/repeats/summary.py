@@ -17,7 +17,7 @@ def summarise(runs: Sequence[SeedRun]) -> dict[str, Any]:
     """
     results = [json.loads(run.metrics_file.read_text(encoding="utf-8")) for run in runs]
     records = [read_record(run.folder) for run in runs]
-    names = [name for name in results[0] if name != "protocol"]
+    names = [name for name in results[0] if name not in ("per_class", "protocol")]
     return {
         "config": runs[0].config,
         "checkpoint": runs[0].checkpoint,
@@ -42,8 +42,10 @@ def markdown_table(summary: dict[str, Any]) -> str:
     """Return the table of every metric, and the lines on time, precision and machine below it."""
     titles = ["metric", "mean", "sd", *(f"seed {seed}" for seed in summary["seeds"])]
     rows = [titles, ["---"] * len(titles)]
+    units = (summary["protocol"] or {}).get("units", {})  # none in files of older versions
     for name, entry in summary["metrics"].items():
-        rows.append([name, *map(_figure, (entry["mean"], entry["sd"], *entry["values"]))])
+        title = f"{name} ({units[name]})" if name in units else name
+        rows.append([title, *map(_figure, (entry["mean"], entry["sd"], *entry["values"]))])
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *_remarks(summary)])
 
 

@@ -55,5 +55,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type=CocoAveragePrecision, masks=True)
+val_evaluator = dict(type=CocoAveragePrecision, masks=True, show_classes=False)
 test_evaluator = val_evaluator

@@ -27,6 +27,7 @@ from openvocab.engine.finite_guard import check_weights
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
 from openvocab.matmul_precision import matmul_precision
+from openvocab.metrics.units import declared_keys
 from openvocab.registry import HOOKS
 from openvocab.saved_config import config_to_data
 
@@ -95,7 +96,7 @@ class CheckpointHook(Hook):
         for metric in runner.val_evaluator.metrics:
             if not hasattr(metric, "result_keys"):
                 return  # it does not declare what it returns: the first validation will tell
-            keys += [f"{metric.prefix}/{key}" if metric.prefix else key for key in metric.result_keys(vocabulary)]
+            keys += declared_keys(metric, vocabulary)
         self._require_key(keys)
 
     def _require_key(self, keys: Collection[str]) -> None:
