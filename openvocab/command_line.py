@@ -1,4 +1,4 @@
-"""What the tools share: a user's mistake is one line and an exit code, and long work shows the time that is left."""
+"""What the tools share: a user's mistake is one line and an exit code."""
 
 import logging
 import os
@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TextIO
-
-from mmengine.utils import ProgressBar
 
 from openvocab.checkpoint import SaveFailed
 from openvocab.engine.finite_guard import NonFiniteError
@@ -134,22 +132,6 @@ class _StderrHandler(logging.StreamHandler):
     @property
     def stream(self) -> TextIO:
         return sys.stderr
-
-
-class Progress:
-    """A bar with the time left on stderr, started by its first call."""
-
-    def __init__(self) -> None:
-        self._bar: ProgressBar | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` things are done."""
-        if self._bar is None:
-            self._bar = ProgressBar(total, file=sys.stderr)
-        if done > self._bar.completed:
-            self._bar.update(done - self._bar.completed)
-            if done == total:
-                sys.stderr.write("\n")
 
 
 def _one_line(error: BaseException) -> str:

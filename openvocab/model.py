@@ -119,6 +119,18 @@ class OpenVocabModel(BaseModel):
         halvings = [value for part in parts for value in vars(part).values() if isinstance(value, Halving)]
         return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learnt]
 
+    def embed_images(self, images: PixelBatch) -> Tensor:
+        """Return the embeddings of whole images in the space of the texts, (B, D) float32, not normalised.
+
+        Raises:
+            ValueError: the head has none (see `Head.embed_images`).
+        """
+
+        def embed_some(start: int, stop: int) -> Tensor:
+            return self.head.embed_images(self.encode(images[start:stop].whole())).float()
+
+        return torch.cat(self.images_at_once.run(embed_some, len(images)))
+
     def val_step(self, data: Any) -> list[Prediction]:
         """Predict a batch of the loader (mmengine's protocol)."""
         return self.test_step(data)

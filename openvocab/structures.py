@@ -245,5 +245,15 @@ class ClassificationPrediction:
     vocabulary: Vocabulary
     sample_id: str = ""
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """(K,) the name of each class."""
+        return self.vocabulary.class_names
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(K,) float32 that sum to one: the softmax of the logits, as CLIP's of 100 times the cosines."""
+        return self.logits.softmax(dim=-1)
+
 
 Prediction = SemanticPrediction | DetectionPrediction | ClassificationPrediction

@@ -71,7 +71,7 @@ def test_a_model_without_clip_imports_no_open_clip(timm_config):
 
 
 def test_dir_lists_the_public_names():
-    assert dir(openvocab) == ["Predictor", "Vocabulary", "load"]
+    assert dir(openvocab) == ["Predictor", "Vocabulary", "load", "retrieve"]
     assert set(openvocab.__all__) == {*dir(openvocab), "__version__"}
     with pytest.raises(AttributeError, match="'openvocab' has no attribute 'Predictr'"):
         openvocab.Predictr  # noqa: B018

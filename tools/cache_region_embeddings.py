@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from openvocab.command_line import Progress, one_line_errors, show_log
+from openvocab.command_line import one_line_errors, show_log
 from openvocab.config import ConfigError, read_config
 from openvocab.config_options import add_config_options
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
 from openvocab.engine.own_process import own_process
+from openvocab.progress import Progress
 from openvocab.registry import DATASETS
 from openvocab.teacher.region_cache_dtype import settle_cache_dtype
 from openvocab.teacher.region_cache_writing import write_region_cache

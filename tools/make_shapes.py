@@ -7,8 +7,9 @@ under 20 seconds on two cores. A folder that already holds the same set is kept.
 import argparse
 from pathlib import Path
 
-from openvocab.command_line import Progress, one_line_errors
+from openvocab.command_line import one_line_errors
 from openvocab.datasets.shapes import write_shapes
+from openvocab.progress import Progress
 
 
 def parse_args() -> argparse.Namespace:

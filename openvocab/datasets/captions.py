@@ -51,9 +51,10 @@ class CaptionDataset(PipelineDataset):
     and one caption a row; or Karpathy's JSON. HTML entities become characters.
 
     In training a sample carries one caption and no vocabulary. With `test_mode` it is a retrieval task that needs no
-    path of its own: the vocabulary is the list of all distinct captions, `class_ids` are an image's own, and (N, K)
-    logits rank texts for images along the rows, images for texts along the columns. The text encoder must then take the
-    captions as they are: `templates="none"`.
+    path of its own: the vocabulary is the list of all distinct captions, `class_ids` are those of an image's captions
+    in their order, and (N, K) logits rank texts for images along the rows, images for texts along the columns. The text
+    encoder must then take the captions as they are, `templates="none"`, or with a prefix. `RetrievalRecall` decides how
+    many captions of an image count, and how equal ones of several images do.
 
     Args:
         annotations: the caption file; see `read_records`.
@@ -134,5 +135,5 @@ def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
             shown.setdefault(same_name_key(caption), caption)
     number = {key: index for index, key in enumerate(shown)}
     for item in items:
-        item["class_ids"] = tuple(dict.fromkeys(number[same_name_key(caption)] for caption in item["captions"]))
+        item["class_ids"] = tuple(number[same_name_key(caption)] for caption in item["captions"])
     return Vocabulary.from_names(shown.values())

@@ -34,6 +34,19 @@ class Head(nn.Module):
         """Map features to raw outputs. Pure: no samples, no image. Dense heads return logits (B, K, h, w)."""
         raise NotImplementedError
 
+    def embed_images(self, features: ImageFeatures) -> Tensor:
+        """Return what stands for each whole image in the space of the texts, (B, D), not normalised.
+
+        Raises:
+            ValueError: this head does not read the embeddings of whole images, which then nothing has trained.
+        """
+        if not self.embeddings or features.image_embed is None:
+            raise ValueError(
+                f"{type(self).__name__} has no embedding of whole images; take a model that compares them with texts, "
+                "such as that of configs/clip_zeroshot_folder.py"
+            )
+        return features.image_embed
+
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
         """Return what `forward` would say of each image as logits that are computed part by part.
 

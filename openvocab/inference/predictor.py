@@ -1,7 +1,8 @@
 """A trained model as a function of an image and a list of names."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from os import PathLike
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor
 
@@ -26,6 +28,8 @@ from openvocab.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from openvocab.model import OpenVocabModel
+
+logger = logging.getLogger(__name__)
 
 Transform = Callable[[dict], dict]
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
@@ -142,23 +146,91 @@ class Predictor:
             raise TypeError(f"expected a list of images, got one path, {images!s}; put it in a list")
         vocabulary = as_vocabulary(classes)
         predictions: dict[int, Prediction] = {}
+        for numbers, items in self.batches(images, vocabulary, batch_size):
+            predictions.update(zip(numbers, self._predict(items)))
+        return [predictions[index] for index in range(len(predictions))]
+
+    def encode_image(self, images: Any, *, normalize: bool = False, batch_size: int = 8) -> Tensor:
+        """Embed whole images in the space of the texts, as CLIP's method of this name does.
+
+        Args:
+            images: one image, or a list or iterator of images, of any kind that `__call__` takes.
+            normalize: give every row unit norm.
+
+        Returns:
+            (N, D) float32 on the CPU, one row per image, also of one; not normalised by default.
+
+        Raises:
+            TypeError, ValueError: as `predict_batch`; or a model that has no embedding of whole images.
+        """
+        rows: dict[int, Tensor] = {}
+        for numbers, items in self.batches(as_list(images), None, batch_size):
+            rows.update(zip(numbers, self.embed_prepared(items)))
+        if not rows:
+            raise ValueError("expected at least one image, got none")
+        embed = torch.stack([rows[index] for index in range(len(rows))])
+        return F.normalize(embed, dim=-1) if normalize else embed
+
+    @torch.no_grad()
+    def encode_text(self, texts: str | Sequence[str], *, normalize: bool = False) -> Tensor:
+        """Embed texts as they are, without templates, as CLIP's method of this name does with their tokens.
+
+        Args:
+            normalize: give every row unit norm.
+
+        Returns:
+            (N, D) float32 on the CPU, one row per text, also of one; not normalised by default.
+
+        Raises:
+            ValueError: no text, an empty one, or a model that knows class names only.
+        """
+        embed = self.model.text_encoder.embed([texts] if isinstance(texts, str) else list(texts)).cpu()
+        return F.normalize(embed, dim=-1) if normalize else embed
+
+    def batches(
+        self, images: Iterable[Any], vocabulary: Vocabulary | None, batch_size: int, skip_bad: bool = False
+    ) -> Iterator[tuple[list[int], list[tuple[Tensor, Sample]]]]:
+        """Prepare images and yield those of equal size together: their numbers from 0 on, and what `prepare` made.
+
+        No more than four batches are held at a time, so that sizes may come in any order.
+
+        Args:
+            skip_bad: leave images out that cannot be read, with a warning, instead of raising.
+
+        Raises:
+            TypeError, ValueError: see `predict_batch`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         waiting: dict[Size, list[tuple[int, tuple[Tensor, Sample]]]] = {}
 
-        def predict(size: Size) -> None:
+        def take(size: Size) -> tuple[list[int], list[tuple[Tensor, Sample]]]:
             numbers, items = zip(*waiting.pop(size))
-            predictions.update(zip(numbers, self._predict(items)))
+            return list(numbers), list(items)
 
         for index, image in enumerate(images):
-            item = self._prepare_numbered(image, vocabulary, index)
+            try:
+                item = self._prepare_numbered(image, vocabulary, index)
+            except BadSample as error:
+                if not skip_bad:
+                    raise
+                logger.warning(f"left out: {error}")
+                continue
             size = tuple(item[0].shape[-2:])
             waiting.setdefault(size, []).append((index, item))
             if len(waiting[size]) == batch_size:
-                predict(size)
+                yield take(size)
             elif sum(map(len, waiting.values())) >= 4 * batch_size:
-                predict(next(iter(waiting)))
-        for size in list(waiting):
-            predict(size)
-        return [predictions[index] for index in range(len(predictions))]
+                yield take(next(iter(waiting)))
+        while waiting:
+            yield take(next(iter(waiting)))
+
+    @torch.no_grad()
+    def embed_prepared(self, items: Sequence[tuple[Tensor, Sample]]) -> Tensor:
+        """Embed images of one size that `prepare` made: (N, D) float32 on the CPU, not normalised."""
+        images, samples = zip(*items)
+        batch = self.model.data_preprocessor.pixels({"image": list(images), "sample": list(samples)})
+        return self.model.embed_images(batch["images"]).cpu()
 
     def prepare(self, image: Any, vocabulary: Vocabulary | None = None, index: int = 0) -> tuple[Tensor, Sample]:
         """Run the pipeline on an image, and return the network's input (3, H, W) uint8 and the sizes that belong to it.
@@ -194,6 +266,13 @@ class Predictor:
         """Predict images of one size."""
         images, samples = zip(*items)
         return self.model.test_step({"image": list(images), "sample": list(samples)})
+
+
+def as_list(images: Any) -> Iterable[Any]:
+    """Return the images of a list, tuple or iterator, and a list of anything else, which is one image."""
+    is_open_file = hasattr(images, "read")  # which iterates over lines
+    many = isinstance(images, (list, tuple)) or (isinstance(images, Iterator) and not is_open_file)
+    return images if many else [images]
 
 
 def as_vocabulary(classes: Classes) -> Vocabulary:

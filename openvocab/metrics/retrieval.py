@@ -22,9 +22,19 @@ class ScoredImage:
     logits: np.ndarray
     """(K,) float32."""
     own: tuple[int, ...]
-    """Its texts."""
-    rank: int
-    """Texts of other images before the best of its own."""
+    """The texts of its captions, in their order; one that occurs twice is there twice."""
+
+
+@dataclass(frozen=True)
+class TextPool:
+    """The E texts that take part, each with the images that it is right for."""
+
+    ids: np.ndarray
+    """(E,) positions among the K texts; a text may occur several times."""
+    owners: list[list[int]]
+    """E lists of images; none for a text that belongs to no image, and only stands in the way of others."""
+    of_image: list[list[int]]
+    """N lists of positions among the E."""
 
 
 @METRICS.register_module()
@@ -34,19 +44,35 @@ class RetrievalRecall(Metric):
     - `image_to_text_R@k`: share of images with one of their captions among the best k.
     - `text_to_image_R@k`: share of captions with an image they belong to among the best k.
 
-    Equal scores rank in order of position. The text encoder must take captions as they are (`templates="none"`). All
-    logits are kept until the end, N x K x 4 bytes: 0.5 GB for the 5,000 images and 25,000 captions of COCO. Results of
-    all ranks are put together; images that a sampler repeated count once.
+    By default it counts as papers do on COCO and Flickr30k in Karpathy's splits: five captions per image, each of them
+    a text of its own, so that a caption which two images share is right for one of them only.
+
+    Equal scores rank in order of position. The text encoder must take captions as they are (`templates="none"`), or
+    behind a prefix (`templates=["a photo of {}"]`, as the CLIP paper does). All logits are kept until the end, N x K x
+    4 bytes: 0.5 GB for the 5,000 images and 25,000 captions of COCO. Results of all ranks are put together; images that
+    a sampler repeated count once.
 
     Args:
         ks: the k of the report.
+        captions_per_image: so many captions of each image take part, the first ones; COCO has up to 7. None for all.
+        merge_equal: count equal captions as one text, which is right for each of its images (not as papers do).
+
+    Raises:
+        ValueError: a number below 1.
+
+    Reference: Karpathy and Fei-Fei, Deep Visual-Semantic Alignments (arXiv 1412.2306); the prefix: arXiv 2103.00020.
     """
 
-    def __init__(self, ks: Sequence[int] = (1, 5, 10)) -> None:
+    def __init__(
+        self, ks: Sequence[int] = (1, 5, 10), captions_per_image: int | None = 5, merge_equal: bool = False
+    ) -> None:
         super().__init__()
         if not ks or min(ks) < 1:
             raise ValueError(f"ks: expected numbers from 1, got {ks}")
+        if captions_per_image is not None and captions_per_image < 1:
+            raise ValueError(f"captions_per_image: expected at least 1, or None for all, got {captions_per_image}")
         self.ks = tuple(ks)
+        self.captions_per_image, self.merge_equal = captions_per_image, merge_equal
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
         """Return the keys of the results, of any vocabulary."""
@@ -66,9 +92,7 @@ class RetrievalRecall(Metric):
                     f"sample {sample.sample_id!r} was scored against {len(prediction.logits)} texts, "
                     f"the first against {len(self.results[0].logits)}"
                 )
-            logits = prediction.logits.numpy()
-            own = tuple(sample.class_ids)
-            self.results.append(ScoredImage(logits, own, best_rank(logits, own)))
+            self.results.append(ScoredImage(prediction.logits.numpy(), tuple(sample.class_ids)))
 
     def compute_metrics(self, results: list[ScoredImage]) -> dict[str, float]:
         """Return the recalls in percent.
@@ -78,25 +102,47 @@ class RetrievalRecall(Metric):
         """
         if not results:
             raise ValueError("retrieval: no image was processed")
-        of_images = np.array([image.rank for image in results])
-        of_texts = np.fromiter(_text_ranks(results), np.int64)
+        pool = text_pool(results, self.captions_per_image, self.merge_equal)
+        of_images = np.array([best_rank(image.logits[pool.ids], own) for image, own in zip(results, pool.of_image)])
+        of_texts = np.fromiter(_text_ranks(results, pool), np.int64)
         self.protocol = {
             "dataset": (self.dataset_meta or {}).get("dataset"),
             "images": len(of_images),
             "texts": len(of_texts),
+            "captions_per_image": self.captions_per_image,
+            "equal_captions": "merged" if self.merge_equal else "each a text of its own",
         }
         metrics = {f"image_to_text_R@{k}": 100 * float((of_images < k).mean()) for k in self.ks}
         return metrics | {f"text_to_image_R@{k}": 100 * float((of_texts < k).mean()) for k in self.ks}
 
 
-def _text_ranks(images: Sequence[ScoredImage]) -> Iterator[int]:
+def text_pool(images: Sequence[ScoredImage], captions_per_image: int | None, merge_equal: bool) -> TextPool:
+    """Return the texts that take part, in the order of the images; see `RetrievalRecall` for the arguments.
+
+    A text of no image at all takes part; one that `captions_per_image` cuts off from its last image does not.
+    """
+    kept = [image.own[:captions_per_image] for image in images]
+    pairs = [(text, position) for position, texts in enumerate(kept) for text in texts]
+    if merge_equal:
+        merged: dict[int, list[int]] = {}
+        for text, position in pairs:
+            merged.setdefault(text, []).append(position)
+        groups = list(merged.items())
+    else:
+        groups = [(text, [position]) for text, position in pairs]
+    named = {text for image in images for text in image.own}
+    groups += [(text, []) for text in range(len(images[0].logits)) if text not in named]
+    of_image: list[list[int]] = [[] for _ in images]
+    for entry, (_, owners) in enumerate(groups):
+        for position in owners:
+            of_image[position].append(entry)
+    return TextPool(np.array([text for text, _ in groups]), [owners for _, owners in groups], of_image)
+
+
+def _text_ranks(images: Sequence[ScoredImage], pool: TextPool) -> Iterator[int]:
     """Yield, for each text that belongs to an image, how many images come before the first right one."""
-    owners: dict[int, list[int]] = {}
-    for position, image in enumerate(images):
-        for text in image.own:
-            owners.setdefault(text, []).append(position)
-    texts = sorted(owners)
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        block = texts[start : start + TEXTS_AT_ONCE]
-        scores = np.stack([image.logits[block] for image in images], axis=1)  # (texts, N)
-        yield from (best_rank(row, owners[text]) for text, row in zip(block, scores))
+    owned = [entry for entry, owners in enumerate(pool.owners) if owners]
+    for start in range(0, len(owned), TEXTS_AT_ONCE):
+        block = owned[start : start + TEXTS_AT_ONCE]
+        scores = np.stack([image.logits[pool.ids[block]] for image in images], axis=1)  # (texts, N)
+        yield from (best_rank(row, pool.owners[entry]) for entry, row in zip(block, scores))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from openvocab.structures import TextFeatures
 from openvocab.text.vocabulary import Vocabulary
@@ -17,6 +17,14 @@ class TextEncoder(nn.Module):
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
         """Encode class names (with templates and synonyms, cached while frozen) or raw captions (as they are)."""
         raise NotImplementedError
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings of raw texts as the tower makes them, (N, D) float32, not normalised.
+
+        Raises:
+            ValueError: this encoder takes class names only.
+        """
+        raise ValueError(f"{type(self).__name__} encodes class names only; free texts need a text tower")
 
     def with_tokens(self, captions: Sequence[str]) -> TextFeatures:
         """Encode raw captions as `forward` does, and token by token (`TextFeatures.tokens`).

@@ -112,11 +112,20 @@ class CLIPTextEncoder(TextEncoder):
         if isinstance(texts, Vocabulary):
             embed, row_class = self._remembered(texts) if self.frozen else self._classifier(texts)
         else:
-            _check_captions(texts)
             with self._numerics():
-                embed, row_class = F.normalize(self._encode_once(texts), dim=-1), None
+                embed, row_class = F.normalize(self.embed(texts), dim=-1), None
         background = texts.background if isinstance(texts, Vocabulary) else None
         return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Return the embeddings of raw texts, without templates and cache, (N, D) float32, not normalised.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        _check_captions(texts)
+        with self._numerics():
+            return self._encode_once(texts)
 
     def with_tokens(self, captions: Sequence[str]) -> TextFeatures:
         """Encode raw captions at once, pooled as `forward` does and token by token; T is the longest one's length.

@@ -60,6 +60,12 @@ def test_evaluation_is_a_classification_into_all_distinct_captions(folder: Path)
     assert samples[2].captions == ("a blue star",)
 
 
+def test_a_caption_that_an_image_repeats_is_counted_twice(folder: Path):
+    (folder / "twice.jsonl").write_text('{"image": "a/0.png", "captions": ["red", "blue", "Red"]}\n')
+    dataset = CaptionDataset("twice.jsonl", root=folder, test_mode=True)
+    assert dataset[0]["sample"].class_ids == (0, 1, 0) and dataset.vocabulary.class_names == ("red", "blue")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -82,3 +82,29 @@ def test_a_classifier_trains_on_cifar_and_is_tested(tmp_path: Path):
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
     assert metrics["protocol"]["classes"] == 10 and metrics["protocol"]["images"] == 4
+
+
+def test_retrieval_is_measured_on_karpathys_files(tmp_path: Path, capsys):
+    random = np.random.default_rng(0)
+    (tmp_path / "val2014").mkdir()
+    entries = []
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / "val2014" / f"{index}.jpg"), random.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+        captions = ["A red circle.", *(f"caption {number} of image {index}" for number in range(5))]
+        sentences = [{"raw": caption} for caption in captions]
+        split = "val" if index == 3 else "test"
+        entries.append({"filepath": "val2014", "filename": f"{index}.jpg", "sentences": sentences, "split": split})
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": entries}))
+    options = [
+        f"test_dataloader.dataset.root={tmp_path}",
+        "test_dataloader.dataset.pipeline.1.size=(32, 32)",
+        *(f"model.{part}.model=ViT-Ti-8-shapes" for part in ("backbone", "text_encoder")),
+        *(f"model.{part}.pretrained=None" for part in ("backbone", "text_encoder")),
+    ]
+    arguments = (CONFIGS / "clip_retrieval_coco.py", "--work-dir", tmp_path / "run", "--out", tmp_path / "m.json")
+    assert run_tool("test", *arguments, "--cfg-options", *options, *here("test")) == 0
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    protocol = metrics["protocol"]
+    assert (protocol["images"], protocol["texts"], protocol["templates"]) == (3, 15, ["a photo of {}"])
+    assert metrics["text_to_image_R@5"] == 100 and protocol["units"]["image_to_text_R@1"] == "%"
+    assert f"image_to_text_R@10: {metrics['image_to_text_R@10']:.2f} %" in capsys.readouterr().out

@@ -1,0 +1,31 @@
+"""Zero-shot retrieval by CLIP ViT-L/14 at 336 px: the 5,000 images and 25,000 captions of COCO, both ways.
+
+Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), which puts "a photo of" before
+every caption.
+Command: python tools/test.py configs/clip_retrieval_coco.py
+Captions as they are: --cfg-options model.text_encoder.templates=none
+Another CLIP: --cfg-options model.backbone.model=NAME model.backbone.pretrained=TAG, the same for model.text_encoder, and its
+size as test_dataloader.dataset.pipeline.1.size
+Hardware: one GPU. Expected score: not yet measured; published R@1, R@5, R@10 in percent: image to text 58.4, 81.5, 88.1; text to
+image 37.8, 62.4, 72.2 (table 13).
+"""
+
+from mmengine.config import read_base
+
+from openvocab.backbones.clip import CLIPBackbone
+from openvocab.heads.contrastive import ContrastiveHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.clip_text import CLIPTextEncoder
+
+with read_base():
+    from ._base_.datasets.karpathy_coco import *
+    from ._base_.runtime import *
+
+clip = dict(model="ViT-L-14-336-quickgelu", pretrained="openai")
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=CLIPBackbone, **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates=["a photo of {}"], **clip),
+    head=dict(type=ContrastiveHead),
+)
+test_dataloader["dataset"]["pipeline"][1].update(size=(336, 336))
