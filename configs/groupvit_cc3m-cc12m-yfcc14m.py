@@ -6,7 +6,8 @@ tools/train.py configs/groupvit_cc3m-cc12m-yfcc14m.py --launcher pytorch
 Shards: one folder a data set under data/captions (`tools/make_shards.py` writes them); elsewhere:
 --cfg-options train_dataloader.dataset.root=DIR
 Official weights: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth, then
-python tools/test.py configs/groupvit_cc3m-cc12m-yfcc14m.py groupvit.pth (VOC; `groupvit_context.py` and `groupvit_coco_object.py` for the others)
+python tools/test.py configs/groupvit_cc3m-cc12m-yfcc14m.py groupvit.pth (VOC; `groupvit_context.py`, `groupvit_coco_object.py` and
+`groupvit_zeroshot_imagenet.py` for the others)
 Hardware: 16 GPUs of 16 GB, 256 pairs each; about 2 days on V100 in the paper. Expected score: not yet measured. Published:
 ImageNet zero-shot 43.7 top-1; mIoU 52.3 on VOC, 22.4 on Context, 24.3 on COCO-Object.
 """

@@ -4,17 +4,15 @@ A rate of 1e-2 learns as much on some seeds and half as much on others; at 5e-3 
 """
 
 from mmengine.config import read_base
-from mmengine.dataset import DefaultSampler
 
 from openvocab.datasets.captions import CaptionDataset
-from openvocab.datasets.classification import ClassificationFolder
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.engine.hooks.clamp_logit_scale import ClampLogitScale
 from openvocab.engine.muon import Muon
-from openvocab.metrics.classification import ZeroShotAccuracy
 
 with read_base():
+    from .datasets.shapes_objects import *
     from .runtime import *
     from .schedules.adamw_cosine import *
 
@@ -35,26 +33,6 @@ train_dataloader = dict(
         pipeline=[dict(type=LoadImage), dict(type=PackSample)],
     ),
 )
-val_dataloader = dict(
-    batch_size=120,
-    num_workers=0,
-    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(
-        type=ClassificationFolder,
-        name="shapes_objects",
-        root="data/shapes",
-        images="objects/val",
-        classes="classes.txt",
-        leave_out=["background"],
-        unseen="split.json",
-        cache_images=True,
-        test_mode=True,
-        pipeline=[dict(type=LoadImage), dict(type=PackSample)],
-    ),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type=ZeroShotAccuracy, templates="simple")
-test_evaluator = val_evaluator
 
 max_iters, warmup_iters = 800, 80
 optim_wrapper["optimizer"] = dict(type=Muon, lr=5e-3, weight_decay=0.1)

@@ -10,6 +10,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".dense_clip": ["DenseCLIPHead"],
         ".fvlm": ["FVLMHead"],
         ".groupvit": ["GroupViTHead"],
+        ".groupvit_classifier": ["GroupViTClassifierHead"],
         ".linear": ["LinearHead"],
         ".lseg": ["LSegHead"],
         ".vild": ["ViLDHead"],

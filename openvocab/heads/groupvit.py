@@ -156,6 +156,10 @@ class GroupViTHead(Head):
         grid_size = self._grid_size(features)
         return [maps.unflatten(2, grid_size) for maps in self.group(features).soft_maps()]
 
+    def embed_images(self, features: ImageFeatures) -> Tensor:
+        """Return the mean of the segments, projected, (B, D), not normalised."""
+        return self.projector(self.group(features).tokens.mean(dim=1))
+
     def image_embed(self, grouped: GroupedTokens) -> Tensor:
         """Return (B, D) float32 unit norm: the mean of the segments, projected."""
         return self._project(grouped.tokens.mean(dim=1))

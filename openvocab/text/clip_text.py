@@ -41,7 +41,7 @@ class CLIPTextEncoder(TextEncoder):
 
     Four knobs make a class of its prompts, and every published system turns them differently: the templates, the norm
     of each prompt, the average, the final norm. CLIP on ImageNet: `imagenet80` and the defaults. LSeg: `lseg`.
-    GroupViT: `simple`, or `imagenet7` with `normalize_templates=False`. ViLD: `vild63`.
+    GroupViT: `simple`, on ImageNet seven with `normalize_templates=False`. ViLD: `vild63`.
 
     While frozen (`trainable="none"`) it stays in eval mode, takes no gradient, and encodes each name once: rows are
     kept in memory and in `cache_dir` under a digest of weights, tokenizer, templates and numerics. While trained it

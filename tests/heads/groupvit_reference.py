@@ -42,20 +42,23 @@ def official_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"multi_label_logit_scale": torch.tensor(2.0), **renamed}
 
 
-def build_official(**head) -> OpenVocabModel:
+def build_official(head: str, templates, normalize_templates: bool) -> OpenVocabModel:
     """Build the official network in our parts."""
+    texts = dict(templates=templates, normalize_templates=normalize_templates)
     return MODELS.build(
         dict(
             type="OpenVocabModel",
             backbone=dict(type="PatchEmbedding"),
-            text_encoder=dict(type="CLIPTextEncoder", model="GroupViT", projector=(4096, 256), templates="simple"),
-            head=dict(type="GroupViTHead", **head),
+            text_encoder=dict(type="CLIPTextEncoder", model="GroupViT", projector=(4096, 256), **texts),
+            head=dict(type=head),
         )
     )
 
 
-def load_reference(reference: GroupViTModel, **head) -> OpenVocabModel:
+def load_reference(
+    reference: GroupViTModel, head: str = "GroupViTHead", templates="simple", normalize_templates: bool = True
+) -> OpenVocabModel:
     """Give the official network the reference's weights, through the converter."""
-    model = build_official(**head)
+    model = build_official(head, templates, normalize_templates)
     model.load_state_dict(convert(official_layout(reference.state_dict())), strict=True)
     return model.eval()

@@ -1,0 +1,33 @@
+"""GroupViT as a classifier of whole images: the mean of its segments against the texts of the classes."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from openvocab.heads.groupvit import MAX_SCALE, GroupViTHead
+from openvocab.postprocess import classification_predictions
+from openvocab.registry import HEADS
+from openvocab.structures import ClassificationPrediction, ImageFeatures, Sample, TextFeatures
+
+
+@HEADS.register_module()
+class GroupViTClassifierHead(GroupViTHead):
+    """Zero-shot classification by the network of `GroupViTHead`, whose weights and training are the same.
+
+    The segments that leave the last stage are averaged and projected; the logit of a class is the cosine with its text,
+    times the scale that the captions taught. Arguments of `GroupViTHead` that shape label maps have no effect.
+
+    Reference: Xu et al., GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094), and its
+    released evaluation on ImageNet.
+    """
+
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
+        """Return the logits of whole images, (B, K) float32."""
+        return text.logit_scale.clamp(max=MAX_SCALE) * text.similarity(self.image_embed(self.group(features)))
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> None:
+        """Return None: there is one logit per class and image."""
+
+    def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
+        """Return the logits (K,) of each image, on the CPU."""
+        return classification_predictions(outputs, samples)
