@@ -171,6 +171,8 @@ class TextFeatures:
     """Index of the vocabulary's class that means "everything else"."""
     tokens: TextTokens | None = None
     """Of raw captions, for heads with `text_tokens`."""
+    empty: Tensor | None = None
+    """(D,) unit norm, of the text without words, for heads with `empty_text`."""
 
     @property
     def num_classes(self) -> int:
