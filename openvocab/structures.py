@@ -149,6 +149,8 @@ class TextTokens:
     """(B, T, D) projected tokens, joint space, not normalised."""
     states_of: Callable[[Tensor], Tensor]
     """Runs the tower on other ids (B, T) and returns its last states (B, T, C)."""
+    project: Callable[[Tensor], Tensor]
+    """Maps states (..., C) to the joint space, (..., D), not normalised."""
     table: Tensor
     """(V, C) token embeddings of the tower."""
     mask_id: int

@@ -18,7 +18,7 @@ from openvocab.backbones.trainability import Trainable, set_trainable
 from openvocab.heads.projector import ProjectMLP
 from openvocab.matmul_precision import matmul_precision
 from openvocab.memory_fallback import Halving
-from openvocab.open_clip_model import create_clip
+from openvocab.open_clip_model import create_clip, sees_later_words
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
@@ -123,7 +123,7 @@ class CLIPTextEncoder(TextEncoder):
         """Encode raw captions at once, pooled as `forward` does and token by token; T is the longest one's length.
 
         Raises:
-            ValueError: as `forward`, or a tower that is not CLIP's causal transformer, or one with a projector.
+            ValueError: as `forward`, or a tower that is not CLIP's transformer, or one with a projector.
         """
         _check_captions(captions)
         if self.has_projector:
@@ -160,6 +160,7 @@ class CLIPTextEncoder(TextEncoder):
         self, model: str, pretrained: str | None, trainable: Trainable, projector: tuple[int, int] | None
     ) -> None:
         clip = create_clip(model, pretrained)
+        self.bidirectional = sees_later_words(model)
         self.text = clip.text
         self.logit_scale = clip.logit_scale
         self.embed_dim = _output_width(self.text)
