@@ -34,6 +34,17 @@ class TextEncoder(nn.Module):
         """
         raise ValueError(f"{type(self).__name__} has no token outputs; the loss of this head needs a text tower")
 
+    def empty_text(self) -> Tensor:
+        """Return the unit-norm embedding (D,) of the text without words, which stands for "none of the classes".
+
+        Raises:
+            ValueError: this encoder has none.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no embedding of the empty text; take a text tower, or a head that learns its "
+            "background (model.head.background=learned)"
+        )
+
     def knows(self, synonyms: Sequence[str]) -> bool:
         """Say whether a class of these names can be encoded; only a table of texts knows some and not others."""
         return True
