@@ -1,7 +1,7 @@
 """ViT-B/16 on CIFAR-10 from random weights at 224 px, as tutorials train it: Adam at 1e-4, batches of 128, 10 epochs.
 
-Paper: An Image is Worth 16x16 Words (arXiv 2010.11929). Without pretraining a plain transformer of this size stays far below
-`vit_cifar10.py`, which fine-tunes the same network from ImageNet-21k; this is the tutorials' exercise, not the paper's recipe.
+Paper: An Image is Worth 16x16 Words (arXiv 2010.11929), which finds that such a network needs far more data than this; it is the
+tutorials' exercise, not the paper's recipe, which is `vit_cifar10.py`: the same network fine-tuned from ImageNet-21k by SGD.
 The whole picture is enlarged to 224 px and mirrored at random; the rate is constant.
 Command: python tools/train.py configs/vit_cifar10_scratch.py --amp
 Another tower: --cfg-options model.backbone.model=vit_small_patch16_224

@@ -2,12 +2,14 @@
 
 import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from config_parts import CONFIGS, without_weights
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,13 +48,23 @@ class Case:
 @pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest) -> Case:
     init_default_scope("openvocab")
-    for path in CONFIGS:
-        config = read_config(path)
-        head = config.model.head.type
-        if path.stem.endswith("_shapes") and request.param in (head, getattr(head, "__name__", "")):
-            part = without_weights(config.model.to_dict())
-            return Case(build(part, seed=0), part, trainable=config.get("train_cfg") is not None)
-    pytest.fail(f"{request.param} has no configs/*_shapes.py; every head needs one")
+    own = [config for config in shapes_configs() if request.param in _names(config.model.head.type)]
+    if not own:
+        pytest.fail(f"{request.param} has no configs/*_shapes.py; every head needs one")
+    config = min(own, key=lambda config: config.get("train_cfg") is None)  # the first that trains, if one does
+    part = without_weights(config.model.to_dict())
+    return Case(build(part, seed=0), part, trainable=config.get("train_cfg") is not None)
+
+
+@cache
+def shapes_configs() -> list[Config]:
+    """Read all configs of the Shapes world, once."""
+    return [read_config(path) for path in CONFIGS if path.stem.endswith("_shapes")]
+
+
+def _names(head: Any) -> tuple[Any, str]:
+    """Return what a config may call a head: the class, or its name."""
+    return head, getattr(head, "__name__", "")
 
 
 def build(config: dict, seed: int) -> OpenVocabModel:

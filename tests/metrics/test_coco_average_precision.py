@@ -11,10 +11,11 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from openvocab.metrics import CocoAveragePrecision
+from openvocab.metrics import CocoAveragePrecision, LvisAveragePrecision
 from openvocab.metrics.class_precision import AREAS
 from openvocab.metrics.coco_average_precision import coco_average_precision
 from openvocab.metrics.detection_tables import Detections, DetectionTables, Labels
+from openvocab.structures import FederatedLabels
 
 KINDS = {"box": "bbox", "mask": "segm"}
 NO_PAIRS = np.zeros((0, 2), np.int32)
@@ -151,6 +152,24 @@ def test_each_class_has_the_numbers_of_pycocotools_objects_and_role(logged):
     assert [row["role"] for row in metric.class_rows] == ["seen"] * 4 + ["unseen"] * 2
     lines = logged[-1].getMessage().splitlines()
     assert lines[1].split("  ")[-1] == "role" and "coco_mask_AP50 (%)" in lines[1] and len(lines) == 2 + len(NAMES)
+
+
+def test_each_class_of_data_labelled_in_full_has_cocos_numbers_by_lvis_rules():
+    samples, predictions = random_pairs(7, masks=True)
+    for sample in samples:  # every class that is not labelled is known to be absent, so that no detection is ignored
+        absent = set(range(len(NAMES))) - set(sample.instances.classes.tolist())
+        sample.federated = FederatedLabels(tuple(absent))
+    metric = LvisAveragePrecision(masks=True, fixed=False, show_classes=False)
+    metric.process({"sample": samples}, predictions)
+    metric.evaluate(len(samples))
+    tables = tables_of(samples, predictions, masks=True)
+    for shape in KINDS:
+        labels, found = (to_coco(tables, rows, shape, len(NAMES)) for rows in (tables.labels, tables.detections))
+        precision = pycocotools_scores(labels, found, shape).eval["precision"]
+        expected = np.where(precision < 0, np.nan, 100 * precision)[..., 0, -1].mean(1)  # (T, K)
+        for name, values in (("AP", expected.mean(0)), ("AP50", expected[0])):
+            got = [row[f"lvis_{shape}_{name}"] for row in metric.class_rows]
+            assert got == pytest.approx(values, abs=1e-9, nan_ok=True)
 
 
 def test_a_second_detection_of_an_object_is_wrong():
