@@ -220,7 +220,7 @@ class Predictor:
             waiting.setdefault(size, []).append((index, item))
             if len(waiting[size]) == batch_size:
                 yield take(size)
-            elif sum(map(len, waiting.values())) >= 4 * batch_size:
+            elif sum(map(len, waiting.values())) >= 3 * batch_size:  # the fourth is with whoever reads this
                 yield take(next(iter(waiting)))
         while waiting:
             yield take(next(iter(waiting)))

@@ -16,7 +16,7 @@ from openvocab.text.vocabulary import has_visible_character
 
 Way = Literal["text_to_image", "image_to_text"]
 TEXTS_AT_ONCE = 8192
-"""Texts that a batch of images is compared with at once."""
+"""Texts that are embedded, and that a batch of images is compared with, at once."""
 
 
 class Match(NamedTuple):
@@ -80,11 +80,7 @@ def retrieve(
     if top < 1:
         raise ValueError(f"top: expected at least 1, got {top}")
     texts = [texts] if isinstance(texts, str) else list(texts)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str) or not has_visible_character(text):
-            raise ValueError(f"text {index}: expected a non-empty string, got {text!r}")
-    (sentence,) = resolve_templates([template])
-    text_embed = predictor.encode_text([fill_template(sentence, text) for text in texts], normalize=True)
+    text_embed = _embedded_texts(predictor, texts, template)
     embedded = _embedded_images(predictor, images, batch_size, bad_images == "skip", progress)
     if way == "text_to_image":
         return _images_for_texts(texts, text_embed, embedded, top)
@@ -146,6 +142,19 @@ def _texts_for_images(
         for number, name, row in zip(numbers, names, best.ranked()):
             rankings[number] = Ranking(name, [Match(texts[column], score) for column, score in row])
     return [rankings[number] for number in sorted(rankings)]
+
+
+def _embedded_texts(predictor: Predictor, texts: Sequence[str], template: str) -> Tensor:
+    """Return unit-norm embeddings (Q, D) of the texts, each put into the template."""
+    if not texts:
+        raise ValueError("texts: expected at least one, got none")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not has_visible_character(text):
+            raise ValueError(f"text {index}: expected a non-empty string, got {text!r}")
+    (sentence,) = resolve_templates([template])
+    prompts = [fill_template(sentence, text) for text in texts]
+    blocks = (prompts[start : start + TEXTS_AT_ONCE] for start in range(0, len(prompts), TEXTS_AT_ONCE))
+    return torch.cat([predictor.encode_text(block, normalize=True) for block in blocks])
 
 
 def _embedded_images(

@@ -45,11 +45,11 @@ class AveragePrecision(Metric):
 
     Args:
         masks: also measure masks.
-        show_classes: log a table with the scores of every class.
         results_file: COCO results JSON to write all detections to, for other tools; needs `category_ids` (K ids of the
             annotation file) in the data set's `metainfo`.
         shard_folder: where the ranks' files pass by, on a disk that all machines see. None: the system's temporary
             folder; under our runner the work dir.
+        show_classes: log a table with the scores of every class.
     """
 
     def __init__(

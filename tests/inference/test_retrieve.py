@@ -102,7 +102,7 @@ def test_only_a_few_batches_of_photos_are_held(predictor):
 
     def photos():
         for index in range(40):
-            assert index - len(scored) <= 4 * 4
+            assert index - len(scored) <= 3 * 4
             yield np.full((32, 32 + 8 * (index % 5), 3), index, np.uint8)
 
     embed = predictor.embed_prepared
