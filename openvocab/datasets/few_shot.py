@@ -43,6 +43,8 @@ class FewShotDataset(PipelineDataset):
         pipeline: transforms.
         root: put before every relative path that is given here.
         keys: file that lists the images of this part, one stem a line.
+        class_names: list of the package or names file whose words take the place of the split's, in the same order;
+            LSeg's official weights were trained on `lseg_pascal_20` and `lseg_coco_80`.
         pairs: file that lists the pairs, `stem__class` with classes counted from 1, as published with HSNet. Without it
             they are found by reading every label map once, which takes minutes for COCO.
         first_id: label id of the first class; a list gives the id of every class.
@@ -51,7 +53,7 @@ class FewShotDataset(PipelineDataset):
         bad_samples, max_bad_share, cache_images, name: see `PipelineDataset`.
 
     Raises:
-        ValueError: an unknown fold, part or way to draw; a fold without images.
+        ValueError: an unknown fold, part or way to draw; a fold without images; `class_names` of another length.
         FileNotFoundError: a missing folder or file, named with its argument.
     """
 
@@ -66,6 +68,7 @@ class FewShotDataset(PipelineDataset):
         *,
         root: str | Path = "",
         keys: str | Path | None = None,
+        class_names: str | Path | None = None,
         pairs: str | Path | None = None,
         first_id: int | Sequence[int] = 1,
         boundary: int = IGNORE_INDEX,
@@ -91,7 +94,7 @@ class FewShotDataset(PipelineDataset):
         self.images, self.annotations, self.keys, self.pairs = images, annotations, keys, pairs
         self.part, self.boundary = part, boundary
         self.episodes, self.draw, self.seed = episodes, draw, seed
-        self.class_names = [names[0] for names in read_class_names(class_names_path(load_split(split)["classes"]))]
+        self.class_names = _class_names(load_split(split)["classes"], class_names)
         self.fold_classes = _fold(load_split(split)["folds"], fold, split)
         count = len(self.class_names)
         self.class_ids = list(range(first_id, first_id + count)) if isinstance(first_id, int) else list(first_id)
@@ -203,3 +206,11 @@ def _fold(folds: Sequence[Sequence[int]], fold: int, split: str) -> list[int]:
     if not 0 <= fold < len(folds):
         raise ValueError(f"fold: {split} has the folds 0 to {len(folds) - 1}, got {fold}")
     return list(folds[fold])
+
+
+def _class_names(of_split: str, own: str | Path | None) -> list[str]:
+    names = read_class_names(class_names_path(of_split))
+    chosen = names if own is None else read_class_names(class_names_path(own))
+    if len(chosen) != len(names):
+        raise ValueError(f"class_names: the split has {len(names)} classes, {own} has {len(chosen)} names")
+    return [entry[0] for entry in chosen]

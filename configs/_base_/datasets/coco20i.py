@@ -2,9 +2,9 @@
 
 Files: data/coco20i/{train2014,val2014} and data/coco20i/annotations/{train2014,val2014}, PNGs with ids 1..80.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class), everything at
-480 x 480 without augmentation, scores at that size. 1000 test episodes draw a class, then an image of it, with seed
-0.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights ("trafficlight"), everything at 480 x 480 without augmentation, scores at that size. 1000 test
+episodes draw a class, then an image of it, with seed 0.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
 test_dataloader.dataset.fold=1`. Official training concatenates a support and a query image of one class; here a batch
@@ -30,6 +30,7 @@ train_dataloader = dict(
         images="train2014",
         annotations="annotations/train2014",
         split="coco20i",
+        class_names="lseg_coco_80",
         fold=0,
         part="train",
         pipeline=[
@@ -53,6 +54,7 @@ val_dataloader = dict(
         images="val2014",
         annotations="annotations/val2014",
         split="coco20i",
+        class_names="lseg_coco_80",
         fold=0,
         part="test",
         episodes=1000,

@@ -1,8 +1,8 @@
 """PASCAL-5i, four folds of five classes: data/VOCdevkit/VOC2012 with the labels of SBD in SegmentationClassAug.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class), everything at
-480 x 480 without augmentation, scores at that size. 1000 test episodes walk through the pairs of image and class
-again and again; `pairs="val_fold0.txt"` takes HSNet's published lists.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights ("tvmonitor"), everything at 480 x 480 without augmentation, scores at that size. 1000 test
+episodes walk through the pairs of image and class again and again; `pairs="val_fold0.txt"` takes HSNet's published lists.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
 test_dataloader.dataset.fold=1`. Official training concatenates a support and a query image of one class; here a batch
@@ -29,6 +29,7 @@ train_dataloader = dict(
         annotations="SegmentationClassAug",
         keys="ImageSets/Segmentation/trainaug.txt",
         split="pascal5i",
+        class_names="lseg_pascal_20",
         fold=0,
         part="train",
         pipeline=[
@@ -53,6 +54,7 @@ val_dataloader = dict(
         annotations="SegmentationClassAug",
         keys="ImageSets/Segmentation/val.txt",
         split="pascal5i",
+        class_names="lseg_pascal_20",
         fold=0,
         part="test",
         episodes=1000,
