@@ -29,7 +29,8 @@ Pair = tuple[str, int]
 class FewShotDataset(PipelineDataset):
     """Episodes of a few-shot fold as LSeg uses them (arXiv 2201.03546): no support image, the class is named instead.
 
-    Every item has a vocabulary of its own, ("others", class): load them one a batch.
+    Every item has a vocabulary of its own, ("others", class): test them one a batch; `EpisodeSampler` draws those of
+    training.
 
     Training items are all pairs of an image and a class outside the fold that occurs in it. Test items are `episodes`
     draws from the pairs of the fold's classes: `draw="cycle"` walks through the pairs again and again (PASCAL-5i in
@@ -45,8 +46,8 @@ class FewShotDataset(PipelineDataset):
         keys: file that lists the images of this part, one stem a line.
         class_names: list of the package or names file whose words take the place of the split's, in the same order;
             LSeg's official weights were trained on `lseg_pascal_20` and `lseg_coco_80`.
-        pairs: file that lists the pairs, `stem__class` with classes counted from 1, as published with HSNet. Without it
-            they are found by reading every label map once, which takes minutes for COCO.
+        pairs: file, or files, that list the pairs, `stem__class` with classes counted from 1, as published with HSNet.
+            Without it they are found by reading every label map once, which takes minutes for COCO.
         first_id: label id of the first class; a list gives the id of every class.
         boundary: id of unlabelled pixels; "others" in training, ignored in testing (as in the official code).
         episodes, draw, seed: of the test part.
@@ -69,7 +70,7 @@ class FewShotDataset(PipelineDataset):
         root: str | Path = "",
         keys: str | Path | None = None,
         class_names: str | Path | None = None,
-        pairs: str | Path | None = None,
+        pairs: str | Path | Sequence[str | Path] | None = None,
         first_id: int | Sequence[int] = 1,
         boundary: int = IGNORE_INDEX,
         episodes: int = 1000,
@@ -105,6 +106,12 @@ class FewShotDataset(PipelineDataset):
         if self.part == "test":
             return self.fold_classes
         return [index for index in range(len(self.class_names)) if index not in self.fold_classes]
+
+    @property
+    def item_classes(self) -> list[int]:
+        """Class index of each item, without loading it."""
+        self.full_init()
+        return [self._index[position]["class_index"] for position in range(len(self))]
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -154,11 +161,8 @@ class FewShotDataset(PipelineDataset):
         return {key: (image, label) for key, image, label in pair(images, labels, require_annotations=False)}
 
     def _listed_pairs(self) -> list[Pair]:
-        lines = [line.rpartition("__") for line in read_keys(self.root / self.pairs)]
-        wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
-        if wrong:
-            raise ValueError(f"pairs: {self.pairs}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")
-        return [(key, int(number) - 1) for key, _, number in lines]
+        files = [self.pairs] if isinstance(self.pairs, (str, Path)) else self.pairs
+        return [one for file in files for one in _read_pairs(self.root / file)]
 
     def _pairs_in_labels(self, files: dict[str, tuple[Path, Path]]) -> list[Pair]:
         """Read every label map and note which classes it shows."""
@@ -200,6 +204,14 @@ def draw_episodes(pairs: Sequence[Pair], count: int, draw: Literal["cycle", "ran
     generator = random.Random(seed)
     classes = sorted(by_class)
     return [generator.choice(by_class[generator.choice(classes)]) for _ in range(count)]
+
+
+def _read_pairs(path: Path) -> list[Pair]:
+    lines = [line.rpartition("__") for line in read_keys(path)]
+    wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
+    if wrong:
+        raise ValueError(f"pairs: {path}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")
+    return [(key, int(number) - 1) for key, _, number in lines]
 
 
 def _fold(folds: Sequence[Sequence[int]], fold: int, split: str) -> list[int]:

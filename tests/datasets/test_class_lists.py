@@ -27,7 +27,7 @@ SIZES = {
     "lseg_ade_150": 150,
     "lseg_pascal_20": 20,
     "lseg_coco_80": 80,
-    "lseg_fss_1000": 1000,
+    "fss_1000": 1000,
 }
 REPEATED = {"lseg_ade_150": ["screen"]}
 
@@ -91,7 +91,7 @@ def test_lists_of_lseg_are_the_texts_of_its_weights():
     ours, theirs = ([entry[0] for entry in names_of(name)] for name in ("coco_80", "lseg_coco_80"))
     assert sum(one != other for one, other in zip(ours, theirs)) == 19
     assert (theirs[3], theirs[4], theirs[9], theirs[57]) == ("motorbike", "aeroplane", "trafficlight", "sofa")
-    fss = [entry[0] for entry in names_of("lseg_fss_1000")]
+    fss = [entry[0] for entry in names_of("fss_1000")]
     assert all(part == sorted(part) for part in (fss[:520], fss[520:760], fss[760:]))
     assert (fss[0], fss[520], fss[760]) == ("ac_wall", "ab_wheel", "abe's_flyingfish")
 
