@@ -127,6 +127,7 @@ HOOKS = _child(mmengine_registry.HOOKS, "openvocab.engine.hooks")
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.engine.optim_wrapper")
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets")
 LOOPS = _child(mmengine_registry.LOOPS, "openvocab.engine.train_loop", "openvocab.engine.evaluation_loops")
+PARAM_SCHEDULERS = _child(mmengine_registry.PARAM_SCHEDULERS, "openvocab.engine.unshifted_cosine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.engine.optim_wrapper")
 
 # mmengine warns for each of its registries in which our scope has no child, even where we add nothing
@@ -138,7 +139,6 @@ _WITHOUT_OWN_PARTS = [
         "LOG_PROCESSORS",
         "MODEL_WRAPPERS",
         "OPTIMIZERS",
-        "PARAM_SCHEDULERS",
         "RUNNERS",
         "VISBACKENDS",
         "VISUALIZERS",
