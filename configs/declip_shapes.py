@@ -29,8 +29,8 @@ model = dict(
         terms=[
             dict(type=CaptionContrast, weight=0.4, pairs=all_pairs),
             dict(type=NeighbourContrast, weight=0.2, pairs=all_pairs, queue=4096),
-            dict(type=SimSiam, weight=0.2, hidden_dim=256, predictor_dim=64),
-            dict(type=MaskedLanguage, weight=0.2),
+            dict(type=SimSiam, weight=0.2, hidden_dim=256, predictor_dim=64, scaled_targets=True),
+            dict(type=MaskedLanguage, weight=0.2, match_masked=True),
         ],
     ),
 )

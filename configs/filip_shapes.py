@@ -1,7 +1,10 @@
 """FILIP on Shapes: late interaction of patches and words beside CLIP's pooled loss.
 
 Paper: FILIP: Fine-grained Interactive Language-Image Pre-Training (arXiv 2111.07783), in small. It classifies by
-late interaction; here the pooled embeddings are trained along and classify, as in DeFILIP (arXiv 2203.05796).
+late interaction; here the pooled embeddings are trained along and classify, as in DeFILIP (arXiv 2203.05796): with them a
+vocabulary is a matrix of rows, whatever its size. Departures: all tokens take part (paper and its public code: the most
+similar ones, to save traffic between machines), in the joint space and at the scale of the pooled loss (code: a
+projection and a scale of their own), so that words and patches are comparable with class names at test time.
 Command: python tools/train.py configs/filip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores.
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

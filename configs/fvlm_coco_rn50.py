@@ -1,8 +1,8 @@
 """F-VLM on COCO, 48 base and 17 novel classes: a detector on a frozen CLIP ResNet-50.
 
 Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639). Network of the
-released code; the COCO schedule is not in it: the rate is that of `fvlm_lvis_rn50.py`, scaled to batches of 64, over
-as many steps (27 epochs). Departures as there.
+released code, and its 100 detections above 0.05; the COCO schedule is not in it: the rate is that of
+`fvlm_lvis_rn50.py`, scaled to batches of 64, over as many steps (27 epochs). Departures as there.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/fvlm_coco_rn50.py --launcher pytorch
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: box AP50 of novel classes
 28.0.
@@ -34,10 +34,14 @@ model = dict(
         base_weight=0.2,
         novel_weight=0.45,
         detector=dict(
-            pyramid=dict(layers=(1, 2, 3, 4), norm="batch"),  # strides 4 to 64
-            proposals=dict(convs=2, norm="batch"),
-            box_head=dict(convs=4, layers=1, norm="batch"),
-            masks=dict(norm="batch"),
+            pyramid=dict(layers=(1, 2, 3, 4), output_norm="slow_batch", extra="convolve"),  # strides 4 to 64
+            proposals=dict(convs=2, norm="slow_batch"),
+            align=dict(sampling_ratio=1, aligned=False),
+            box_head=dict(convs=4, layers=1, norm="slow_batch", norm_linears=True),
+            masks=dict(norm="slow_batch", norm_upsampled=True),
+            read_extra_levels=True,
+            max_detections=100,
+            min_score=0.05,
         ),
     ),
 )
@@ -47,6 +51,8 @@ train_dataloader["batch_size"] = 8
 val_dataloader["dataset"]["pipeline"][1] = dict(type=Resize, long_side=1024)
 test_dataloader = val_dataloader
 optim_wrapper["optimizer"]["lr"] = 0.36 * 64 / 256
+optim_wrapper["paramwise_cfg"]["bias_decay_mult"] = 1.0
+param_scheduler[0]["start_factor"] = 0.0032 / 0.36
 param_scheduler[1]["milestones"] = [36_880, 41_490, 43_795]
 train_cfg.update(max_iters=max_iters, val_interval=5_000)
 default_hooks["checkpoint"].update(interval=5_000, best="ovd_box_AP50_base")

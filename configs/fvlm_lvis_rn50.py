@@ -1,9 +1,12 @@
 """F-VLM on LVIS, 866 base and 337 novel classes: a detector on a frozen CLIP ResNet-50.
 
 Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639). Network and
-recipe of the released code: 46,100 steps of 256 images, SGD, rate 0.36 with drops at 80, 90 and 95 %, large-scale
-jitter to 1024 px. Departures: background is a learned vector (released: the embedding of an empty text) and weighs as
-much as a class (released: 0.9 of it); the pyramid and the reading of regions are torchvision's.
+recipe of the released code: 46,100 steps of 256 images, SGD, rate 0.36 with drops at 80, 90 and 95 %, decay of 1e-4 on
+all but norms, large-scale jitter to 1024 px, the empty text as background at 0.9 of a class's weight.
+Departures: 1,000 steps of warm-up as in ViLD, whose code it builds on (the only published file, a run of 4 images on one
+GPU, has 100); 300 detections of any score, which LVIS asks for (the code's default: 100 above 0.05); anchors are
+rounded to pixels and boxes end at their last pixel as in torchvision (both less than a pixel); texts have the templates
+of ViLD's demo (released: arrays, whose texts are not published).
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/fvlm_lvis_rn50.py --launcher pytorch
 Files: see `_base_/datasets/lvis_detection.py`; a work dir that all machines share.
@@ -36,10 +39,12 @@ model = dict(
         base_weight=0.35,
         novel_weight=0.65,
         detector=dict(
-            pyramid=dict(layers=(1, 2, 3, 4), norm="batch"),  # strides 4 to 64
-            proposals=dict(convs=2, norm="batch"),
-            box_head=dict(convs=4, layers=1, norm="batch"),
-            masks=dict(norm="batch"),
+            pyramid=dict(layers=(1, 2, 3, 4), output_norm="slow_batch", extra="convolve"),  # strides 4 to 64
+            proposals=dict(convs=2, norm="slow_batch"),
+            align=dict(sampling_ratio=1, aligned=False),
+            box_head=dict(convs=4, layers=1, norm="slow_batch", norm_linears=True),
+            masks=dict(norm="slow_batch", norm_upsampled=True),
+            read_extra_levels=True,
         ),
     ),
 )
@@ -49,6 +54,8 @@ train_dataloader["batch_size"] = 8
 val_dataloader["dataset"]["pipeline"][1] = dict(type=Resize, long_side=1024)
 test_dataloader = val_dataloader
 optim_wrapper["optimizer"]["lr"] = 0.36
+optim_wrapper["paramwise_cfg"]["bias_decay_mult"] = 1.0
+param_scheduler[0]["start_factor"] = 0.0032 / 0.36
 param_scheduler[1]["milestones"] = [36_880, 41_490, 43_795]
 train_cfg.update(max_iters=max_iters, val_interval=5_000)
 default_hooks["checkpoint"].update(interval=5_000, best="lvis_mask_AP")

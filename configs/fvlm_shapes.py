@@ -19,6 +19,6 @@ with read_base():
 model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="none", **clip),
-    text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="none", **clip),
     head=dict(type=FVLMHead, temperature=0.05, clip_temperature=0.05, clip_region_size=8, detector=detector),
 )

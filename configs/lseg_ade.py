@@ -7,8 +7,8 @@ long side of 260 to 1040.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorch
 Official weights: python tools/convert_checkpoint.py lseg official.ckpt lseg_ade.pth
 Official test, six scales and flip: python tools/test.py configs/lseg_ade_multi_scale.py lseg_ade.pth
-The classes have the words that the official weights were trained on, cut as they are ("arcade", "crt", and "screen" twice):
-other words, such as `ade20k_150`, are other texts.
+The classes have the words that the official weights were trained on, cut as they are ("arcade", "crt", and "screen"
+twice): other words, such as those of `ade20k_150`, are other texts.
 Hardware: 8 GPUs of 24 GB; 606,300 iterations, time not yet measured. Expected score: not yet measured. Paper: 43.6
 mIoU, 82.5 pixel accuracy, both with six scales and flip.
 """

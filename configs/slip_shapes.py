@@ -1,6 +1,9 @@
 """SLIP on Shapes: CLIP on the whole image, and SimCLR on two views of it.
 
-Paper: SLIP: Self-supervision meets Language-Image Pre-training (arXiv 2112.12750), in small.
+Paper: SLIP: Self-supervision meets Language-Image Pre-training (arXiv 2112.12750), in small. Departures: SimCLR reads the
+joint embedding (official: the features before its projection, `layer` of the term), since 128 dimensions are all that
+this tower has; its views change colours less and are neither turned grey nor blurred, which leaves of forms of 12 to
+32 px too little to tell them apart.
 Command: python tools/train.py configs/slip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (three views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

@@ -5,7 +5,7 @@ rate 0.02, a tenth of it after 16 of 20 epochs, decay 2.5e-5, short side 640 to 
 connected layer in the box head, L1 loss of the boxes, temperature 0.007 at test.
 Departures: the proposals that CLIP looks at are those of `vild_text_lvis_r50.py` (the cache of `vild_lvis_r50.py`; DetPro: a ResNet-101); an
 epoch is taken as 8,000 iterations; only parts of the network start from weights, DetPro's starts from SoCo's detector;
-norms and biases are not decayed; the box loss of the proposals is torchvision's; 63 templates instead of 74.
+norms and biases are not decayed; proposals have torchvision's smooth L1 loss (DetPro: L1); 63 templates instead of 74.
 Start weights: a ResNet-50 that halves in its 1x1 convolutions, under torchvision's names, see `pretrained` below.
 Command: after that cache, torchrun --nproc_per_node 8 tools/train.py configs/vild_lvis_r50_detpro.py --launcher pytorch
 DetPro's weights: python tools/convert_checkpoint.py detpro vild_ens_20e.pth vild_detpro.pth && python tools/test.py
@@ -65,7 +65,9 @@ model = dict(
             box_head=dict(convs=4, layers=1, norm="batch"),
             masks=dict(),
             mask_samples=512,
+            proposals=dict(box_loss_mean="samples"),
             box_beta=0.0,
+            box_loss_mean="regions",
             min_score=1e-4,
         ),
     ),

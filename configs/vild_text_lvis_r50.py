@@ -3,10 +3,9 @@
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921). Official
 recipe: 180,000 steps of 256 images, SGD, rate 0.32, a tenth of it at 162,000 and 171,000, decay of 4e-5 on kernels,
 large-scale jitter, 1024 px at test, synchronised batch norms everywhere.
-Departures: no batch norm behind the fully connected and the transposed layers, momentum 0.1 of the others (official
-0.003); the box loss of the proposals has torchvision's scale; rare classes leave the softmax (official: their logits
-are 0; --cfg-options train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the
-63 templates of the paper's demo and no synonyms.
+Departures: rare classes leave the softmax (official: their logits are 0, which counts where all cosines are negative;
+--cfg-options train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63
+templates of the paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published).
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/vild_text_lvis_r50.py --launcher pytorch
 Files: see `_base_/datasets/lvis_detection.py`; a work dir that all machines share.
@@ -36,11 +35,11 @@ model = dict(
         variant="text",
         temperature=0.01,
         detector=dict(
-            pyramid=dict(layers=(1, 2, 3, 4), output_norm="batch", extra="convolve"),  # strides 4 to 64
-            proposals=dict(convs=2, norm="batch"),
+            pyramid=dict(layers=(1, 2, 3, 4), output_norm="slow_batch", extra="convolve"),  # strides 4 to 64
+            proposals=dict(convs=2, norm="slow_batch"),
             align=dict(sampling_ratio=1, aligned=False),
-            box_head=dict(convs=4, layers=2, norm="batch"),
-            masks=dict(norm="batch"),
+            box_head=dict(convs=4, layers=2, norm="slow_batch", norm_linears=True),
+            masks=dict(norm="slow_batch", norm_upsampled=True),
             read_extra_levels=True,
         ),
     ),

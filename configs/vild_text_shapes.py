@@ -35,7 +35,7 @@ detector = dict(
 model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="all", **clip),
-    text_encoder=dict(type=CLIPTextEncoder, templates="simple", **clip),
+    text_encoder=dict(type=CLIPTextEncoder, templates="none", **clip),
     head=dict(type=ViLDHead, variant="text", temperature=0.05, detector=detector),
 )
 

@@ -1,8 +1,10 @@
 """x-clip's options together on Shapes: decoupled loss, second projections, more views, patches, masked words.
 
 Code: lucidrains/x-clip; papers: arXiv 2110.06848 (DCL), 2110.11316 (CLOOB), 2110.05208 (DeCLIP), 2002.05709 (SimCLR),
-2309.08773 (similarity). Its default weights; patches are compared where both crops show the same place, which x-clip
-does not (`parity="xclip"` compares its rows).
+2309.08773 (similarity). Its default weights, and its bidirectional text tower for the hidden words. Departures: patches
+are compared where both crops show the same place, which x-clip does not (`parity="xclip"` compares its rows); the
+similarity regularisation is on, inside the first term's weight (x-clip: off by default), and the scale starts at CLIP's
+14.3 (x-clip: 2.7). A baseline of ours, not a run that x-clip has published.
 Command: python tools/train.py configs/xclip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs about two and a half times that of infonce_shapes (two views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
@@ -23,15 +25,17 @@ with read_base():
 
 model = dict(
     type=OpenVocabModel,
-    backbone=dict(type=CLIPBackbone, model="ConvNet-8-shapes", trainable="all"),
-    text_encoder=dict(type=CLIPTextEncoder, model="ConvNet-8-shapes", templates="simple", trainable="all"),
+    backbone=dict(type=CLIPBackbone, model="ConvNet-8-shapes-bidirectional", trainable="all"),
+    text_encoder=dict(
+        type=CLIPTextEncoder, model="ConvNet-8-shapes-bidirectional", templates="simple", trainable="all"
+    ),
     head=dict(
         type=ContrastiveHead,
         terms=[
             dict(type=TwoProjectionContrast, weight=0.8, decoupled=True, similarity=0.1),
             dict(type=CaptionContrast, weight=0.1, name="multiview", pairs=((0, 1), (1, 0), (1, 1)), decoupled=True),
             dict(type=PatchContrast, weight=0.05, hidden_dim=128, out_dim=64, max_pairs=512),
-            dict(type=MaskedLanguage, weight=0.05),
+            dict(type=MaskedLanguage, weight=0.05, mask_share=0.9, random_share=0.0),
         ],
     ),
 )

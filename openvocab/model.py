@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures
+from openvocab.text.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +53,22 @@ class OpenVocabModel(BaseModel):
             return self.loss(images, samples)
         if mode == "predict":
             return self.predict(images, samples)
-        return self.head(self.encode(images), self.text_encoder(shared_vocabulary(samples)))
+        return self.head(self.encode(images), self.encode_texts(shared_vocabulary(samples)))
 
     def encode(self, images: Tensor) -> ImageFeatures:
         """Return what the backbone says of normalised images (B, 3, H, W), as much of it as the head reads."""
         return self.backbone(images, self.head.layers, self.head.embeddings)
 
+    def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
+        """Return the classifier of a vocabulary, or the embeddings of captions, with all that the head reads."""
+        text = self.text_encoder(texts)
+        return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
+
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the head's losses on a batch."""
         features = self.encode(images)
         texts = self.head.training_texts(samples)
-        text = self.text_encoder.with_tokens(texts) if self.head.text_tokens else self.text_encoder(texts)
+        text = self.text_encoder.with_tokens(texts) if self.head.text_tokens else self.encode_texts(texts)
         return self.head.loss(features, text, samples)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -80,7 +87,7 @@ class OpenVocabModel(BaseModel):
         vocabulary = shared_vocabulary(samples)
         before = self._memory_settings()
         with advising(_advice(tuple(images.shape[-2:]), len(vocabulary), self.inference)):
-            text = self.text_encoder(vocabulary)
+            text = self.encode_texts(vocabulary)
 
             def predict_some(start: int, stop: int) -> list[Prediction]:
                 return self._predict(images[start:stop], samples[start:stop], text)

@@ -2,7 +2,7 @@
 
 The activation is part of the weights: OpenAI's were trained with QuickGELU, and a model built with GELU takes them
 without a word and is wrong by 0.025 in its image embeddings. So what a tag, a file or our checkpoint says of it is
-checked here.
+checked here; likewise whether the words of a text see those behind them.
 """
 
 import copy
@@ -92,6 +92,11 @@ def uses_quick_gelu(model: str) -> bool:
     return bool(clip_config(model).get("quick_gelu", False))
 
 
+def sees_later_words(model: str) -> bool:
+    """Say whether the text tower of `model` is bidirectional; our checkpoints record it as `bidirectional_text`."""
+    return bool(clip_config(model)["text_cfg"].get("no_causal_mask", False))
+
+
 def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std (3,) of RGB pixel values in 0..255 that the weights of a tag expect.
 
@@ -111,7 +116,11 @@ def _build(config: Mapping[str, Any]) -> nn.Module:
             config[part][flag] = False  # CLIP weights follow; never fetch another data set's
     if "multimodal_cfg" in config:
         return open_clip.CoCa(**config)
-    return open_clip.CustomTextCLIP(**config)
+    masks_padding = config["text_cfg"].pop("use_pad_mask", False)  # open_clip's tower has it, its factory does not
+    clip = open_clip.CustomTextCLIP(**config)
+    if masks_padding:
+        clip.text.use_pad_mask = True
+    return clip
 
 
 def _download(model: str, tag: str) -> str:
@@ -136,6 +145,7 @@ def _read_file(model: str, path: Path) -> dict[str, Tensor]:
             f"Hugging Face's hub is called {HUB_PREFIX}OWNER/NAME"
         )
     state = load_state_dict(path)
+    _check_direction(model, path, state)
     recorded = _recorded_activation(path, state)
     if recorded is not None:
         _check_activation(model, recorded, f"the weights in {path}")
@@ -153,10 +163,25 @@ def _recorded_activation(path: Path, state: Mapping[str, Tensor]) -> bool | None
         return True
     if is_hugging_face(state):
         return _activation_in_config(path.with_name("config.json"))
+    recorded = _recorded(path, state, "quick_gelu")
+    return None if recorded is None else bool(recorded)
+
+
+def _recorded(path: Path, state: Mapping[str, Tensor], fact: str) -> Any:
+    """Return what a checkpoint of an `OpenVocabModel` says of itself; None for other files."""
     if path.suffix == ".safetensors" or not any(key.startswith("backbone.visual.") for key in state):
         return None
-    recorded = load_checkpoint(path).get("meta", {}).get("quick_gelu")
-    return None if recorded is None else bool(recorded)
+    return load_checkpoint(path).get("meta", {}).get(fact)
+
+
+def _check_direction(model: str, path: Path, state: Mapping[str, Tensor]) -> None:
+    recorded = _recorded(path, state, "bidirectional_text")
+    if recorded is not None and bool(recorded) != sees_later_words(model):
+        kinds = "causal", "bidirectional"
+        raise ValueError(
+            f"the weights in {path} were trained with a {kinds[bool(recorded)]} text tower, but that of {model!r} is "
+            f"{kinds[not recorded]}: its texts would be silently wrong; use the model that they were trained as"
+        )
 
 
 def _activation_in_config(path: Path) -> bool | None:

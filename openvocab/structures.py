@@ -149,6 +149,8 @@ class TextTokens:
     """(B, T, D) projected tokens, joint space, not normalised."""
     states_of: Callable[[Tensor], Tensor]
     """Runs the tower on other ids (B, T) and returns its last states (B, T, C)."""
+    project: Callable[[Tensor], Tensor]
+    """Maps states (..., C) to the joint space, (..., D), not normalised."""
     table: Tensor
     """(V, C) token embeddings of the tower."""
     mask_id: int
@@ -171,6 +173,8 @@ class TextFeatures:
     """Index of the vocabulary's class that means "everything else"."""
     tokens: TextTokens | None = None
     """Of raw captions, for heads with `text_tokens`."""
+    empty: Tensor | None = None
+    """(D,) unit norm, of the text without words, for heads with `empty_text`."""
 
     @property
     def num_classes(self) -> int:

@@ -46,7 +46,8 @@ def make_features(size: Size = (64, 96), batch: int = 2, seed: int = 0, spec: Ba
 
 def make_text(count: int = len(NAMES), dim: int = TEXT_DIM, seed: int = 0) -> TextFeatures:
     rows = torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
-    return TextFeatures(F.normalize(rows, dim=1), torch.tensor(100.0))
+    empty = torch.randn(dim, generator=torch.Generator().manual_seed(1000))
+    return TextFeatures(F.normalize(rows, dim=1), torch.tensor(100.0), empty=F.normalize(empty, dim=0))
 
 
 def make_boxes(count: int, size: Size, seed: int = 0, sides: tuple[int, int] = (10, 40)) -> Tensor:

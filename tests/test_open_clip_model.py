@@ -9,6 +9,7 @@ from openvocab import open_clip_model
 from openvocab.checkpoint import save_checkpoint
 from openvocab.open_clip_model import clip_config, create_clip, known_models, pixel_statistics, uses_quick_gelu
 from openvocab.start_weights import start_weights
+from openvocab.text.clip_text import CLIPTextEncoder
 
 TINY = "ViT-Ti-8-shapes"
 
@@ -144,6 +145,18 @@ def test_gelu_weights_in_a_quick_gelu_model_are_refused(tiny, tmp_path, quick_ge
     save_checkpoint({"state_dict": ours, "meta": {"quick_gelu": False}}, tmp_path / "ours.pth")
     with pytest.raises(ValueError, match=f"trained with GELU.*model='{TINY}'"):
         create_clip(f"{TINY}-quickgelu", str(tmp_path / "ours.pth"))
+
+
+def test_weights_of_the_other_direction_of_the_text_tower_are_refused(tmp_path):
+    causal, bidirectional = "ConvNet-8-shapes", "ConvNet-8-shapes-bidirectional"
+    for model, other in ((causal, bidirectional), (bidirectional, causal)):
+        state = create_clip(model).state_dict()
+        ours = {f"{'backbone' if k.startswith('visual.') else 'text_encoder'}.{k}": v for k, v in state.items()}
+        record = CLIPTextEncoder(model).bidirectional
+        save_checkpoint({"state_dict": ours, "meta": {"bidirectional_text": record}}, tmp_path / "ours.pth")
+        assert create_clip(model, str(tmp_path / "ours.pth")).text.use_pad_mask == record
+        with pytest.raises(ValueError, match=f"text tower, but that of '{other}' is .* silently wrong"):
+            create_clip(other, str(tmp_path / "ours.pth"))
 
 
 def test_unrecorded_activation_is_said_aloud(tiny, tmp_path, quick_gelu_twin, logged):

@@ -18,14 +18,15 @@ SCORES_AT_ONCE = 2**21
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return softmax(q kT / sqrt(d) + bias) v, (B, heads, Nq, d); `bias` is (Nq, N) or None.
+    """Return softmax(q kT / sqrt(d) + bias) v, (B, heads, Nq, d); `bias` is (Nq, N), (B, 1, 1, N) or None.
 
     torch's fused kernel is the fast one but for two cases on a CPU. In half precision, where the processor has it,
     matrix products, some heads at a time, take 0.6 of its time at 1025 tokens. And where float32 products run in
     "medium", the kernel sets up a small product for every few rows: at 10 tokens it takes five times as long as in
     "highest", at 260 nearly twice as long.
     """
-    if q.device.type == "cpu" and (q.dtype in HALF and has_native_bfloat16() or _many_small_products(q, k)):
+    shared = bias is None or bias.ndim == 2
+    if q.device.type == "cpu" and shared and (q.dtype in HALF and has_native_bfloat16() or _many_small_products(q, k)):
         return _attend_in_parts(q, k, v, bias)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 

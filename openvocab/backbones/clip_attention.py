@@ -42,7 +42,7 @@ def project_output(attention: nn.Module, mixed: Tensor) -> Tensor:
 def run_block(block: ResidualAttentionBlock, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
     """Run a pre-norm block of open_clip on (B, N, C), as the block itself would, with the faster attention.
 
-    `bias` (N, N) is added to the scores: the causal mask of a text tower.
+    `bias`, (N, N) or (B, 1, 1, N), is added to the scores: the causal mask of a text tower, or that of its padding.
     """
     q, k, v = project_qkv(block.attn, block.ln_1(tokens))
     bias = None if bias is None else bias.to(q.dtype)

@@ -28,8 +28,6 @@ HALF_STRIDE = 1 / 16
 """Their anchors, 8 strides large, lie at the centres of cells, ours at the corners: half a stride apart."""
 OFFSETS = (1, 0, 3, 2)
 """Theirs are y, x, h, w; ours x, y, w, h."""
-EPSILON, OUR_EPSILON = 1e-4, 1e-5
-"""Of batch norm. The difference moves into the running variance."""
 DROPPED = (
     r"global_step",
     r".+/Momentum",
@@ -42,9 +40,6 @@ Entries = dict[str, Tensor]
 
 def convert(state_dict: Mapping[str, Tensor]) -> Entries:
     """Rename, transpose and reorder the variables of an official checkpoint.
-
-    Batch norms behind fully connected and transposed convolutions, which our layers lack, are folded into them; this
-    is exact at test time.
 
     Args:
         state_dict: TensorFlow's variables by name; slots of the optimizer and the text classifier are left out.
@@ -138,9 +133,8 @@ def _masks(variables: Entries) -> Entries:
     for i in range(CONVS):
         layer, norm = _layer(variables, f"mask_head/mask-conv-l{i}"), _unnamed_norm(variables, "mask_head", i)
         converted |= _without_bias(f"head.{i}", layer, norm)
-    upsample = _layer(variables, "mask_head/conv5-mask")
-    upsample = _folded(upsample, _unnamed_norm(variables, "mask_head", CONVS), axis=1)
-    converted |= _named("predictor.conv5_mask", upsample)
+    converted |= _named("predictor.conv5_mask.0", _layer(variables, "mask_head/conv5-mask"))
+    converted |= _named("predictor.conv5_mask.1", _unnamed_norm(variables, "mask_head", CONVS))
     return converted | _named("predictor.mask_fcn_logits", _layer(variables, "mask_head/mask_fcn_logits"))
 
 
@@ -154,10 +148,12 @@ def _branch(variables: Entries, prefix: str, box_head: str, classifier: str) -> 
     channels = len(converted[f"{box_head}.layers.{CONVS - 1}.0.weight"])
     for i in (0, 1):
         layer = _layer(variables, f"{BOX_HEAD}/{part}fc{6 + i}")
-        layer = _folded(layer, _unnamed_norm(variables, BOX_HEAD, first + CONVS + i), axis=0)
         if i == 0:
             layer["weight"] = _channels_first(layer["weight"], channels)
-        converted |= _named(f"{box_head}.layers.{CONVS + 1 + 2 * i}", layer)
+        place = CONVS + 1 + 3 * i  # behind the flattening: linear, norm, ReLU
+        converted |= _named(f"{box_head}.layers.{place}", layer)
+        norm = _unnamed_norm(variables, BOX_HEAD, first + CONVS + i)
+        converted |= _named(f"{box_head}.layers.{place + 1}.1", norm)
     project = "distill-project-to-clip" if prefix else "project-to-clip"
     converted |= _named(f"{classifier}.project", _layer(variables, f"{BOX_HEAD}/{project}"))
     if not prefix:
@@ -180,7 +176,7 @@ def _norm(variables: Entries, name: str) -> Entries:
         "weight": variables.pop(f"{name}/gamma"),
         "bias": variables.pop(f"{name}/beta"),
         "running_mean": variables.pop(f"{name}/moving_mean"),
-        "running_var": variables.pop(f"{name}/moving_variance") + (EPSILON - OUR_EPSILON),
+        "running_var": variables.pop(f"{name}/moving_variance"),
         "num_batches_tracked": torch.zeros((), dtype=torch.int64),
     }
 
@@ -193,16 +189,6 @@ def _without_bias(name: str, layer: Entries, norm: Entries) -> Entries:
     """Name a convolution and its norm; ours has no bias there, and the running mean absorbs it."""
     shifted = norm | {"running_mean": norm["running_mean"] - layer["bias"]}
     return {f"{name}.0.weight": layer["weight"]} | _named(f"{name}.1", shifted)
-
-
-def _folded(layer: Entries, norm: Entries, axis: int) -> Entries:
-    """Multiply a norm into the layer before it, whose outputs lie on `axis` of its weight."""
-    scale = norm["weight"] / (norm["running_var"] + OUR_EPSILON).sqrt()
-    shape = [-1 if i == axis else 1 for i in range(layer["weight"].ndim)]
-    return {
-        "weight": layer["weight"] * scale.view(shape),
-        "bias": (layer["bias"] - norm["running_mean"]) * scale + norm["bias"],
-    }
 
 
 def _channels_first(weight: Tensor, channels: int) -> Tensor:

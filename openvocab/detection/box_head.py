@@ -1,9 +1,11 @@
 """One vector for what a region shows."""
 
+from collections.abc import Callable, Iterator
+
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
-from openvocab.detection.norms import norm_layer
+from openvocab.detection.norms import GROUPS, norm_layer
 
 
 class BoxHead(nn.Module):
@@ -15,6 +17,10 @@ class BoxHead(nn.Module):
         convs, conv_dim: number and width of the convolutions; Mask R-CNN has none.
         layers, dim: number and width of the fully connected layers.
         norm: after every convolution, see `norm_layer`.
+        norm_linears: after every fully connected layer too, as official ViLD and F-VLM.
+
+    Raises:
+        ValueError: an unknown norm, or groups of a single number behind the fully connected layers.
 
     Reference: 4conv1fc of arXiv 1803.08494; ViLD (arXiv 2104.13921) has two fully connected layers behind.
     """
@@ -28,12 +34,27 @@ class BoxHead(nn.Module):
         layers: int = 2,
         dim: int = 1024,
         norm: str | None = None,
+        norm_linears: bool = False,
     ) -> None:
         super().__init__()
         self.out_dim = dim
         size = (in_dim, region_size, region_size)
-        self.layers = FastRCNNConvFCHead(size, [conv_dim] * convs, [dim] * layers, norm_layer(norm))
+        make_norm = norm_layer(norm)
+        self.layers = FastRCNNConvFCHead(size, [conv_dim] * convs, [dim] * layers, make_norm)
+        if norm_linears and make_norm is not None:
+            if norm == "group" and dim <= GROUPS:
+                raise ValueError(f"norm_linears: expected dim above {GROUPS} for norm='group', got {dim}; take 'layer'")
+            self.layers = nn.Sequential(*_with_norms(self.layers, make_norm))
 
     def forward(self, regions: Tensor) -> Tensor:
         """Map (N, C, s, s) to (N, dim)."""
         return self.layers(regions)
+
+
+def _with_norms(layers: nn.Sequential, make_norm: Callable[[int], nn.Module]) -> Iterator[nn.Module]:
+    """Yield the layers, and a norm of maps of one cell behind every linear one."""
+    for layer in layers:
+        yield layer
+        if isinstance(layer, nn.Linear):
+            norm = make_norm(layer.out_features)
+            yield nn.Sequential(nn.Unflatten(1, (layer.out_features, 1, 1)), norm, nn.Flatten())

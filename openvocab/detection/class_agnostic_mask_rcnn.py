@@ -1,7 +1,7 @@
 """Mask R-CNN without its classifier: what a detector needs to know before it needs words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from openvocab.memory_fallback import Halving
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, Sample
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+BoxLossMean = Literal["offsets", "regions"]
 
 
 class ClassAgnosticMaskRCNN(nn.Module):
@@ -43,6 +44,10 @@ class ClassAgnosticMaskRCNN(nn.Module):
         read_extra_levels: read large regions at the extra levels of the pyramid too, as official ViLD does.
         mask_samples: regions an image that the mask loss looks at, at most.
         box_beta: where the box loss turns from a square to a straight line.
+        box_loss_mean: over what the box loss is a mean: "offsets", the four of every region that shows an object
+            (official ViLD and F-VLM), or "regions", the sum over all sampled regions, of objects or not (torchvision,
+            mmdetection, and DetPro with it). With P of 512 regions on objects the first is 512 / (4 P) times the
+            second.
         nms_iou: of two boxes of one class that overlap more the better one stays.
         max_detections: an image. LVIS asks for 300.
         min_score: detections with no more than this are dropped; rare classes need 0.
@@ -64,6 +69,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         read_extra_levels: bool = False,
         mask_samples: int = 128,
         box_beta: float = 1.0,
+        box_loss_mean: BoxLossMean = "offsets",
         nms_iou: float = 0.5,
         max_detections: int = 300,
         min_score: float = 0.0,
@@ -71,6 +77,8 @@ class ClassAgnosticMaskRCNN(nn.Module):
         super().__init__()
         if min_score < 0:
             raise ValueError(f"min_score: expected 0 or more, got {min_score}")
+        if box_loss_mean not in get_args(BoxLossMean):
+            raise ValueError(f"box_loss_mean: expected one of {get_args(BoxLossMean)}, got {box_loss_mean!r}")
         self.pyramid = FeaturePyramid(backbone, **pyramid)
         dim = self.pyramid.dim
         strides = self.pyramid.strides if read_extra_levels else self.pyramid.own_strides
@@ -86,7 +94,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
             self.masks = MaskBranch(RegionAlign(strides, mask_region_size, **align or {}), dim, **masks)
         self.sampling = dict(sampling or {})
         self.mask_samples = mask_samples
-        self.box_beta = box_beta
+        self.box_beta, self.box_loss_mean = box_beta, box_loss_mean
         self.nms_iou, self.max_detections, self.min_score = nms_iou, max_detections, min_score
         self.regions_at_once = Halving("regions")
 
@@ -170,13 +178,14 @@ class ClassAgnosticMaskRCNN(nn.Module):
         return list(torch.cat(parts).split(counts))
 
     def _box_loss(self, sampled: SampledRegions, regions: Tensor) -> Tensor:
-        """Return the smooth L1 loss of the offsets of regions that show an object, a mean over all regions."""
+        """Return the smooth L1 loss of the offsets of regions that show an object, see `box_loss_mean`."""
         objects = torch.cat(sampled.objects)
         shown = objects >= 0
         goals = [target.boxes[found[found >= 0]] for target, found in zip(sampled.targets, sampled.objects)]
         offsets = self.box_offsets(regions[shown]).float()
         wanted = encode_boxes(torch.cat(goals).to(offsets), torch.cat(sampled.boxes)[shown], BOX_WEIGHTS)
-        return F.smooth_l1_loss(offsets, wanted, beta=self.box_beta, reduction="sum") / max(1, len(objects))
+        count = offsets.numel() if self.box_loss_mean == "offsets" else len(objects)
+        return F.smooth_l1_loss(offsets, wanted, beta=self.box_beta, reduction="sum") / max(1, count)
 
     def _objects(self, sample: Sample) -> Instances:
         if sample.instances is None:

@@ -21,17 +21,27 @@ class MaskBranch(nn.Module):
         dim: width of the branch.
         convs: its convolutions.
         norm: after each of them, see `norm_layer`.
+        norm_upsampled: after the transposed convolution too, as official ViLD and F-VLM.
 
     Reference: Mask R-CNN, arXiv 1703.06870; one mask for all classes as in ViLD (arXiv 2104.13921).
     """
 
     def __init__(
-        self, align: RegionAlign, in_dim: int, dim: int = 256, convs: int = 4, norm: str | None = None
+        self,
+        align: RegionAlign,
+        in_dim: int,
+        dim: int = 256,
+        convs: int = 4,
+        norm: str | None = None,
+        norm_upsampled: bool = False,
     ) -> None:
         super().__init__()
         self.align = align
-        self.head = MaskRCNNHeads(in_dim, [dim] * convs, 1, norm_layer(norm))
+        make_norm = norm_layer(norm)
+        self.head = MaskRCNNHeads(in_dim, [dim] * convs, 1, make_norm)
         self.predictor = MaskRCNNPredictor(dim, dim, 1)
+        if norm_upsampled and make_norm is not None:
+            self.predictor.conv5_mask = nn.Sequential(self.predictor.conv5_mask, make_norm(dim))
 
     def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Return (N, m, m) logits of the masks in `boxes` (N_i, 4) of each image."""

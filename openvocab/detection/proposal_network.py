@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import (
     AnchorGenerator,
@@ -15,6 +17,9 @@ from torchvision.models.detection.rpn import (
 
 from openvocab.detection.norms import norm_layer
 from openvocab.structures import Instances, Size
+
+BoxLossMean = Literal["levels", "samples"]
+HUBER_DELTA = 1 / 9
 
 
 @dataclass
@@ -41,6 +46,12 @@ class ProposalNetwork(RegionProposalNetwork):
         samples, positive_share: anchors an image that the loss looks at, and how many of them may be objects.
         before_nms, after_nms: proposals a level, and an image, at (training, test).
         nms_iou: of two proposals that overlap more the better one stays.
+        box_loss_mean: "levels", the Huber loss of every matched anchor, a mean over the offsets of each level, summed
+            over levels (official ViLD and F-VLM, which also leave out offsets of exactly zero), or "samples", the
+            smooth L1 loss of sampled anchors over their number (torchvision).
+
+    Raises:
+        ValueError: sizes of another number than levels or out of order, an unknown choice.
 
     Reference: Faster R-CNN, arXiv 1506.01497.
     """
@@ -59,7 +70,10 @@ class ProposalNetwork(RegionProposalNetwork):
         before_nms: tuple[int, int] = (2000, 1000),
         after_nms: tuple[int, int] = (1000, 1000),
         nms_iou: float = 0.7,
+        box_loss_mean: BoxLossMean = "levels",
     ) -> None:
+        if box_loss_mean not in get_args(BoxLossMean):
+            raise ValueError(f"box_loss_mean: expected one of {get_args(BoxLossMean)}, got {box_loss_mean!r}")
         sizes = [8 * stride for stride in strides] if anchor_sizes is None else list(anchor_sizes)
         if len(sizes) != len(strides) or any(fine >= coarse for fine, coarse in pairwise(sizes)):
             raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one a level, got {sizes}")
@@ -75,6 +89,7 @@ class ProposalNetwork(RegionProposalNetwork):
             nms_thresh=nms_iou,
         )
         self.strides = tuple(strides)
+        self.box_loss_mean = box_loss_mean
 
     def forward(
         self,
@@ -101,7 +116,10 @@ class ProposalNetwork(RegionProposalNetwork):
         if targets is None:
             return proposals, {}
         labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": found.boxes} for found in targets])
-        objectness, box = self.compute_loss(logits, offsets, labels, self.box_coder.encode(matched, anchors))
+        wanted = self.box_coder.encode(matched, anchors)
+        objectness, box = self.compute_loss(logits, offsets, labels, wanted)
+        if self.box_loss_mean == "levels":
+            box = _sum_of_level_means(offsets, torch.cat(wanted), torch.cat(labels) == 1, counts)
         return proposals, {"loss_rpn_objectness": objectness, "loss_rpn_box": box}
 
     def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
@@ -137,6 +155,23 @@ class ProposalHead(RPNHead):
                 level = activation(norm(convolution(level)))
             hidden.append(level)
         return [self.cls_logits(level) for level in hidden], [self.bbox_pred(level) for level in hidden]
+
+
+def _sum_of_level_means(offsets: Tensor, wanted: Tensor, matched: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the Huber loss of matched anchors, a mean over the offsets of each level, summed over levels.
+
+    Args:
+        offsets, wanted: (B * A, 4), the anchors of each image level by level.
+        matched: (B * A,) bool.
+        counts: anchors of an image on each level; their sum is A.
+    """
+    level = torch.arange(len(counts), device=offsets.device).repeat_interleave(
+        torch.tensor(counts, device=offsets.device)
+    )
+    level = level.repeat(len(matched) // len(level))[matched]
+    losses = F.huber_loss(offsets[matched], wanted[matched], delta=HUBER_DELTA, reduction="none").sum(dim=1)
+    sums = losses.new_zeros(len(counts)).index_add(0, level, losses)
+    return (sums / (4 * level.bincount(minlength=len(counts))).clamp(min=1)).sum()
 
 
 def as_regions(boxes: Sequence[Tensor]) -> Tensor:

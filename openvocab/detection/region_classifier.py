@@ -1,6 +1,6 @@
 """The class of a region by its distance to texts, with a learned background."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from openvocab.structures import TextFeatures
 from openvocab.text.vocabulary import Vocabulary
 
 UnseenLogits = Literal["minus infinity", "zero"]
+Background = Literal["learned", "empty text"]
 
 
 class RegionClassifier(nn.Module):
@@ -19,18 +20,27 @@ class RegionClassifier(nn.Module):
         in_dim: width of the region features.
         text_dim: D of the joint space.
         temperature: divides the cosine.
-        background: whether "none of the classes" is learned, as a vector beside the texts.
+        background: what stands for "none of the classes" beside the texts: a "learned" vector (ViLD), the embedding of
+            the "empty text" (F-VLM), or None for nothing.
+
+    Raises:
+        ValueError: a temperature that is not positive, another background.
 
     Reference: ViLD, arXiv 2104.13921, equation 1.
     """
 
-    def __init__(self, in_dim: int, text_dim: int, temperature: float = 0.01, background: bool = True) -> None:
+    def __init__(
+        self, in_dim: int, text_dim: int, temperature: float = 0.01, background: Background | None = "learned"
+    ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature: expected more than 0, got {temperature}")
+        if background not in (None, *get_args(Background)):
+            raise ValueError(f"background: expected one of {get_args(Background)}, got {background!r}")
         self.temperature = temperature
         self.project = nn.Linear(in_dim, text_dim)
-        self.background = nn.Parameter(0.01 * torch.randn(text_dim)) if background else None
+        self.has_background = background is not None
+        self.background = nn.Parameter(0.01 * torch.randn(text_dim)) if background == "learned" else None
 
     def embed(self, regions: Tensor) -> Tensor:
         """Map regions (N, F) to (N, D) float32 of unit norm."""
@@ -40,14 +50,18 @@ class RegionClassifier(nn.Module):
         """Return logits (N, K), or (N, K + 1) with the background last, of embeddings (N, D)."""
         with torch.autocast(embed.device.type, enabled=False):
             cosine = text.similarity(embed)  # (N, K)
-            if self.background is not None:
-                nothing = embed @ F.normalize(self.background.float(), dim=0)  # (N,)
-                cosine = torch.cat([cosine, nothing[:, None]], dim=1)
+            if self.has_background:
+                nothing = text.empty if self.background is None else F.normalize(self.background.float(), dim=0)
+                cosine = torch.cat([cosine, (embed @ nothing)[:, None]], dim=1)
         return cosine / self.temperature
 
 
 def region_class_loss(
-    logits: Tensor, classes: Tensor, vocabulary: Vocabulary, unseen_logits: UnseenLogits = "minus infinity"
+    logits: Tensor,
+    classes: Tensor,
+    vocabulary: Vocabulary,
+    unseen_logits: UnseenLogits = "minus infinity",
+    background_weight: float = 1.0,
 ) -> Tensor:
     """Return the mean cross entropy of regions.
 
@@ -57,6 +71,7 @@ def region_class_loss(
         vocabulary: its K classes; what it calls unseen has no labels and must not be pushed away.
         unseen_logits: what becomes of unseen classes: "minus infinity" takes them out of the softmax, "zero" leaves
             them in at a logit of 0 (official ViLD).
+        background_weight: factor of the loss of regions without an object. Official F-VLM: 0.9.
 
     Returns:
         () float32, 0 without regions.
@@ -72,4 +87,5 @@ def region_class_loss(
             )
         logits = logits.masked_fill(unseen, 0.0 if unseen_logits == "zero" else -torch.inf)
     labels = classes.where(classes >= 0, len(vocabulary))
-    return F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses.where(classes >= 0, background_weight * losses).sum() / max(1, len(labels))

@@ -1,32 +1,57 @@
 """Two opinions on the class of a region, weighted by whether the class had labels in training."""
 
+import torch
 from torch import Tensor
 
 from openvocab.text.vocabulary import Vocabulary
 
 
-def fuse_scores(
-    text_scores: Tensor, image_scores: Tensor, vocabulary: Vocabulary, base_weight: float, novel_weight: float
-) -> Tensor:
+def image_weights(vocabulary: Vocabulary, base_weight: float, novel_weight: float, unknown_weight: float) -> Tensor:
+    """Return the weight (K,) of the image's opinion on each class, the others' share of 1 being the labels'.
+
+    Args:
+        vocabulary: says which classes are base ones (`seen`).
+        base_weight, novel_weight: of classes with labels in training and of others. ViLD-ensemble: 1/3 and 2/3.
+        unknown_weight: of all classes where the vocabulary does not say.
+
+    Raises:
+        ValueError: a weight outside 0..1.
+    """
+    check_weights(base_weight, novel_weight)
+    if vocabulary.seen is None:
+        return torch.full((len(vocabulary),), unknown_weight)
+    return torch.tensor([base_weight if seen else novel_weight for seen in vocabulary.seen])
+
+
+def fuse_scores(text_scores: Tensor, image_scores: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted geometric mean of both, (N, K).
 
     Args:
         text_scores: (N, K) in 0..1, of a classifier that was trained with labels of the base classes.
         image_scores: (N, K) in 0..1, of an embedding like CLIP's.
-        vocabulary: says which classes are base ones (`seen`). Where it does not, all classes get the mean weight.
-        base_weight, novel_weight: of `image_scores`, 0..1; `text_scores` have the rest. ViLD-ensemble: 1/3 and 2/3.
+        weights: (K,) of `image_scores`, see `image_weights`.
 
-    Raises:
-        ValueError: a weight outside 0..1.
-
-    Reference: arXiv 2104.13921, section 3.4; with other weights in F-VLM, arXiv 2209.15639.
+    Reference: ViLD, arXiv 2104.13921, section 3.4; with other weights in F-VLM, arXiv 2209.15639, equation 4.
     """
-    check_weights(base_weight, novel_weight)
-    if vocabulary.seen is None:
-        weights = text_scores.new_full((len(vocabulary),), (base_weight + novel_weight) / 2)
-    else:
-        weights = text_scores.new_tensor([base_weight if seen else novel_weight for seen in vocabulary.seen])
+    weights = weights.to(text_scores)
     return text_scores ** (1 - weights) * image_scores**weights
+
+
+def fuse_with_background(text_scores: Tensor, image_scores: Tensor, weights: Tensor) -> Tensor:
+    """Return `fuse_scores` as shares (N, K) of all that a region may be, the background of `text_scores` included.
+
+    Every region is divided by a sum of its own, so that the order of detections across regions is another one than
+    that of `fuse_scores`.
+
+    Args:
+        text_scores: (N, K + 1), background last; a row sums to 1.
+        image_scores: (N, K).
+        weights: (K,) of `image_scores`, see `image_weights`.
+
+    Reference: the released code of F-VLM.
+    """
+    fused = fuse_scores(text_scores[:, :-1], image_scores, weights)
+    return fused / (fused.sum(dim=1, keepdim=True) + text_scores[:, -1:])
 
 
 def check_weights(base_weight: float, novel_weight: float) -> None:

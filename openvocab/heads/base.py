@@ -24,6 +24,8 @@ class Head(nn.Module):
     """Whether it reads the backbone's embeddings in the joint space; without, a tower stops at the last of `layers`."""
     text_tokens: bool = False
     """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
+    empty_text: bool = False
+    """Whether it reads the embedding of the text without words (`TextFeatures.empty`)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -99,6 +99,8 @@ class ContrastiveHead(Head):
         batch = PairBatch(features, text, samples)
         if any(term.reads_text_ids for term in self.terms.values()):
             batch.text_ids = text_ids(self.training_texts(samples), features.image_embed.device)
+        for term in self.terms.values():
+            term.prepare(batch)
         return {f"loss_{name}": term.weight * term(batch) for name, term in self.terms.items()}
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:

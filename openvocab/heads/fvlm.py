@@ -1,7 +1,7 @@
 """F-VLM: a detector on a frozen CLIP, which keeps its own opinion of every region."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,15 @@ from torch import Tensor
 
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_align import RegionAlign
-from openvocab.detection.region_classifier import RegionClassifier, region_class_loss
+from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss
 from openvocab.detection.region_outputs import RegionOutputs, join_regions
-from openvocab.detection.score_fusion import check_weights, fuse_scores
+from openvocab.detection.score_fusion import check_weights, fuse_scores, fuse_with_background, image_weights
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.text.vocabulary import Vocabulary
+
+ScoreRule = Literal["with background", "without background"]
 
 
 @HEADS.register_module()
@@ -29,14 +32,20 @@ class FVLMHead(Head):
         detector: arguments of `ClassAgnosticMaskRCNN`.
         temperature: divides the cosines of the trained classifier.
         clip_temperature: divides those of CLIP's embedding.
-        clip_region_size: cells a side at which CLIP's last map is read; 7 for a ResNet-50 at 224 px. A vision
-            transformer's regions are the mean of its patch embeddings there.
-        base_weight, novel_weight: of CLIP's opinion, see `fuse_scores`. Official: 0.2 and 0.45 on COCO, 0.35 and 0.65
-            on LVIS.
+        clip_region_size: cells a side at which CLIP's last map is read, as `detector` reads its regions; 7 for a
+            ResNet-50 at 224 px. A vision transformer's regions are the mean of its patch embeddings there.
+        base_weight, novel_weight: of CLIP's opinion, see `image_weights`; `novel_weight` where the vocabulary does not
+            say which classes had labels. Official: 0.2 and 0.45 on COCO, 0.35 and 0.65 on LVIS.
+        background: what both classifiers call "none of the classes": the embedding of the "empty text" (official), or
+            a vector that the trained one has "learned", and CLIP's does without.
+        background_weight: factor of the class loss of regions without an object.
+        scores: "with background", as released: both softmaxes include the background, and a class's score is its share
+            of all fused ones and the detector's background (`fuse_with_background`); or "without background", the
+            equation of the paper alone (`fuse_scores`), where CLIP chooses among the classes.
 
     Raises:
         ValueError: a backbone without joint space, or with another one than the text encoder; a temperature that is
-            not positive; a weight outside 0..1.
+            not positive; a weight outside 0..1, an unknown choice.
 
     Reference: Kuo et al., F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models
     (arXiv 2209.15639).
@@ -52,6 +61,9 @@ class FVLMHead(Head):
         clip_region_size: int = 7,
         base_weight: float = 0.2,
         novel_weight: float = 0.45,
+        background: Background = "empty text",
+        background_weight: float = 0.9,
+        scores: ScoreRule = "with background",
     ) -> None:
         super().__init__()
         if backbone.embed_dim != text_dim:
@@ -61,14 +73,20 @@ class FVLMHead(Head):
             )
         if clip_temperature <= 0:
             raise ValueError(f"clip_temperature: expected more than 0, got {clip_temperature}")
+        if scores not in get_args(ScoreRule):
+            raise ValueError(f"scores: expected one of {get_args(ScoreRule)}, got {scores!r}")
+        if background_weight < 0:
+            raise ValueError(f"background_weight: expected 0 or more, got {background_weight}")
         check_weights(base_weight, novel_weight)
         self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
         self.last = len(backbone.hidden_dims) - 1
         self.layers = tuple(sorted({*self.detector.pyramid.layers, self.last}))
-        self.classifier = RegionClassifier(self.detector.box_head.out_dim, text_dim, temperature)
-        self.align = RegionAlign(backbone.hidden_strides[self.last :], clip_region_size)
+        self.classifier = RegionClassifier(self.detector.box_head.out_dim, text_dim, temperature, background)
+        self.empty_text = background == "empty text"
+        self.align = RegionAlign(backbone.hidden_strides[self.last :], clip_region_size, **detector.get("align") or {})
         self.clip_temperature = clip_temperature
         self.base_weight, self.novel_weight = base_weight, novel_weight
+        self.background_weight, self.score_rule = background_weight, scores
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
         """Propose regions, and compare each with the texts twice."""
@@ -93,10 +111,13 @@ class FVLMHead(Head):
         return F.normalize(embed.float(), dim=-1)
 
     def _clip_logits(self, features: ImageFeatures, boxes: Sequence[Tensor], text: TextFeatures) -> Tensor:
-        """Return (N, K) float32 of CLIP's embeddings of the boxes of each image."""
+        """Return (N, K) float32 of CLIP's embeddings of the boxes of each image, (N, K + 1) with an empty text."""
         embed = self.clip_embed(features, boxes)
         with torch.autocast(embed.device.type, enabled=False):  # bfloat16 would round a cosine to 1/256
-            return text.similarity(embed) / self.clip_temperature
+            cosine = text.similarity(embed)
+            if self.empty_text:
+                cosine = torch.cat([cosine, (embed @ text.empty)[:, None]], dim=1)
+            return cosine / self.clip_temperature
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the losses of the detector, and `loss_class` of its classifier.
@@ -108,16 +129,20 @@ class FVLMHead(Head):
         regions = self.detector.box_head(self.detector.align(maps, sampled.boxes))  # (S, F)
         losses |= self.detector.losses(maps, sampled, regions)
         logits = self.classifier.logits(self.classifier.embed(regions), text)  # (S, K + 1)
-        losses["loss_class"] = region_class_loss(logits, torch.cat(sampled.classes), shared_vocabulary(samples))
+        losses["loss_class"] = region_class_loss(
+            logits, torch.cat(sampled.classes), shared_vocabulary(samples), background_weight=self.background_weight
+        )
         return losses
 
     def postprocess(self, outputs: RegionOutputs, samples: Sequence[Sample]) -> list[DetectionPrediction]:
         """Return the detections of each image, best first, in its original frame."""
-        scores = fuse_scores(
-            outputs.text_logits.softmax(dim=-1)[:, :-1],
-            outputs.image_logits.softmax(dim=-1),
-            shared_vocabulary(samples),
-            self.base_weight,
-            self.novel_weight,
-        )
-        return self.detector.detections(outputs, scores, samples)
+        return self.detector.detections(outputs, self.scores(outputs, shared_vocabulary(samples)), samples)
+
+    def scores(self, outputs: RegionOutputs, vocabulary: Vocabulary) -> Tensor:
+        """Return the (N, K) scores by which classes are detected."""
+        count = len(vocabulary)
+        weights = image_weights(vocabulary, self.base_weight, self.novel_weight, unknown_weight=self.novel_weight)
+        text_scores = outputs.text_logits.softmax(dim=-1)  # (N, K + 1)
+        if self.score_rule == "with background":
+            return fuse_with_background(text_scores, outputs.image_logits.softmax(dim=-1)[:, :count], weights)
+        return fuse_scores(text_scores[:, :count], outputs.image_logits[:, :count].softmax(dim=-1), weights)

@@ -15,7 +15,8 @@ def joined_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
     Raises:
         ValueError: a sample without a vocabulary, or vocabularies of different lengths.
     """
-    vocabularies = list(dict.fromkeys(sample.vocabulary for sample in samples))
+    objects = {id(sample.vocabulary): sample.vocabulary for sample in samples}  # mostly one
+    vocabularies = list(dict.fromkeys(objects.values()))
     if None in vocabularies:
         sample = next(sample for sample in samples if sample.vocabulary is None)
         raise ValueError(f"sample {sample.sample_id!r} carries no vocabulary; its data set must provide one")

@@ -102,8 +102,7 @@ class LSegHead(Head):
         Official LSeg ends with a bilinear resize (aligned corners) to the image; here the loss and the label map do
         it, so that nobody need hold (B, K, H, W).
         """
-        logits = self.pixel_logits(self.decoder(self.levels(features)), text)
-        return self._mix(logits)
+        return self._mix(self.pixel_logits(self.decoder(self.levels(features)), text))
 
     def _mix(self, logits: Tensor) -> Tensor:
         """Run the spatial block, if there is one, on logits (B, K, h, w)."""

@@ -10,7 +10,7 @@ from openvocab.detection.box_head import BoxHead
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import RegionClassifier, UnseenLogits, region_class_loss
 from openvocab.detection.region_outputs import RegionOutputs, join_regions
-from openvocab.detection.score_fusion import check_weights, fuse_scores
+from openvocab.detection.score_fusion import check_weights, fuse_scores, image_weights
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.losses.distillation import embedding_distillation
 from openvocab.registry import HEADS
@@ -39,7 +39,8 @@ class ViLDHead(Head):
         test_temperature: the same at test time; None takes `temperature`. DetPro: 0.007 after 0.01.
         distill_weight: of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
         unseen_logits: what becomes of classes that the vocabulary calls unseen while training, see `region_class_loss`.
-        base_weight, novel_weight: of CLIP's half of the ensemble, see `fuse_scores`.
+        base_weight, novel_weight: of CLIP's half of the ensemble, see `image_weights`; their mean where the vocabulary
+            does not say which classes had labels.
 
     Raises:
         ValueError: an unknown choice, a temperature that is not positive, or a weight outside 0..1.
@@ -76,12 +77,14 @@ class ViLDHead(Head):
         self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
         self.layers, self.embeddings = self.detector.pyramid.layers, False
         dim = self.detector.box_head.out_dim
-        self.classifier = RegionClassifier(dim, text_dim, temperature, background=variant != "image")
+        self.classifier = RegionClassifier(
+            dim, text_dim, temperature, background=None if variant == "image" else "learned"
+        )
         self.image_box_head: BoxHead | None = None
         self.image_classifier: RegionClassifier | None = None
         if variant == "ensemble":
             self.image_box_head = self.detector.new_box_head()
-            self.image_classifier = RegionClassifier(dim, text_dim, temperature, background=False)
+            self.image_classifier = RegionClassifier(dim, text_dim, temperature, background=None)
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
         """Propose regions, and say of each where it lies exactly and how it compares with the texts."""
@@ -114,30 +117,32 @@ class ViLDHead(Head):
             ValueError: a sample without labelled objects; one without the teacher's regions, where they are needed.
         """
         maps, sampled, losses = self.detector.training_regions(features, samples)
-        regions = self.detector.box_head(self.detector.align(maps, sampled.boxes))  # (S, F)
+        read = self.detector.align(maps, sampled.boxes)  # (S, C, s, s)
+        taught = None if self.variant == "text" else self.detector.align(maps, _taught_boxes(samples, self.variant))
+        regions, pupil = self._regions_and_pupil(read, taught)
         losses |= self.detector.losses(maps, sampled, regions)
         if self.variant != "image":
             logits = self.classifier.logits(self.classifier.embed(regions), text)  # (S, K + 1)
             losses["loss_class"] = region_class_loss(
                 logits, torch.cat(sampled.classes), shared_vocabulary(samples), self.unseen_logits
             )
-        if self.variant != "text":
-            losses["loss_distill"] = self.distill_weight * self._distillation(maps, samples)
+        if pupil is not None:
+            teacher = torch.cat([sample.regions.embed for sample in samples])
+            embed = (self.image_classifier or self.classifier).embed(pupil)
+            losses["loss_distill"] = self.distill_weight * embedding_distillation(embed, teacher)
         return losses
 
-    def _distillation(self, maps: Sequence[Tensor], samples: Sequence[Sample]) -> Tensor:
-        """Compare the embeddings of the teacher's regions with the teacher's."""
-        for sample in samples:
-            if sample.regions is None:
-                raise ValueError(
-                    f"sample {sample.sample_id!r} has no regions of a teacher, from which variant={self.variant!r} "
-                    "learns; add LoadRegions (or EmbedRegions) to the pipeline, or take variant='text'"
-                )
-        box_head = self.image_box_head or self.detector.box_head
-        classifier = self.image_classifier or self.classifier
-        read = self.detector.align(maps, [sample.regions.boxes for sample in samples])
-        teacher = torch.cat([sample.regions.embed for sample in samples])
-        return embedding_distillation(classifier.embed(box_head(read)), teacher)
+    def _regions_and_pupil(self, read: Tensor, taught: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the features (S, F) of sampled regions (S, C, s, s) and (T, F) of the teacher's (T, C, s, s).
+
+        A box head that serves both takes them in one batch: batch norms see one set of statistics, as officially.
+        """
+        if taught is None:
+            return self.detector.box_head(read), None
+        if self.image_box_head is not None:
+            return self.detector.box_head(read), self.image_box_head(taught)
+        regions, pupil = self.detector.box_head(torch.cat([read, taught])).split([len(read), len(taught)])
+        return regions, pupil
 
     def postprocess(self, outputs: RegionOutputs, samples: Sequence[Sample]) -> list[DetectionPrediction]:
         """Return the detections of each image, best first, in its original frame."""
@@ -150,10 +155,22 @@ class ViLDHead(Head):
         text_scores = outputs.text_logits.softmax(dim=-1)[:, :-1]
         if outputs.image_logits is None:
             return text_scores
-        image_scores = outputs.image_logits.softmax(dim=-1)
-        return fuse_scores(text_scores, image_scores, vocabulary, self.base_weight, self.novel_weight)
+        unknown = (self.base_weight + self.novel_weight) / 2
+        weights = image_weights(vocabulary, self.base_weight, self.novel_weight, unknown)
+        return fuse_scores(text_scores, outputs.image_logits.softmax(dim=-1), weights)
 
     def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
         """Return boxes (N_i, 4), padded input frame, best first, and objectness (N_i,) of each image."""
         proposals = self.detector.propose(features)[1]
         return proposals.boxes, proposals.objectness
+
+
+def _taught_boxes(samples: Sequence[Sample], variant: str) -> list[Tensor]:
+    """Return the boxes (T_i, 4) of the teacher's regions in each image."""
+    for sample in samples:
+        if sample.regions is None:
+            raise ValueError(
+                f"sample {sample.sample_id!r} has no regions of a teacher, from which variant={variant!r} learns; "
+                "add LoadRegions (or EmbedRegions) to the pipeline, or take variant='text'"
+            )
+    return [sample.regions.boxes for sample in samples]

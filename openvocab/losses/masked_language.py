@@ -8,9 +8,6 @@ from torch import Tensor
 
 from openvocab.losses.chunks import at_least_float32, sum_over_chunks
 
-MASKED, RANDOM = 0.8, 0.1
-"""Shares of the chosen tokens that become the mask and another word; the rest stay as they are (BERT)."""
-
 
 def corrupt_tokens(
     ids: Tensor,
@@ -20,9 +17,11 @@ def corrupt_tokens(
     vocabulary_size: int,
     special_ids: Sequence[int],
     probability: float = 0.15,
+    mask_share: float = 0.8,
+    random_share: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Choose each word with a probability; replace 80 % of the chosen by the mask and 10 % by another word.
+    """Choose each word with a probability; replace most of the chosen by the mask and some by another word.
 
     Args:
         ids: (B, T) int64.
@@ -31,18 +30,21 @@ def corrupt_tokens(
         vocabulary_size: V; the other word is drawn evenly from all ids below it that are not special.
         special_ids: start, end, padding and mask.
         probability: of each word to be chosen.
+        mask_share, random_share: of the chosen words that become the mask, and another word; the rest stay as they
+            are. BERT and DeCLIP: 0.8 and 0.1; x-clip: 0.9 and 0.
         generator: of the random draws, on the device of `ids`.
 
     Returns:
         corrupted ids (B, T) int64 and which words were chosen (B, T) bool.
 
     Raises:
-        ValueError: a probability outside 0..1, shapes that differ.
+        ValueError: a probability outside 0..1, shares below 0 or of more than 1 together, shapes that differ.
 
     Reference: https://arxiv.org/abs/1810.04805 (BERT).
     """
     if not 0 < probability <= 1:
         raise ValueError(f"probability: expected a share above 0 and up to 1, got {probability}")
+    check_shares(mask_share, random_share)
     if ids.shape != is_word.shape:
         raise ValueError(f"ids {tuple(ids.shape)} and is_word {tuple(is_word.shape)} differ in shape")
     chosen = is_word & (_uniform(ids, generator) < probability)
@@ -51,8 +53,8 @@ def corrupt_tokens(
     words = torch.randint(vocabulary_size - len(special), ids.shape, generator=generator, device=ids.device)
     for index in special:  # ascending: each step over a special id leaves an even draw of the ordinary ones
         words = words + (words >= index)
-    corrupted = torch.where(chosen & (fate < MASKED), mask_id, ids)
-    corrupted = torch.where(chosen & (fate >= MASKED) & (fate < MASKED + RANDOM), words, corrupted)
+    corrupted = torch.where(chosen & (fate < mask_share), mask_id, ids)
+    corrupted = torch.where(chosen & (fate >= mask_share) & (fate < mask_share + random_share), words, corrupted)
     return corrupted, chosen
 
 
@@ -87,6 +89,15 @@ def masked_language(states: Tensor, table: Tensor, targets: Tensor, chunk_size: 
             return F.cross_entropy(states[chunk] @ table.T, targets[chunk], reduction="sum")
 
         return sum_over_chunks(part, len(states), chunk_size) / len(states)
+
+
+def check_shares(mask_share: float, random_share: float) -> None:
+    """Raise `ValueError` for shares below 0, or of more than 1 together."""
+    if mask_share < 0 or random_share < 0 or mask_share + random_share > 1:
+        raise ValueError(
+            f"mask_share and random_share: expected 0 or more, and no more than 1 together, got {mask_share} and "
+            f"{random_share}"
+        )
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

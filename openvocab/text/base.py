@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from openvocab.structures import TextFeatures
 from openvocab.text.vocabulary import Vocabulary
@@ -25,6 +25,17 @@ class TextEncoder(nn.Module):
             ValueError: this encoder has no token outputs.
         """
         raise ValueError(f"{type(self).__name__} has no token outputs; the loss of this head needs a text tower")
+
+    def empty_text(self) -> Tensor:
+        """Return the unit-norm embedding (D,) of the text without words, which stands for "none of the classes".
+
+        Raises:
+            ValueError: this encoder has none.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no embedding of the empty text; take a text tower, or a head that learns its "
+            "background (model.head.background=learned)"
+        )
 
     def knows(self, synonyms: Sequence[str]) -> bool:
         """Say whether a class of these names can be encoded; only a table of texts knows some and not others."""

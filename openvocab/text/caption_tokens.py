@@ -1,6 +1,7 @@
 """Captions token by token, for losses that read words."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from open_clip.transformer import TextTransformer, text_global_pool
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from openvocab.structures import TextTokens
 from openvocab.text.prompt_tokenizer import PromptTokenizer
-from openvocab.text.text_tower import is_causal, project
+from openvocab.text.text_tower import ignores_padding, project
 
 
 def encode_captions(
@@ -21,7 +22,7 @@ def encode_captions(
     """Encode captions in one pass, pooled and token by token.
 
     Args:
-        tower: CLIP's causal text transformer.
+        tower: CLIP's text transformer, causal or bidirectional.
         ids: (B, context) int64, start and end included, padded.
         lengths: (B,) tokens of each caption, start and end included.
         tokenizer: what made them.
@@ -33,8 +34,11 @@ def encode_captions(
     Raises:
         ValueError: a tower of another kind: its token outputs have no agreed meaning here.
     """
-    if not is_causal(tower):
-        raise ValueError(f"{type(tower).__name__}: token outputs are read from CLIP's causal text transformer only")
+    if not ignores_padding(tower):
+        raise ValueError(
+            f"{type(tower).__name__}: token outputs are read from CLIP's text transformer only, causal or with masked "
+            "padding"
+        )
     device = tower.token_embedding.weight.device
     ends = lengths - 1
     special_ids = {int(ids[0, 0]), int(ids[0, ends[0]]), tokenizer.padding_id, tokenizer.mask_id}
@@ -47,6 +51,7 @@ def encode_captions(
         is_word=(place > 0) & (place < ends.to(device)[:, None]),  # (B, T)
         embed=project(tower, states),
         states_of=states_of,
+        project=partial(project, tower),
         table=tower.token_embedding.weight,
         mask_id=tokenizer.mask_id,
         special_ids=tuple(sorted(special_ids)),

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from openvocab.backbones.trainability import Trainable, set_trainable
 from openvocab.heads.projector import ProjectMLP
 from openvocab.matmul_precision import matmul_precision
 from openvocab.memory_fallback import Halving
-from openvocab.open_clip_model import create_clip
+from openvocab.open_clip_model import create_clip, sees_later_words
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
@@ -110,7 +111,7 @@ class CLIPTextEncoder(TextEncoder):
             ValueError: no captions, or an empty one; the message gives the index.
         """
         if isinstance(texts, Vocabulary):
-            embed, row_class = self._remembered(texts) if self.frozen else self._classifier(texts)
+            embed, row_class = self._remembered(texts.digest, partial(self._classifier, texts))
         else:
             _check_captions(texts)
             with self._numerics():
@@ -122,7 +123,7 @@ class CLIPTextEncoder(TextEncoder):
         """Encode raw captions at once, pooled as `forward` does and token by token; T is the longest one's length.
 
         Raises:
-            ValueError: as `forward`, or a tower that is not CLIP's causal transformer, or one with a projector.
+            ValueError: as `forward`, or a tower that is not CLIP's transformer, or one with a projector.
         """
         _check_captions(captions)
         if self.has_projector:
@@ -131,6 +132,14 @@ class CLIPTextEncoder(TextEncoder):
         with self._numerics():
             embed, tokens = encode_captions(self.text, ids, lengths, self._tokenizer, self._states_of)
         return TextFeatures(F.normalize(embed, dim=-1), self.logit_scale.exp().reshape(()), tokens=tokens)
+
+    def empty_text(self) -> Tensor:
+        """Return the unit-norm embedding (D,) of the text without words; remembered while frozen."""
+        return self._remembered("", self._empty_row)[0][0]
+
+    def _empty_row(self) -> tuple[Tensor, None]:
+        with self._numerics():
+            return F.normalize(self._encode([""]), dim=-1), None
 
     def _states_of(self, ids: Tensor) -> Tensor:
         """Return the last states (B, T, C) of token ids (B, T)."""
@@ -151,6 +160,7 @@ class CLIPTextEncoder(TextEncoder):
         self, model: str, pretrained: str | None, trainable: Trainable, projector: tuple[int, int] | None
     ) -> None:
         clip = create_clip(model, pretrained)
+        self.bidirectional = sees_later_words(model)
         self.text = clip.text
         self.logit_scale = clip.logit_scale
         self.embed_dim = _output_width(self.text)
@@ -164,12 +174,19 @@ class CLIPTextEncoder(TextEncoder):
         self.logit_scale.requires_grad_(not self.frozen)
         self._tokenizer = PromptTokenizer(model, self.text.context_length)
 
-    def _remembered(self, vocabulary: Vocabulary) -> tuple[Tensor, Tensor | None]:
-        """Return the classifier of a vocabulary from memory, or make it; a copy, so that no caller can spoil it."""
-        place = (self._content_key(), vocabulary.digest, self.logit_scale.device)
+    def _remembered(
+        self, digest: str, make: Callable[[], tuple[Tensor, Tensor | None]]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the classifier of a digest from memory, or make it; a copy, so that no caller can spoil it.
+
+        A trained tower remembers nothing.
+        """
+        if not self.frozen:
+            return make()
+        place = (self._content_key(), digest, self.logit_scale.device)
         if place not in self._recent:
             with torch.inference_mode(False), torch.no_grad():  # a row made while predicting may serve training later
-                self._recent[place] = self._classifier(vocabulary)
+                self._recent[place] = make()
             while len(self._recent) > RECENT_CLASSIFIERS:
                 self._recent.popitem(last=False)
         self._recent.move_to_end(place)

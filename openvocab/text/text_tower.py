@@ -18,8 +18,8 @@ differ. Above it a prompt's embedding was measured not to depend on the prompts 
 def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Tensor:
     """Encode prompts in chunks of similar length, each at the context of its longest prompt.
 
-    In a causal tower nothing after the end token can reach it, so the cut changes rounding only (below 1e-5). Other
-    towers get the full context.
+    Where nothing after the end token can reach it, the cut changes rounding only (below 1e-5). Other towers get the
+    full context.
 
     Args:
         tower: `text` part of an open_clip model.
@@ -32,7 +32,7 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
     Returns:
         (N, D) projected, not normalised.
     """
-    cut = is_causal(tower)
+    cut = ignores_padding(tower)
     order = lengths.argsort(stable=True)
     done, embeds = [], []
     for index in _chunks(order, tokens, lengths, batch_size, exact_lengths and cut):
@@ -43,31 +43,35 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
 
 
 def encode_states(tower: TextTransformer, tokens: Tensor) -> Tensor:
-    """Return the states after the last norm, (n, context, C), of a causal tower at the context of `tokens`.
+    """Return the states after the last norm, (n, context, C), of a tower that ignores padding.
 
     The tower's own forward takes the full context only.
     """
     context = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
-    embed = _run_blocks(tower, embed, tower.attn_mask[:context, :context])
-    return tower.ln_final(embed)
+    return tower.ln_final(_run_blocks(tower, embed, _attention_bias(tower, tokens, dtype)))
+
+
+def ignores_padding(tower: nn.Module) -> bool:
+    """Say whether tokens after the end token cannot change a prompt's embedding."""
+    return is_causal(tower) or (_pools_the_end(tower) and tower.attn_mask is None and tower.use_pad_mask)
 
 
 def is_causal(tower: nn.Module) -> bool:
-    """Say whether tokens after the end token cannot change a prompt's embedding."""
-    return (
-        isinstance(tower, TextTransformer)
-        and tower.attn_mask is not None
-        and tower.cls_emb is None
-        and tower.pool_type in ("argmax", "eos")
-    )
+    """Say whether no token can change the states of those before it, and the embedding is that of the end token."""
+    return _pools_the_end(tower) and tower.attn_mask is not None
+
+
+def _pools_the_end(tower: nn.Module) -> bool:
+    return isinstance(tower, TextTransformer) and tower.cls_emb is None and tower.pool_type in ("argmax", "eos")
 
 
 def tower_digest(tower: nn.Module) -> str:
     """Return SHA-256 of everything that the tower computes with: layers, activation, heads and every weight."""
     facts = [getattr(tower, name, None) for name in ("heads", "pool_type", "eos_id", "pad_id", "context_length")]
-    return weights_digest(tower.state_dict(), repr((facts, is_causal(tower), tower)))
+    attention = is_causal(tower) or ("padding masked" if ignores_padding(tower) else False)
+    return weights_digest(tower.state_dict(), repr((facts, attention, tower)))
 
 
 def weights_version(tower: nn.Module) -> tuple[tuple[int, int], ...]:
@@ -98,8 +102,8 @@ def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
     tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
     if share:
         embed = project(tower, tower.ln_final(encode_tree(tower, PromptTree(tokens))))
-    elif is_causal(tower):
-        embed = _encode_causal(tower, tokens)
+    elif ignores_padding(tower):
+        embed = _encode_cut(tower, tokens)
     else:
         output = tower(tokens)
         embed = output[0] if isinstance(output, tuple) else output
@@ -114,7 +118,7 @@ def _can_share(tower: TextTransformer, tokens: Tensor) -> bool:
     return bool((ends == tokens.shape[1] - 1).all())
 
 
-def _encode_causal(tower: TextTransformer, tokens: Tensor) -> Tensor:
+def _encode_cut(tower: TextTransformer, tokens: Tensor) -> Tensor:
     embed = encode_states(tower, tokens)
     return project(tower, text_global_pool(embed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id))
 
@@ -128,10 +132,21 @@ def project(tower: TextTransformer, pooled: Tensor) -> Tensor:
     return pooled @ tower.text_projection
 
 
-def _run_blocks(tower: TextTransformer, embed: Tensor, mask: Tensor) -> Tensor:
+def _attention_bias(tower: TextTransformer, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to the scores: (context, context) of a causal tower, else (n, 1, 1, context)."""
+    context = tokens.shape[1]
+    if tower.attn_mask is not None:
+        return tower.attn_mask[:context, :context]
+    padding = (tokens == tower.pad_id)[:, None, None]
+    return torch.zeros(padding.shape, dtype=dtype, device=tokens.device).masked_fill(padding, -torch.inf)
+
+
+def _run_blocks(tower: TextTransformer, embed: Tensor, bias: Tensor) -> Tensor:
     """Run all blocks on (n, context, width) with the attention that is fast in half precision on CPUs too."""
     if not has_plain_blocks(tower):
-        return tower.transformer(embed, attn_mask=mask)
+        if bias.ndim == 4:
+            bias = bias.expand(-1, tower.heads, embed.shape[1], -1).flatten(0, 1)
+        return tower.transformer(embed, attn_mask=bias)
     for block in tower.transformer.resblocks:
-        embed = run_block(block, embed, mask)
+        embed = run_block(block, embed, bias)
     return embed

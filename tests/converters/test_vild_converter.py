@@ -48,11 +48,11 @@ def backbone() -> TimmBackbone:
 def head(variables: dict[str, Tensor], backbone: TimmBackbone) -> ViLDHead:
     """Converted weights in our network, at test time."""
     detector = dict(
-        pyramid=dict(layers=(1, 2, 3, 4), dim=DIM, output_norm="batch", extra="convolve"),
-        proposals=dict(convs=2, norm="batch"),
+        pyramid=dict(layers=(1, 2, 3, 4), dim=DIM, output_norm="slow_batch", extra="convolve"),
+        proposals=dict(convs=2, norm="slow_batch"),
         align=dict(sampling_ratio=1, aligned=False),
-        box_head=dict(conv_dim=DIM, dim=HIDDEN, norm="batch"),
-        masks=dict(dim=DIM, norm="batch"),
+        box_head=dict(conv_dim=DIM, dim=HIDDEN, norm="slow_batch", norm_linears=True),
+        masks=dict(dim=DIM, norm="slow_batch", norm_upsampled=True),
         read_extra_levels=True,
     )
     head = ViLDHead(backbone.spec, text_dim=EMBED, detector=detector).eval()
@@ -92,6 +92,8 @@ def test_the_full_layout_loads_strictly_into_the_model_of_its_config(name: str, 
         model = MODELS.build(config)
         converted = convert(meta(official_layout(depth, double_branch=double_branch)))
     model.load_state_dict(converted | text_tower(model.state_dict()), strict=True, assign=True)
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-4, 0.003)}  # TensorFlow's 0.997
 
 
 def test_pyramid_equals_the_official_one(head: ViLDHead, backbone: TimmBackbone, official: TensorFlowViLD):

@@ -1,5 +1,6 @@
 """Crops and augmentation for classification, against torchvision on the same picture."""
 
+import math
 import random
 
 import numpy as np
@@ -7,9 +8,18 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import transforms as torchvision_transforms
+from torchvision.transforms.functional import gaussian_blur
 
 from openvocab.datasets.sampler import DrawIndex, seeded_draw
-from openvocab.datasets.transforms import ColorJitter, RandAugment, RandomErasing, RandomResizedCrop, ResizeCenterCrop
+from openvocab.datasets.transforms import (
+    ColorJitter,
+    GaussianBlur,
+    RandAugment,
+    RandomErasing,
+    RandomGrayscale,
+    RandomResizedCrop,
+    ResizeCenterCrop,
+)
 from openvocab.registry import TRANSFORMS
 
 
@@ -73,6 +83,36 @@ def test_color_jitter_equals_torchvision_with_the_same_draws():
     assert np.array_equal(ColorJitter(prob=0.0)({**results})["img"], results["img"])
 
 
+def test_grey_pictures_have_the_luma_of_itu_r_601_in_three_equal_channels():
+    results = make_results()
+    original = results["img"].copy()
+    image = RandomGrayscale(prob=1.0)({**results})["img"]
+    luma = original[:, :, ::-1].astype(float) @ (0.299, 0.587, 0.114)  # img is BGR
+    assert image.dtype == np.uint8 and np.abs(image - luma[..., None]).max() <= 0.51
+    assert np.array_equal(results["img"], original)
+    assert np.array_equal(RandomGrayscale(prob=0.0)({**results})["img"], original)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.8, 2.0])
+def test_blur_is_a_gaussian_of_the_deviation_drawn(sigma):
+    results = make_results()
+    original = results["img"].copy()
+    image = GaussianBlur((sigma, sigma), prob=1.0)({**results})["img"]
+    pixels = torch.from_numpy(original.copy()).permute(2, 0, 1).double()
+    expected = gaussian_blur(pixels, [2 * math.ceil(4 * sigma) + 1] * 2, [sigma] * 2).permute(1, 2, 0).numpy()
+    assert image.dtype == np.uint8 and np.abs(image - expected).max() < 1.1
+    assert np.array_equal(results["img"], original)
+    assert np.array_equal(GaussianBlur(prob=0.0)({**results})["img"], original)
+
+
+def test_the_share_of_changed_pictures_is_the_probability():
+    results = make_results()
+    np.random.seed(0)
+    for transform in (RandomGrayscale(prob=0.3), GaussianBlur((1.0, 2.0), prob=0.3)):
+        changed = sum(not np.array_equal(transform({**results})["img"], results["img"]) for _ in range(400))
+        assert 90 < changed < 150
+
+
 def test_rand_augment_changes_most_pictures_and_keeps_their_form():
     results = make_results()
     random.seed(0), np.random.seed(0)
@@ -111,7 +151,7 @@ def test_erasing_overwrites_one_rectangle_of_the_size_asked_for(fill):
     assert RandomErasing(prob=0.0)(results)["img"] is results["img"]
 
 
-@pytest.mark.parametrize("name", ["RandomResizedCrop", "ColorJitter", "RandAugment", "RandomErasing"])
+@pytest.mark.parametrize("name", ["RandomResizedCrop", "ColorJitter", "GaussianBlur", "RandAugment", "RandomErasing"])
 def test_each_draw_follows_the_seed_of_its_sample(name):
     arguments = dict(size=(24, 24)) if name == "RandomResizedCrop" else {}
     if name == "RandomErasing":
@@ -131,6 +171,10 @@ def test_wrong_arguments_are_clear():
         (lambda: RandomResizedCrop((8, 8), interpolation="cubic"), "interpolation: expected one of bilinear, bicubic"),
         (lambda: ResizeCenterCrop((8, 8), short_side=7), "short_side: expected at least 8"),
         (lambda: RandomErasing(fill="black"), "fill"),
+        (lambda: RandomGrayscale(prob=1.2), "prob"),
+        (lambda: GaussianBlur(prob=-1), "prob"),
+        (lambda: GaussianBlur(sigma=(0.0, 2.0)), "sigma: expected 0 < low <= high"),
+        (lambda: GaussianBlur(sigma=(2.0, 1.0)), "sigma: expected 0 < low <= high"),
         (lambda: RandomErasing(prob=2), "prob"),
         (lambda: RandAugment("augmix-m9"), "policy"),
         (lambda: RandAugment(interpolation="nearest"), "interpolation"),

@@ -107,6 +107,33 @@ def test_an_edited_caption_exchanges_words():
     assert edited != "one two three" and sorted(edited.split()) == ["one", "three", "two"]
 
 
+def test_an_edited_caption_replaces_one_word_by_a_synonym():
+    results = {"captions": ["a red dog and a red cat"], "sample_id": "a"}
+    edit = AddEditedCaption(delete=0.0, synonyms={"red": ["crimson", "scarlet"], "dog": ["hound"], "cat": []})
+    seen = {edit.transform(results)["captions"][1] for _ in range(200)}
+    assert seen == {
+        "a crimson dog and a red cat",
+        "a scarlet dog and a red cat",
+        "a red hound and a red cat",
+        "a red dog and a crimson cat",
+        "a red dog and a scarlet cat",
+    }
+
+
+def test_one_edit_is_drawn_evenly_from_those_asked_for():
+    results = {"captions": ["one two three four five six"], "sample_id": "a"}
+    edit = AddEditedCaption(delete=1.0, swaps=1, synonyms={"one": ["uno"]}, one_edit=True)
+    seen = [edit.transform(results)["captions"][1] for _ in range(600)]
+    kinds = [
+        sum("uno" in text for text in seen),
+        sum(len(text.split()) == 1 for text in seen),
+        sum("uno" not in text and len(text.split()) == 6 for text in seen),
+    ]
+    assert sum(kinds) == 600 and all(150 < count < 250 for count in kinds)
+    untouched = AddEditedCaption(delete=0.0, one_edit=True).transform(results)["captions"][1]
+    assert untouched == results["captions"][0]
+
+
 def test_bad_edits_are_refused():
     for options in (dict(delete=1.5), dict(swaps=-1)):
         with pytest.raises(ValueError, match="expected"):

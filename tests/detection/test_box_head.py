@@ -31,12 +31,14 @@ def test_mask_rcnns_head_has_no_convolution():
     assert head(torch.randn(2, 3, 5, 5)).shape == (2, 12)
 
 
-@pytest.mark.parametrize("norm", [None, "batch", "frozen_batch", "group", "layer"])
-def test_no_regions_give_no_vectors_defined_gradients_and_sound_statistics(norm):
-    head, regions = make_head(norm=norm).train(), torch.zeros(0, 3, 5, 5, requires_grad=True)
+@pytest.mark.parametrize("norm_linears", [False, True])
+@pytest.mark.parametrize("norm", [None, "batch", "slow_batch", "frozen_batch", "group", "layer"])
+def test_no_regions_give_no_vectors_defined_gradients_and_sound_statistics(norm, norm_linears):
+    head = make_head(norm=norm, norm_linears=norm_linears, dim=64).train()
+    regions = torch.zeros(0, 3, 5, 5, requires_grad=True)
     vectors = head(regions)
     vectors.sum().backward()
-    assert vectors.shape == (0, 12)
+    assert vectors.shape == (0, 64)
     assert all(torch.equal(part.grad, torch.zeros_like(part)) for part in head.parameters())
     assert all(buffer.isfinite().all() for buffer in head.buffers())
     assert head.eval()(torch.randn(1, 3, 5, 5)).isfinite().all()
@@ -51,7 +53,25 @@ def test_every_convolution_has_its_norm():
     assert norm_layer(None) is None
 
 
+def test_norms_behind_linear_layers_by_hand():
+    head = make_head(convs=0, norm="slow_batch", norm_linears=True).train()
+    regions = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    rows = regions.flatten(1)
+    linears = [part for part in head.modules() if isinstance(part, nn.Linear)]
+    norms = [part for part in head.modules() if isinstance(part, nn.BatchNorm2d)]
+    for linear, norm in zip(linears, norms, strict=True):
+        rows = rows @ linear.weight.T + linear.bias
+        spread = (rows.var(dim=0, correction=0) + 1e-4).sqrt()
+        rows = ((rows - rows.mean(dim=0)) / spread * norm.weight + norm.bias).relu()
+    torch.testing.assert_close(head(regions), rows)
+
+
+def test_groups_of_a_single_number_are_refused_behind_linear_layers():
+    with pytest.raises(ValueError, match="norm_linears: expected dim above 32 for norm='group', got 12; take 'layer'"):
+        make_head(norm="group", norm_linears=True)
+
+
 def test_an_unknown_norm_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="expected one of .*'batch'.*got 'instance'"):
         make_head(norm="instance")
-    assert set(NORMS) == {None, "batch", "frozen_batch", "group", "layer"}
+    assert set(NORMS) == {None, "batch", "slow_batch", "frozen_batch", "group", "layer"}

@@ -6,6 +6,7 @@ ViLD's text variant gives it words, since torchvision's detector has no other fo
 import pytest
 import torch
 from detection_parts import (
+    DETECTOR,
     SPEC,
     TEXT_DIM,
     VOCABULARY,
@@ -32,7 +33,12 @@ from openvocab.text.base import TextEncoder
 from openvocab.text.vocabulary import Vocabulary
 
 SIZE = (64, 96)
-AS_TORCHVISION = detector_args(align=dict(canonical_size=224, canonical_stride=16, aligned=False), box_beta=1 / 9)
+AS_TORCHVISION = detector_args(
+    align=dict(canonical_size=224, canonical_stride=16, aligned=False),
+    proposals=dict(DETECTOR["proposals"], box_loss_mean="samples"),
+    box_beta=1 / 9,
+    box_loss_mean="regions",
+)
 
 
 class FixedTexts(TextEncoder):
@@ -267,10 +273,12 @@ def test_box_and_mask_know_no_class():
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("mean, count", [("offsets", 4), ("regions", 2)])
 @pytest.mark.parametrize("beta", [1.0, 1 / 9])
-def test_box_loss_by_hand(beta):
+def test_box_loss_by_hand(beta, mean, count):
     """One region, 4 px left of an object of 40 x 20: an offset of 10 * 4 / 40 = 1 to the right, and none else."""
-    detector = make_detector(box_beta=beta, masks=None, sampling=dict(samples=2, positive_share=0.5))
+    sampling = dict(samples=2, positive_share=0.5)
+    detector = make_detector(box_beta=beta, box_loss_mean=mean, masks=None, sampling=sampling)
     torch.nn.init.zeros_(detector.box_offsets.weight)
     torch.nn.init.constant_(detector.box_offsets.bias, 0)
     target = Instances(torch.tensor([[14.0, 10, 54, 30]]), torch.tensor([2]))
@@ -278,8 +286,13 @@ def test_box_loss_by_hand(beta):
     maps, sampled, _ = detector.training_regions(make_features(SIZE, batch=1), [sample])
     sampled.boxes, sampled.objects = [torch.tensor([[10.0, 10, 50, 30], [0, 0, 9, 9]])], [torch.tensor([0, -1])]
     regions = torch.zeros(2, detector.box_head.out_dim)
-    expected = (0.5 if beta == 1 else 1 - beta / 2) / 2  # smooth L1 of 1, over two regions
+    expected = (0.5 if beta == 1 else 1 - beta / 2) / count  # smooth L1 of 1, over four offsets or two regions
     assert detector.losses(maps, sampled, regions)["loss_box"].item() == pytest.approx(expected)
+
+
+def test_an_unknown_mean_of_the_box_loss_is_named():
+    with pytest.raises(ValueError, match="box_loss_mean: expected one of .'offsets', 'regions'"):
+        make_detector(box_loss_mean="objects")
 
 
 def empty_instances() -> Instances:

@@ -11,9 +11,9 @@ from openvocab.detection.region_align import RegionAlign
 SIZE, STRIDES = (64, 96), (4, 8)
 
 
-def make_branch(aligned: bool = True, norm: str | None = None, size: int = 14) -> MaskBranch:
+def make_branch(aligned: bool = True, size: int = 14, **arguments) -> MaskBranch:
     torch.manual_seed(0)
-    return enliven(MaskBranch(RegionAlign(STRIDES, size, aligned=aligned), 6, dim=8, convs=2, norm=norm))
+    return enliven(MaskBranch(RegionAlign(STRIDES, size, aligned=aligned), 6, dim=8, convs=2, **arguments))
 
 
 def make_maps() -> list[torch.Tensor]:

@@ -14,10 +14,10 @@ STRIDES, DIM, SIZE = (4, 8, 16), 6, (64, 96)
 COUNTS = dict(before_nms=(50, 40), after_nms=(30, 20))
 
 
-def make_network(**arguments) -> ProposalNetwork:
+def make_network(box_loss_mean: str = "samples", **arguments) -> ProposalNetwork:
     torch.manual_seed(0)
-    network = ProposalNetwork(DIM, STRIDES, **{"anchor_sizes": (12, 24, 40), "samples": 16, **COUNTS, **arguments})
-    return enliven(network)
+    arguments = {"anchor_sizes": (12, 24, 40), "samples": 16, **COUNTS, **arguments}
+    return enliven(ProposalNetwork(DIM, STRIDES, box_loss_mean=box_loss_mean, **arguments))
 
 
 def make_maps(size=SIZE, batch: int = 2) -> list[Tensor]:
@@ -58,6 +58,30 @@ def test_proposals_and_losses_equal_torchvisions_on_copied_weights(convs, traini
         if training:
             torch.testing.assert_close(ours[name], losses[other])
             assert ours[name] > 0
+
+
+def huber(difference: float, delta: float = 1 / 9) -> float:
+    return difference**2 / 2 if abs(difference) <= delta else delta * (abs(difference) - delta / 2)
+
+
+def test_official_box_loss_is_a_mean_over_the_offsets_of_each_level_by_hand():
+    """An object of 12 px between two anchors of the first level, 2 px from each; one of 24 px beside one of the second.
+
+    Offsets are predicted to be zero, so that an object d px to the right of an anchor of side s is missed by d / s.
+    """
+    network = make_network("levels", aspect_ratios=(1.0,), samples=2).train()  # one of the two anchors is sampled
+    for parameter in network.head.bbox_pred.parameters():
+        torch.nn.init.zeros_(parameter)
+    boxes = torch.tensor([[36.0, 34, 48, 46]]), torch.tensor([[22.0, 20, 46, 44]])
+    targets = [Instances(found, torch.zeros(1, dtype=torch.int64)) for found in boxes]
+    _, losses = network(make_maps(), [SIZE, SIZE], targets)
+    expected = 2 * huber(2 / 12) / 8 + huber(2 / 24) / 4
+    assert losses["loss_rpn_box"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_unknown_mean_of_the_box_loss_is_named():
+    with pytest.raises(ValueError, match="box_loss_mean: expected one of .'levels', 'samples'"):
+        make_network("regions")
 
 
 def test_every_level_has_its_own_norms_and_shares_the_convolutions():
@@ -121,8 +145,9 @@ def test_what_one_image_holds_does_not_change_another():
     torch.testing.assert_close(both.objectness[0], alone.objectness[0])
 
 
-def test_images_without_objects_are_all_background():
-    network, none = make_network().train(), Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+@pytest.mark.parametrize("mean", ["levels", "samples"])
+def test_images_without_objects_are_all_background(mean):
+    network, none = make_network(mean).train(), Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     maps = [level.requires_grad_() for level in make_maps()]
     _, losses = network(maps, [SIZE, SIZE], [none, none])
     sum(losses.values()).backward()
@@ -130,9 +155,10 @@ def test_images_without_objects_are_all_background():
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
-def test_a_wide_gap_leaves_no_proposal_and_finite_losses():
+@pytest.mark.parametrize("mean", ["levels", "samples"])
+def test_a_wide_gap_leaves_no_proposal_and_finite_losses(mean):
     """All boxes are sent beyond the image, where clipping leaves nothing of them."""
-    network = make_network().train()
+    network = make_network(mean).train()
     torch.nn.init.constant_(network.head.bbox_pred.bias, 1e4)
     proposals, losses = network(make_maps(), [SIZE, SIZE], [make_instances(2, SIZE)] * 2)
     assert [tuple(found.shape) for found in proposals.boxes] == [(0, 4)] * 2
@@ -141,7 +167,7 @@ def test_a_wide_gap_leaves_no_proposal_and_finite_losses():
 
 
 def test_autocast_keeps_boxes_and_losses_in_float32():
-    network, targets = make_network().train(), [make_instances(3, SIZE, seed) for seed in (0, 1)]
+    network, targets = make_network("levels").train(), [make_instances(3, SIZE, seed) for seed in (0, 1)]
     with torch.autocast("cpu", torch.bfloat16):
         proposals, losses = network(make_maps(), [SIZE, SIZE], targets)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}

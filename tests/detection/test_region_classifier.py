@@ -40,8 +40,20 @@ def test_the_length_of_the_background_does_not_matter():
 
 
 def test_without_background_there_are_the_classes_only():
-    classifier, text, regions = make_classifier(background=False), make_text(4), torch.randn(5, 7)
+    classifier, text, regions = make_classifier(background=None), make_text(4), torch.randn(5, 7)
     assert classifier.logits(classifier.embed(regions), text).shape == (5, 4)
+    assert not any("background" in name for name, _ in classifier.named_parameters())
+
+
+def test_the_empty_text_stands_for_the_background_and_learns_nothing():
+    classifier, text, regions = (
+        make_classifier(background="empty text", temperature=0.5),
+        make_text(4),
+        torch.randn(5, 7),
+    )
+    embed = classifier.embed(regions)
+    expected = torch.stack([F.cosine_similarity(embed, text.empty[None])], dim=1) / 0.5
+    torch.testing.assert_close(classifier.logits(embed, text)[:, 4:], expected)
     assert not any("background" in name for name, _ in classifier.named_parameters())
 
 
@@ -112,6 +124,13 @@ def test_classes_that_nobody_marked_are_all_seen():
     logits, classes = torch.randn(3, 4), torch.tensor([1, -1, 0])
     everything = Vocabulary.from_names(["a", "b", "c"], unseen=[])
     assert region_class_loss(logits, classes, PLAIN) == region_class_loss(logits, classes, everything)
+
+
+def test_the_loss_of_background_regions_is_weighted_and_the_mean_stays_over_all_regions():
+    logits = torch.tensor([[2.0, 0.0, 1.0, 3.0], [0.0, 0.0, 0.0, 0.0]])
+    first = math.log(math.exp(2) + 1 + math.exp(1) + math.exp(3)) - 2
+    loss = region_class_loss(logits, torch.tensor([0, -1]), PLAIN, background_weight=0.9)
+    assert loss.item() == pytest.approx((first + 0.9 * math.log(4)) / 2, rel=1e-6)
 
 
 def test_no_regions_give_no_loss_and_a_defined_gradient():

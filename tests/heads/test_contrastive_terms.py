@@ -41,13 +41,16 @@ from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatur
 from openvocab.text.text_ids import text_ids
 
 SPEC = BackboneSpec(embed_dim=8, stride=8, hidden_dims=(4, 6), hidden_strides=(8, 8))
+PROJECT = torch.nn.Linear(6, 8)
 WHOLE, MIRRORED = [0.0, 0, 32, 32], [32.0, 0, 0, 32]
 FAMILY = ("clip_shapes", "slip_shapes", "filip_shapes", "declip_shapes", "xclip_shapes", "siglip_shapes")
 
 
-def make_batch(views: int = 2, texts: int = 2, count: int = 5, boxes: tuple = (WHOLE, MIRRORED)) -> PairBatch:
+def make_batch(
+    views: int = 2, texts: int = 2, count: int = 5, boxes: tuple = (WHOLE, MIRRORED), seed: int = 0
+) -> PairBatch:
     """Random features on a 4 x 4 grid; each sample's views and texts differ."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
@@ -117,7 +120,8 @@ def test_sigmoid_term_learns_its_bias():
 def test_neighbours_come_from_the_batches_before():
     batch, term = make_batch(), NeighbourContrast(SPEC, 8, queue=8)
     assert term(batch).item() == 0  # nothing remembered yet
-    expected = info_nce(batch.image_embed(0), batch.text_embed(0), batch.text.logit_scale)
+    logits = batch.text.logit_scale * batch.image_embed(0) @ batch.text_embed(0).T
+    expected = F.cross_entropy(logits, torch.arange(5))  # images find captions, and not the other way round
     torch.testing.assert_close(term(batch), expected)  # each caption's nearest is itself, one batch ago
     assert len(term.queue) == 8
     term.eval()
@@ -126,13 +130,29 @@ def test_neighbours_come_from_the_batches_before():
     assert torch.equal(term.queue.rows, before)
 
 
+def test_neighbours_of_captions_and_edited_ones_are_searched_before_both_are_remembered():
+    batch, later = make_batch(), make_batch(seed=1)
+    pairs = ((0, 0), (0, 1), (1, 0), (1, 1))
+    term = NeighbourContrast(SPEC, 8, pairs=pairs, queue=100)
+    term(batch)
+    rows = term.queue.rows[:10]
+    assert torch.equal(rows, torch.cat([batch.text_embed(1), batch.text_embed(0)]))  # edited ones first
+    losses = []
+    for view, text in pairs:
+        nearest = rows[(later.text_embed(text) @ rows.T).argmax(dim=1)]
+        logits = later.text.logit_scale * later.image_embed(view) @ nearest.T
+        losses.append(F.cross_entropy(logits, torch.arange(5)))
+    torch.testing.assert_close(term(later), torch.stack(losses).mean())
+    assert len(term.queue) == 20
+
+
 def token_batch() -> PairBatch:
     """Two texts a sample of four tokens, of which the first and the last are no words."""
     batch = make_batch()
     embed = torch.randn(10, 4, 8, generator=torch.Generator().manual_seed(1))
     is_word = torch.tensor([False, True, True, False]).expand(10, 4)
     ids, table = torch.arange(40).view(10, 4), torch.randn(50, 6, generator=torch.Generator().manual_seed(2))
-    batch.text.tokens = TextTokens(ids, is_word, embed, lambda ids: table[ids], table, 49, (0, 49))
+    batch.text.tokens = TextTokens(ids, is_word, embed, table.__getitem__, PROJECT, table, 49, (0, 49))
     return batch
 
 
@@ -163,6 +183,38 @@ def test_masked_language_term_names_words_of_the_first_text():
     logits = tokens.table[corrupted[chosen]] @ tokens.table.T
     torch.testing.assert_close(loss, F.cross_entropy(logits, tokens.ids[:5][chosen]))
     assert chosen.sum() == 10
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_other_terms_match_the_caption_with_hidden_words_where_asked_to(last):
+    """Wherever the term stands among them; edited captions stay whole."""
+    batch = token_batch()
+    masked = dict(type=MaskedLanguage, probability=1.0, mask_share=1.0, random_share=0.0, match_masked=True)
+    contrast = dict(type=CaptionContrast, pairs=((0, 0), (0, 1)))
+    head = ContrastiveHead(SPEC, 8, terms=[contrast, masked] if last else [masked, contrast])
+    losses = head.loss(batch.features, batch.text, batch.samples)
+    table = batch.text.tokens.table
+    ends = table[batch.text.tokens.ids[:5, 3]]  # of the tower here, a state is its token's row
+    first = F.normalize(PROJECT(ends), dim=1)
+    image, scale = batch.image_embed(0), batch.text.logit_scale
+    expected = (info_nce(image, first, scale) + info_nce(image, batch.text_embed(1), scale)) / 2
+    torch.testing.assert_close(losses["loss_contrastive"], expected)
+    hidden = F.cross_entropy(table[[49] * 10] @ table.T, batch.text.tokens.ids[:5, 1:3].flatten())
+    torch.testing.assert_close(losses["loss_masked_language"], hidden)
+
+
+def test_without_being_asked_other_terms_match_the_whole_caption():
+    batch = token_batch()
+    terms = [dict(type=MaskedLanguage), dict(type=CaptionContrast)]
+    losses = ContrastiveHead(SPEC, 8, terms=terms).loss(batch.features, batch.text, batch.samples)
+    torch.testing.assert_close(losses["loss_contrastive"], CaptionContrast(SPEC, 8)(batch))
+
+
+def test_last_norm_of_simsiam_scales_where_asked_to():
+    plain, scaled = SimSiam(SPEC, 8), SimSiam(SPEC, 8, scaled_targets=True)
+    assert not plain.projector[-1].affine and scaled.projector[-1].affine
+    torch.nn.init.zeros_(scaled.projector[-1].weight)
+    assert scaled(make_batch()).isfinite()
 
 
 def noun_batch() -> PairBatch:
@@ -265,6 +317,7 @@ def test_batch_norm_says_that_it_needs_two_images(term):
         (lambda: ViewContrast(SPEC, 8, layer=5), "layer 5 does not exist"),
         (lambda: PatchContrast(SPEC, 8, parity="simclr"), "'simclr'"),
         (lambda: PatchContrast(SPEC, 8, max_pairs=1), "at least 2"),
+        (lambda: MaskedLanguage(SPEC, 8, mask_share=0.8, random_share=0.3), "no more than 1 together"),
         (lambda: NounContrast(SPEC, 8, count=0), "at least 1 noun prompt, got 0"),
         (lambda: NounContrast(SPEC, 8, match="segment"), "'image' or 'patch', got 'segment'"),
     ],

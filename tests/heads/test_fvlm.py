@@ -1,5 +1,8 @@
 """F-VLM: CLIP's own opinion of a region, what is trained and what is not, and mistakes."""
 
+import math
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +21,8 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.heads.fvlm import FVLMHead
+from openvocab.detection.region_outputs import RegionOutputs
+from openvocab.heads.fvlm import FVLMHead, ScoreRule
 from openvocab.model import OpenVocabModel
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, TextFeatures
 from openvocab.text.base import TextEncoder
@@ -39,6 +43,9 @@ class Texts(TextEncoder):
 
     def forward(self, texts):
         return make_text(len(texts), self.embed_dim)
+
+    def empty_text(self):
+        return make_text(1, self.embed_dim).empty
 
 
 def make_features(pool: bool = True, seed: int = 0, batch: int = 2) -> ImageFeatures:
@@ -112,41 +119,86 @@ def test_image_logits_are_cosines_of_that_embedding():
     with torch.no_grad():
         outputs = head(features, text)
         _, proposals = head.detector.propose(features)
-        expected = head.clip_embed(features, proposals.boxes) @ text.embed.T / 0.2
+        rows = torch.cat([text.embed, text.empty[None]])
+        expected = head.clip_embed(features, proposals.boxes) @ rows.T / 0.2
     torch.testing.assert_close(outputs.image_logits, expected)
     assert outputs.text_logits.shape == (len(expected), 6)
+
+
+def test_the_empty_text_is_the_background_of_both_classifiers_and_a_learned_one_of_the_trained_only():
+    text, other = make_text(), make_text()
+    other.empty = F.normalize(text.empty + 0.5 * text.embed[0], dim=0)
+    head, features = make_head(), make_features()
+    with torch.no_grad():
+        first, second = head(features, text), head(features, other)
+    for name in ("text_logits", "image_logits"):
+        torch.testing.assert_close(getattr(first, name)[:, :-1], getattr(second, name)[:, :-1])
+        assert not torch.allclose(getattr(first, name)[:, -1], getattr(second, name)[:, -1])
+    learned = make_head(background="learned")
+    assert "classifier.background" in dict(learned.named_parameters())
+    assert "classifier.background" not in dict(head.named_parameters())
+    with torch.no_grad():
+        outputs = learned(features, TextFeatures(text.embed, text.logit_scale))
+    assert outputs.text_logits.shape[1] == 6 and outputs.image_logits.shape[1] == 5
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
+def shares(logits: list[float]) -> list[float]:
+    odds = [math.exp(logit) for logit in logits]
+    return [each / sum(odds) for each in odds]
+
+
+def scores_by_hand(text: list[float], image: list[float], weights: list[float], rule: str) -> list[float]:
+    """Of one region, from the logits of both classifiers, background last."""
+    count = len(weights)
+    named = shares(text)
+    seen_by_clip = shares(image) if rule == "with background" else shares(image[:count])
+    fused = [t ** (1 - weight) * i**weight for t, i, weight in zip(named, seen_by_clip, weights)]
+    whole = sum(fused) + named[-1] if rule == "with background" else 1
+    return [score / whole for score in fused]
+
+
+@pytest.mark.parametrize("rule", get_args(ScoreRule))
+@pytest.mark.parametrize("background", ["empty text", "learned"])
 @pytest.mark.parametrize("weights", [(0.2, 0.45), (0.35, 0.65)])
-def test_scores_are_geometric_means_by_hand(weights):
-    """One region, one class: what is detected carries the score of the rule."""
-    head = make_head(base_weight=weights[0], novel_weight=weights[1], detector=detector_args(masks=None, nms_iou=1.0))
+def test_detected_scores_are_those_of_the_rule_by_hand(weights, background, rule):
+    detector = detector_args(masks=None, nms_iou=1.0)
+    head = make_head(
+        base_weight=weights[0], novel_weight=weights[1], detector=detector, background=background, scores=rule
+    )
     with torch.no_grad():
         outputs = head(make_features(), make_text())
-    text = outputs.text_logits.exp() / outputs.text_logits.exp().sum(1, keepdim=True)
-    image = outputs.image_logits.exp() / outputs.image_logits.exp().sum(1, keepdim=True)
-    share = torch.tensor([weights[0 if seen else 1] for seen in WITH_UNSEEN.seen])
-    expected = text[:, :-1] ** (1 - share) * image**share
+    of_class = [weights[0 if seen else 1] for seen in WITH_UNSEEN.seen]
+    logits = zip(outputs.text_logits.tolist(), outputs.image_logits.tolist())
+    expected = torch.tensor([scores_by_hand(text, image, of_class, rule) for text, image in logits])
     count = len(outputs.boxes[0])
     (first, second) = head.postprocess(outputs, make_samples(SIZE, vocabulary=WITH_UNSEEN))
     torch.testing.assert_close(first.scores, expected[:count].flatten().topk(15).values)
     torch.testing.assert_close(second.scores, expected[count:].flatten().topk(15).values)
 
 
-def test_coco_weights_are_the_default():
+def test_classes_of_which_nobody_says_whether_they_had_labels_count_as_novel():
+    outputs = RegionOutputs([], [torch.zeros(1, 4)], torch.ones(1))
+    outputs.text_logits, outputs.image_logits = torch.tensor([[1.0, 0.2, 0.0]]), torch.tensor([[0.0, 2.0, 1.0]])
+    head = make_head()
+    unknown = head.scores(outputs, Vocabulary.from_names(["a", "b"]))
+    assert torch.equal(unknown, head.scores(outputs, Vocabulary.from_names(["a", "b"], unseen=["a", "b"])))
+
+
+def test_the_released_rule_and_cocos_weights_are_the_default():
     head = FVLMHead(JOINT, TEXT_DIM, detector_args())
     assert (head.base_weight, head.novel_weight) == (0.2, 0.45)
+    assert (head.score_rule, head.empty_text, head.background_weight) == ("with background", True, 0.9)
 
 
 def test_new_names_change_the_columns_only_and_may_be_thousands():
     head, text = make_head(), make_text(8)
     with torch.no_grad():
-        few = head(make_features(), TextFeatures(text.embed[[5, 2]], text.logit_scale))
+        few = head(make_features(), TextFeatures(text.embed[[5, 2]], text.logit_scale, empty=text.empty))
         many = head(make_features(), text)
-    torch.testing.assert_close(few.image_logits, many.image_logits[:, [5, 2]])
+    torch.testing.assert_close(few.image_logits, many.image_logits[:, [5, 2, 8]])
     torch.testing.assert_close(few.text_logits, many.text_logits[:, [5, 2, 8]])
     assert all(torch.equal(*pair) for pair in zip(few.boxes, many.boxes))
     names = Vocabulary.from_names(f"name {i}" for i in range(3000))
@@ -183,7 +235,8 @@ def test_class_loss_leaves_unseen_classes_out():
     head, text = make_head(), make_text()
     expected = losses_of(head, samples)["loss_class"]
     torch.manual_seed(0)
-    loss = head.loss(make_features(), TextFeatures(text.embed[[0, 1, 3]], text.logit_scale), some)["loss_class"]
+    some_text = TextFeatures(text.embed[[0, 1, 3]], text.logit_scale, empty=text.empty)
+    loss = head.loss(make_features(), some_text, some)["loss_class"]
     torch.testing.assert_close(loss, expected)
 
 
@@ -254,6 +307,9 @@ def test_a_backbone_without_joint_space_is_named():
         (dict(clip_temperature=0), "clip_temperature: expected more than 0"),
         (dict(base_weight=1.5), "base_weight: expected 0..1"),
         (dict(novel_weight=-1), "novel_weight: expected 0..1"),
+        (dict(scores="released"), "scores: expected one of .'with background'"),
+        (dict(background="none"), "background: expected one of .'learned', 'empty text'"),
+        (dict(background_weight=-0.1), "background_weight: expected 0 or more"),
         (dict(detector=detector_args(masks=dict(norm="bn"))), "norm: expected one of"),
     ],
 )

@@ -139,6 +139,24 @@ def test_the_teacher_does_not_move_boxes_and_masks_of_an_ensemble_and_crops_do()
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"loss_distill"}
 
 
+@pytest.mark.parametrize("variant, calls", [("text", 1), ("image", 1), ("vild", 1), ("ensemble", 2)])
+def test_a_box_head_that_serves_both_takes_sampled_and_taught_regions_in_one_batch(variant, calls):
+    """One set of batch statistics, as in the official code."""
+    head = make_head(variant, detector=detector_args(box_head=dict(convs=1, conv_dim=8, dim=20, norm="batch"))).train()
+    sizes = []
+    for part in (head.detector.box_head, head.image_box_head):
+        if part is not None:
+            part.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    samples = make_samples(SIZE, regions=4)
+    losses_of(head, samples)
+    taught = sum(len(sample.regions.boxes) for sample in samples)
+    assert len(sizes) == calls and taught == 8
+    sampled = sum(sizes) - (0 if variant == "text" else taught)
+    assert 0 < sampled <= 2 * 24
+    if variant == "ensemble":
+        assert sizes[1] == taught
+
+
 # --- distillation -----------------------------------------------------------------------------------------------------
 
 

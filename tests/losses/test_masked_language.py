@@ -44,6 +44,17 @@ def test_of_the_chosen_80_percent_are_masked_10_random_10_kept():
     assert kept.double().mean().item() == pytest.approx(0.1, abs=0.02)
 
 
+def test_other_shares_of_the_chosen_words():
+    ids, is_word = captions()
+    corrupted, chosen = corrupt(ids, is_word, mask_share=0.9, random_share=0.0)
+    masked = corrupted[chosen] == MASK
+    assert masked.double().mean().item() == pytest.approx(0.9, abs=0.02)
+    assert torch.equal(corrupted[chosen][~masked], ids[chosen][~masked])
+    for shares in (dict(mask_share=0.8, random_share=0.3), dict(mask_share=-0.1), dict(random_share=-0.1)):
+        with pytest.raises(ValueError, match="mask_share and random_share: expected 0 or more, and no more than 1"):
+            corrupt(ids, is_word, **shares)
+
+
 def test_random_words_are_drawn_evenly_from_all_that_are_not_special():
     ids, is_word = captions()
     ids = torch.where(is_word, 8, ids)

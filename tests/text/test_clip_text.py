@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -12,6 +13,7 @@ from openvocab.open_clip_model import create_clip
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.text import clip_text, text_tower
 from openvocab.text.clip_text import CLIPTextEncoder
+from openvocab.text.precomputed import PrecomputedTextEncoder
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.text.text_tower import SMALLEST_CHUNK, encode_tokens, is_causal
 from openvocab.text.vocabulary import Vocabulary
@@ -78,6 +80,23 @@ def test_raw_captions_equal_open_clip(clip, make, trainable):
     captions = ["a cat", "two dogs run over the green grass", "A CAT", "!!!", "b" * 3000]
     embed = make(trainable=trainable)(captions).embed
     torch.testing.assert_close(embed, unit(by_open_clip(clip, captions)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("trainable", ["none", "all"])
+def test_the_empty_text_equals_open_clips(clip, make, trainable):
+    encoder = make(trainable=trainable)
+    first, again = encoder.empty_text(), encoder.empty_text()
+    torch.testing.assert_close(first, unit(by_open_clip(clip, [""]))[0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(first, again) and first.requires_grad == (trainable == "all")
+    assert encoder(Vocabulary.from_names(["cat"])).embed.shape == (1, len(first))  # remembered apart from it
+
+
+def test_a_table_of_texts_has_no_empty_one(tmp_path):
+    np.save(tmp_path / "rows.npy", np.eye(2, dtype=np.float32))
+    with pytest.raises(
+        ValueError, match="PrecomputedTextEncoder has no embedding of the empty text.*background=learned"
+    ):
+        PrecomputedTextEncoder(tmp_path / "rows.npy", ["a", "b"]).empty_text()
 
 
 def test_equal_captions_are_encoded_once_and_share_their_gradient(make, prompts_encoded):

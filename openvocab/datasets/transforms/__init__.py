@@ -9,7 +9,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "..noun_prompts": ["AddNounPrompts", "NltkNouns", "RuleNouns", "WordListNouns"],
-        ".augment": ["ColorJitter", "RandAugment", "RandomErasing"],
+        ".augment": ["ColorJitter", "GaussianBlur", "RandAugment", "RandomErasing", "RandomGrayscale"],
         ".crops": ["RandomResizedCrop", "ResizeCenterCrop"],
         ".edit_captions": ["AddEditedCaption"],
         ".geometry": ["LargeScaleJitter", "RandomFlip", "RandomScaleCrop", "Resize", "TakeAsOriginal"],

@@ -1,10 +1,15 @@
-"""Augmentation for classification and pretraining: colour jitter, RandAugment, random erasing.
+"""Augmentation for classification and pretraining: colour jitter, grey, blur, RandAugment, random erasing.
+
+SimCLR's (arXiv 2002.05709), which SLIP, DeCLIP and x-clip take for their second view, is `RandomResizedCrop` of an area
+from 0.2 (0.08), `RandomFlip(0.5)`, `ColorJitter(0.4, 0.4, 0.4, 0.1, prob=0.8)`, `RandomGrayscale(0.2)` and
+`GaussianBlur((0.1, 2.0), prob=0.5)`.
 
 They need not know of boxes or label maps: use them where the label belongs to the whole image.
 """
 
 import math
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
@@ -52,6 +57,55 @@ class ColorJitter(BaseTransform):
         """Change the colours of `img`."""
         if np.random.random() < self.prob:
             results["img"] = _to_bgr(self.jitter(_to_pil(results["img"])))
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomGrayscale(BaseTransform):
+    """Take the colours away, and keep three equal channels.
+
+    Args:
+        prob: share of the images that lose them. SimCLR: 0.2.
+
+    Raises:
+        ValueError: a share out of range.
+    """
+
+    def __init__(self, prob: float = 0.2) -> None:
+        _check_share("prob", prob)
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Turn `img` grey, by the luma of ITU-R 601."""
+        if np.random.random() < self.prob:
+            results["img"] = cv2.cvtColor(cv2.cvtColor(results["img"], cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        return results
+
+
+@TRANSFORMS.register_module()
+class GaussianBlur(BaseTransform):
+    """Blur with a Gaussian of random width.
+
+    Args:
+        sigma: range of its standard deviation, in pixels. SimCLR at 224 px: 0.1 to 2.
+        prob: share of the images that are blurred. SimCLR: 0.5.
+
+    Raises:
+        ValueError: a share out of range, a range that is none.
+    """
+
+    def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
+        _check_share("prob", prob)
+        if not 0 < sigma[0] <= sigma[1]:
+            raise ValueError(f"sigma: expected 0 < low <= high, got {tuple(sigma)}")
+        self.sigma, self.prob = tuple(sigma), prob
+
+    def transform(self, results: dict) -> dict:
+        """Blur `img`; edges are reflected."""
+        if np.random.random() < self.prob:
+            sigma = np.random.uniform(*self.sigma)
+            reach = 2 * math.ceil(4 * sigma) + 1  # cells of the kernel along a side: four deviations either way
+            results["img"] = cv2.GaussianBlur(results["img"], (reach, reach), sigma, borderType=cv2.BORDER_REFLECT_101)
         return results
 
 

@@ -1,6 +1,7 @@
 """Small edits of captions, as text augmentation."""
 
 import random
+from collections.abc import Mapping, Sequence
 
 from mmcv.transforms import BaseTransform
 
@@ -9,25 +10,37 @@ from openvocab.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class AddEditedCaption(BaseTransform):
-    """Append an edited copy of the first caption: words left out at random, pairs of words exchanged.
+    """Append an edited copy of the first caption: words left out, exchanged, or replaced at random.
 
-    Two of the four edits of EDA (arXiv 1901.11196), which DeCLIP uses; the other two need a thesaurus. Exchanged words
-    can make a caption wrong where it binds colours to things, so the default leaves words out only.
+    Three of the four edits of EDA (arXiv 1901.11196). Exchanged words can make a caption wrong where it binds colours
+    to things, so the default leaves words out only. Official DeCLIP: `delete=0.1, swaps=1, one_edit=True` and the
+    synonyms of WordNet.
 
     Args:
         delete: probability of each word to be left out; one always stays.
         swaps: pairs of words to exchange.
+        synonyms: words that a word may become; one word of a caption that has some is replaced. None for none.
+        one_edit: make one of the edits asked for, drawn evenly, instead of all.
 
     Raises:
         ValueError: a probability outside 0..1, a negative number of swaps.
     """
 
-    def __init__(self, delete: float = 0.1, swaps: int = 0) -> None:
+    def __init__(
+        self,
+        delete: float = 0.1,
+        swaps: int = 0,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+        one_edit: bool = False,
+    ) -> None:
         if not 0 <= delete <= 1:
             raise ValueError(f"delete: expected a probability from 0 to 1, got {delete}")
         if swaps < 0:
             raise ValueError(f"swaps: expected 0 or more, got {swaps}")
-        self.delete, self.swaps = delete, swaps
+        self.delete, self.swaps, self.one_edit = delete, swaps, one_edit
+        self.synonyms = {word: list(others) for word, others in (synonyms or {}).items() if others}
+        asked = (bool(self.synonyms), self._replaced), (swaps > 0, self._exchanged), (delete > 0, self._shortened)
+        self.edits = [edit for is_asked, edit in asked if is_asked]
 
     def transform(self, results: dict) -> dict:
         """Extend `captions`.
@@ -42,8 +55,23 @@ class AddEditedCaption(BaseTransform):
 
     def _edited(self, caption: str) -> str:
         words = caption.split()
+        for edit in [random.choice(self.edits)] if self.one_edit and self.edits else self.edits:
+            words = edit(words)
+        return " ".join(words)
+
+    def _replaced(self, words: list[str]) -> list[str]:
+        known = [place for place, word in enumerate(words) if word in self.synonyms]
+        if not known:
+            return words
+        place = random.choice(known)
+        return [*words[:place], random.choice(self.synonyms[words[place]]), *words[place + 1 :]]
+
+    def _exchanged(self, words: list[str]) -> list[str]:
+        words = list(words)
         for _ in range(self.swaps if len(words) > 1 else 0):
             first, second = random.sample(range(len(words)), 2)
             words[first], words[second] = words[second], words[first]
-        kept = [word for word in words if random.random() >= self.delete]
-        return " ".join(kept or [random.choice(words)])
+        return words
+
+    def _shortened(self, words: list[str]) -> list[str]:
+        return [word for word in words if random.random() >= self.delete] or [random.choice(words)]

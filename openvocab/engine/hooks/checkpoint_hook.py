@@ -277,6 +277,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
         "quick_gelu": getattr(getattr(runner.unwrapped_model, "backbone", None), "quick_gelu", None),
+        "bidirectional_text": getattr(getattr(runner.unwrapped_model, "text_encoder", None), "bidirectional", None),
         "experiment_name": runner.experiment_name,
         "config": config_to_data(runner.cfg),
         "versions": {"openvocab": openvocab.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},

@@ -1,7 +1,7 @@
 """The contract of a contrastive term, and the batch that terms read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ class PairBatch:
     samples: Sequence[Sample]
     text_ids: Tensor | None = None
     """(W * B,) int64, equal for equal texts; for terms with `reads_text_ids`."""
+    masked: "MaskedTexts | None" = None
+    """The first texts with hidden words, where all terms read those."""
 
     def image_embed(self, view: int) -> Tensor:
         """Return the unit-norm embedding of one view of every image, (B, D) float32."""
@@ -59,6 +61,8 @@ class PairBatch:
 
     def text_embed(self, text: int) -> Tensor:
         """Return the unit-norm embedding of one text of every sample, (B, D)."""
+        if self.masked is not None and text == 0:
+            return self.masked.embed
         return self._of_text(self.text.embed, text)
 
     def ids_of_text(self, text: int) -> Tensor:
@@ -72,7 +76,7 @@ class PairBatch:
         """
         tokens = self.text.tokens
         ids, is_word, embed = (self._of_text(part, text) for part in (tokens.ids, tokens.is_word, tokens.embed))
-        return TextTokens(ids, is_word, embed, tokens.states_of, tokens.table, tokens.mask_id, tokens.special_ids)
+        return replace(tokens, ids=ids, is_word=is_word, embed=embed)
 
     def _maps(self, layer: int | None) -> Tensor:
         return self.features.patch_embed if layer is None else self.features.hidden[layer]
@@ -88,6 +92,18 @@ class PairBatch:
     def _of_text(self, rows: Tensor, text: int) -> Tensor:
         batch = len(self.samples)
         return rows[text * batch : (text + 1) * batch]
+
+
+@dataclass
+class MaskedTexts:
+    """One text of every sample with some of its words hidden, after the tower."""
+
+    chosen: Tensor
+    """(B, T) bool, the hidden words."""
+    states: Tensor
+    """(B, T, C) last states."""
+    embed: Tensor
+    """(B, D) float32 unit norm, of the text as a whole."""
 
 
 class ContrastiveTerm(nn.Module):
@@ -115,6 +131,9 @@ class ContrastiveTerm(nn.Module):
             raise ValueError(f"{name}: expected a weight above 0, got {weight}; remove the term instead")
         self.weight = weight
         self.name = name
+
+    def prepare(self, batch: PairBatch) -> None:
+        """Change what the terms of a batch read; called on every term before the first `forward`."""
 
     def forward(self, batch: PairBatch) -> Tensor:
         """Return the loss, (), before its weight."""

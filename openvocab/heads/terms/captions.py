@@ -179,16 +179,18 @@ class SigmoidContrast(ContrastiveTerm):
 
 @CONTRASTIVE_TERMS.register_module()
 class NeighbourContrast(ContrastiveTerm):
-    """DeCLIP's nearest neighbours: an image is matched with the past caption most like its own.
+    """DeCLIP's nearest neighbours: an image finds, among those of the batch, the past caption most like its own.
 
-    The first batch only fills the queue: its loss is zero.
+    One direction only, as in the official code. Departures: the queue is one of all ranks (official: one of each), so
+    that a run does not depend on their number; and it starts empty, so that the first batch has a loss of zero
+    (official: with random rows).
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         pairs: which view is matched with the neighbour of which text.
-        queue: captions remembered; saved with the weights.
-        chunk_size: see `info_nce`.
+        queue: texts remembered, all that are named in `pairs`; saved with the weights.
+        chunk_size: images scored at a time.
 
     Reference: arXiv 2110.05208.
     """
@@ -210,18 +212,19 @@ class NeighbourContrast(ContrastiveTerm):
         self.queue = TextQueue(queue, text_dim)
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Return the mean over the pairs; then remember the first texts."""
+        """Return the mean over the pairs; then remember the texts, edited ones before the captions."""
         if len(self.queue):
             loss = torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
         else:
             loss = batch.image_embed(0).sum() * 0
         if self.training:
-            self.queue.push(batch.text_embed(0))
+            for text in sorted({text for _, text in self.pairs}, reverse=True):
+                self.queue.push(batch.text_embed(text))
         return loss
 
     def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
         neighbours = self.queue.nearest(batch.text_embed(text), self.chunk_size)
-        return info_nce(batch.image_embed(view), neighbours, batch.text.logit_scale, chunk_size=self.chunk_size)
+        return one_way_info_nce(batch.image_embed(view), neighbours, batch.text.logit_scale, chunk_size=self.chunk_size)
 
 
 def check_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:

@@ -1,13 +1,14 @@
 """Terms that read captions word by word."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.heads.terms.base import ContrastiveTerm, PairBatch, unit_norm
+from openvocab.heads.terms.base import ContrastiveTerm, MaskedTexts, PairBatch, unit_norm
 from openvocab.losses.filip import filip
-from openvocab.losses.masked_language import corrupt_tokens, masked_language
+from openvocab.losses.masked_language import check_shares, corrupt_tokens, masked_language
 from openvocab.registry import CONTRASTIVE_TERMS
-from openvocab.structures import BackboneSpec
+from openvocab.structures import BackboneSpec, TextTokens
 
 
 @CONTRASTIVE_TERMS.register_module()
@@ -62,13 +63,22 @@ class TokenContrast(ContrastiveTerm):
 
 @CONTRASTIVE_TERMS.register_module()
 class MaskedLanguage(ContrastiveTerm):
-    """Masked language modelling on the text tower; in CLIP's causal one a hidden word is guessed from those before it.
+    """Masked language modelling on the text tower.
+
+    In CLIP's causal tower a hidden word is guessed from those before it, as in DeCLIP; in a bidirectional one (such as
+    that of `ConvNet-8-shapes-bidirectional`) from both sides, as in BERT and x-clip.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         probability: of each word to be chosen.
+        mask_share, random_share: see `corrupt_tokens`.
+        match_masked: let the other terms match images with the caption whose words are hidden, instead of the whole
+            one. Official DeCLIP does: it runs its tower once, on the former.
         chunk_size: hidden words scored at a time.
+
+    Raises:
+        ValueError: shares that `corrupt_tokens` does not take.
 
     Reference: arXiv 1810.04805 (BERT); on the text tower of CLIP in arXiv 2110.05208 (DeCLIP).
     """
@@ -82,15 +92,30 @@ class MaskedLanguage(ContrastiveTerm):
         weight: float = 1.0,
         name: str = "masked_language",
         probability: float = 0.15,
+        mask_share: float = 0.8,
+        random_share: float = 0.1,
+        match_masked: bool = False,
         chunk_size: int = 256,
     ) -> None:
         super().__init__(weight, name)
-        self.probability = probability
+        check_shares(mask_share, random_share)
+        self.probability, self.mask_share, self.random_share = probability, mask_share, random_share
+        self.match_masked = match_masked
         self.chunk_size = chunk_size
+
+    def prepare(self, batch: PairBatch) -> None:
+        """Hide words of the first text for all terms, where they are to read it so."""
+        if self.match_masked:
+            batch.masked = self._hide_words(batch.tokens(0))
 
     def forward(self, batch: PairBatch) -> Tensor:
         """Hide words of the first text and name them."""
         tokens = batch.tokens(0)
+        masked = batch.masked if self.match_masked else self._hide_words(tokens)
+        named = masked.states[masked.chosen]
+        return masked_language(named, tokens.table, tokens.ids[masked.chosen], self.chunk_size)
+
+    def _hide_words(self, tokens: TextTokens) -> MaskedTexts:
         corrupted, chosen = corrupt_tokens(
             tokens.ids,
             tokens.is_word,
@@ -98,6 +123,10 @@ class MaskedLanguage(ContrastiveTerm):
             vocabulary_size=len(tokens.table),
             special_ids=tokens.special_ids,
             probability=self.probability,
+            mask_share=self.mask_share,
+            random_share=self.random_share,
         )
         states = tokens.states_of(corrupted)  # (B, T, C)
-        return masked_language(states[chosen], tokens.table, tokens.ids[chosen], self.chunk_size)
+        ends = tokens.is_word.sum(dim=1) + 1  # words stand between the start and the end token
+        pooled = states[torch.arange(len(states), device=states.device), ends]
+        return MaskedTexts(chosen, states, unit_norm(tokens.project(pooled)))

@@ -149,6 +149,7 @@ class SimSiam(ContrastiveTerm):
         layer: hidden map whose mean is projected; None takes the pooled embedding.
         hidden_dim: of projector and prediction (DeCLIP: 1024).
         predictor_dim: of the predictor's bottleneck (DeCLIP: 512).
+        scaled_targets: let the projector's last batch norm scale and shift (DeCLIP; SimSiam's own does not).
 
     Reference: arXiv 2011.10566; beside CLIP in arXiv 2110.05208 (DeCLIP).
     """
@@ -163,11 +164,13 @@ class SimSiam(ContrastiveTerm):
         layer: int | None = None,
         hidden_dim: int = 1024,
         predictor_dim: int = 512,
+        scaled_targets: bool = False,
     ) -> None:
         super().__init__(weight, name)
         self.views = tuple(views)
         self.layer, self.layers = layer, _layers(layer)
-        self.projector = projector(_width(backbone, layer), hidden_dim, hidden_dim, depth=3, last_norm=True)
+        last_norm = nn.BatchNorm1d(hidden_dim, affine=scaled_targets)
+        self.projector = projector(_width(backbone, layer), hidden_dim, hidden_dim, depth=3, last_norm=last_norm)
         self.predictor = projector(hidden_dim, predictor_dim, hidden_dim, depth=2)
 
     def forward(self, batch: PairBatch) -> Tensor:
@@ -177,15 +180,17 @@ class SimSiam(ContrastiveTerm):
         return simsiam(*predictions, *targets)
 
 
-def projector(in_dim: int, hidden_dim: int, out_dim: int, depth: Literal[2, 3], last_norm: bool = False) -> nn.Module:
-    """Return `depth` linear layers, batch norm and ReLU between them, and a plain batch norm behind if asked for."""
+def projector(
+    in_dim: int, hidden_dim: int, out_dim: int, depth: Literal[2, 3], last_norm: nn.Module | None = None
+) -> nn.Module:
+    """Return `depth` linear layers, batch norm and ReLU between them, and `last_norm` behind where there is one."""
     parts: list[nn.Module] = []
     for layer in range(depth - 1):
         width = in_dim if layer == 0 else hidden_dim
         parts += [nn.Linear(width, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU()]
-    parts.append(nn.Linear(hidden_dim, out_dim, bias=not last_norm))
-    if last_norm:
-        parts.append(nn.BatchNorm1d(out_dim, affine=False))
+    parts.append(nn.Linear(hidden_dim, out_dim, bias=last_norm is None))
+    if last_norm is not None:
+        parts.append(last_norm)
     return nn.Sequential(*parts)
 
 
