@@ -34,18 +34,21 @@ class EpisodeSampler(ResumableSampler):
         seed: the same on all ranks; None agrees on a random one.
 
     Raises:
+        TypeError: a data set whose items have no class.
         ValueError: an unknown word, or a class with a single item, which has no support.
     """
 
     def __init__(
         self, dataset: SingleClassItems, queries: Literal["all", "by_class"] = "all", seed: int | None = None
     ) -> None:
-        super().__init__(dataset, seed=seed)
         check_choice("queries", queries, ("all", "by_class"))
+        if not hasattr(dataset, "item_classes"):
+            raise TypeError(f"EpisodeSampler: expected a few-shot data set, got {type(dataset).__name__}")
+        super().__init__(dataset, seed=seed)
         self.queries = queries
-        self.item_classes = np.array(dataset.item_classes)
-        self.items_of = defaultdict(list)
-        for item, index in enumerate(dataset.item_classes):
+        self.item_classes = list(dataset.item_classes)
+        self.items_of: dict[int, list[int]] = defaultdict(list)
+        for item, index in enumerate(self.item_classes):
             self.items_of[index].append(item)
         alone = [index for index, items in self.items_of.items() if len(items) == 1]
         if alone:
@@ -72,7 +75,9 @@ class EpisodeSampler(ResumableSampler):
         """Return query and support of an episode; `item` is the query, or with `by_class` has no part in it."""
         generator = np.random.default_rng(mix_seed(self.seed, "episode", number))
         if self.queries == "by_class":
-            item = generator.choice(self.items_of[generator.choice(list(self.items_of))])
+            classes = list(self.items_of)
+            items = self.items_of[classes[generator.integers(len(classes))]]
+            item = items[generator.integers(len(items))]
         others = self.items_of[self.item_classes[item]]
         support = generator.integers(len(others) - 1)
-        return int(item), others[support + (others[support] >= item)]
+        return item, others[support + (others[support] >= item)]

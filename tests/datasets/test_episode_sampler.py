@@ -68,3 +68,5 @@ def test_a_class_without_a_second_image_and_unknown_words_are_refused():
         EpisodeSampler(Items(item_classes=[0, 0, 7]))
     with pytest.raises(ValueError, match="queries: expected one of .*'some'"):
         EpisodeSampler(Items(), queries="some")
+    with pytest.raises(TypeError, match="expected a few-shot data set, got list"):
+        EpisodeSampler([1, 2, 3])
