@@ -21,8 +21,9 @@ train_dataloader["dataset"].update(
     name="cc3m_cc12m_redcaps12m", shards=["cc3m/*.tar", "cc12m/*.tar", "redcaps12m/*.tar"]
 )
 
-# 30 epochs of 25,914,635 pairs in batches of 4096; 2 of them warm up from 4e-6. The rate is linear in the batch.
-max_iters, warmup_iters = 189_804, 12_653
+# 30 epochs of 6,326 whole batches of 4096 (of 25,914,635 pairs); 2 of them warm up from 4e-6. The rate is linear in the
+# batch.
+max_iters, warmup_iters = 189_780, 12_652
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters)

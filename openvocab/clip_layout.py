@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from openvocab.hugging_face_layout import clip_from_hugging_face, is_hugging_face
+
 # Entries that OpenAI's archives carry beside the weights; no other publisher writes them.
 OPENAI_MARKERS = ("input_resolution", "context_length", "vocab_size")
 OLD_TEXT_KEYS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
@@ -11,8 +13,14 @@ OUR_PREFIXES = {"backbone.visual.": "visual.", "text_encoder.text.": "text.", "t
 
 
 def clip_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop what is no part of a CLIP."""
+    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop what is no part of a CLIP.
+
+    Raises:
+        ValueError: a file in Hugging Face's layout with entries that its CLIP and SigLIP do not have.
+    """
     state = {key.removeprefix("module."): value for key, value in state.items()}
+    if is_hugging_face(state):
+        return clip_from_hugging_face(state)
     if any(key.startswith("backbone.visual.") for key in state):
         return {
             new + key.removeprefix(old): value

@@ -21,8 +21,11 @@ from torch import Tensor, nn
 import openvocab.model_configs.shapes_convnet  # noqa: F401 - registers the tower that ConvNet-8-shapes names
 from openvocab.checkpoint import load_checkpoint, load_state_dict
 from openvocab.clip_layout import OPENAI_MARKERS, clip_layout
+from openvocab.hugging_face_layout import is_hugging_face
 from openvocab.start_weights import reads_start_weights
 from openvocab.strict_loading import load_strictly
+from openvocab.text_files import read_json
+from openvocab.weights_file import HUB_PREFIX, weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,9 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
 
     Args:
         model: a name of open_clip (`ViT-B-16`, `RN50-quickgelu`, `convnext_base`), or of a file in `model_configs/`.
-        pretrained: None (random weights), a tag of open_clip (`openai`: needs network or its cache), or a local file:
-            open_clip's or OpenAI's layout (.pt, .bin, .safetensors) or a checkpoint of an `OpenVocabModel`. Not read
+        pretrained: None (random weights), a tag of open_clip (`openai`: needs network or its cache), a local file:
+            open_clip's, OpenAI's or Hugging Face's layout (.pt, .bin, .safetensors) or a checkpoint of an
+            `OpenVocabModel`; a folder as transformers saves it; or `hf-hub:openai/clip-vit-base-patch16`. Not read
             within `start_weights(read=False)`.
 
     Raises:
@@ -52,7 +56,7 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
         clip = _build(config)
         open_clip.load_checkpoint(clip, path, strict=True, weights_only=True)
     else:
-        state = _read_file(model, Path(pretrained))
+        state = _read_file(model, weights_file(pretrained))
         clip = _build(config)
         load_strictly(clip, clip_layout(state), f"{pretrained} does not fit {model}")
     return clip.eval()
@@ -136,7 +140,10 @@ def _read_file(model: str, path: Path) -> dict[str, Tensor]:
     """Return the weights in a local file, after a look at their activation."""
     if not path.is_file():
         tags = ", ".join(list_pretrained_tags_by_model(model)) or "none"
-        raise FileNotFoundError(f"pretrained={str(path)!r} is neither a file nor a tag of {model} (its tags: {tags})")
+        raise FileNotFoundError(
+            f"pretrained={str(path)!r} is neither a file nor a tag of {model} (its tags: {tags}); a repository of "
+            f"Hugging Face's hub is called {HUB_PREFIX}OWNER/NAME"
+        )
     state = load_state_dict(path)
     _check_direction(model, path, state)
     recorded = _recorded_activation(path, state)
@@ -154,6 +161,8 @@ def _recorded_activation(path: Path, state: Mapping[str, Tensor]) -> bool | None
     """Return whether the file says that its weights use QuickGELU; None where it says nothing."""
     if "openai" in path.name.lower() or all(marker in state for marker in OPENAI_MARKERS):
         return True
+    if is_hugging_face(state):
+        return _activation_in_config(path.with_name("config.json"))
     recorded = _recorded(path, state, "quick_gelu")
     return None if recorded is None else bool(recorded)
 
@@ -173,6 +182,16 @@ def _check_direction(model: str, path: Path, state: Mapping[str, Tensor]) -> Non
             f"the weights in {path} were trained with a {kinds[bool(recorded)]} text tower, but that of {model!r} is "
             f"{kinds[not recorded]}: its texts would be silently wrong; use the model that they were trained as"
         )
+
+
+def _activation_in_config(path: Path) -> bool | None:
+    """Return whether the config beside Hugging Face's CLIP says QuickGELU; None without one that says it or GELU."""
+    config = read_json(path) if path.is_file() else None
+    if not isinstance(config, dict) or config.get("model_type") != "clip":
+        return None
+    parts = [config.get(name) for name in ("text_config", "vision_config")]
+    named = [part.get("hidden_act", "quick_gelu") for part in parts if isinstance(part, dict)]  # their default
+    return {("quick_gelu", "quick_gelu"): True, ("gelu", "gelu"): False}.get(tuple(map(str, named)))
 
 
 def _check_activation(model: str, quick_gelu: bool, weights: str) -> None:

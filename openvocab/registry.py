@@ -128,6 +128,7 @@ OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.engine.opti
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets")
 LOOPS = _child(mmengine_registry.LOOPS, "openvocab.engine.train_loop", "openvocab.engine.evaluation_loops")
 LOG_PROCESSORS = _child(mmengine_registry.LOG_PROCESSORS, "openvocab.engine.log_processor")
+PARAM_SCHEDULERS = _child(mmengine_registry.PARAM_SCHEDULERS, "openvocab.engine.unshifted_cosine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.engine.optim_wrapper")
 
 # mmengine warns for each of its registries in which our scope has no child, even where we add nothing
@@ -138,7 +139,6 @@ _WITHOUT_OWN_PARTS = [
         "FUNCTIONS",
         "MODEL_WRAPPERS",
         "OPTIMIZERS",
-        "PARAM_SCHEDULERS",
         "RUNNERS",
         "VISBACKENDS",
         "VISUALIZERS",

@@ -13,6 +13,7 @@ from openvocab.datasets.transforms import (
     RandomResizedCrop,
 )
 from openvocab.datasets.web_captions import WebCaptionDataset
+from openvocab.engine.unshifted_cosine import UnshiftedCosineLR
 from openvocab.heads.groupvit import GroupViTHead
 from openvocab.inference.unpadded_window import UnpaddedSlidingWindow
 from openvocab.model import OpenVocabModel
@@ -54,7 +55,7 @@ train_dataloader = dict(
             dict(type=RandomResizedCrop, size=(224, 224), area=(0.08, 1.0), interpolation="bilinear"),
             dict(type=RandomFlip, prob=0.5),
             # with it, timm leaves out the colour jitter of 0.4 that the official settings name too
-            dict(type=RandAugment, policy="rand-m9-mstd0.5-inc1"),
+            dict(type=RandAugment, policy="rand-m9-mstd0.5-inc1", interpolation="bilinear"),
             dict(type=RandomErasing, prob=0.25),
             dict(type=PackSample),
         ],
@@ -62,9 +63,11 @@ train_dataloader = dict(
 )
 
 optim_wrapper["optimizer"] = dict(type=AdamW, lr=1.6e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
+# decayed is what has two dimensions or none: the two temperatures, positions and group tokens too
+optim_wrapper["paramwise_cfg"] = dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
 optim_wrapper["clip_grad"] = dict(max_norm=5.0)
 optim_wrapper["amp"] = "auto"  # the paper: float16
 param_scheduler[0].update(start_factor=2.5e-3)
-param_scheduler[1].update(eta_min=4e-5)
+param_scheduler[1].update(type=UnshiftedCosineLR, eta_min=4e-5)
 train_cfg.update(val_interval=20_000)
 sync_bn = "torch"

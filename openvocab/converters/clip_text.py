@@ -11,7 +11,7 @@ def text_tower(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what belongs to a `CLIPTextEncoder`, as float32.
 
     Args:
-        state_dict: of OpenAI's or open_clip's CLIP, or of an `OpenVocabModel`.
+        state_dict: of OpenAI's, open_clip's or Hugging Face's CLIP, or of an `OpenVocabModel`.
 
     Raises:
         ValueError: no text tower in it.

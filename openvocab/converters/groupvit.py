@@ -1,4 +1,4 @@
-"""Official GroupViT checkpoints (NVlabs/GroupViT) in the names of an `OpenVocabModel`.
+"""Official GroupViT checkpoints (NVlabs/GroupViT, or Hugging Face's) in the names of an `OpenVocabModel`.
 
 They become a `PatchEmbedding`, a `CLIPTextEncoder` with a projector, and a `GroupViTHead`.
 """
@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 
 from torch import Tensor
+
+from openvocab.hugging_face_layout import Rules, is_hugging_face, renamed, text_tower
 
 GROUPING = r"img_encoder\.layers\.(\d+)\.downsample"
 GROUPING_OURS = r"head.transformer.stages.\1.grouping"
@@ -42,6 +44,31 @@ RENAMED = (
     (r"text_projector\.linear_out\.(.+)", r"text_encoder.text.projector.out.\1"),
     (r"text_encoder\.(.+)", r"text_encoder.text.\1"),
 )
+STAGE = r"vision_model\.encoder\.stages\.(\d+)"
+HUGGING_FACE: Rules = (
+    *text_tower("text_encoder."),
+    (r"logit_scale", "logit_scale"),
+    (r"vision_model\.embeddings\.position_embeddings", "img_encoder.pos_embed"),
+    (r"vision_model\.embeddings\.patch_embeddings\.projection\.(.+)", r"img_encoder.patch_embed.proj.\1"),
+    (r"vision_model\.embeddings\.layernorm\.(.+)", r"img_encoder.patch_embed.norm.\1"),
+    (r"vision_model\.layernorm\.(.+)", r"img_encoder.norm.\1"),
+    (rf"{STAGE}\.group_token", r"img_encoder.layers.\1.group_token"),
+    (rf"{STAGE}\.group_projector\.(.+)", r"img_encoder.layers.\1.group_projector.\2"),
+    (rf"{STAGE}\.layers\.(\d+)\.layer_norm([12])\.(.+)", r"img_encoder.layers.\1.blocks.\2.norm\3.\4"),
+    (rf"{STAGE}\.layers\.(\d+)\.self_attn\.qkv_proj\.(.+)", r"img_encoder.layers.\1.blocks.\2.attn.qkv.\3"),
+    (rf"{STAGE}\.layers\.(\d+)\.self_attn\.out_proj\.(.+)", r"img_encoder.layers.\1.blocks.\2.attn.proj.\3"),
+    (rf"{STAGE}\.layers\.(\d+)\.(mlp\.fc[12]\..+)", r"img_encoder.layers.\1.blocks.\2.\3"),
+    (
+        rf"{STAGE}\.downsample\.pre_assign_attn\.attn\.out_proj\.(.+)",
+        r"img_encoder.layers.\1.downsample.pre_assign_attn.attn.proj.\2",
+    ),
+    (rf"{STAGE}\.downsample\.(.+)", r"img_encoder.layers.\1.downsample.\2"),
+    (r"visual_projection\.([01])\.(.+)", r"img_projector.linear_hidden.\1.\2"),
+    (r"visual_projection\.3\.(.+)", r"img_projector.linear_out.\1"),
+    (r"text_projection\.([01])\.(.+)", r"text_projector.linear_hidden.\1.\2"),
+    (r"text_projection\.3\.(.+)", r"text_projector.linear_out.\1"),
+)
+"""From the names of transformers' `GroupViTModel` to the official ones."""
 LETTERS = {"{q}": "query", "{k}": "key", "{v}": "value"}
 
 
@@ -49,23 +76,27 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of an official checkpoint; of values only axes of length one change.
 
     Args:
-        state_dict: the checkpoint's `model`, or the whole state dict of its network.
+        state_dict: the checkpoint's `model`, or the whole state dict of its network; or that of transformers'
+            `GroupViTModel` (`nvidia/groupvit-gcc-yfcc`, `nvidia/groupvit-gcc-redcaps`).
 
     Returns:
         What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/groupvit_cc3m-cc12m-yfcc14m.py`
-        (`groupvit_cc3m-cc12m-redcaps12m.py` for checkpoints without `multi_label_logit_scale`).
+        (`groupvit_cc3m-cc12m-redcaps12m.py`, or `model.head.num_prompts=0`, for checkpoints without
+        `multi_label_logit_scale`, which are all of Hugging Face's).
 
     Raises:
         ValueError: entries that GroupViT does not have, or none of its entries; the first are listed.
     """
-    renamed = {_rename(key): _shaped(key, value) for key, value in state_dict.items()}
+    if is_hugging_face(state_dict):
+        state_dict = renamed(state_dict, HUGGING_FACE, "Hugging Face's GroupViT")
+    converted = {_rename(key): _shaped(key, value) for key, value in state_dict.items()}
     unknown = [key for key in state_dict if _rename(key) is None]
-    if unknown or "head.transformer.norm.weight" not in renamed:
+    if unknown or "head.transformer.norm.weight" not in converted:
         shown = ", ".join((unknown or list(state_dict))[:4])
         raise ValueError(
             f"not an official GroupViT checkpoint: {len(unknown)} unknown of {len(state_dict)} entries: {shown}"
         )
-    return renamed
+    return converted
 
 
 def _rename(key: str) -> str | None:

@@ -2,6 +2,9 @@
 
 Two networks are known: the ViT (ADE20K demo, few-shot) and the zero-shot ResNet-101. Both become a `TimmBackbone`, a
 `CLIPTextEncoder` and an `LSegHead`.
+
+The weights know the texts that they were trained on: `lseg_ade_150` (the demo's), `lseg_pascal_20`, `lseg_coco_80` and
+`fss_1000` (few-shot). The configs of these networks take them.
 """
 
 import re

@@ -24,11 +24,12 @@ def class_names_path(name_or_path: str | Path) -> Path:
 
 
 def load_split(name_or_path: str | Path) -> dict[str, Any]:
-    """Return a known split (`coco_48_17`, `lvis_866_337`, `pascal5i`, `coco20i`) or the one in a JSON file.
+    """Return a known split (`coco_48_17`, `lvis_866_337`, `pascal5i`, `coco20i`, `fss1000`) or the one in a JSON file.
 
     Returns:
         keys `base` and `novel` (lists of class names), or `classes` (name of the class list) and `folds` (class ids of
-        each fold, counted from 0 without background); `source` says where the facts come from.
+        each fold, counted from 0 without background) or `parts` (first class id of each part, and that behind its
+        last); `source` says where the facts come from.
 
     Raises:
         ValueError: neither a known split nor a file, or a file that is not a JSON object with lists of names.

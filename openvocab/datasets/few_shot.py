@@ -29,7 +29,8 @@ Pair = tuple[str, int]
 class FewShotDataset(PipelineDataset):
     """Episodes of a few-shot fold as LSeg uses them (arXiv 2201.03546): no support image, the class is named instead.
 
-    Every item has a vocabulary of its own, ("others", class): load them one a batch.
+    Every item has a vocabulary of its own, ("others", class): test them one a batch; `EpisodeSampler` draws those of
+    training.
 
     Training items are all pairs of an image and a class outside the fold that occurs in it. Test items are `episodes`
     draws from the pairs of the fold's classes: `draw="cycle"` walks through the pairs again and again (PASCAL-5i in
@@ -43,15 +44,17 @@ class FewShotDataset(PipelineDataset):
         pipeline: transforms.
         root: put before every relative path that is given here.
         keys: file that lists the images of this part, one stem a line.
-        pairs: file that lists the pairs, `stem__class` with classes counted from 1, as published with HSNet. Without it
-            they are found by reading every label map once, which takes minutes for COCO.
+        class_names: list of the package or names file whose words take the place of the split's, in the same order;
+            LSeg's official weights were trained on `lseg_pascal_20` and `lseg_coco_80`.
+        pairs: file, or files, that list the pairs, `stem__class` with classes counted from 1, as published with HSNet.
+            Without it they are found by reading every label map once, which takes minutes for COCO.
         first_id: label id of the first class; a list gives the id of every class.
         boundary: id of unlabelled pixels; "others" in training, ignored in testing (as in the official code).
         episodes, draw, seed: of the test part.
         bad_samples, max_bad_share, cache_images, name: see `PipelineDataset`.
 
     Raises:
-        ValueError: an unknown fold, part or way to draw; a fold without images.
+        ValueError: an unknown fold, part or way to draw; a fold without images; `class_names` of another length.
         FileNotFoundError: a missing folder or file, named with its argument.
     """
 
@@ -66,7 +69,8 @@ class FewShotDataset(PipelineDataset):
         *,
         root: str | Path = "",
         keys: str | Path | None = None,
-        pairs: str | Path | None = None,
+        class_names: str | Path | None = None,
+        pairs: str | Path | Sequence[str | Path] | None = None,
         first_id: int | Sequence[int] = 1,
         boundary: int = IGNORE_INDEX,
         episodes: int = 1000,
@@ -91,7 +95,7 @@ class FewShotDataset(PipelineDataset):
         self.images, self.annotations, self.keys, self.pairs = images, annotations, keys, pairs
         self.part, self.boundary = part, boundary
         self.episodes, self.draw, self.seed = episodes, draw, seed
-        self.class_names = [names[0] for names in read_class_names(class_names_path(load_split(split)["classes"]))]
+        self.class_names = _class_names(load_split(split)["classes"], class_names)
         self.fold_classes = _fold(load_split(split)["folds"], fold, split)
         count = len(self.class_names)
         self.class_ids = list(range(first_id, first_id + count)) if isinstance(first_id, int) else list(first_id)
@@ -102,6 +106,12 @@ class FewShotDataset(PipelineDataset):
         if self.part == "test":
             return self.fold_classes
         return [index for index in range(len(self.class_names)) if index not in self.fold_classes]
+
+    @property
+    def item_classes(self) -> list[int]:
+        """Class index of each item, without loading it."""
+        self.full_init()
+        return [self._index[position]["class_index"] for position in range(len(self))]
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -151,11 +161,8 @@ class FewShotDataset(PipelineDataset):
         return {key: (image, label) for key, image, label in pair(images, labels, require_annotations=False)}
 
     def _listed_pairs(self) -> list[Pair]:
-        lines = [line.rpartition("__") for line in read_keys(self.root / self.pairs)]
-        wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
-        if wrong:
-            raise ValueError(f"pairs: {self.pairs}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")
-        return [(key, int(number) - 1) for key, _, number in lines]
+        files = [self.pairs] if isinstance(self.pairs, (str, Path)) else self.pairs
+        return [one for file in files for one in _read_pairs(self.root / file)]
 
     def _pairs_in_labels(self, files: dict[str, tuple[Path, Path]]) -> list[Pair]:
         """Read every label map and note which classes it shows."""
@@ -199,7 +206,23 @@ def draw_episodes(pairs: Sequence[Pair], count: int, draw: Literal["cycle", "ran
     return [generator.choice(by_class[generator.choice(classes)]) for _ in range(count)]
 
 
+def _read_pairs(path: Path) -> list[Pair]:
+    lines = [line.rpartition("__") for line in read_keys(path)]
+    wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
+    if wrong:
+        raise ValueError(f"pairs: {path}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")
+    return [(key, int(number) - 1) for key, _, number in lines]
+
+
 def _fold(folds: Sequence[Sequence[int]], fold: int, split: str) -> list[int]:
     if not 0 <= fold < len(folds):
         raise ValueError(f"fold: {split} has the folds 0 to {len(folds) - 1}, got {fold}")
     return list(folds[fold])
+
+
+def _class_names(of_split: str, own: str | Path | None) -> list[str]:
+    names = read_class_names(class_names_path(of_split))
+    chosen = names if own is None else read_class_names(class_names_path(own))
+    if len(chosen) != len(names):
+        raise ValueError(f"class_names: the split has {len(names)} classes, {own} has {len(chosen)} names")
+    return [entry[0] for entry in chosen]

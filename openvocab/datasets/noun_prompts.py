@@ -119,7 +119,7 @@ class NltkNouns:
         self("a test")
 
     def __call__(self, text: str) -> list[str]:
-        """Return the distinct nouns, in order of appearance."""
+        """Return the nouns as often as they occur, in order of appearance."""
         try:
             from nltk import pos_tag
             from nltk.tokenize import TreebankWordTokenizer
@@ -130,7 +130,7 @@ class NltkNouns:
         except LookupError as error:
             command = "python -m nltk.downloader averaged_perceptron_tagger_eng"
             raise ImportError(f"NltkNouns needs the data of NLTK's tagger: {command}; RuleNouns needs none") from error
-        return list(dict.fromkeys(word for word, tag in tagged if self._wanted(tag)))
+        return [word for word, tag in tagged if self._wanted(tag)]
 
     def _wanted(self, tag: str) -> bool:
         return tag in ("NN", "NNS", "NNP") or (self.verbs and tag.startswith("VB"))
@@ -150,6 +150,8 @@ class AddNounPrompts(BaseTransform):
         templates: a named set or a list; see `resolve_templates`.
         repeat: draw nouns again before the caption fills a place: for a loss that knows equal texts, and compares
             prompts with single segments, none of which shows the whole caption.
+        distinct: draw from the different nouns of a caption. GroupViT's code draws from all words, so that one that
+            occurs twice may come twice.
 
     Raises:
         ValueError: a count below 1; an item with more than one caption, or none.
@@ -161,6 +163,7 @@ class AddNounPrompts(BaseTransform):
         extractor: dict[str, Any] | NounExtractor | None = None,
         templates: str | Sequence[str] = "imagenet80",
         repeat: bool = False,
+        distinct: bool = True,
     ) -> None:
         if count < 1:
             raise ValueError(f"AddNounPrompts: count: expected at least 1, got {count}")
@@ -168,7 +171,7 @@ class AddNounPrompts(BaseTransform):
         extractor = RuleNouns() if extractor is None else extractor
         self.extractor = TRANSFORMS.build(extractor) if isinstance(extractor, dict) else extractor
         self.templates = resolve_templates(templates)
-        self.repeat = repeat
+        self.repeat, self.distinct = repeat, distinct
 
     def transform(self, results: dict) -> dict:
         """Extend `captions`."""
@@ -179,7 +182,9 @@ class AddNounPrompts(BaseTransform):
                 "it belongs in a training pipeline with num_captions=1"
             )
         caption = captions[0]
-        nouns = list(dict.fromkeys(self.extractor(caption)))
+        nouns = list(self.extractor(caption))
+        if self.distinct:
+            nouns = list(dict.fromkeys(nouns))
         drawn = random.sample(nouns, min(self.count, len(nouns)))
         if self.repeat and drawn:
             drawn = list(islice(cycle(drawn), self.count))

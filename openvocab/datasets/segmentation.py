@@ -45,6 +45,7 @@ class SegmentationDataset(PipelineDataset):
             or the name of a split that comes with the package.
         train_classes: `seen` leaves the unseen classes out of the vocabulary and ignores their pixels.
         background: name of the class that means "everything else".
+        repeated_names: names that several classes may have; see `Vocabulary`.
         panoptic_json: COCO panoptic file; the label maps are then panoptic PNGs, and their ids its category ids.
         bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
 
@@ -72,6 +73,7 @@ class SegmentationDataset(PipelineDataset):
         unseen: Sequence[str] | str | Path | None = None,
         train_classes: Literal["all", "seen"] = "all",
         background: str | None = None,
+        repeated_names: Sequence[str] = (),
         panoptic_json: str | Path | None = None,
         bad_samples: BadSamplePolicy = "raise",
         max_bad_share: float = 0.01,
@@ -94,7 +96,7 @@ class SegmentationDataset(PipelineDataset):
         self.image_suffix, self.annotation_suffix = image_suffix, annotation_suffix
         self.require_annotations = require_annotations
         self.classes, self.unseen, self.background = classes, unseen, background
-        self.train_classes = train_classes
+        self.train_classes, self.repeated_names = train_classes, repeated_names
         self.reduce_zero_label, self.ignored_ids = reduce_zero_label, ignored_ids
         self.label_ids, self.unlisted_ids = label_ids, unlisted_ids
         self.panoptic_json = panoptic_json
@@ -103,9 +105,8 @@ class SegmentationDataset(PipelineDataset):
     def all_classes(self) -> Vocabulary:
         """Vocabulary of the whole class list."""
         unseen = None if self.unseen is None else load_unseen(self.unseen, self.root)
-        return Vocabulary.from_names(
-            load_class_names(self.classes, self.root), unseen=unseen, background=self.background
-        )
+        names = load_class_names(self.classes, self.root)
+        return Vocabulary.from_names(names, unseen=unseen, background=self.background, repeated=self.repeated_names)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

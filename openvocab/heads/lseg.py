@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.heads.dpt import DPTDecoder, Reassemble, upsample
+from openvocab.heads.joined_vocabulary import joined_vocabulary, own_classes
 from openvocab.heads.lseg_logits import LSegLogits, PixelEmbeddings
 from openvocab.heads.spatial_block import SpatialBlock
 from openvocab.heads.upsampled_cosine import upsampled_cosine
@@ -18,6 +19,7 @@ from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cr
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
+from openvocab.text.vocabulary import Vocabulary
 
 LOSS_SIZES = ("full", "sampled", "head")
 
@@ -100,7 +102,10 @@ class LSegHead(Head):
         Official LSeg ends with a bilinear resize (aligned corners) to the image; here the loss and the label map do
         it, so that nobody need hold (B, K, H, W).
         """
-        logits = self.pixel_logits(self.decoder(self.levels(features)), text)
+        return self._mix(self.pixel_logits(self.decoder(self.levels(features)), text))
+
+    def _mix(self, logits: Tensor) -> Tensor:
+        """Run the spatial block, if there is one, on logits (B, K, h, w)."""
         return logits if self.block is None else self.block(logits)
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
@@ -142,14 +147,19 @@ class LSegHead(Head):
         half_text = dataclasses.replace(text, embed=text.embed.half())
         return half_text.pixel_similarity(scaled).float()
 
+    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary:
+        """Return the classes of a batch; its samples may have vocabularies of their own, of one length."""
+        return joined_vocabulary(samples)
+
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the cross entropy over labelled pixels as `loss_pixel`.
+        """Return the cross entropy over labelled pixels as `loss_pixel`, each image among its own classes.
 
         Raises:
             ValueError: a sample without label map, or with a label that its vocabulary does not have.
         """
-        check_labels(samples, text.num_classes)
-        logits = self(features, text)
+        own = own_classes(samples)
+        check_labels(samples, text.num_classes if own is None else own.shape[1])
+        logits = self(features, text) if own is None else self._own_logits(features, text, own)
         label_map = torch.stack([sample.label_map.long() for sample in samples])  # (B, H, W)
         if self.loss_size == "head":
             nearest = _nearest_labels(label_map, logits.shape[-2:])
@@ -157,6 +167,11 @@ class LSegHead(Head):
         if self.loss_size == "sampled":
             return {"loss_pixel": sampled_cross_entropy(logits, label_map, align_corners=True)}
         return {"loss_pixel": upsampled_cross_entropy(logits, label_map, align_corners=True)}
+
+    def _own_logits(self, features: ImageFeatures, text: TextFeatures, own: Tensor) -> Tensor:
+        """Return the logits (B, K, h, w) of each image's own classes, at the positions `own` (B, K) in `text`."""
+        logits = self.pixel_logits(self.decoder(self.levels(features)), text)
+        return self._mix(logits[torch.arange(len(own))[:, None], own])
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Turn logits (B, K, h, w) into label maps in the original frame, by the same upsampling as the loss."""

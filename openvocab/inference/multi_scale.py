@@ -18,7 +18,10 @@ class MultiScaleFlip:
 
     At scale s the long side becomes ceil(base_size * s). An image that fits is filled up with black to one window of
     `crop_size`; a larger one is cut into windows every `stride` pixels, whose logits are averaged where they overlap.
-    The result is resized to the network's input size and summed. Memory: a few maps (K, H, W) of the largest scale.
+    The result is resized to the image's size and summed. Memory: a few maps (K, H, W) of the largest scale.
+
+    Scales count from the original image, so that a test pipeline that resizes it first is refused; see
+    `configs/lseg_ade_multi_scale.py` for one that does not.
 
     Args:
         scales: ADE20K's are the default; Cityscapes: 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25.
@@ -27,6 +30,7 @@ class MultiScaleFlip:
         crop_size: side of the square window, divisible by the backbone's stride.
         stride: between windows; default: two thirds of `crop_size`, rounded up.
         align_corners: of every resizing, as in the official code.
+        takes_resized: scale what the pipeline has made of an image; the sum then has that size.
 
     Raises:
         ValueError: no scales, or a size or scale that is not positive.
@@ -42,8 +46,10 @@ class MultiScaleFlip:
         crop_size: int = 480,
         stride: int | None = None,
         align_corners: bool = True,
+        takes_resized: bool = False,
     ) -> None:
         self.scales, self.flip, self.align_corners = tuple(scales), flip, align_corners
+        self.takes_resized = takes_resized
         self.base_size, self.crop_size = base_size, crop_size
         self.stride = math.ceil(crop_size * 2 / 3) if stride is None else stride
         if not self.scales or min(*self.scales, base_size, crop_size, self.stride) <= 0 or self.stride > crop_size:
@@ -59,13 +65,23 @@ class MultiScaleFlip:
 
         Raises:
             TypeError: the head's outputs are not one tensor (B, K, h, w).
+            ValueError: an image that the pipeline has resized, without `takes_resized`.
         """
         rows = []
         for image, sample in zip(images, samples):
+            self._check_size(sample)
             height, width = sample.input_size
             logits = self._all_scales(network, image[None, :, :height, :width], black)  # (1, K, height, width)
             rows.append(F.pad(logits, (0, images.shape[3] - width, 0, images.shape[2] - height)))
         return torch.cat(rows)
+
+    def _check_size(self, sample: Sample) -> None:
+        if not self.takes_resized and tuple(sample.input_size) != tuple(sample.original_size):
+            raise ValueError(
+                f"MultiScaleFlip scales the original image, but the test pipeline has resized {sample.sample_id!r} "
+                f"from {tuple(sample.original_size)} to {tuple(sample.input_size)} (height, width): leave out its "
+                "Resize, as configs/lseg_ade_multi_scale.py does, or set takes_resized=True"
+            )
 
     def _all_scales(self, network: Callable[[Tensor], Tensor], image: Tensor, black: Tensor) -> Tensor:
         size = tuple(image.shape[-2:])

@@ -35,18 +35,22 @@ class Vocabulary:
     """Index of the class that means "everything else"; left out of seen and unseen averages."""
     synonym_merge: SynonymMerge = "mean"
     """How several names make one class: one averaged embedding, or the best-matching name."""
+    repeated: tuple[str, ...] = ()
+    """Names that several classes may have, as "screen" in LSeg's list of ADE20K: the logits of these classes are equal,
+    and the first of them takes the pixels."""
 
     def __post_init__(self) -> None:
         if not self.synonyms:
             raise ValueError("a vocabulary needs at least one class name, got an empty list")
         owner: dict[str, int] = {}
+        repeated = set(map(same_name_key, self.repeated))
         for index, names in enumerate(self.synonyms):
             if not names:
                 raise ValueError(f"class {index} has no name")
             for name in names:
                 _check_name(name, index)
                 key = same_name_key(name)
-                if key in owner:
+                if key in owner and (key not in repeated or owner[key] == index):
                     raise ValueError(
                         f"name {name!r} is given twice (case and white space do not count): class {owner[key]} and "
                         f"class {index}; remove one, or make them synonyms of one class"
@@ -67,6 +71,7 @@ class Vocabulary:
         unseen: Iterable[str] | None = None,
         background: str | None = None,
         synonym_merge: SynonymMerge = "mean",
+        repeated: Sequence[str] = (),
     ) -> "Vocabulary":
         """Make a vocabulary of names; an entry may be one name or a list of synonyms.
 
@@ -74,6 +79,7 @@ class Vocabulary:
             names: one entry a class, in label order.
             unseen: names of the classes without training labels; None leaves the flags out.
             background: name of the class that means "everything else".
+            repeated: names that several classes may have.
 
         Raises:
             ValueError: see the class; also an `unseen` or `background` name that is not in the list.
@@ -90,7 +96,7 @@ class Vocabulary:
                 raise ValueError(f"{name!r} is not among the {len(shown)} class names")
         seen = None if unseen_names is None else tuple(name not in unseen_names for name in shown)
         index = None if background is None else shown.index(background)
-        return cls(synonyms, seen=seen, background=index, synonym_merge=synonym_merge)
+        return cls(synonyms, seen, index, synonym_merge, tuple(repeated))
 
     @classmethod
     def from_text(cls, text: str) -> "Vocabulary":
@@ -120,7 +126,8 @@ class Vocabulary:
         """Keep the classes at `indices`, in that order."""
         seen = None if self.seen is None else tuple(self.seen[i] for i in indices)
         background = indices.index(self.background) if self.background in indices else None
-        return Vocabulary(tuple(self.synonyms[i] for i in indices), seen, background, self.synonym_merge)
+        kept = tuple(self.synonyms[i] for i in indices)
+        return Vocabulary(kept, seen, background, self.synonym_merge, self.repeated)
 
 
 def read_class_names(path: str | Path) -> list[list[str]]:

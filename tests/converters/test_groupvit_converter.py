@@ -9,6 +9,7 @@ import pytest
 import torch
 from config_parts import CONFIGS, REPOSITORY, without_weights
 from mmengine.registry import init_default_scope
+from safetensors.torch import save_file
 
 from openvocab.checkpoint import load_checkpoint
 from openvocab.config import read_config
@@ -108,6 +109,30 @@ def test_weights_without_the_multi_label_scale_load_without_the_loss(name: str):
     build(name, num_prompts=0).load_state_dict(convert(meta_tensors(layout)), strict=True, assign=True)
 
 
+def hugging_face_layout() -> Layout:
+    """Names and shapes of transformers' model at its default size, which is the official one."""
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        model = transformers.GroupViTModel(transformers.GroupViTConfig())
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["groupvit_cc3m-cc12m-redcaps12m", "groupvit_voc"])
+def test_hugging_faces_weights_load_strictly_without_the_loss(name: str):
+    layout = hugging_face_layout() | {"text_model.embeddings.position_ids": (1, 77)}  # of older versions
+    build(name, num_prompts=0).load_state_dict(convert(meta_tensors(layout)), strict=True, assign=True)
+
+
+def test_of_hugging_faces_weights_what_is_unknown_or_half_there_is_named():
+    layout = hugging_face_layout()
+    with pytest.raises(ValueError, match="Hugging Face's GroupViT: 1 unknown of 503 entries: vision_model.extra"):
+        convert(meta_tensors(layout | {"vision_model.extra": (1,)}))
+    missing = "vision_model.encoder.stages.1.layers.2.self_attn.k_proj.weight"
+    del layout[missing]
+    with pytest.raises(ValueError, match=f"is there, but not {missing}"):
+        convert(meta_tensors(layout))
+
+
 def test_values_arrive_where_they_belong():
     generator = torch.Generator().manual_seed(0)
     keys = {
@@ -137,9 +162,17 @@ def test_another_checkpoint_is_refused():
         convert({})
 
 
-def test_the_tool_knows_it(tmp_path: Path):
+def run_tool(source: Path, out: Path) -> dict[str, torch.Tensor]:
+    command = [sys.executable, REPOSITORY / "tools/convert_checkpoint.py", "groupvit", source, out]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return load_checkpoint(out)["state_dict"]
+
+
+def test_the_tool_reads_the_official_file_and_the_folder_of_hugging_face(tmp_path: Path):
     layout = {key: shape for key, shape in official_layout().items() if prod(shape) < 5000}
     torch.save({"model": {key: torch.zeros(shape) for key, shape in layout.items()}}, tmp_path / "official.pth")
-    command = [sys.executable, REPOSITORY / "tools/convert_checkpoint.py", "groupvit", tmp_path / "official.pth"]
-    subprocess.run([*command, tmp_path / "out.pth"], check=True, capture_output=True, text=True)
-    assert len(load_checkpoint(tmp_path / "out.pth")["state_dict"]) == len(layout)
+    assert len(run_tool(tmp_path / "official.pth", tmp_path / "out.pth")) == len(layout)
+    small = {key: torch.zeros(shape) for key, shape in hugging_face_layout().items() if prod(shape) < 5000}
+    (tmp_path / "hub").mkdir()
+    save_file(small, tmp_path / "hub/model.safetensors")
+    assert run_tool(tmp_path / "hub", tmp_path / "out.pth").keys() == convert(small).keys()

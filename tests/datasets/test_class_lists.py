@@ -24,7 +24,12 @@ SIZES = {
     "imagenet_1k": 1000,
     "groupvit_voc_21": 21,
     "groupvit_context_60": 60,
+    "lseg_ade_150": 150,
+    "lseg_pascal_20": 20,
+    "lseg_coco_80": 80,
+    "fss_1000": 1000,
 }
+REPEATED = {"lseg_ade_150": ["screen"]}
 
 
 def names_of(name):
@@ -33,7 +38,10 @@ def names_of(name):
 
 @pytest.mark.parametrize("file", sorted(CLASS_NAMES_FOLDER.glob("*.txt")), ids=lambda file: file.stem)
 def test_every_list_is_a_vocabulary_of_its_size_and_states_its_source(file):
-    assert len(Vocabulary.from_names(read_class_names(file))) == SIZES[file.stem.removesuffix("_synonyms")]
+    name = file.stem.removesuffix("_synonyms")
+    vocabulary = Vocabulary.from_names(read_class_names(file), repeated=REPEATED.get(name, []))
+    assert len(vocabulary) == SIZES[name]
+    assert len(set(vocabulary.class_names)) == SIZES[name] - len(REPEATED.get(name, []))
     first_line = file.read_text(encoding="utf-8").splitlines()[0]
     assert first_line.startswith("# ")
     assert "(MIT)" in first_line or "(Apache-2.0)" in first_line
@@ -67,6 +75,32 @@ def test_spot_checks_of_the_order():
     assert names_of("imagenet_1k")[207] == ["Golden Retriever"]
     assert names_of("lvis_1203")[1201] == ["zebra"]
     assert names_of("cityscapes_19")[13] == ["car"]
+
+
+def test_lists_of_lseg_are_the_texts_of_its_weights():
+    cut = {
+        44: "chest", 56: "pool", 58: "screen", 64: "coffee", 73: "kitchen", 75: "swivel", 78: "arcade",
+        89: "television", 91: "dirt", 105: "conveyer", 109: "swimming",
+        123: "trade", 136: "traffic", 141: "crt", 144: "bulletin",
+    }  # fmt: skip
+    ours, theirs = ([entry[0] for entry in names_of(name)] for name in ("ade20k_150", "lseg_ade_150"))
+    assert {index: name for index, name in enumerate(theirs) if name != ours[index]} == cut
+    assert theirs[58] == theirs[130] == "screen"
+    ours, theirs = ([entry[0] for entry in names_of(name)] for name in ("pascal_voc_20", "lseg_pascal_20"))
+    assert {name for name in theirs if name not in ours} == {"diningtable", "pottedplant", "tvmonitor"}
+    ours, theirs = ([entry[0] for entry in names_of(name)] for name in ("coco_80", "lseg_coco_80"))
+    assert sum(one != other for one, other in zip(ours, theirs)) == 19
+    assert (theirs[3], theirs[4], theirs[9], theirs[57]) == ("motorbike", "aeroplane", "trafficlight", "sofa")
+    fss = [entry[0] for entry in names_of("fss_1000")]
+    assert all(part == sorted(part) for part in (fss[:520], fss[520:760], fss[760:]))
+    assert (fss[0], fss[520], fss[760]) == ("ac_wall", "ab_wheel", "abe's_flyingfish")
+
+
+def test_few_shot_lists_of_lseg_are_the_published_ones(shared_data):
+    published = json.loads((shared_data / "meta/splits/pascal5i_coco20i.json").read_text())
+    for split, name in (("pascal5i", "lseg_pascal_20"), ("coco20i", "lseg_coco_80")):
+        assert [entry[0] for entry in names_of(name)] == published[split]["classes"]
+        assert load_split(split)["folds"] == [published[split]["folds"][str(fold)] for fold in range(4)]
 
 
 def test_a_users_own_file_works_and_a_miss_lists_the_known_names(tmp_path):

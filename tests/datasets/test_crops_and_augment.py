@@ -125,6 +125,14 @@ def test_rand_augment_changes_most_pictures_and_keeps_their_form():
     assert changed >= 10
 
 
+def test_rand_augment_resamples_as_it_is_told():
+    def resamplings(**options):
+        return {operation.kwargs.get("resample") for operation in RandAugment(**options).augment.ops}
+
+    assert resamplings(interpolation="bilinear") == {Image.Resampling.BILINEAR}
+    assert resamplings() == {(Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)}
+
+
 @pytest.mark.parametrize("fill", ["noise", "mean"])
 def test_erasing_overwrites_one_rectangle_of_the_size_asked_for(fill):
     results = make_results(96, 96)
@@ -169,6 +177,7 @@ def test_wrong_arguments_are_clear():
         (lambda: GaussianBlur(sigma=(2.0, 1.0)), "sigma: expected 0 < low <= high"),
         (lambda: RandomErasing(prob=2), "prob"),
         (lambda: RandAugment("augmix-m9"), "policy"),
+        (lambda: RandAugment(interpolation="nearest"), "interpolation"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

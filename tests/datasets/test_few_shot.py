@@ -54,6 +54,14 @@ def test_boundary_is_ignored_in_testing_and_others_in_training(folder):
     assert _dataset(folder, "train")[0]["sample"].label_map[0].tolist() == [1, 0, 0, 0]
 
 
+def test_words_of_a_methods_weights_replace_those_of_the_split(folder):
+    options = dict(root=folder, class_names="lseg_pascal_20")
+    test = FewShotDataset("images", "labels", "pascal5i", 3, "test", PIPELINE, **options)
+    assert test[0]["sample"].vocabulary.class_names == ("others", "tvmonitor")
+    with pytest.raises(ValueError, match="class_names: the split has 20 classes, coco_80 has 80 names"):
+        _dataset(folder, "test", class_names="coco_80")
+
+
 def test_published_lists_of_pairs_are_read(folder):
     (folder / "fold0.txt").write_text("c__05\na__01\n")
     test = _dataset(folder, "test", pairs="fold0.txt")
@@ -61,6 +69,15 @@ def test_published_lists_of_pairs_are_read(folder):
     (folder / "fold0.txt").write_text("absent__05\n")
     with pytest.raises(FileNotFoundError, match="'absent'"):
         len(_dataset(folder, "test", pairs="fold0.txt"))
+
+
+def test_several_lists_of_pairs_are_one_and_every_item_tells_its_class(folder):
+    (folder / "fold0.txt").write_text("c__05\n")
+    (folder / "fold1.txt").write_text("b__07\n")
+    (folder / "fold3.txt").write_text("d__20\n")
+    lists = ["fold0.txt", "fold1.txt", "fold3.txt"]
+    assert _dataset(folder, "train", pairs=lists).item_classes == [6, 19]  # without the fold's own
+    assert _dataset(folder, "test", pairs=lists, episodes=2).item_classes == [4, 4]
 
 
 def test_random_episodes_depend_on_the_seed_alone_and_balance_classes():

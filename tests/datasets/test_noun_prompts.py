@@ -69,7 +69,7 @@ def fake_nltk(monkeypatch, pos_tag) -> None:
 def test_tags_decide_with_nltk(monkeypatch):
     tags = {"a": "DT", "man": "NN", "horses": "NNS", "Rome": "NNP", "rides": "VBZ", "Alps": "NNPS", "test": "NN"}
     fake_nltk(monkeypatch, lambda words: [(word, tags[word]) for word in words])
-    assert NltkNouns()("a man rides horses Rome Alps man") == ["man", "horses", "Rome"]
+    assert NltkNouns()("a man rides horses Rome Alps man") == ["man", "horses", "Rome", "man"]
     assert NltkNouns(verbs=True)("a man rides horses") == ["man", "rides", "horses"]
 
 
@@ -88,6 +88,12 @@ def test_missing_nltk_and_missing_data_say_what_to_do(monkeypatch):
 
 def prompts_of(caption: str, **options) -> tuple[str, ...]:
     return AddNounPrompts(**options)({"captions": [caption], "sample_id": "x"})["captions"]
+
+
+def test_a_word_that_occurs_twice_may_be_drawn_twice_where_that_is_asked_for():
+    options = dict(count=3, extractor=lambda caption: caption.split(), templates="none")
+    assert sorted(prompts_of("cat dog cat", **options)) == ["cat", "cat dog cat", "cat dog cat", "dog"]
+    assert sorted(prompts_of("cat dog cat", distinct=False, **options)[1:]) == ["cat", "cat", "dog"]
 
 
 def test_prompts_are_drawn_without_replacement_into_random_templates():

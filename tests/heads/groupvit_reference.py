@@ -1,7 +1,7 @@
 """The reference: Hugging Face's GroupViT with random weights, and the same weights in the official layout."""
 
-import sys
-from pathlib import Path
+import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,8 +11,34 @@ from openvocab.converters.groupvit import convert
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))  # as running the benchmark does
-from benchmarks.hf_groupvit import official_state  # noqa: E402
+_STAGE = r"vision_model\.encoder\.stages\.(\d+)"
+_LAYER = r"text_model\.encoder\.layers\.(\d+)"
+_RESBLOCK = r"text_encoder.transformer.resblocks.\1"
+_TO_OFFICIAL = (
+    (r"vision_model\.embeddings\.position_embeddings", "img_encoder.pos_embed"),
+    (r"vision_model\.embeddings\.patch_embeddings\.projection\.", "img_encoder.patch_embed.proj."),
+    (r"vision_model\.embeddings\.layernorm\.", "img_encoder.patch_embed.norm."),
+    (r"vision_model\.layernorm\.", "img_encoder.norm."),
+    (rf"{_STAGE}\.layers\.(\d+)\.layer_norm", r"img_encoder.layers.\1.blocks.\2.norm"),
+    (rf"{_STAGE}\.layers\.(\d+)\.self_attn\.out_proj", r"img_encoder.layers.\1.blocks.\2.attn.proj"),
+    (rf"{_STAGE}\.layers\.(\d+)\.self_attn\.qkv_proj", r"img_encoder.layers.\1.blocks.\2.attn.qkv"),
+    (rf"{_STAGE}\.layers\.(\d+)\.", r"img_encoder.layers.\1.blocks.\2."),
+    (rf"{_STAGE}\.downsample\.pre_assign_attn\.attn\.out_proj",
+     r"img_encoder.layers.\1.downsample.pre_assign_attn.attn.proj"),
+    (rf"{_STAGE}\.", r"img_encoder.layers.\1."),
+    (r"text_model\.embeddings\.token_embedding\.", "text_encoder.token_embedding."),
+    (r"text_model\.embeddings\.position_embedding\.weight", "text_encoder.positional_embedding"),
+    (r"text_model\.final_layer_norm\.", "text_encoder.ln_final."),
+    (rf"{_LAYER}\.layer_norm", rf"{_RESBLOCK}.ln_"),
+    (rf"{_LAYER}\.mlp\.fc1", rf"{_RESBLOCK}.mlp.c_fc"),
+    (rf"{_LAYER}\.mlp\.fc2", rf"{_RESBLOCK}.mlp.c_proj"),
+    (rf"{_LAYER}\.self_attn\.qkv_proj\.", rf"{_RESBLOCK}.attn.in_proj_"),
+    (rf"{_LAYER}\.self_attn\.", rf"{_RESBLOCK}.attn."),
+    (r"visual_projection\.([01])\.", r"img_projector.linear_hidden.\1."),
+    (r"visual_projection\.3\.", "img_projector.linear_out."),
+    (r"text_projection\.([01])\.", r"text_projector.linear_hidden.\1."),
+    (r"text_projection\.3\.", "text_projector.linear_out."),
+)  # fmt: skip
 
 
 def reference_model() -> GroupViTModel:
@@ -37,7 +63,7 @@ def official_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename Hugging Face's entries to the official ones; add what the official checkpoints have besides."""
     renamed = {
         key: value[:, :, None] if "_projector." in key and value.ndim == 2 else value  # convolutions of one pixel
-        for key, value in official_state(state).items()
+        for key, value in _official_names(state).items()
     }
     return {"multi_label_logit_scale": torch.tensor(2.0), **renamed}
 
@@ -62,3 +88,29 @@ def load_reference(
     model = build_official(head, templates, normalize_templates)
     model.load_state_dict(convert(official_layout(reference.state_dict())), strict=True)
     return model.eval()
+
+
+def _official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename Hugging Face's entries to the official ones, by a table that is not the converter's."""
+    return {_rename(key): value for key, value in _join_projections(state).items() if not key.endswith("position_ids")}
+
+
+def _join_projections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join query, key and value of self-attention, which are one matrix in the official network."""
+    joined = {}
+    for key, value in state.items():
+        match = re.fullmatch(r"(.+\.self_attn\.)([qkv])(_proj\..+)", key)
+        if match is None:
+            joined[key] = value
+        elif match[2] == "q":
+            parts = [state[f"{match[1]}{letter}{match[3]}"] for letter in "qkv"]
+            joined[f"{match[1]}qkv{match[3]}"] = torch.cat(parts)
+    return joined
+
+
+def _rename(key: str) -> str:
+    for pattern, replacement in _TO_OFFICIAL:
+        renamed, count = re.subn(rf"^{pattern}", replacement, key)
+        if count:
+            return renamed
+    return key  # logit_scale

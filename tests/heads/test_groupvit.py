@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from groupvit_reference import load_reference, reference_model
 from torch import Tensor
 
+from openvocab.converters.groupvit import convert
 from openvocab.heads.group_stages import GroupingTransformer
 from openvocab.heads.grouping_block import Assignment, GroupingBlock, SoftAssignment
 from openvocab.heads.groupvit import GroupViTHead
@@ -32,6 +33,14 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def assert_near(got: Tensor, want: Tensor) -> None:
     torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+def test_hugging_faces_layout_gives_the_same_weights(reference, ours):
+    converted = convert(reference.state_dict())
+    expected = {key: value for key, value in ours.state_dict().items() if key != "head.multi_label_logit_scale"}
+    assert converted.keys() == expected.keys()
+    for name, value in converted.items():
+        assert torch.equal(value, expected[name]), name
 
 
 @torch.no_grad()

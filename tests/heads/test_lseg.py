@@ -1,5 +1,7 @@
 """LSeg's head against Hugging Face's DPT, against a literal reading of the paper's order, and its own promises."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -404,3 +406,55 @@ def test_a_label_outside_the_vocabulary_is_named_with_its_sample():
     samples[0].label_map = None
     with pytest.raises(ValueError, match="'image0' has no label map"):
         head.loss(features, make_text(), samples)
+
+
+# --- batches whose samples have classes of their own ------------------------------------------------------------------
+
+
+def episode_samples(labels: Tensor, *names: str) -> list[Sample]:
+    vocabularies = [Vocabulary.from_names(["others", name], background="others") for name in names]
+    samples = make_samples(labels)
+    return [replace(sample, vocabulary=vocabulary) for sample, vocabulary in zip(samples, vocabularies)]
+
+
+@pytest.mark.parametrize("block", [None, "bottleneck"])
+@pytest.mark.parametrize("loss_size", ["full", "head"])
+def test_each_image_of_a_batch_is_classified_among_its_own_classes(block, loss_size):
+    head, features = make_head(block=block, loss_size=loss_size), make_features(batch=4)
+    labels = torch.randint(0, 2, (4, 64, 96), generator=torch.Generator().manual_seed(5))
+    samples = episode_samples(labels, "cat", "dog", "cat", "cow")
+    joined = head.training_texts(samples)
+    assert joined.class_names == ("others", "cat", "dog", "cow")
+    text = make_text(4)
+    losses = []
+    for index, own in enumerate([(0, 1), (0, 2), (0, 1), (0, 3)]):  # of equally many pixels: the batch is their mean
+        alone = replace(text, embed=text.embed[list(own)])
+        logits = head(one_image(features, index), alone)
+        if loss_size == "full":
+            logits = F.interpolate(logits, size=(64, 96), mode="bilinear", align_corners=True)
+            losses.append(F.cross_entropy(logits, labels[index : index + 1]))
+        else:
+            losses.append(head.loss(one_image(features, index), alone, samples[index : index + 1])["loss_pixel"])
+    torch.testing.assert_close(head.loss(features, text, samples)["loss_pixel"], torch.stack(losses).mean())
+
+
+def test_one_vocabulary_of_all_is_passed_on_as_it_is():
+    samples = make_samples(torch.zeros(2, 64, 96, dtype=torch.long))
+    assert make_head().training_texts(samples) is VOCABULARY
+
+
+def test_vocabularies_of_several_lengths_or_none_are_refused():
+    samples = make_samples(torch.zeros(2, 64, 96, dtype=torch.long))
+    short = replace(samples[1], vocabulary=Vocabulary.from_names(["others", "cat"]))
+    with pytest.raises(ValueError, match="different vocabularies, of 2 to 5 classes; batch them apart"):
+        make_head().training_texts([samples[0], short])
+    with pytest.raises(ValueError, match="'image1' carries no vocabulary"):
+        make_head().training_texts([samples[0], replace(samples[1], vocabulary=None)])
+
+
+def one_image(features: ImageFeatures, index: int) -> ImageFeatures:
+    maps, tokens = (
+        {layer: value[index : index + 1] for layer, value in part.items()}
+        for part in (features.hidden, features.prefix)
+    )
+    return replace(features, hidden=maps, prefix=tokens)

@@ -1,9 +1,15 @@
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from config_parts import REPOSITORY
+from PIL import Image
 
+from openvocab.config import read_config
+from openvocab.engine.runner import build_runner
 from openvocab.inference.multi_scale import MultiScaleFlip
 from openvocab.structures import Sample
 from openvocab.text.vocabulary import Vocabulary
@@ -108,6 +114,50 @@ def test_each_image_of_a_batch_is_treated_alone():
     assert batch.shape == (2, 2, 48, 64)
     alone = strategy(positional, images[1:, :, :, :30], samples((48, 30)), BLACK)
     torch.testing.assert_close(batch[1:, :, :, :30], alone)
+
+
+def test_the_official_test_of_ade20k_scales_the_original_image(tmp_path, monkeypatch):
+    root = tmp_path / "ade"
+    for folder, array in (("images", np.full((300, 500, 3), 90, np.uint8)), ("annotations", np.eye(300, 500))):
+        (root / folder / "validation").mkdir(parents=True)
+        suffix = "jpg" if folder == "images" else "png"
+        Image.fromarray(array.astype(np.uint8)).save(root / folder / "validation" / f"one.{suffix}")
+    seen = []
+
+    def recorded(self, network, images, samples, black):
+        logits = whole(self, network, images, samples, black)
+        seen.append((samples[0].input_size, samples[0].original_size, tuple(logits.shape[2:])))
+        return logits
+
+    whole = MultiScaleFlip.__call__
+    monkeypatch.setattr(MultiScaleFlip, "__call__", recorded)
+    options = {
+        "test_dataloader.dataset.root": str(root),
+        "test_dataloader.num_workers": 0,
+        "test_dataloader.persistent_workers": False,
+        "model.backbone.model": "test_vit",
+        "model.backbone.pretrained": None,
+        "model.text_encoder.model": "ViT-Ti-8-shapes",
+        "model.text_encoder.pretrained": None,
+        "model.head.layers": (1, 2, 3, 4),
+        "model.head.dims": (8, 8, 8, 8),
+        "model.head.features": 8,
+        "model.inference.scales": (0.5, 1.0),
+    }
+    config = read_config(REPOSITORY / "configs" / "lseg_ade_multi_scale.py", options)
+    assert 0 <= build_runner(config, work_dir=tmp_path / "run", training=False).test()["mIoU"] <= 100
+    ((input_size, original_size, summed),) = seen
+    assert input_size == original_size == (300, 500)
+    assert summed == (304, 512)  # the image and, right and below, the padding of its batch
+
+
+def test_an_image_that_was_resized_before_is_refused_unless_asked_for():
+    image, (sample,) = torch.randn(1, 3, 40, 56), samples((40, 56))
+    sample = dataclasses.replace(sample, original_size=(80, 112))
+    with pytest.raises(ValueError, match=r"from \(80, 112\) to \(40, 56\).*leave out its Resize.*takes_resized=True"):
+        MultiScaleFlip((1.0,))(positional, image, [sample], BLACK)
+    strategy = MultiScaleFlip((1.0,), base_size=52, crop_size=48, takes_resized=True)
+    assert strategy(positional, image, [sample], BLACK).shape == (1, 2, 40, 56)
 
 
 def test_mistakes_are_named():

@@ -47,6 +47,17 @@ def test_bad_names_are_refused_with_their_index(names, message):
     assert message in str(error.value)
 
 
+def test_classes_may_share_a_name_where_that_is_asked_for():
+    names = ["door", "screen", "wall", "screen"]
+    vocabulary = Vocabulary.from_names(names, repeated=["Screen"])
+    assert vocabulary.class_names == tuple(names)
+    assert vocabulary.subset([3, 1]).class_names == ("screen", "screen")
+    with pytest.raises(ValueError, match="class 1 and class 3"):
+        Vocabulary.from_names(names, repeated=["door"])
+    with pytest.raises(ValueError, match="class 0 and class 0"):  # of one class it stays a mistake
+        Vocabulary.from_names([["screen", "Screen"]], repeated=["screen"])
+
+
 def test_text_is_split_at_commas_and_bars():
     vocabulary = Vocabulary.from_text(" cat | kitten, sofa ,potted plant")
     assert vocabulary.synonyms == (("cat", "kitten"), ("sofa",), ("potted plant",))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.comparison import Row, Sides
 from benchmarks.errors import relative_error
-from benchmarks.hf_groupvit import official_state, random_peer
+from benchmarks.hf_groupvit import random_peer
 from benchmarks.lseg_inference import normalised
 from openvocab.backbones.patch_embedding import PatchEmbedding
 from openvocab.converters.groupvit import convert
@@ -73,7 +73,7 @@ def our_model(peer_state: dict[str, Tensor], size: int) -> OpenVocabModel:
         CLIPTextEncoder("GroupViT", projector=(4096, 256), templates=[TEMPLATE]),
         dict(type=GroupViTHead, num_prompts=0, background_threshold=BACKGROUND_THRESHOLD),
     )
-    model.load_state_dict(convert(official_state(peer_state)), strict=True)
+    model.load_state_dict(convert(peer_state), strict=True)
     return model.compute_in(torch.float32)
 
 

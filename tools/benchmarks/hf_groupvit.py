@@ -1,40 +1,7 @@
-"""Hugging Face's GroupViT as the peer, and its weights in our parts."""
-
-import re
-from collections.abc import Mapping
+"""Hugging Face's GroupViT as the peer."""
 
 import torch
-from torch import Tensor
 from transformers import GroupViTConfig, GroupViTModel, GroupViTTextConfig, GroupViTVisionConfig
-
-_STAGE = r"vision_model\.encoder\.stages\.(\d+)"
-_LAYER = r"text_model\.encoder\.layers\.(\d+)"
-_RESBLOCK = r"text_encoder.transformer.resblocks.\1"
-_TO_OFFICIAL = (
-    (r"vision_model\.embeddings\.position_embeddings", "img_encoder.pos_embed"),
-    (r"vision_model\.embeddings\.patch_embeddings\.projection\.", "img_encoder.patch_embed.proj."),
-    (r"vision_model\.embeddings\.layernorm\.", "img_encoder.patch_embed.norm."),
-    (r"vision_model\.layernorm\.", "img_encoder.norm."),
-    (rf"{_STAGE}\.layers\.(\d+)\.layer_norm", r"img_encoder.layers.\1.blocks.\2.norm"),
-    (rf"{_STAGE}\.layers\.(\d+)\.self_attn\.out_proj", r"img_encoder.layers.\1.blocks.\2.attn.proj"),
-    (rf"{_STAGE}\.layers\.(\d+)\.self_attn\.qkv_proj", r"img_encoder.layers.\1.blocks.\2.attn.qkv"),
-    (rf"{_STAGE}\.layers\.(\d+)\.", r"img_encoder.layers.\1.blocks.\2."),
-    (rf"{_STAGE}\.downsample\.pre_assign_attn\.attn\.out_proj",
-     r"img_encoder.layers.\1.downsample.pre_assign_attn.attn.proj"),
-    (rf"{_STAGE}\.", r"img_encoder.layers.\1."),
-    (r"text_model\.embeddings\.token_embedding\.", "text_encoder.token_embedding."),
-    (r"text_model\.embeddings\.position_embedding\.weight", "text_encoder.positional_embedding"),
-    (r"text_model\.final_layer_norm\.", "text_encoder.ln_final."),
-    (rf"{_LAYER}\.layer_norm", rf"{_RESBLOCK}.ln_"),
-    (rf"{_LAYER}\.mlp\.fc1", rf"{_RESBLOCK}.mlp.c_fc"),
-    (rf"{_LAYER}\.mlp\.fc2", rf"{_RESBLOCK}.mlp.c_proj"),
-    (rf"{_LAYER}\.self_attn\.qkv_proj\.", rf"{_RESBLOCK}.attn.in_proj_"),
-    (rf"{_LAYER}\.self_attn\.", rf"{_RESBLOCK}.attn."),
-    (r"visual_projection\.([01])\.", r"img_projector.linear_hidden.\1."),
-    (r"visual_projection\.3\.", "img_projector.linear_out."),
-    (r"text_projection\.([01])\.", r"text_projector.linear_hidden.\1."),
-    (r"text_projection\.3\.", "text_projector.linear_out."),
-)  # fmt: skip
 
 
 def random_peer(size: int) -> GroupViTModel:
@@ -46,29 +13,3 @@ def random_peer(size: int) -> GroupViTModel:
             if name.endswith(("position_embeddings", "group_token")):
                 value.normal_(std=0.02)
     return model
-
-
-def official_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename Hugging Face's entries to those of the official checkpoints, which `converters.groupvit` reads."""
-    return {_rename(key): value for key, value in _join_projections(state).items() if not key.endswith("position_ids")}
-
-
-def _join_projections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Join query, key and value of self-attention, which are one matrix in the official network."""
-    joined = {}
-    for key, value in state.items():
-        match = re.fullmatch(r"(.+\.self_attn\.)([qkv])(_proj\..+)", key)
-        if match is None:
-            joined[key] = value
-        elif match[2] == "q":
-            parts = [state[f"{match[1]}{letter}{match[3]}"] for letter in "qkv"]
-            joined[f"{match[1]}qkv{match[3]}"] = torch.cat(parts)
-    return joined
-
-
-def _rename(key: str) -> str:
-    for pattern, replacement in _TO_OFFICIAL:
-        renamed, count = re.subn(rf"^{pattern}", replacement, key)
-        if count:
-            return renamed
-    return key  # logit_scale

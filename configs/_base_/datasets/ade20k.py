@@ -2,7 +2,7 @@
 
 Training as LSeg's official code: long side resized to a random 260..1040 (0.5 to 2 times 520), padded, cropped to
 480, flipped; its resize is antialiased where it shrinks, ours is not. Evaluation: short side 512, scores in the
-original frame; LSeg's multi-scale evaluation scales from the original image and therefore drops the resize.
+original frame. LSeg's multi-scale evaluation scales from the original image: `configs/lseg_ade_multi_scale.py`.
 
 Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.

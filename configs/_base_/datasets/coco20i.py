@@ -2,27 +2,31 @@
 
 Files: data/coco20i/{train2014,val2014} and data/coco20i/annotations/{train2014,val2014}, PNGs with ids 1..80.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class), everything at
-480 x 480 without augmentation, scores at that size. 1000 test episodes draw a class, then an image of it, with seed
-0.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
+scores at that size. Resizing is bilinear without antialiasing and takes the label at the centre of each new pixel;
+official: Pillow's, which is antialiased where it shrinks, and the label at the corner.
+
+Training draws episodes: a class, then two images of it. An official epoch is as many episodes as there are training
+images: 62,040, 74,381, 73,035 and 73,808 of the folds 0 to 3. 1000 test episodes draw a class, then an image of it,
+with seed 0 of our own generator: other images than the official draws.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
-test_dataloader.dataset.fold=1`. Official training concatenates a support and a query image of one class; here a batch
-is one image: accumulate two.
+test_dataloader.dataset.fold=1`.
 """
 
 from mmengine.dataset import DefaultSampler
 
+from openvocab.datasets.episode_sampler import EpisodeSampler
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, Resize, TakeAsOriginal
 from openvocab.metrics.episode_iou import EpisodeIoU
 
 train_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
+    batch_size=40,  # 20 episodes
+    num_workers=8,
     persistent_workers=True,
-    sampler=dict(type=ResumableSampler, shuffle=True),
+    sampler=dict(type=EpisodeSampler, queries="by_class"),
     dataset=dict(
         type=FewShotDataset,
         name="coco20i_train",
@@ -30,6 +34,7 @@ train_dataloader = dict(
         images="train2014",
         annotations="annotations/train2014",
         split="coco20i",
+        class_names="lseg_coco_80",
         fold=0,
         part="train",
         pipeline=[
@@ -53,6 +58,7 @@ val_dataloader = dict(
         images="val2014",
         annotations="annotations/val2014",
         split="coco20i",
+        class_names="lseg_coco_80",
         fold=0,
         part="test",
         episodes=1000,

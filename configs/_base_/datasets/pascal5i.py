@@ -1,26 +1,32 @@
 """PASCAL-5i, four folds of five classes: data/VOCdevkit/VOC2012 with the labels of SBD in SegmentationClassAug.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class), everything at
-480 x 480 without augmentation, scores at that size. 1000 test episodes walk through the pairs of image and class
-again and again; `pairs="val_fold0.txt"` takes HSNet's published lists.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights ("diningtable", "pottedplant", "tvmonitor"), everything at 480 x 480 without augmentation,
+scores at that size. Resizing is bilinear without antialiasing and takes the label at the centre of each new pixel;
+official: Pillow's, which is antialiased where it shrinks, and the label at the corner.
+
+Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode of an
+epoch. 1000 test episodes walk through the pairs again and again. The pairs are found in the label maps; HSNet published
+lists of them, 11,394 pairs to train fold 0: put below `root`, they are given by `--cfg-options
+train_dataloader.dataset.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (those of the fold's own classes are left out) and
+`test_dataloader.dataset.pairs=val0.txt`.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
-test_dataloader.dataset.fold=1`. Official training concatenates a support and a query image of one class; here a batch
-is one image: accumulate two.
+test_dataloader.dataset.fold=1`.
 """
 
 from mmengine.dataset import DefaultSampler
 
+from openvocab.datasets.episode_sampler import EpisodeSampler
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, Resize, TakeAsOriginal
 from openvocab.metrics.episode_iou import EpisodeIoU
 
 train_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
+    batch_size=40,  # 20 episodes
+    num_workers=8,
     persistent_workers=True,
-    sampler=dict(type=ResumableSampler, shuffle=True),
+    sampler=dict(type=EpisodeSampler, queries="all"),
     dataset=dict(
         type=FewShotDataset,
         name="pascal5i_train",
@@ -29,6 +35,7 @@ train_dataloader = dict(
         annotations="SegmentationClassAug",
         keys="ImageSets/Segmentation/trainaug.txt",
         split="pascal5i",
+        class_names="lseg_pascal_20",
         fold=0,
         part="train",
         pipeline=[
@@ -53,6 +60,7 @@ val_dataloader = dict(
         annotations="SegmentationClassAug",
         keys="ImageSets/Segmentation/val.txt",
         split="pascal5i",
+        class_names="lseg_pascal_20",
         fold=0,
         part="test",
         episodes=1000,

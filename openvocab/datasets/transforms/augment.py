@@ -16,6 +16,7 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torchvision import transforms as torchvision_transforms
 
+from openvocab.datasets.transforms.crops import INTERPOLATIONS
 from openvocab.registry import TRANSFORMS
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -116,16 +117,21 @@ class RandAugment(BaseTransform):
         policy: `rand-m9-mstd0.5-inc1` is that of DeiT and GroupViT: two random changes, each made half the time, of
             magnitude 9 with a standard deviation of 0.5, all growing with the magnitude. Among them are shears,
             rotations and shifts: labels must not depend on places.
+        interpolation: of these: "bilinear", "bicubic", or "random" for one of the two each time (timm's default).
 
     Raises:
-        ValueError: a policy that timm does not read.
+        ValueError: a policy that timm does not read, an unknown interpolation.
     """
 
-    def __init__(self, policy: str = "rand-m9-mstd0.5-inc1") -> None:
+    def __init__(self, policy: str = "rand-m9-mstd0.5-inc1", interpolation: str = "random") -> None:
         self.policy = policy
-        fill = tuple(round(value) for value in IMAGENET_MEAN)
+        if interpolation not in (*INTERPOLATIONS, "random"):
+            raise ValueError(f"interpolation: expected bilinear, bicubic or random, got {interpolation!r}")
+        options = {"img_mean": tuple(round(value) for value in IMAGENET_MEAN)}
+        if interpolation != "random":
+            options["interpolation"] = INTERPOLATIONS[interpolation]
         try:
-            self.augment = rand_augment_transform(policy, {"img_mean": fill})
+            self.augment = rand_augment_transform(policy, options)
         except (AssertionError, ValueError, KeyError) as error:
             raise ValueError(
                 f"policy: expected timm's notation, such as 'rand-m9-mstd0.5-inc1', got {policy!r}"

@@ -1,0 +1,64 @@
+"""FSS-1000 (arXiv 1907.12347): data/FSS-1000/<class>/{1..10}.jpg and .png, a folder for each of the 1000 classes.
+
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights (the names of the folders), everything at 480 x 480 without augmentation,
+scores at that size. Resizing is bilinear without antialiasing and takes the label at the centre of each new pixel;
+official: Pillow's, which is antialiased where it shrinks, and the label at the corner.
+
+Training draws episodes, two images of one of 520 classes; every image is the query of one episode of an epoch. Testing
+takes every image of 240 other classes once, 2400 of them; 240 more are for validation.
+
+Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+test_dataloader.dataset.root=DIR`.
+"""
+
+from mmengine.dataset import DefaultSampler
+
+from openvocab.datasets.episode_sampler import EpisodeSampler
+from openvocab.datasets.fss1000 import FSS1000Dataset
+from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, Resize, TakeAsOriginal
+from openvocab.metrics.episode_iou import EpisodeIoU
+
+train_dataloader = dict(
+    batch_size=40,  # 20 episodes
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type=EpisodeSampler, queries="all"),
+    dataset=dict(
+        type=FSS1000Dataset,
+        name="fss1000_train",
+        root="data/FSS-1000",
+        part="train",
+        pipeline=[
+            dict(type=LoadImage),
+            dict(type=LoadLabels),
+            dict(type=Resize, size=(480, 480)),
+            dict(type=PackSample),
+        ],
+    ),
+)
+
+pipeline = [
+    dict(type=LoadImage),
+    dict(type=LoadLabels),
+    dict(type=Resize, size=(480, 480)),
+    dict(type=TakeAsOriginal),
+    dict(type=PackSample),
+]
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(type=FSS1000Dataset, name="fss1000_val", root="data/FSS-1000", part="val", pipeline=pipeline),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
+    dataset=dict(type=FSS1000Dataset, name="fss1000_test", root="data/FSS-1000", part="test", pipeline=pipeline),
+)
+
+val_evaluator = dict(type=EpisodeIoU)
+test_evaluator = val_evaluator

@@ -1,0 +1,83 @@
+"""Draws for few-shot training: two images of one class at a time."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import numpy as np
+
+from openvocab.datasets.base import check_choice
+from openvocab.datasets.sampler import DrawIndex, ResumableSampler, mix_seed
+from openvocab.registry import DATA_SAMPLERS
+
+
+class SingleClassItems(Protocol):
+    """A data set each of whose items shows one class."""
+
+    item_classes: list[int]
+    """Class index of each item."""
+
+    def __len__(self) -> int: ...
+
+
+@DATA_SAMPLERS.register_module()
+class EpisodeSampler(ResumableSampler):
+    """Draw episodes without end: a query, then a support, another item of its class (HSNet's loader, LSeg's training).
+
+    A batch of 2E images holds E episodes. Of W ranks, rank r takes the episodes r, r + W, r + 2W, ... Everything
+    depends on `seed` and the number of the draw alone, so that a run can be resumed at any draw.
+
+    Args:
+        dataset: a `FewShotDataset` or `FSS1000Dataset`.
+        queries: `all` takes every item once as the query, in a new random order each time (PASCAL-5i, FSS-1000);
+            `by_class` draws a class, then an item of it (COCO-20i).
+        seed: the same on all ranks; None agrees on a random one.
+
+    Raises:
+        TypeError: a data set whose items have no class.
+        ValueError: an unknown word, or a class with a single item, which has no support.
+    """
+
+    def __init__(
+        self, dataset: SingleClassItems, queries: Literal["all", "by_class"] = "all", seed: int | None = None
+    ) -> None:
+        check_choice("queries", queries, ("all", "by_class"))
+        if not hasattr(dataset, "item_classes"):
+            raise TypeError(f"EpisodeSampler: expected a few-shot data set, got {type(dataset).__name__}")
+        super().__init__(dataset, seed=seed)
+        self.queries = queries
+        self.item_classes = list(dataset.item_classes)
+        self.items_of: dict[int, list[int]] = defaultdict(list)
+        for item, index in enumerate(self.item_classes):
+            self.items_of[index].append(item)
+        alone = [index for index, items in self.items_of.items() if len(items) == 1]
+        if alone:
+            raise ValueError(f"EpisodeSampler: an episode needs two images, but the classes {alone} have one each")
+
+    def __iter__(self) -> Iterator[DrawIndex]:
+        """Yield this rank's draws, forever."""
+        step, epoch, order = self.start // self.world_size, -1, []
+        while True:
+            number = step // 2 * self.world_size + self.rank
+            if number // self.size != epoch:
+                epoch = number // self.size
+                order = self._order(epoch)
+            episode = self._episode(number, order[number % self.size])
+            draw = step * self.world_size + self.rank
+            yield DrawIndex(episode[step % 2], mix_seed(self.seed, "draw", draw))
+            step += 1
+
+    def __len__(self) -> int:
+        """Draws of one rank in as many episodes as there are items."""
+        return 2 * super().__len__()
+
+    def _episode(self, number: int, item: int) -> tuple[int, int]:
+        """Return query and support of an episode; `item` is the query, or with `by_class` has no part in it."""
+        generator = np.random.default_rng(mix_seed(self.seed, "episode", number))
+        if self.queries == "by_class":
+            classes = list(self.items_of)
+            items = self.items_of[classes[generator.integers(len(classes))]]
+            item = items[generator.integers(len(items))]
+        others = self.items_of[self.item_classes[item]]
+        support = generator.integers(len(others) - 1)
+        return item, others[support + (others[support] >= item)]

@@ -1,0 +1,41 @@
+"""Batches whose samples have vocabularies of their own, as the episodes of few-shot training do."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from openvocab.structures import Sample
+from openvocab.text.vocabulary import Vocabulary
+
+
+def joined_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
+    """Return the classes of all samples, each once; where all have the same vocabulary, that one.
+
+    Raises:
+        ValueError: a sample without a vocabulary, or vocabularies of different lengths.
+    """
+    objects = {id(sample.vocabulary): sample.vocabulary for sample in samples}  # mostly one
+    vocabularies = list(dict.fromkeys(objects.values()))
+    if None in vocabularies:
+        sample = next(sample for sample in samples if sample.vocabulary is None)
+        raise ValueError(f"sample {sample.sample_id!r} carries no vocabulary; its data set must provide one")
+    if len(vocabularies) == 1:
+        return vocabularies[0]
+    lengths = sorted({len(vocabulary) for vocabulary in vocabularies})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"the samples of one batch carry different vocabularies, of {lengths[0]} to {lengths[-1]} classes; "
+            "batch them apart"
+        )
+    classes = dict.fromkeys(names for vocabulary in vocabularies for names in vocabulary.synonyms)
+    return Vocabulary(tuple(classes), synonym_merge=vocabularies[0].synonym_merge)
+
+
+def own_classes(samples: Sequence[Sample]) -> Tensor | None:
+    """Return where each sample's classes stand in `joined_vocabulary`, (B, K) int64; None where all have the same."""
+    joined = joined_vocabulary(samples)
+    if joined is samples[0].vocabulary:
+        return None
+    position = {names: index for index, names in enumerate(joined.synonyms)}
+    return torch.tensor([[position[names] for names in sample.vocabulary.synonyms] for sample in samples])

@@ -1,0 +1,56 @@
+"""Where weights are that someone names: a file, a folder as Hugging Face lays it out, or a repository on its hub."""
+
+from pathlib import Path
+
+HUB_PREFIX = "hf-hub:"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""In the order of preference."""
+
+
+def weights_file(source: str | Path) -> Path:
+    """Return the file of weights that `source` names; a path that is no folder is returned as it is.
+
+    Args:
+        source: a file; a folder that holds `model.safetensors` or `pytorch_model.bin`; or `hf-hub:OWNER/NAME`, of which
+            one of the two and `config.json` are downloaded into the hub's cache (`hf-hub:OWNER/NAME@REVISION` for a
+            branch, tag or commit).
+
+    Raises:
+        FileNotFoundError: a folder or repository without weights of one file, or a hub that cannot be reached.
+    """
+    if str(source).startswith(HUB_PREFIX):
+        return _download(str(source).removeprefix(HUB_PREFIX))
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    found = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
+    if not found:
+        raise FileNotFoundError(f"the folder {path} holds no {' or '.join(WEIGHT_FILES)}; name the file itself")
+    return found[0]
+
+
+def _download(repository: str) -> Path:
+    """Return the weights of a repository in the hub's cache, which also serves without network."""
+    try:
+        weights = next(filter(None, (_fetched(repository, file) for file in WEIGHT_FILES)), None)
+        _fetched(repository, "config.json")  # beside the weights; says which activation they were trained with
+    except (OSError, ValueError) as error:
+        weights, reason = None, type(error).__name__
+    else:
+        reason = f"no {' or '.join(WEIGHT_FILES)} in it or in the cache"
+    if weights is None:
+        raise FileNotFoundError(
+            f"cannot download {HUB_PREFIX}{repository} ({reason}); without network pass a folder or file"
+        )
+    return weights
+
+
+def _fetched(repository: str, file: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    name, _, revision = repository.partition("@")
+    try:
+        return Path(hf_hub_download(name, file, revision=revision or None))
+    except EntryNotFoundError:  # not in the repository; or not in the cache, and no network
+        return None
