@@ -80,16 +80,18 @@ def not_json(error: Exception, place: str | Path) -> ValueError:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file of plain values.
+    """Read a YAML file of lists, mappings and texts.
 
-    An alias may stand for a single value, not for a list or mapping: a few nested ones would stand for billions.
+    A single value is the text that is written there, a key too: `on` is a word, `010` and `1:30` are no other numbers.
+    Only nothing and null are None. An alias may stand for a single value, not for a list or mapping: a few nested ones
+    would stand for billions.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: not YAML, nested too deeply, or with such an alias.
+        ValueError: not YAML, nested too deeply, with such an alias, or with a key twice.
     """
     try:
-        return yaml.load(read_text(path), _PlainLoader)
+        return yaml.load(read_text(path), _TextLoader)
     except RecursionError as error:
         raise ValueError(f"{path} is not YAML that can be read: it is nested too deeply") from error
     except _YAML_ERRORS as error:
@@ -117,8 +119,8 @@ def _one_line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases of lists and mappings."""
+class _TextLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases of lists and mappings, and with single values as they are written."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         if self.check_event(yaml.AliasEvent):
@@ -127,6 +129,16 @@ class _PlainLoader(yaml.SafeLoader):
                 problem = f"the alias *{event.anchor} of a list or mapping; write it out"
                 raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep)
+        return node.value if isinstance(node, yaml.ScalarNode) and value is not None else value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
+        return mapping
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

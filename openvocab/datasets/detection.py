@@ -18,7 +18,7 @@ from openvocab.datasets.instance_table import InstanceTable
 from openvocab.datasets.object_selection import ObjectSelection, complete_sizes, keep_images, select_objects
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
-from openvocab.datasets.yolo_annotations import read_yolo, read_yolo_names
+from openvocab.datasets.yolo_annotations import read_keypoint_values, read_yolo, read_yolo_names
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
 from openvocab.text.vocabulary import Vocabulary
@@ -40,9 +40,9 @@ class DetectionDataset(PipelineDataset):
         images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
-            `data.yaml`, or the name of a list that comes with the package. None takes the categories of the file, in
-            the order of their ids and with underscores as spaces. Categories are matched by name, any synonym, but
-            YOLO's by their number.
+            `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
+            list that comes with the package. None takes the categories of the file, in the order of their ids and with
+            underscores as spaces. Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
         with_masks: read masks too; decoded for each item, so boxes alone are faster.
@@ -189,7 +189,7 @@ class DetectionDataset(PipelineDataset):
         keep_images(found, None if self.keys is None else read_keys(self.root / self.keys), str(self.annotations))
         complete_sizes(found, self.root / self.images, self.note_unusable)
         selection = select_objects(found, choice, self.keep_empty, str(self.annotations))
-        level = logging.WARNING if selection.has_unusable or found.notes else logging.INFO
+        level = logging.WARNING if selection.is_suspicious or found.notes else logging.INFO
         logger.log(level, f"{self.name}: {selection.summary}")
         return choice, selection
 
@@ -219,7 +219,8 @@ class DetectionDataset(PipelineDataset):
             )
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
-        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable)
+        keypoint_values = read_keypoint_values(self.root / self.classes) if self._has_yaml else None
+        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable, keypoint_values)
 
     @cached_property
     def _given_names(self) -> list[str | Sequence[str]] | None:
