@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from openvocab.regular_files import open_regular, read_regular
+from openvocab.regular_files import read_regular
 
 MAX_LABEL_BYTES = 2**26
 """Of the label file of a single sample: 64 MiB."""
@@ -44,11 +44,15 @@ def decode_text(content: bytes, place: str | Path) -> str:
         ValueError: another encoding; with the line.
     """
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         found = "it seems to be UTF-16" if content.startswith(_UTF16) else f"byte {content[error.start]:#04x}"
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{place}:{line}: not UTF-8 ({found}); save it as UTF-8") from error
+    if "\0" in text:  # which no text holds; plain letters in UTF-16 are valid UTF-8
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{place}:{line}: not UTF-8 (a zero byte, as in UTF-16 without its mark); save it as UTF-8")
+    return text
 
 
 def read_json(path: str | Path) -> Any:
@@ -106,13 +110,22 @@ def read_xml(path: str | Path) -> ElementTree.Element:
         OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
         ValueError: not XML, or declared in an encoding that Python's parser does not know.
     """
+    content = read_regular(path, MAX_LABEL_BYTES)
     try:
-        with open_regular(path, MAX_LABEL_BYTES) as file:
-            return ElementTree.parse(file).getroot()
+        return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from error
+        hint = "" if _is_utf8(content) else "; it is not in UTF-8 and declares no other encoding: save it as UTF-8"
+        raise ValueError(f"{path} is not XML: {error}{hint}") from error
     except (ValueError, LookupError, RecursionError) as error:
         raise ValueError(f"{path} is not XML that can be read: {error}; save it as UTF-8") from error
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _one_line_ends(text: str) -> str:

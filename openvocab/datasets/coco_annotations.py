@@ -154,10 +154,9 @@ def _size(entry: dict[str, Any], place: str) -> Size | None:
 
 
 def _ids(values: Any, place: str) -> tuple[int, ...]:
-    try:
-        return tuple(whole_number(value, "an element") for value in values)
-    except (ValueError, TypeError):
-        raise ValueError(f"{place}: expected a list of category ids, got {str(values)[:60]}") from None
+    if not isinstance(values, list):
+        raise ValueError(f"{place}: expected a list of category ids, got {str(values)[:60]}")
+    return tuple(whole_number(value, place) for value in values)
 
 
 def _read_annotations(annotations: Iterator[dict[str, Any]], columns: Columns, path: Path) -> None:
