@@ -2,9 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # no 1_000, no other digits
+_FORM = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"  # no 1_000, no digits of other scripts
+_NUMBER = re.compile(_FORM, re.ASCII | re.IGNORECASE)
+_LINES_OF_NUMBERS = re.compile(rf"{_FORM}(?:\n{_FORM})*", re.ASCII | re.IGNORECASE)
 _DIGITS = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _FLAGS = {"true": True, "yes": True, "false": False, "no": False}
@@ -38,7 +41,12 @@ def numbers(values: Any, member: str, count: int | None = None) -> list[float]:
     """
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
         raise ValueError(f"{member}: expected {'a list of' if count is None else count} numbers, got {_shown(values)}")
-    return values if set(map(type, values)) <= _PLAIN else [number(value, member) for value in values]
+    kinds = set(map(type, values))
+    if kinds <= _PLAIN:
+        return values
+    if kinds == {str} and _are_numbers(values):
+        return list(map(float, values))
+    return [number(value, member) for value in values]
 
 
 def whole_number(value: Any, member: str) -> int:
@@ -76,6 +84,12 @@ def flag(value: Any, member: str) -> bool:
         return {0.0: False, 1.0: True}[number(value, member)]
     except (ValueError, KeyError):
         raise ValueError(f"{member}: expected 0 or 1, or true or false, got {_shown(value)}") from None
+
+
+def _are_numbers(texts: Sequence[str]) -> bool:
+    """Say, in a fraction of the time of one by one, whether all texts are finite numbers without blanks around them."""
+    lines = "\n".join(texts)
+    return lines.count("\n") == len(texts) - 1 and _LINES_OF_NUMBERS.fullmatch(lines) is not None
 
 
 def _shown(value: Any) -> str:

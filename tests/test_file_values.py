@@ -50,13 +50,18 @@ def test_what_is_no_number_is_named(value):
 
 
 def test_lists_of_numbers():
-    assert numbers([1, 2.5], "bbox", 2) == [1, 2.5] == numbers(("1", "2.5"), "bbox")
+    assert numbers([1, 2.5], "bbox", 2) == [1, 2.5] == numbers(("1", "2.5"), "bbox") == numbers(["1", " 2.5 "], "bbox")
+    assert numbers(["-.5", "5.", "1E3"], "x") == [-0.5, 5, 1000] and numbers(["1", "-inf"], "x") == [1, -math.inf]
+    assert numbers([], "x") == []
     for values, reason in (
         (None, "expected 4 numbers, got None"),
         ([1, 2, 3], r"expected 4 numbers, got \[1, 2, 3\]"),
         ([1, 2, 3, True], "expected a number, got True"),
         ([[1, 2], [3, 4], 5, 6], r"expected a number, got \[1, 2\]"),
         ("1234", "expected 4 numbers, got '1234'"),
+        (["1", "2\n3", "4", "5"], r"expected a number, got '2\\n3'"),
+        (["1", "2", "3", "1_0"], "expected a number, got '1_0'"),
+        (["1", "2", "3", "9" * 100_000 + "x"], "expected a number, got '9999"),
     ):
         with pytest.raises(ValueError, match=f"bbox: {reason}"):
             numbers(values, "bbox", 4)

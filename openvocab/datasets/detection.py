@@ -33,8 +33,9 @@ class DetectionDataset(PipelineDataset):
     `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough, with a COCO or LVIS file, and so it is
     with a folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
 
-    Unusable objects (not finite, of zero or negative size, wholly outside the image, without a mask where masks are
-    wanted) are left out, boxes that stick out of the image are clipped; one line of the log says how many.
+    Unusable objects (not finite, of zero or negative size, wholly outside the image; where masks are wanted, without a
+    mask or with one of no pixel) are left out, boxes that stick out of the image are clipped; one line of the log says
+    how many, as a warning where most stick out or all are crowds.
 
     Args:
         images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
@@ -45,7 +46,8 @@ class DetectionDataset(PipelineDataset):
             underscores as spaces. Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
-        with_masks: read masks too; decoded for each item, so boxes alone are faster.
+        with_masks: read masks too; decoded for each item, so boxes alone are faster. YOLO lines that are longer than a
+            box are polygons then, even where they could be boxes with more columns.
         keys: file that lists the images of this part, one stem a line.
         category_ids: the id of each class in the file, as a list in class order or a dict {id: class index}, where
             names do not match.
@@ -63,7 +65,8 @@ class DetectionDataset(PipelineDataset):
     Raises:
         FileNotFoundError: a missing folder or file, named with its argument.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
-            a split that names an unknown class, masks that do not fit their image, no samples.
+            a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
+            boxes with more columns, no samples.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from openvocab.datasets.stated_size import (
     BIG_TIFF_STARTS,
     BITS,
     EXTRA_SAMPLES,
+    GIF_START,
     JPEG_SCAN,
     JPEG_START,
     PHOTOMETRIC,
@@ -35,7 +36,7 @@ PNG_PALETTE = 3
 TIFF_PALETTE, TIFF_LAB, TIFF_ALPHA = 3, 8, (1, 2)
 BMP_OLD_HEADER, BMP_BITS_PLACE = 12, (28, 24)
 """Length of OS/2's header; where the bits of a pixel stand, after today's header and after that."""
-PILLOW_FORMATS = ("AVIF", "TIFF", "BMP", "PPM")
+PILLOW_FORMATS = ("AVIF", "GIF", "TIFF", "BMP", "PPM")
 BITMAPS = (b"P1", b"P4")
 """Starts of the PPM formats of one bit."""
 MAX_PIXELS = 2**28
@@ -61,10 +62,9 @@ def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
     """Read an image as (H, W, 3) uint8 RGB.
 
     The format is judged by the content, not the extension. The orientation in EXIF, or in the boxes of an AVIF, is
-    applied; grey becomes three equal
-    channels; 16-bit channels keep their high byte; CMYK is converted; alpha is dropped (the colour below it stays).
-    A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is cut off is noticed, one with changed
-    bytes within mostly decodes to wrong pixels, here as with every other reader.
+    applied; grey becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is
+    dropped (the colour below it stays). A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is
+    cut off is noticed, one with changed bytes within mostly decodes to wrong pixels, here as with every other reader.
 
     Args:
         max_pixels: larger images are refused by what their header says, before anything is decoded: a file of 100 kB
@@ -91,7 +91,8 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
     is_tiff = _is_tiff(content)
-    if content[4:8] == AVIF_BOX or (is_tiff and _is_mistaken_tiff(content)):
+    # OpenCV never turns an AVIF, and paints what is transparent in a GIF
+    if content[4:8] == AVIF_BOX or content.startswith(GIF_START) or (is_tiff and _is_mistaken_tiff(content)):
         image = _decode_by_pillow(path, content)
         return upright(np.asarray(image.convert("RGB"))[..., ::-1], pil_orientation(image))
     image = _decode(path, content, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if is_tiff else 0))

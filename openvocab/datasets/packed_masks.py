@@ -44,9 +44,9 @@ class PackedMasks:
             ValueError: none of these.
         """
         size = None
-        if isinstance(segmentation, dict):
+        if isinstance(segmentation, dict) and segmentation:
             packed, size = _pack_runs(segmentation)
-        elif segmentation is None or isinstance(segmentation, list):
+        elif segmentation is None or isinstance(segmentation, list | dict):
             packed = _pack_polygons(segmentation or [])
         else:
             raise ValueError(f"segmentation: expected polygons or a run-length encoding, got {str(segmentation)[:40]}")

@@ -14,6 +14,7 @@ JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others are tables
 JPEG_APP1 = 0xE1
 JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 PNG_START = b"\x89PNG\r\n\x1a\n"
+GIF_START = b"GIF8"
 TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
 BIG_TIFF_STARTS = {b"II+\0": "<", b"MM\0+": ">"}
 JPEG_2000_BOX, JPEG_2000_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
@@ -46,7 +47,7 @@ def stated_size(file: BinaryIO) -> Size:
             return struct.unpack(">II", start[16:24])[::-1]
         if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
             return _webp_size(start)
-        if start.startswith(b"GIF8"):
+        if start.startswith(GIF_START):
             return struct.unpack("<HH", start[6:10])[::-1]
         if start.startswith(b"BM"):
             return _bmp_size(start)

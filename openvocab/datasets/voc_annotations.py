@@ -13,6 +13,7 @@ from openvocab.structures import Size
 from openvocab.text_files import read_xml
 
 UNSTATED = ("", "unspecified")
+"""What tools write into a flag that nobody has set."""
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 

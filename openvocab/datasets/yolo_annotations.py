@@ -32,16 +32,18 @@ class _LongerLines:
 
     first: str = ""
     """File and line."""
+    lengths: set[int] = field(default_factory=set)
     count: int = 0
     like_boxes: int = 0
-    lengths: set[int] = field(default_factory=set)
+    """Of `count`, as long as all have one length; several are proof enough."""
 
     def add(self, values: Sequence[float], place: str) -> None:
         """Note the values of a line, class apart."""
         self.first = self.first or place
-        self.count += 1
-        self.like_boxes += _can_be_a_box(values)
         self.lengths.add(len(values))
+        if len(self.lengths) == 1:
+            self.count += 1
+            self.like_boxes += _can_be_a_box(values)
 
     def check_polygons(self) -> None:
         """Check that they are polygons, not boxes that other columns follow.

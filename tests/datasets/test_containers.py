@@ -77,6 +77,13 @@ def test_a_picture_is_the_same_by_its_path_and_by_pillow(tmp_path, kind, mode):
         assert np.array_equal(found, PHOTO)  # without what alpha would do to it
 
 
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_colours_below_what_is_transparent_stay(tmp_path, kind):
+    palette = in_mode("P")
+    save(tmp_path / "x", palette, kind, transparency=3)
+    assert np.array_equal(check_alike(tmp_path / "x", tolerance=0), np.asarray(palette.convert("RGB")))
+
+
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
 def test_a_picture_is_upright_by_its_path_and_by_pillow(tmp_path, kind, orientation):
