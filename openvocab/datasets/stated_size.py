@@ -220,5 +220,7 @@ def _size_by_pillow(file: BinaryIO, max_bytes: int) -> Size:
     try:
         with Image.open(BytesIO(_at(file, 0, max_bytes)), formats=("AVIF", "PPM")) as image:
             return image.size[::-1]
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"cannot be decoded ({error})") from error
     except Exception as error:  # a malformed header makes Pillow raise anything
         raise ValueError(f"not an image that can be decoded (starts with {_at(file, 0, 12)!r})") from error

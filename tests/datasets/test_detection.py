@@ -196,6 +196,7 @@ def test_values_count_whatever_type_they_are_written_in(tmp_path):
     content, plain = coco_content(), _dataset(tmp_path, test_mode=True).table
     for entry in content["images"]:
         entry |= {"id": float(entry["id"]), "height": str(entry["height"]), "width": float(entry["width"])}
+        entry["neg_category_ids"] = [7.0]
     for entry in content["categories"]:
         entry["id"] = float(entry["id"])
     for number, entry in enumerate(content["annotations"]):
@@ -205,7 +206,17 @@ def test_values_count_whatever_type_they_are_written_in(tmp_path):
     written = _dataset(tmp_path, content, test_mode=True)
     for name in ("boxes", "classes", "is_crowd", "ids"):
         assert np.array_equal(getattr(written.table, name), getattr(plain, name))
-    assert [written[index]["sample"].sample_id for index in range(4)] == ["11", "12", "13", "14"]
+    samples = [written[index]["sample"] for index in range(4)]
+    assert [sample.sample_id for sample in samples] == ["11", "12", "13", "14"]
+    assert samples[2].federated.negative == (1,)
+
+
+@pytest.mark.parametrize("name", [True, None, ["cat"]])
+def test_a_name_that_is_no_text_is_refused(tmp_path, name):
+    content = coco_content()
+    content["categories"][1]["name"] = name
+    with pytest.raises(ValueError, match=r"labels\.json: expected a string as the name of category 7, got"):
+        len(_dataset(tmp_path, content))
 
 
 @pytest.mark.parametrize(
