@@ -43,6 +43,9 @@ class Instances:
     """(N,) bool; None where no object is a crowd."""
     ids: Tensor | None = None
     """(N,) int64, ids of the annotations in their file."""
+    areas: Tensor | None = None
+    """(N,) float64 square pixels of the original image as the file states them, NaN where it does not; no geometry
+    changes them. None where it states none. They decide what metrics take for small, medium and large."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from openvocab.regular_files import open_regular, read_regular
+from openvocab.regular_files import read_regular
 
 MAX_LABEL_BYTES = 2**26
 """Of the label file of a single sample: 64 MiB."""
@@ -44,11 +44,15 @@ def decode_text(content: bytes, place: str | Path) -> str:
         ValueError: another encoding; with the line.
     """
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         found = "it seems to be UTF-16" if content.startswith(_UTF16) else f"byte {content[error.start]:#04x}"
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{place}:{line}: not UTF-8 ({found}); save it as UTF-8") from error
+    if "\0" in text:  # which no text holds; plain letters in UTF-16 are valid UTF-8
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{place}:{line}: not UTF-8 (a zero byte, as in UTF-16 without its mark); save it as UTF-8")
+    return text
 
 
 def read_json(path: str | Path) -> Any:
@@ -80,16 +84,18 @@ def not_json(error: Exception, place: str | Path) -> ValueError:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file of plain values.
+    """Read a YAML file of lists, mappings and texts.
 
-    An alias may stand for a single value, not for a list or mapping: a few nested ones would stand for billions.
+    A single value is the text that is written there, a key too: `on` is a word, `010` and `1:30` are no other numbers.
+    Only nothing and null are None. An alias may stand for a single value, not for a list or mapping: a few nested ones
+    would stand for billions.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: not YAML, nested too deeply, or with such an alias.
+        ValueError: not YAML, nested too deeply, with such an alias, or with a key twice.
     """
     try:
-        return yaml.load(read_text(path), _PlainLoader)
+        return yaml.load(read_text(path), _TextLoader)
     except RecursionError as error:
         raise ValueError(f"{path} is not YAML that can be read: it is nested too deeply") from error
     except _YAML_ERRORS as error:
@@ -104,21 +110,30 @@ def read_xml(path: str | Path) -> ElementTree.Element:
         OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
         ValueError: not XML, or declared in an encoding that Python's parser does not know.
     """
+    content = read_regular(path, MAX_LABEL_BYTES)
     try:
-        with open_regular(path, MAX_LABEL_BYTES) as file:
-            return ElementTree.parse(file).getroot()
+        return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from error
+        hint = "" if _is_utf8(content) else "; it is not in UTF-8 and declares no other encoding: save it as UTF-8"
+        raise ValueError(f"{path} is not XML: {error}{hint}") from error
     except (ValueError, LookupError, RecursionError) as error:
         raise ValueError(f"{path} is not XML that can be read: {error}; save it as UTF-8") from error
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _one_line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases of lists and mappings."""
+class _TextLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases of lists and mappings, and with single values as they are written."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         if self.check_event(yaml.AliasEvent):
@@ -127,6 +142,16 @@ class _PlainLoader(yaml.SafeLoader):
                 problem = f"the alias *{event.anchor} of a list or mapping; write it out"
                 raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep)
+        return node.value if isinstance(node, yaml.ScalarNode) and value is not None else value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
+        return mapping
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def test_text_is_utf8_with_or_without_a_mark(tmp_path):
         tmp_path, read_text, "name".encode("utf-16")
     )
     assert "file.x:2: not UTF-8 (byte 0xe9)" in refused(tmp_path, read_text, "a\né".encode("latin-1"))
+    unmarked = refused(tmp_path, read_text, "a name".encode("utf-16-le"))
+    assert "file.x:1: not UTF-8 (a zero byte, as in UTF-16 without its mark); save it as UTF-8" in unmarked
 
 
 @pytest.mark.parametrize(
@@ -81,9 +83,16 @@ def test_yaml_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, content):
     assert not (tmp_path / "RUN").exists()
 
 
+def test_single_values_are_the_text_that_is_written_there(tmp_path):
+    (tmp_path / "a.yaml").write_text("yes: [on, 'off', 010, 1_0, 1:30, 2024-01-01, 1.0, .inf, ~, null, 'null']\nx:\n")
+    words = ["on", "off", "010", "1_0", "1:30", "2024-01-01", "1.0", ".inf", None, None, "null"]
+    assert read_yaml(tmp_path / "a.yaml") == {"yes": words, "x": None}
+    assert "a key is given twice" in refused(tmp_path, read_yaml, b"a: 1\nb: 2\na: 3\n")
+
+
 def test_an_alias_of_a_single_value_is_read(tmp_path):
     (tmp_path / "a.yaml").write_text("train: &x images\nval: *x\nnames: {0: cat}\n")
-    assert read_yaml(tmp_path / "a.yaml") == {"train": "images", "val": "images", "names": {0: "cat"}}
+    assert read_yaml(tmp_path / "a.yaml") == {"train": "images", "val": "images", "names": {"0": "cat"}}
 
 
 LAUGHS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
@@ -103,3 +112,10 @@ LAUGHS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
 )
 def test_xml_that_cannot_be_read_is_one_line(tmp_path, content):
     assert "file.x is not XML" in refused(tmp_path, read_xml, content)
+
+
+def test_xml_in_an_encoding_that_it_does_not_declare_asks_for_utf8(tmp_path):
+    content = "<a>café</a>".encode("cp1252")
+    assert "it is not in UTF-8 and declares no other encoding: save it as UTF-8" in refused(tmp_path, read_xml, content)
+    (tmp_path / "a.xml").write_bytes(b'<?xml version="1.0" encoding="cp1252"?>' + content)
+    assert read_xml(tmp_path / "a.xml").text == "café"

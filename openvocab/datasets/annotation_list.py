@@ -1,5 +1,6 @@
 """The labelled objects of a data set as its files state them, whatever their format: columns, not dicts."""
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Columns:
         """(M,) bool."""
         self.ids: array | np.ndarray = array("q")
         """(M,) ids of the annotations."""
+        self.areas: array | np.ndarray = array("d")
+        """(M,) float64 square pixels as the file states them; NaN where it does not."""
         self.masks = PackedMasks() if with_masks else None
 
     def __len__(self) -> int:
@@ -74,17 +77,20 @@ class Columns:
         is_crowd: bool = False,
         annotation_id: int | None = None,
         segmentation: list | dict | None = None,
+        area: float = math.nan,
     ) -> None:
-        """Add a row; `annotation_id` counts from 1 where the file has none.
+        """Add a row of values that were read by `file_values`; `annotation_id` counts from 1 where the file has none.
 
         Raises:
-            ValueError, TypeError, OverflowError: a value of another kind.
+            ValueError: a segmentation that is none (see `PackedMasks.append`).
+            OverflowError: a coordinate beyond all floats.
         """
         x1, y1, x2, y2 = box
         self.boxes.extend((x1, y1, x2, y2))
         self.image.append(image)
         self.category.append(category)
-        self.is_crowd.append(bool(is_crowd))
+        self.is_crowd.append(is_crowd)
+        self.areas.append(area)
         self.ids.append(len(self.ids) + 1 if annotation_id is None else annotation_id)
         if self.masks is not None:
             self.masks.append(segmentation)
@@ -96,7 +102,7 @@ class Columns:
             for column in (self.image, self.category, self.ids)
         )
         self.boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
-        self.is_crowd = np.array(self.is_crowd, bool)
+        self.is_crowd, self.areas = np.array(self.is_crowd, bool), np.array(self.areas, np.float64)
         if self.masks is not None:
             self.masks.freeze()
 

@@ -7,6 +7,7 @@ REASONS = {
     "no_size": "of zero or negative size",
     "outside": "wholly outside their image",
     "no_mask": "without a mask",
+    "empty_mask": "whose mask covers no pixel",
 }
 
 

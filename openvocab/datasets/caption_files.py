@@ -125,6 +125,10 @@ def _table_records(path: Path, columns: tuple[str, str], tabs: bool) -> list[Rec
             for row in rows:
                 image, caption = (row[column] for column in columns)
                 place = f"{path}:{rows.line_num}"
+                if any(beyond := row.get(None, ())):  # columns that the header has not
+                    count, named = len(rows.fieldnames) + len(beyond), len(rows.fieldnames)
+                    hint = "a caption that contains commas needs double quotes, one of a .tsv holds no tabs"
+                    raise ValueError(f"{place}: {count} columns, the header has {named}; {hint}")
                 if not image:
                     raise ValueError(f"{place}: the column {columns[0]!r} is empty")
                 captions.setdefault(image, []).extend(_checked([caption], place))

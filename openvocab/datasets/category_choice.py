@@ -1,5 +1,6 @@
 """Which categories of an annotation file are classes: seen, unseen, or neither."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ def choose_categories(
         root: folder of split files.
 
     Raises:
-        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class.
+        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class, a name
+            of two categories where they are matched by name.
     """
     vocabulary = Vocabulary.from_names(names)
     seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
@@ -96,6 +98,7 @@ def _match(
     """Return the class (of the whole list) of each category id."""
     if ids_of_classes is None:
         owner = {_key(name): index for index, entry in enumerate(vocabulary.synonyms) for name in entry}
+        _check_unique([(raw, name) for raw, name in zip(category_ids, category_names) if _key(name) in owner])
         class_of_id = {raw: owner.get(_key(name)) for raw, name in zip(category_ids, category_names)}
     else:
         given = _given_ids(ids_of_classes, len(vocabulary))
@@ -107,6 +110,17 @@ def _match(
             f"{unlisted[0]!r}; add them, or unlisted_ids='ignore' leaves out their objects"
         )
     return {raw: index for raw, index in class_of_id.items() if index is not None}
+
+
+def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
+    """Check that no name stands for two of the categories (id, name)."""
+    for name, count in Counter(name for _, name in categories).items():
+        if count > 1:
+            ids = [raw for raw, own in categories if own == name]
+            raise ValueError(
+                f"classes: the file has the category name {name!r} {count} times, with the ids {ids}: which one is "
+                "meant cannot be told; give category_ids, or each its own name"
+            )
 
 
 def _given_ids(ids_of_classes: Sequence[int] | Mapping[int, int], count: int) -> dict[int, int]:

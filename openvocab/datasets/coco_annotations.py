@@ -1,7 +1,9 @@
 """COCO and LVIS JSON files, read and checked."""
 
-from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry
 from openvocab.datasets.json_members import read_members
+from openvocab.file_values import flag, number, numbers, whole_number
 from openvocab.structures import Size
 
 MEMBERS = ("images", "annotations", "categories")
@@ -16,11 +19,24 @@ MAX_SIDE = 2**31
 FREQUENCIES = ("r", "c", "f")
 
 
+@dataclass
+class _Category:
+    """A category of the file."""
+
+    id: int
+    name: str
+    parent: str
+    """Its supercategory, "" where the file states none."""
+    frequency: str | None
+    """Letter r, c or f, where the file states it (LVIS)."""
+
+
 def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
     """Read a file in COCO's format, or LVIS v1's, which adds lists of categories to the images.
 
     Ids may have holes and come in any order; annotations without ids are numbered from 1. An LVIS image without
-    `file_name` lies where its `coco_url` says, in `train2017/` or `val2017/`.
+    `file_name` lies where its `coco_url` says, in `train2017/` or `val2017/`. A category without objects that is the
+    supercategory of others, which exports of Roboflow begin with, is left out; a note says so.
 
     Args:
         path: the JSON file.
@@ -35,7 +51,7 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point annotations to it")
-    images, categories, frequencies, columns = [], [], {}, Columns(with_masks)
+    images, categories, columns = [], [], Columns(with_masks)
     found = set()
     for key, value in read_members(path, streamed=("annotations",)):
         found.add(key)
@@ -44,48 +60,62 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
         if key == "images":
             images = [_image(entry, path) for entry in value]
         elif key == "categories":
-            categories = [(_take_id(entry, "category", path), _take_name(entry, path)) for entry in value]
-            frequencies = {entry["id"]: _frequency(entry, path) for entry in value if "frequency" in entry}
+            categories = [_category(entry, path) for entry in value]
         elif key == "annotations":
             _read_annotations(value, columns, path)
     missing = [key for key in MEMBERS if key not in found]
     if missing:
         raise ValueError(f"{path}: a COCO file has {', '.join(MEMBERS)}; {', '.join(missing)} are not there")
     columns.freeze()
-    category_ids = [category_id for category_id, _ in categories]
+    return _related(images, categories, columns, path)
+
+
+def _related(
+    images: list[tuple[int, ImageEntry]], categories: list[_Category], columns: Columns, path: Path
+) -> AnnotationList:
+    """Check that ids are given once and that every annotation has its image and category; put all together."""
+    category_ids = [category.id for category in categories]
     _check_unique([image_id for image_id, _ in images], "image id", path)
     _check_unique(category_ids, "category id", path)
-    _check_unique([name for _, name in categories], "category name", path)
     _check_unique(columns.ids.tolist(), "annotation id", path)
     columns.image = _positions(columns, columns.image, [image_id for image_id, _ in images], "image", path)
     _positions(columns, columns.category, category_ids, "category", path)
-    entries = [entry for _, entry in images]
-    return AnnotationList(entries, [name for _, name in categories], category_ids, columns, frequencies)
+    roots = _unused_roots(categories, set(np.unique(columns.category).tolist()))
+    categories = [category for category in categories if category not in roots]
+    notes = [f"category {root.name!r} (id {root.id}), the parent of others, has no objects: left out" for root in roots]
+    return AnnotationList(
+        [entry for _, entry in images],
+        [category.name for category in categories],
+        [category.id for category in categories],
+        columns,
+        {category.id: category.frequency for category in categories if category.frequency is not None},
+        notes + _drop_impossible_areas(columns),
+    )
 
 
 def _take_id(entry: dict[str, Any], kind: str, path: Path) -> int:
-    number = _take(entry, "id", path)
-    if not isinstance(number, int):
-        raise ValueError(f"{path}: expected an integer as {kind} id, got {str(number)[:60]!r}")
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{path}: expected {kind} ids of at most 64 bits, got {str(number)[:60]}")
-    return number
+    return whole_number(_take(entry, "id", path), f"{path}: {kind} id")
 
 
-def _take_name(entry: dict[str, Any], path: Path) -> str:
-    name = _take(entry, "name", path)
-    if not isinstance(name, (str, int, float)):
-        raise ValueError(f"{path}: expected a string as the name of category {entry['id']}, got {str(name)[:60]}")
-    return str(name)
-
-
-def _frequency(entry: dict[str, Any], path: Path) -> str:
-    if entry["frequency"] not in FREQUENCIES:
-        shown = str(entry["frequency"])[:60]
+def _category(entry: dict[str, Any], path: Path) -> _Category:
+    category_id, name = _take_id(entry, "category", path), _take(entry, "name", path)
+    if isinstance(name, bool) or not isinstance(name, (str, int, float)):
+        raise ValueError(f"{path}: expected a string as the name of category {category_id}, got {str(name)[:60]}")
+    parent, frequency = entry.get("supercategory"), entry.get("frequency")
+    if frequency not in (None, *FREQUENCIES):
+        shown = str(frequency)[:60]
         raise ValueError(
-            f"{path}: category {entry['id']}: expected one of the frequencies {FREQUENCIES}, got {shown!r}"
+            f"{path}: category {category_id}: expected one of the frequencies {FREQUENCIES}, got {shown!r}"
         )
-    return entry["frequency"]
+    return _Category(category_id, str(name), parent if isinstance(parent, str) else "", frequency)
+
+
+def _unused_roots(categories: Sequence[_Category], used: set[int]) -> list[_Category]:
+    """Return the categories without objects that are the supercategory of another one."""
+    children = defaultdict(set)
+    for category in categories:
+        children[category.parent].add(category.id)
+    return [root for root in categories if root.id not in used and children.get(root.name, set()) - {root.id}]
 
 
 def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
@@ -107,14 +137,14 @@ def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
 
 
 def _size(entry: dict[str, Any], place: str) -> Size | None:
-    """Return (height, width), None where the file does not say them."""
+    """Return (height, width), None where the file does not say them (nothing, null or 0)."""
     stated = entry.get("height"), entry.get("width")
-    if not all(stated):
-        return None
     try:
-        height, width = (int(side) for side in stated)
-    except (TypeError, ValueError, OverflowError):
-        height = width = 0
+        height, width = (0 if side in (None, "") else whole_number(side, "a side") for side in stated)
+    except ValueError:
+        height = width = -1
+    if height == 0 or width == 0:
+        return None
     if not (0 < height < MAX_SIDE and 0 < width < MAX_SIDE):
         raise ValueError(
             f"{place}: expected a height and a width in pixels, got {str(stated)[:60]}; without the two members they "
@@ -124,29 +154,39 @@ def _size(entry: dict[str, Any], place: str) -> Size | None:
 
 
 def _ids(values: Any, place: str) -> tuple[int, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+    if not isinstance(values, list):
         raise ValueError(f"{place}: expected a list of category ids, got {str(values)[:60]}")
-    return tuple(values)
+    return tuple(whole_number(value, place) for value in values)
 
 
 def _read_annotations(annotations: Iterator[dict[str, Any]], columns: Columns, path: Path) -> None:
-    for number, entry in enumerate(annotations):
+    for place, entry in enumerate(annotations):
         try:
-            left, top, width, height = entry["bbox"]
+            left, top, width, height = numbers(entry["bbox"], "bbox", 4)
+            own_id, area = entry.get("id"), entry.get("area")
             columns.append(
-                entry["image_id"],
-                entry["category_id"],
+                whole_number(entry["image_id"], "image_id"),
+                whole_number(entry["category_id"], "category_id"),
                 (left, top, left + width, top + height),
-                entry.get("iscrowd", 0),
-                entry.get("id"),
+                flag(entry.get("iscrowd"), "iscrowd"),
+                None if own_id is None else whole_number(own_id, "id"),
                 entry.get("segmentation") if columns.masks is not None else None,
+                math.nan if area is None or area is False else number(area, "area"),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(
-                f"{path}: annotation {number} (from 0) is not in COCO's format: {reason}; it needs image_id, "
+                f"{path}: annotation {place} (from 0) is not in COCO's format: {reason}; it needs image_id, "
                 "category_id and bbox [left, top, width, height]"
             ) from error
+
+
+def _drop_impossible_areas(columns: Columns) -> list[str]:
+    """Take areas that are negative or not finite for not stated; return what the log should say of them."""
+    impossible = (columns.areas < 0) | np.isinf(columns.areas)
+    columns.areas[impossible] = math.nan
+    count = int(impossible.sum())
+    return [f"{count} areas that are negative or infinite do not count, they are measured"] if count else []
 
 
 def _take(entry: dict[str, Any], key: str, path: Path) -> Any:
@@ -155,7 +195,7 @@ def _take(entry: dict[str, Any], key: str, path: Path) -> Any:
     return entry[key]
 
 
-def _check_unique(values: Sequence[Hashable], kind: str, path: Path) -> None:
+def _check_unique(values: Sequence[int], kind: str, path: Path) -> None:
     if len(set(values)) == len(values):
         return
     twice = [value for value, count in Counter(values).items() if count > 1]

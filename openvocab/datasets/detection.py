@@ -18,7 +18,7 @@ from openvocab.datasets.instance_table import InstanceTable
 from openvocab.datasets.object_selection import ObjectSelection, complete_sizes, keep_images, select_objects
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
-from openvocab.datasets.yolo_annotations import read_yolo, read_yolo_names
+from openvocab.datasets.yolo_annotations import read_keypoint_values, read_yolo, read_yolo_names
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
 from openvocab.text.vocabulary import Vocabulary
@@ -33,19 +33,21 @@ class DetectionDataset(PipelineDataset):
     `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough, with a COCO or LVIS file, and so it is
     with a folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
 
-    Unusable objects (not finite, of zero or negative size, wholly outside the image, without a mask where masks are
-    wanted) are left out, boxes that stick out of the image are clipped; one line of the log says how many.
+    Unusable objects (not finite, of zero or negative size, wholly outside the image; where masks are wanted, without a
+    mask or with one of no pixel) are left out, boxes that stick out of the image are clipped; one line of the log says
+    how many, as a warning where most stick out or all are crowds.
 
     Args:
         images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
-            `data.yaml`, or the name of a list that comes with the package. None takes the categories of the file, in
-            the order of their ids and with underscores as spaces. Categories are matched by name, any synonym, but
-            YOLO's by their number.
+            `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
+            list that comes with the package. None takes the categories of the file, in the order of their ids and with
+            underscores as spaces. Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
-        with_masks: read masks too; decoded for each item, so boxes alone are faster.
+        with_masks: read masks too; decoded for each item, so boxes alone are faster. YOLO lines that are longer than a
+            box are polygons then, even where they could be boxes with more columns.
         keys: file that lists the images of this part, one stem a line.
         category_ids: the id of each class in the file, as a list in class order or a dict {id: class index}, where
             names do not match.
@@ -63,7 +65,8 @@ class DetectionDataset(PipelineDataset):
     Raises:
         FileNotFoundError: a missing folder or file, named with its argument.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
-            a split that names an unknown class, masks that do not fit their image, no samples.
+            a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
+            boxes with more columns, no samples.
     """
 
     def __init__(
@@ -189,7 +192,7 @@ class DetectionDataset(PipelineDataset):
         keep_images(found, None if self.keys is None else read_keys(self.root / self.keys), str(self.annotations))
         complete_sizes(found, self.root / self.images, self.note_unusable)
         selection = select_objects(found, choice, self.keep_empty, str(self.annotations))
-        level = logging.WARNING if selection.has_unusable or found.notes else logging.INFO
+        level = logging.WARNING if selection.is_suspicious or found.notes else logging.INFO
         logger.log(level, f"{self.name}: {selection.summary}")
         return choice, selection
 
@@ -219,7 +222,8 @@ class DetectionDataset(PipelineDataset):
             )
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
-        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable)
+        keypoint_values = read_keypoint_values(self.root / self.classes) if self._has_yaml else None
+        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable, keypoint_values)
 
     @cached_property
     def _given_names(self) -> list[str | Sequence[str]] | None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.stated_size import is_turned, stated_size
+from openvocab.datasets.stated_size import TURNED, stated_orientation, stated_size
 from openvocab.regular_files import open_regular
 from openvocab.structures import Size
 
 
 def read_image_size(path: str | Path) -> Size:
-    """Return (height, width) as `read_image` gives them, after EXIF rotation; of any size, since nothing is decoded.
+    """Return (height, width) as `read_image` gives them, upright; of any size, since nothing is decoded.
 
     Raises:
         BadSample: missing, no regular file, empty, or no image by its first bytes.
@@ -17,7 +17,7 @@ def read_image_size(path: str | Path) -> Size:
     try:
         with open_regular(path) as file:
             height, width = stated_size(file)
-            turned = is_turned(file)
+            turned = stated_orientation(file) in TURNED
     except (OSError, ValueError) as error:
         raise BadSample(path, f"cannot be read as an image ({error})") from error
     if not (height > 0 and width > 0):

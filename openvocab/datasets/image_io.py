@@ -6,15 +6,39 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from openvocab.datasets.stated_size import JPEG_SCAN, JPEG_START, PNG_START, jpeg_segments, stated_size
+from openvocab.datasets.pil_image import load_pil, pil_orientation, upright
+from openvocab.datasets.stated_size import (
+    AVIF_BOX,
+    BIG_TIFF_STARTS,
+    BITS,
+    EXTRA_SAMPLES,
+    GIF_START,
+    JPEG_SCAN,
+    JPEG_START,
+    PHOTOMETRIC,
+    PNG_START,
+    SAMPLES,
+    TIFF_STARTS,
+    jpeg_segments,
+    stated_orientation,
+    stated_size,
+    tiff_entries,
+)
 from openvocab.printable_text import printable
 from openvocab.regular_files import read_regular
 
 JPEG_END = b"\xff\xd9"
 PNG_END = b"IEND\xaeB`\x82"
-PNG_GREY, PNG_PALETTE = 0, 3
+PNG_PALETTE = 3
+TIFF_PALETTE, TIFF_LAB, TIFF_ALPHA = 3, 8, (1, 2)
+BMP_OLD_HEADER, BMP_BITS_PLACE = 12, (28, 24)
+"""Length of OS/2's header; where the bits of a pixel stand, after today's header and after that."""
+PILLOW_FORMATS = ("AVIF", "GIF", "TIFF", "BMP", "PPM")
+BITMAPS = (b"P1", b"P4")
+"""Starts of the PPM formats of one bit."""
 MAX_PIXELS = 2**28
 """Pixels that an image may have unless an argument says otherwise: 16,384 x 16,384, which takes 1.6 GB to decode."""
 PIXEL_BYTES, EXTRA_BYTES = 8, 2**26
@@ -37,10 +61,10 @@ class BadSample(ValueError):
 def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
 
-    The format is judged by the content, not the extension. EXIF orientation is applied; grey becomes three equal
-    channels; 16-bit channels keep their high byte; CMYK is converted; alpha is dropped (the colour below it stays).
-    A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is cut off is noticed, one with changed
-    bytes within mostly decodes to wrong pixels, here as with every other reader.
+    The format is judged by the content, not the extension. The orientation in EXIF, or in the boxes of an AVIF, is
+    applied; grey becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is
+    dropped (the colour below it stays). A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is
+    cut off is noticed, one with changed bytes within mostly decodes to wrong pixels, here as with every other reader.
 
     Args:
         max_pixels: larger images are refused by what their header says, before anything is decoded: a file of 100 kB
@@ -66,42 +90,91 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
     """
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
-    return _decode(path, content, cv2.IMREAD_COLOR)
+    is_tiff = _is_tiff(content)
+    # OpenCV never turns an AVIF, and paints what is transparent in a GIF
+    if content[4:8] == AVIF_BOX or content.startswith(GIF_START) or (is_tiff and _is_mistaken_tiff(content)):
+        image = _decode_by_pillow(path, content)
+        return upright(np.asarray(image.convert("RGB"))[..., ::-1], pil_orientation(image))
+    image = _decode(path, content, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if is_tiff else 0))
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadSample(path, f"an image has 8 or 16 bits, this one is {image.dtype}")
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # a TIFF's, which OpenCV would round
 
 
 def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read the ids of a label map as (H, W) uint8 or uint16: palette indices of a palette PNG, else the grey values.
+    """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the grey values.
+
+    Greys of 1, 2 or 4 bits are the numbers 0 to 1, 3 or 15, in any format. It is turned upright as an image is.
 
     Args:
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG) or with more than one channel.
+        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG, AVIF) or with more than one
+            channel.
     """
     content = _read(path, max_pixels)
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
-    if content.startswith(JPEG_START):
-        raise BadSample(path, "a label map cannot be a JPEG: lossy compression changes ids; save it as PNG")
-    bit_depth, color_type = (content[24], content[25]) if content.startswith(PNG_START) else (8, PNG_GREY)
-    if color_type == PNG_PALETTE:
-        return _read_palette(content, path)
-    label_map = _decode(path, content, cv2.IMREAD_UNCHANGED)
+    for kind, is_kind in (("a JPEG", content.startswith(JPEG_START)), ("an AVIF", content[4:8] == AVIF_BOX)):
+        if is_kind:
+            raise BadSample(path, f"a label map cannot be {kind}: lossy compression changes ids; save it as PNG")
+    is_png = content.startswith(PNG_START)
+    bits, has_palette = _bits_and_palette(path, content)
+    if has_palette or (bits < 8 and not is_png):
+        label_map = np.array(_decode_by_pillow(path, content))
+    else:
+        label_map = _decode(path, content, cv2.IMREAD_UNCHANGED)
+    if label_map.dtype == bool:
+        label_map = label_map.astype(np.uint8)
+    elif bits < 8 and not has_palette:  # decoders spread 1, 2 or 4 bits over 0..255
+        label_map = label_map // (255 // (2**bits - 1))
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
         raise BadSample(
             path, f"a label map has one channel of 8 or 16 bits, this one is {label_map.shape} {label_map.dtype}"
         )
-    if bit_depth < 8:  # decoders spread 1, 2 or 4 bits over 0..255
-        label_map //= 255 // (2**bit_depth - 1)
-    return label_map
+    return upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map  # a TIFF is turned
 
 
-def _read_palette(content: bytes, path: str | Path) -> np.ndarray:
+def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
+    """Return the bits of a sample, 8 where the format has no fewer, and whether samples are places in a palette.
+
+    Raises:
+        BadSample: a TIFF of several channels, of which OpenCV may give the first.
+    """
+    if content.startswith(PNG_START):
+        return content[24], content[25] == PNG_PALETTE
+    if _is_tiff(content):
+        entries = tiff_entries(BytesIO(content))
+        if entries.get(SAMPLES, 1) != 1:
+            raise BadSample(path, f"a label map has one channel of 8 or 16 bits, this one has {entries[SAMPLES]}")
+        return entries.get(BITS, 1), entries.get(PHOTOMETRIC) == TIFF_PALETTE
+    if content.startswith(b"BM"):
+        place = BMP_BITS_PLACE[int.from_bytes(content[14:18], "little") == BMP_OLD_HEADER]
+        bits = int.from_bytes(content[place : place + 2], "little")
+        return min(bits, 8), bits <= 8
+    return (1 if content.startswith(BITMAPS) else 8), False
+
+
+def _decode_by_pillow(path: str | Path, content: bytes) -> Image.Image:
+    is_png = content.startswith(PNG_START)
     try:
-        with PngImageFile(BytesIO(content)) as image:  # Image.open has a limit of its own, of the whole process
-            return np.array(image, dtype=np.uint8)
+        # Image.open has a limit of its own, of the whole process
+        image = PngImageFile(BytesIO(content)) if is_png else Image.open(BytesIO(content), formats=PILLOW_FORMATS)
+        load_pil(image)
     except Exception as error:  # a malformed file makes Pillow raise anything
         raise BadSample(path, f"cannot be decoded ({error})") from error
+    return image
+
+
+def _is_tiff(content: bytes) -> bool:
+    return content[:4] in (*TIFF_STARTS, *BIG_TIFF_STARTS)
+
+
+def _is_mistaken_tiff(content: bytes) -> bool:
+    """Say whether OpenCV gives other colours than the file holds: it darkens them by alpha, and takes Lab for RGB."""
+    entries = tiff_entries(BytesIO(content))
+    return entries.get(EXTRA_SAMPLES) in TIFF_ALPHA or entries.get(PHOTOMETRIC) == TIFF_LAB
 
 
 def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> bytes:

@@ -26,6 +26,8 @@ class InstanceTable:
     mask_place: np.ndarray | None = None
     """(M,) int64, places in `masks`."""
     masks: PackedMasks | None = None
+    areas: np.ndarray | None = None
+    """(M,) float64 square pixels as the file states them; NaN where it does not."""
 
     def count(self, image: int) -> int:
         """Return how many objects an image has."""
@@ -40,12 +42,14 @@ class InstanceTable:
         """Return the objects of an image of `size` (height, width), with masks where the table has them."""
         rows = slice(self.first[image], self.first[image + 1])
         is_crowd = torch.from_numpy(self.is_crowd[rows].copy())
+        is_stated = self.areas is not None and not np.isnan(self.areas[rows]).all()
         return Instances(
             boxes=torch.from_numpy(self.boxes[rows].copy()),
             classes=torch.from_numpy(self.classes[rows].copy()),
             masks=None if self.masks is None else self._decode(rows, size),
             is_crowd=is_crowd if is_crowd.any() else None,
             ids=torch.from_numpy(self.ids[rows].copy()),
+            areas=torch.from_numpy(self.areas[rows].copy()) if is_stated else None,
         )
 
     def _decode(self, rows: slice, size: Size) -> torch.Tensor:

@@ -13,6 +13,9 @@ from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.instance_table import InstanceTable
 
+CLIP_TOLERANCE = 0.01
+"""Pixels by which a box may stick out without a word: what rounding makes of one that ends with its image."""
+
 
 @dataclass
 class ObjectSelection:
@@ -23,8 +26,8 @@ class ObjectSelection:
     """Its images are `images`."""
     summary: str
     """One line: what there is, and what was left out and why."""
-    has_unusable: bool
-    """Whether objects were left out that are none."""
+    is_suspicious: bool
+    """Whether something is probably wrong: objects that are none, most boxes beyond their image, crowds only."""
     frequencies: dict[int, str]
     """See `AnnotationList`."""
 
@@ -77,13 +80,15 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     boxes, unusable = check_boxes(columns.boxes, _sizes(found)[columns.image])
     unusable = {reason: flags & (classes >= 0) for reason, flags in unusable.items()}
     if columns.masks is not None:
-        unusable["no_mask"] = _without_mask(found, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
+        unusable |= _unusable_masks(found, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
     usable = (classes >= 0) & ~np.any(list(unusable.values()), axis=0)
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(columns.image[rows], kind="stable")]
     counts = np.bincount(columns.image[rows][~columns.is_crowd[rows]], minlength=len(found.images))
     kept = np.arange(len(found.images)) if keep_empty else np.flatnonzero(counts)
-    summary = _summary(found, choice, classes, unusable, len(kept), usable)
+    sticking_out = usable & (np.abs(columns.boxes - boxes) > CLIP_TOLERANCE).any(1)
+    suspicions = _suspicions(usable, sticking_out, columns.is_crowd)
+    summary = _summary(found, choice, classes, unusable, len(kept), usable, sticking_out)
     rows = rows[np.isin(columns.image[rows], kept)]
     table = InstanceTable(
         first=np.searchsorted(columns.image[rows], [*kept, len(found.images)]),
@@ -91,12 +96,13 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
         classes=classes[rows],
         is_crowd=columns.is_crowd[rows],
         ids=columns.ids[rows],
+        areas=columns.areas[rows],
         mask_place=None if columns.masks is None else rows,
         masks=columns.masks,
     )
-    has_unusable = any(flags.any() for flags in unusable.values())
     images = [found.images[place] for place in kept]
-    return ObjectSelection(images, table, summary, has_unusable, found.frequencies)
+    is_suspicious = bool(suspicions) or any(flags.any() for flags in unusable.values())
+    return ObjectSelection(images, table, "; ".join([summary, *suspicions]), is_suspicious, found.frequencies)
 
 
 def _sizes(found: AnnotationList) -> np.ndarray:
@@ -112,7 +118,7 @@ def _restrict(found: AnnotationList, kept: np.ndarray) -> None:
     rows = np.flatnonzero(new_place[columns.image] >= 0)
     columns.image = new_place[columns.image[rows]]
     columns.category, columns.boxes = columns.category[rows], columns.boxes[rows]
-    columns.is_crowd, columns.ids = columns.is_crowd[rows], columns.ids[rows]
+    columns.is_crowd, columns.ids, columns.areas = columns.is_crowd[rows], columns.ids[rows], columns.areas[rows]
     if columns.masks is not None:
         columns.masks = columns.masks.subset(rows)
     found.images = [found.images[place] for place in kept]
@@ -124,8 +130,8 @@ def _classes_of(category: np.ndarray, class_of_id: dict[int, int]) -> np.ndarray
     return np.array([class_of_id.get(int(raw), -1) for raw in ids], np.int64)[inverse]
 
 
-def _without_mask(found: AnnotationList, wanted: np.ndarray, source: str) -> np.ndarray:
-    """Return which of the `wanted` objects have no mask.
+def _unusable_masks(found: AnnotationList, wanted: np.ndarray, source: str) -> dict[str, np.ndarray]:
+    """Return which of the `wanted` objects have no mask, or one without a pixel, by reason (a key of `REASONS`).
 
     Raises:
         ValueError: all of them, or a run-length encoding that does not fit its image.
@@ -144,7 +150,23 @@ def _without_mask(found: AnnotationList, wanted: np.ndarray, source: str) -> np.
             f"annotation {columns.ids[row]}, {mask_height}x{mask_width} (height x width) on "
             f"{found.images[columns.image[row]].path} of {height}x{width}; encode masks at the size of the image"
         )
-    return missing
+    empty = np.zeros(len(wanted), bool)
+    for row in np.flatnonzero(wanted & columns.masks.has_mask).tolist():
+        empty[row] = columns.masks.is_empty(row, found.images[columns.image[row]].size)
+    return {"no_mask": missing, "empty_mask": empty}
+
+
+def _suspicions(usable: np.ndarray, sticking_out: np.ndarray, is_crowd: np.ndarray) -> list[str]:
+    """Return what the usable objects have in common that is hardly meant."""
+    found = []
+    if 2 * sticking_out.sum() > usable.sum():
+        found.append(
+            "most boxes stick out of their image: are they in the form of this format (COCO: left, top, width, height; "
+            "YOLO: centre, width, height), and for images of this size?"
+        )
+    if usable.any() and is_crowd[usable].all():
+        found.append("all objects are crowds (iscrowd, difficult): none is learned and none is counted")
+    return found
 
 
 def _summary(
@@ -154,6 +176,7 @@ def _summary(
     unusable: dict[str, np.ndarray],
     num_kept: int,
     usable: np.ndarray,
+    sticking_out: np.ndarray,
 ) -> str:
     """Say what there is in one line."""
     columns = found.columns
@@ -166,11 +189,13 @@ def _summary(
     parts += [f"{ignored} objects of categories that are no class left out"] if ignored else []
     empty = len(found.images) - num_kept
     parts += [f"{empty} images without objects left out"] if empty else []
-    for reason, flags in unusable.items():
+    done = {f"{REASONS[reason]} dropped": flags for reason, flags in unusable.items()}
+    done["that stick out of their image are clipped"] = sticking_out
+    for deed, flags in done.items():
         if flags.any():
             row = int(np.flatnonzero(flags)[0])
             where = f"annotation {columns.ids[row]} of {Path(found.images[columns.image[row]].path).name}"
-            parts.append(f"{int(flags.sum())} boxes {REASONS[reason]} dropped (the first is {where})")
+            parts.append(f"{int(flags.sum())} boxes {deed} (the first is {where})")
     without_category = len(choice.vocabulary) - len(set(choice.class_of_id.values()))
     parts += [f"{without_category} classes have no category in the file"] if without_category else []
     return "; ".join([*parts, *found.notes])

@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from openvocab.datasets.run_lengths import pixels_of_runs
+from openvocab.file_values import numbers, whole_number
 from openvocab.structures import Size
 
 MIN_CORNERS = 3
@@ -43,9 +44,9 @@ class PackedMasks:
             ValueError: none of these.
         """
         size = None
-        if isinstance(segmentation, dict):
+        if isinstance(segmentation, dict) and segmentation:
             packed, size = _pack_runs(segmentation)
-        elif segmentation is None or isinstance(segmentation, list):
+        elif segmentation is None or isinstance(segmentation, list | dict):
             packed = _pack_polygons(segmentation or [])
         else:
             raise ValueError(f"segmentation: expected polygons or a run-length encoding, got {str(segmentation)[:40]}")
@@ -76,19 +77,30 @@ class PackedMasks:
         """(M, 2) int32 height and width that run-length encodings state, 0 for polygons; after `freeze`."""
         return self._sizes
 
+    def is_empty(self, place: int, size: Size) -> bool:
+        """Say whether `decode` would give a mask without a pixel: polygons beside the image, of no area, runs of 0."""
+        content = self._content(place)
+        if isinstance(content, bytes):
+            return coco_mask.area({"size": list(size), "counts": content}) == 0
+        return not any(coco_mask.area(runs) for runs in coco_mask.frPyObjects(content, *size)) if content else True
+
     def decode(self, place: int, size: Size) -> np.ndarray:
         """Return the mask at `place` in an image of `size` (height, width) as (H, W) uint8, 1 inside.
 
         Polygons are filled by pycocotools' rule.
         """
-        record = self._buffer[self._starts[place] : self._ends[place]]
-        if not record:
-            return np.zeros(size, np.uint8)
-        content = pickle.loads(record)
+        content = self._content(place)
         if isinstance(content, bytes):
             return coco_mask.decode({"size": list(size), "counts": content})
-        polygons = [_unpack_polygon(*polygon) for polygon in content]
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
+        if not content:
+            return np.zeros(size, np.uint8)
+        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(content, *size)))
+
+    def _content(self, place: int) -> bytes | list[list[float]]:
+        """Return the compressed run lengths of a mask or its polygons, none where there is no mask."""
+        record = self._buffer[self._starts[place] : self._ends[place]]
+        content = pickle.loads(record) if record else []
+        return content if isinstance(content, bytes) else [_unpack_polygon(*polygon) for polygon in content]
 
 
 def outline_length(polygon: Sequence[float] | np.ndarray) -> float:
@@ -103,19 +115,24 @@ def outline_length(polygon: Sequence[float] | np.ndarray) -> float:
 
 
 def _pack_polygons(polygons: list) -> bytes:
-    """Pack those with an area; pycocotools would take two corners for a box."""
     if not all(isinstance(polygon, list | tuple) for polygon in polygons):
         raise ValueError(f"segmentation: expected a list of polygons [x1, y1, x2, y2, ...], got {str(polygons)[:40]}")
-    packed = [_pack_polygon(polygon) for polygon in polygons if len(polygon) >= 2 * MIN_CORNERS]
+    packed = [packed for polygon in polygons if (packed := _pack_polygon(polygon)) is not None]
     return pickle.dumps(packed, protocol=pickle.HIGHEST_PROTOCOL) if packed else b""
 
 
-def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes]:
-    values = np.array(polygon, np.float64)
-    if values.ndim != 1 or len(values) % 2 or not np.isfinite(values).all():
+def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes] | None:
+    """Pack a polygon; None for fewer than three corners, of which pycocotools would take two for a box."""
+    try:
+        values = np.array(numbers(polygon, "segmentation"), np.float64)
+    except ValueError:
+        values = np.full(1, np.nan)
+    if len(values) % 2 or not np.isfinite(values).all():
         raise ValueError(
             f"segmentation: a polygon is a flat list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:40]}"
         )
+    if len(values) < 2 * MIN_CORNERS:
+        return None
     if outline_length(values) > MAX_OUTLINE:
         raise ValueError(f"segmentation: a polygon with an outline of more than {MAX_OUTLINE} pixels")
     hundredths = np.rint(values * HUNDREDTH)
@@ -133,12 +150,12 @@ def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
     size = runs.get("size")
     if "counts" not in runs or not isinstance(size, list | tuple) or len(size) != 2:
         raise ValueError(f'segmentation: expected {{"size": [H, W], "counts": ...}}, got the keys {sorted(runs)[:5]}')
-    height, width = _whole_numbers(size, "a size [height, width]")
+    height, width = _pixel_counts(size, "a size [height, width]")
     if max(height, width, height * width) >= 2**31:
         raise ValueError(f"segmentation: a mask of {height}x{width}, expected fewer than 2^31 pixels")
     counts = runs["counts"]
     if isinstance(counts, list):
-        counts = {"size": [height, width], "counts": _whole_numbers(counts, "counts")}
+        counts = {"size": [height, width], "counts": _pixel_counts(counts, "counts")}
         counts = coco_mask.frPyObjects(counts, height, width)["counts"]
     counts = counts.encode("ascii") if isinstance(counts, str) else counts
     if not isinstance(counts, bytes):
@@ -148,11 +165,12 @@ def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
     return pickle.dumps(counts, protocol=pickle.HIGHEST_PROTOCOL), (height, width)
 
 
-def _whole_numbers(values: Sequence[float], kind: str) -> list[int]:
+def _pixel_counts(values: Sequence[float], kind: str) -> list[int]:
     """Return numbers of pixels, which pycocotools takes for unsigned ones of 32 bits without looking."""
-    numbers = np.array(values, ndmin=1)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or not ((numbers >= 0) & (numbers < 2**32)).all():
-        raise ValueError(f"segmentation: expected {kind} in pixels, got {str(values)[:40]}")
-    if (numbers != np.rint(numbers)).any():
-        raise ValueError(f"segmentation: expected {kind} in whole pixels, got {str(values)[:40]}")
-    return numbers.astype(np.int64).tolist()
+    try:
+        counts = [whole_number(value, "segmentation") for value in values]
+    except ValueError:
+        counts = [-1]
+    if not all(0 <= count < 2**32 for count in counts):
+        raise ValueError(f"segmentation: expected {kind} in pixels, whole numbers, got {str(values)[:40]}")
+    return counts

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from openvocab.datasets.image_io import MAX_PIXELS, BadSample, read_image
+from openvocab.file_values import whole_number
 from openvocab.text_files import read_json
 
 VOID = 0
@@ -60,10 +61,9 @@ class PanopticReader:
 
 def _segment_table(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids of segments, ascending, and the category of each."""
-    table = np.array(
-        [(VOID, VOID), *((entry["id"], entry["category_id"]) for entry in segments)]
-    )  # no segment has id 0
-    if table.dtype.kind not in "iu" or table.min() < 0 or table[:, 1].max() >= NUM_IDS:
+    pairs = [[whole_number(entry[key], key) for key in ("id", "category_id")] for entry in segments]
+    table = np.array([(VOID, VOID), *pairs], np.int64)  # no segment has id 0
+    if table.min() < 0 or table[:, 1].max() >= NUM_IDS:
         raise ValueError(f"expected whole numbers as ids, of categories below {NUM_IDS}")
     ids, categories = table[np.argsort(table[:, 0], kind="stable")].T
-    return ids.astype(np.int64), categories.astype(np.uint16)
+    return ids, categories.astype(np.uint16)

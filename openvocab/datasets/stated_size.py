@@ -14,6 +14,7 @@ JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others are tables
 JPEG_APP1 = 0xE1
 JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 PNG_START = b"\x89PNG\r\n\x1a\n"
+GIF_START = b"GIF8"
 TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
 BIG_TIFF_STARTS = {b"II+\0": "<", b"MM\0+": ">"}
 JPEG_2000_BOX, JPEG_2000_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
@@ -21,7 +22,9 @@ AVIF_BOX, AVIF_BYTES = b"ftyp", 2**28  # no picture of 2^28 pixels takes more
 PPM_HEADER_BYTES = 2**16
 EXIF_START = b"Exif\0\0"
 WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
-TURNED = range(5, 9)  # orientations that exchange width and height
+BITS, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 0x0102, 0x0106, 0x0115, 0x0152
+TURNED = range(5, 9)
+"""Orientations that exchange width and height."""
 SHORT_TYPE, LONG_TYPE, LONG8_TYPE = 3, 4, 16
 MAX_ENTRIES = 4096
 _MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the last two: an offset beyond any file
@@ -44,12 +47,12 @@ def stated_size(file: BinaryIO) -> Size:
             return struct.unpack(">II", start[16:24])[::-1]
         if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
             return _webp_size(start)
-        if start.startswith(b"GIF8"):
+        if start.startswith(GIF_START):
             return struct.unpack("<HH", start[6:10])[::-1]
         if start.startswith(b"BM"):
             return _bmp_size(start)
         if start[:4] in TIFF_STARTS or start[:4] in BIG_TIFF_STARTS:
-            entries = _tiff_entries(file, 0)
+            entries = tiff_entries(file)
             return entries[HEIGHT], entries[WIDTH]
         if start.startswith((JPEG_2000_BOX, JPEG_2000_STREAM)):
             return _jpeg_2000_size(file)
@@ -58,10 +61,12 @@ def stated_size(file: BinaryIO) -> Size:
         raise ValueError("its header is cut off or malformed") from error
 
 
-def is_turned(file: BinaryIO) -> bool:
-    """Tell whether decoding exchanges width and height, by the orientation in the file."""
+def stated_orientation(file: BinaryIO) -> int:
+    """Return the orientation of the pixels in an image file, 1 to 8: 1, as they are, where it states none."""
     start = _at(file, 0, 12)
     try:
+        if start[4:8] == AVIF_BOX:
+            return _avif_orientation(file)
         if start.startswith(JPEG_START):
             exif = next((place for place in _jpeg_exif(file)), None)
         elif start.startswith(PNG_START):
@@ -71,8 +76,8 @@ def is_turned(file: BinaryIO) -> bool:
         else:
             exif = 0 if start[:4] in TIFF_STARTS or start[:4] in BIG_TIFF_STARTS else None
     except _MALFORMED:
-        return False
-    return exif is not None and exif_orientation(file, exif) in TURNED
+        return 1
+    return 1 if exif is None else exif_orientation(file, exif)
 
 
 def exif_orientation(file: BinaryIO, place: int = 0) -> int:
@@ -84,7 +89,7 @@ def exif_orientation(file: BinaryIO, place: int = 0) -> int:
     try:
         if _at(file, place, len(EXIF_START)) == EXIF_START:
             place += len(EXIF_START)
-        value = _tiff_entries(file, place).get(ORIENTATION)
+        value = tiff_entries(file, place).get(ORIENTATION)
     except _MALFORMED:
         return 1
     return value if value in range(1, 9) else 1
@@ -105,6 +110,32 @@ def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
             position += 2
         else:
             position += 2 + int.from_bytes(head[2:], "big")
+
+
+def tiff_entries(file: BinaryIO, base: int = 0) -> dict[int, int]:
+    """Return {tag: value} of the first directory of a TIFF, or of EXIF, that starts at `base`; single integers only.
+
+    Raises:
+        KeyError: width or height is no unsigned integer.
+    """
+    start = _at(file, base, 16)
+    big = start[:4] in BIG_TIFF_STARTS
+    order = BIG_TIFF_STARTS[start[:4]] if big else TIFF_STARTS[start[:4]]
+    offset = base + struct.unpack(order + ("Q" if big else "I"), start[8:16] if big else start[4:8])[0]
+    count_form, entry_size, value_place = ("Q", 20, 12) if big else ("H", 12, 8)
+    count_size = struct.calcsize("<" + count_form)
+    count = struct.unpack(order + count_form, _at(file, offset, count_size))[0]
+    content = _at(file, offset + count_size, min(count, MAX_ENTRIES) * entry_size)
+    entries: dict[int, int] = {}
+    for place in range(0, len(content) - entry_size + 1, entry_size):
+        tag, kind = struct.unpack(order + "HH", content[place : place + 4])
+        if tag in (WIDTH, HEIGHT) and kind not in (SHORT_TYPE, LONG_TYPE, *[LONG8_TYPE] * big):
+            raise KeyError(f"a side of type {kind}")
+        short = kind == SHORT_TYPE or tag == ORIENTATION
+        form = "H" if short else "Q" if big and kind == LONG8_TYPE else "I"
+        value = content[place + value_place : place + value_place + struct.calcsize("<" + form)]
+        entries.setdefault(tag, struct.unpack(order + form, value)[0])
+    return entries
 
 
 def _at(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -160,32 +191,6 @@ def _bmp_size(start: bytes) -> Size:
     return abs(height), abs(width)  # a negative height means rows from top to bottom
 
 
-def _tiff_entries(file: BinaryIO, base: int) -> dict[int, int]:
-    """Return {tag: value} of the first directory of a TIFF, or of EXIF, that starts at `base`; single integers only.
-
-    Raises:
-        KeyError: width or height is no unsigned integer.
-    """
-    start = _at(file, base, 16)
-    big = start[:4] in BIG_TIFF_STARTS
-    order = BIG_TIFF_STARTS[start[:4]] if big else TIFF_STARTS[start[:4]]
-    offset = base + struct.unpack(order + ("Q" if big else "I"), start[8:16] if big else start[4:8])[0]
-    count_form, entry_size, value_place = ("Q", 20, 12) if big else ("H", 12, 8)
-    count_size = struct.calcsize("<" + count_form)
-    count = struct.unpack(order + count_form, _at(file, offset, count_size))[0]
-    content = _at(file, offset + count_size, min(count, MAX_ENTRIES) * entry_size)
-    entries: dict[int, int] = {}
-    for place in range(0, len(content) - entry_size + 1, entry_size):
-        tag, kind = struct.unpack(order + "HH", content[place : place + 4])
-        if tag in (WIDTH, HEIGHT) and kind not in (SHORT_TYPE, LONG_TYPE, *[LONG8_TYPE] * big):
-            raise KeyError(f"a side of type {kind}")
-        short = kind == SHORT_TYPE or tag == ORIENTATION
-        form = "H" if short else "Q" if big and kind == LONG8_TYPE else "I"
-        value = content[place + value_place : place + value_place + struct.calcsize("<" + form)]
-        entries.setdefault(tag, struct.unpack(order + form, value)[0])
-    return entries
-
-
 def _jpeg_2000_size(file: BinaryIO) -> Size:
     """Return what the code stream says: the box before it is not what the decoder goes by."""
     position = 0
@@ -201,10 +206,21 @@ def _jpeg_2000_size(file: BinaryIO) -> Size:
     return bottom - top, right - left
 
 
+def _avif_orientation(file: BinaryIO) -> int:
+    """Ask Pillow, which gives the boxes that turn and mirror an AVIF as EXIF; the EXIF in the file turns none."""
+    try:
+        with Image.open(BytesIO(_at(file, 0, AVIF_BYTES)), formats=("AVIF",)) as image:
+            return exif_orientation(BytesIO(image.info.get("exif", b"")))
+    except Exception:  # a malformed header makes Pillow raise anything; its decoder will say so
+        return 1
+
+
 def _size_by_pillow(file: BinaryIO, max_bytes: int) -> Size:
     """Ask Pillow, which reads an AVIF as a whole, and the header of a PPM however long it is."""
     try:
         with Image.open(BytesIO(_at(file, 0, max_bytes)), formats=("AVIF", "PPM")) as image:
             return image.size[::-1]
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"cannot be decoded ({error})") from error
     except Exception as error:  # a malformed header makes Pillow raise anything
         raise ValueError(f"not an image that can be decoded (starts with {_at(file, 0, 12)!r})") from error

@@ -8,8 +8,12 @@ from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEnt
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.image_label_pairs import files_by_key
+from openvocab.file_values import flag, number, whole_number
+from openvocab.structures import Size
 from openvocab.text_files import read_xml
 
+UNSTATED = ("", "unspecified")
+"""What tools write into a flag that nobody has set."""
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -18,13 +22,14 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
 
     Coordinates are taken as edges in pixels, as today's labelling tools write them (VOC itself counts pixels from 1 and
     includes both ends: a difference of one pixel). Objects flagged `difficult` become crowds: neither learned nor
-    counted as misses. Images without an XML file, and XML files without an image, are left out. There are no masks.
+    counted as misses. A `size` that a file states must be that of its image; 0 states none. Images without an XML file,
+    and XML files without an image, are left out. There are no masks.
 
     Args:
         folder: of the XML files, searched recursively.
         image_folder: of the images, whose paths in it are those of their XML files but for the extension.
         on_bad: takes what is wrong with an image or its XML file, which are then left out: a size that cannot be read,
-            a file that is not XML, an object without name or box. By default it is raised.
+            a file that is not XML or states another size, an object without name or box. By default it is raised.
 
     Raises:
         FileNotFoundError: no XML file belongs to an image.
@@ -36,7 +41,8 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
     found = []
     for key, path in files.items():
         try:
-            found.append((key, read_image_size(images[key]), _objects(path)))
+            size = read_image_size(images[key])
+            found.append((key, size, _objects(path, size)))
         except BadSample as error:
             on_bad(error)
     names = sorted({name for _, _, objects in found for name, _, _ in objects})
@@ -52,21 +58,41 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
 
 
-def _objects(path: Path) -> list[tuple[str, Sequence[float], bool]]:
-    """Return (name, box, difficult) of every object in a file."""
+def _objects(path: Path, size: Size) -> list[tuple[str, Sequence[float], bool]]:
+    """Return (name, box, difficult) of every object in the file of an image of `size`."""
     try:
         root = read_xml(path)
     except (OSError, ValueError) as error:
         raise BadSample(path, str(error).removeprefix(f"{path} ")) from error
+    _check_size(root, path, size)
     return [_object(element, path) for element in root.iter("object")]
+
+
+def _check_size(root: Element, path: Path, size: Size) -> None:
+    """Check that the file is of an image of this size, where it states one."""
+    try:
+        texts = {f"size/{side}": (root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")}
+        stated = tuple(whole_number(text or 0, member) for member, text in texts.items())
+    except ValueError as error:
+        raise BadSample(path, str(error)) from None
+    if all(stated) and stated != size:
+        raise BadSample(
+            path,
+            f"its size says {stated[0]}x{stated[1]} (height x width), its image is {size[0]}x{size[1]}: are the boxes "
+            "for this image? Correct the size, or remove it",
+        )
 
 
 def _object(element: Element, path: Path) -> tuple[str, Sequence[float], bool]:
     name = (element.findtext("name") or "").strip()
     try:
-        box = [float(element.findtext(f"bndbox/{edge}")) for edge in EDGES]
-    except (TypeError, ValueError):
+        box = [number(element.findtext(f"bndbox/{edge}"), edge) for edge in EDGES]
+    except ValueError:
         raise BadSample(path, f"object {name[:60]!r} needs a bndbox with the numbers {', '.join(EDGES)}") from None
     if not name:
         raise BadSample(path, "an object has no name")
-    return name, box, (element.findtext("difficult") or "0").strip() == "1"
+    difficult = (element.findtext("difficult") or "").strip()
+    try:
+        return name, box, difficult.lower() not in UNSTATED and flag(difficult, "difficult")
+    except ValueError as error:
+        raise BadSample(path, f"object {name[:60]!r}: {error}") from None

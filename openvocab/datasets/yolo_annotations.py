@@ -1,18 +1,62 @@
 """A YOLO folder: one text file an image, one object a line, coordinates as shares of the image."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.image_label_pairs import files_by_key
 from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
+from openvocab.file_values import numbers, whole_number
 from openvocab.structures import Size
 from openvocab.text_files import read_label_text, read_yaml
 
-BOX_FIELDS, MIN_POLYGON_FIELDS = 5, 7
+BOX_VALUES, MIN_POLYGON_VALUES = 4, 6
+MAX_BEYOND = 0.1
+"""How far a polygon may reach beyond the image, as a share of it; columns that are no corners are mostly above 1."""
+ROUNDING = 0.01
+"""As a share of the image."""
+SHARE_OF_BOXES = 0.75
+"""Of lines whose first columns can be a box: nearly all where they are one, about half where they are corners."""
+
+
+@dataclass
+class _LongerLines:
+    """What the lines of all files that are longer than a class and a box have in common."""
+
+    first: str = ""
+    """File and line."""
+    lengths: set[int] = field(default_factory=set)
+    count: int = 0
+    like_boxes: int = 0
+    """Of `count`, as long as all have one length; several are proof enough."""
+
+    def add(self, values: Sequence[float], place: str) -> None:
+        """Note the values of a line, class apart."""
+        self.first = self.first or place
+        self.lengths.add(len(values))
+        if len(self.lengths) == 1:
+            self.count += 1
+            self.like_boxes += _can_be_a_box(values)
+
+    def check_polygons(self) -> None:
+        """Check that they are polygons, not boxes that other columns follow.
+
+        Raises:
+            ValueError: all are of one length, and nearly all can be a box and more.
+        """
+        if len(self.lengths) == 1 and self.like_boxes > SHARE_OF_BOXES * self.count:
+            raise ValueError(
+                f"{self.first}: {min(self.lengths) + 1} fields can be a polygon, or a box that keypoints or a tracker's"
+                f" columns follow, in all {self.count} such lines: with_masks=True takes them for polygons, kpt_shape"
+                " in the data.yaml (given as classes) for boxes with keypoints; other columns must be cut off"
+            )
 
 
 def read_yolo(
@@ -21,8 +65,13 @@ def read_yolo(
     names: Mapping[int, str],
     with_masks: bool,
     on_bad: Callable[[BadSample], None] = raise_bad,
+    keypoint_values: int | None = None,
 ) -> AnnotationList:
     """Read the labels of a folder of images: lines `class cx cy w h` or, with polygons, `class x1 y1 x2 y2 x3 y3 ...`.
+
+    A box that is followed by other columns can look like a polygon: keypoints, or a tracker's confidence and number.
+    Which it is, the lines of all files show together: polygons differ in their number of corners, and two corners read
+    as a box often reach out of the image. Where the lines do not show it, they are refused.
 
     An image without a label file has no objects: that is what these files mean by it. A label file without an image is
     left out.
@@ -31,28 +80,33 @@ def read_yolo(
         folder: of the text files, searched recursively.
         image_folder: of the images, whose paths in it are those of their labels but for the extension.
         names: of the class numbers.
-        with_masks: keep the polygons; a line that holds a box only then makes an object without mask.
+        with_masks: keep the polygons, which all longer lines then are; a line that holds a box only makes an object
+            without mask.
         on_bad: takes what is wrong with an image or its label file, which are then left out: a size that cannot be
             read, a line of another form, or of a class that has no name (with file and line). By default it is raised.
+        keypoint_values: that follow a box, see `read_keypoint_values`; there are no polygons then.
 
     Raises:
         FileNotFoundError: no label file belongs to an image.
+        ValueError: longer lines that may be polygons or boxes with more columns.
     """
     images = files_by_key(image_folder)
     labels = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.txt"))}
     labels = {key: path for key, path in labels.items() if path.name != "classes.txt"}
     notes = note_lonely(labels, images, "label file")
-    columns, entries = Columns(with_masks), []
+    columns, entries, longer = Columns(with_masks), [], _LongerLines()
     for key, path in images.items():
         try:
             size = read_image_size(path)
-            objects = _read_labels(labels[key], names, size) if key in labels else []
+            objects = _read_labels(labels[key], names, size, keypoint_values, longer) if key in labels else []
             for category, box, polygon in objects:
                 columns.append(len(entries), category, box, segmentation=polygon)
         except BadSample as error:
             on_bad(error)
             continue
         entries.append(ImageEntry(key, path.relative_to(image_folder).as_posix(), size))
+    if not with_masks:
+        longer.check_polygons()
     columns.freeze()
     bare = len(images.keys() - labels)
     notes += [f"{bare} images have no label file and count as images without objects"] if bare else []
@@ -63,28 +117,62 @@ def read_yolo(
 def read_yolo_names(path: Path) -> dict[int, str]:
     """Return the `names` of a data.yaml by class number; they are a list there, or a mapping, which may have holes.
 
+    A name is the text that is written there: `on` is no truth value, `010` no number.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no names in it.
+        ValueError: no names in it, or another number of them than `nc` states.
     """
+    content = _read_content(path)
+    names = content.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not names or not isinstance(names, dict):
+        raise ValueError(f"{path}: expected 'names', a list or a mapping from class numbers, got {str(names)[:60]}")
+    for number, name in names.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{path}: the name of class {number} is not a text but {str(name)[:60]}; put it in quotes")
+    by_number = {whole_number(number, f"{path}: names"): name for number, name in names.items()}
+    if len(by_number) < len(names):
+        raise ValueError(f"{path}: names: a class number is given twice: {str(list(names))[:60]}")
+    stated = content.get("nc")
+    if stated is not None and whole_number(stated, f"{path}: nc") != len(by_number):
+        raise ValueError(f"{path}: nc states {stated} classes, names has {len(by_number)}; correct one of them")
+    return dict(sorted(by_number.items()))
+
+
+def read_keypoint_values(path: Path) -> int | None:
+    """Return how many values the keypoints of an object have in the label lines, by `kpt_shape` of a data.yaml.
+
+    Returns:
+        keypoints times their values (x, y and mostly visibility), which follow the box; None where it has no keypoints.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a shape of another form.
+    """
+    shape = _read_content(path).get("kpt_shape")
+    if shape is None:
+        return None
+    sides = [whole_number(side, f"{path}: kpt_shape") for side in shape] if isinstance(shape, list) else []
+    if len(sides) != 2 or sides[0] < 1 or sides[1] not in (2, 3):
+        raise ValueError(f"{path}: kpt_shape: expected [number of keypoints, 2 or 3], got {str(shape)[:60]}")
+    return math.prod(sides)
+
+
+def _read_content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"classes: no file {path}")
     content = read_yaml(path)
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not names or not isinstance(names, dict) or not all(isinstance(number, int) for number in names):
-        raise ValueError(f"{path}: expected 'names', a list or a mapping from class numbers, got {str(names)[:60]}")
-    for number, name in names.items():
-        if isinstance(name, bool) or not isinstance(name, (str, int, float)):
-            raise ValueError(
-                f"{path}: the name of class {number} is not a string but {str(name)[:60]}; put it in quotes"
-            )
-    return {number: str(names[number]) for number in sorted(names)}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping with 'names', got {str(content)[:60]}")
+    return content
 
 
-def _read_labels(path: Path, names: Mapping[int, str], size: Size) -> list[tuple[int, list[float], list | None]]:
-    """Return class, box and polygon of every object in a label file.
+def _read_labels(
+    path: Path, names: Mapping[int, str], size: Size, keypoint_values: int | None, longer: _LongerLines
+) -> list[tuple[int, list[float], list | None]]:
+    """Return class, box and polygon of every object in a label file; lines with polygons are noted in `longer`.
 
     Raises:
         BadSample: it cannot be read, or a line of it.
@@ -93,32 +181,83 @@ def _read_labels(path: Path, names: Mapping[int, str], size: Size) -> list[tuple
         lines = read_label_text(path).splitlines()
     except (OSError, ValueError) as error:
         raise BadSample(path, f"the label file cannot be read ({error})") from error
-    return [_parse(line, f"{path}:{number}", names, size) for number, line in enumerate(lines, start=1) if line.strip()]
+    objects = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        _check_length(len(line.split()) - 1, place, keypoint_values)
+        category, values = _parse(line, place, names)
+        if len(values) == BOX_VALUES or keypoint_values is not None:
+            objects.append((category, _box(values, size), None))
+        elif not all(map(math.isfinite, values)):
+            objects.append((category, [math.nan] * 4, None))  # dropped and counted with all boxes that are not finite
+        else:
+            longer.add(values, place)
+            polygon = _polygon(values, size, place)
+            xs, ys = polygon[::2], polygon[1::2]
+            objects.append((category, [min(xs), min(ys), max(xs), max(ys)], [polygon]))
+    return objects
 
 
-def _parse(line: str, place: str, names: Mapping[int, str], size: Size) -> tuple[int, list[float], list | None]:
-    """Return the class of a line, its box in pixels and its polygon, if it has one."""
-    fields = line.split()
-    count = len(fields)
-    if count != BOX_FIELDS and not (count >= MIN_POLYGON_FIELDS and count % 2):
+def _check_length(count: int, place: str, keypoint_values: int | None) -> None:
+    """Check how many values follow the class of a line."""
+    if count == BOX_VALUES:
+        return
+    if keypoint_values is not None and count != BOX_VALUES + keypoint_values:
+        wanted = f"'class cx cy width height' and, by kpt_shape, {keypoint_values} values of keypoints"
+        raise BadSample(place, f"expected {wanted}, got {count + 1} fields")
+    if keypoint_values is None and (count < MIN_POLYGON_VALUES or count % 2):
         raise BadSample(
-            place, f"expected 'class cx cy width height' or a class and three or more corners, got {count} fields"
+            place, f"expected 'class cx cy width height' or a class and three or more corners, got {count + 1} fields"
         )
+
+
+def _parse(line: str, place: str, names: Mapping[int, str]) -> tuple[int, Sequence[float]]:
+    """Return the class of a line and the values that follow it."""
+    fields = line.split()
     try:
-        category, values = int(fields[0]), [float(value) for value in fields[1:]]
+        category, values = whole_number(fields[0], "class"), numbers(fields[1:], "coordinates")
     except ValueError:
         raise BadSample(place, f"expected a class number and coordinates, got {line.strip()[:60]!r}") from None
     if category not in names:
-        numbers = f"{len(names)} numbers from {min(names)} to {max(names)}"
-        raise BadSample(place, f"class {str(category)[:20]} has no name; {numbers} have one")
+        with_names = f"{len(names)} numbers from {min(names)} to {max(names)}"
+        raise BadSample(place, f"class {category} has no name; {with_names} have one")
+    return category, values
+
+
+def _can_be_a_box(values: Sequence[float]) -> bool:
+    """Say whether the first four values can be the centre, width and height of a box within the image.
+
+    Four corners of a parallelogram, and more than three of which the last is the first again, are none by chance.
+    """
+    corners = np.reshape(values, (-1, 2))
+    if len(corners) > 3 and (corners[0] == corners[-1]).all():
+        return False
+    if len(corners) == 4 and (np.abs(corners[0] + corners[2] - corners[1] - corners[3]) < ROUNDING).all():
+        return False
+    centre, sides = corners[:2]
+    return bool(((sides > 0) & (centre - sides / 2 >= -ROUNDING) & (centre + sides / 2 <= 1 + ROUNDING)).all())
+
+
+def _box(values: Sequence[float], size: Size) -> list[float]:
+    """Return x1 y1 x2 y2 in pixels of values that begin with the centre, width and height of a box."""
+    height, width = size
+    x, y, box_width, box_height = values[0] * width, values[1] * height, values[2] * width, values[3] * height
+    return [x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2]
+
+
+def _polygon(values: Sequence[float], size: Size, place: str) -> list[float]:
+    """Return the corners x1 y1 x2 y2 ... in pixels."""
+    beyond = [value for value in values if not -MAX_BEYOND <= value <= 1 + MAX_BEYOND]
+    if beyond:
+        raise BadSample(
+            place,
+            f"{len(values) + 1} fields are a class and the corners of a polygon, as shares of the image in 0..1, got "
+            f"{beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml, other columns must be cut off",
+        )
     height, width = size
     pixels = [value * (height if index % 2 else width) for index, value in enumerate(values)]
-    if count == BOX_FIELDS:
-        x, y, box_width, box_height = pixels
-        return category, [x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2], None
-    if not all(map(math.isfinite, pixels)):
-        return category, [math.nan] * 4, None  # dropped and counted with all other boxes that are not finite
-    xs, ys = pixels[::2], pixels[1::2]
     if outline_length(pixels) > MAX_OUTLINE:
         raise BadSample(place, f"a polygon with an outline of more than {MAX_OUTLINE} pixels")
-    return category, [min(xs), min(ys), max(xs), max(ys)], [pixels]
+    return pixels

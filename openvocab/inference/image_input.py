@@ -2,9 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
 from typing import Any
 
 import cv2
@@ -13,21 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from openvocab.datasets.image_io import LARGE_BYTES, BadSample, decode_image_bgr, read_image
-from openvocab.datasets.stated_size import exif_orientation
+from openvocab.datasets.pil_image import load_pil, pil_orientation, upright
 
 CHANNELS = (1, 3, 4)
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 """Of files whose deep greys have 16 bits, though Pillow (for PNG: older ones) reads them as its 32-bit mode I."""
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image of an EXIF orientation upright."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/\\\\]")
 
 
@@ -107,35 +94,19 @@ def _from_pil(image: Image.Image) -> np.ndarray:
     if 0 in image.size:
         raise ValueError(f"the image is empty: {image.size[1]}x{image.size[0]} (height x width)")
     try:
-        with _without_xmp(image):
-            image.load()
+        load_pil(image)
     except (OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
         raise BadSample(getattr(image, "filename", "") or "image", f"cannot be decoded ({error})") from error
-    is_widened = image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS
-    image = _upright(image)
-    if is_widened:
+    return upright(_pil_pixels(image), pil_orientation(image))
+
+
+def _pil_pixels(image: Image.Image) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB, as the pixels lie."""
+    if image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS:
         return _from_array(np.asarray(image).astype(np.uint16))
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit, 32-bit and float grey: PIL's own conversion clips
         return _from_array(np.asarray(image))
     return np.array(image.convert("RGB"))
-
-
-@contextmanager
-def _without_xmp(image: Image.Image) -> Iterator[None]:
-    """Hide the XMP of an image while PIL reads it, which turns a TIFF by it where the file has no orientation."""
-    xmp = image.info.pop("xmp", None)
-    try:
-        yield
-    finally:
-        if xmp is not None:
-            image.info["xmp"] = xmp
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says. PIL's own `exif_transpose` takes XMP too, and fails where EXIF is malformed."""
-    exif = image.info.get("exif")
-    turn = TURNS.get(exif_orientation(BytesIO(exif))) if isinstance(exif, bytes) else None
-    return image if turn is None else image.transpose(turn)
 
 
 def _from_tensor(image: Tensor) -> np.ndarray:

@@ -159,9 +159,10 @@ class CocoAveragePrecision(AveragePrecision):
     """COCO's AP in percent, and AP50 of base and novel classes where the vocabulary has seen flags.
 
     `coco_box_AP` is over overlaps from 0.5 to 0.95, `coco_box_AP50` and `coco_box_AP75` at one; `_small`, `_medium` and
-    `_large` are objects below 32 x 32, 96 x 96 and above, by the area of the mask where the data have masks, else of
-    the box. With masks the same as `coco_mask_...`. A mean is over the classes that have objects, NaN where none has.
-    The best 100 detections of each class in each image count; crowds neither add nor take.
+    `_large` are objects below 32 x 32, 96 x 96 and above, by the area that the annotation file states, as pycocotools
+    takes it; where it states none, by that of the mask where the data have masks, else of the box. With masks the same
+    as `coco_mask_...`. A mean is over the classes that have objects, NaN where none has. The best 100 detections of
+    each class in each image count; crowds neither add nor take.
     """
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
@@ -196,7 +197,8 @@ class CocoAveragePrecision(AveragePrecision):
 class LvisAveragePrecision(AveragePrecision):
     """LVIS's AP in percent, standard and fixed, for federated data.
 
-    `lvis_box_AP`, `_AP50`, `_AP75`, `_AP_small`, `_AP_medium`, `_AP_large`: the best 300 detections of each image.
+    `lvis_box_AP`, `_AP50`, `_AP75`, `_AP_small`, `_AP_medium`, `_AP_large`: the best 300 detections of each image, by
+    areas as in `CocoAveragePrecision`.
     `lvis_box_AP_r`, `_AP_c`, `_AP_f` over rare, common and frequent classes. `lvis_box_fixed_AP`, `..._r`, `..._c`,
     `..._f`: the best 10,000 detections of each class; the model must then return more than 300 an image. With masks
     the same as `lvis_mask_...`. A mean over no class is NaN.

@@ -56,6 +56,10 @@ def _labels(sample: Sample, masks: bool) -> Labels:
     if instances.masks is not None:
         _check_shape(tuple(instances.masks.shape), (count, *sample.original_size), "labelled masks")
         areas = instances.masks.flatten(1).sum(1).double().numpy() if count else areas
+    if instances.areas is not None:
+        _check_shape(tuple(instances.areas.shape), (count,), "labelled areas")
+        stated = instances.areas.double().numpy()
+        areas = np.where(np.isnan(stated), areas, stated)
     if masks:
         if instances.masks is None:
             raise ValueError("its instances have no masks; mask AP needs them")

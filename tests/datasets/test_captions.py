@@ -125,10 +125,11 @@ def test_tabs_are_not_quoted_and_columns_have_names(folder: Path):
         ("image,caption\na/0.png,\n", ":2: expected captions that are non-empty strings, got ''"),
         ("image,caption\na/0.png,x\na/1.png\n", ":3: expected captions that are non-empty strings, got None"),
         ("image,caption\n,a cat\n", ":2: the column 'image' is empty"),
+        ("image,caption\na/0.png,a cat, asleep\n", ":2: 3 columns, the header has 2; a caption that contains commas"),
         ("", ":1: no column 'image'"),
         (f'image,caption\na/0.png,"{"x" * 140000}\n', ":2: field larger than field limit"),
     ],
-    ids=["empty", "short", "no image", "no header", "open quote"],
+    ids=["empty", "short", "no image", "commas", "no header", "open quote"],
 )
 def test_bad_rows_are_named_by_number(folder: Path, text: str, message: str):
     (folder / "captions.csv").write_text(text, encoding="utf-8")

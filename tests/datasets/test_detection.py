@@ -164,10 +164,147 @@ def test_unusable_boxes_are_dropped_counted_and_said_in_one_line(tmp_path, logge
     assert "2 boxes wholly outside their image dropped (the first is annotation 904" in logged[0].getMessage()
 
 
-def test_boxes_that_stick_out_are_clipped(tmp_path):
+def test_boxes_that_stick_out_are_clipped_and_counted(tmp_path, logged):
     content = coco_content()
     content["annotations"][0]["bbox"] = [-5, 30, 20, 300]
+    content["annotations"][1]["bbox"] = [30, 2, 8, 38.005]  # rounding
     assert _instances(_dataset(tmp_path, content))["11"].boxes[0].tolist() == [0, 30, 15, 40]
+    assert "1 boxes that stick out of their image are clipped (the first is annotation 100" in logged[0].getMessage()
+    assert logged[0].levelname == "INFO" and "most boxes" not in logged[0].getMessage()
+
+
+def test_two_corners_in_the_place_of_a_size_are_suspected(tmp_path, logged):
+    content = coco_content()
+    for entry in content["annotations"][:3]:
+        entry["bbox"] = [30, 20, 50, 35]
+    len(_dataset(tmp_path, content))
+    assert (
+        logged[0].levelname == "WARNING" and "most boxes stick out of their image: are they" in logged[0].getMessage()
+    )
+
+
+@pytest.mark.parametrize("value", [1, True, "1", "true", 1.0])
+def test_a_file_of_crowds_only_is_warned_of(tmp_path, logged, value):
+    content = coco_content()
+    for entry in content["annotations"]:
+        entry["iscrowd"] = value
+    assert _dataset(tmp_path, content, test_mode=True).table.is_crowd.all()
+    assert logged[0].levelname == "WARNING" and "all objects are crowds" in logged[0].getMessage()
+
+
+def test_values_count_whatever_type_they_are_written_in(tmp_path):
+    content, plain = coco_content(), _dataset(tmp_path, test_mode=True).table
+    for entry in content["images"]:
+        entry |= {"id": float(entry["id"]), "height": str(entry["height"]), "width": float(entry["width"])}
+        entry["neg_category_ids"] = [7.0]
+    for entry in content["categories"]:
+        entry["id"] = float(entry["id"])
+    for number, entry in enumerate(content["annotations"]):
+        kind = float if number % 2 else str
+        entry |= {key: kind(entry[key]) for key in ("id", "image_id", "category_id")}
+        entry |= {"bbox": [kind(value) for value in entry["bbox"]], "iscrowd": str(entry.get("iscrowd", 0))}
+    written = _dataset(tmp_path, content, test_mode=True)
+    for name in ("boxes", "classes", "is_crowd", "ids"):
+        assert np.array_equal(getattr(written.table, name), getattr(plain, name))
+    samples = [written[index]["sample"] for index in range(4)]
+    assert [sample.sample_id for sample in samples] == ["11", "12", "13", "14"]
+    assert samples[2].federated.negative == (1,)
+
+
+@pytest.mark.parametrize("name", [True, None, ["cat"]])
+def test_a_name_that_is_no_text_is_refused(tmp_path, name):
+    content = coco_content()
+    content["categories"][1]["name"] = name
+    with pytest.raises(ValueError, match=r"labels\.json: expected a string as the name of category 7, got"):
+        len(_dataset(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iscrowd": 2}, "iscrowd: expected 0 or 1, or true or false, got 2"),
+        ({"iscrowd": "maybe"}, "iscrowd: expected 0 or 1, or true or false, got 'maybe'"),
+        ({"image_id": True}, "image_id: expected a whole number, got True"),
+        ({"image_id": 11.5}, "image_id: expected a whole number, got 11.5"),
+        ({"category_id": None}, "category_id: expected a whole number, got None"),
+        ({"id": "first"}, "id: expected a whole number, got 'first'"),
+        ({"bbox": [1, 2, True, 4]}, "bbox: expected a number, got True"),
+        ({"bbox": [1, 2, "3,5", 4]}, "bbox: expected a number, got '3,5'"),
+        ({"bbox": None}, "bbox: expected 4 numbers, got None"),
+        ({"segmentation": [["a", 2, 3, 4, 5, 6]]}, "segmentation: a polygon is a flat list"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "segmentation: a polygon is a flat list"),
+        ({"segmentation": {"size": [40, 60], "counts": [True, 2399]}}, "segmentation: expected counts in pixels"),
+    ],
+)
+def test_a_value_that_is_none_of_its_kind_is_named_with_its_annotation(tmp_path, change, message):
+    content = coco_content()
+    content["annotations"][1] |= change
+    with pytest.raises(ValueError) as error:
+        len(_dataset(tmp_path, content, with_masks=True))
+    assert f"labels.json: annotation 1 (from 0) is not in COCO's format: {message}" in str(error.value)
+
+
+def test_a_root_category_of_an_export_is_left_out(tmp_path, logged):
+    """Of exports of Roboflow: the first category is the project, and may be called like a class."""
+    content = coco_content()
+    for entry in content["categories"]:
+        entry["supercategory"] = "dog"
+    content["categories"].insert(0, {"id": 0, "name": "dog", "supercategory": "none"})
+    dataset = _dataset(tmp_path, content)
+    assert dataset.vocabulary.class_names == ("cat", "dog", "traffic light")
+    assert dataset.metainfo["category_ids"] == [3, 7, 20]
+    assert "category 'dog' (id 0), the parent of others, has no objects: left out" in logged[0].getMessage()
+    named = _dataset(tmp_path, content, classes=["dog", "cat", "traffic light"])
+    assert named.metainfo["category_ids"] == [7, 3, 20]
+
+
+def test_a_parent_with_objects_and_a_category_that_is_its_own_parent_are_classes(tmp_path):
+    content = coco_content()
+    content["categories"][0]["supercategory"] = "dog"  # of the cat; a dog has objects
+    content["categories"].append({"id": 21, "name": "person", "supercategory": "person"})
+    assert _dataset(tmp_path, content).vocabulary.class_names == ("cat", "dog", "traffic light", "person")
+
+
+def test_names_are_told_apart_only_where_they_are_matched(tmp_path):
+    content = _spoil(coco_content(), "name twice")
+    with pytest.raises(ValueError, match=r"the category name 'dog' 2 times, with the ids \[7, 8\].* give category_ids"):
+        len(_dataset(tmp_path, content, classes=["cat", "dog", "traffic light"]))
+    by_id = _dataset(tmp_path, content, classes=["cat", "dog", "light"], category_ids={3: 0, 7: 1, 8: 1, 20: 2})
+    assert _instances(by_id)["11"].classes.tolist() == [0, 1]
+    others = _dataset(tmp_path, content, classes=["cat"], unlisted_ids="ignore")
+    assert _instances(others)["11"].classes.tolist() == [0]
+
+
+EMPTY_MASKS = {
+    "beside the image": [[70, 5, 80, 5, 80, 9, 70, 9]],
+    "on a line": [[5, 5, 20, 20, 10, 10]],
+    "within a pixel": [[5.1, 5.1, 5.2, 5.1, 5.2, 5.2]],
+    "there and back": [[5, 5, 25, 5, 25, 15, 25, 5]],
+    "runs of nothing": {"size": list(SIZE), "counts": [SIZE[0] * SIZE[1]]},
+}
+
+
+@pytest.mark.parametrize("segmentation", EMPTY_MASKS.values(), ids=EMPTY_MASKS)
+def test_masks_without_a_pixel_are_no_objects(tmp_path, logged, segmentation):
+    content = coco_content()
+    content["annotations"][0]["segmentation"] = segmentation
+    found = _instances(_dataset(tmp_path, content, with_masks=True, test_mode=True))
+    assert found["11"].ids.tolist() == [102] and found["11"].masks.flatten(1).any(1).all()
+    assert (
+        "1 boxes whose mask covers no pixel dropped (the first is annotation 100 of 11.jpg)" in logged[0].getMessage()
+    )
+    assert logged[0].levelname == "WARNING"
+    assert _instances(_dataset(tmp_path, content))["11"].ids.tolist() == [100, 102]  # as a box it is one
+
+
+def test_areas_of_the_file_stay_with_their_objects(tmp_path):
+    content = coco_content()
+    for number, entry in enumerate(content["annotations"][:-1]):
+        entry["area"] = 7 * number
+    found = _instances(_dataset(tmp_path, content, test_mode=True))
+    assert found["11"].areas.tolist() == [0, 14] and found["12"].areas.tolist() == [7, 21]
+    assert found["11"].areas.dtype == torch.float64
+    assert found["13"].areas is None and found["14"].areas is None
 
 
 def test_a_box_that_single_precision_makes_empty_is_outside(tmp_path, logged):
@@ -213,7 +350,7 @@ def _spoil(content, what):
         case "image id of letters":
             images[0]["id"] = "eleven"
         case "category id of letters":
-            content["categories"][0]["id"] = "1"
+            content["categories"][0]["id"] = "one"
         case "runs of another size":
             annotations[1]["segmentation"] = {"size": [30, 60], "counts": [1800]}
         case "runs too long":
@@ -232,7 +369,7 @@ def _spoil(content, what):
         ("image twice", "1 image ids are given more than once, the first is 11"),
         ("annotation twice", "1 annotation ids are given more than once, the first is 101"),
         ("category twice", "1 category ids are given more than once, the first is 7"),
-        ("name twice", "1 category names are given more than once, the first is 'dog'"),
+        ("name twice", "its categories as classes: name 'dog' is given twice"),
         (
             "missing image",
             "1 annotations are of a image that the file does not list; .* annotation 101 with image_id 99",
@@ -240,11 +377,11 @@ def _spoil(content, what):
         ("missing category", "annotation 101 with category_id 99. Remove them or add the category"),
         ("no images", "a COCO file has images, annotations, categories; images are not there"),
         ("no box", r"annotation 1 \(from 0\) is not in COCO's format: no 'bbox'"),
-        ("box of three", "is not in COCO's format: not enough values"),
-        ("box of words", r"annotation 1 \(from 0\) is not in COCO's format"),
+        ("box of three", r"is not in COCO's format: bbox: expected 4 numbers, got \[1, 2, 3\]"),
+        ("box of words", r"annotation 1 \(from 0\) is not in COCO's format: bbox: expected a number, got 'a'"),
         ("image without name", "image 11 has no string under 'file_name' or 'coco_url'"),
-        ("image id of letters", "expected an integer as image id, got 'eleven'"),
-        ("category id of letters", "expected an integer as category id, got '1'"),
+        ("image id of letters", "labels.json: image id: expected a whole number, got 'eleven'"),
+        ("category id of letters", "labels.json: category id: expected a whole number, got 'one'"),
         ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
         ("runs too long", "runs of 3000 pixels in all, for a mask of 40x60"),
         ("odd polygon", "a polygon is a flat list"),

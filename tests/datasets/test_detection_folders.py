@@ -80,6 +80,132 @@ def test_a_wrong_yolo_line_is_named(folder, line, message):
         len(DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"]))
 
 
+def test_yolo_numbers_count_in_any_spelling(folder):
+    (folder / "labels/a.txt").write_text("1.000000 5e-1 .5 0.2 4.0E-1\n0.0 0.5 0.5 0.2 0.4\n")
+    table = DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"]).table
+    assert table.classes.tolist() == [1, 0] and np.allclose(table.boxes, [[40, 15, 60, 35]] * 2)
+
+
+POSE = {
+    "1 x 2": (2, "0 0.5 0.5 0.2 0.2 0.55 0.45"),
+    "2 x 3": (6, "0 0.5 0.5 0.2 0.2 0.55 0.45 1 0.45 0.55 1"),
+    "4 x 3": (12, "0 0.5 0.5 0.2 0.2 0.55 0.45 2 0.45 0.45 2 0.55 0.55 1 0 0 0"),
+}
+
+
+@pytest.mark.parametrize(("count", "line"), POSE.values(), ids=POSE)
+def test_keypoints_are_told_from_polygons_by_the_yaml_or_refused(folder, count, line):
+    (folder / "labels/a.txt").write_text(f"{line}\n0 0.5 0.5 0.2 0.2\n")
+    names, shape = (
+        "names: [helmet]\n",
+        f"kpt_shape: [{count // (3 if count % 3 == 0 else 2)}, {3 if count % 3 == 0 else 2}]\n",
+    )
+    (folder / "data.yaml").write_text(names)
+    with pytest.raises(ValueError, match=r"a\.txt:1: .* kpt_shape"):
+        len(DetectionDataset("images", "labels", "data.yaml", root=folder))
+    (folder / "data.yaml").write_text(names + shape)
+    table = DetectionDataset("images", "labels", "data.yaml", root=folder).table
+    assert np.allclose(table.boxes, [[40, 20, 60, 30]] * 2)
+    (folder / "labels/a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5 0.3 0.3 0.2 0.2 0.1 0.1 0.15 0.15")
+    with pytest.raises(BadSample, match=rf"a\.txt:1: .* by kpt_shape, {count} values of keypoints, got 15 fields"):
+        len(DetectionDataset("images", "labels", "data.yaml", root=folder))
+
+
+@pytest.mark.parametrize("shape", ["17", "[17]", "[17, 4]", "[a, 3]", "[0, 3]", "{a: 1}"])
+def test_a_shape_of_keypoints_that_is_none_is_named(folder, shape):
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (folder / "data.yaml").write_text(f"names: [helmet]\nkpt_shape: {shape}\n")
+    with pytest.raises(ValueError, match=r"data\.yaml: kpt_shape: expected"):
+        len(DetectionDataset("images", "labels", "data.yaml", root=folder))
+
+
+TRACKS = {"id above 1": "0.93 7", "id 1": "0.93 1", "id first": "12 0.5"}
+
+
+@pytest.mark.parametrize("columns", TRACKS.values(), ids=TRACKS)
+def test_what_a_tracker_adds_to_boxes_is_no_polygon(folder, columns):
+    (folder / "labels/a.txt").write_text(f"0 0.5 0.5 0.2 0.2 {columns}\n1 0.3 0.4 0.1 0.2 {columns}\n")
+    (folder / "labels/b.txt").write_text(f"0 0.6 0.5 0.2 0.2 {columns}\n")
+    with pytest.raises(ValueError, match=r"a\.txt:1: 7 fields .* other columns must be cut off"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"]))
+
+
+POLYGONS = {
+    "corners of different number": "0 0.4 0.4 0.6 0.4 0.5 0.6\n0 0.4 0.4 0.6 0.4 0.6 0.6 0.5 0.7 0.4 0.6\n",
+    "a first edge that is no box": "0 0.1 0.1 0.5 0.1 0.5 0.5\n",
+    "a rectangle": "0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6\n",
+    "a turned rectangle": "0 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5\n",
+    "closed": "0 0.4 0.4 0.6 0.4 0.65 0.6 0.5 0.7 0.4 0.6 0.4 0.4\n",
+    "a little beyond the image": "0 0.9 0.9 1.02 0.9 1.02 1.02\n",
+}
+
+
+@pytest.mark.parametrize("text", POLYGONS.values(), ids=POLYGONS)
+def test_polygons_are_read_where_the_lines_can_be_nothing_else(folder, text):
+    (folder / "labels/a.txt").write_text(text)
+    table = DetectionDataset(folder / "images", folder / "labels", ["helmet"]).table
+    corners = [np.array(line.split()[1:], float).reshape(-1, 2) * (100, 50) for line in text.splitlines()]
+    expected = np.array([[*points.min(0), *points.max(0)] for points in corners])
+    assert np.allclose(table.boxes, expected.clip(max=(100, 50, 100, 50)), atol=1e-4)
+
+
+def test_polygons_that_can_be_boxes_are_read_where_masks_are_wanted(folder):
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2 0.6 0.2\n")
+    with pytest.raises(ValueError, match="with_masks=True takes them for polygons"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["helmet"]))
+    masked = DetectionDataset(folder / "images", folder / "labels", ["helmet"], with_masks=True)
+    assert np.allclose(masked.table.boxes, [[20, 10, 60, 25]])
+
+
+def test_most_polygons_of_one_length_need_not_begin_like_a_box(folder):
+    """Small triangles all over the image: the first two corners are a box within it for fewer than half of them."""
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0.03, 0.97, (40, 1, 2)) + generator.uniform(-0.03, 0.03, (40, 3, 2))
+    lines = [" ".join(map(str, ["0", *points.ravel().round(6)])) for points in corners]
+    (folder / "labels/a.txt").write_text("\n".join(lines))
+    table = DetectionDataset(folder / "images", folder / "labels", ["helmet"]).table
+    assert np.allclose(table.boxes[:, :2], corners.min(1) * (100, 50), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("names: {0: on, 1: off}", ("on", "off")),
+        ("names: [yes, no]", ("yes", "no")),
+        ("names: [010, 1_000]", ("010", "1_000")),
+        ("names: [1:30, 2024-01-01]", ("1:30", "2024-01-01")),
+        ("names: [1.0, 1e3]\nnc: 2", ("1.0", "1e3")),
+        ('names: {"0": a, "1": b}\nnc: "2"', ("a", "b")),
+        ("names: {0.0: a, 1.0: b}", ("a", "b")),
+    ],
+)
+def test_names_of_a_yaml_are_the_words_that_are_written_there(folder, text, expected):
+    (folder / "labels/a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    (folder / "data.yaml").write_text(text)
+    dataset = DetectionDataset("images", "labels", "data.yaml", root=folder)
+    assert dataset.vocabulary.class_names == expected and dataset.table.classes.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: {0: a, 1: }", "the name of class 1 is not a text but None; put it in quotes"),
+        ("names: [a, null]", "the name of class 1 is not a text but None"),
+        ("names: [a, [b, c]]", "the name of class 1 is not a text"),
+        ("names: {0: a, 0: b}", "a key is given twice"),
+        ("names: {0: a, 0.0: b}", "a class number is given twice"),
+        ("names: {0: a, one: b}", "names: expected a whole number, got 'one'"),
+        ("names: [a, b]\nnc: 3", "nc states 3 classes, names has 2"),
+        ("names: [a, b]\nnc: many", "nc: expected a whole number, got 'many'"),
+    ],
+)
+def test_names_that_a_yaml_does_not_give_are_an_error(folder, text, message):
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (folder / "data.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"data\.yaml.*{message}"):
+        len(DetectionDataset("images", "labels", "data.yaml", root=folder))
+
+
 def test_yolo_needs_names_and_labels_that_belong_to_images(folder, logged):
     (folder / "labels/x.txt").write_text("0 0.5 0.5 0.2 0.4")
     with pytest.raises(ValueError, match="YOLO labels hold numbers only"):
@@ -105,6 +231,45 @@ def test_voc_folder_by_two_arguments(folder, logged):
     assert instances.classes.tolist() == [1, 0] and instances.is_crowd.tolist() == [False, True]
     assert dataset[1]["sample"].sample_id == "more/c"
     assert "1 images without an XML file are left out" in logged[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", True), (" 1 ", True), ("true", True), ("Yes", True), ("1.0", True), ("0", False), ("false", False),
+     ("no", False), ("", False), ("Unspecified", False)],
+)  # fmt: skip
+def test_voc_says_in_several_ways_that_an_object_is_difficult(folder, text, expected):
+    _write_xml(folder, "a", ("vest", (10, 5, 40, 45), text), ("vest", (10, 5, 40, 45), "0"))
+    table = DetectionDataset(folder / "images", folder / "labels").table
+    assert table.is_crowd.tolist() == [expected, False]
+
+
+@pytest.mark.parametrize("text", ["2", "perhaps"])
+def test_another_word_of_difficulty_is_named(folder, text):
+    _write_xml(folder, "a", ("vest", (10, 5, 40, 45), text))
+    with pytest.raises(BadSample, match=rf"a\.xml: object 'vest': difficult: expected 0 or 1, .* got '{text}'"):
+        len(DetectionDataset(folder / "images", folder / "labels"))
+
+
+SIZE_TAG = "<size><width>{1}</width><height>{0}</height><depth>3</depth></size>"
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [((50, 100), ""), ((0, 0), ""), (("", ""), ""), (("50.0", "100.0"), ""), ((100, 50), "its size says 100x50 .* its"),
+     ((600, 800), "its size says 600x800 .*, its image is 50x100"), ((-50, 100), "its size says"),
+     (("wide", 100), "size/height: expected a whole number, got 'wide'")],
+)  # fmt: skip
+def test_a_size_that_a_voc_file_states_is_that_of_its_image(folder, stated, message):
+    _write_xml(folder, "a", ("vest", (10, 5, 40, 45), 0))
+    path = folder / "labels/a.xml"
+    path.write_text(path.read_text().replace("</filename>", "</filename>" + SIZE_TAG.format(*stated)))
+    dataset = DetectionDataset(folder / "images", folder / "labels")
+    if not message:
+        assert dataset.table.boxes.tolist() == [[10, 5, 40, 45]]
+        return
+    with pytest.raises(BadSample, match=rf"a\.xml: {message}"):
+        len(dataset)
 
 
 def test_wrong_voc_files_are_named(folder):

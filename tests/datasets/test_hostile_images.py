@@ -141,6 +141,14 @@ def test_every_format_is_judged_by_its_header(tmp_path, kind):
     assert min(read_image_size(path)) >= 16_383
 
 
+def test_a_picture_beyond_the_limit_of_pillow_is_named(tmp_path):
+    path = tmp_path / "x.ppm"
+    path.write_bytes(b"P6 20000 10000 255\n")
+    for reader in (read_image, read_label_map, read_image_size, rgb_image):
+        with pytest.raises(BadSample, match=r"x\.ppm: .*exceeds limit"):
+            reader(path)
+
+
 def jpeg_with_two_sizes() -> bytes:
     """A JPEG whose true size comes late: a marker that has no length stands before what would be one."""
     false = b"\xff\xc0\x00\x11\x08\x00\x0a\x00\x0a\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01\xff\xda\x00\x0c"
