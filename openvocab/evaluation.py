@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from openvocab.atomic_files import replacing
 from openvocab.metrics.confusion import ClassScores
 from openvocab.metrics.mean_iou import MeanIoU, summarise
+from openvocab.metrics.protocol import note_absent
 from openvocab.registry import DATASETS, METRICS
 from openvocab.structures import ignore_index
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -81,7 +82,11 @@ class SharedClassesIoU(MeanIoU):
         scores = ClassScores(matrix)
         alone = np.setdiff1d(np.arange(len(vocabulary)), self.shared)
         scores.iou[alone] = np.nan
-        self.protocol["evaluated_classes"] = [vocabulary.class_names[index] for index in self.shared]
+        names = [vocabulary.class_names[index] for index in self.shared]
+        self.protocol["evaluated_classes"] = names
+        self.protocol["classes_without_labels"] = note_absent(
+            "mean IoU", "labelled pixel", names, scores.labelled[self.shared]
+        )
         return summarise(vocabulary, scores)
 
 

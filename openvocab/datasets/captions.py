@@ -135,4 +135,4 @@ def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
     number = {key: index for index, key in enumerate(shown)}
     for item in items:
         item["class_ids"] = tuple(dict.fromkeys(number[same_name_key(caption)] for caption in item["captions"]))
-    return Vocabulary.from_names(shown.values())
+    return Vocabulary(tuple((caption,) for caption in shown.values()))  # texts, not names: each stays as it is

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.base import check_choice
-from openvocab.text.vocabulary import read_class_names
+from openvocab.text.vocabulary import read_class_names, spaced
 from openvocab.text_files import read_json
 
 CLASS_NAMES_FOLDER = Path(__file__).parent / "class_names"
@@ -40,6 +40,8 @@ def load_split(name_or_path: str | Path) -> dict[str, Any]:
     for key in (*SEEN_KEYS, *UNSEEN_KEYS, *FREQUENCY_KEYS):
         if key in split and not (isinstance(split[key], list) and all(isinstance(name, str) for name in split[key])):
             raise ValueError(f"{path}: expected a list of class names under {key!r}, got {str(split[key])[:60]}")
+        if key in split:
+            split[key] = [spaced(name) for name in split[key]]
     return split
 
 
@@ -67,7 +69,7 @@ def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
 def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tuple[list[str] | None, list[str]]:
     """Return the seen names, None where the split does not list them, and the unseen ones; see `load_unseen`."""
     if not isinstance(unseen, (str, Path)):
-        return None, list(unseen)
+        return None, [spaced(name) for name in unseen]
     own = root / unseen
     split = load_split(own if own.is_file() else unseen)
     seen, novel = (next((split[key] for key in keys if key in split), None) for keys in (SEEN_KEYS, UNSEEN_KEYS))
@@ -105,6 +107,17 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> 
         return own
     names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
     raise ValueError(f"no {kind} {str(name_or_path)!r} and no such file; known: {names}")
+
+
+def check_distinct(argument: str, ids: Sequence[int]) -> None:
+    """Check the ids of classes in class order.
+
+    Raises:
+        ValueError: one id for two classes.
+    """
+    if len(set(ids)) < len(ids):
+        twice = next(raw for place, raw in enumerate(ids) if raw in ids[:place])
+        raise ValueError(f"{argument}: id {twice} is given for two classes; one id is one class")
 
 
 def check_class_choices(

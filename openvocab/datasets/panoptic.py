@@ -33,7 +33,10 @@ class PanopticReader:
         self._segments: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for number, annotation in enumerate(annotations):
             try:
-                self._segments[str(annotation["file_name"])] = _segment_table(annotation["segments_info"])
+                name = str(annotation["file_name"])
+                if name in self._segments:
+                    raise ValueError(f"{name} is an annotation before it already")
+                self._segments[name] = _segment_table(annotation["segments_info"])
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 reason = f"no {error}" if isinstance(error, KeyError) else str(error)
                 place = f"panoptic_json: {json_path}: annotation {number} (from 0)"

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.folder_walk import files_by_key
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.image_label_pairs import files_by_key
 from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
 from openvocab.structures import Size
 from openvocab.text_files import read_label_text, read_yaml
@@ -39,7 +39,7 @@ def read_yolo(
         FileNotFoundError: no label file belongs to an image.
     """
     images = files_by_key(image_folder)
-    labels = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.txt"))}
+    labels = files_by_key(folder, extensions=(".txt",))
     labels = {key: path for key, path in labels.items() if path.name != "classes.txt"}
     notes = note_lonely(labels, images, "label file")
     columns, entries = Columns(with_masks), []

@@ -11,7 +11,7 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
-from openvocab.metrics.protocol import class_protocol
+from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.registry import METRICS
 from openvocab.structures import Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
@@ -44,7 +44,8 @@ class MeanIoU(BaseMetric):
     - Only labelled pixels count. IoU of a class = intersection / union over the data set, not a mean over images.
     - A class that is absent from labels and predictions alike is left out of every mean; one that is predicted but
       never labelled counts with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the
-      classes that have labels.
+      classes that have labels. So a mean says nothing of a class without labels: the table, a warning and the protocol
+      name each of them.
     - `mIoU` is over all classes, the background class included. `mIoU_seen` and `mIoU_unseen` leave the background out;
       `mIoU_harmonic` is their harmonic mean. They exist where the vocabulary has seen flags.
     - `FB_IoU`, where the vocabulary has a background: mean IoU of background and of everything else as one class.
@@ -118,6 +119,9 @@ class MeanIoU(BaseMetric):
         scores = ClassScores(matrix)
         if self.show_classes:
             logger.info("\n" + class_table(vocabulary, scores))
+        self.protocol["classes_without_labels"] = note_absent(
+            "mean IoU", "labelled pixel", vocabulary.class_names, scores.labelled
+        )
         return summarise(vocabulary, scores)
 
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
@@ -150,20 +154,21 @@ def summarise(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
 
 
 def class_table(vocabulary: Vocabulary, scores: ClassScores) -> str:
-    """Return a text table: name, IoU, accuracy, labelled pixels, and which classes are unseen or the background."""
+    """Return a text table: name, IoU, accuracy, labelled pixels; which classes are unseen, background, not labelled."""
     width = max(len(name) for name in vocabulary.class_names)
     lines = [f"{'class':<{width}}    IoU    acc      pixels"]
     for index, name in enumerate(vocabulary.class_names):
         iou, accuracy = 100 * scores.iou[index], 100 * scores.accuracy[index]
-        line = f"{name:<{width}} {iou:6.2f} {accuracy:6.2f} {scores.labelled[index]:11d} {_role(vocabulary, index)}"
+        labelled = scores.labelled[index]
+        line = f"{name:<{width}} {iou:6.2f} {accuracy:6.2f} {labelled:11d} {_role(vocabulary, index, labelled)}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
 
-def _role(vocabulary: Vocabulary, index: int) -> str:
-    if index == vocabulary.background:
-        return "background"
-    return "unseen" if vocabulary.seen is not None and not vocabulary.seen[index] else ""
+def _role(vocabulary: Vocabulary, index: int, labelled: int) -> str:
+    role = "unseen" if vocabulary.seen is not None and not vocabulary.seen[index] else ""
+    role = "background" if index == vocabulary.background else role
+    return role if labelled else ", ".join(filter(None, [role, "no labels"]))
 
 
 def _check(sample: Sample, prediction: SemanticPrediction, vocabulary: Vocabulary) -> None:

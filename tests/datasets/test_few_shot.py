@@ -54,6 +54,12 @@ def test_boundary_is_ignored_in_testing_and_others_in_training(folder):
     assert _dataset(folder, "train")[0]["sample"].label_map[0].tolist() == [1, 0, 0, 0]
 
 
+def test_classes_that_no_image_shows_are_named(folder, logged):
+    len(_dataset(folder, "test"))
+    assert logged[-1].levelname == "WARNING"
+    assert "3 images, 5 classes; no image shows 2 of them: bird, boat" in logged[-1].getMessage()
+
+
 def test_published_lists_of_pairs_are_read(folder):
     (folder / "fold0.txt").write_text("c__05\na__01\n")
     test = _dataset(folder, "test", pairs="fold0.txt")
