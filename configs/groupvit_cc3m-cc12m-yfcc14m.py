@@ -22,7 +22,7 @@ model["head"]["num_prompts"] = 3
 # as in the official code, verbs too; without NLTK's data: dict(type=RuleNouns)
 prompts = dict(type=AddNounPrompts, count=3, extractor=dict(type=NltkNouns, verbs=True), templates="imagenet80")
 train_dataloader["dataset"]["pipeline"].insert(-1, prompts)
-train_dataloader["dataset"].update(name="cc3m_cc12m_yfcc14m", shards=["cc3m/*.tar", "cc12m/*.tar", "yfcc14m/*.tar"])
+train_dataloader["dataset"].update(shards=["cc3m/*.tar", "cc12m/*.tar", "yfcc14m/*.tar"])
 
 # 30 epochs of 28,663,147 pairs in batches of 4096; 2 of them warm up from 4e-6. The rate is linear in the batch.
 max_iters, warmup_iters = 209_935, 13_995

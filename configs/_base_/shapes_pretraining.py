@@ -27,7 +27,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=CaptionDataset,
-        name="shapes_train",
         root="data/shapes",
         annotations="captions_train.jsonl",
         caption="first",
@@ -41,7 +40,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=ClassificationFolder,
-        name="shapes_objects",
         root="data/shapes",
         images="objects/val",
         classes="classes.txt",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.caption_files import read_records
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
@@ -92,7 +92,7 @@ class CaptionDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, annotations),
         )
         pick = PickCaptions(caption, num_captions)
         if not test_mode:  # behind what is cached, which must hold all captions; before what looks at the picked one

@@ -103,7 +103,11 @@ class CifarDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
-        super().__init__([PackSample()] if pipeline is None else pipeline, test_mode=test_mode, name=name)
+        super().__init__(
+            [PackSample()] if pipeline is None else pipeline,
+            test_mode=test_mode,
+            name=name or f"{Path(path).name}/{part}",
+        )
         if num_classes not in _ARCHIVES:
             raise ValueError(f"num_classes: expected 10 or 100 (which CIFAR), got {num_classes}")
         if part not in ("train", "test"):

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
 from openvocab.datasets.folder_walk import check_folder, files_by_key, visible_entries
 from openvocab.datasets.transforms import LoadImage, PackSample
@@ -66,7 +66,7 @@ class ClassificationFolder(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, images),
         )
         self.root = Path(root)
         self.images, self.classes, self.unseen = images, classes, unseen

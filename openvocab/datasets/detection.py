@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
 from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
@@ -101,7 +101,7 @@ class DetectionDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, keys or annotations),
         )
         check_class_choices(train_classes, unseen, unlisted_ids, ("all", "seen", "seen_labels"))
         self.root = Path(root)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
 from openvocab.datasets.folder_walk import check_folder, files_by_key
 from openvocab.datasets.image_io import BadSample, read_label_map
@@ -86,7 +86,7 @@ class FewShotDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=part == "test",
-            name=name,
+            name=name or place_name(root, keys or annotations),
         )
         self.root = Path(root)
         self.images, self.annotations, self.keys, self.pairs = images, annotations, keys, pairs

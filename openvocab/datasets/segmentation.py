@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import check_class_choices, check_distinct, load_class_names, load_unseen
 from openvocab.datasets.folder_walk import check_folder, files_by_key
 from openvocab.datasets.image_io import read_label_map
@@ -94,7 +94,7 @@ class SegmentationDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, keys or annotations or images),
         )
         check_class_choices(train_classes, unseen, unlisted_ids)
         self.root = Path(root)

@@ -116,6 +116,6 @@ def test_folders_without_images_are_named(root: Path, logged):
     (root / "objects/car/0.png").rename(root / "objects/car/.0.png")
     len(ClassificationFolder("objects", "classes.txt", **options))
     assert [(record.levelname, record.getMessage()) for record in logged] == [
-        ("INFO", "ClassificationFolder: 4 images, 3 classes"),
-        ("WARNING", "ClassificationFolder: 3 images, 3 classes; the folders of 1 classes hold no images: car"),
+        ("INFO", f"{root.name}/objects: 4 images, 3 classes"),
+        ("WARNING", f"{root.name}/objects: 3 images, 3 classes; the folders of 1 classes hold no images: car"),
     ]

@@ -62,6 +62,19 @@ def test_a_names_file_and_a_root_do_as_well(folder):
     assert len(dataset) == 6
 
 
+def test_a_data_set_is_named_after_its_place_unless_it_is_given_a_name(folder):
+    (folder / "val.txt").write_text("1\n")
+    place = folder.name
+    for options, name in (
+        ({}, f"{place}/masks"),
+        ({"keys": "val.txt"}, f"{place}/val.txt"),
+        ({"name": "mine"}, "mine"),
+    ):
+        assert SegmentationDataset("images", "masks", CLASSES, root=folder, **options).metainfo["dataset"] == name
+    assert SegmentationDataset("images", None, CLASSES, root=folder).name == f"{place}/images"
+    assert SegmentationDataset(folder / "images", folder / "masks", CLASSES).name == "SegmentationDataset"
+
+
 def test_missing_folders_name_their_argument(folder):
     with pytest.raises(FileNotFoundError, match="images: no folder .*absent"):
         len(SegmentationDataset(folder / "absent", folder / "masks", CLASSES))
@@ -156,8 +169,8 @@ def test_numbers_of_images_and_classes_are_logged(folder, logged):
     len(SegmentationDataset("images", "masks", CLASSES, root=folder))
     len(SegmentationDataset("images", None, CLASSES, root=folder))
     assert [(record.levelname, record.getMessage()) for record in logged] == [
-        ("INFO", "SegmentationDataset: 6 images, 4 classes"),
-        ("INFO", "SegmentationDataset: 6 images without label maps, 4 classes"),
+        ("INFO", f"{folder.name}/masks: 6 images, 4 classes"),
+        ("INFO", f"{folder.name}/images: 6 images without label maps, 4 classes"),
     ]
 
 

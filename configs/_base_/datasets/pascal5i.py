@@ -23,7 +23,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=FewShotDataset,
-        name="pascal5i_train",
         root="data/VOCdevkit/VOC2012",
         images="JPEGImages",
         annotations="SegmentationClassAug",
@@ -47,7 +46,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=FewShotDataset,
-        name="pascal5i_test",
         root="data/VOCdevkit/VOC2012",
         images="JPEGImages",
         annotations="SegmentationClassAug",
