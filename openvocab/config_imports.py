@@ -6,11 +6,14 @@ that computes with them would work on one machine and not on the next.
 """
 
 import ast
+import codecs
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
+
+from openvocab.text_files import decode_text
 
 BY_PLACE = (
     "a config inherits by `with read_base(): from .name import *` or `from ..folder.name import *`, as seen from its "
@@ -36,9 +39,12 @@ def check_imports(file: Path, above: tuple[Path, ...] = ()) -> set[str]:
     Raises:
         ImportMistake: a config that is not there, inherits from itself or is not imported by its place; a name that the
             other config does not define; a use of an imported name that needs the import carried out.
-        OSError, SyntaxError, UnicodeError: a file that cannot be read.
+        OSError, SyntaxError, ValueError: a file that cannot be read.
     """
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    content = file.read_bytes()
+    if content.startswith(codecs.BOM_UTF8):
+        raise ImportMistake(f"{file}: a config cannot begin with a byte order mark; save it as UTF-8 without one")
+    tree = ast.parse(decode_text(content, file), str(file))
     inherited = [node for block in tree.body if _is_read_base(block) for node in block.body]
     defined = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     defined |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}

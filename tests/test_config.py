@@ -1,6 +1,7 @@
 """Configs are read with a user's own modules, and a mistake in one is one clear line."""
 
 import argparse
+import codecs
 import re
 import sys
 
@@ -285,3 +286,9 @@ def test_single_names_and_bases_of_bases_are_inherited(read_text, tmp_path):
 def test_an_error_without_a_message_has_a_line(read_text):
     with pytest.raises(ConfigError, match=r"my\.py:7: AssertionError: without a message"):
         read_text(READ_BASE + "x = 1\nassert not x\n")
+
+
+def test_a_byte_order_mark_is_named(tmp_path):
+    (tmp_path / "my.py").write_bytes(codecs.BOM_UTF8 + b"x = 1\n")
+    with pytest.raises(ConfigError, match=r"my\.py: a config cannot begin with a byte order mark"):
+        read_config(tmp_path / "my.py")

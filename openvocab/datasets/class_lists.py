@@ -14,16 +14,16 @@ SEEN_KEYS, UNSEEN_KEYS = ("seen", "base"), ("unseen", "novel")
 FREQUENCY_KEYS = ("rare", "common", "frequent")
 
 
-def class_names_path(name_or_path: str | Path) -> Path:
+def class_names_path(name_or_path: str | Path, argument: str = "classes") -> Path:
     """Return the names file of a known list (`ade20k_150`), or the user's own file; read it with `read_class_names`.
 
     Raises:
-        ValueError: neither; the message lists the known names.
+        ValueError: neither; the message names the argument that gave it and lists the known names.
     """
-    return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", "class list")
+    return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", f"{argument}: no class list")
 
 
-def load_split(name_or_path: str | Path) -> dict[str, Any]:
+def load_split(name_or_path: str | Path, argument: str = "split") -> dict[str, Any]:
     """Return a known split (`coco_48_17`, `lvis_866_337`, `pascal5i`, `coco20i`) or the one in a JSON file.
 
     Returns:
@@ -33,7 +33,7 @@ def load_split(name_or_path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: neither a known split nor a file, or a file that is not a JSON object with lists of names.
     """
-    path = _find(name_or_path, SPLITS_FOLDER, ".json", "split")
+    path = _find(name_or_path, SPLITS_FOLDER, ".json", f"{argument}: no split")
     split = read_json(path)
     if not isinstance(split, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(split).__name__}")
@@ -71,7 +71,7 @@ def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tupl
     if not isinstance(unseen, (str, Path)):
         return None, [spaced(name) for name in unseen]
     own = root / unseen
-    split = load_split(own if own.is_file() else unseen)
+    split = load_split(own if own.is_file() else unseen, "unseen")
     seen, novel = (next((split[key] for key in keys if key in split), None) for keys in (SEEN_KEYS, UNSEEN_KEYS))
     if novel is None:
         raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
@@ -87,7 +87,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> li
     Raises:
         ValueError: no such file, or a class that is in none of the lists.
     """
-    lists = load_split(name_or_path)
+    lists = load_split(name_or_path, "frequencies")
     letter_of = {name: key[0] for key in FREQUENCY_KEYS for name in lists.get(key, ())}
     without = [name for name in class_names if name not in letter_of]
     if without:
@@ -98,7 +98,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> li
     return [letter_of[name] for name in class_names]
 
 
-def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> Path:
+def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str) -> Path:
     known = folder / f"{name_or_path}{extension}"
     if known.parent == folder and known.is_file():
         return known
@@ -106,7 +106,7 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> 
     if own.is_file():
         return own
     names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
-    raise ValueError(f"no {kind} {str(name_or_path)!r} and no such file; known: {names}")
+    raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
 
 
 def check_distinct(argument: str, ids: Sequence[int]) -> None:

@@ -134,7 +134,7 @@ class ClassificationFolder(PipelineDataset):
         if self.unseen is None:
             return None
         own = self.root / self.unseen
-        split = load_split(own if own.is_file() else self.unseen)
+        split = load_split(own if own.is_file() else self.unseen, "unseen")
         for key in ("unseen", "novel"):
             if key in split:
                 return [name for name in split[key] if name in names]

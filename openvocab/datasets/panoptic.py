@@ -50,14 +50,14 @@ class PanopticReader:
         """
         name = Path(path).name
         if name not in self._segments:
-            raise BadSample(path, "its name is not in the panoptic JSON file")
+            raise BadSample(path, "panoptic_json does not list its name")
         ids, categories = self._segments[name]
         red, green, blue = np.moveaxis(read_image(path, max_pixels).astype(np.int64), -1, 0)
         segments = red + 256 * green + 65536 * blue  # (H, W)
         place = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
         unknown = ids[place] != segments
         if unknown.any():
-            raise BadSample(path, f"segment {int(segments[unknown][0])} is not in the panoptic JSON file")
+            raise BadSample(path, f"panoptic_json does not list its segment {int(segments[unknown][0])}")
         return categories[place]
 
 

@@ -141,7 +141,11 @@ class SegmentationDataset(PipelineDataset):
         """Match label maps to images by key, and log what there is and which classes a sample of the maps lacks."""
         keys = None if self.keys is None else self.root / self.keys
         folder = check_folder(self.root / self.images, "images")
-        images = select_listed(files_by_key(folder, self.image_suffix), keys, folder)
+        images = files_by_key(folder, self.image_suffix)
+        if not images:
+            ending = f" whose stem ends in image_suffix={self.image_suffix!r}" if self.image_suffix else ""
+            raise ValueError(f"images: no samples found, there is no image{ending} in {folder}")
+        images = select_listed(images, keys, folder)
         if self.annotations is None:
             logger.info(f"{self.name}: {len(images)} images without label maps, {len(self.vocabulary)} classes")
             return [{"sample_id": key, "img_path": str(path)} for key, path in images.items()]

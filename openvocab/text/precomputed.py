@@ -144,7 +144,7 @@ def _read_safetensors(path: Path) -> Tensor:
 
 def _index_names(names: str | Path | Sequence[str | Sequence[str]], rows: int, path: Path) -> dict[str, int]:
     """Return {name: row}; of equal names the first row counts."""
-    entries = read_class_names(class_names_path(names)) if isinstance(names, (str, Path)) else list(names)
+    entries = read_class_names(class_names_path(names, "names")) if isinstance(names, (str, Path)) else list(names)
     if len(entries) != rows:
         raise ValueError(f"{path} has {rows} rows, but {len(entries)} names were given; both must be in the same order")
     index: dict[str, int] = {}

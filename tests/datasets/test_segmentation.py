@@ -100,6 +100,18 @@ def test_label_map_without_image_is_refused(folder):
         len(SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False))
 
 
+def test_images_without_the_suffix_are_no_samples(folder):
+    with pytest.raises(ValueError, match="images: no samples found, .* whose stem ends in image_suffix='_photo'"):
+        len(SegmentationDataset("images", "masks", CLASSES, root=folder, image_suffix="_photo"))
+
+
+@pytest.mark.parametrize("argument", ["classes", "unseen"])
+def test_a_list_or_split_that_is_not_there_names_its_argument(folder, argument):
+    options = {"classes": CLASSES, argument: "nothing.here"}
+    with pytest.raises(ValueError, match=f"{argument}: no .* 'nothing.here' and no such file; known: "):
+        len(SegmentationDataset("images", "masks", root=folder, **options).vocabulary)
+
+
 def test_no_annotations_give_images_alone(folder):
     dataset = SegmentationDataset(folder / "images", None, CLASSES)
     assert dataset[0]["sample"].label_map is None
@@ -379,7 +391,7 @@ def test_panoptic_png_reads_as_semantic(tmp_path):
     assert _labels(dataset).tolist() == [[255, 1, 1], [0, 0, 1]]
     del annotations["annotations"][0]["segments_info"][1]
     (tmp_path / "p.json").write_text(json.dumps(annotations))
-    with pytest.raises(BadSample, match="segment 70000"):
+    with pytest.raises(BadSample, match="panoptic_json does not list its segment 70000"):
         SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
     (tmp_path / "p.json").write_text(json.dumps({"annotations": 2 * annotations["annotations"]}))
     with pytest.raises(ValueError, match=r"annotation 1 .*a\.png is an annotation before it already"):
