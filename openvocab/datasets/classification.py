@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
-from openvocab.datasets.folder_walk import check_folder, files_by_key, visible_entries
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, visible_entries
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key, some_names, spaced
@@ -97,8 +97,10 @@ class ClassificationFolder(PipelineDataset):
                 sample_id = path.relative_to(parent).as_posix()
                 items.append({"sample_id": sample_id, "img_path": str(path), "class_ids": (class_id,)})
         line = f"{self.name}: {len(items)} images, {len(self.vocabulary)} classes"
-        without = f"; the folders of {len(empty)} classes hold no images: {some_names(empty)}" if empty else ""
-        logger.log(logging.WARNING if empty else logging.INFO, line + without)
+        line += f"; the folders of {len(empty)} classes hold no images: {some_names(empty)}" if empty else ""
+        stray = [file for file in visible_entries(parent)[0] if file.suffix.lower() in IMAGE_EXTENSIONS]
+        line += f"; {len(stray)} images lie in no class folder, the first is {stray[0]}" if stray else ""
+        logger.log(logging.WARNING if empty or stray else logging.INFO, line)
         return items
 
     def common_results(self) -> dict[str, Any]:
@@ -156,6 +158,7 @@ def _own_folders(vocabulary: Vocabulary, there: Sequence[str], parent: Path) -> 
     return [folder_of.get(same_name_key(name), name) for name in vocabulary.class_names]
 
 
-def _by_numbers(name: str) -> list[tuple[int, str]]:
+def _by_numbers(name: str) -> list[tuple[str, int, str]]:
     """Return what sorts names by letter, and numbers within them by value."""
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+    parts = re.findall(r"\d+|\D", name)
+    return [("0", int(part), part) if part.isdecimal() else (part, 0, "") for part in parts]

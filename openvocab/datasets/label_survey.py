@@ -62,7 +62,7 @@ def describe_survey(survey: Survey, table: LabelTable, class_names: Sequence[str
     """
     met = np.flatnonzero(survey.pixels)
     classes = table.classes_of(met)
-    absent = [name for index, name in enumerate(class_names) if index not in set(classes.tolist())]
+    absent = [class_names[index] for index in np.setdiff1d(np.arange(len(class_names)), classes)]
     if not absent or not survey.num_maps:
         return False, ""
     read = f"the {total} label maps" if survey.num_maps == total else f"{survey.num_maps} label maps read as a sample"

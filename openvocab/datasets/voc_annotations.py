@@ -47,8 +47,8 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
         for name, box, difficult in objects:
             columns.append(position, number[name], box, difficult)
     columns.freeze()
-    bare = len(images) - len(files)
-    notes += [f"{bare} images without an XML file are left out"] if bare else []
+    bare = [path.name for key, path in images.items() if key not in files]
+    notes += [f"{len(bare)} images without an XML file are left out, the first is {bare[0]}"] if bare else []
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
 
 

@@ -54,8 +54,11 @@ def read_yolo(
             continue
         entries.append(ImageEntry(key, path.relative_to(image_folder).as_posix(), size))
     columns.freeze()
-    bare = len(images.keys() - labels)
-    notes += [f"{bare} images have no label file and count as images without objects"] if bare else []
+    bare = [path.name for key, path in images.items() if key not in labels]
+    if bare:
+        notes.append(
+            f"{len(bare)} images have no label file and count as images without objects, the first is {bare[0]}"
+        )
     shown = [names[number] for number in sorted(names)]
     return AnnotationList(entries, shown, sorted(names), columns, notes=notes)
 

@@ -100,6 +100,15 @@ def test_numbers_in_the_names_of_folders_sort_by_value_and_it_is_said(tmp_path: 
     assert "are classes by number, not by letter: " + ", ".join(order[:8]) in logged[0].getMessage()
 
 
+def test_names_that_no_number_tells_apart_keep_the_order_of_the_alphabet(tmp_path: Path, logged):
+    names = sorted(["1a", "a1", "a-1", "a 1", "ab", "n01440764", "n01443537", "nx", "é2", "_1"])
+    _folders(tmp_path / "objects", *names)
+    (tmp_path / "names.txt").write_text("".join(f"name {number}\n" for number in range(len(names))))
+    dataset = ClassificationFolder("objects", "names.txt", root=tmp_path, folders="sorted")
+    assert [dataset[index]["sample"].sample_id.split("/")[0] for index in range(len(names))] == names
+    assert [record.levelname for record in logged] == ["INFO"]
+
+
 def test_names_of_folders_are_matched_without_case_and_underscores(tmp_path: Path):
     _folders(tmp_path / "objects", "Traffic_Light", "cat")
     (tmp_path / "names.txt").write_text("traffic light\ncat\ndog_house\n")
@@ -115,7 +124,14 @@ def test_folders_without_images_are_named(root: Path, logged):
     len(ClassificationFolder("objects", "classes.txt", **options))
     (root / "objects/car/0.png").rename(root / "objects/car/.0.png")
     len(ClassificationFolder("objects", "classes.txt", **options))
+    (root / "objects/blue star/0.png").rename(root / "objects/0.png")
+    len(ClassificationFolder("objects", "classes.txt", **options))
     assert [(record.levelname, record.getMessage()) for record in logged] == [
         ("INFO", f"{root.name}/objects: 4 images, 3 classes"),
         ("WARNING", f"{root.name}/objects: 3 images, 3 classes; the folders of 1 classes hold no images: car"),
+        (
+            "WARNING",
+            f"{root.name}/objects: 2 images, 3 classes; the folders of 2 classes hold no images: blue star, car; "
+            f"1 images lie in no class folder, the first is {root}/objects/0.png",
+        ),
     ]
