@@ -218,4 +218,6 @@ class SegmentationDataset(PipelineDataset):
 
     def _ignored_ids(self) -> list[int]:
         ignored = (ignore_index(len(self.all_classes)),) if self.ignored_ids is None else self.ignored_ids
+        if isinstance(ignored, str) or not isinstance(ignored, Collection):
+            raise ValueError(f"ignored_ids: expected a list of ids, got {ignored!r}")
         return [*ignored, 0] if self.reduce_zero_label else list(ignored)

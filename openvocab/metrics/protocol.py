@@ -32,7 +32,7 @@ def note_absent(metric: str, label: str, class_names: Sequence[str], counts: Seq
     absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if absent:
         logger.warning(
-            f"{metric}: {len(absent)} of {len(class_names)} classes have no {label} in the evaluated images, so the "
-            f"score does not say whether they are found: {some_names(absent)}"
+            f"{metric}: {len(absent)} of {len(class_names)} classes have no {label} in the evaluated data, so that it "
+            f"does not say whether they are found: {some_names(absent)}"
         )
     return absent

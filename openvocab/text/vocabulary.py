@@ -19,6 +19,7 @@ FILE_ENDINGS = frozenset((
     ".jpg", ".jpeg", ".png",
 ))  # fmt: skip
 """How the names of files end that are given by mistake where class names are expected."""
+_OTHER_FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".xml")
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,10 @@ def read_class_names(path: str | Path) -> list[list[str]]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not UTF-8, an empty line between names, a control character or `|`, with the line; no names at all,
-            or a single line with commas.
+            a single line with commas, or a file whose name says that it has another format.
     """
+    if Path(path).suffix.lower() in _OTHER_FORMATS:
+        raise ValueError(f"{path}: expected a text file of names, one class a line, got a {Path(path).suffix} file")
     text = read_text(path).rstrip()
     lines = text.split("\n") if text else []  # not splitlines: it also splits at characters within a name
     entries = []

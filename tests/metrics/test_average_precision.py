@@ -115,7 +115,7 @@ def test_classes_without_objects_are_named_crowds_being_none(logged):
     absent = list(VOCABULARY.class_names[1:])
     assert metric.protocol["classes_without_objects"] == absent
     (record,) = logged
-    assert "5 of 6 classes have no object in the evaluated images" in record.getMessage()
+    assert "5 of 6 classes have no object in the evaluated data" in record.getMessage()
     assert record.levelname == "WARNING" and record.getMessage().endswith(": " + ", ".join(absent))
 
 

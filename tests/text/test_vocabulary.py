@@ -128,6 +128,13 @@ def test_dots_in_names_are_no_file_endings():
     assert len(Vocabulary.from_text("St. Bernard, mr. data, 7.5 t truck, e.g. this")) == 4
 
 
+@pytest.mark.parametrize("name", ["names.json", "data.yaml", "names.CSV"])
+def test_files_of_other_formats_are_no_lists_of_names(tmp_path, name):
+    (tmp_path / name).write_text("names:\n- cat\n- dog\n")
+    with pytest.raises(ValueError, match="expected a text file of names, one class a line"):
+        read_class_names(tmp_path / name)
+
+
 def test_subset_keeps_flags_and_order():
     vocabulary = Vocabulary.from_names(["background", "cat", "dog"], unseen=["dog"], background="background")
     subset = vocabulary.subset([2, 0])
