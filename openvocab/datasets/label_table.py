@@ -15,7 +15,7 @@ class LabelTable:
     """Look-up table from label ids to class indices; ids without a meaning are an error, not a class.
 
     Args:
-        class_of_id: class index of each raw id that has one.
+        class_of_id: class index of each raw id that has one; None for a class that is left out: ignored too.
         ignored_ids: raw ids that carry no label.
         num_classes: K. Up to 254 classes make uint8 maps (255 = ignored), more make uint16 maps (65535 = ignored).
         ignore_unlisted: ignore all other ids instead of refusing them.
@@ -27,7 +27,7 @@ class LabelTable:
 
     def __init__(
         self,
-        class_of_id: Mapping[int, int],
+        class_of_id: Mapping[int, int | None],
         ignored_ids: Collection[int],
         num_classes: int,
         ignore_unlisted: bool,
@@ -41,10 +41,10 @@ class LabelTable:
         # away again wraps 0 to the ignored value of the type.
         table = np.full(NUM_IDS, 0 if ignore_unlisted else num_classes + 1, self.dtype)
         for raw_id, class_index in class_of_id.items():
-            if not (0 <= raw_id < NUM_IDS and 0 <= class_index < num_classes):
+            if not (0 <= raw_id < NUM_IDS and 0 <= (class_index or 0) < num_classes):
                 raise ValueError(f"label id {raw_id} -> class {class_index}: expected ids below {NUM_IDS} and classes "
                                  f"below {num_classes}")  # fmt: skip
-            table[raw_id] = class_index + 1
+            table[raw_id] = 0 if class_index is None else class_index + 1
         for raw_id in ignored_ids:
             if not 0 <= raw_id < NUM_IDS:
                 raise ValueError(f"label id {raw_id} -> ignored: expected ids below {NUM_IDS}")

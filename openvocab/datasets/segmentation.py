@@ -126,11 +126,9 @@ class SegmentationDataset(PipelineDataset):
     def label_table(self) -> LabelTable:
         """From ids in the files to indices of `vocabulary`."""
         position = {index: place for place, index in enumerate(self._kept_classes)}
-        class_of_id = self._class_of_id()
-        left_out = [raw_id for raw_id, index in class_of_id.items() if index not in position]
-        kept = {raw_id: position[index] for raw_id, index in class_of_id.items() if index in position}
-        ignored = [*left_out, *self._ignored_ids()]
-        return LabelTable(kept, ignored, len(position), self.unlisted_ids == "ignore", ID_ARGUMENTS)
+        class_of_id = {raw_id: position.get(index) for raw_id, index in self._class_of_id().items()}
+        ignore_unlisted = self.unlisted_ids == "ignore"
+        return LabelTable(class_of_id, self._ignored_ids(), len(position), ignore_unlisted, ID_ARGUMENTS)
 
     @cached_property
     def label_reader(self) -> Callable[[str, int | None], np.ndarray]:
