@@ -29,9 +29,8 @@ class Vocabulary:
     Names belong to the data, prompt templates to the method (they sit on the text encoder).
 
     Raises:
-        ValueError: an empty list, an empty name, control characters, a name given twice (names that differ only in
-            case or white space are one: CLIP's tokenizer sees no difference), flags of another length. The message
-            gives the index and the fix.
+        ValueError: an empty list, an empty name, control characters, a name given twice (`same_name_key`: CLIP's
+            tokenizer sees no difference), flags of another length. The message gives the index and the fix.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
