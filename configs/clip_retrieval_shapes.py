@@ -34,7 +34,6 @@ test_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=CaptionDataset,
-        name="shapes_captions_val",
         root="data/shapes",
         annotations="captions_val.jsonl",
         test_mode=True,

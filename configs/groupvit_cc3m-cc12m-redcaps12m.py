@@ -17,9 +17,7 @@ from mmengine.config import read_base
 with read_base():
     from ._base_.groupvit_official import *
 
-train_dataloader["dataset"].update(
-    name="cc3m_cc12m_redcaps12m", shards=["cc3m/*.tar", "cc12m/*.tar", "redcaps12m/*.tar"]
-)
+train_dataloader["dataset"].update(shards=["cc3m/*.tar", "cc12m/*.tar", "redcaps12m/*.tar"])
 
 # 30 epochs of 6,326 whole batches of 4096 (of 25,914,635 pairs); 2 of them warm up from 4e-6. The rate is linear in the
 # batch.

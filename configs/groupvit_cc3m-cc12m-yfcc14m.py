@@ -24,7 +24,7 @@ model["head"]["num_prompts"] = 3
 nouns = dict(type=NltkNouns, verbs=True)
 prompts = dict(type=AddNounPrompts, count=3, extractor=nouns, templates="imagenet80", distinct=False)
 train_dataloader["dataset"]["pipeline"].insert(-1, prompts)
-train_dataloader["dataset"].update(name="cc3m_cc12m_yfcc14m", shards=["cc3m/*.tar", "cc12m/*.tar", "yfcc14m/*.tar"])
+train_dataloader["dataset"].update(shards=["cc3m/*.tar", "cc12m/*.tar", "yfcc14m/*.tar"])
 
 # 30 epochs of 6,997 whole batches of 4096 (of 28,663,147 pairs); 2 of them warm up from 4e-6. The rate is linear in the
 # batch.

@@ -48,7 +48,6 @@ train_dataloader = dict(
     sampler=None,
     dataset=dict(
         type=WebCaptionDataset,
-        name="cc12m",
         root="data/captions",
         shards=["cc12m/*.tar"],
         shuffle_buffer=10_000,

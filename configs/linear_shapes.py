@@ -41,7 +41,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=ClassificationFolder,
-        name="shapes_probe",
         root="data/shapes_probe",
         images="objects/val",
         classes="classes.txt",
@@ -56,7 +55,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=ClassificationFolder,
-        name="shapes_objects",
         root="data/shapes",
         images="objects/val",
         classes="classes.txt",

@@ -10,6 +10,4 @@ from mmengine.config import read_base
 with read_base():
     from .lseg_shapes import *
 
-train_dataloader["dataset"].update(
-    name="shapes_train_oracle", annotations="annotations/train_oracle", train_classes="all"
-)
+train_dataloader["dataset"].update(annotations="annotations/train_oracle", train_classes="all")

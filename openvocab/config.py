@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from openvocab.config_imports import ONLY_NAMES, ImportMistake, check_imports
 from openvocab.config_modules import import_modules_beside, modules_beside
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
@@ -52,9 +54,9 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file is no Python config or does not run, an override names a key that does not exist (the
-            nearest is suggested) or a variable of the file, whose value has gone into settings already, or a module of
-            `custom_imports` cannot be imported.
+        ConfigError: the file is no Python config, imports what it cannot or does not run, an override names a key that
+            does not exist (the nearest is suggested) or a variable of the file, whose value has gone into settings
+            already, or a module of `custom_imports` cannot be imported.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
@@ -64,6 +66,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         )
     with modules_beside(Path(path)):
         with _one_line(path):
+            check_imports(Path(path))
             config = Config.fromfile(path)
         for key in overrides or {}:
             _check_override(config, key, path)
@@ -140,8 +143,22 @@ def _one_line(path: str | Path) -> Iterator[None]:
     """Turn what a config or a user's module raises into one line; they are programs: anything can go wrong inside."""
     try:
         yield
+    except ImportMistake as error:
+        raise ConfigError(str(error)) from error
     except Exception as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split()) or "without a message"
+        text += f"; {ONLY_NAMES}" if "'Lazy" in text else ""
+        raise ConfigError(f"{_line_of(error, path)}: {type(error).__name__}: {text}") from error
+
+
+def _line_of(error: Exception, path: str | Path) -> str:
+    """Return the line of a config that raised an error, or the name of the file where none did."""
+    lines = [
+        f"{frame.f_code.co_filename}:{number}"
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if "LazyObject" in frame.f_globals and "__name__" not in frame.f_globals  # what mmengine runs a config in
+    ]
+    return lines[-1] if lines else str(path)
 
 
 def _import_custom_modules(config: Config, path: str | Path) -> None:

@@ -17,6 +17,7 @@ from openvocab.atomic_files import replacing
 from openvocab.metrics.base import Metric
 from openvocab.metrics.confusion import ClassScores
 from openvocab.metrics.mean_iou import MeanIoU, score_rows, summarise
+from openvocab.metrics.protocol import note_absent
 from openvocab.registry import DATASETS, METRICS
 from openvocab.structures import ignore_index
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -83,7 +84,11 @@ class SharedClassesIoU(MeanIoU):
         scores.iou[alone] = np.nan
         rows = score_rows(vocabulary, scores)
         self.class_rows = [rows[index] for index in self.shared]
-        self.protocol["evaluated_classes"] = [row["class"] for row in self.class_rows]
+        names = [row["class"] for row in self.class_rows]
+        self.protocol["evaluated_classes"] = names
+        self.protocol["classes_without_labels"] = note_absent(
+            "mean IoU", "labelled pixel", names, scores.labelled[self.shared]
+        )
         return summarise(vocabulary, scores)
 
 

@@ -1,9 +1,12 @@
 """Configs are read with a user's own modules, and a mistake in one is one clear line."""
 
 import argparse
+import codecs
+import re
 import sys
 
 import pytest
+from torch import nn
 
 from openvocab.config import ConfigError, check_teacher, read_config, require_keys
 from openvocab.config_options import add_config_options
@@ -191,3 +194,101 @@ def test_overrides_of_a_command_line_are_values_and_never_run(tmp_path, config_f
         value = parser.parse_args(["--cfg-options", f"train_cfg.steps={text}"]).cfg_options["train_cfg.steps"]
         read_config(config_file, {"train_cfg.steps": value})
         assert not canary.exists()
+
+
+READ_BASE = "from mmengine.config import read_base\n\nwith read_base():\n    from .base import *\n\n"
+
+
+@pytest.fixture
+def read_text(tmp_path):
+    """A function that reads a config of the given text, beside one called `base` that defines `root` and `model`."""
+    (tmp_path / "base.py").write_text("from torch.nn import Linear\n\nroot = 'data'\nmodel = dict(type=Linear)\n")
+
+    def read(text):
+        (tmp_path / "my.py").write_text(text)
+        return read_config(tmp_path / "my.py")
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("import os\nx = os.environ.get('A', 'data')\n", 2, "`os.environ.get` has no value here"),
+        ("import os\n\n" + READ_BASE + "x = os.environ['HOME']\n", 8, "`os.environ` has no value here"),
+        ("import os\n\n" + READ_BASE + "root = f'{os.sep}data'\n", 8, "`os.sep` has no value here"),
+        ("import numpy as np\n" + READ_BASE + "x = [n for n in np.arange(3)]\n", 7, "`np.arange` has no value here"),
+        ("import math\nx = math.pi + 1\n", 2, "`math.pi` has no value here"),
+        ("from torch.nn import Linear\nx = dict(n=3, m=-Linear)\n", 2, "`Linear` has no value here"),
+        (READ_BASE + "from numpy import pi\nx = str(3 + len(pi))\n", 7, "'LazyObject' has no len"),
+    ],
+)
+def test_a_value_of_an_import_that_is_not_carried_out_is_refused_with_its_line(read_text, text, line, message):
+    with pytest.raises(ConfigError) as caught:
+        read_text(text)
+    assert f"my.py:{line}: " in str(caught.value) and message in str(caught.value)
+    assert "it can only pass their names on (type=Name)" in str(caught.value)
+
+
+def test_names_of_any_module_can_be_passed_on(read_text):
+    config = read_text(
+        "import torch\nfrom math import floor\nfrom torch import nn\n\n" + READ_BASE +
+        "root = root + '/x'\nmodel.update(act=dict(type=nn.ReLU), parts=[torch.nn.Tanh], rounding=floor)\n"
+    )  # fmt: skip
+    assert config.root == "data/x"
+    assert (config.model.type, config.model.act.type.__name__) == (nn.Linear, "ReLU")
+
+
+INHERITANCE = "a config inherits by `with read_base(): from .name import *`"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from configs.base import *", f"my.py:4: `from configs.base import *`: {INHERITANCE}"),
+        ("from base import *", f"my.py:4: `from base import *`: {INHERITANCE}"),
+        ("from openvocab.base import *", INHERITANCE),
+        ("import base", f"my.py:4: `import base`: {INHERITANCE}"),
+        ("from . import base", INHERITANCE),
+        ("from .bse import *", "bse.py; " + INHERITANCE),
+        ("from .base import modl", "base.py defines no 'modl'; did you mean 'model'?"),
+        ("from .my import *", "my.py:4: `from .my import *`: it inherits from itself"),
+    ],
+)
+def test_a_base_that_is_not_imported_by_its_place_is_refused(read_text, text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_text(f"from mmengine.config import read_base\n\nwith read_base():\n    {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from .base import *", f"my.py:1: `from .base import *`: {INHERITANCE}"),
+        ("from torch.nn import *", f"my.py:1: `from torch.nn import *`: {INHERITANCE}"),
+        ("_base_ = ['base.py']", f"base.py has imports itself; {INHERITANCE}"),
+        ("_base_ = 'nothing.py'", f"nothing.py is not there; {INHERITANCE}"),
+        ("import json, math", "my.py:1: `import json, math`: import one module a line"),
+    ],
+)
+def test_other_ways_to_inherit_are_refused_with_the_one_there_is(read_text, text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_text(f"{text}\nx = 1\n")
+
+
+def test_single_names_and_bases_of_bases_are_inherited(read_text, tmp_path):
+    (tmp_path / "child.py").write_text(READ_BASE)
+    config = read_text(
+        "from mmengine.config import read_base\n\nwith read_base():\n    from .child import model as m\n"
+    )
+    assert config.m.type is nn.Linear and "root" not in config
+
+
+def test_an_error_without_a_message_has_a_line(read_text):
+    with pytest.raises(ConfigError, match=r"my\.py:7: AssertionError: without a message"):
+        read_text(READ_BASE + "x = 1\nassert not x\n")
+
+
+def test_a_byte_order_mark_is_named(tmp_path):
+    (tmp_path / "my.py").write_bytes(codecs.BOM_UTF8 + b"x = 1\n")
+    with pytest.raises(ConfigError, match=r"my\.py: a config cannot begin with a byte order mark"):
+        read_config(tmp_path / "my.py")

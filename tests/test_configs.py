@@ -43,3 +43,9 @@ def test_arguments_of_every_part_exist(path: Path):
             inspect.signature(part["type"]).bind_partial(**arguments)
         except TypeError as error:
             pytest.fail(f"{place}: {part['type'].__name__}: {error}")
+
+
+def test_a_data_set_has_no_name_that_a_user_would_inherit_with_the_config(path: Path):
+    for place, part in typed_parts(read_config(path).to_dict(), path.stem):
+        if inspect.isclass(part["type"]) and issubclass(part["type"], torch.utils.data.Dataset):
+            assert "name" not in part, place

@@ -34,6 +34,7 @@ import numpy as np
 from PIL import Image
 
 from openvocab.command_line import one_line_errors
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, visible_entries
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import (
     MASK_ALPHA,
@@ -50,11 +51,8 @@ from openvocab.engine.allocator import keep_freed_memory
 from openvocab.inference.predictor import Predictor, as_vocabulary, load
 from openvocab.printable_text import encodable, printable
 from openvocab.structures import DetectionPrediction, SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.text.vocabulary import FILE_ENDINGS, Vocabulary, read_class_names
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-LISTS = {".txt", ".json", ".csv", ".tsv", ".yaml", ".yml", ".names", ".md", ".xml"}
-"""How files of names end, so that one that is misspelt is not taken for a name."""
 Show = Callable[[Path], tuple[np.ndarray, str]]
 """Returns the picture of a photo and what it shows, in words."""
 
@@ -71,7 +69,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA where there is one")
     parser.add_argument("--alpha", type=float, help="opacity of the colours, 0..1")
     parser.add_argument("--min-score", type=float, default=MIN_SCORE, help="leave out objects below it, 0..1")
-    arguments = parser.parse_args()
+    arguments, rest = parser.parse_known_args()
+    if rest:
+        hint = '; several names are one text in quotes: --classes "cat, sofa"' if arguments.classes else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     for name in ("alpha", "min_score"):
         value = getattr(arguments, name)
         if value is not None and not 0 <= value <= 1:
@@ -173,16 +174,15 @@ def read_vocabulary(classes: str) -> Vocabulary:
     """Read what the user gave as `--classes`: names, or a .txt file of them.
 
     Raises:
-        ValueError: another kind of file.
+        ValueError: another kind of file, or names that `Vocabulary.from_text` refuses.
         FileNotFoundError: what looks like a file and is none.
     """
     path = Path(classes)
-    is_file = "," not in classes and os.path.isfile(path)
-    if path.suffix.lower() == ".txt" and (is_file or "," not in classes):
-        return as_vocabulary(read_class_names(path))
-    if is_file:
+    if os.path.isfile(path):
+        if path.suffix.lower() == ".txt":
+            return as_vocabulary(read_class_names(path))
         raise ValueError(f"--classes: {classes} is a file; names are read from .txt files, one class a line")
-    if path.suffix.lower() in LISTS and "," not in classes:
+    if path.suffix.lower() in FILE_ENDINGS and "," not in classes:
         raise FileNotFoundError(f"--classes: {classes} looks like a file, and there is none")
     return as_vocabulary(classes)
 
@@ -196,13 +196,9 @@ def find_photos(paths: list[str]) -> Iterator[Path]:
     """
     for path in map(Path, paths):
         if os.path.isdir(path):
-            photos = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and not os.path.isdir(file)
-            )
+            photos = [file for file in visible_entries(path)[0] if file.suffix.lower() in IMAGE_EXTENSIONS]
             if not photos:
-                raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(EXTENSIONS))}")
+                raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")
             yield from photos
         elif is_there(path):  # a link that leads nowhere is a photo that cannot be read
             yield path

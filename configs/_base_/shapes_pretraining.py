@@ -25,7 +25,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=CaptionDataset,
-        name="shapes_train",
         root="data/shapes",
         annotations="captions_train.jsonl",
         caption="first",

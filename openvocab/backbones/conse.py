@@ -56,7 +56,7 @@ class ConSEBackbone(Backbone):
     ) -> None:
         super().__init__()
         self.visual = create_classifier(model, pretrained, model_args).requires_grad_(False)
-        names = read_class_names(class_names_path(class_names))
+        names = read_class_names(class_names_path(class_names, "class_names"))
         with start_weights(read=True):  # its rows are computed here, no checkpoint holds them
             encoder = build_part(TEXT_ENCODERS, text_encoder)
         known, embed = embed_known(encoder, names)

@@ -4,7 +4,7 @@ Two networks are known: the ViT (ADE20K demo, few-shot) and the zero-shot ResNet
 `CLIPTextEncoder` and an `LSegHead`.
 
 The weights know the texts that they were trained on: `lseg_ade_150` (the demo's), `lseg_pascal_20`, `lseg_coco_80` and
-`fss_1000` (few-shot). The configs of these networks take them.
+the folders of FSS-1000 (few-shot). The configs of these networks take them.
 """
 
 import re

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ class PipelineDataset(Dataset):
         max_bad_share: with `skip`, the share of bad items above which the run stops after all.
         cache_images: keep what the leading `cacheable` transforms (reading files) made in memory. For small images.
         test_mode: evaluation: nothing is ever skipped.
-        name: of the data set, for logs and result files.
+        name: of the data set, for logs and result files; by default where its files are (`place_name`).
 
     Raises:
         ValueError: an unknown policy, a share outside 0..1, or `skip` at evaluation.
@@ -172,6 +173,17 @@ class PipelineDataset(Dataset):
                 f"{self.name}: {len(paths)} of {count} samples are bad, more than max_bad_share="
                 f"{self.max_bad_share}:\n  {listed}"
             )
+
+
+def place_name(root: str | Path, files: str | Path) -> str:
+    """Return the name of a data set that is given none, such as `my_data/labels/val`; "" where it has no root.
+
+    Args:
+        root: its folder, of which the last part counts.
+        files: what tells its parts apart, below `root`.
+    """
+    folder, files = Path(root).name, Path(files)
+    return "" if not folder or files.is_absolute() else f"{folder}/{files.as_posix()}"
 
 
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:

@@ -152,7 +152,7 @@ def _karpathy_records(images: list[Any], split: str | Sequence[str] | None, path
     found = {str(image.get("split")) for image in images if isinstance(image, dict)}
     if wanted is not None and wanted - found:
         raise ValueError(f"{path}: no split {sorted(wanted - found)}; it has {sorted(found)}")
-    records = []
+    records, first = [], {}
     for number, image in enumerate(images):
         place = f"{path}: image {number}"
         folder = image.get("filepath", "") if isinstance(image, dict) else None
@@ -163,5 +163,8 @@ def _karpathy_records(images: list[Any], split: str | Sequence[str] | None, path
             listed = isinstance(sentences, list) and all(isinstance(text, dict) for text in sentences)
             texts = [text.get("raw") for text in sentences] if listed else sentences
             name = Path(folder) / image["filename"]
+            if name in first:
+                raise ValueError(f"{place}: {name} is image {first[name]} already; give all its captions there")
+            first[name] = number
             records.append({"image": name.as_posix(), "captions": _checked(texts, place)})
     return records

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.caption_files import read_records
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
@@ -93,7 +93,7 @@ class CaptionDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, _place(annotations, split)),
         )
         pick = PickCaptions(caption, num_captions)
         if not test_mode:  # behind what is cached, which must hold all captions; before what looks at the picked one
@@ -136,4 +136,10 @@ def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
     number = {key: index for index, key in enumerate(shown)}
     for item in items:
         item["class_ids"] = tuple(number[same_name_key(caption)] for caption in item["captions"])
-    return Vocabulary.from_names(shown.values())
+    return Vocabulary(tuple((caption,) for caption in shown.values()))  # texts, not names: each stays as it is
+
+
+def _place(annotations: str | Path, split: str | Sequence[str] | None) -> Path:
+    """Return the file and, of Karpathy's, its parts: `dataset_coco.json/test`."""
+    parts = [split] if isinstance(split, str) else list(split or ())
+    return Path(annotations, "+".join(parts))

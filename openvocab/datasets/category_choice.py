@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openvocab.datasets.class_lists import load_seen_and_unseen
+from openvocab.datasets.class_lists import check_distinct, load_seen_and_unseen
 from openvocab.text.vocabulary import Vocabulary, same_name_key
 
 Names = Sequence[str | Sequence[str]]
@@ -97,9 +97,10 @@ def _match(
 ) -> dict[int, int]:
     """Return the class (of the whole list) of each category id."""
     if ids_of_classes is None:
-        owner = {_key(name): index for index, entry in enumerate(vocabulary.synonyms) for name in entry}
-        _check_unique([(raw, name) for raw, name in zip(category_ids, category_names) if _key(name) in owner])
-        class_of_id = {raw: owner.get(_key(name)) for raw, name in zip(category_ids, category_names)}
+        owner = {same_name_key(name): index for index, entry in enumerate(vocabulary.synonyms) for name in entry}
+        known = [(raw, name) for raw, name in zip(category_ids, category_names) if same_name_key(name) in owner]
+        _check_unique(known)
+        class_of_id = {raw: owner.get(same_name_key(name)) for raw, name in zip(category_ids, category_names)}
     else:
         given = _given_ids(ids_of_classes, len(vocabulary))
         class_of_id = {raw: given.get(raw) for raw in category_ids}
@@ -127,12 +128,9 @@ def _given_ids(ids_of_classes: Sequence[int] | Mapping[int, int], count: int) ->
     if not isinstance(ids_of_classes, Mapping):
         if len(ids_of_classes) != count:
             raise ValueError(f"category_ids: expected {count}, one a class, got {len(ids_of_classes)}")
+        check_distinct("category_ids", ids_of_classes)
         return {raw: index for index, raw in enumerate(ids_of_classes)}
     wrong = {raw: index for raw, index in ids_of_classes.items() if not 0 <= index < count}
     if wrong:
         raise ValueError(f"category_ids: expected class indices below {count}, got {wrong}")
     return dict(ids_of_classes)
-
-
-def _key(name: str) -> str:
-    return same_name_key(name.replace("_", " "))

@@ -103,7 +103,11 @@ class CifarDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
-        super().__init__([PackSample()] if pipeline is None else pipeline, test_mode=test_mode, name=name)
+        super().__init__(
+            [PackSample()] if pipeline is None else pipeline,
+            test_mode=test_mode,
+            name=name or f"{Path(path).name}/{part}",
+        )
         if num_classes not in _ARCHIVES:
             raise ValueError(f"num_classes: expected 10 or 100 (which CIFAR), got {num_classes}")
         if part not in ("train", "test"):
@@ -116,13 +120,13 @@ class CifarDataset(PipelineDataset):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The names that come with the images, underscores as spaces."""
+        """The names that come with the images."""
         content = self._read([self.archive.meta])[0]
         names = content.get(self.archive.labels[self.labels][1])
         if not isinstance(names, list) or not all(isinstance(name, (bytes, str)) for name in names):
             raise ValueError(f"{self.path}: {self.archive.meta} holds no list of names")
         texts = [name.decode() if isinstance(name, bytes) else name for name in names]
-        vocabulary = Vocabulary.from_names([text.replace("_", " ") for text in texts])
+        vocabulary = Vocabulary.from_names(texts)
         vocabulary.digest  # noqa: B018  computed once here, it travels with every sample
         return vocabulary
 

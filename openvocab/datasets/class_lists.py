@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.base import check_choice
-from openvocab.text.vocabulary import read_class_names
+from openvocab.text.vocabulary import read_class_names, spaced
 from openvocab.text_files import read_json
 
 CLASS_NAMES_FOLDER = Path(__file__).parent / "class_names"
@@ -14,33 +14,35 @@ SEEN_KEYS, UNSEEN_KEYS = ("seen", "base"), ("unseen", "novel")
 FREQUENCY_KEYS = ("rare", "common", "frequent")
 
 
-def class_names_path(name_or_path: str | Path) -> Path:
+def class_names_path(name_or_path: str | Path, argument: str = "classes") -> Path:
     """Return the names file of a known list (`ade20k_150`), or the user's own file; read it with `read_class_names`.
 
     Raises:
-        ValueError: neither; the message lists the known names.
+        ValueError: neither; the message names the argument that gave it and lists the known names.
     """
-    return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", "class list")
+    return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", f"{argument}: no class list")
 
 
-def load_split(name_or_path: str | Path) -> dict[str, Any]:
+def load_split(name_or_path: str | Path, argument: str = "split") -> dict[str, Any]:
     """Return a known split (`coco_48_17`, `lvis_866_337`, `pascal5i`, `coco20i`, `fss1000`) or the one in a JSON file.
 
     Returns:
         keys `base` and `novel` (lists of class names), or `classes` (name of the class list) and `folds` (class ids of
-        each fold, counted from 0 without background) or `parts` (first class id of each part, and that behind its
-        last); `source` says where the facts come from.
+        each fold, counted from 0 without background), or `parts` (folders of each part); `source` says where the facts
+        come from.
 
     Raises:
         ValueError: neither a known split nor a file, or a file that is not a JSON object with lists of names.
     """
-    path = _find(name_or_path, SPLITS_FOLDER, ".json", "split")
+    path = _find(name_or_path, SPLITS_FOLDER, ".json", f"{argument}: no split")
     split = read_json(path)
     if not isinstance(split, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(split).__name__}")
     for key in (*SEEN_KEYS, *UNSEEN_KEYS, *FREQUENCY_KEYS):
         if key in split and not (isinstance(split[key], list) and all(isinstance(name, str) for name in split[key])):
             raise ValueError(f"{path}: expected a list of class names under {key!r}, got {str(split[key])[:60]}")
+        if key in split:
+            split[key] = [spaced(name) for name in split[key]]
     return split
 
 
@@ -68,9 +70,9 @@ def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
 def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tuple[list[str] | None, list[str]]:
     """Return the seen names, None where the split does not list them, and the unseen ones; see `load_unseen`."""
     if not isinstance(unseen, (str, Path)):
-        return None, list(unseen)
+        return None, [spaced(name) for name in unseen]
     own = root / unseen
-    split = load_split(own if own.is_file() else unseen)
+    split = load_split(own if own.is_file() else unseen, "unseen")
     seen, novel = (next((split[key] for key in keys if key in split), None) for keys in (SEEN_KEYS, UNSEEN_KEYS))
     if novel is None:
         raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
@@ -86,7 +88,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> li
     Raises:
         ValueError: no such file, or a class that is in none of the lists.
     """
-    lists = load_split(name_or_path)
+    lists = load_split(name_or_path, "frequencies")
     letter_of = {name: key[0] for key in FREQUENCY_KEYS for name in lists.get(key, ())}
     without = [name for name in class_names if name not in letter_of]
     if without:
@@ -97,7 +99,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> li
     return [letter_of[name] for name in class_names]
 
 
-def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> Path:
+def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str) -> Path:
     known = folder / f"{name_or_path}{extension}"
     if known.parent == folder and known.is_file():
         return known
@@ -105,7 +107,18 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, kind: str) -> 
     if own.is_file():
         return own
     names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
-    raise ValueError(f"no {kind} {str(name_or_path)!r} and no such file; known: {names}")
+    raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
+
+
+def check_distinct(argument: str, ids: Sequence[int]) -> None:
+    """Check the ids of classes in class order.
+
+    Raises:
+        ValueError: one id for two classes.
+    """
+    if len(set(ids)) < len(ids):
+        twice = next(raw for place, raw in enumerate(ids) if raw in ids[:place])
+        raise ValueError(f"{argument}: id {twice} is given for two classes; one id is one class")
 
 
 def check_class_choices(

@@ -9,13 +9,19 @@ from typing import Any, Literal
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
 from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
-from openvocab.datasets.image_label_pairs import check_folder, read_keys
+from openvocab.datasets.folder_walk import check_folder, walk_files
 from openvocab.datasets.instance_table import InstanceTable
-from openvocab.datasets.object_selection import ObjectSelection, complete_sizes, keep_images, select_objects
+from openvocab.datasets.object_selection import (
+    ObjectSelection,
+    complete_sizes,
+    keep_images,
+    note_repeated,
+    select_objects,
+)
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
 from openvocab.datasets.yolo_annotations import read_keypoint_values, read_yolo, read_yolo_names
@@ -42,13 +48,14 @@ class DetectionDataset(PipelineDataset):
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
             `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
-            list that comes with the package. None takes the categories of the file, in the order of their ids and with
-            underscores as spaces. Categories are matched by name, any synonym, but YOLO's by their number.
+            list that comes with the package. None takes the categories of the file, in the order of their ids.
+            Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
         with_masks: read masks too; decoded for each item, so boxes alone are faster. YOLO lines that are longer than a
             box are polygons then, even where they could be boxes with more columns.
-        keys: file that lists the images of this part, one stem a line.
+        keys: file that lists the images of this part, one a line: path or name without extension, or the id in the
+            file; see `find_listed`.
         category_ids: the id of each class in the file, as a list in class order or a dict {id: class index}, where
             names do not match.
         unlisted_ids: whether categories that are no class are an error or left out.
@@ -97,7 +104,7 @@ class DetectionDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, keys or annotations),
         )
         check_class_choices(train_classes, unseen, unlisted_ids, ("all", "seen", "seen_labels"))
         self.root = Path(root)
@@ -189,7 +196,9 @@ class DetectionDataset(PipelineDataset):
             unlisted_ids=self.unlisted_ids,
             root=self.root,
         )
-        keep_images(found, None if self.keys is None else read_keys(self.root / self.keys), str(self.annotations))
+        found.notes += note_repeated(found.images)
+        if self.keys is not None:
+            keep_images(found, self.root / self.keys, str(self.annotations))
         complete_sizes(found, self.root / self.images, self.note_unusable)
         selection = select_objects(found, choice, self.keep_empty, str(self.annotations))
         level = logging.WARNING if selection.is_suspicious or found.notes else logging.INFO
@@ -198,8 +207,7 @@ class DetectionDataset(PipelineDataset):
 
     def _names_of(self, found: AnnotationList) -> list[str]:
         """Return the categories of the file as class names."""
-        by_id = sorted(zip(found.category_ids, found.category_names))
-        names = [category.replace("_", " ") for _, category in by_id]
+        names = [category for _, category in sorted(zip(found.category_ids, found.category_names))]
         try:
             Vocabulary.from_names(names)
         except ValueError as error:
@@ -211,7 +219,7 @@ class DetectionDataset(PipelineDataset):
         folder, source = check_folder(self.root / self.images, "images"), self.root / self.annotations
         if not source.is_dir():
             return read_coco(source, self.with_masks)
-        kinds = {kind for kind in (".xml", ".txt") if any(source.rglob(f"*{kind}"))}
+        kinds = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
         if ".xml" in kinds:
             if self.with_masks:
                 raise ValueError(f"with_masks=True, but Pascal-VOC files ({source}) hold boxes only")

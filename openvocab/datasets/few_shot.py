@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
+from openvocab.datasets.folder_walk import check_folder, files_by_key
 from openvocab.datasets.image_io import BadSample, read_label_map
-from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
+from openvocab.datasets.image_label_pairs import pair, read_keys, select_listed
 from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
 from openvocab.structures import IGNORE_INDEX
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.text.vocabulary import Vocabulary, read_class_names, some_names
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class FewShotDataset(PipelineDataset):
         part: `train` or `test`.
         pipeline: transforms.
         root: put before every relative path that is given here.
-        keys: file that lists the images of this part, one stem a line.
+        keys: file that lists the images of this part, one a line; see `find_listed`.
         class_names: list of the package or names file whose words take the place of the split's, in the same order;
             LSeg's official weights were trained on `lseg_pascal_20` and `lseg_coco_80`.
         pairs: file, or files, that list the pairs, `stem__class` with classes counted from 1, as published with HSNet.
@@ -89,7 +90,7 @@ class FewShotDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=part == "test",
-            name=name,
+            name=name or place_name(root, keys or annotations),
         )
         self.root = Path(root)
         self.images, self.annotations, self.keys, self.pairs = images, annotations, keys, pairs
@@ -125,11 +126,20 @@ class FewShotDataset(PipelineDataset):
         pairs = [one for one in pairs if one[1] in self.classes]
         if not pairs:
             raise ValueError(f"{self.name}: no image shows a class of this part: {self.metainfo['classes']}")
+        self._log_summary(pairs)
         chosen = pairs if self.part == "train" else draw_episodes(pairs, self.episodes, self.draw, self.seed)
         missing = [key for key, _ in chosen if key not in files]
         if missing:
             raise FileNotFoundError(f"pairs: {len(missing)} listed images have no files, the first is {missing[0]!r}")
         return [self._item(number, key, index, *files[key]) for number, (key, index) in enumerate(chosen)]
+
+    def _log_summary(self, pairs: Sequence[Pair]) -> None:
+        """Log how much there is; as a warning, which classes of this part no image shows."""
+        met = {index for _, index in pairs}
+        absent = [self.class_names[index] for index in self.classes if index not in met]
+        line = f"{self.name}: {len({key for key, _ in pairs})} images, {len(self.classes)} classes"
+        without = f"; no image shows {len(absent)} of them: {some_names(absent)}" if absent else ""
+        logger.log(logging.WARNING if absent else logging.INFO, line + without)
 
     def start_results(self, item: dict[str, Any]) -> dict[str, Any]:
         """Add the vocabulary of the episode and the means to read its labels."""
@@ -144,20 +154,21 @@ class FewShotDataset(PipelineDataset):
     @cached_property
     def _label_tables(self) -> dict[int, LabelTable]:
         """Table of each class of this part: its id becomes 1, all others 0."""
-        everything = dict.fromkeys((*self.class_ids, 0, self.boundary), OTHERS)
-        ignored = [self.boundary] if self.part == "test" else []
+        boundary = [self.boundary]
+        others, ignored = (boundary, []) if self.part == "train" else ([], boundary)
+        everything = dict.fromkeys((*self.class_ids, 0, *others), OTHERS)
+        options = dict(ignore_unlisted=False, advice="first_id and boundary say what an id means")
         return {
-            index: LabelTable({**everything, self.class_ids[index]: 1}, ignored, 2, ignore_unlisted=False)
-            for index in self.classes
+            index: LabelTable({**everything, self.class_ids[index]: 1}, ignored, 2, **options) for index in self.classes
         }
 
     def _files(self) -> dict[str, tuple[Path, Path]]:
         """Return image and label map of every key."""
         image_folder = check_folder(self.root / self.images, "images")
         label_folder = check_folder(self.root / self.annotations, "annotations")
-        keys = None if self.keys is None else read_keys(self.root / self.keys)
+        keys = None if self.keys is None else self.root / self.keys
         images = files_by_key(image_folder)
-        labels = select(files_by_key(label_folder), keys, label_folder)
+        labels = select_listed(files_by_key(label_folder), keys, label_folder)
         return {key: (image, label) for key, image, label in pair(images, labels, require_annotations=False)}
 
     def _listed_pairs(self) -> list[Pair]:
@@ -207,7 +218,7 @@ def draw_episodes(pairs: Sequence[Pair], count: int, draw: Literal["cycle", "ran
 
 
 def _read_pairs(path: Path) -> list[Pair]:
-    lines = [line.rpartition("__") for line in read_keys(path)]
+    lines = [line.rpartition("__") for line in read_keys(path, "pairs")]
     wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
     if wrong:
         raise ValueError(f"pairs: {path}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
 from openvocab.datasets.image_io import MAX_PIXELS, read_image_bgr
 from openvocab.datasets.image_label_pairs import check_folder
@@ -31,8 +31,8 @@ class FSS1000Dataset(PipelineDataset):
         root: folder of the class folders.
         part: `train` (520 classes), `val` (240) or `test` (240).
         pipeline: transforms.
-        class_names: list of the package or names file with a word for each of the 1000 classes, in the order of
-            `fss_1000`; default: the names of the folders, on which LSeg was trained.
+        class_names: names file with a word for each of the 1000 classes, in the order of the split `fss1000`; default:
+            the names of the folders as they are ("ac_wall"), on which LSeg was trained.
         bad_samples, max_bad_share, cache_images, name: see `PipelineDataset`.
 
     Raises:
@@ -61,15 +61,16 @@ class FSS1000Dataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=part != "train",
-            name=name,
+            name=name or place_name(root, part),
         )
         self.root = Path(root)
-        split = load_split("fss1000")
-        self.folders = _first_names(split["classes"])
+        parts = load_split("fss1000")["parts"]
+        self.folders = [folder for folders in parts.values() for folder in folders]
         self.class_names = self.folders if class_names is None else _first_names(class_names)
         if len(self.class_names) != len(self.folders):
             raise ValueError(f"class_names: expected {len(self.folders)}, got {len(self.class_names)}")
-        self.classes = range(*split["parts"][part])
+        first = self.folders.index(parts[part][0])
+        self.classes = range(first, first + len(parts[part]))
 
     @property
     def item_classes(self) -> list[int]:
@@ -98,7 +99,7 @@ class FSS1000Dataset(PipelineDataset):
         index = item.pop("class_index")
         return {
             **item,
-            "vocabulary": Vocabulary.from_names(["others", self.class_names[index]], background="others"),
+            "vocabulary": Vocabulary((("others",), (self.class_names[index],)), background=0),  # texts as they are
             "label_reader": read_mask,
             "label_table": self._label_table,
         }

@@ -1,17 +1,21 @@
 """From what annotation files state to what can be used, with an account of the rest."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, ImageEntry, raise_bad
 from openvocab.datasets.box_checks import REASONS, check_boxes
 from openvocab.datasets.category_choice import CategoryChoice
+from openvocab.datasets.folder_walk import normal_key
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
+from openvocab.datasets.image_label_pairs import find_listed
 from openvocab.datasets.instance_table import InstanceTable
+from openvocab.text.vocabulary import some_names
 
 CLIP_TOLERANCE = 0.01
 """Pixels by which a box may stick out without a word: what rounding makes of one that ends with its image."""
@@ -27,27 +31,29 @@ class ObjectSelection:
     summary: str
     """One line: what there is, and what was left out and why."""
     is_suspicious: bool
-    """Whether something is probably wrong: objects that are none, most boxes beyond their image, crowds only."""
+    """Whether something is probably wrong: objects that are none, most boxes beyond their image, crowds only, a class
+    without objects."""
     frequencies: dict[int, str]
     """See `AnnotationList`."""
 
 
-def keep_images(found: AnnotationList, keys: Sequence[str] | None, source: str) -> None:
-    """Keep the images whose path without extension, or the name of whose file without it, is listed; all where None.
+def keep_images(found: AnnotationList, keys_file: Path, source: str) -> None:
+    """Keep the images that a file lists, in the order of the annotations.
 
     Raises:
-        FileNotFoundError: a listed key has no image.
+        FileNotFoundError, ValueError: see `find_listed`.
     """
-    if keys is None:
-        return
-    paths = [PurePosixPath(Path(entry.path).as_posix()).with_suffix("") for entry in found.images]
-    wanted = set(keys)
-    place_of = {name: place for place, path in enumerate(paths) for name in (path.name, str(path)) if name in wanted}
-    place_of |= {entry.image_id: place for place, entry in enumerate(found.images) if entry.image_id in wanted}
-    missing = [key for key in keys if key not in place_of]
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} listed samples are not in {source}, the first is {missing[0]!r}")
-    _restrict(found, np.array(sorted({place_of[key] for key in keys}), np.int64))
+    paths = [entry.path for entry in found.images]
+    keys = [normal_key(PurePath(path).parent / PurePath(path).stem) for path in paths]
+    listed = find_listed(keys_file, keys, paths, source, ids=[entry.image_id for entry in found.images])
+    _restrict(found, np.array(sorted(listed), np.int64))
+
+
+def note_repeated(images: Sequence[ImageEntry]) -> list[str]:
+    """Return what the log should say of files that are several images of the annotations."""
+    times = Counter(entry.path for entry in images)
+    repeated = [path for path, count in times.items() if count > 1]
+    return [f"{len(repeated)} files are more than one image each, the first is {repeated[0]}"] if repeated else []
 
 
 def complete_sizes(found: AnnotationList, folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> None:
@@ -88,7 +94,8 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     kept = np.arange(len(found.images)) if keep_empty else np.flatnonzero(counts)
     sticking_out = usable & (np.abs(columns.boxes - boxes) > CLIP_TOLERANCE).any(1)
     suspicions = _suspicions(usable, sticking_out, columns.is_crowd)
-    summary = _summary(found, choice, classes, unusable, len(kept), usable, sticking_out)
+    absent = _absent_classes(choice, classes[usable & ~columns.is_crowd])
+    summary = _summary(found, choice, classes, unusable, len(kept), usable, sticking_out, absent)
     rows = rows[np.isin(columns.image[rows], kept)]
     table = InstanceTable(
         first=np.searchsorted(columns.image[rows], [*kept, len(found.images)]),
@@ -101,7 +108,7 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
         masks=columns.masks,
     )
     images = [found.images[place] for place in kept]
-    is_suspicious = bool(suspicions) or any(flags.any() for flags in unusable.values())
+    is_suspicious = bool(suspicions or absent) or any(flags.any() for flags in unusable.values())
     return ObjectSelection(images, table, "; ".join([summary, *suspicions]), is_suspicious, found.frequencies)
 
 
@@ -169,6 +176,14 @@ def _suspicions(usable: np.ndarray, sticking_out: np.ndarray, is_crowd: np.ndarr
     return found
 
 
+def _absent_classes(choice: CategoryChoice, classes: np.ndarray) -> list[str]:
+    """Return the names of the classes that are none of `classes`, but for unseen ones whose labels are left out."""
+    vocabulary, met = choice.vocabulary, set(classes.tolist())
+    if choice.held_out_ids and vocabulary.seen is not None:
+        met |= {index for index, seen in enumerate(vocabulary.seen) if not seen}
+    return [name for index, name in enumerate(vocabulary.class_names) if index not in met]
+
+
 def _summary(
     found: AnnotationList,
     choice: CategoryChoice,
@@ -177,6 +192,7 @@ def _summary(
     num_kept: int,
     usable: np.ndarray,
     sticking_out: np.ndarray,
+    absent: list[str],
 ) -> str:
     """Say what there is in one line."""
     columns = found.columns
@@ -198,4 +214,5 @@ def _summary(
             parts.append(f"{int(flags.sum())} boxes {deed} (the first is {where})")
     without_category = len(choice.vocabulary) - len(set(choice.class_of_id.values()))
     parts += [f"{without_category} classes have no category in the file"] if without_category else []
+    parts += [f"{len(absent)} classes have no objects: {some_names(absent)}"] if absent else []
     return "; ".join([*parts, *found.notes])

@@ -34,7 +34,10 @@ class PanopticReader:
         self._segments: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for number, annotation in enumerate(annotations):
             try:
-                self._segments[str(annotation["file_name"])] = _segment_table(annotation["segments_info"])
+                name = str(annotation["file_name"])
+                if name in self._segments:
+                    raise ValueError(f"{name} is an annotation before it already")
+                self._segments[name] = _segment_table(annotation["segments_info"])
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 reason = f"no {error}" if isinstance(error, KeyError) else str(error)
                 place = f"panoptic_json: {json_path}: annotation {number} (from 0)"
@@ -48,14 +51,14 @@ class PanopticReader:
         """
         name = Path(path).name
         if name not in self._segments:
-            raise BadSample(path, "its name is not in the panoptic JSON file")
+            raise BadSample(path, "panoptic_json does not list its name")
         ids, categories = self._segments[name]
         red, green, blue = np.moveaxis(read_image(path, max_pixels).astype(np.int64), -1, 0)
         segments = red + 256 * green + 65536 * blue  # (H, W)
         place = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
         unknown = ids[place] != segments
         if unknown.any():
-            raise BadSample(path, f"segment {int(segments[unknown][0])} is not in the panoptic JSON file")
+            raise BadSample(path, f"panoptic_json does not list its segment {int(segments[unknown][0])}")
         return categories[place]
 
 

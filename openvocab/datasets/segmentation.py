@@ -1,5 +1,6 @@
 """Image folder + label-map folder + class names: every semantic segmentation data set, and a user's own."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -7,16 +8,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform
-from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_unseen
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.class_lists import check_class_choices, check_distinct, load_class_names, load_unseen
+from openvocab.datasets.folder_walk import check_folder, files_by_key
 from openvocab.datasets.image_io import read_label_map
-from openvocab.datasets.image_label_pairs import check_folder, files_by_key, pair, read_keys, select
+from openvocab.datasets.image_label_pairs import pair, select_listed
+from openvocab.datasets.label_survey import Survey, count_ids, describe_survey
 from openvocab.datasets.label_table import LabelTable
 from openvocab.datasets.panoptic import PanopticReader
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.registry import DATASETS
-from openvocab.structures import ignore_index
+from openvocab.structures import IGNORE_INDEX, ignore_index
 from openvocab.text.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+ID_ARGUMENTS = "label_ids, ignored_ids, reduce_zero_label and unlisted_ids say what an id means"
 
 
 @DATASETS.register_module()
@@ -34,7 +41,7 @@ class SegmentationDataset(PipelineDataset):
         root: put before every relative path that is given here.
         image_suffix, annotation_suffix: end of the stem that the two files of a pair do not share; files without it are
             left out.
-        keys: file that lists the samples of this part, one stem a line.
+        keys: file that lists the samples of this part, one a line; see `find_listed`.
         require_annotations: refuse images without a label map, instead of leaving them out.
         reduce_zero_label: id 0 means unlabelled and the first class has id 1 (ADE20K).
         ignored_ids: other ids that mean unlabelled; by default 255 (65535 above 254 classes).
@@ -51,7 +58,8 @@ class SegmentationDataset(PipelineDataset):
 
     Raises:
         FileNotFoundError: a missing folder or file, named with its argument.
-        ValueError: no samples, names that the vocabulary refuses, label ids that do not fit the classes.
+        ValueError: no samples, names that the vocabulary refuses, label ids that do not fit the classes, masks of 0 and
+            255 for one or two classes where no argument says what the 255 means.
     """
 
     def __init__(
@@ -88,7 +96,7 @@ class SegmentationDataset(PipelineDataset):
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name,
+            name=name or place_name(root, keys or annotations or images),
         )
         check_class_choices(train_classes, unseen, unlisted_ids)
         self.root = Path(root)
@@ -119,11 +127,9 @@ class SegmentationDataset(PipelineDataset):
     def label_table(self) -> LabelTable:
         """From ids in the files to indices of `vocabulary`."""
         position = {index: place for place, index in enumerate(self._kept_classes)}
-        class_of_id = self._class_of_id()
-        left_out = [raw_id for raw_id, index in class_of_id.items() if index not in position]
-        kept = {raw_id: position[index] for raw_id, index in class_of_id.items() if index in position}
-        ignored = [*left_out, *self._ignored_ids()]
-        return LabelTable(kept, ignored, len(position), ignore_unlisted=self.unlisted_ids == "ignore")
+        class_of_id = {raw_id: position.get(index) for raw_id, index in self._class_of_id().items()}
+        ignore_unlisted = self.unlisted_ids == "ignore"
+        return LabelTable(class_of_id, self._ignored_ids(), len(position), ignore_unlisted, ID_ARGUMENTS)
 
     @cached_property
     def label_reader(self) -> Callable[[str, int | None], np.ndarray]:
@@ -131,19 +137,23 @@ class SegmentationDataset(PipelineDataset):
         return read_label_map if self.panoptic_json is None else PanopticReader(self.root / self.panoptic_json)
 
     def load_index(self) -> list[dict[str, Any]]:
-        """Match label maps to images by stem."""
-        keys = None if self.keys is None else read_keys(self.root / self.keys)
+        """Match label maps to images by key, and log what there is and which classes a sample of the maps lacks."""
+        keys = None if self.keys is None else self.root / self.keys
         folder = check_folder(self.root / self.images, "images")
-        images = select(files_by_key(folder, self.image_suffix), keys, folder)
+        images = files_by_key(folder, self.image_suffix)
+        if not images:
+            ending = f" whose stem ends in image_suffix={self.image_suffix!r}" if self.image_suffix else ""
+            raise ValueError(f"images: no samples found, there is no image{ending} in {folder}")
+        images = select_listed(images, keys, folder)
         if self.annotations is None:
+            logger.info(f"{self.name}: {len(images)} images without label maps, {len(self.vocabulary)} classes")
             return [{"sample_id": key, "img_path": str(path)} for key, path in images.items()]
         labels = files_by_key(check_folder(self.root / self.annotations, "annotations"), self.annotation_suffix)
         if keys is not None:
             labels = {key: path for key, path in labels.items() if key in images}
-        return [
-            {"sample_id": key, "img_path": str(image), "seg_map_path": str(label)}
-            for key, image, label in pair(images, labels, self.require_annotations)
-        ]
+        pairs = pair(images, labels, self.require_annotations)
+        self._log_summary([label for _, _, label in pairs])
+        return [{"sample_id": key, "img_path": str(image), "seg_map_path": str(label)} for key, image, label in pairs]
 
     def common_results(self) -> dict[str, Any]:
         """Give every item its vocabulary and the means to read its labels."""
@@ -154,6 +164,30 @@ class SegmentationDataset(PipelineDataset):
         """Name, class names and the digest of the vocabulary."""
         names = list(self.vocabulary.class_names)
         return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
+
+    def _log_summary(self, label_maps: list[Path]) -> None:
+        """Log how many images and classes there are; as a warning, which classes seem to have no pixel."""
+        survey = count_ids(label_maps, self.label_reader)
+        self._check_binary(survey)
+        suspicious, found = describe_survey(survey, self.label_table, self.vocabulary.class_names, len(label_maps))
+        advice = f"; {ID_ARGUMENTS}" if suspicious else ""
+        line = f"{self.name}: {len(label_maps)} images, {len(self.vocabulary)} classes{found}{advice}"
+        logger.log(logging.WARNING if suspicious else logging.INFO, line)
+
+    def _check_binary(self, survey: Survey) -> None:
+        """Refuse masks of 0 and 255 for one or two classes, unless an argument says what the 255 means.
+
+        Raises:
+            ValueError: what to give in either case.
+        """
+        names, met = self.all_classes.class_names, np.flatnonzero(survey.pixels).tolist()
+        is_said = self.ignored_ids is not None or self.label_ids is not None or self.reduce_zero_label
+        if len(names) <= 2 and met == [0, IGNORE_INDEX] and not is_said:
+            as_class = "label_ids=[0, 255], ignored_ids=[]" if len(names) == 2 else "label_ids=[255], ignored_ids=[0]"
+            raise ValueError(
+                f"{self.name}: the label maps hold the ids 0 and 255 only; where 255 is {names[-1]!r}, give "
+                f"{as_class}; where it is unlabelled, give ignored_ids=[255]"
+            )
 
     @cached_property
     def _kept_classes(self) -> list[int]:
@@ -173,6 +207,7 @@ class SegmentationDataset(PipelineDataset):
         else:
             if len(self.label_ids) != count:
                 raise ValueError(f"label_ids: expected {count}, one a class, got {len(self.label_ids)}")
+            check_distinct("label_ids", self.label_ids)
             class_of_id = {raw_id: index for index, raw_id in enumerate(self.label_ids)}
         wrong = {raw_id: index for raw_id, index in class_of_id.items() if not 0 <= index < count}
         if wrong:
@@ -182,4 +217,6 @@ class SegmentationDataset(PipelineDataset):
 
     def _ignored_ids(self) -> list[int]:
         ignored = (ignore_index(len(self.all_classes)),) if self.ignored_ids is None else self.ignored_ids
+        if isinstance(ignored, str) or not isinstance(ignored, Collection):
+            raise ValueError(f"ignored_ids: expected a list of ids, got {ignored!r}")
         return [*ignored, 0] if self.reduce_zero_label else list(ignored)

@@ -5,9 +5,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.folder_walk import files_by_key
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.image_label_pairs import files_by_key
 from openvocab.file_values import flag, number, whole_number
 from openvocab.structures import Size
 from openvocab.text_files import read_xml
@@ -35,7 +35,7 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
         FileNotFoundError: no XML file belongs to an image.
     """
     images = files_by_key(image_folder)
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.xml"))}
+    files = files_by_key(folder, extensions=(".xml",))
     notes = note_lonely(files, images, "XML file")
     files = {key: path for key, path in files.items() if key in images}
     found = []
@@ -53,8 +53,8 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
         for name, box, difficult in objects:
             columns.append(position, number[name], box, difficult)
     columns.freeze()
-    bare = len(images) - len(files)
-    notes += [f"{bare} images without an XML file are left out"] if bare else []
+    bare = [path.name for key, path in images.items() if key not in files]
+    notes += [f"{len(bare)} images without an XML file are left out, the first is {bare[0]}"] if bare else []
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
 
 

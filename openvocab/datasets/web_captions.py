@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dist import get_dist_info
 from torch.utils.data import IterableDataset, get_worker_info
 
-from openvocab.datasets.base import Transform
+from openvocab.datasets.base import Transform, place_name
 from openvocab.datasets.caption_files import MAX_CHARACTERS, clean_caption
 from openvocab.datasets.captions import CaptionChoice, PickCaptions
 from openvocab.datasets.image_io import BadSample
@@ -82,7 +82,8 @@ class WebCaptionDataset(IterableDataset):
         self.caption_keys = tuple(caption_keys)
         self.max_member_bytes = max_member_bytes
         self.shuffle_buffer, self.passes, self.seed = shuffle_buffer, passes, seed
-        self.name = name or type(self).__name__
+        patterns = shards if isinstance(shards, str) else ", ".join(shards)
+        self.name = name or place_name(root, patterns) or type(self).__name__
         self.rank, self.world_size = get_dist_info()
         self._positions: dict[int, dict[str, Any]] = {}
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.folder_walk import files_by_key
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.image_label_pairs import files_by_key
 from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
 from openvocab.file_values import numbers, whole_number
 from openvocab.structures import Size
@@ -91,7 +91,7 @@ def read_yolo(
         ValueError: longer lines that may be polygons or boxes with more columns.
     """
     images = files_by_key(image_folder)
-    labels = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.txt"))}
+    labels = files_by_key(folder, extensions=(".txt",))
     labels = {key: path for key, path in labels.items() if path.name != "classes.txt"}
     notes = note_lonely(labels, images, "label file")
     columns, entries, longer = Columns(with_masks), [], _LongerLines()
@@ -108,8 +108,11 @@ def read_yolo(
     if not with_masks:
         longer.check_polygons()
     columns.freeze()
-    bare = len(images.keys() - labels)
-    notes += [f"{bare} images have no label file and count as images without objects"] if bare else []
+    bare = [path.name for key, path in images.items() if key not in labels]
+    if bare:
+        notes.append(
+            f"{len(bare)} images have no label file and count as images without objects, the first is {bare[0]}"
+        )
     shown = [names[number] for number in sorted(names)]
     return AnnotationList(entries, shown, sorted(names), columns, notes=notes)
 

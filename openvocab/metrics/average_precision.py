@@ -24,7 +24,7 @@ from openvocab.metrics.detection_files import gather_tables, on_first_rank, writ
 from openvocab.metrics.detection_rows import image_tables
 from openvocab.metrics.detection_tables import DetectionTables
 from openvocab.metrics.federated_average_precision import federated_average_precision
-from openvocab.metrics.protocol import class_protocol
+from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.registry import METRICS
 from openvocab.structures import DetectionPrediction, Sample
 from openvocab.text.vocabulary import Vocabulary
@@ -111,6 +111,9 @@ class AveragePrecision(Metric):
             write_coco_results(self.results_file, tables, self.dataset_meta["category_ids"])
         metrics = self.compute_metrics([tables])
         protocol = {**class_protocol(self.dataset_meta, self._vocabulary, count), **self.rules()}
+        names, labels = self._vocabulary.class_names, tables.labels
+        objects = np.bincount(labels.classes[~labels.is_crowd], minlength=len(names))
+        protocol["classes_without_objects"] = note_absent("average precision", "object", names, objects)
         return metrics, protocol, self.class_rows
 
     def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
@@ -161,8 +164,8 @@ class CocoAveragePrecision(AveragePrecision):
     `coco_box_AP` is over overlaps from 0.5 to 0.95, `coco_box_AP50` and `coco_box_AP75` at one; `_small`, `_medium` and
     `_large` are objects below 32 x 32, 96 x 96 and above, by the area that the annotation file states, as pycocotools
     takes it; where it states none, by that of the mask where the data have masks, else of the box. With masks the same
-    as `coco_mask_...`. A mean is over the classes that have objects, NaN where none has. The best 100 detections of
-    each class in each image count; crowds neither add nor take.
+    as `coco_mask_...`. A mean is over the classes that have objects, NaN where none has; the others are named in a
+    warning and in the protocol. The best 100 detections of each class in each image count; crowds neither add nor take.
     """
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:

@@ -1,11 +1,12 @@
 """Top-1 and top-5 accuracy of classification, zero-shot or trained."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from openvocab.metrics.base import Metric
-from openvocab.metrics.protocol import class_protocol
+from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction
@@ -27,7 +28,8 @@ class ZeroShotAccuracy(Metric):
 
     `top1` and `top5` over all images; `top1_seen`, `top1_unseen`, ... where the vocabulary has seen flags (a share of
     no image is NaN). Equal logits rank in class order, as in `argmax`. Results of all ranks are put together; images
-    that a sampler repeated to fill up the last batch count once. `protocol` says what was measured.
+    that a sampler repeated to fill up the last batch count once. `protocol` says what was measured, and a warning which
+    classes no image has.
 
     Args:
         templates: name of the prompt templates, for the protocol.
@@ -73,7 +75,9 @@ class ZeroShotAccuracy(Metric):
             raise ValueError("accuracy: no image was processed")
         vocabulary = self._vocabulary
         protocol = class_protocol(self.dataset_meta, vocabulary, len(results))
-        self.protocol = {**protocol, "templates": self.templates}
+        counts = Counter(image.class_id for image in results)
+        absent = note_absent("accuracy", "image", vocabulary.class_names, [counts[k] for k in range(len(vocabulary))])
+        self.protocol = {**protocol, "templates": self.templates, "classes_without_images": absent}
         metrics = _accuracies(results, "")
         if vocabulary.seen is not None:
             metrics |= _accuracies((image for image in results if vocabulary.seen[image.class_id]), "_seen")

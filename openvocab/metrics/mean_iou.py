@@ -12,7 +12,7 @@ from mmengine.dist import all_gather_object
 from openvocab.metrics.base import Metric
 from openvocab.metrics.class_table import class_role, class_table
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
-from openvocab.metrics.protocol import class_protocol
+from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.registry import METRICS
 from openvocab.structures import Sample, SemanticPrediction
 from openvocab.text.vocabulary import Vocabulary
@@ -45,7 +45,8 @@ class MeanIoU(Metric):
     - Only labelled pixels count. IoU of a class = intersection / union over the data set, not a mean over images.
     - A class that is absent from labels and predictions alike is left out of every mean; one that is predicted but
       never labelled counts with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the
-      classes that have labels.
+      classes that have labels. So a mean says nothing of a class without labels: the table, a warning and the protocol
+      name each of them.
     - `mIoU` is over all classes, the background class included. `mIoU_seen` and `mIoU_unseen` leave the background out;
       `mIoU_harmonic` is their harmonic mean. They exist where the vocabulary has seen flags.
     - `FB_IoU`, where the vocabulary has a background: mean IoU of background and of everything else as one class.
@@ -117,6 +118,9 @@ class MeanIoU(Metric):
         self.class_rows = score_rows(vocabulary, scores)
         if self.show_classes:
             logger.info("\n" + class_table(self.class_rows))
+        self.protocol["classes_without_labels"] = note_absent(
+            "mean IoU", "labelled pixel", vocabulary.class_names, scores.labelled
+        )
         return summarise(vocabulary, scores)
 
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:

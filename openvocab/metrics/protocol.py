@@ -1,9 +1,12 @@
 """What a result file says of the data that a number was measured on."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.text.vocabulary import Vocabulary, some_names
+
+logger = logging.getLogger(__name__)
 
 
 def class_protocol(dataset_meta: Mapping[str, Any] | None, vocabulary: Vocabulary, images: int) -> dict[str, Any]:
@@ -15,3 +18,21 @@ def class_protocol(dataset_meta: Mapping[str, Any] | None, vocabulary: Vocabular
         "class_list_sha256": vocabulary.digest,
         "unseen_classes": None if vocabulary.seen is None else vocabulary.seen.count(False),
     }
+
+
+def note_absent(metric: str, label: str, class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Warn of classes that the evaluated data never label, and return their names for the protocol.
+
+    Args:
+        metric: its name, for the message.
+        label: what is counted, in the singular, for the message.
+        class_names: K of them.
+        counts: (K,) how many labels each class has.
+    """
+    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if absent:
+        logger.warning(
+            f"{metric}: {len(absent)} of {len(class_names)} classes have no {label} in the evaluated data, so that it "
+            f"does not say whether they are found: {some_names(absent)}"
+        )
+    return absent

@@ -51,7 +51,8 @@ class PrecomputedTextEncoder(TextEncoder):
         self.templates_note = templates_note
         rows = _read_table(self.path)
         self._index = _index_names(names, len(rows), self.path)
-        self._folded = {_fold(name): row for name, row in reversed(self._index.items())}  # the first of equals wins
+        by_key = ((same_name_key(name), row) for name, row in reversed(self._index.items()))
+        self._folded = dict(by_key)  # the first of equals wins
         self.register_buffer("rows", F.normalize(rows, dim=-1), persistent=False)
         self.register_buffer("scale", torch.tensor(float(logit_scale)), persistent=False)
         self.embed_dim = rows.shape[1]
@@ -88,7 +89,7 @@ class PrecomputedTextEncoder(TextEncoder):
 
     def _find(self, name: str) -> int | None:
         row = self._index.get(name)
-        return self._folded.get(_fold(name)) if row is None else row
+        return self._folded.get(same_name_key(name)) if row is None else row
 
     def _features(self, vocabulary: Vocabulary, found: list[int], counts: list[int]) -> TextFeatures:
         rows = self.rows[torch.tensor(found, device=self.rows.device)]  # (R, D)
@@ -143,7 +144,7 @@ def _read_safetensors(path: Path) -> Tensor:
 
 def _index_names(names: str | Path | Sequence[str | Sequence[str]], rows: int, path: Path) -> dict[str, int]:
     """Return {name: row}; of equal names the first row counts."""
-    entries = read_class_names(class_names_path(names)) if isinstance(names, (str, Path)) else list(names)
+    entries = read_class_names(class_names_path(names, "names")) if isinstance(names, (str, Path)) else list(names)
     if len(entries) != rows:
         raise ValueError(f"{path} has {rows} rows, but {len(entries)} names were given; both must be in the same order")
     index: dict[str, int] = {}
@@ -151,7 +152,3 @@ def _index_names(names: str | Path | Sequence[str | Sequence[str]], rows: int, p
         for name in [entry] if isinstance(entry, str) else entry:
             index.setdefault(name, row)
     return index
-
-
-def _fold(name: str) -> str:
-    return same_name_key(name.replace("_", " "))

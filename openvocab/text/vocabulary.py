@@ -6,13 +6,20 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from openvocab.text_files import read_text
 
 SynonymMerge = Literal["mean", "max"]
 _INVISIBLE = {"Cf", "Zs", "Zl", "Zp"}  # Unicode categories; Cf: zero-width characters
+_OTHER_SEPARATORS = ";；，、\n"
+FILE_ENDINGS = frozenset((
+    ".txt", ".names", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".md", ".lst", ".list", ".data",
+    ".jpg", ".jpeg", ".png",
+))  # fmt: skip
+"""How the names of files end that are given by mistake where class names are expected."""
+_OTHER_FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".xml")
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,8 @@ class Vocabulary:
     Names belong to the data, prompt templates to the method (they sit on the text encoder).
 
     Raises:
-        ValueError: an empty list, an empty name, control characters, a name given twice (names that differ only in
-            case or white space are one: CLIP's tokenizer sees no difference), flags of another length. The message
-            gives the index and the fix.
+        ValueError: an empty list, an empty name, control characters, a name given twice (`same_name_key`: CLIP's
+            tokenizer sees no difference), flags of another length. The message gives the index and the fix.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
@@ -75,6 +81,8 @@ class Vocabulary:
     ) -> "Vocabulary":
         """Make a vocabulary of names; an entry may be one name or a list of synonyms.
 
+        Underscores are read as spaces (`spaced`), wherever the names come from: the same classes give the same texts.
+
         Args:
             names: one entry a class, in label order.
             unseen: names of the classes without training labels; None leaves the flags out.
@@ -90,12 +98,14 @@ class Vocabulary:
             raise ValueError(f"unseen: expected a list of class names, got one string {unseen!r}")
         synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
         shown = [entry[0] for entry in synonyms if entry]
-        unseen_names = None if unseen is None else set(unseen)
-        for name in sorted(unseen_names or ()) + ([background] if background else []):
+        unseen_names = None if unseen is None else set(map(spaced, unseen))
+        given = [("unseen", name) for name in sorted(unseen_names or ())]
+        given += [("background", spaced(background))] if background else []
+        for argument, name in given:
             if name not in shown:
-                raise ValueError(f"{name!r} is not among the {len(shown)} class names")
+                raise ValueError(f"{argument}: {name!r} is not among the {len(shown)} class names")
         seen = None if unseen_names is None else tuple(name not in unseen_names for name in shown)
-        index = None if background is None else shown.index(background)
+        index = None if background is None else shown.index(spaced(background))
         return cls(synonyms, seen, index, synonym_merge, tuple(repeated))
 
     @classmethod
@@ -103,9 +113,13 @@ class Vocabulary:
         """Split what a user types, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`.
 
         Raises:
-            ValueError: nothing between two separators; the message gives the index.
+            ValueError: nothing between two separators, another separator, or what looks like the name of a file; the
+                message gives the index.
         """
         entries = [[name.strip() for name in entry.split("|")] for entry in text.split(",")]
+        for index, names in enumerate(entries):
+            for name in names:
+                _check_typed(name, index)
         return cls.from_names(entries)
 
     def __len__(self) -> int:
@@ -135,14 +149,20 @@ def read_class_names(path: str | Path) -> list[list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not UTF-8, an empty line between names or a control character, with the line; or no names at all.
+        ValueError: not UTF-8, an empty line between names, a control character or `|`, with the line; no names at all,
+            a single line with commas, or a file whose name says that it has another format.
     """
-    lines = read_text(path).rstrip().splitlines()
+    if Path(path).suffix.lower() in _OTHER_FORMATS:
+        raise ValueError(f"{path}: expected a text file of names, one class a line, got a {Path(path).suffix} file")
+    text = read_text(path).rstrip()
+    lines = text.split("\n") if text else []  # not splitlines: it also splits at characters within a name
     entries = []
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
             continue
-        names = [name.strip() for name in line.split(";")]
+        if "|" in line:
+            raise ValueError(f"{path}:{number}: '|' in {line.strip()[:60]!r}; in a file ';' separates synonyms")
+        names = [spaced(name.strip()) for name in line.split(";")]
         if not all(names):
             raise ValueError(f"{path}:{number}: empty class name")
         for name in names:
@@ -151,12 +171,25 @@ def read_class_names(path: str | Path) -> list[list[str]]:
         entries.append(names)
     if not entries:
         raise ValueError(f"{path}: no class names; expected one class a line")
+    if len(entries) == 1 and "," in entries[0][0]:
+        raise ValueError(f"{path}: a single class {entries[0][0][:60]!r}; expected one class a line, not commas")
     return entries
 
 
+def spaced(name: str) -> str:
+    """Return a class name as CLIP reads it: with spaces for the underscores that files put in their place."""
+    return " ".join(name.replace("_", " ").split()) if "_" in name else name
+
+
 def same_name_key(name: str) -> str:
-    """Return what two spellings of one name share: case, white space and the way accents are coded do not count."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    """Return what the spellings of a name share: case, white space, underscores, the coding of accents do not count."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
+
+
+def some_names(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names for a message, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def has_visible_character(text: str) -> bool:
@@ -166,9 +199,9 @@ def has_visible_character(text: str) -> bool:
 
 def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
     if isinstance(entry, str):
-        return (entry,)
+        return (spaced(entry),)
     if isinstance(entry, Sequence):
-        return tuple(entry)
+        return tuple(spaced(name) if isinstance(name, str) else name for name in entry)
     raise ValueError(f"class {index}: expected a name or a list of names, got {type(entry).__name__}")
 
 
@@ -177,6 +210,19 @@ def _check_name(name: str, index: int) -> None:
         raise ValueError(f"class {index}: expected a string, got {type(name).__name__}")
     if problem := _problem_of(name):
         raise ValueError(f"class {index}: {problem}")
+
+
+def _check_typed(name: str, index: int) -> None:
+    """Refuse what is no name but a slip of who typed it.
+
+    Raises:
+        ValueError: a separator of lists that this one does not have, or the name of a file.
+    """
+    other = next((mark for mark in _OTHER_SEPARATORS if mark in name), None)
+    if other:
+        raise ValueError(f"class {index}: {other!r} in {name[:60]!r}; commas separate classes, '|' synonyms")
+    if PurePath(name).suffix.lower() in FILE_ENDINGS:
+        raise ValueError(f"class {index}: {name[-60:]!r} looks like the name of a file, not of a class")
 
 
 def _problem_of(name: str) -> str:

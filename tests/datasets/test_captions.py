@@ -170,6 +170,15 @@ def test_bad_karpathy_entries_are_named(folder: Path):
     for image, message in (({"split": "val"}, "expected an object"), ({"filename": "1.png"}, "at least one caption")):
         with pytest.raises(ValueError, match=f"dataset.json: image 0: {message}|{message}"):
             len(CaptionDataset(karpathy(folder, [image]), root=folder))
+    image = {"filename": "0.png", "filepath": "a", "split": "val", "sentences": [{"raw": "a cat"}]}
+    with pytest.raises(ValueError, match=r"dataset.json: image 1: a/0.png is image 0 already"):
+        len(CaptionDataset(karpathy(folder, [image, image]), root=folder))
+
+
+def test_captions_keep_their_underscores(folder: Path):
+    write_lines(folder, [json.dumps({"image": "a/0.png", "captions": ["see file_1.txt; it is odd"]})])
+    dataset = CaptionDataset("captions.jsonl", root=folder, test_mode=True)
+    assert dataset.vocabulary.class_names == ("see file_1.txt; it is odd",)
 
 
 def test_unusual_texts_pass(folder: Path):

@@ -27,7 +27,6 @@ SIZES = {
     "lseg_ade_150": 150,
     "lseg_pascal_20": 20,
     "lseg_coco_80": 80,
-    "fss_1000": 1000,
 }
 REPEATED = {"lseg_ade_150": ["screen"]}
 
@@ -91,9 +90,10 @@ def test_lists_of_lseg_are_the_texts_of_its_weights():
     ours, theirs = ([entry[0] for entry in names_of(name)] for name in ("coco_80", "lseg_coco_80"))
     assert sum(one != other for one, other in zip(ours, theirs)) == 19
     assert (theirs[3], theirs[4], theirs[9], theirs[57]) == ("motorbike", "aeroplane", "trafficlight", "sofa")
-    fss = [entry[0] for entry in names_of("fss_1000")]
-    assert all(part == sorted(part) for part in (fss[:520], fss[520:760], fss[760:]))
-    assert (fss[0], fss[520], fss[760]) == ("ac_wall", "ab_wheel", "abe's_flyingfish")
+    parts = load_split("fss1000")["parts"]
+    assert {part: len(folders) for part, folders in parts.items()} == {"train": 520, "val": 240, "test": 240}
+    assert all(folders == sorted(folders) for folders in parts.values())
+    assert [folders[0] for folders in parts.values()] == ["ac_wall", "ab_wheel", "abe's_flyingfish"]
 
 
 def test_few_shot_lists_of_lseg_are_the_published_ones(shared_data):

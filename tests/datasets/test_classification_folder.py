@@ -82,3 +82,56 @@ def test_sorted_folders_are_the_classes_in_order(root: Path):
         len(ClassificationFolder("objects", "imagenet_1k", root=root, folders="sorted"))
     with pytest.raises(ValueError, match="expected a list of names or 'sorted', got 'wordnet'"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders="wordnet"))
+
+
+def _folders(parent: Path, *names: str) -> None:
+    for name in names:
+        (parent / name).mkdir(parents=True)
+        cv2.imwrite(str(parent / name / "x.png"), np.zeros((5, 7, 3), np.uint8))
+
+
+@pytest.mark.parametrize("stem", ["", "class", "c-", "7_"])
+def test_numbers_in_the_names_of_folders_sort_by_value_and_it_is_said(tmp_path: Path, logged, stem: str):
+    order = [f"{stem}{number}" for number in range(12)]
+    _folders(tmp_path / "objects", *order)
+    (tmp_path / "names.txt").write_text("".join(f"name {number}\n" for number in range(12)))
+    dataset = ClassificationFolder("objects", "names.txt", root=tmp_path, folders="sorted")
+    assert [dataset[index]["sample"].sample_id for index in range(12)] == [f"{name}/x.png" for name in order]
+    assert "are classes by number, not by letter: " + ", ".join(order[:8]) in logged[0].getMessage()
+
+
+def test_names_that_no_number_tells_apart_keep_the_order_of_the_alphabet(tmp_path: Path, logged):
+    names = sorted(["1a", "a1", "a-1", "a 1", "ab", "n01440764", "n01443537", "nx", "é2", "_1"])
+    _folders(tmp_path / "objects", *names)
+    (tmp_path / "names.txt").write_text("".join(f"name {number}\n" for number in range(len(names))))
+    dataset = ClassificationFolder("objects", "names.txt", root=tmp_path, folders="sorted")
+    assert [dataset[index]["sample"].sample_id.split("/")[0] for index in range(len(names))] == names
+    assert [record.levelname for record in logged] == ["INFO"]
+
+
+def test_names_of_folders_are_matched_without_case_and_underscores(tmp_path: Path):
+    _folders(tmp_path / "objects", "Traffic_Light", "cat")
+    (tmp_path / "names.txt").write_text("traffic light\ncat\ndog_house\n")
+    dataset = ClassificationFolder("objects", "names.txt", root=tmp_path, leave_out=["dog_house"])
+    assert dataset[0]["sample"].sample_id == "Traffic_Light/x.png"
+    _folders(tmp_path / "objects", "traffic light")
+    with pytest.raises(ValueError, match="'Traffic_Light' and 'traffic light' are folders of one class"):
+        len(ClassificationFolder("objects", "names.txt", root=tmp_path, leave_out=["dog_house"]))
+
+
+def test_folders_without_images_are_named(root: Path, logged):
+    options = dict(root=root, leave_out=["background"])
+    len(ClassificationFolder("objects", "classes.txt", **options))
+    (root / "objects/car/0.png").rename(root / "objects/car/.0.png")
+    len(ClassificationFolder("objects", "classes.txt", **options))
+    (root / "objects/blue star/0.png").rename(root / "objects/0.png")
+    len(ClassificationFolder("objects", "classes.txt", **options))
+    assert [(record.levelname, record.getMessage()) for record in logged] == [
+        ("INFO", f"{root.name}/objects: 4 images, 3 classes"),
+        ("WARNING", f"{root.name}/objects: 3 images, 3 classes; the folders of 1 classes hold no images: car"),
+        (
+            "WARNING",
+            f"{root.name}/objects: 2 images, 3 classes; the folders of 2 classes hold no images: blue star, car; "
+            f"1 images lie in no class folder, the first is {root}/objects/0.png",
+        ),
+    ]

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from coco_folder import SIZE, box_annotation, coco_content, write_coco
+from coco_folder import NAMES, SIZE, box_annotation, coco_content, write_coco
 from pycocotools import mask as coco_mask
 
 from openvocab.datasets.class_lists import class_names_path, load_frequencies, load_split
@@ -105,6 +105,47 @@ def test_unseen_names_may_stay_without_their_labels(tmp_path):
     dataset = _dataset(tmp_path, unseen="split.json", train_classes="seen_labels", with_masks=True, keep_empty=True)
     assert dataset.vocabulary.class_names == ("cat", "dog") and dataset.vocabulary.seen == (True, False)
     assert set(dataset.table.ids.tolist()) == {100, 104} and not dataset.table.classes.any()
+
+
+def test_classes_without_objects_are_named_but_not_those_that_are_held_out(tmp_path, logged):
+    """The only cat of image 13 is a crowd, which nothing is learned from."""
+    (tmp_path / "split.json").write_text('{"novel": ["dog"]}')
+    (tmp_path / "part.txt").write_text("12\n13\n")
+    options = dict(classes=["cat", "dog", "traffic_light", "cow"], keys="part.txt", unseen="split.json")
+    len(_dataset(tmp_path, train_classes="seen_labels", **options))
+    len(_dataset(tmp_path, test_mode=True, **options))
+    len(_dataset(tmp_path))
+    assert [record.levelname for record in logged] == ["WARNING", "WARNING", "INFO"]
+    for record in logged[:2]:
+        assert "2 classes have no objects: cat, cow" in record.getMessage()
+
+
+def test_a_file_that_is_two_images_is_said(tmp_path, logged):
+    content = coco_content()
+    content["images"][1]["file_name"] = "11.jpg"
+    len(_dataset(tmp_path, content))
+    assert "1 files are more than one image each, the first is 11.jpg" in logged[0].getMessage()
+
+
+def test_an_id_is_one_class(tmp_path):
+    with pytest.raises(ValueError, match="category_ids: id 3 is given for two classes"):
+        len(_dataset(tmp_path, classes=["cat", "dog"], category_ids=[3, 3], unlisted_ids="ignore"))
+
+
+def test_names_are_the_same_texts_from_every_kind_of_file(tmp_path):
+    """An underscore of a COCO category, a data.yaml, a names file, an XML file or a list is a space."""
+    coco = _dataset(tmp_path).vocabulary
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/11.txt").write_text("2 .5 .5 .2 .2\n")
+    (tmp_path / "data.yaml").write_text("names: [cat, dog, traffic_light]\n")
+    (tmp_path / "names.txt").write_text("cat\ndog\ntraffic_light\n")
+    for classes in ("data.yaml", "names.txt", ["cat", "dog", "traffic_light"]):
+        assert DetectionDataset("images", "labels", classes, root=tmp_path).vocabulary == coco
+    (tmp_path / "voc").mkdir()
+    edges = "".join(f"<{edge}>{n}</{edge}>" for edge, n in zip(("xmin", "ymin", "xmax", "ymax"), (1, 1, 9, 9)))
+    objects = "".join(f"<object><name>{name}</name><bndbox>{edges}</bndbox></object>" for name in NAMES.values())
+    (tmp_path / "voc/11.xml").write_text(f"<annotation>{objects}</annotation>")
+    assert DetectionDataset("images", "voc", root=tmp_path).vocabulary == coco
 
 
 def test_unseen_names_alone_leave_no_class_out(tmp_path):
@@ -450,7 +491,7 @@ def test_keys_choose_images_by_stem_path_or_id(tmp_path):
     assert _instances(dataset)["12"].ids.tolist() == [101, 103]
     assert dataset[0]["sample"].instances.masks.flatten(1).sum(1).tolist() == [8 * 30, 10 * 12]
     (tmp_path / "val.txt").write_text("12\n77\n")
-    with pytest.raises(FileNotFoundError, match="1 listed samples are not in labels.json, the first is '77'"):
+    with pytest.raises(FileNotFoundError, match="1 of the 2 samples that .* not in labels.json, the first is '77'"):
         len(_dataset(tmp_path, keys="val.txt"))
 
 

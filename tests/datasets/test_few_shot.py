@@ -62,6 +62,12 @@ def test_words_of_a_methods_weights_replace_those_of_the_split(folder):
         _dataset(folder, "test", class_names="coco_80")
 
 
+def test_classes_that_no_image_shows_are_named(folder, logged):
+    len(_dataset(folder, "test"))
+    assert logged[-1].levelname == "WARNING"
+    assert "3 images, 5 classes; no image shows 2 of them: bird, boat" in logged[-1].getMessage()
+
+
 def test_published_lists_of_pairs_are_read(folder):
     (folder / "fold0.txt").write_text("c__05\na__01\n")
     test = _dataset(folder, "test", pairs="fold0.txt")

@@ -6,15 +6,14 @@ import pytest
 from config_parts import REPOSITORY
 
 from openvocab.config import read_config
-from openvocab.datasets.class_lists import class_names_path
+from openvocab.datasets.class_lists import load_split
 from openvocab.datasets.fss1000 import FSS1000Dataset, read_mask
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.engine.runner import build_runner
-from openvocab.text.vocabulary import read_class_names
 
 PIPELINE = [LoadImage(), LoadLabels(), PackSample()]
-FOLDERS = [names[0] for names in read_class_names(class_names_path("fss_1000"))]
+FOLDERS = [folder for folders in load_split("fss1000")["parts"].values() for folder in folders]
 PARTS = {"train": slice(0, 520), "val": slice(520, 760), "test": slice(760, 1000)}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from openvocab.datasets import label_survey
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.label_table import LabelTable
 from openvocab.datasets.sampler import DrawIndex
@@ -60,6 +62,19 @@ def test_a_names_file_and_a_root_do_as_well(folder):
     assert len(dataset) == 6
 
 
+def test_a_data_set_is_named_after_its_place_unless_it_is_given_a_name(folder):
+    (folder / "val.txt").write_text("1\n")
+    place = folder.name
+    for options, name in (
+        ({}, f"{place}/masks"),
+        ({"keys": "val.txt"}, f"{place}/val.txt"),
+        ({"name": "mine"}, "mine"),
+    ):
+        assert SegmentationDataset("images", "masks", CLASSES, root=folder, **options).metainfo["dataset"] == name
+    assert SegmentationDataset("images", None, CLASSES, root=folder).name == f"{place}/images"
+    assert SegmentationDataset(folder / "images", folder / "masks", CLASSES).name == "SegmentationDataset"
+
+
 def test_missing_folders_name_their_argument(folder):
     with pytest.raises(FileNotFoundError, match="images: no folder .*absent"):
         len(SegmentationDataset(folder / "absent", folder / "masks", CLASSES))
@@ -71,7 +86,9 @@ def test_missing_folders_name_their_argument(folder):
 
 def test_images_without_label_map_are_refused_or_left_out(folder):
     (folder / "masks/3.png").unlink()
-    with pytest.raises(FileNotFoundError, match="1 of 6 images have no label map.*3.jpg.*require_annotations"):
+    with pytest.raises(
+        FileNotFoundError, match="1 of 6 images have no label map.*3.jpg.*annotation_suffix.*require_annotations"
+    ):
         len(SegmentationDataset(folder / "images", folder / "masks", CLASSES))
     dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False)
     assert [dataset[i]["sample"].sample_id for i in range(len(dataset))] == ["0", "1", "2", "4", "5"]
@@ -79,8 +96,20 @@ def test_images_without_label_map_are_refused_or_left_out(folder):
 
 def test_label_map_without_image_is_refused(folder):
     (folder / "images/3.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match="no image.*masks/3.png"):
+    with pytest.raises(FileNotFoundError, match="no image.*masks/3.png.*annotation_suffix"):
         len(SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False))
+
+
+def test_images_without_the_suffix_are_no_samples(folder):
+    with pytest.raises(ValueError, match="images: no samples found, .* whose stem ends in image_suffix='_photo'"):
+        len(SegmentationDataset("images", "masks", CLASSES, root=folder, image_suffix="_photo"))
+
+
+@pytest.mark.parametrize("argument", ["classes", "unseen"])
+def test_a_list_or_split_that_is_not_there_names_its_argument(folder, argument):
+    options = {"classes": CLASSES, argument: "nothing.here"}
+    with pytest.raises(ValueError, match=f"{argument}: no .* 'nothing.here' and no such file; known: "):
+        len(SegmentationDataset("images", "masks", root=folder, **options).vocabulary)
 
 
 def test_no_annotations_give_images_alone(folder):
@@ -135,7 +164,7 @@ def test_ids_with_holes_by_dict(folder):
 
 def test_unknown_ids_name_the_file_and_the_ids(folder):
     dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES[:2])
-    with pytest.raises(BadSample, match=r"masks/0.png: label ids outside the 2 classes: 2, 3$"):
+    with pytest.raises(BadSample, match=r"masks/0.png: label ids outside the 2 classes: 2, 3; label_ids, ignored_ids"):
         dataset[0]
     with pytest.raises(BadSample, match="outside the 4 classes: 255"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, ignored_ids=[])[0]
@@ -146,6 +175,96 @@ def test_label_ids_that_do_not_fit_are_refused(folder):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids=[0, 1])[0]
     with pytest.raises(ValueError, match="class indices below 4.*ignored_ids"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids={0: 255})[0]
+
+
+def test_numbers_of_images_and_classes_are_logged(folder, logged):
+    len(SegmentationDataset("images", "masks", CLASSES, root=folder))
+    len(SegmentationDataset("images", None, CLASSES, root=folder))
+    assert [(record.levelname, record.getMessage()) for record in logged] == [
+        ("INFO", f"{folder.name}/masks: 6 images, 4 classes"),
+        ("INFO", f"{folder.name}/images: 6 images without label maps, 4 classes"),
+    ]
+
+
+def test_classes_without_a_pixel_are_named_before_training(folder, logged):
+    _write(folder / "masks/5.png", np.full((20, 30), 255, np.uint8))
+    len(SegmentationDataset("images", "masks", [*CLASSES, "lion", "sky"], root=folder))
+    (record,) = logged
+    assert record.levelname == "WARNING"
+    assert "6 images, 6 classes; 2 of the classes have no pixel in the 6 label maps: lion, sky; " in record.getMessage()
+    assert re.search("3[0-9] % of the pixels are unlabelled, id 255; label_ids, ignored_ids", record.getMessage())
+
+
+def test_reduced_ids_of_maps_that_count_from_0_leave_the_last_class_out_with_a_word(folder, logged):
+    len(SegmentationDataset("images", "masks", CLASSES, root=folder, reduce_zero_label=True))
+    assert "1 of the classes have no pixel in the 6 label maps: dog;" in logged[0].getMessage()
+    assert "unlabelled, id 0, 255; label_ids, ignored_ids, reduce_zero_label" in logged[0].getMessage()
+
+
+def test_a_sample_smaller_than_the_class_list_is_no_reason_for_a_warning(folder, logged, monkeypatch):
+    monkeypatch.setattr(label_survey, "MAX_MAPS", 5)
+    names = [f"class {number}" for number in range(6)]
+    len(SegmentationDataset("images", "masks", names, root=folder))
+    len(SegmentationDataset("images", "masks", names[:5], root=folder))
+    assert [record.levelname for record in logged] == ["INFO", "WARNING"]
+    assert "2 of the classes have no pixel in 5 label maps read as a sample: class 4, class 5" in logged[0].getMessage()
+
+
+def test_broken_label_maps_wait_for_their_turn(folder):
+    (folder / "masks/0.png").write_text("no image")
+    dataset = SegmentationDataset("images", "masks", CLASSES, root=folder)
+    assert len(dataset) == 6
+    with pytest.raises(BadSample, match="masks/0.png"):
+        dataset[0]
+
+
+@pytest.fixture
+def binary(folder):
+    for number in range(6):
+        _write(folder / f"masks/{number}.png", np.where(_mask(folder, number) == 1, 255, 0).astype(np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("classes", "advice"),
+    [
+        (["ground", "crack"], dict(label_ids=[0, 255], ignored_ids=[])),
+        (["crack"], dict(label_ids=[255], ignored_ids=[0])),
+    ],
+)
+def test_masks_of_0_and_255_need_a_word_on_255(binary, classes, advice):
+    said = ", ".join(f"{key}={value}" for key, value in advice.items())
+    with pytest.raises(
+        ValueError, match=re.escape(f"ids 0 and 255 only; where 255 is 'crack', give {said}; where it is")
+    ):
+        len(SegmentationDataset("images", "masks", classes, root=binary))
+    as_class = SegmentationDataset("images", "masks", classes, root=binary, **advice)
+    is_crack = _mask(binary) == 255
+    assert np.array_equal(_labels(as_class) == len(classes) - 1, is_crack)
+    unlabelled = SegmentationDataset("images", "masks", classes, root=binary, ignored_ids=[255])
+    assert np.array_equal(_labels(unlabelled), np.where(is_crack, 255, 0))
+
+
+def test_masks_of_0_and_255_beside_more_classes_are_a_warning(binary, logged):
+    len(SegmentationDataset("images", "masks", CLASSES, root=binary))
+    assert logged[0].levelname == "WARNING" and "3 of the classes have no pixel" in logged[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(label_ids={0: 0, 1: 1, 2: 2, 255: 3}), "label id 255 is a class and ignored too; label_ids, ignored_ids"),
+        (dict(ignored_ids=[3, 255]), "label id 3 is a class and ignored too"),
+        (dict(label_ids=[0, 1, 2, 3], reduce_zero_label=True), "label id 0 is a class and ignored too"),
+        (dict(label_ids=[0, 1, 2, 1]), "label_ids: id 1 is given for two classes"),
+        (dict(ignored_ids=[3], unseen=["dog"], train_classes="seen"), "label id 3 is a class and ignored too"),
+        (dict(ignored_ids=255), "ignored_ids: expected a list of ids, got 255"),
+        (dict(ignored_ids=[-1]), "label id -1 -> ignored: expected ids below 65536"),
+    ],
+)
+def test_an_id_has_one_meaning(folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentationDataset("images", "masks", CLASSES, root=folder, **options)[0]
 
 
 def test_mask_of_another_size_is_bad(folder):
@@ -274,7 +393,10 @@ def test_panoptic_png_reads_as_semantic(tmp_path):
     assert _labels(dataset).tolist() == [[255, 1, 1], [0, 0, 1]]
     del annotations["annotations"][0]["segments_info"][1]
     (tmp_path / "p.json").write_text(json.dumps(annotations))
-    with pytest.raises(BadSample, match="segment 70000"):
+    with pytest.raises(BadSample, match="panoptic_json does not list its segment 70000"):
+        SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
+    (tmp_path / "p.json").write_text(json.dumps({"annotations": 2 * annotations["annotations"]}))
+    with pytest.raises(ValueError, match=r"annotation 1 .*a\.png is an annotation before it already"):
         SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
 
 

@@ -122,12 +122,25 @@ def test_frequencies_come_from_the_data_set_too():
     assert by_data == pytest.approx(by_argument, nan_ok=True) and "lvis_box_AP_r" in by_data
 
 
+def test_classes_without_objects_are_named_crowds_being_none(logged):
+    sample = make_sample("a", BOXES, [0, 1])
+    sample.instances.is_crowd = torch.tensor([False, True])
+    metric = CocoAveragePrecision()
+    assert evaluate(metric, [sample], [make_prediction("a", BOXES, [0, 1], [0.9, 0.8])])["coco_box_AP50"] == 100
+    absent = list(VOCABULARY.class_names[1:])
+    assert metric.protocol["classes_without_objects"] == absent
+    (record,) = logged
+    assert "5 of 6 classes have no object in the evaluated data" in record.getMessage()
+    assert record.levelname == "WARNING" and record.getMessage().endswith(": " + ", ".join(absent))
+
+
 def test_a_fixed_ap_of_too_few_detections_is_said_aloud(logged):
     samples, predictions = random_pairs(2, images=3, federated=True)
     evaluate(LvisAveragePrecision(fixed=False, show_classes=False), samples, predictions)
-    assert logged == []
+    assert not [record for record in logged if "fixed AP" in record.getMessage()]
     evaluate(LvisAveragePrecision(show_classes=False), samples, predictions)
-    assert len(logged) == 1 and "no image has more than 300 detections" in logged[0].getMessage()
+    (said,) = [record.getMessage() for record in logged if "fixed AP" in record.getMessage()]
+    assert "no image has more than 300 detections" in said
 
 
 @pytest.mark.parametrize("letters", ["rcf", "rrccfx"])

@@ -1,6 +1,7 @@
 """MeanIoU against sets of pixels counted one by one."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -110,6 +111,21 @@ def test_all_ignored_gives_nan():
     sample = Sample("x", vocabulary, (2, 2), (2, 2), label_map=torch.full((2, 2), 255, dtype=torch.uint8))
     metrics = _evaluate([(sample, SemanticPrediction(np.zeros((2, 2), np.uint8), vocabulary))])
     assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_a_class_without_labels_is_left_out_of_the_mean_but_not_of_the_report(logged):
+    """A prediction of background alone, where the other class was never labelled."""
+    vocabulary = Vocabulary.from_names(["ground", "crack"])
+    labels = np.where(np.arange(30).reshape(5, 6) % 3, 0, 255).astype(np.uint8)
+    sample = Sample("a", vocabulary, (5, 6), (5, 6), label_map=torch.from_numpy(labels))
+    metric = MeanIoU()
+    metric.process({"sample": [sample]}, [SemanticPrediction(np.zeros((5, 6), np.uint8), vocabulary, "a")])
+    assert metric.evaluate(1)["mIoU"] == 100
+    table, warning = logged
+    assert re.search(r"crack +nan +nan +0 no labels$", table.getMessage())
+    assert warning.levelname == "WARNING" and "1 of 2 classes have no labelled pixel" in warning.getMessage()
+    assert warning.getMessage().endswith(": crack")
+    assert metric.protocol["classes_without_labels"] == ["crack"]
 
 
 def test_large_counts_are_exact():

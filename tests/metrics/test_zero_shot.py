@@ -50,6 +50,12 @@ def test_a_model_that_cannot_tell_classes_apart_gets_what_argmax_gives():
     assert metrics["top1"] == pytest.approx(100 / 12) and metrics["top5"] == pytest.approx(500 / 12)
 
 
+def test_classes_without_images_are_named(logged):
+    _, metric = evaluate(torch.eye(12)[:10], list(range(10)))
+    assert metric.protocol["classes_without_images"] == NAMES[10:]
+    assert "2 of 12 classes have no image in the evaluated data" in logged[0].getMessage()
+
+
 def test_nan_is_never_right():
     logits = torch.zeros(2, 12)
     logits[0, 3] = torch.nan

@@ -1,9 +1,12 @@
 """Vocabulary: what users type, good and bad."""
 
+import json
 import pickle
+import re
 
 import pytest
 
+from openvocab.datasets.class_lists import load_split
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
 
@@ -32,6 +35,8 @@ def test_unusual_names_are_kept_as_they_are(name):
         (["cat", "dog", "cat"], "name 'cat' is given twice (case and white space do not count): class 0 and class 2"),
         (["cat", "Cat"], "class 0 and class 1"),
         (["traffic light", " traffic  light "], "class 0 and class 1"),
+        (["traffic_light", "traffic light"], "class 0 and class 1"),
+        (["cat", "_"], "class 1: the name is empty"),
         (["caf\u00e9", "cafe\u0301"], "class 0 and class 1"),
         ([["cat", "kitten"], ["dog", "kitten"]], "name 'kitten' is given twice"),
         ([["cat", "CAT"]], "class 0 and class 0"),
@@ -94,6 +99,53 @@ def test_bad_fields_are_refused(fields):
         Vocabulary((("cat",), ("dog",)), **fields)
 
 
+def test_underscores_are_spaces_wherever_names_come_from(tmp_path):
+    names, split = ["traffic_light", ["__back_ground__", "sky"], "a  b"], ["traffic_light"]
+    (tmp_path / "names.txt").write_text("traffic_light\n__back_ground__; sky\na  b\n")
+    (tmp_path / "split.json").write_text(json.dumps({"unseen": split}))
+    read = read_class_names(tmp_path / "names.txt")
+    expected = (("traffic light",), ("back ground", "sky"), ("a  b",))
+    assert tuple(map(tuple, read)) == expected
+    for given, unseen in ((names, split), (read, load_split(tmp_path / "split.json")["unseen"])):
+        vocabulary = Vocabulary.from_names(given, unseen=unseen, background="__back_ground__")
+        assert (vocabulary.synonyms, vocabulary.seen, vocabulary.background) == (expected, (False, True, True), 1)
+    assert Vocabulary.from_text("traffic_light, cat").class_names == ("traffic light", "cat")
+
+
+@pytest.mark.parametrize("argument", ["unseen", "background"])
+def test_a_name_that_is_no_class_is_an_error_of_its_argument(argument):
+    value = ["lion"] if argument == "unseen" else "lion"
+    with pytest.raises(ValueError, match=f"{argument}: 'lion' is not among the 2 class names"):
+        Vocabulary.from_names(["cat", "dog"], **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat; dog", "class 0: ';' in 'cat; dog'; commas separate classes, '|' synonyms"),
+        ("sky, cat\ndog", "class 1: '\\n'"),
+        ("猫，犬", "class 0: '，'"),
+        ("names.txt", "class 0: 'names.txt' looks like the name of a file"),
+        ("cat, my/coco.NAMES", "class 1: 'my/coco.NAMES' looks like the name of a file"),
+    ],
+)
+def test_slips_in_typed_text_are_refused(text, message):
+    with pytest.raises(ValueError) as error:
+        Vocabulary.from_text(text)
+    assert str(error.value).startswith(message)
+
+
+def test_dots_in_names_are_no_file_endings():
+    assert len(Vocabulary.from_text("St. Bernard, mr. data, 7.5 t truck, e.g. this")) == 4
+
+
+@pytest.mark.parametrize("name", ["names.json", "data.yaml", "names.CSV"])
+def test_files_of_other_formats_are_no_lists_of_names(tmp_path, name):
+    (tmp_path / name).write_text("names:\n- cat\n- dog\n")
+    with pytest.raises(ValueError, match="expected a text file of names, one class a line"):
+        read_class_names(tmp_path / name)
+
+
 def test_subset_keeps_flags_and_order():
     vocabulary = Vocabulary.from_names(["background", "cat", "dog"], unseen=["dog"], background="background")
     subset = vocabulary.subset([2, 0])
@@ -132,10 +184,13 @@ def test_names_file_knows_comments_synonyms_byte_order_mark_and_windows_line_end
         ("cat\ndog;", ":2: empty"),
         ("", "no class names"),
         ("# only\n", "no class names"),
+        ("cat\ndog | puppy\n", ":2: '|' in 'dog | puppy'; in a file ';' separates synonyms"),
+        ("cat, dog, car\n", "a single class 'cat, dog, car'; expected one class a line"),
+        ("cat\ndog\x0bcar\n", r":2: the name 'dog\x0bcar' contains a control character"),
     ],
 )
 def test_bad_names_file_is_refused_with_its_line(tmp_path, content, message):
     path = tmp_path / "names.txt"
     path.write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         read_class_names(path)

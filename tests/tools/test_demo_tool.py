@@ -206,7 +206,7 @@ def test_names_are_read_from_a_file(folder, tmp_path, capsys, name, content):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-@pytest.mark.parametrize("suffix", [".json", ".csv", ".yaml"])
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".yaml", ".names"])
 def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, exists):
     path = tmp_path / f"names{suffix}"
     if exists:
@@ -222,6 +222,9 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
         ({"images": ["http://example.org/photo.jpg"]}, "addresses are not fetched"),
         ({"images": ["EMPTY"]}, "no photos in"),
         ({"classes": "cat, , floor"}, "class 1"),
+        ({"classes": "cat; dog"}, "commas separate classes"),
+        ({"classes": "no_names.txt"}, "there is none"),
+        ({"classes": "cat, names.txt"}, "class 1: 'names.txt' looks like the name of a file"),
         ({"checkpoint": "nothing.pth"}, "nothing.pth"),
         ({"out": "picture.unknown"}, "unknown"),
     ],
@@ -234,6 +237,12 @@ def test_mistakes_are_one_line_and_a_code(folder, tmp_path, capsys, change, mess
     assert demo(folder, **arguments) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and error[0].startswith("error: ") and message in error[0]
+
+
+def test_names_without_quotes_are_explained(folder, capsys):
+    photo, checkpoint = folder / "photos" / "one.jpg", folder / "model.pth"
+    assert run_tool("demo", photo, "--classes", "cat,", "sofa", "--checkpoint", checkpoint) == 2
+    assert "unrecognized arguments: sofa; several names are one text in quotes" in capsys.readouterr().err
 
 
 def test_the_config_in_the_checkpoint_serves_where_none_is_given(folder, tmp_path, capsys):

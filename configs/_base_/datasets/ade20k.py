@@ -22,7 +22,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=SegmentationDataset,
-        name="ade20k_train",
         root="data/ADEChallengeData2016",
         classes="ade20k_150",
         reduce_zero_label=True,
@@ -45,7 +44,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=SegmentationDataset,
-        name="ade20k_val",
         root="data/ADEChallengeData2016",
         classes="ade20k_150",
         reduce_zero_label=True,

@@ -13,10 +13,9 @@ with read_base():
 
 files = dict(root="data/ADE20K_2021_17_01", classes="ade20k_847")
 train_dataloader["dataset"].update(
-    name="ade20k_847_train", images="images_detectron2/training", annotations="annotations_detectron2/training", **files
+    images="images_detectron2/training", annotations="annotations_detectron2/training", **files
 )
 val_dataloader["dataset"].update(
-    name="ade20k_847_val",
     images="images_detectron2/validation",
     annotations="annotations_detectron2/validation",
     **files,

@@ -22,7 +22,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=CifarDataset,
-        name="cifar10_train",
         path="data/cifar-10-python.tar.gz",
         num_classes=10,
         part="train",
@@ -40,7 +39,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=CifarDataset,
-        name="cifar10_test",
         path="data/cifar-10-python.tar.gz",
         num_classes=10,
         part="test",

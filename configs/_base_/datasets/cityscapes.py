@@ -22,7 +22,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=SegmentationDataset,
-        name="cityscapes_train",
         root="data/cityscapes",
         image_suffix="_leftImg8bit",
         annotation_suffix="_gtFine_labelIds",
@@ -48,7 +47,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=SegmentationDataset,
-        name="cityscapes_val",
         root="data/cityscapes",
         image_suffix="_leftImg8bit",
         annotation_suffix="_gtFine_labelIds",

@@ -29,7 +29,6 @@ train_dataloader = dict(
     sampler=dict(type=EpisodeSampler, queries="by_class"),
     dataset=dict(
         type=FewShotDataset,
-        name="coco20i_train",
         root="data/coco20i",
         images="train2014",
         annotations="annotations/train2014",
@@ -53,7 +52,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=FewShotDataset,
-        name="coco20i_test",
         root="data/coco20i",
         images="val2014",
         annotations="annotations/val2014",

@@ -16,11 +16,8 @@ with read_base():
     from .base_novel_detection import *
 
 coco = dict(root="data/coco", classes="coco_80", unseen="coco_48_17")
-train_dataloader["dataset"].update(
-    name="coco_48_train", images="train2017", annotations="annotations/instances_train2017.json", **coco
-)
+train_dataloader["dataset"].update(images="train2017", annotations="annotations/instances_train2017.json", **coco)
 val_dataloader["dataset"].update(
-    name="coco_48_17_val",
     images="val2017",
     annotations="annotations/instances_val2017.json",
     keep_empty=False,

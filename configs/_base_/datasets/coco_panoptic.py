@@ -18,14 +18,12 @@ category_ids = [
 ]  # fmt: skip
 files = dict(root="data/coco", classes="coco_panoptic_133", label_ids=category_ids, ignored_ids=[0])
 train_dataloader["dataset"].update(
-    name="coco_panoptic_train",
     images="train2017",
     annotations="annotations/panoptic_train2017",
     panoptic_json="annotations/panoptic_train2017.json",
     **files,
 )
 val_dataloader["dataset"].update(
-    name="coco_panoptic_val",
     images="val2017",
     annotations="annotations/panoptic_val2017",
     panoptic_json="annotations/panoptic_val2017.json",

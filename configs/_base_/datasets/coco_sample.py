@@ -37,7 +37,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=SegmentationDataset,
-        name="coco_sample_train",
         root="data/coco_sample",
         classes=classes,
         label_ids=category_ids,
@@ -65,7 +64,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=SegmentationDataset,
-        name="coco_sample_val",
         root="data/coco_sample",
         classes=classes,
         label_ids=category_ids,

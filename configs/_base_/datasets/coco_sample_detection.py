@@ -18,7 +18,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=DetectionDataset,
-        name="coco_sample_train",
         images="images/train2017",
         annotations="annotations/boxes_train128.json",
         train_classes="seen",
@@ -40,7 +39,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=DetectionDataset,
-        name="coco_sample_val",
         images="images/val2017",
         annotations="annotations/boxes_val128.json",
         test_mode=True,

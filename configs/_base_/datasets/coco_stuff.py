@@ -23,8 +23,6 @@ label_ids = [
     169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181,
 ]  # fmt: skip
 files = dict(root="data/coco", classes="coco_stuff_171", label_ids=label_ids)
-train_dataloader["dataset"].update(
-    name="coco_stuff_train", images="train2017", annotations="stuffthingmaps/train2017", **files
-)
-val_dataloader["dataset"].update(name="coco_stuff_val", images="val2017", annotations="stuffthingmaps/val2017", **files)
+train_dataloader["dataset"].update(images="train2017", annotations="stuffthingmaps/train2017", **files)
+val_dataloader["dataset"].update(images="val2017", annotations="stuffthingmaps/val2017", **files)
 test_dataloader = val_dataloader

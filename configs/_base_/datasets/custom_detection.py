@@ -21,7 +21,6 @@ train_dataloader = dict(
     sampler=dict(type=DetectionSampler, batch_size=4),  # images of one shape together: little padding
     dataset=dict(
         type=DetectionDataset,
-        name="custom_train",
         root="data/custom",
         images="train",
         annotations="train.json",
@@ -42,7 +41,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=DetectionDataset,
-        name="custom_val",
         root="data/custom",
         images="val",
         annotations="val.json",

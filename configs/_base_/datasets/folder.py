@@ -17,7 +17,6 @@ test_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=ClassificationFolder,
-        name="folder",
         images="data/folder",
         classes="data/folder/classes.txt",
         test_mode=True,

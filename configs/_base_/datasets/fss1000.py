@@ -26,7 +26,6 @@ train_dataloader = dict(
     sampler=dict(type=EpisodeSampler, queries="all"),
     dataset=dict(
         type=FSS1000Dataset,
-        name="fss1000_train",
         root="data/FSS-1000",
         part="train",
         pipeline=[
@@ -50,14 +49,14 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(type=FSS1000Dataset, name="fss1000_val", root="data/FSS-1000", part="val", pipeline=pipeline),
+    dataset=dict(type=FSS1000Dataset, root="data/FSS-1000", part="val", pipeline=pipeline),
 )
 test_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
-    dataset=dict(type=FSS1000Dataset, name="fss1000_test", root="data/FSS-1000", part="test", pipeline=pipeline),
+    dataset=dict(type=FSS1000Dataset, root="data/FSS-1000", part="test", pipeline=pipeline),
 )
 
 val_evaluator = dict(type=EpisodeIoU)

@@ -20,7 +20,6 @@ label_ids[255] = 0
 label_ids.update({index: place for place, index in enumerate(thing_ids, start=1)})
 
 val_dataloader["dataset"].update(
-    name="groupvit_coco_object_val",
     root="data/coco",
     images="val2017",
     annotations="stuffthingmaps/val2017",

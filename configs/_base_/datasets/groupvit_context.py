@@ -11,7 +11,6 @@ with read_base():
     from .label_map_evaluation import *
 
 val_dataloader["dataset"].update(
-    name="groupvit_context_val",
     root="data/VOCdevkit/VOC2010",
     images="JPEGImages",
     annotations="SegmentationClassContext",

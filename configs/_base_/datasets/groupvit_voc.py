@@ -11,7 +11,6 @@ with read_base():
     from .label_map_evaluation import *
 
 val_dataloader["dataset"].update(
-    name="groupvit_voc_val",
     root="data/VOCdevkit/VOC2012",
     images="JPEGImages",
     annotations="SegmentationClass",

@@ -21,7 +21,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=ClassificationFolder,
-        name="imagenet_train",
         root="data/imagenet",
         images="train",
         classes="imagenet_1k",
@@ -41,7 +40,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=ClassificationFolder,
-        name="imagenet_val",
         root="data/imagenet",
         images="val",
         classes="imagenet_1k",

@@ -19,7 +19,6 @@ test_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=CaptionDataset,
-        name="coco_karpathy_test",
         root="data/coco",
         annotations="dataset_coco.json",
         split="test",

@@ -11,6 +11,4 @@ from mmengine.config import read_base
 with read_base():
     from .karpathy_coco import *
 
-test_dataloader["dataset"].update(
-    name="flickr30k_karpathy_test", root="data/flickr30k/flickr30k-images", annotations="../dataset_flickr30k.json"
-)
+test_dataloader["dataset"].update(root="data/flickr30k/flickr30k-images", annotations="../dataset_flickr30k.json")

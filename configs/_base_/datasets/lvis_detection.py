@@ -18,10 +18,8 @@ with read_base():
     from .base_novel_detection import *
 
 lvis = dict(root="data", images="coco", classes="lvis_1203", unseen="lvis_866_337")
-train_dataloader["dataset"].update(name="lvis_866_train", annotations="lvis/lvis_v1_train.json", **lvis)
-val_dataloader["dataset"].update(
-    name="lvis_val", annotations="lvis/lvis_v1_val.json", frequencies="lvis_frequencies", **lvis
-)
+train_dataloader["dataset"].update(annotations="lvis/lvis_v1_train.json", **lvis)
+val_dataloader["dataset"].update(annotations="lvis/lvis_v1_val.json", frequencies="lvis_frequencies", **lvis)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type=LvisAveragePrecision, masks=True, fixed=False)

@@ -29,7 +29,6 @@ train_dataloader = dict(
     sampler=dict(type=EpisodeSampler, queries="all"),
     dataset=dict(
         type=FewShotDataset,
-        name="pascal5i_train",
         root="data/VOCdevkit/VOC2012",
         images="JPEGImages",
         annotations="SegmentationClassAug",
@@ -54,7 +53,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=FewShotDataset,
-        name="pascal5i_test",
         root="data/VOCdevkit/VOC2012",
         images="JPEGImages",
         annotations="SegmentationClassAug",

@@ -18,6 +18,6 @@ files = dict(
     classes="pascal_context_59",
     reduce_zero_label=True,
 )
-train_dataloader["dataset"].update(name="pascal_context_train", keys="ImageSets/SegmentationContext/train.txt", **files)
-val_dataloader["dataset"].update(name="pascal_context_val", keys="ImageSets/SegmentationContext/val.txt", **files)
+train_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/train.txt", **files)
+val_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/val.txt", **files)
 test_dataloader = val_dataloader

@@ -16,8 +16,6 @@ files = dict(
     classes="pascal_context_60",
     background="background",
 )
-train_dataloader["dataset"].update(
-    name="pascal_context_60_train", keys="ImageSets/SegmentationContext/train.txt", **files
-)
-val_dataloader["dataset"].update(name="pascal_context_60_val", keys="ImageSets/SegmentationContext/val.txt", **files)
+train_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/train.txt", **files)
+val_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/val.txt", **files)
 test_dataloader = val_dataloader

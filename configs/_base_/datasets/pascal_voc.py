@@ -18,6 +18,6 @@ files = dict(
     classes="pascal_voc_21",
     background="background",
 )
-train_dataloader["dataset"].update(name="pascal_voc_train", keys="ImageSets/Segmentation/train.txt", **files)
-val_dataloader["dataset"].update(name="pascal_voc_val", keys="ImageSets/Segmentation/val.txt", **files)
+train_dataloader["dataset"].update(keys="ImageSets/Segmentation/train.txt", **files)
+val_dataloader["dataset"].update(keys="ImageSets/Segmentation/val.txt", **files)
 test_dataloader = val_dataloader

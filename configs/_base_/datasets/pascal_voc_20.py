@@ -16,6 +16,6 @@ files = dict(
     classes="pascal_voc_20",
     reduce_zero_label=True,
 )
-train_dataloader["dataset"].update(name="pascal_voc_20_train", keys="ImageSets/Segmentation/train.txt", **files)
-val_dataloader["dataset"].update(name="pascal_voc_20_val", keys="ImageSets/Segmentation/val.txt", **files)
+train_dataloader["dataset"].update(keys="ImageSets/Segmentation/train.txt", **files)
+val_dataloader["dataset"].update(keys="ImageSets/Segmentation/val.txt", **files)
 test_dataloader = val_dataloader

@@ -18,7 +18,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=DetectionDataset,
-        name="shapes_train",
         root="data/shapes",
         images="images/train",
         annotations="instances_train.json",
@@ -42,7 +41,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=DetectionDataset,
-        name="shapes_val",
         root="data/shapes",
         images="images/val",
         annotations="instances_val.json",

@@ -15,7 +15,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=ClassificationFolder,
-        name="shapes_objects",
         root="data/shapes",
         images="objects/val",
         classes="classes.txt",

@@ -18,7 +18,6 @@ train_dataloader = dict(
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=SegmentationDataset,
-        name="shapes_train",
         root="data/shapes",
         images="images/train",
         annotations="annotations/train",
@@ -44,7 +43,6 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False, round_up=False),
     dataset=dict(
         type=SegmentationDataset,
-        name="shapes_val",
         root="data/shapes",
         images="images/val",
         annotations="annotations/val",

@@ -1,0 +1,91 @@
+"""Which files of a folder are samples: one rule for every reader of a data set."""
+
+import os
+import unicodedata
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
+
+
+def check_folder(path: Path, argument: str) -> Path:
+    """Return `path`.
+
+    Raises:
+        FileNotFoundError: it is not a folder; names the argument that gave it.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"{argument}: no folder {path}; prepare the data set or point {argument} to it")
+    return path
+
+
+def visible_entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files and the folders of a folder, each by name.
+
+    Names that begin with a dot are passed over: what other programs leave behind (`._x.png`, `.ipynb_checkpoints`).
+    A link counts as what it leads to, and one that leads nowhere as a file.
+
+    Raises:
+        OSError: no folder, or one that may not be read.
+    """
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                is_folder = os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
+                (folders if is_folder else files).append(folder / entry.name)
+    return sorted(files), sorted(folders)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, sorted, by the rule of `visible_entries`.
+
+    Linked folders are searched too. A link to a folder that it lies in is passed over: it would lead round for ever.
+
+    Raises:
+        OSError: a folder that may not be read.
+    """
+    yield from _walk(folder, ())
+
+
+def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] = IMAGE_EXTENSIONS) -> dict[str, Path]:
+    """Return the files below `folder` by key: their path in it, without `suffix` and extension, accents composed.
+
+    Args:
+        suffix: files whose stem does not end in it are left out.
+        extensions: of the files that are looked for, in lower case.
+
+    Raises:
+        OSError: a folder that may not be read.
+        ValueError: two files with the same key.
+    """
+    found: dict[str, Path] = {}
+    for path in walk_files(folder):
+        if path.suffix.lower() not in extensions or not path.stem.endswith(suffix):
+            continue
+        key = normal_key(path.relative_to(folder).parent / path.stem.removesuffix(suffix))
+        if key in found:
+            raise ValueError(f"{found[key]} and {path} would be one sample, {key!r}: their names differ in the "
+                             "extension or the coding of an accent only; remove one")  # fmt: skip
+        found[key] = path
+    return found
+
+
+def normal_key(path: str | os.PathLike) -> str:
+    """Return one spelling of a relative path: `/` between its parts, no `./`, accents composed as most systems do."""
+    return unicodedata.normalize("NFC", Path(path).as_posix())
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Yield the files below a folder whose own and whose parents' numbers on the disk are `above`."""
+    status = os.stat(folder)
+    own = (status.st_dev, status.st_ino)
+    if own in above:
+        return
+    files, folders = visible_entries(folder)
+    inner = set(folders)
+    for entry in sorted([*files, *folders]):
+        if entry in inner:
+            yield from _walk(entry, (*above, own))
+        else:
+            yield entry
