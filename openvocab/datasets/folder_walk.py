@@ -45,7 +45,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: a folder that may not be read.
     """
-    yield from _walk(folder, ())
+    yield from _walk(folder, tuple(map(_number, folder.resolve().parents)))
 
 
 def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] = IMAGE_EXTENSIONS) -> dict[str, Path]:
@@ -78,8 +78,7 @@ def normal_key(path: str | os.PathLike) -> str:
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     """Yield the files below a folder whose own and whose parents' numbers on the disk are `above`."""
-    status = os.stat(folder)
-    own = (status.st_dev, status.st_ino)
+    own = _number(folder)
     if own in above:
         return
     files, folders = visible_entries(folder)
@@ -89,3 +88,9 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             yield from _walk(entry, (*above, own))
         else:
             yield entry
+
+
+def _number(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from all others, by whichever links it was reached."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino

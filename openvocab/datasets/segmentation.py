@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,6 +210,8 @@ class SegmentationDataset(PipelineDataset):
                 raise ValueError(f"label_ids: expected {count}, one a class, got {len(self.label_ids)}")
             check_distinct("label_ids", self.label_ids)
             class_of_id = {raw_id: index for index, raw_id in enumerate(self.label_ids)}
+        if not all(isinstance(number, Integral) for entry in class_of_id.items() for number in entry):
+            raise ValueError(f"label_ids: expected whole numbers, got {self.label_ids}")
         wrong = {raw_id: index for raw_id, index in class_of_id.items() if not 0 <= index < count}
         if wrong:
             raise ValueError(f"label_ids: expected class indices below {count}, got {wrong}; list ids without a class "

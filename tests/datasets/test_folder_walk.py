@@ -54,6 +54,7 @@ def test_links_that_lead_round_or_nowhere_end(tmp_path):
     _touch(tmp_path / "im/a/x.png")
     (tmp_path / "im/a/up").symlink_to(tmp_path / "im")
     (tmp_path / "im/a/here").symlink_to(".")
+    (tmp_path / "im/a/above").symlink_to(tmp_path)
     (tmp_path / "im/itself").symlink_to("itself")
     (tmp_path / "im/gone.png").symlink_to("nowhere.png")
     assert _names(tmp_path / "im") == ["a/x.png", "gone.png", "itself"]

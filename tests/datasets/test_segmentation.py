@@ -258,6 +258,7 @@ def test_masks_of_0_and_255_beside_more_classes_are_a_warning(binary, logged):
         (dict(label_ids=[0, 1, 2, 3], reduce_zero_label=True), "label id 0 is a class and ignored too"),
         (dict(label_ids=[0, 1, 2, 1]), "label_ids: id 1 is given for two classes"),
         (dict(ignored_ids=[3], unseen=["dog"], train_classes="seen"), "label id 3 is a class and ignored too"),
+        (dict(label_ids={"0": 0}), "label_ids: expected whole numbers, got {'0': 0}"),
         (dict(ignored_ids=255), "ignored_ids: expected a list of ids, got 255"),
         (dict(ignored_ids=[-1]), "label id -1 -> ignored: expected ids below 65536"),
     ],
