@@ -128,6 +128,8 @@ class ImageFeatures:
     """(B, D) pooled, joint space, not normalised."""
     patch_embed: Tensor | None = None
     """(B, D, h, w) projected patches, joint space, not normalised."""
+    patch_keys: Tensor | None = None
+    """(B, C, h, w) keys of the last attention, where the readout gives them (`maskclip`)."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)

@@ -10,10 +10,12 @@ from open_clip.modified_resnet import AttentionPool2d
 from openvocab.backbones import attention
 from openvocab.backbones.attention import attend
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.backbones.dense_attention import READOUTS, gaussian_window, get_readout
+from openvocab.backbones.readouts import AttentionReadout, build_readout, known_readouts
+from openvocab.backbones.readouts.naclip import gaussian_window
 
 GRID = (2, 3)
 IMAGES_SIZE = (16, 24)
+ATTENTION = [name for name in known_readouts() if isinstance(build_readout(name), AttentionReadout)]
 
 
 def similarity(a: np.ndarray, b: np.ndarray, i: int, bias: np.ndarray | None = None) -> np.ndarray:
@@ -40,7 +42,7 @@ def literal_window() -> np.ndarray:
 def literal_row(name: str, q: np.ndarray, k: np.ndarray, i: int) -> np.ndarray:
     if name == "clip":
         return similarity(q, k, i)
-    if name == "maskclip":
+    if name in ("value", "maskclip"):
         return np.eye(len(q))[i]
     if name == "sclip":
         return similarity(q, q, i) + similarity(k, k, i)
@@ -69,14 +71,14 @@ def literal_patch_embed(name: str, backbone: CLIPBackbone, tokens: np.ndarray) -
             weights = literal_row(name, q[:, part], k[:, part], i)
             mixed[i, part] = sum(weights[j] * v[j, part] for j in range(len(tokens)))
     out = mixed @ block.attn.out_proj.weight.numpy().T + block.attn.out_proj.bias.numpy()
-    if name in ("clip", "sclip"):
+    if name in ("clip", "maskclip", "sclip"):
         out = tokens + out
         out = out + block.mlp(torch.from_numpy(layer_norm(out, block.ln_2))).numpy()
     return layer_norm(out[1:], visual.ln_post) @ visual.proj.numpy()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", sorted(READOUTS))
+@pytest.mark.parametrize("name", ATTENTION)
 def test_readout_equals_its_equation(name):
     torch.manual_seed(0)
     backbone = CLIPBackbone("ViT-Ti-8-shapes", readout=name)
@@ -103,12 +105,12 @@ def backbone(request) -> CLIPBackbone:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", sorted(READOUTS))
+@pytest.mark.parametrize("name", ATTENTION)
 def test_readout_leaves_pooled_and_hidden_features_alone(name, backbone):
     images = torch.randn(1, 3, 64, 96)
-    backbone.reader.readout = READOUTS["clip"]
+    backbone.reader.readout = build_readout("clip")
     expected = backbone(images, layers=(4,))
-    backbone.reader.readout = get_readout(name)
+    backbone.reader.readout = build_readout(name)
     features = backbone(images)
     torch.testing.assert_close(features.image_embed, expected.image_embed, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(backbone(images, layers=(4,)).hidden[4], expected.hidden[4], atol=1e-5, rtol=1e-4)
@@ -134,5 +136,14 @@ def test_half_precision_attention_equals_the_fused_one(monkeypatch):
 
 
 def test_unknown_readout_lists_the_known_ones():
-    with pytest.raises(ValueError, match="clip, maskclip, sclip, clearclip, naclip"):
-        get_readout("proxy")
+    with pytest.raises(ValueError, match="'proxy'; known: clearclip, clip, maskclip, naclip, .*value"):
+        build_readout("proxy")
+    with pytest.raises(ValueError, match="known: .*maskclip"):
+        CLIPBackbone("ViT-Ti-8-shapes", readout=dict(type="proxy"))
+
+
+def test_a_readout_takes_arguments():
+    backbone = CLIPBackbone("ViT-Ti-8-shapes", readout=dict(type="naclip", std=2.0))
+    assert backbone.reader.readout.std == 2.0
+    with pytest.raises(ValueError, match="std.*-1"):
+        build_readout(dict(type="naclip", std=-1))
