@@ -97,7 +97,8 @@ class OpenVocabModel(BaseModel):
         if isinstance(images, PixelBatch) and not getattr(self.inference, "reads_pixel_batches", False):
             images = images.whole()
         outputs = self.inference(partial(self._network, text), images, samples, self.data_preprocessor.shift)
-        return self.head.postprocess(outputs, samples)
+        pixels = (images,) if self.head.reads_pixels else ()
+        return self.head.postprocess(outputs, samples, *pixels)
 
     def _network(self, text: TextFeatures, images: Tensor) -> Any:
         """Return the head's outputs for normalised images; logits that memory does not hold as maps to read."""

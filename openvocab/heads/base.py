@@ -24,6 +24,8 @@ class Head(nn.Module):
     """Whether it reads the backbone's embeddings in the joint space; without, a tower stops at the last of `layers`."""
     text_tokens: bool = False
     """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
+    reads_pixels: bool = False
+    """Whether `postprocess` takes the images too: postprocess(outputs, samples, images)."""
 
     def __init__(self) -> None:
         super().__init__()

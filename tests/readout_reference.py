@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.backbones.clip import CLIPBackbone
+from openvocab.structures import TextFeatures
 
-KEYS = Path(os.environ.get("OPENVOCAB_KEYS", Path(__file__).resolve().parents[3] / "shared" / "keys"))
+KEYS = Path(os.environ.get("OPENVOCAB_KEYS", Path(__file__).resolve().parents[2] / "shared" / "keys"))
 SIZES = {"a": (224, 224), "b": (240, 336), "s": (336, 336)}
 WORD_CLASS = (0, 0, 1, 2, 3, 3, 4, 5, 5)
 """Classes of the nine words; class 0 is the background."""
@@ -70,3 +71,8 @@ def queries() -> Tensor:
     for row, base, noise in ((1, 0, 0.2), (3, 2, 0.3), (5, 4, 0.25), (6, 2, 0.3), (8, 7, 0.45)):
         t[row] = F.normalize(t[base] + noise * t[row], dim=0)
     return t
+
+
+def text() -> TextFeatures:
+    """The nine words as the texts of six classes."""
+    return TextFeatures(queries(), torch.tensor(100.0), torch.tensor(WORD_CLASS), background=0)
