@@ -24,7 +24,8 @@ class VisionTransformerReader:
         checkpointing: recompute the blocks in the backward pass.
 
     Raises:
-        ValueError: a tower without a place for every patch in the joint space (attentional pooler, custom blocks).
+        ValueError: a tower without a place for every patch in the joint space (attentional pooler, custom blocks), or
+            one that the readout cannot read.
     """
 
     tail = ("ln_post", "proj")
@@ -39,6 +40,7 @@ class VisionTransformerReader:
             raise ValueError(
                 "this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are known"
             )
+        readout.check_tower(visual.transformer.width, len(visual.transformer.resblocks))
         self.visual = visual
         self.readout = readout
         self.position_resize = position_resize

@@ -35,6 +35,22 @@ def test_features_and_cosines_equal_the_published_code(readout, array):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(
+    ("readout", "array", "sizes"), [("scclip", "scclip", "as"), ("sfp", "sfp", "as"), ("rfclip", "rf", "ab")]
+)
+def test_readouts_of_several_blocks_equal_the_published_code(readout, array, sizes):
+    tower = backbone(readout)
+    for size in sizes:
+        features = tower(scene(*SIZES[size]))
+        patches = unit_patches(features.patch_embed)
+        torch.testing.assert_close(patches[::14], expected(f"{array}_{size}_feat"), rtol=0, atol=1e-6)
+        torch.testing.assert_close(patches @ queries().T, expected(f"{array}_{size}_sim"), rtol=0, atol=1e-6)
+        if readout == "rfclip":
+            image_embed = F.normalize(features.image_embed[0], dim=0)
+            torch.testing.assert_close(image_embed, expected(f"rf_{size}_cls"), rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
 def test_maskclip_refines_as_published():
     tower = backbone("maskclip", model="ViT-B-16")  # the published tower has exact GELU, and another epsilon
     for part in tower.modules():

@@ -48,6 +48,9 @@ class Readout:
     gives_keys: bool = False
     """Whether the keys of the last attention are read too (`ImageFeatures.patch_keys`)."""
 
+    def check_tower(self, width: int, num_blocks: int) -> None:
+        """Raise `ValueError` for a vision transformer that this cannot read."""
+
     def reads(self, num_blocks: int) -> Collection[int]:
         """Return which `ForwardPass.states` of a tower of so many blocks are read."""
         return ()
