@@ -120,24 +120,30 @@ class ExtendedLogits(LogitMap):
 
 
 class ResizedLogits(LogitMap):
-    """Another map's logits, resized bilinearly (corners not aligned).
+    """Another map's logits, resized bilinearly.
 
     Args:
         source: logits over the padded input of the network.
         out_size: (H, W) of the result.
         input_size: the part of the padded input, from the upper left corner, that the result shows; default: all.
         padded_size: what the source covers; default: `input_size`, or `out_size` where that is not given either.
+        align_corners: as in `F.interpolate`; in both steps of the mapping.
     """
 
     def __init__(
-        self, source: LogitMap, out_size: Size, input_size: Size | None = None, padded_size: Size | None = None
+        self,
+        source: LogitMap,
+        out_size: Size,
+        input_size: Size | None = None,
+        padded_size: Size | None = None,
+        align_corners: bool = False,
     ) -> None:
         input_size = input_size or padded_size or out_size
         padded_size = padded_size or input_size
         self.source, self.shape = source, (source.shape[0], *out_size)
         _take_costs(self, source)
         self.rows, self.columns = (
-            sampling_positions(*sizes, align_corners=False, device=self.device)
+            sampling_positions(*sizes, align_corners, self.device)
             for sizes in zip(out_size, input_size, padded_size, source.shape[1:])
         )
 

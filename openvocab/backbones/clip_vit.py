@@ -93,7 +93,8 @@ class VisionTransformerReader:
             features.image_embed = self._project_pooled(states[count])
         else:
             features.image_embed = self._project_pooled(_class_token(tower))
-        features.patch_embed = _to_map(self._project(self.readout.patches(tower)), grid_size)
+        patches = self._project(self.readout.patches(tower))
+        features.patch_embed = _to_map(patches, self.readout.output_size(grid_size))
         if self.readout.gives_keys:
             keys = project_output(self.blocks[-1].attn, tower.projections[1])  # (B, 1 + h * w, C)
             features.patch_keys = _to_map(keys[:, 1:], grid_size)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from openvocab.inference.sliding_window import Outputs
-from openvocab.inference.stretched_logits import stretched_logits
+from openvocab.inference.stretched_logits import Stretching
 from openvocab.inference.unpadded_window import shared_size, with_padding
 from openvocab.registry import INFERENCERS
 from openvocab.structures import Sample
@@ -43,6 +43,5 @@ class UnpaddedWholeImage:
         height, width = size = shared_size(samples)
         if min(size) < self.patch_size:
             raise ValueError(f"an image of {height}x{width} pixels holds no patch of {self.patch_size}; enlarge it")
-        return with_padding(
-            stretched_logits(network, self.patch_size, images[..., :height, :width]), tuple(images.shape[-2:])
-        )
+        logits = Stretching(self.patch_size).run(network, images[..., :height, :width])
+        return with_padding(logits, tuple(images.shape[-2:]))

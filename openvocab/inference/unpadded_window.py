@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow
-from openvocab.inference.stretched_logits import stretched_logits
+from openvocab.inference.stretched_logits import Stretching
 from openvocab.logit_map import ExtendedLogits
 from openvocab.registry import INFERENCERS
 from openvocab.structures import Sample, Size
@@ -26,15 +26,29 @@ class UnpaddedSlidingWindow(SlidingWindow):
         patch_size: of the network. Where given, an image that is smaller than the window is one smaller window, and
             what is left of it beyond whole patches is dropped, as a convolution does; its logits are stretched over
             the whole. Without it such an image is filled up with black.
+        align_corners: of the stretching.
+        pamr_dilations, pamr_steps: refine the logits of each window on its pixels by `pamr`, as Talk2DINO does (1, 2,
+            4, 8, 12, 24); no dilations, no refinement.
+
+    Raises:
+        ValueError: see `SlidingWindow`; a patch that is larger than the window.
     """
 
     def __init__(
-        self, window: int | Size, stride: int | Size, batch_size: int = 4, patch_size: int | None = None
+        self,
+        window: int | Size,
+        stride: int | Size,
+        batch_size: int = 4,
+        patch_size: int | None = None,
+        align_corners: bool = False,
+        pamr_dilations: Sequence[int] = (),
+        pamr_steps: int = 10,
     ) -> None:
         super().__init__(window, stride, batch_size)
         if patch_size is not None and not 1 <= patch_size <= min(self.window):
             raise ValueError(f"patch_size: expected 1 to {min(self.window)}, the window, got {patch_size}")
         self.patch_size = patch_size
+        self.stretching = Stretching(patch_size or 1, align_corners, tuple(pamr_dilations), pamr_steps)
 
     def __call__(
         self, network: Callable[[Tensor], Outputs], images: Images, samples: Sequence[Sample], black: Tensor
@@ -46,7 +60,7 @@ class UnpaddedSlidingWindow(SlidingWindow):
         """
         size = shared_size(samples)
         unpadded = images[..., : size[0], : size[1]] if isinstance(images, Tensor) else images.with_size(size)
-        windows = partial(stretched_logits, network, self.patch_size or 1)
+        windows = partial(self.stretching.run, network)
         logits = SlidingWindow.__call__(self._fitted(size), windows, unpadded, samples, black)
         return with_padding(logits, tuple(images.shape[-2:]))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from openvocab.inference import UnpaddedSlidingWindow, UnpaddedWholeImage
 from openvocab.inference import stretched_logits as module
+from openvocab.pamr import pamr
 from openvocab.structures import Sample
 
 BLACK = torch.zeros(1, 3, 1, 1)
@@ -104,3 +105,16 @@ def test_a_patch_size_is_no_larger_than_the_window():
         UnpaddedSlidingWindow(16, 8, patch_size=17)
     with pytest.raises(ValueError, match="patch_size.*0"):
         UnpaddedWholeImage(0)
+
+
+def test_each_window_is_refined_on_its_own_pixels():
+    images = random_images(1, 3, 16, 24)
+    strategy = UnpaddedSlidingWindow(16, 8, align_corners=True, pamr_dilations=(2,), pamr_steps=2)
+    logits = strategy(coarse_network, images, [sample((16, 24))], BLACK)
+    total, counts = torch.zeros(1, 2, 16, 24), torch.zeros(24)
+    for x in (0, 8):
+        window = images[..., x : x + 16]
+        aligned = F.interpolate(coarse_network(window), size=(16, 16), mode="bilinear", align_corners=True)
+        total[..., x : x + 16] += pamr(aligned[0], window[0], (2,), 2)
+        counts[x : x + 16] += 1
+    torch.testing.assert_close(logits, total / counts)

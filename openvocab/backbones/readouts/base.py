@@ -59,6 +59,10 @@ class Readout:
         """Return the tokens (B, 1 + h * w, C) that stand for those a block has made, for whatever reads them next."""
         return tokens
 
+    def output_size(self, grid_size: Size) -> Size:
+        """Return the grid that `patches` lie on, for a tower with patches on `grid_size`."""
+        return grid_size
+
     def patches(self, tower: ForwardPass) -> Tensor:
         """Return the tokens of the patches (B, h * w, C) before the tower's last norm and projection."""
         raise NotImplementedError
