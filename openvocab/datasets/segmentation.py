@@ -16,7 +16,7 @@ from openvocab.datasets.panoptic import PanopticReader
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.registry import DATASETS
 from openvocab.structures import ignore_index
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.text.vocabulary import SynonymMerge, Vocabulary
 
 
 @DATASETS.register_module()
@@ -44,7 +44,8 @@ class SegmentationDataset(PipelineDataset):
         unseen: classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"),
             or the name of a split that comes with the package.
         train_classes: `seen` leaves the unseen classes out of the vocabulary and ignores their pixels.
-        background: name of the class that means "everything else".
+        background: name of the class that means "everything else"; its first name, where it has several.
+        synonym_merge: see `Vocabulary`.
         panoptic_json: COCO panoptic file; the label maps are then panoptic PNGs, and their ids its category ids.
         bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
 
@@ -72,6 +73,7 @@ class SegmentationDataset(PipelineDataset):
         unseen: Sequence[str] | str | Path | None = None,
         train_classes: Literal["all", "seen"] = "all",
         background: str | None = None,
+        synonym_merge: SynonymMerge = "mean",
         panoptic_json: str | Path | None = None,
         bad_samples: BadSamplePolicy = "raise",
         max_bad_share: float = 0.01,
@@ -93,7 +95,8 @@ class SegmentationDataset(PipelineDataset):
         self.images, self.annotations, self.keys = images, annotations, keys
         self.image_suffix, self.annotation_suffix = image_suffix, annotation_suffix
         self.require_annotations = require_annotations
-        self.classes, self.unseen, self.background = classes, unseen, background
+        self.classes, self.unseen = classes, unseen
+        self.background, self.synonym_merge = background, synonym_merge
         self.train_classes = train_classes
         self.reduce_zero_label, self.ignored_ids = reduce_zero_label, ignored_ids
         self.label_ids, self.unlisted_ids = label_ids, unlisted_ids
@@ -104,7 +107,10 @@ class SegmentationDataset(PipelineDataset):
         """Vocabulary of the whole class list."""
         unseen = None if self.unseen is None else load_unseen(self.unseen, self.root)
         return Vocabulary.from_names(
-            load_class_names(self.classes, self.root), unseen=unseen, background=self.background
+            load_class_names(self.classes, self.root),
+            unseen=unseen,
+            background=self.background,
+            synonym_merge=self.synonym_merge,
         )
 
     @cached_property
