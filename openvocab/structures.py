@@ -126,6 +126,8 @@ class ImageFeatures:
     """Padded (H, W) that the network saw."""
     image_embed: Tensor | None = None
     """(B, D) pooled, joint space, not normalised."""
+    whole_embed: Tensor | None = None
+    """(B, D) pooled embedding of the whole image where the network sees windows of it; for heads that ask."""
     patch_embed: Tensor | None = None
     """(B, D, h, w) projected patches, joint space, not normalised."""
     patch_keys: Tensor | None = None

@@ -1,5 +1,6 @@
 """Weights, images and texts of the reference outputs of training-free readouts, drawn from names and seeds."""
 
+import copy
 import importlib.util
 import os
 from functools import cache
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.clip_vit import VisionTransformerReader
+from openvocab.backbones.readouts import build_readout
 from openvocab.structures import TextFeatures
 
 KEYS = Path(os.environ.get("OPENVOCAB_KEYS", Path(__file__).resolve().parents[2] / "shared" / "keys"))
@@ -60,10 +63,18 @@ def visual_state() -> dict[str, Tensor]:
     return {name.removeprefix("visual."): value for name, value in state.items()}
 
 
-def backbone(readout: object, model: str = "ViT-B-16-quickgelu", **arguments: object) -> CLIPBackbone:
-    tower = CLIPBackbone(model, readout=readout, **arguments)
-    tower.visual.load_state_dict(visual_state())
-    return tower.eval()
+@cache
+def tower(model: str) -> CLIPBackbone:
+    backbone = CLIPBackbone(model)
+    backbone.visual.load_state_dict(visual_state())
+    return backbone.eval()
+
+
+def backbone(readout: str, model: str = "ViT-B-16-quickgelu") -> CLIPBackbone:
+    """A backbone with the drawn weights; all share one tower, which takes seconds to build."""
+    made, read = copy.copy(tower(model)), build_readout(readout)
+    made.reader = VisionTransformerReader(made.visual, read, read.position_resize, checkpointing=False)
+    return made
 
 
 def queries() -> Tensor:

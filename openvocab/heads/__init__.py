@@ -12,6 +12,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".groupvit": ["GroupViTHead"],
         ".linear": ["LinearHead"],
         ".lseg": ["LSegHead"],
+        ".rfclip": ["RFCLIPHead"],
         ".talk2dino": ["Talk2DINOHead"],
         ".training_free": ["TrainingFreeHead"],
         ".vild": ["ViLDHead"],

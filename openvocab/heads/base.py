@@ -27,6 +27,9 @@ class Head(nn.Module):
     reads_pixels: bool = False
     """Whether `postprocess` takes the images too: postprocess(outputs, samples, images)."""
 
+    reads_whole_image: bool = False
+    """Whether it reads `ImageFeatures.whole_embed`, where images come in windows."""
+
     def __init__(self) -> None:
         super().__init__()
         self.rows_at_once = Halving("rows of logits")

@@ -1,6 +1,6 @@
 """Dense CLIP decided as SCLIP and the training-free papers after it decide: word by word, on the image's own pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +33,7 @@ class TrainingFreeHead(DenseCLIPHead):
             vocabularies that name one.
         area_threshold: classes that win at most this share of all places that are not background are left out; None
             leaves none out.
-        pamr_dilations: refine the logits by `pamr` with these dilations, (8, 16) as NACLIP; empty for none. On a CPU
-            that takes a tenth of a second a class at 480x640.
+        pamr_dilations: refine the logits by `pamr` with these dilations, (8, 16) as NACLIP; empty for none.
         pamr_steps: of the refinement.
 
     Raises:
@@ -86,6 +85,7 @@ class TrainingFreeHead(DenseCLIPHead):
             ValueError: other rows than the vocabulary has words, or a refinement without images.
         """
         word_class = word_classes(shared_vocabulary(samples), outputs[0].shape[0])
+        word_class = None if word_class is None else word_class.to(outputs[0].device)
         predictions = []
         for index, (words, sample) in enumerate(zip(outputs, samples, strict=True)):
             words = TensorLogits(words) if isinstance(words, Tensor) else words
@@ -106,38 +106,24 @@ class TrainingFreeHead(DenseCLIPHead):
         return TensorLogits(pamr(words.whole(), image, self.pamr_dilations, self.pamr_steps))
 
     def _label(self, words: LogitMap, word_class: Tensor | None, background: int | None) -> Tensor:
-        """Return the label map (H, W) of words (R, H, W), read row by row, twice where areas count."""
-        num_words, height, width = words.shape
-        if word_class is not None:
-            word_class = word_class.to(words.device)
-
-        def probabilities(start: int, stop: int) -> Tensor:
-            part = words.read(slice(start, stop), slice(0, width))
-            if not part.sum().isfinite():
-                raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
-            return class_probabilities(part, word_class)
-
+        """Return the label map (H, W) of words (R, H, W), read twice where areas count."""
         absent = None
         if self.area_threshold is not None:
-            areas = self._by_rows(lambda *rows: areas_won(probabilities(*rows)), words.shape)
-            absent = small_classes(sum(areas), self.area_threshold, background)
+            areas = sum(areas_won(part) for part in _probabilities(words, word_class))
+            absent = small_classes(areas, self.area_threshold, background)
         threshold = self.background_threshold
-        parts = self._by_rows(lambda *rows: label(probabilities(*rows), background, threshold, absent), words.shape)
-        return torch.cat(parts)
-
-    def _by_rows(self, function: Callable[[int, int], Tensor], shape: tuple[int, int, int]) -> list[Tensor]:
-        """Call function(start, stop) for some rows of a map of `shape` (R, H, W) after the other."""
-        num_words, height, width = shape
-        at_once = max(1, ELEMENTS_AT_ONCE // (num_words * width))
-        results = []
-        for start in range(0, height, at_once):
-            rows = range(start, min(start + at_once, height))
-            results += self.rows_at_once.run(lambda *part, rows=rows: function(*_bounds(rows[slice(*part)])), len(rows))
-        return results
+        return torch.cat([label(part, background, threshold, absent) for part in _probabilities(words, word_class)])
 
 
-def _bounds(rows: range) -> tuple[int, int]:
-    return rows.start, rows.stop
+def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tensor]:
+    """Yield the probabilities of the classes (K, n, W), some rows after the other."""
+    num_words, height, width = words.shape
+    rows_at_once = max(1, ELEMENTS_AT_ONCE // (num_words * width))
+    for start in range(0, height, rows_at_once):
+        part = words.read(slice(start, min(start + rows_at_once, height)), slice(0, width))  # (R, n, W)
+        if not part.sum().isfinite():
+            raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
+        yield class_probabilities(part, word_class)
 
 
 def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:

@@ -28,15 +28,18 @@ class Stretching:
     pamr_steps: int = 10
 
     def run(self, network: Callable[[Tensor], Outputs], images: Tensor) -> Outputs:
-        """Run a network on images (B, 3, H, W), at least a patch large.
+        """Run a network on images (B, 3, H, W).
 
         Returns:
             logits (B, K, H, W), or a map for each image where they are many.
 
         Raises:
             TypeError: the network's outputs are no map.
+            ValueError: images of less than a patch.
         """
         size = tuple(images.shape[-2:])
+        if min(size) < self.patch_size:
+            raise ValueError(f"{size[0]}x{size[1]} pixels hold no patch of {self.patch_size}; enlarge the image")
         height, width = (length // self.patch_size * self.patch_size for length in size)
         outputs = network(images[..., :height, :width])
         logits = self._stretched(outputs if isinstance(outputs, list) else check_dense(outputs), size)

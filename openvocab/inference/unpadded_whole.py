@@ -40,8 +40,6 @@ class UnpaddedWholeImage:
             TypeError: the head's outputs are not one tensor (B, K, h, w).
             ValueError: images of different sizes in one batch, or of less than a patch.
         """
-        height, width = size = shared_size(samples)
-        if min(size) < self.patch_size:
-            raise ValueError(f"an image of {height}x{width} pixels holds no patch of {self.patch_size}; enlarge it")
+        height, width = shared_size(samples)
         logits = Stretching(self.patch_size).run(network, images[..., :height, :width])
         return with_padding(logits, tuple(images.shape[-2:]))

@@ -202,3 +202,5 @@ def test_a_readout_takes_arguments():
     assert backbone.reader.readout.std == 2.0
     with pytest.raises(ValueError, match="std.*-1"):
         build_readout(dict(type="naclip", std=-1))
+    with pytest.raises(TypeError, match="expected a name"):
+        build_readout(5)

@@ -94,7 +94,7 @@ def test_the_whole_image_drops_what_is_beyond_its_patches():
     logits = UnpaddedWholeImage(4)(coarse_network, images, [sample((15, 22))] * 2, BLACK)
     torch.testing.assert_close(logits[..., :15, :22], stretched(coarse_network(images[..., :12, :20]), (15, 22)))
     assert logits.shape == (2, 2, 16, 24)
-    with pytest.raises(ValueError, match="3x22 pixels holds no patch of 4"):
+    with pytest.raises(ValueError, match="3x22 pixels hold no patch of 4"):
         UnpaddedWholeImage(4)(coarse_network, images, [sample((3, 22))] * 2, BLACK)
     with pytest.raises(ValueError, match="batch_size=1"):
         UnpaddedWholeImage(4)(coarse_network, images, [sample((15, 22)), sample((15, 20))], BLACK)

@@ -94,13 +94,17 @@ def build_readout(readout: str | Mapping[str, Any] | Readout) -> Readout:
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
+        TypeError: something else.
     """
     if isinstance(readout, str):
         readout = {"type": readout}
     name = readout.get("type") if isinstance(readout, Mapping) else None
     if isinstance(name, str) and name not in known_readouts():
         raise ValueError(f"unknown readout {name!r}; known: {', '.join(known_readouts())}")
-    return build_part(READOUTS, readout)
+    built = build_part(READOUTS, readout)
+    if not isinstance(built, Readout):
+        raise TypeError(f"readout: expected a name, a dict with a type, or a Readout, got {readout!r}")
+    return built
 
 
 def known_readouts() -> tuple[str, ...]:

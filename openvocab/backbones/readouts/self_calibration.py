@@ -20,7 +20,10 @@ Mix = Callable[[Projections, Tensor], Tensor]
 
 
 class SelfCalibration(Readout):
-    """The course of SC-CLIP and SFP, with f_i the output of block i of 12; in deeper towers at the same share of depth.
+    """The course of SC-CLIP and SFP, with f_i the output of block i of 12.
+
+    Nothing is published for towers of another depth; there f_11 enters the last block, and the others lie at the same
+    share of the depth.
 
     1. Outliers among the patches of f_11 are filled up from their neighbours, in f_9 too: y and R.
     2. C are the cosines of R; y becomes its mean over the patches that are alike in C.
