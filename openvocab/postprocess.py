@@ -10,6 +10,7 @@ from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
 from openvocab.memory_fallback import Halving
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
 
+MOST_CLASSES_OF_UINT8 = 255  # the largest value means that a pixel has no label
 MOST_CLASSES_OF_UINT16 = 2**16
 
 
@@ -120,8 +121,8 @@ def _check(logits: Tensor | LogitMap, out_size: Size, input_size: Size, padded_s
 def _unsigned(label_map: Tensor, num_classes: int) -> np.ndarray:
     """Return a label map in the unsigned type that holds all classes."""
     labels = label_map.cpu().numpy()
-    if labels.dtype == np.int64:
-        return labels.astype(np.min_scalar_type(max(num_classes - 1, 1)))
-    if labels.dtype == np.int32 and num_classes <= MOST_CLASSES_OF_UINT16:
-        return labels.astype(np.uint16)
-    return labels.view(f"u{labels.itemsize}")  # no copy: a large image's label map is one of the largest things here
+    wide = np.uint16 if num_classes <= MOST_CLASSES_OF_UINT16 else np.uint32
+    dtype = np.dtype(np.uint8 if num_classes <= MOST_CLASSES_OF_UINT8 else wide)
+    if labels.itemsize != dtype.itemsize:
+        return labels.astype(dtype)
+    return labels.view(dtype)  # no copy: a large image's label map is one of the largest things here

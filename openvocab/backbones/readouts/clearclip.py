@@ -9,7 +9,7 @@ from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
 
-@READOUTS.register_module("clearclip")
+@READOUTS.register_module(name="clearclip")
 class ClearCLIP(AttentionReadout):
     """softmax(s q qT) v, without residual and feed-forward half.
 

@@ -11,7 +11,7 @@ from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
 
-@READOUTS.register_module("clip")
+@READOUTS.register_module(name="clip")
 class Plain(AttentionReadout):
     """The tower as it was trained: softmax(s q kT) v, with residual and feed-forward half."""
 

@@ -8,7 +8,7 @@ from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
 
-@READOUTS.register_module("maskclip")
+@READOUTS.register_module(name="maskclip")
 class MaskCLIP(AttentionReadout):
     """Values instead of attention: y = x + out_proj(v), then y + ffn(ln_2(y)); in the pool of a ResNet out_proj(v).
 

@@ -10,7 +10,7 @@ from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
 
-@READOUTS.register_module("naclip")
+@READOUTS.register_module(name="naclip")
 class NACLIP(AttentionReadout):
     """softmax(s k kT + G) v, without residual and feed-forward half; G_ij = exp(-|i - j|^2 / (2 std^2)).
 

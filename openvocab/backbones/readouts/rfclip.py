@@ -23,7 +23,7 @@ KEPT = 0.6
 """Share of a sink that stays; the rest comes from its neighbourhood."""
 
 
-@READOUTS.register_module("rfclip")
+@READOUTS.register_module(name="rfclip")
 class RFCLIP(Readout):
     """Patches that gather attention without meaning (sinks) are mixed with their neighbours after every block.
 

@@ -16,7 +16,7 @@ SOUND = 0.95
 """Share of the patches that are none."""
 
 
-@READOUTS.register_module("scclip")
+@READOUTS.register_module(name="scclip")
 class SCCLIP(SelfCalibration):
     """Outliers by their local outlier factor; weights (softmax(3 (C - mean C)) + softmax(s k kT)) / 2 in both passes.
 

@@ -9,7 +9,7 @@ from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
 
-@READOUTS.register_module("sclip")
+@READOUTS.register_module(name="sclip")
 class SCLIP(AttentionReadout):
     """(softmax(s q qT) + softmax(s k kT)) v, whose weights sum to two, with residual and feed-forward half.
 

@@ -18,7 +18,7 @@ SELF_REGARD = 1.5
 """How many times the class token's attention must exceed a patch's own to itself."""
 
 
-@READOUTS.register_module("sfp")
+@READOUTS.register_module(name="sfp")
 class SFP(SelfCalibration):
     """Outliers are what the class token looks at, more than they look at themselves, in the block before the last.
 

@@ -8,7 +8,7 @@ from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
 
-@READOUTS.register_module("value")
+@READOUTS.register_module(name="value")
 class Value(AttentionReadout):
     """Let every token keep its own value (identity attention), without residual and feed-forward half."""
 
