@@ -1,7 +1,7 @@
 """Dense CLIP on Shapes: no training at all; each patch takes the name nearest to it.
 
 Paper: MaskCLIP (arXiv 2112.01071) on the tiny CLIP that `clip_shapes.py` trains: its tower is convolutional, so the head of
-the tower is applied to each place. The readouts of transformers (NACLIP and others) are shown by `dense_clip_ade.py`.
+the tower is applied to each place. For transformers see docs/training_free.md.
 Command: python tools/test.py configs/dense_clip_shapes.py work_dirs/clip_shapes/last.pth
 Hardware: 2 CPU cores, under a minute. Expected score: see docs/results.md, measured by the command above.
 """

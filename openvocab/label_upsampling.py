@@ -79,6 +79,29 @@ def sampling_positions(
     return (pixels + 0.5) * (visible / out) * (grid / covered) - 0.5
 
 
+def bilinear(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Interpolate `values` at every (row, column).
+
+    Args:
+        values: (K, h, w) floating point.
+        rows: (H,) float64 in 0..h - 1.
+        columns: (W,) float64 in 0..w - 1.
+
+    Returns:
+        (K, H, W).
+    """
+    return _lerp(_lerp(values, columns, 2), rows, 1)
+
+
+def _lerp(values: Tensor, positions: Tensor, axis: int) -> Tensor:
+    low = positions.floor().long()
+    high = (low + 1).clamp(max=values.shape[axis] - 1)
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    fraction = (positions - low).to(values.dtype).view(shape)
+    return torch.lerp(values.index_select(axis, low), values.index_select(axis, high), fraction)
+
+
 def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Interpolate `logits` at every (row, column) and return the class of the largest value.
 

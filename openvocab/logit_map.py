@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from openvocab.label_upsampling import upsampled_argmax
+from openvocab.label_upsampling import bilinear, sampling_positions, upsampled_argmax
 from openvocab.memory_fallback import Halving
 from openvocab.structures import Size
 
@@ -119,6 +119,41 @@ class ExtendedLogits(LogitMap):
         return self.source.read(rows, columns)[:, y][:, :, x]
 
 
+class ResizedLogits(LogitMap):
+    """Another map's logits, resized bilinearly.
+
+    Args:
+        source: logits over the padded input of the network.
+        out_size: (H, W) of the result.
+        input_size: the part of the padded input, from the upper left corner, that the result shows; default: all.
+        padded_size: what the source covers; default: `input_size`, or `out_size` where that is not given either.
+        align_corners: as in `F.interpolate`; in both steps of the mapping.
+    """
+
+    def __init__(
+        self,
+        source: LogitMap,
+        out_size: Size,
+        input_size: Size | None = None,
+        padded_size: Size | None = None,
+        align_corners: bool = False,
+    ) -> None:
+        input_size = input_size or padded_size or out_size
+        padded_size = padded_size or input_size
+        self.source, self.shape = source, (source.shape[0], *out_size)
+        _take_costs(self, source)
+        self.rows, self.columns = (
+            sampling_positions(*sizes, align_corners, self.device)
+            for sizes in zip(out_size, input_size, padded_size, source.shape[1:])
+        )
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        """See `LogitMap`."""
+        y_nodes, y = _nodes_and_places(self.rows[rows], self.source.shape[1])
+        x_nodes, x = _nodes_and_places(self.columns[columns], self.source.shape[2])
+        return bilinear(self.source.read(y_nodes, x_nodes).float(), y, x)
+
+
 def change_places(outputs: Tensor | Sequence[LogitMap], change: Callable[[Tensor], Tensor]) -> Tensor | list[LogitMap]:
     """Change what a dense head says of each place.
 
@@ -210,6 +245,13 @@ def _pieces(total: int, size: int) -> Iterator[range]:
 def _take_costs(target: LogitMap, source: LogitMap) -> None:
     target.device, target.num_kept = source.device, source.num_kept
     target.kept_rows, target.least_columns = source.kept_rows, source.least_columns
+
+
+def _nodes_and_places(positions: Tensor, num_nodes: int) -> tuple[slice, Tensor]:
+    """Return the nodes that positions on an axis lie between, and where they lie among these."""
+    positions = positions.clamp(0, num_nodes - 1)
+    nodes = slice(int(positions[0]), min(int(positions[-1]) + 1, num_nodes - 1) + 1)
+    return nodes, positions - nodes.start
 
 
 def _inside(part: slice, size: int) -> tuple[slice, Tensor]:

@@ -101,14 +101,33 @@ class OpenVocabModel(BaseModel):
         return [prediction for group in groups for prediction in group]
 
     def _predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures) -> list[Prediction]:
+        if self.head.reads_whole_image and len(samples) > 1:  # so that all windows are of one image
+            each = range(len(samples))
+            return [self._predict(images[i : i + 1], samples[i : i + 1], text)[0] for i in each]
         if isinstance(images, PixelBatch) and not getattr(self.inference, "reads_pixel_batches", False):
             images = images.whole()
-        outputs = self.inference(partial(self._network, text), images, samples, self.data_preprocessor.shift)
-        return self.head.postprocess(outputs, samples)
+        whole = self._whole_embed(images, samples[0].input_size) if self.head.reads_whole_image else None
+        network = partial(self._network, text, whole)
+        outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
+        pixels = (images,) if self.head.reads_pixels else ()
+        return self.head.postprocess(outputs, samples, *pixels)
 
-    def _network(self, text: TextFeatures, images: Tensor) -> Any:
-        """Return the head's outputs for normalised images; logits that memory does not hold as maps to read."""
+    def _whole_embed(self, images: Tensor | PixelBatch, size: Size) -> Tensor:
+        """Return the pooled embedding (1, D) of an image of `size`, without what lies beyond whole strides."""
+        stride = self.backbone.spec.stride
+        height, width = (max(length // stride, 1) * stride for length in size)
+        whole = images if isinstance(images, Tensor) else images.whole()
+        return self.backbone(whole[..., :height, :width], (), True).image_embed
+
+    def _network(self, text: TextFeatures, whole_embed: Tensor | None, images: Tensor) -> Any:
+        """Return the head's outputs for normalised images; logits that memory does not hold as maps to read.
+
+        Args:
+            whole_embed: (1, D) of the image that all `images` are windows of; None where nobody asks.
+        """
         features = self.encode(images)
+        if whole_embed is not None:
+            features.whole_embed = whole_embed.expand(len(images), -1)
         may_be_maps = self.head.speaks_in_parts and getattr(self.inference, "takes_logit_maps", False)
         maps = self.head.logit_maps(features, text) if may_be_maps else None
         if maps is None:

@@ -10,6 +10,7 @@ from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
 from openvocab.memory_fallback import Halving
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
 
+MOST_CLASSES_OF_UINT8 = 255  # the largest value means that a pixel has no label
 MOST_CLASSES_OF_UINT16 = 2**16
 
 
@@ -88,8 +89,13 @@ def semantic_predictions(
             align_corners=align_corners,
             rows_at_once=rows_at_once,
         )
-        predictions.append(SemanticPrediction(_unsigned(label_map, num_classes), sample.vocabulary, sample.sample_id))
+        predictions.append(semantic_prediction(label_map, sample))
     return predictions
+
+
+def semantic_prediction(label_map: Tensor, sample: Sample) -> SemanticPrediction:
+    """Return the prediction of a label map (H, W) of integers, in the unsigned type that holds all classes."""
+    return SemanticPrediction(_unsigned(label_map, len(sample.vocabulary)), sample.vocabulary, sample.sample_id)
 
 
 def classification_predictions(logits: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
@@ -115,6 +121,8 @@ def _check(logits: Tensor | LogitMap, out_size: Size, input_size: Size, padded_s
 def _unsigned(label_map: Tensor, num_classes: int) -> np.ndarray:
     """Return a label map in the unsigned type that holds all classes."""
     labels = label_map.cpu().numpy()
-    if labels.dtype == np.int32 and num_classes <= MOST_CLASSES_OF_UINT16:
-        return labels.astype(np.uint16)
-    return labels.view(f"u{labels.itemsize}")  # no copy: a large image's label map is one of the largest things here
+    wide = np.uint16 if num_classes <= MOST_CLASSES_OF_UINT16 else np.uint32
+    dtype = np.dtype(np.uint8 if num_classes <= MOST_CLASSES_OF_UINT8 else wide)
+    if labels.itemsize != dtype.itemsize:
+        return labels.astype(dtype)
+    return labels.view(dtype)  # no copy: a large image's label map is one of the largest things here

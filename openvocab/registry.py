@@ -1,8 +1,8 @@
 """Registries: the names by which configs and command lines refer to parts.
 
-`BACKBONES`, `TEXT_ENCODERS`, `HEADS`, `CONTRASTIVE_TERMS`, `INFERENCERS` and `PROPOSAL_SOURCES` are ours; the others
-are children of mmengine's, so that its runner finds our classes by name. Looking up a name imports the module of that
-part, and of no other: a model costs the libraries that it is built of.
+`BACKBONES`, `READOUTS`, `TEXT_ENCODERS`, `HEADS`, `CONTRASTIVE_TERMS`, `INFERENCERS` and `PROPOSAL_SOURCES` are ours;
+the others are children of mmengine's, so that its runner finds our classes by name. Looking up a name imports the
+module of that part, and of no other: a model costs the libraries that it is built of.
 """
 
 import difflib
@@ -109,6 +109,7 @@ def _own(name: str, location: str) -> PartRegistry:
 
 BACKBONES = _own("backbone", "openvocab.backbones")
 TEXT_ENCODERS = _own("text encoder", "openvocab.text")
+READOUTS = _own("readout", "openvocab.backbones.readouts")
 HEADS = _own("head", "openvocab.heads")
 CONTRASTIVE_TERMS = _own("contrastive term", "openvocab.heads.terms")
 INFERENCERS = _own("inference strategy", "openvocab.inference")

@@ -23,13 +23,14 @@ from openvocab.registry import (
     HEADS,
     INFERENCERS,
     MODELS,
+    READOUTS,
     SCOPE,
     TEXT_ENCODERS,
     TRANSFORMS,
     registered_only,
 )
 
-_MODEL_PARTS = (MODELS, BACKBONES, TEXT_ENCODERS, HEADS, CONTRASTIVE_TERMS, INFERENCERS)
+_MODEL_PARTS = (MODELS, BACKBONES, READOUTS, TEXT_ENCODERS, HEADS, CONTRASTIVE_TERMS, INFERENCERS)
 _GEOMETRY = "mmcv.transforms.processing"
 """The module of mmcv whose transforms compute and do nothing else, but for those that are given a type as text."""
 _MORE_THAN_PIXELS = ("openvocab.datasets.transforms.regions", "openvocab.datasets.noun_prompts")

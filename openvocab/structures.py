@@ -129,8 +129,15 @@ class ImageFeatures:
     """Padded (H, W) that the network saw."""
     image_embed: Tensor | None = None
     """(B, D) pooled, joint space, not normalised."""
+    whole_embed: Tensor | None = None
+    """(B, D) pooled embedding of the whole image where the network sees windows of it; for heads that ask."""
     patch_embed: Tensor | None = None
     """(B, D, h, w) projected patches, joint space, not normalised."""
+    patch_keys: Tensor | None = None
+    """(B, C, h, w) keys of the last attention, where the readout gives them (`maskclip`)."""
+    class_attention: Tensor | None = None
+    """(B, heads, h, w) scores of the class token's query with the patches' keys in the last attention, before softmax;
+    from backbones that are asked for it."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)
@@ -193,14 +200,14 @@ class TextFeatures:
 
     def similarity(self, embed: Tensor) -> Tensor:
         """Return the cosine of unit-norm `embed` (..., D) with every class, (..., K)."""
-        return self._merge(embed @ self.embed.to(embed.dtype).T, dim=-1)
+        return self.merge(embed @ self.embed.to(embed.dtype).T, dim=-1)
 
     def pixel_similarity(self, embed: Tensor) -> Tensor:
         """Return the cosine of unit-norm `embed` (B, D, h, w) with every class, (B, K, h, w)."""
         rows = torch.nn.functional.conv2d(embed, self.embed.to(embed.dtype)[:, :, None, None])  # (B, R, h, w)
-        return self._merge(rows, dim=1)
+        return self.merge(rows, dim=1)
 
-    def _merge(self, rows: Tensor, dim: int) -> Tensor:
+    def merge(self, rows: Tensor, dim: int) -> Tensor:
         """Reduce synonym rows to classes by their maximum along `dim`."""
         if self.row_class is None:
             return rows

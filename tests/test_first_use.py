@@ -117,7 +117,7 @@ except KeyError as error:
     print(error)
 """
     shown = run_fresh(program).stdout
-    assert "did you mean 'TimmBackbone'?" in shown and "CLIPBackbone, ConSEBackbone, PatchEmbedding" in shown
+    assert "did you mean 'TimmBackbone'?" in shown and "CLIPBackbone, ConSEBackbone, DINOBackbone" in shown
 
 
 def test_a_part_is_built_from_the_registries_of_openvocab_whatever_the_hosts_scope_is():

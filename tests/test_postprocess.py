@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from openvocab import label_upsampling
 from openvocab.drawing.visualization import describe_areas, draw_comparison
 from openvocab.label_upsampling import AxisSampling, sampling_positions
-from openvocab.postprocess import label_map_from_logits, semantic_predictions
+from openvocab.postprocess import label_map_from_logits, semantic_prediction, semantic_predictions
 from openvocab.structures import Sample, ignore_index
 from openvocab.text.vocabulary import Vocabulary
 
@@ -168,6 +168,15 @@ def test_vocabularies_of_any_size_keep_their_last_class(num_classes, dtype):
     truth = np.array([[ignore_index(num_classes), 5]], dtype=np.int32)
     picture = draw_comparison(np.zeros((1, 2, 3), np.uint8), prediction, truth)
     assert picture.dtype == np.uint8 and picture.any()
+
+
+@pytest.mark.parametrize("num_classes", [2, 255, 256, 65_536, 65_537])
+def test_label_maps_of_any_type_become_the_same_prediction(num_classes):
+    sample = Sample("a", Vocabulary.from_names([f"name {i}" for i in range(num_classes)]), (1, 2), (1, 2))
+    expected = np.uint8 if num_classes <= 255 else np.uint16 if num_classes <= 65_536 else np.uint32
+    for dtype in (torch.int32, torch.int64):
+        label_map = semantic_prediction(torch.tensor([[0, num_classes - 1]], dtype=dtype), sample).label_map
+        assert label_map.dtype == expected and label_map.tolist() == [[0, num_classes - 1]]
 
 
 def test_other_vocabularies_than_the_logits_are_refused():

@@ -5,6 +5,8 @@ python tools/demo.py photo.jpg --classes "cat, sofa, floor, other" --config conf
 Thousands of names, one a line:
 python tools/demo.py photo.jpg --classes names.txt --config configs/vild_shapes.py \
     --checkpoint work_dirs/vild_shapes/best.pth --min-score 0.5
+Without training, by the weights that the config starts from (docs/training_free.md):
+python tools/demo.py photo.jpg --classes "cat, sofa, floor" --config configs/dense_clip_ade.py
 The groups that GroupViT forms, without any names:
 python tools/demo.py photo.jpg --show groups --config configs/groupvit_shapes.py \
     --checkpoint work_dirs/groupvit_shapes/best.pth --out groups.png
@@ -64,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
     parser.add_argument("--config", help="config file of the model; default: the one in the checkpoint")
-    parser.add_argument("--checkpoint", required=True, help="its weights")
+    parser.add_argument("--checkpoint", help="its weights; default: those that the config starts from")
     parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA where there is one")
     parser.add_argument("--alpha", type=float, help="opacity of the colours, 0..1")
@@ -77,6 +79,8 @@ def parse_arguments() -> argparse.Namespace:
         value = getattr(arguments, name)
         if value is not None and not 0 <= value <= 1:
             parser.error(f"--{name.replace('_', '-')}: expected 0..1, got {value:g}")
+    if arguments.config is None and arguments.checkpoint is None:
+        parser.error("--checkpoint, --config, or both are required")
     if arguments.show == "classes" and arguments.classes is None:
         parser.error("--classes is required to show classes")
     return arguments

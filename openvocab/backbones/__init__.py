@@ -7,7 +7,9 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         ".clip": ["CLIPBackbone"],
         ".conse": ["ConSEBackbone"],
+        ".dino": ["DINOBackbone"],
         ".patch_embedding": ["PatchEmbedding"],
+        ".proxyclip": ["ProxyCLIPBackbone"],
         ".timm_backbone": ["TimmBackbone"],
     },
 )

@@ -1,7 +1,7 @@
 """Any image tower of open_clip as a backbone, at any image size."""
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
@@ -13,9 +13,9 @@ from openvocab.backbones.batch_norm_folding import fold_batch_norms
 from openvocab.backbones.clip_resnet import ModifiedResNetReader
 from openvocab.backbones.clip_timm import ConvNetReader
 from openvocab.backbones.clip_vit import VisionTransformerReader
-from openvocab.backbones.dense_attention import get_readout
 from openvocab.backbones.packed_linear import pack_linears
-from openvocab.backbones.positions import check_position_resize
+from openvocab.backbones.positions import PositionResize, check_position_resize
+from openvocab.backbones.readouts import Readout, build_readout
 from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
 from openvocab.registry import BACKBONES
@@ -52,11 +52,11 @@ class CLIPBackbone(Backbone):
 
     Args:
         model, pretrained: see `create_clip`.
-        readout: what `patch_embed` is read from: "clip", "maskclip", "sclip", "clearclip", "naclip"
-            (`dense_attention.py`). ConvNeXt has no attention; there only "clip", the head at each place.
+        readout: what `patch_embed` is read from, by name or as a config with arguments; see `readouts/`. ConvNeXt has
+            no attention; there only "clip", the head at each place.
         trainable: "none", "attention", "all", or n: the last n blocks (stages) and what follows them. What is frozen
             stays in eval mode and out of the autograd graph.
-        position_resize: "bicubic" or "bilinear".
+        position_resize: see `resize_positions`; default: as the code of the readout does it ("clip": "bicubic").
         checkpointing: recompute the blocks in the backward pass to save memory.
         norm_eval: keep batch norms at their running statistics while training.
 
@@ -68,15 +68,16 @@ class CLIPBackbone(Backbone):
         self,
         model: str,
         pretrained: str | None = None,
-        readout: str = "clip",
+        readout: str | Mapping[str, Any] | Readout = "clip",
         trainable: Trainable = "none",
-        position_resize: str = "bicubic",
+        position_resize: PositionResize | None = None,
         checkpointing: bool = False,
         norm_eval: bool = False,
     ) -> None:
         super().__init__()
+        dense_readout = build_readout(readout)
+        position_resize = position_resize or dense_readout.position_resize
         check_position_resize(position_resize)
-        dense_readout = get_readout(readout)
         self.visual = create_clip(model, pretrained).visual
         if type(self.visual) not in READERS:
             raise ValueError(f"{model}: no reader for a {type(self.visual).__name__} tower")

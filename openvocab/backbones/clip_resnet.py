@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from openvocab.backbones.attention import attend
 from openvocab.backbones.checkpointing import recompute
 from openvocab.backbones.clip_attention import project_output, project_qkv
-from openvocab.backbones.dense_attention import Readout, plain
-from openvocab.backbones.positions import resize_positions
-from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.backbones.positions import PositionResize, resize_positions
+from openvocab.backbones.readouts import AttentionReadout, Plain, Readout
+from openvocab.structures import BackboneSpec, ImageFeatures, Size
 
 STRIDES = (4, 4, 8, 16, 32)
 REGIONS_AT_ONCE = 256
@@ -22,20 +22,30 @@ class ModifiedResNetReader:
     """Reads pooled, dense and hidden features from open_clip's `ModifiedResNet` without changing it.
 
     The attention pool is a last attention without residual and feed-forward half: its token 0, the mean of the map,
-    asks for the pooled embedding. The readouts ask for every place in the same way; "maskclip" is the value and the
+    asks for the pooled embedding. The readouts ask for every place in the same way; "value" is the value and the
     output projection of each place. The places keep their position embeddings, since the values that the pool averages
-    contain them.
+    contain them; "maskclip" is the same without them, as its code has it, and gives the keys as they are.
 
     Args:
         visual: the tower; the module that holds this reader owns it.
         readout: how the pool makes patch embeddings.
         position_resize: see `resize_positions`.
         checkpointing: recompute the residual blocks in the backward pass (their batch norms must be frozen).
+
+    Raises:
+        ValueError: a readout that reads the blocks of a vision transformer.
     """
 
     tail = ("attnpool",)
 
-    def __init__(self, visual: ModifiedResNet, readout: Readout, position_resize: str, checkpointing: bool) -> None:
+    def __init__(
+        self, visual: ModifiedResNet, readout: Readout, position_resize: PositionResize, checkpointing: bool
+    ) -> None:
+        if not isinstance(readout, AttentionReadout):
+            raise ValueError(
+                f"{type(readout).__name__} reads the blocks of a vision transformer; a ResNet has its pool alone: use "
+                "readout='clip', 'value', 'maskclip', 'sclip', 'clearclip' or 'naclip'"
+            )
         self.visual = visual
         self.readout = readout
         self.position_resize = position_resize
@@ -66,7 +76,7 @@ class ModifiedResNetReader:
             maps = self._run(stage, maps)
             _keep(features, i, maps, layers)
         if embed:
-            features.image_embed, features.patch_embed = self._pool(maps)
+            self._pool(features, maps)
         features.pool = self.embed_regions
         return features
 
@@ -79,14 +89,20 @@ class ModifiedResNetReader:
             maps = recompute(block, maps) if self.checkpointing else block(maps)
         return maps
 
-    def _pool(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pooled (B, D) and the dense (B, D, h, w) embedding of (B, C, h, w)."""
+    def _pool(self, features: ImageFeatures, maps: Tensor) -> None:
+        """Add the pooled (B, D) and the dense (B, D, h, w) embedding of (B, C, h, w)."""
         pool, grid_size = self.visual.attnpool, tuple(maps.shape[-2:])
-        q, k, v = project_qkv(pool, self._tokens(maps))
-        dense = project_output(pool, self.readout.mix((q, k, v), grid_size))  # (B, 1 + h * w, D)
-        as_trained = self.readout.mix is plain
-        pooled = dense[:, 0] if as_trained else project_output(pool, attend(q[:, :, :1], k, v))[:, 0]
-        return pooled, dense[:, 1:].transpose(1, 2).unflatten(2, grid_size)
+        projections = project_qkv(pool, self._tokens(maps))
+        read = projections if self.readout.pool_positions else project_qkv(pool, self._tokens(maps, positions=False))
+        dense = project_output(pool, self.readout.mix(read, grid_size))  # (B, 1 + h * w, D)
+        features.patch_embed = _to_map(dense[:, 1:], grid_size)
+        if self.readout.gives_keys:
+            features.patch_keys = _to_map(read[1][:, :, 1:].transpose(1, 2).flatten(2), grid_size)
+        if isinstance(self.readout, Plain):
+            features.image_embed = dense[:, 0]
+        else:
+            q, k, v = projections
+            features.image_embed = project_output(pool, attend(q[:, :, :1], k, v))[:, 0]
 
     def _pool_only(self, maps: Tensor) -> Tensor:
         """Return the pooled (B, D) embedding alone.
@@ -101,16 +117,22 @@ class ModifiedResNetReader:
         seen = (asked @ tokens.transpose(1, 2)).softmax(dim=-1) @ tokens  # (B, heads, C)
         return pool.c_proj(torch.einsum("bhc,hdc->bhd", seen, values).flatten(1) + pool.v_proj.bias)
 
-    def _tokens(self, maps: Tensor) -> Tensor:
-        """Return the mean and the places of (B, C, h, w) with their positions, (B, 1 + h * w, C)."""
+    def _tokens(self, maps: Tensor, positions: bool = True) -> Tensor:
+        """Return the mean and the places of (B, C, h, w), with their positions or without, (B, 1 + h * w, C)."""
         native = (self.visual.image_size // STRIDES[-1],) * 2
         places = maps.flatten(2).transpose(1, 2)  # (B, h * w, C)
         tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
+        if not positions:
+            return tokens
         embedding = self.visual.attnpool.positional_embedding
-        positions = resize_positions(embedding, native, tuple(maps.shape[-2:]), self.position_resize)
-        return tokens + positions.to(tokens.dtype)
+        resized = resize_positions(embedding, native, tuple(maps.shape[-2:]), self.position_resize)
+        return tokens + resized.to(tokens.dtype)
 
 
 def _keep(features: ImageFeatures, i: int, maps: Tensor, layers: Collection[int]) -> None:
     if i in layers:
         features.hidden[i] = maps
+
+
+def _to_map(tokens: Tensor, grid_size: Size) -> Tensor:
+    return tokens.transpose(1, 2).unflatten(2, grid_size)  # (B, D, h, w)

@@ -6,7 +6,8 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from openvocab.backbones.checkpointing import recompute
-from openvocab.backbones.dense_attention import Readout, plain
+from openvocab.backbones.positions import PositionResize
+from openvocab.backbones.readouts import Plain, Readout
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 
@@ -27,13 +28,15 @@ class ConvNetReader:
 
     tail = ("trunk.norm_pre", "trunk.final_conv", "trunk.head", "head")
 
-    def __init__(self, visual: TimmModel, readout: Readout, position_resize: str, checkpointing: bool) -> None:
+    def __init__(
+        self, visual: TimmModel, readout: Readout, position_resize: PositionResize, checkpointing: bool
+    ) -> None:
         trunk = visual.trunk
         if not (hasattr(trunk, "stem") and hasattr(trunk, "stages") and hasattr(trunk, "feature_info")):
             raise ValueError(
                 f"timm tower {type(trunk).__name__} is not supported; expected a stem and stages (ConvNeXt)"
             )
-        if readout.mix is not plain:
+        if not isinstance(readout, Plain):
             raise ValueError(f"{type(trunk).__name__} has no last attention to read from; use readout='clip'")
         self.visual = visual
         self.checkpointing = checkpointing

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from openvocab.backbones.attention import attend
-from openvocab.backbones.clip_attention import finish_block, project_output, project_qkv, run_block
-from openvocab.backbones.dense_attention import Readout, plain
-from openvocab.backbones.positions import resize_positions
+from openvocab.backbones.clip_attention import finish_block, project_output, run_block
+from openvocab.backbones.positions import PositionResize, resize_positions
+from openvocab.backbones.readouts import ForwardPass, Readout
 from openvocab.structures import BackboneSpec, ImageFeatures, Size
 
 
@@ -19,24 +19,28 @@ class VisionTransformerReader:
 
     Args:
         visual: the tower; the module that holds this reader owns it.
-        readout: how the last block makes patch embeddings.
+        readout: which tokens stand for the patches.
         position_resize: see `resize_positions`.
         checkpointing: recompute the blocks in the backward pass.
 
     Raises:
-        ValueError: a tower without a place for every patch in the joint space (attentional pooler, custom blocks).
+        ValueError: a tower without a place for every patch in the joint space (attentional pooler, custom blocks), or
+            one that the readout cannot read.
     """
 
     tail = ("ln_post", "proj")
     """Parameters that follow the last block."""
 
-    def __init__(self, visual: VisionTransformer, readout: Readout, position_resize: str, checkpointing: bool) -> None:
+    def __init__(
+        self, visual: VisionTransformer, readout: Readout, position_resize: PositionResize, checkpointing: bool
+    ) -> None:
         if visual.attn_pool is not None:
             raise ValueError("this tower pools by learned queries (CoCa): its patches have no place in the joint space")
         if not all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks):
             raise ValueError(
                 "this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are known"
             )
+        readout.check_tower(visual.transformer.width, len(visual.transformer.resblocks))
         self.visual = visual
         self.readout = readout
         self.position_resize = position_resize
@@ -65,20 +69,35 @@ class VisionTransformerReader:
         tokens, grid_size = self._embed(images)
         features = ImageFeatures(input_size=tuple(images.shape[-2:]))
         body = self.blocks[:-1] if embed else self.blocks[: max(layers, default=0)]
+        read = self.readout.reads(len(self.blocks)) if embed else ()
+        states = {0: tokens} if 0 in read else {}
         _keep(features, 0, tokens, grid_size, layers)
         for i, block in enumerate(body, start=1):
-            tokens = self._run(block, tokens)
+            tokens = self.readout.after_block(self._run(block, tokens), grid_size)
+            if i in read:
+                states[i] = tokens
             _keep(features, i, tokens, grid_size, layers)
         if embed:
-            self._embed_last(features, tokens, grid_size, layers)
+            self._embed_last(features, {**states, len(body): tokens}, grid_size, layers)
         return features
 
-    def _embed_last(self, features: ImageFeatures, tokens: Tensor, grid_size: Size, layers: Collection[int]) -> None:
-        """Run the last block on tokens (B, N, C), and project what it says of the image and of its patches."""
-        trained, dense = self._read_last(self.blocks[-1], tokens, grid_size, whole=len(self.blocks) in layers)
-        _keep(features, len(self.blocks), trained, grid_size, layers)
-        features.image_embed = self._project_pooled(trained)
-        features.patch_embed = _to_map(self._project(dense[:, 1:]), grid_size)
+    def _embed_last(
+        self, features: ImageFeatures, states: dict[int, Tensor], grid_size: Size, layers: Collection[int]
+    ) -> None:
+        """Run the last block, and project what it says of the image and what the readout says of the patches."""
+        count = len(self.blocks)
+        tower = ForwardPass(self.blocks, states, grid_size)
+        if count in layers or count in self.readout.reads(count) or self.visual.pool_type != "tok":
+            states[count] = self.readout.after_block(self._run(self.blocks[-1], tower.entering), grid_size)
+            _keep(features, count, states[count], grid_size, layers)
+            features.image_embed = self._project_pooled(states[count])
+        else:
+            features.image_embed = self._project_pooled(_class_token(tower))
+        patches = self._project(self.readout.patches(tower))
+        features.patch_embed = _to_map(patches, self.readout.output_size(grid_size))
+        if self.readout.gives_keys:
+            keys = project_output(self.blocks[-1].attn, tower.projections[1])  # (B, 1 + h * w, C)
+            features.patch_keys = _to_map(keys[:, 1:], grid_size)
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Size]:
         """Return the tokens that enter block 1, (B, 1 + h * w, C), and the grid (h, w)."""
@@ -96,22 +115,6 @@ class VisionTransformerReader:
             return checkpoint(run_block, block, tokens, use_reentrant=False)
         return run_block(block, tokens)
 
-    def _read_last(self, block: nn.Module, tokens: Tensor, grid_size: Size, whole: bool) -> tuple[Tensor, Tensor]:
-        """Return the last block's tokens as trained (B, N, C) and as the readout makes them (B, N, C).
-
-        The former are cut down to the class token where nothing else of them is used.
-        """
-        if self.readout.mix is plain:
-            tokens = self._run(block, tokens)
-            return tokens, tokens
-        q, k, v = project_qkv(block.attn, block.ln_1(tokens))
-        dense = project_output(block.attn, self.readout.mix((q, k, v), grid_size))
-        if self.readout.whole_block:
-            dense = finish_block(block, tokens, dense)
-        rows = slice(None) if whole or self.visual.pool_type != "tok" else slice(1)
-        attended = project_output(block.attn, attend(q[:, :, rows], k, v))
-        return finish_block(block, tokens[:, rows], attended), dense
-
     def _project(self, tokens: Tensor) -> Tensor:
         """Map (B, N, C) to the joint space, (B, N, D)."""
         return self.visual.ln_post(tokens) @ self.visual.proj
@@ -123,6 +126,13 @@ class VisionTransformerReader:
         if self.visual.final_ln_after_pool:
             return self._project(tokens[:, 1:].mean(dim=1))
         return self.visual.ln_post(tokens)[:, 1:].mean(dim=1) @ self.visual.proj
+
+
+def _class_token(tower: ForwardPass) -> Tensor:
+    """Return what the last block makes of the class token alone, (B, 1, C)."""
+    q, k, v = tower.projections
+    attended = project_output(tower.blocks[-1].attn, attend(q[:, :, :1], k, v))
+    return finish_block(tower.blocks[-1], tower.entering[:, :1], attended)
 
 
 def _keep(features: ImageFeatures, i: int, tokens: Tensor, grid_size: Size, layers: Collection[int]) -> None:

@@ -20,7 +20,7 @@ from openvocab.datasets.panoptic import PanopticReader
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.registry import DATASETS
 from openvocab.structures import IGNORE_INDEX, ignore_index
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.text.vocabulary import SynonymMerge, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class SegmentationDataset(PipelineDataset):
         unseen: classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"),
             or the name of a split that comes with the package.
         train_classes: `seen` leaves the unseen classes out of the vocabulary and ignores their pixels.
-        background: name of the class that means "everything else".
-        repeated_names: names that several classes may have; see `Vocabulary`.
+        background: name of the class that means "everything else"; its first name, where it has several.
+        synonym_merge, repeated_names: see `Vocabulary`.
         panoptic_json: COCO panoptic file; the label maps are then panoptic PNGs, and their ids its category ids.
         bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
 
@@ -82,6 +82,7 @@ class SegmentationDataset(PipelineDataset):
         unseen: Sequence[str] | str | Path | None = None,
         train_classes: Literal["all", "seen"] = "all",
         background: str | None = None,
+        synonym_merge: SynonymMerge = "mean",
         repeated_names: Sequence[str] = (),
         panoptic_json: str | Path | None = None,
         bad_samples: BadSamplePolicy = "raise",
@@ -104,8 +105,8 @@ class SegmentationDataset(PipelineDataset):
         self.images, self.annotations, self.keys = images, annotations, keys
         self.image_suffix, self.annotation_suffix = image_suffix, annotation_suffix
         self.require_annotations = require_annotations
-        self.classes, self.unseen, self.background = classes, unseen, background
-        self.train_classes, self.repeated_names = train_classes, repeated_names
+        self.classes, self.unseen, self.train_classes = classes, unseen, train_classes
+        self.background, self.synonym_merge, self.repeated_names = background, synonym_merge, repeated_names
         self.reduce_zero_label, self.ignored_ids = reduce_zero_label, ignored_ids
         self.label_ids, self.unlisted_ids = label_ids, unlisted_ids
         self.panoptic_json = panoptic_json
@@ -114,8 +115,13 @@ class SegmentationDataset(PipelineDataset):
     def all_classes(self) -> Vocabulary:
         """Vocabulary of the whole class list."""
         unseen = None if self.unseen is None else load_unseen(self.unseen, self.root)
-        names = load_class_names(self.classes, self.root)
-        return Vocabulary.from_names(names, unseen=unseen, background=self.background, repeated=self.repeated_names)
+        return Vocabulary.from_names(
+            load_class_names(self.classes, self.root),
+            unseen=unseen,
+            background=self.background,
+            synonym_merge=self.synonym_merge,
+            repeated=self.repeated_names,
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

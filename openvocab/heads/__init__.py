@@ -13,6 +13,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         ".groupvit_classifier": ["GroupViTClassifierHead"],
         ".linear": ["LinearHead"],
         ".lseg": ["LSegHead"],
+        ".rfclip": ["RFCLIPHead"],
+        ".talk2dino": ["Talk2DINOHead"],
+        ".training_free": ["TrainingFreeHead"],
         ".vild": ["ViLDHead"],
     },
 )

@@ -26,6 +26,10 @@ class Head(nn.Module):
     """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
     empty_text: bool = False
     """Whether it reads the embedding of the text without words (`TextFeatures.empty`)."""
+    reads_pixels: bool = False
+    """Whether `postprocess` takes the images too: postprocess(outputs, samples, images)."""
+    reads_whole_image: bool = False
+    """Whether it reads `ImageFeatures.whole_embed`, where images come in windows."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.heads.base import Head, shared_vocabulary
+from openvocab.heads.maskclip_refinement import denoise_prompts, smooth_by_keys
 from openvocab.logit_map import ComputedLogits, LogitMap, change_places
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
@@ -19,16 +20,20 @@ from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPr
 class DenseCLIPHead(Head):
     """Segments by the cosine of patch embeddings and class embeddings.
 
-    How good the map is depends on the backbone's `readout` (`backbones/dense_attention.py`).
+    How good the map is depends on the backbone's `readout` (`backbones/readouts/`).
 
     Args:
         backbone, text_dim: facts of the neighbours, given by the model.
         logit_scale: multiplier of the cosine; None takes the text encoder's. It matters only to the threshold below.
         background_threshold: where no class reaches this probability, the place belongs to the background class, for
             vocabularies that name one; None leaves background to compete as a name like any other.
+        pd_thresh: MaskCLIP's prompt denoising (0.5 in the paper): rule out classes that no place gives so high a
+            probability; None for none.
+        ks_thresh: MaskCLIP's key smoothing (1.0 in the paper): places whose best probability is below it take those of
+            places with similar keys, from `readout="maskclip"`; None for none.
 
     Raises:
-        ValueError: the widths differ, or the threshold is no probability.
+        ValueError: the widths differ, a threshold is out of range, or key smoothing beside a background threshold.
 
     Reference: arXiv 2112.01071 (MaskCLIP); thresholds of this kind are the custom of its successors.
     """
@@ -39,6 +44,8 @@ class DenseCLIPHead(Head):
         text_dim: int,
         logit_scale: float | None = 40.0,
         background_threshold: float | None = None,
+        pd_thresh: float | None = None,
+        ks_thresh: float | None = None,
     ) -> None:
         super().__init__()
         if backbone.embed_dim != text_dim:
@@ -48,30 +55,47 @@ class DenseCLIPHead(Head):
             )
         if background_threshold is not None and not 0 < background_threshold < 1:
             raise ValueError(f"background_threshold: expected between 0 and 1, got {background_threshold}")
+        for name, value in (("pd_thresh", pd_thresh), ("ks_thresh", ks_thresh)):
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name}: expected above 0 and up to 1, got {value}; None turns it off")
+        if ks_thresh is not None and background_threshold is not None:
+            raise ValueError("ks_thresh leaves sums of probabilities, with which background_threshold cannot compare")
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
+        self.pd_thresh, self.ks_thresh = pd_thresh, ks_thresh
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
-        """Return logits (B, K, h, w)."""
-        return self._logits(F.normalize(features.patch_embed, dim=1), text)
+        """Return logits (B, K, h, w); with key smoothing its sums of probabilities.
 
-    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
-        """Return the logits of each image part by part."""
+        Raises:
+            ValueError: key smoothing without keys.
+        """
+        cosines = text.pixel_similarity(F.normalize(features.patch_embed, dim=1))  # (B, K, h, w)
+        if self.pd_thresh is not None:
+            cosines = denoise_prompts(cosines, self.pd_thresh)
+        if self.ks_thresh is None:
+            return self._scale(text) * cosines
+        if features.patch_keys is None:
+            raise ValueError("ks_thresh needs the keys of the last attention; use a backbone with readout='maskclip'")
+        return smooth_by_keys(cosines, features.patch_keys, self.ks_thresh)
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
+        """Return the logits of each image part by part; None where places depend on each other."""
+        if self.pd_thresh is not None or self.ks_thresh is not None:
+            return None
         embed = F.normalize(features.patch_embed, dim=1)
         shape = (text.num_classes, *embed.shape[-2:])
 
         def compute(image: Tensor, classes: slice, rows: slice, columns: slice) -> Tensor:
-            return self._logits(image[None, :, rows, columns], text.part(classes))[0]
+            return self._scale(text) * text.part(classes).pixel_similarity(image[None, :, rows, columns])[0]
 
         return [
             ComputedLogits(shape, embed.device, partial(compute, image), self.classes_at_once, image.numel())
             for image in embed
         ]
 
-    def _logits(self, embed: Tensor, text: TextFeatures) -> Tensor:
-        """Return logits (B, K, h, w) of patches (B, D, h, w) of unit norm."""
-        scale = text.logit_scale if self.logit_scale is None else self.logit_scale
-        return scale * text.pixel_similarity(embed)
+    def _scale(self, text: TextFeatures) -> float | Tensor:
+        return text.logit_scale if self.logit_scale is None else self.logit_scale
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Refuse: there is nothing to train.

@@ -7,6 +7,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         ".multi_scale": ["MultiScaleFlip"],
         ".sliding_window": ["SlidingWindow"],
+        ".unpadded_whole": ["UnpaddedWholeImage"],
         ".unpadded_window": ["UnpaddedSlidingWindow"],
         ".whole_image": ["WholeImage"],
     },

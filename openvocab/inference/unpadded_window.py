@@ -1,26 +1,54 @@
 """Sliding windows that end where the image ends, not where its padding does."""
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow
+from openvocab.inference.stretched_logits import Stretching
 from openvocab.logit_map import ExtendedLogits
 from openvocab.registry import INFERENCERS
-from openvocab.structures import Sample
+from openvocab.structures import Sample, Size
 
 
 @INFERENCERS.register_module()
 class UnpaddedSlidingWindow(SlidingWindow):
-    """`SlidingWindow` on the image without the padding of its batch, as mmsegmentation does it (GroupViT's evaluation).
+    """`SlidingWindow` on the image without the padding of its batch, averaged on pixels, as mmsegmentation does it.
 
-    The last window of a row then ends at the last pixel of the image. For heads with one output a pixel: the grids of
-    windows at any pixel must fall onto each other.
+    So GroupViT and the training-free readouts are evaluated. Windows start every `stride` pixels, and the last window
+    of a row ends at the last pixel of the image. The logits of each are stretched bilinearly to its pixels first.
 
     Args:
         window, stride, batch_size: see `SlidingWindow`.
+        patch_size: of the network. Where given, an image that is smaller than the window is one smaller window, and
+            what is left of it beyond whole patches is dropped, as a convolution does; its logits are stretched over
+            the whole. Without it such an image is filled up with black.
+        align_corners: of the stretching.
+        pamr_dilations, pamr_steps: refine the logits of each window on its pixels by `pamr`, as Talk2DINO does (1, 2,
+            4, 8, 12, 24); no dilations, no refinement.
+
+    Raises:
+        ValueError: see `SlidingWindow`; a patch that is larger than the window.
     """
+
+    def __init__(
+        self,
+        window: int | Size,
+        stride: int | Size,
+        batch_size: int = 4,
+        patch_size: int | None = None,
+        align_corners: bool = False,
+        pamr_dilations: Sequence[int] = (),
+        pamr_steps: int = 10,
+    ) -> None:
+        super().__init__(window, stride, batch_size)
+        if patch_size is not None and not 1 <= patch_size <= min(self.window):
+            raise ValueError(f"patch_size: expected 1 to {min(self.window)}, the window, got {patch_size}")
+        self.patch_size = patch_size
+        self.stretching = Stretching(patch_size or 1, align_corners, tuple(pamr_dilations), pamr_steps)
 
     def __call__(
         self, network: Callable[[Tensor], Outputs], images: Images, samples: Sequence[Sample], black: Tensor
@@ -30,14 +58,37 @@ class UnpaddedSlidingWindow(SlidingWindow):
         Raises:
             TypeError, ValueError: see `SlidingWindow`; images of different sizes in one batch.
         """
-        sizes = {tuple(sample.input_size) for sample in samples}
-        if len(sizes) > 1:
-            raise ValueError(f"expected images of one size in a batch, got {sorted(sizes)}; use batch_size=1")
-        height, width = sizes.pop()
-        is_tensor = isinstance(images, Tensor)
-        unpadded = images[..., :height, :width] if is_tensor else images.with_size((height, width))
-        logits = super().__call__(network, unpadded, samples, black)
-        below, right = images.shape[-2] - height, images.shape[-1] - width
-        if not isinstance(logits, Tensor):
-            return [ExtendedLogits(part, (part.shape[1] + below, part.shape[2] + right)) for part in logits]
-        return F.pad(logits, (0, right, 0, below), mode="replicate")
+        size = shared_size(samples)
+        unpadded = images[..., : size[0], : size[1]] if isinstance(images, Tensor) else images.with_size(size)
+        windows = partial(self.stretching.run, network)
+        logits = SlidingWindow.__call__(self._fitted(size), windows, unpadded, samples, black)
+        return with_padding(logits, tuple(images.shape[-2:]))
+
+    def _fitted(self, size: Size) -> "UnpaddedSlidingWindow":
+        """Return the strategy with windows that are no larger than the image."""
+        if self.patch_size is None or all(side <= length for side, length in zip(self.window, size)):
+            return self
+        fitted = copy.copy(self)  # what memory has taught stays shared
+        fitted.window = tuple(map(min, self.window, size))
+        fitted.stride = tuple(map(min, self.stride, fitted.window))
+        return fitted
+
+
+def shared_size(samples: Sequence[Sample]) -> Size:
+    """Return the size of the images of a batch without their padding.
+
+    Raises:
+        ValueError: they have different ones.
+    """
+    sizes = {tuple(sample.input_size) for sample in samples}
+    if len(sizes) > 1:
+        raise ValueError(f"expected images of one size in a batch, got {sorted(sizes)}; use batch_size=1")
+    return sizes.pop()
+
+
+def with_padding(logits: Outputs, size: Size) -> Outputs:
+    """Repeat the last row and column of logits (B, K, h, w), or of a map for each image, up to `size`."""
+    if not isinstance(logits, Tensor):
+        return [ExtendedLogits(part, size) for part in logits]
+    below, right = (length - part for length, part in zip(size, logits.shape[-2:]))
+    return F.pad(logits, (0, right, 0, below), mode="replicate")

@@ -55,8 +55,8 @@ class CLIPTextEncoder(TextEncoder):
         normalize_templates: give every prompt's embedding unit norm before the average over templates.
         average: what several names of a class are averaged as: `names`, each name's finished row weighs the same;
             `prompts`, one mean over all prompts of all names. The vocabulary's `synonym_merge="max"` averages none.
-        final_norm: give the class rows unit norm. Without it a row's length tells how well its prompts agree, and
-            `TextFeatures.embed` is not unit norm.
+        final_norm: give the rows of classes and captions unit norm. Without it the row of a class tells by its length
+            how well its prompts agree, and `TextFeatures.embed` is not unit norm.
         projector: (hidden width, D) of a `ProjectMLP` behind the tower, as GroupViT has; None for none.
         trainable: `none`, `attention`, `all`, or the number of last blocks; `logit_scale` is trained unless `none`.
         cache_dir: folder for embeddings that outlive the process.
@@ -114,7 +114,7 @@ class CLIPTextEncoder(TextEncoder):
             embed, row_class = self._remembered(texts.digest, partial(self._classifier, texts))
         else:
             with self._numerics():
-                embed, row_class = F.normalize(self.embed(texts), dim=-1), None
+                embed, row_class = self._finish(self.embed(texts)), None
         background = texts.background if isinstance(texts, Vocabulary) else None
         return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
 

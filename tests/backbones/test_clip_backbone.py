@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from torch import nn
 
 from openvocab.backbones import attention
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.backbones.positions import resize_positions
+from openvocab.backbones.positions import POSITION_RESIZE_MODES, resize_positions
+from openvocab.backbones.readouts import build_readout
 
 TINY = "ViT-Ti-8-shapes"
 
@@ -122,14 +124,21 @@ def test_resnet_hidden_maps_are_its_stages(resnet):
         torch.testing.assert_close(features.hidden[i], stage)
 
 
-def test_resnet_maskclip_is_value_and_output_projection_of_each_place(resnet):
+@pytest.mark.parametrize(("readout", "positions"), [("value", True), ("maskclip", False)])
+def test_resnet_values_are_projected_place_by_place(resnet, readout, positions):
     pool, images = resnet.visual.attnpool, torch.randn(1, 3, 224, 224)
+    before, resnet.reader.readout = resnet.reader.readout, build_readout(readout)
     with torch.no_grad():
         features = resnet(images, layers=(4,))
         for row, column in ((0, 0), (2, 5)):
-            place = features.hidden[4][0, :, row, column] + pool.positional_embedding[1 + 7 * row + column]
+            place = features.hidden[4][0, :, row, column]
+            if positions:
+                place = place + pool.positional_embedding[1 + 7 * row + column]
             expected = pool.c_proj(pool.v_proj(place))
             torch.testing.assert_close(features.patch_embed[0, :, row, column], expected, atol=1e-5, rtol=1e-4)
+        if readout == "maskclip":
+            torch.testing.assert_close(features.patch_keys[0, :, 2, 5], pool.k_proj(place), atol=1e-5, rtol=1e-4)
+    resnet.reader.readout = before
 
 
 @pytest.mark.parametrize("name", ["resnet", "convnext"])
@@ -165,7 +174,7 @@ def test_positions_are_kept_at_the_native_grid():
     assert resize_positions(positions, (2, 3), (2, 3)) is positions
 
 
-@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("method", POSITION_RESIZE_MODES)
 def test_resized_positions_keep_prefix_and_constants(method):
     positions = torch.randn(1, 4).expand(1 + 16, 4).clone()
     positions[0] = 7.0
@@ -181,6 +190,34 @@ def test_resized_positions_follow_the_axes():
     expected_rows = (torch.arange(8) + 0.5) / 2 - 0.5
     torch.testing.assert_close(resized[1:-1, 5, 0], expected_rows[1:-1])
     assert (resized[3, 1:-1, 1].diff() > 0).all() and resized[3, :, 0].std() < 1e-6
+
+
+def cubic_weight(x: float) -> float:
+    """Keys' kernel with torch's a = -0.75."""
+    x, a = abs(x), -0.75
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
+
+
+@pytest.mark.parametrize("rows", [9, 15, 21])
+def test_offset_factors_place_the_samples(rows):
+    column = torch.randn(14)
+    grid = column[:, None].expand(14, 14).reshape(196, 1)  # equal along a row, so that one axis decides
+    resized = resize_positions(grid, (14, 14), (rows, 20), "bicubic_offset").view(rows, 20)
+    for target in range(rows):
+        source = (target + 0.5) / ((rows + 0.1) / 14) - 0.5
+        first = math.floor(source)
+        near = range(first - 1, first + 3)
+        value = sum(cubic_weight(source - i) * float(column[min(max(i, 0), 13)]) for i in near)
+        assert float(resized[target, 3]) == pytest.approx(value, abs=1e-5)
+
+
+def test_position_resize_follows_the_readout():
+    assert make().reader.position_resize == "bicubic"
+    assert make(readout="naclip").reader.position_resize == "bicubic_offset"
+    assert make(readout="maskclip").reader.position_resize == "bicubic_plain"
+    assert make(readout="naclip", position_resize="bilinear").reader.position_resize == "bilinear"
 
 
 def test_bicubic_positions_are_open_clips(tiny):

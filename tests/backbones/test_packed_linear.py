@@ -85,10 +85,12 @@ def test_a_cast_layer_computes_in_the_new_type(packing):
     [
         lambda: CLIPBackbone("ViT-Ti-8-shapes"),
         lambda: CLIPBackbone("ViT-Ti-8-shapes", readout="naclip"),
+        lambda: CLIPBackbone("ViT-Ti-8-shapes", readout="scclip"),
+        lambda: CLIPBackbone("ViT-Ti-8-shapes", readout=dict(type="rfclip", sink_channels=(3, 50))),
         lambda: TimmBackbone("vit_tiny_patch16_384", model_args=SMALL),
         lambda: TimmBackbone("vit_medium_patch16_gap_240", model_args=dict(SMALL, qk_norm=True)),
     ],
-    ids=["open_clip", "readout", "timm", "timm-qk-norm"],
+    ids=["open_clip", "readout", "scclip", "rfclip", "timm", "timm-qk-norm"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
 def test_a_packed_tower_says_the_same(make, dtype, tolerance):

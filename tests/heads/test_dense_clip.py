@@ -78,3 +78,60 @@ def test_width_mismatch_names_both():
 def test_threshold_is_a_probability(threshold):
     with pytest.raises(ValueError, match="between 0 and 1"):
         DenseCLIPHead(SPEC, 8, background_threshold=threshold)
+
+
+def make_similar_text() -> TextFeatures:
+    """Classes so close to each other that a softmax of 100 times the cosine is unsure of them."""
+    base, rest = torch.randn(4, 8, generator=torch.Generator().manual_seed(4)).split((1, 3))
+    return TextFeatures(F.normalize(base + 0.02 * rest, dim=1), torch.tensor(100.0))
+
+
+def make_keys() -> torch.Tensor:
+    return torch.randn(2, 6, 2, 3, generator=torch.Generator().manual_seed(2))
+
+
+def test_prompt_denoising_rules_out_classes_that_no_place_is_sure_of():
+    features, text = make_features(), make_similar_text()
+    plain = DenseCLIPHead(SPEC, 8, logit_scale=1.0)(features, text)
+    best = (100 * plain).softmax(1).amax((2, 3))  # (B, K)
+    threshold = float(best.flatten().sort().values[2:4].mean())
+    denoised = DenseCLIPHead(SPEC, 8, logit_scale=1.0, pd_thresh=threshold)(features, text)
+    for image in range(2):
+        for kind in range(3):
+            ruled_out = best[image, kind] < threshold
+            assert torch.equal(denoised[image, kind], torch.full((2, 3), -100.0) if ruled_out else plain[image, kind])
+    assert (denoised == -100).any() and (denoised != -100).any()
+
+
+def test_key_smoothing_is_literal():
+    features, text = make_features(), make_similar_text()
+    features.patch_keys = make_keys()
+    cosines = DenseCLIPHead(SPEC, 8, logit_scale=1.0)(features, text)
+    smoothed = DenseCLIPHead(SPEC, 8, ks_thresh=0.9)(features, text)
+    changed = 0
+    for image in range(2):
+        probability = (100 * cosines[image]).softmax(0).flatten(1)  # (K, N)
+        keys = features.patch_keys[image].flatten(1)  # (C, N)
+        keys = keys / keys.norm(dim=1, keepdim=True)  # over the places, as in the published code
+        for i in range(6):
+            expected = probability[:, i]
+            if expected.max() < 0.9:
+                expected = sum(float(keys[:, i] @ keys[:, j]) * probability[:, j] for j in range(6))
+                changed += 1
+            torch.testing.assert_close(smoothed[image].flatten(1)[:, i], expected)
+    assert changed
+
+
+def test_refined_maps_are_not_computed_in_parts():
+    features, text = make_features(), make_text()
+    assert DenseCLIPHead(SPEC, 8, pd_thresh=0.5).logit_maps(features, text) is None
+    assert DenseCLIPHead(SPEC, 8).logit_maps(features, text) is not None
+
+
+def test_key_smoothing_needs_keys_and_no_threshold():
+    with pytest.raises(ValueError, match="readout='maskclip'"):
+        DenseCLIPHead(SPEC, 8, ks_thresh=1.0)(make_features(), make_text())
+    with pytest.raises(ValueError, match="background_threshold"):
+        DenseCLIPHead(SPEC, 8, ks_thresh=1.0, background_threshold=0.5)
+    with pytest.raises(ValueError, match="pd_thresh.*1.5"):
+        DenseCLIPHead(SPEC, 8, pd_thresh=1.5)

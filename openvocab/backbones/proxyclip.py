@@ -1,0 +1,126 @@
+"""ProxyCLIP: the values of CLIP, mixed by the similarity of another tower's patches."""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+from openvocab.backbones.base import Backbone
+from openvocab.backbones.clip_attention import project_output
+from openvocab.backbones.clip_vit import VisionTransformerReader
+from openvocab.backbones.packed_linear import pack_linears
+from openvocab.backbones.positions import PositionResize, check_position_resize
+from openvocab.backbones.readouts import ForwardPass, Readout
+from openvocab.backbones.readouts.self_calibration import guided
+from openvocab.backbones.readouts.similarity import contrast_softmax, cosines
+from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.registry import BACKBONES, build_part
+from openvocab.structures import BackboneSpec, ImageFeatures, Size
+
+SHARE = 1.2
+"""Of the mean similarity that a patch must exceed to be mixed in."""
+
+
+@BACKBONES.register_module()
+class ProxyCLIPBackbone(Backbone):
+    """CLIP whose last attention is softmax(3 (C - 1.2 mean C)), C the cosines of a self-supervised tower's patches.
+
+    `patch_embed` lies on that tower's grid, to which the values are resized; everything else is CLIP's own. Each image
+    is taken by itself (the published code takes the mean of C over a batch, and runs windows one by one).
+
+    Args:
+        model, pretrained: of CLIP, a vision transformer; see `create_clip`.
+        proxy: config (or built part) of the other backbone, such as `dict(type=DINOBackbone,
+            model="vit_base_patch8_224.dino", pretrained=True)`; it sees the same pixels by its own mean and std.
+        position_resize: of CLIP, see `resize_positions`.
+
+    Raises:
+        ValueError: a CLIP that is no vision transformer, or a proxy without patch embeddings.
+
+    Reference: arXiv 2408.04883.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | None = None,
+        *,
+        proxy: Any,
+        position_resize: PositionResize = "bicubic_offset",
+    ) -> None:
+        super().__init__()
+        check_position_resize(position_resize)
+        self.visual = create_clip(model, pretrained).visual.requires_grad_(False)
+        if type(self.visual) is not VisionTransformer:
+            raise ValueError(f"{model}: ProxyCLIP reads a vision transformer, got a {type(self.visual).__name__}")
+        self.proxy: Backbone = build_part(BACKBONES, proxy)
+        if self.proxy.spec.embed_dim is None:
+            raise ValueError(f"proxy: {type(self.proxy).__name__} gives no patch embeddings; use DINOBackbone")
+        self.position_resize = position_resize
+        own = self._reader(Readout()).spec()
+        self.spec = BackboneSpec(
+            own.embed_dim, math.lcm(own.stride, self.proxy.spec.stride), own.hidden_dims, own.hidden_strides
+        )
+        self.mean, self.std = pixel_statistics(model, pretrained)
+        self.quick_gelu = uses_quick_gelu(model)
+        self.train(False)
+
+    def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
+        """Encode a batch; see `Backbone.forward`."""
+        self.check_input(images, layers)
+        readout = Readout()
+        if embed:
+            maps = self.proxy(self.for_proxy(images)).patch_embed  # (B, C, h', w')
+            weights = contrast_softmax(cosines(maps.flatten(2).transpose(1, 2)), share=SHARE)
+            readout = ProxyAttention(weights, tuple(maps.shape[-2:]))
+        return self._reader(readout)(images.to(next(self.visual.parameters()).dtype), layers, embed)
+
+    def for_proxy(self, images: Tensor) -> Tensor:
+        """Return images (B, 3, H, W), normalised for CLIP, as the proxy's mean and std make them."""
+        mean, std, proxy_mean, proxy_std = (
+            torch.tensor(values, device=images.device).view(3, 1, 1)
+            for values in (self.mean, self.std, self.proxy.mean, self.proxy.std)
+        )
+        return (images * std + mean - proxy_mean) / proxy_std
+
+    def pack_linears(self) -> None:
+        """See `Backbone.pack_linears`."""
+        self.proxy.pack_linears()
+        for block in self._reader(Readout()).blocks:
+            pack_linears(block)
+
+    def train(self, mode: bool = True) -> "ProxyCLIPBackbone":
+        """Stay in eval mode: nothing here is trained."""
+        return super().train(False)
+
+    def _reader(self, readout: Readout) -> VisionTransformerReader:
+        return VisionTransformerReader(self.visual, readout, self.position_resize, checkpointing=False)
+
+
+class ProxyAttention(Readout):
+    """Values of the last attention, resized to another grid and mixed there by given weights.
+
+    Args:
+        weights: (B, h' * w', h' * w'), the same in every head.
+        grid_size: (h', w').
+    """
+
+    def __init__(self, weights: Tensor, grid_size: Size) -> None:
+        self.weights, self.grid_size = weights, grid_size
+
+    def output_size(self, grid_size: Size) -> Size:
+        """See `Readout.output_size`."""
+        return self.grid_size
+
+    def patches(self, tower: ForwardPass) -> Tensor:
+        """See `Readout.patches`."""
+        values = tower.projections[2][:, :, 1:]  # (B, heads, N, d)
+        maps = values.transpose(2, 3).flatten(1, 2).unflatten(2, tower.grid_size)  # (B, C, h, w)
+        if self.grid_size != tower.grid_size:
+            maps = F.interpolate(maps, size=self.grid_size, mode="bilinear", align_corners=False)
+        values = maps.flatten(2).unflatten(1, (values.shape[1], -1)).transpose(2, 3)  # (B, heads, N', d)
+        return project_output(tower.blocks[-1].attn, guided(values, self.weights))

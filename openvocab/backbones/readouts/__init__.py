@@ -1,0 +1,46 @@
+"""Training-free dense readouts of CLIP towers, by the names that `CLIPBackbone(readout=...)` takes. One file a method.
+
+With x the tokens that enter the last block, q, k and v its projections of ln_1(x), s = 1 / sqrt(d), per head:
+
+    clip      the tower as it is                          arXiv 2103.00020
+    value     v                                           what later papers compare with as MaskCLIP
+    maskclip  v, then residual and feed-forward half      arXiv 2112.01071
+    sclip     (softmax(s q qT) + softmax(s k kT)) v,      arXiv 2312.01597
+              then residual and feed-forward half
+    clearclip softmax(s q qT) v                           arXiv 2407.12442
+    naclip    softmax(s k kT + G) v, G a Gaussian window  arXiv 2404.08181
+    scclip    outliers filled, weights from mid-depth     arXiv 2411.15869
+    sfp       the same, other outliers and weights
+    rfclip    sinks damped, mean of all blocks' k kT
+
+All but `clip`, `maskclip` and `sclip` leave the residual and the feed-forward half of the last block out: ClearCLIP
+found that they drown what the attention says.
+"""
+
+from openvocab.backbones.readouts.base import AttentionReadout, ForwardPass, Readout, build_readout, known_readouts
+from openvocab.backbones.readouts.clearclip import ClearCLIP
+from openvocab.backbones.readouts.clip import Plain
+from openvocab.backbones.readouts.maskclip import MaskCLIP
+from openvocab.backbones.readouts.naclip import NACLIP
+from openvocab.backbones.readouts.rfclip import RFCLIP
+from openvocab.backbones.readouts.scclip import SCCLIP
+from openvocab.backbones.readouts.sclip import SCLIP
+from openvocab.backbones.readouts.sfp import SFP
+from openvocab.backbones.readouts.value import Value
+
+__all__ = [
+    "NACLIP",
+    "RFCLIP",
+    "SCCLIP",
+    "SFP",
+    "SCLIP",
+    "AttentionReadout",
+    "ClearCLIP",
+    "ForwardPass",
+    "MaskCLIP",
+    "Plain",
+    "Readout",
+    "Value",
+    "build_readout",
+    "known_readouts",
+]

@@ -1,0 +1,22 @@
+"""ClearCLIP: query-query attention, and nothing else of the last block."""
+
+from torch import Tensor
+
+from openvocab.backbones.attention import attend
+from openvocab.backbones.clip_attention import Projections
+from openvocab.backbones.readouts.base import AttentionReadout
+from openvocab.registry import READOUTS
+from openvocab.structures import Size
+
+
+@READOUTS.register_module(name="clearclip")
+class ClearCLIP(AttentionReadout):
+    """softmax(s q qT) v, without residual and feed-forward half.
+
+    Reference: arXiv 2407.12442.
+    """
+
+    def mix(self, projections: Projections, grid_size: Size) -> Tensor:
+        """Attend by the similarity of queries."""
+        q, _, v = projections
+        return attend(q, q, v)

@@ -1,0 +1,30 @@
+"""CLIP's own last block."""
+
+from collections.abc import Collection
+
+from torch import Tensor
+
+from openvocab.backbones.attention import attend
+from openvocab.backbones.clip_attention import Projections
+from openvocab.backbones.readouts.base import AttentionReadout, ForwardPass
+from openvocab.registry import READOUTS
+from openvocab.structures import Size
+
+
+@READOUTS.register_module(name="clip")
+class Plain(AttentionReadout):
+    """The tower as it was trained: softmax(s q kT) v, with residual and feed-forward half."""
+
+    position_resize = "bicubic"
+
+    def reads(self, num_blocks: int) -> Collection[int]:
+        """Read what leaves the last block."""
+        return (num_blocks,)
+
+    def mix(self, projections: Projections, grid_size: Size) -> Tensor:
+        """Mix as the tower was trained."""
+        return attend(*projections)
+
+    def patches(self, tower: ForwardPass) -> Tensor:
+        """See `Readout.patches`."""
+        return tower.states[len(tower.blocks)][:, 1:]

@@ -1,0 +1,24 @@
+"""SCLIP: correlative self-attention."""
+
+from torch import Tensor
+
+from openvocab.backbones.attention import attend
+from openvocab.backbones.clip_attention import Projections
+from openvocab.backbones.readouts.base import AttentionReadout
+from openvocab.registry import READOUTS
+from openvocab.structures import Size
+
+
+@READOUTS.register_module(name="sclip")
+class SCLIP(AttentionReadout):
+    """(softmax(s q qT) + softmax(s k kT)) v, whose weights sum to two, with residual and feed-forward half.
+
+    Reference: arXiv 2312.01597.
+    """
+
+    whole_block = True
+
+    def mix(self, projections: Projections, grid_size: Size) -> Tensor:
+        """Sum the query-query and the key-key attention."""
+        q, k, v = projections
+        return attend(q, q, v) + attend(k, k, v)

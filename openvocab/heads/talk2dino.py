@@ -1,0 +1,192 @@
+"""Talk2DINO: a small network maps texts into the space of DINO's patches, where they are compared."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openvocab.checkpoint import load_state_dict
+from openvocab.heads.base import Head
+from openvocab.losses.contrastive import info_nce
+from openvocab.postprocess import semantic_predictions
+from openvocab.registry import HEADS
+from openvocab.start_weights import reads_start_weights
+from openvocab.strict_loading import load_strictly
+from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
+
+OFFICIAL_NAMES = {"linear_layer.": "hidden.", "hidden_layers.0.": "out.", "linear_layer2.": "out."}
+ATTENTION_SHARE = 0.2
+"""Of the class token's attention beside the score."""
+
+
+@HEADS.register_module()
+class Talk2DINOHead(Head):
+    """Segments by the sigmoid of the cosine of patches and mapped texts.
+
+    The network is trained on captions, towers frozen: each head of the class token's last attention makes one embedding
+    of the image, the caption picks the one with the largest product, and InfoNCE compares these over the batch.
+
+    Args:
+        backbone, text_dim: facts of the neighbours, given by the model. The texts are not to be of unit norm
+            (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False, final_norm=False)`).
+        pretrained: file of the network's weights, ours or in the official names; None for random ones.
+        background_score: score of the background class everywhere, in place of its text's (the paper's 0.55); for
+            vocabularies that name one. None lets it compete by its text.
+        background_cleaning: mix where the class token looks, by the heads that each text is like, into the scores.
+        temperature: of the loss, at the start.
+
+    Raises:
+        ValueError: a backbone without patch embeddings, a file of another network, a temperature that is not positive;
+            in use, cleaning or training without `ImageFeatures.class_attention`.
+
+    Reference: arXiv 2411.19331.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        pretrained: str | Path | None = None,
+        background_score: float | None = None,
+        background_cleaning: bool = False,
+        temperature: float = 0.07,
+    ) -> None:
+        super().__init__()
+        if backbone.embed_dim is None:
+            raise ValueError("Talk2DINO compares with patch embeddings, and the backbone gives none; use DINOBackbone")
+        if temperature <= 0:
+            raise ValueError(f"temperature: expected a positive number, got {temperature}")
+        self.projector = TextProjector(text_dim, backbone.embed_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.background_score, self.background_cleaning = background_score, background_cleaning
+        if pretrained is not None and reads_start_weights():
+            load_projector(self.projector, Path(pretrained))
+
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
+        """Return scores (B, K, h, w) in 0..1."""
+        rows = self.projector(text.embed)  # (R, D)
+        scores = torch.sigmoid(self.cosines(features, rows))  # (B, R, h, w)
+        if self.background_cleaning:
+            foreground = _foreground(text)
+            cleaned = clean_background(scores[:, foreground], features, rows[foreground])
+            scores = scores.index_copy(1, foreground, cleaned.to(scores.dtype))
+        scores = text.merge(scores, dim=1)
+        if self.background_score is not None and text.background is not None:
+            scores = scores.index_fill(1, torch.tensor(text.background, device=scores.device), self.background_score)
+        return scores
+
+    def cosines(self, features: ImageFeatures, rows: Tensor) -> Tensor:
+        """Return the cosine of every patch with mapped texts (R, D) of unit norm, (B, R, h, w)."""
+        return F.conv2d(F.normalize(features.patch_embed, dim=1), rows.to(features.patch_embed.dtype)[:, :, None, None])
+
+    def training_texts(self, samples: Sequence[Sample]) -> list[str]:
+        """Return the first caption of each sample.
+
+        Raises:
+            ValueError: a sample without a caption.
+        """
+        for sample in samples:
+            if not sample.captions:
+                raise ValueError(f"sample {sample.sample_id!r} has no caption; Talk2DINO learns from image-text pairs")
+        return [sample.captions[0] for sample in samples]
+
+    def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Return `loss_contrastive`, over ranks."""
+        rows = self.projector(text.embed)  # (B, D)
+        attention = _class_attention(features).flatten(2).softmax(-1)
+        images = head_embeddings(features, attention)  # (B, heads, D)
+        picked = torch.einsum("bd,bhd->bh", rows, images).argmax(1)
+        picked = images[torch.arange(len(images), device=images.device), picked]
+        return {"loss_contrastive": info_nce(F.normalize(picked, dim=1), rows, self.logit_scale.exp())}
+
+    def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
+        """Return a label map for each image, in its original frame."""
+        return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
+
+
+class TextProjector(nn.Module):
+    """Linear, tanh, linear, unit norm.
+
+    Args:
+        in_dim, out_dim: of texts and patches.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(in_dim, out_dim)
+        self.out = nn.Linear(out_dim, out_dim)
+
+    def forward(self, embed: Tensor) -> Tensor:
+        """Map (R, in_dim) to (R, out_dim) of unit norm."""
+        embed = embed.to(self.hidden.weight.dtype)
+        return F.normalize(self.out(self.hidden(embed).tanh()), dim=-1)
+
+
+def load_projector(projector: TextProjector, path: Path) -> None:
+    """Load the weights of the network, in our names or the official ones (`linear_layer`, `hidden_layers.0`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: names or shapes do not fit.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained: no such file: {path}")
+    state = {_our_name(key): value for key, value in load_state_dict(path).items()}
+    load_strictly(projector, state, f"{path} does not fit Talk2DINO's network")
+
+
+def head_embeddings(features: ImageFeatures, attention: Tensor) -> Tensor:
+    """Return the mean over patches of the patch times its `attention` (B, heads, N), (B, heads, D) float32."""
+    patches = features.patch_embed.float().flatten(2)  # (B, D, N)
+    return torch.einsum("bhn,bdn->bhd", attention.float(), patches) / patches.shape[-1]
+
+
+def clean_background(scores: Tensor, features: ImageFeatures, rows: Tensor) -> Tensor:
+    """Mix the class token's attention into scores, by the heads whose part of the image is like each text.
+
+    Args:
+        scores: (B, R, h, w).
+        rows: (R, D) texts of unit norm.
+
+    Returns:
+        (B, R, h, w) float32.
+    """
+    scores, attention = scores.float(), _class_attention(features).flatten(2)  # (B, heads, N)
+    heads = F.normalize(head_embeddings(features, attention), dim=-1)
+    weights = torch.einsum("rd,bhd->brh", rows.float(), heads).softmax(-1)
+    looks = (weights @ attention.float()).softmax(-1)  # (B, R, N)
+    low, high = _extremes(looks)
+    least, most = _extremes(scores.flatten(2))
+    looks = (looks - low) / torch.maximum(high, high - low) * (most - least) + least
+    return (scores + ATTENTION_SHARE * looks.view(scores.shape)) / (1 + ATTENTION_SHARE)
+
+
+def _extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest value of each image, (B, 1, 1) each, of maps (B, R, N)."""
+    return maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+
+
+def _foreground(text: TextFeatures) -> Tensor:
+    """Return the rows that are not the background's, (R',)."""
+    classes = torch.arange(len(text.embed), device=text.embed.device) if text.row_class is None else text.row_class
+    return (classes != (-1 if text.background is None else text.background)).nonzero().flatten()
+
+
+def _class_attention(features: ImageFeatures) -> Tensor:
+    if features.class_attention is None:
+        raise ValueError(
+            "Talk2DINO's training and background cleaning read the class token's attention; give the backbone "
+            "class_attention=True"
+        )
+    return features.class_attention
+
+
+def _our_name(key: str) -> str:
+    key = key.removeprefix("head.").removeprefix("projector.")
+    for theirs, ours in OFFICIAL_NAMES.items():
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    return key

@@ -1,0 +1,143 @@
+"""Dense CLIP decided as SCLIP and the training-free papers after it decide: word by word, on the image's own pixels."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openvocab.heads.base import shared_vocabulary
+from openvocab.heads.dense_clip import DenseCLIPHead
+from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap, ResizedLogits, TensorLogits
+from openvocab.pamr import pamr
+from openvocab.pixel_batch import PixelBatch
+from openvocab.postprocess import semantic_prediction
+from openvocab.registry import HEADS
+from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
+from openvocab.text.vocabulary import Vocabulary
+from openvocab.word_labels import areas_won, class_probabilities, label, small_classes
+
+
+@HEADS.register_module()
+class TrainingFreeHead(DenseCLIPHead):
+    """Segments by the words of the classes, each with a map of its own up to the pixels of the original image.
+
+    There one softmax runs over all words, a class takes its best word's probability, and the background takes what no
+    class reaches. `DenseCLIPHead` merges words and compares with its threshold on the grid of the patches, which needs
+    no map at full size; results differ at edges.
+
+    Args:
+        backbone, text_dim: facts of the neighbours, given by the model.
+        logit_scale: multiplier of the cosine; None takes the text encoder's.
+        background_threshold: where no class reaches this probability, the place belongs to the background class, for
+            vocabularies that name one.
+        area_threshold: classes that win at most this share of all places that are not background are left out; None
+            leaves none out.
+        pamr_dilations: refine the logits by `pamr` with these dilations, (8, 16) as NACLIP; empty for none.
+        pamr_steps: of the refinement.
+
+    Raises:
+        ValueError: the widths differ, or a threshold is no probability.
+
+    Reference: arXiv 2312.01597 (words, threshold, areas), arXiv 2404.08181 (refinement).
+    """
+
+    reads_pixels = True
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        text_dim: int,
+        logit_scale: float | None = 40.0,
+        background_threshold: float | None = None,
+        area_threshold: float | None = None,
+        pamr_dilations: Sequence[int] = (),
+        pamr_steps: int = 10,
+    ) -> None:
+        super().__init__(backbone, text_dim, logit_scale, background_threshold)
+        if area_threshold is not None and not 0 < area_threshold < 1:
+            raise ValueError(f"area_threshold: expected between 0 and 1, got {area_threshold}")
+        self.area_threshold = area_threshold
+        self.pamr_dilations, self.pamr_steps = tuple(pamr_dilations), pamr_steps
+
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
+        """Return logits of the words, (B, R, h, w)."""
+        words = TextFeatures(text.embed, text.logit_scale)  # each word a class
+        return super().forward(features, words)
+
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
+        """Return the logits of the words of each image part by part."""
+        return super().logit_maps(features, TextFeatures(text.embed, text.logit_scale))
+
+    def postprocess(
+        self,
+        outputs: Tensor | list[LogitMap],
+        samples: Sequence[Sample],
+        images: Tensor | PixelBatch | None = None,
+    ) -> list[SemanticPrediction]:
+        """Return a label map for each image, in its original frame.
+
+        Args:
+            outputs: (B, R, h, w) over the padded images, or a map for each.
+            images: (B, 3, H, W) that the network saw, for the refinement.
+
+        Raises:
+            ValueError: other rows than the vocabulary has words, or a refinement without images.
+        """
+        word_class = word_classes(shared_vocabulary(samples), outputs[0].shape[0])
+        word_class = None if word_class is None else word_class.to(outputs[0].device)
+        predictions = []
+        for index, (words, sample) in enumerate(zip(outputs, samples, strict=True)):
+            words = TensorLogits(words) if isinstance(words, Tensor) else words
+            words = ResizedLogits(words, sample.original_size, sample.input_size, sample.padded_size)
+            if self.pamr_dilations:
+                words = self._refine(words, images, index, sample)
+            labels = self._label(words, word_class, sample.vocabulary.background)
+            predictions.append(semantic_prediction(labels, sample))
+        return predictions
+
+    def _refine(self, words: LogitMap, images: Tensor | PixelBatch | None, index: int, sample: Sample) -> LogitMap:
+        if images is None:
+            raise ValueError("pamr_dilations: the refinement needs the images, postprocess(outputs, samples, images)")
+        image = images[index : index + 1]
+        image = image if isinstance(image, Tensor) else image.whole()
+        height, width = sample.input_size
+        image = F.interpolate(image[..., :height, :width].float(), size=sample.original_size, mode="bilinear")[0]
+        return TensorLogits(pamr(words.whole(), image, self.pamr_dilations, self.pamr_steps))
+
+    def _label(self, words: LogitMap, word_class: Tensor | None, background: int | None) -> Tensor:
+        """Return the label map (H, W) of words (R, H, W), read twice where areas count."""
+        absent = None
+        if self.area_threshold is not None:
+            areas = sum(areas_won(part) for part in _probabilities(words, word_class))
+            absent = small_classes(areas, self.area_threshold, background)
+        threshold = self.background_threshold
+        return torch.cat([label(part, background, threshold, absent) for part in _probabilities(words, word_class)])
+
+
+def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tensor]:
+    """Yield the probabilities of the classes (K, n, W), some rows after the other."""
+    num_words, height, width = words.shape
+    rows_at_once = max(1, ELEMENTS_AT_ONCE // (num_words * width))
+    for start in range(0, height, rows_at_once):
+        part = words.read(slice(start, min(start + rows_at_once, height)), slice(0, width))  # (R, n, W)
+        if not part.sum().isfinite():
+            raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
+        yield class_probabilities(part, word_class)
+
+
+def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:
+    """Return the class of each row (R,) of a text encoder; None where each class has one row.
+
+    Raises:
+        ValueError: the rows are neither the classes nor the words of the vocabulary.
+    """
+    if num_rows == len(vocabulary):
+        return None
+    counts = torch.tensor([len(names) for names in vocabulary.synonyms])
+    if vocabulary.synonym_merge != "max" or num_rows != int(counts.sum()):
+        raise ValueError(
+            f"{num_rows} logits a pixel, but the vocabulary has {len(vocabulary)} classes of {int(counts.sum())} words "
+            f"(synonym_merge={vocabulary.synonym_merge!r})"
+        )
+    return torch.arange(len(vocabulary)).repeat_interleave(counts)
