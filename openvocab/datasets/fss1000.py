@@ -10,8 +10,8 @@ import numpy as np
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
+from openvocab.datasets.folder_walk import check_folder, files_by_key
 from openvocab.datasets.image_io import MAX_PIXELS, read_image_bgr
-from openvocab.datasets.image_label_pairs import check_folder
 from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -110,13 +110,13 @@ class FSS1000Dataset(PipelineDataset):
 
     def _items_of(self, index: int) -> list[dict[str, Any]]:
         items = []
-        for image in sorted((self.root / self.folders[index]).glob("*.jpg")):
-            mask = image.with_suffix(".png")
-            if not mask.is_file():
-                raise FileNotFoundError(f"{image} has no mask {mask.name} beside it")
-            sample_id = f"{self.folders[index]}/{image.stem}"
-            paths = {"img_path": str(image), "seg_map_path": str(mask)}
-            items.append({"sample_id": sample_id, "class_index": index, **paths})
+        folder = self.root / self.folders[index]
+        masks = files_by_key(folder, extensions=[".png"])
+        for key, image in files_by_key(folder, extensions=[".jpg"]).items():
+            if key not in masks:
+                raise FileNotFoundError(f"{image} has no mask {key}.png beside it")
+            paths = {"img_path": str(image), "seg_map_path": str(masks[key])}
+            items.append({"sample_id": f"{self.folders[index]}/{key}", "class_index": index, **paths})
         return items
 
 

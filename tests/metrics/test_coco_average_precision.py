@@ -150,7 +150,7 @@ def test_each_class_has_the_numbers_of_pycocotools_objects_and_role(logged):
     assert sum(row["objects"] for row in metric.class_rows) == sum(countable) < len(labels.anns)
     assert [row["class"] for row in metric.class_rows] == NAMES
     assert [row["role"] for row in metric.class_rows] == ["seen"] * 4 + ["unseen"] * 2
-    lines = logged[-1].getMessage().splitlines()
+    lines = logged[0].getMessage().splitlines()
     assert lines[1].split("  ")[-1] == "role" and "coco_mask_AP50 (%)" in lines[1] and len(lines) == 2 + len(NAMES)
 
 
