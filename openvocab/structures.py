@@ -129,15 +129,8 @@ class ImageFeatures:
     """Padded (H, W) that the network saw."""
     image_embed: Tensor | None = None
     """(B, D) pooled, joint space, not normalised."""
-    whole_embed: Tensor | None = None
-    """(B, D) pooled embedding of the whole image where the network sees windows of it; for heads that ask."""
     patch_embed: Tensor | None = None
     """(B, D, h, w) projected patches, joint space, not normalised."""
-    patch_keys: Tensor | None = None
-    """(B, C, h, w) keys of the last attention, where the readout gives them (`maskclip`)."""
-    class_attention: Tensor | None = None
-    """(B, heads, h, w) scores of the class token's query with the patches' keys in the last attention, before softmax;
-    from backbones that are asked for it."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)
@@ -145,6 +138,13 @@ class ImageFeatures:
     pool: Callable[[Tensor], Tensor] | None = None
     """Embeds regions (N, C, s, s) of the last `hidden` map as the tower embeds a whole image: (N, D), joint space, not
     normalised. None for backbones whose pooling needs more than that map (vision transformers)."""
+    whole_embed: Tensor | None = None
+    """(B, D) pooled embedding of the whole image where the network sees windows of it; for heads that ask."""
+    patch_keys: Tensor | None = None
+    """(B, C, h, w) keys of the last attention, where the readout gives them (`maskclip`)."""
+    class_attention: Tensor | None = None
+    """(B, heads, h, w) scores of the class token's query with the patches' keys in the last attention, before softmax;
+    from backbones that are asked for it."""
 
 
 @dataclass

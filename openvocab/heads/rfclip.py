@@ -90,7 +90,8 @@ class RFCLIPHead(TrainingFreeHead):
         return torch.where(moves[..., None], F.normalize(moved, dim=-1), words)
 
     def _clusters_of(self, words: Tensor) -> Tensor:
-        if self._clusters is None or not torch.equal(self._clusters[0], words):
+        known = self._clusters is not None and self._clusters[0].device == words.device
+        if not known or not torch.equal(self._clusters[0], words):
             self._clusters = words, complete_linkage(1 - words @ words.T, self.cluster_distance)
         return self._clusters[1]
 
