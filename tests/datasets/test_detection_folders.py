@@ -172,7 +172,7 @@ def test_most_polygons_of_one_length_need_not_begin_like_a_box(folder):
     [
         ("names: {0: on, 1: off}", ("on", "off")),
         ("names: [yes, no]", ("yes", "no")),
-        ("names: [010, 1_000]", ("010", "1_000")),
+        ("names: [010, 1_000]", ("010", "1 000")),
         ("names: [1:30, 2024-01-01]", ("1:30", "2024-01-01")),
         ("names: [1.0, 1e3]\nnc: 2", ("1.0", "1e3")),
         ('names: {"0": a, "1": b}\nnc: "2"', ("a", "b")),

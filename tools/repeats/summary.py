@@ -42,7 +42,7 @@ def markdown_table(summary: dict[str, Any]) -> str:
     """Return the table of every metric, and the lines on time, precision and machine below it."""
     titles = ["metric", "mean", "sd", *(f"seed {seed}" for seed in summary["seeds"])]
     rows = [titles, ["---"] * len(titles)]
-    units = (summary["protocol"] or {}).get("units", {})  # none in files of older versions
+    units = (summary.get("protocol") or {}).get("units", {})  # none in files of older versions
     for name, entry in summary["metrics"].items():
         title = f"{name} ({units[name]})" if name in units else name
         rows.append([title, *map(_figure, (entry["mean"], entry["sd"], *entry["values"]))])
