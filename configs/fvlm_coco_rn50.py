@@ -2,7 +2,8 @@
 
 Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639). Network of the
 released code, and its 100 detections above 0.05; the COCO schedule is not in it: the rate is that of
-`fvlm_lvis_rn50.py`, scaled to batches of 64, over as many steps (27 epochs). Departures as there.
+`fvlm_lvis_rn50.py`, scaled to batches of 64, over as many steps (27 epochs). Departures as there, but for the
+detections.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/fvlm_coco_rn50.py --launcher pytorch
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: box AP50 of novel classes
 28.0.

@@ -14,7 +14,7 @@ from openvocab.registry import DATA_SAMPLERS
 class SingleClassItems(Protocol):
     """A data set each of whose items shows one class."""
 
-    item_classes: list[int]
+    class_of_item: list[int]
     """Class index of each item."""
 
     def __len__(self) -> int: ...
@@ -42,13 +42,13 @@ class EpisodeSampler(ResumableSampler):
         self, dataset: SingleClassItems, queries: Literal["all", "by_class"] = "all", seed: int | None = None
     ) -> None:
         check_choice("queries", queries, ("all", "by_class"))
-        if not hasattr(dataset, "item_classes"):
+        if not hasattr(dataset, "class_of_item"):
             raise TypeError(f"EpisodeSampler: expected a few-shot data set, got {type(dataset).__name__}")
         super().__init__(dataset, seed=seed)
         self.queries = queries
-        self.item_classes = list(dataset.item_classes)
+        self.class_of_item = list(dataset.class_of_item)
         self.items_of: dict[int, list[int]] = defaultdict(list)
-        for item, index in enumerate(self.item_classes):
+        for item, index in enumerate(self.class_of_item):
             self.items_of[index].append(item)
         alone = [index for index, items in self.items_of.items() if len(items) == 1]
         if alone:
@@ -78,6 +78,6 @@ class EpisodeSampler(ResumableSampler):
             classes = list(self.items_of)
             items = self.items_of[classes[generator.integers(len(classes))]]
             item = items[generator.integers(len(items))]
-        others = self.items_of[self.item_classes[item]]
+        others = self.items_of[self.class_of_item[item]]
         support = generator.integers(len(others) - 1)
         return item, others[support + (others[support] >= item)]

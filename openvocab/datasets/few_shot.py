@@ -109,7 +109,7 @@ class FewShotDataset(PipelineDataset):
         return [index for index in range(len(self.class_names)) if index not in self.fold_classes]
 
     @property
-    def item_classes(self) -> list[int]:
+    def class_of_item(self) -> list[int]:
         """Class index of each item, without loading it."""
         self.full_init()
         return [self._index[position]["class_index"] for position in range(len(self))]

@@ -73,7 +73,7 @@ class FSS1000Dataset(PipelineDataset):
         self.classes = range(first, first + len(parts[part]))
 
     @property
-    def item_classes(self) -> list[int]:
+    def class_of_item(self) -> list[int]:
         """Class index of each item, without loading it."""
         self.full_init()
         return [self._index[position]["class_index"] for position in range(len(self))]

@@ -65,6 +65,17 @@ class Talk2DINOHead(Head):
         if pretrained is not None and reads_start_weights():
             load_projector(self.projector, Path(pretrained))
 
+    def embed_images(self, features: ImageFeatures) -> Tensor:
+        """Refuse: texts are mapped into the space of the patches, and no whole image into that of the texts.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "Talk2DINO compares patches with texts and has no embedding of whole images; take a model that does, such "
+            "as that of configs/clip_zeroshot_folder.py"
+        )
+
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return scores (B, K, h, w) in 0..1."""
         rows = self.projector(text.embed)  # (R, D)

@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import islice
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from openvocab.datasets.episode_sampler import EpisodeSampler
@@ -12,10 +13,10 @@ CLASSES = [0] * 5 + [1] * 3 + [2] * 4
 
 
 class Items(SimpleNamespace):
-    item_classes = CLASSES
+    class_of_item = CLASSES
 
     def __len__(self) -> int:
-        return len(self.item_classes)
+        return len(self.class_of_item)
 
 
 def draws(count: int, start: int = 0, **options) -> list[int]:
@@ -65,8 +66,11 @@ def test_ranks_share_the_episodes(monkeypatch):
 
 def test_a_class_without_a_second_image_and_unknown_words_are_refused():
     with pytest.raises(ValueError, match=r"the classes \[7\] have one each"):
-        EpisodeSampler(Items(item_classes=[0, 0, 7]))
+        EpisodeSampler(Items(class_of_item=[0, 0, 7]))
     with pytest.raises(ValueError, match="queries: expected one of .*'some'"):
         EpisodeSampler(Items(), queries="some")
     with pytest.raises(TypeError, match="expected a few-shot data set, got list"):
         EpisodeSampler([1, 2, 3])
+    several = SimpleNamespace(item_classes=[np.array([0, 3]), np.array([0])])  # a data set of detection
+    with pytest.raises(TypeError, match="expected a few-shot data set, got SimpleNamespace"):
+        EpisodeSampler(several)

@@ -82,8 +82,8 @@ def test_several_lists_of_pairs_are_one_and_every_item_tells_its_class(folder):
     (folder / "fold1.txt").write_text("b__07\n")
     (folder / "fold3.txt").write_text("d__20\n")
     lists = ["fold0.txt", "fold1.txt", "fold3.txt"]
-    assert _dataset(folder, "train", pairs=lists).item_classes == [6, 19]  # without the fold's own
-    assert _dataset(folder, "test", pairs=lists, episodes=2).item_classes == [4, 4]
+    assert _dataset(folder, "train", pairs=lists).class_of_item == [6, 19]  # without the fold's own
+    assert _dataset(folder, "test", pairs=lists, episodes=2).class_of_item == [4, 4]
 
 
 def test_random_episodes_depend_on_the_seed_alone_and_balance_classes():

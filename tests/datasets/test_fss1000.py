@@ -43,7 +43,7 @@ def test_parts_have_the_published_sizes_and_share_no_class(root, part, count):
 
 def test_an_item_is_the_class_against_all_others(root):
     dataset = FSS1000Dataset(root, "test", PIPELINE)
-    assert len(dataset) == 240 and dataset.item_classes == list(range(760, 1000))
+    assert len(dataset) == 240 and dataset.class_of_item == list(range(760, 1000))
     sample = dataset[0]["sample"]
     assert sample.sample_id == "abe's_flyingfish/1"
     assert sample.vocabulary.class_names == ("others", "abe's_flyingfish") and sample.vocabulary.background == 0

@@ -150,6 +150,18 @@ def test_predicts_in_the_original_frame_for_any_size_and_vocabulary(case: Case, 
             assert prediction.logits.shape == (len(vocabulary),)
 
 
+def test_whole_images_are_embedded_in_the_space_of_the_texts_or_not_at_all(case: Case):
+    batch = case.model.eval().data_preprocessor(make_batch(FEW, (64, 64)), False)
+    with torch.no_grad():
+        features = case.model.encode(batch["images"])
+        try:
+            embed = case.model.head.embed_images(features)
+        except ValueError as error:
+            assert "no embedding of whole images" in str(error)
+        else:
+            assert embed.shape == (2, case.model.text_encoder.embed_dim)
+
+
 def test_permuting_the_classes_permutes_the_logits(case: Case):
     case.model.eval()
     order = list(np.random.default_rng(0).permutation(len(MANY)))
