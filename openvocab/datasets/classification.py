@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, visible_entries
+from openvocab.datasets.folder_walk import check_folder, is_image, visible_entries, walk_files
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key, some_names, spaced
@@ -91,14 +91,14 @@ class ClassificationFolder(PipelineDataset):
         parent = check_folder(self.root / self.images, "images")
         items, empty = [], []
         for class_id, folder in enumerate(self._class_folders(parent)):
-            files = files_by_key(check_folder(parent / folder, "images")).values()
+            files = [path for path in walk_files(check_folder(parent / folder, "images")) if is_image(path)]
             empty += [] if files else [folder]
             for path in files:
                 sample_id = path.relative_to(parent).as_posix()
                 items.append({"sample_id": sample_id, "img_path": str(path), "class_ids": (class_id,)})
         line = f"{self.name}: {len(items)} images, {len(self.vocabulary)} classes"
         line += f"; the folders of {len(empty)} classes hold no images: {some_names(empty)}" if empty else ""
-        stray = [file for file in visible_entries(parent)[0] if file.suffix.lower() in IMAGE_EXTENSIONS]
+        stray = [file for file in visible_entries(parent)[0] if is_image(file)]
         line += f"; {len(stray)} images lie in no class folder, the first is {stray[0]}" if stray else ""
         logger.log(logging.WARNING if empty or stray else logging.INFO, line)
         return items
@@ -124,6 +124,9 @@ class ClassificationFolder(PipelineDataset):
             raise ValueError(f"folders: expected a list of names or 'sorted', got {folders!r}")
         if len(folders) != len(self.vocabulary):
             raise ValueError(f"folders: expected {len(self.vocabulary)}, one a class, got {len(folders)}")
+        if len(set(folders)) < len(folders):
+            twice = next(folder for place, folder in enumerate(folders) if folder in folders[:place])
+            raise ValueError(f"folders: {twice!r} is given for two classes; one folder is one class")
         without_class = sorted(set(there) - set(folders))
         if without_class:
             raise ValueError(

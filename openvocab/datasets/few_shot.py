@@ -173,7 +173,7 @@ class FewShotDataset(PipelineDataset):
 
     def _listed_pairs(self) -> list[Pair]:
         files = [self.pairs] if isinstance(self.pairs, (str, Path)) else self.pairs
-        return [one for file in files for one in _read_pairs(self.root / file)]
+        return [one for file in files for one in _read_pairs(self.root / file, len(self.class_names))]
 
     def _pairs_in_labels(self, files: dict[str, tuple[Path, Path]]) -> list[Pair]:
         """Read every label map and note which classes it shows."""
@@ -217,11 +217,14 @@ def draw_episodes(pairs: Sequence[Pair], count: int, draw: Literal["cycle", "ran
     return [generator.choice(by_class[generator.choice(classes)]) for _ in range(count)]
 
 
-def _read_pairs(path: Path) -> list[Pair]:
+def _read_pairs(path: Path, num_classes: int) -> list[Pair]:
     lines = [line.rpartition("__") for line in read_keys(path, "pairs")]
     wrong = next((line for line in lines if not (line[0] and line[2].isdecimal() and line[2].isascii())), None)
     if wrong:
         raise ValueError(f"pairs: {path}: expected lines 'stem__class', got {''.join(wrong)[:60]!r}")
+    beyond = next(("".join(line) for line in lines if not 1 <= int(line[2]) <= num_classes), None)
+    if beyond:
+        raise ValueError(f"pairs: {path}: classes count from 1 to {num_classes}, got {beyond[:60]!r}")
     return [(key, int(number) - 1) for key, _, number in lines]
 
 

@@ -19,6 +19,11 @@ def check_folder(path: Path, argument: str) -> Path:
     return path
 
 
+def is_image(path: Path) -> bool:
+    """Say whether a file is taken for an image, by its extension."""
+    return path.suffix.lower() in IMAGE_EXTENSIONS
+
+
 def visible_entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the files and the folders of a folder, each by name.
 

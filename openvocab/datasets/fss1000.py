@@ -11,7 +11,7 @@ import numpy as np
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
 from openvocab.datasets.folder_walk import check_folder, files_by_key
-from openvocab.datasets.image_io import MAX_PIXELS, read_image_bgr
+from openvocab.datasets.image_io import MAX_PIXELS, BadSample, read_image_bgr
 from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -112,7 +112,13 @@ class FSS1000Dataset(PipelineDataset):
         items = []
         folder = self.root / self.folders[index]
         masks = files_by_key(folder, extensions=[".png"])
-        for key, image in files_by_key(folder, extensions=[".jpg"]).items():
+        images = files_by_key(folder, extensions=[".jpg"])
+        if not images:
+            raise FileNotFoundError(f"root: the class folder {folder} holds no .jpg images")
+        lonely = [mask for key, mask in masks.items() if key not in images]
+        if lonely:
+            raise FileNotFoundError(f"{lonely[0]} has no image {lonely[0].stem}.jpg beside it")
+        for key, image in images.items():
             if key not in masks:
                 raise FileNotFoundError(f"{image} has no mask {key}.png beside it")
             paths = {"img_path": str(image), "seg_map_path": str(masks[key])}
@@ -127,9 +133,11 @@ def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: see `read_image`.
+        BadSample: see `read_image`; a mask with pixels that are brighter than black and none that is bright.
     """
     grey = cv2.cvtColor(read_image_bgr(path, max_pixels), cv2.COLOR_BGR2GRAY)
+    if 0 < grey.max() < FOREGROUND:
+        raise BadSample(path, f"expected a black and white mask, but its brightest pixel is {grey.max()} of 255")
     return (grey >= FOREGROUND).astype(np.uint8)
 
 

@@ -51,7 +51,7 @@ def find_listed(
 
     A line is a key, whole, with whatever blanks are in it, or the key's last part where a single sample has it. Where
     that does not find all lines, the list is read in other ways, each for all lines or none: in VOC's form, whose
-    lines end in a flag -1, 0 or 1 (names there hold no blanks), and as `ids`.
+    lines end in a flag -1, 0 or 1 (names there hold no blanks) and are no names as they are, and as `ids`.
 
     Args:
         file: one sample a line.
@@ -62,18 +62,20 @@ def find_listed(
 
     Raises:
         FileNotFoundError: no such file, or a listed sample that is not among the keys.
-        ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice.
+        ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice, a list that
+            fits names and ids, of other samples.
     """
     lines = _read_lines(file, "keys")
     by_name = _places_of_names(keys)
     found = [[by_name.get(normal_key(line), []) for _, line in lines]]
     flagged = [_VOC_LINE.fullmatch(line) for _, line in lines]
-    if all(flagged):
+    if all(flagged) and not any(found[0]):
         found.append([by_name.get(normal_key(match[1]), []) for match in flagged])
     if ids:
         by_id = {image_id: [place] for place, image_id in enumerate(ids)}
         found.append([by_id.get(line, []) for _, line in lines])
-    places = max(found, key=lambda reading: sum(map(bool, reading)))  # the first of equal ones
+    _check_one_reading(file, lines, [reading for reading in found if all(reading)], shown)
+    places = max(found, key=lambda reading: sum(map(bool, reading)))
     _check_missing(file, lines, places, source)
     _check_ambiguous(file, lines, places, shown)
     return _check_repeated(file, lines, [place for (place,) in places])
@@ -116,6 +118,20 @@ def _check_missing(file: Path, lines: Lines, places: list[list[int]], source: st
             f"keys: {len(missing)} of the {len(lines)} samples that {file} lists are not in {source}, the first is "
             f"{line!r} (line {number}); a line is the path of a sample's file without extension, or its name alone"
         )
+
+
+def _check_one_reading(file: Path, lines: Lines, complete: list[list[list[int]]], shown: Sequence[str | Path]) -> None:
+    """Check that the ways of reading a list in which all its lines are samples find the same ones, in any order."""
+    if len({frozenset(place[0] for place in places) for places in complete}) < 2:
+        return
+    number, line, places = next(
+        (number, line, places) for (number, line), *places in zip(lines, *complete) if places[0] != places[1]
+    )
+    names = " or ".join(str(shown[place[0]]) for place in places)
+    raise ValueError(
+        f"keys: {file}:{number}: {line!r} may be {names}, by its name or by its id in the annotation file; all lines "
+        "fit both, rename the images or change the ids so that they fit one"
+    )
 
 
 def _check_ambiguous(file: Path, lines: Lines, places: list[list[int]], shown: Sequence[str | Path]) -> None:

@@ -29,7 +29,7 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
         folder: of the XML files, searched recursively.
         image_folder: of the images, whose paths in it are those of their XML files but for the extension.
         on_bad: takes what is wrong with an image or its XML file, which are then left out: a size that cannot be read,
-            a file that is not XML or states another size, an object without name or box. By default it is raised.
+            a file of another form or that states another size, an object without name or box. By default it is raised.
 
     Raises:
         FileNotFoundError: no XML file belongs to an image.
@@ -46,12 +46,12 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
         except BadSample as error:
             on_bad(error)
     names = sorted({name for _, _, objects in found for name, _, _ in objects})
-    number = {name: place for place, name in enumerate(names)}
+    number_of = {name: place for place, name in enumerate(names)}
     columns, entries = Columns(with_masks=False), []
     for position, (key, size, objects) in enumerate(found):
         entries.append(ImageEntry(key, images[key].relative_to(image_folder).as_posix(), size))
         for name, box, difficult in objects:
-            columns.append(position, number[name], box, difficult)
+            columns.append(position, number_of[name], box, difficult)
     columns.freeze()
     bare = [path.name for key, path in images.items() if key not in files]
     notes += [f"{len(bare)} images without an XML file are left out, the first is {bare[0]}"] if bare else []
@@ -64,6 +64,10 @@ def _objects(path: Path, size: Size) -> list[tuple[str, Sequence[float], bool]]:
         root = read_xml(path)
     except (OSError, ValueError) as error:
         raise BadSample(path, str(error).removeprefix(f"{path} ")) from error
+    if root.tag != "annotation":
+        raise BadSample(path, f"expected a Pascal-VOC file, whose outermost element is <annotation>, got <{root.tag}>")
+    if root.find("image") is not None:
+        raise BadSample(path, "expected a Pascal-VOC file of one image, got one of many (<image> elements, as of CVAT)")
     _check_size(root, path, size)
     return [_object(element, path) for element in root.iter("object")]
 

@@ -92,7 +92,7 @@ def read_yolo(
     """
     images = files_by_key(image_folder)
     labels = files_by_key(folder, extensions=(".txt",))
-    labels = {key: path for key, path in labels.items() if path.name != "classes.txt"}
+    labels = {key: path for key, path in labels.items() if path.name != "classes.txt" or key in images}
     notes = note_lonely(labels, images, "label file")
     columns, entries, longer = Columns(with_masks), [], _LongerLines()
     for key, path in images.items():

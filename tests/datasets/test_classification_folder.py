@@ -46,6 +46,14 @@ def test_folders_may_have_other_names_than_the_classes(root: Path):
     assert dataset.vocabulary.seen is None
     with pytest.raises(ValueError, match="folders: expected 3, one a class, got 1"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders=["car"]))
+    with pytest.raises(ValueError, match="folders: 'car' is given for two classes"):
+        len(ClassificationFolder("objects", "names.txt", root=root, folders=["car", "blue star", "car"]))
+
+
+def test_photos_whose_names_differ_in_the_extension_are_two(root: Path):
+    cv2.imwrite(str(root / "objects/car/0.jpg"), np.zeros((5, 7, 3), np.uint8))
+    dataset = ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"])
+    assert [dataset[index]["sample"].sample_id for index in (3, 4)] == ["car/0.jpg", "car/0.png"]
 
 
 def test_a_class_without_folder_and_a_folder_without_class_are_named(root: Path):

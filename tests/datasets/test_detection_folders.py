@@ -1,5 +1,7 @@
 """YOLO and Pascal-VOC folders, as users bring them; and the blood cells with their two boxes of no size."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -279,8 +281,24 @@ def test_wrong_voc_files_are_named(folder):
     (folder / "labels/a.xml").write_text("<annotation>")
     with pytest.raises(ValueError, match=r"a\.xml: is not XML"):
         len(DetectionDataset(folder / "images", folder / "labels"))
+    for text, came in (
+        ("<html><body>404</body></html>", "got <html>"),
+        ("<annotations><image name='a.jpg'/></annotations>", "got <annotations>"),
+        ("<annotation xmlns='x:y'><object/></annotation>", "got <{x:y}annotation>"),
+    ):
+        (folder / "labels/a.xml").write_text(text)
+        with pytest.raises(ValueError, match=rf"a\.xml: expected a Pascal-VOC file.*{re.escape(came)}"):
+            len(DetectionDataset(folder / "images", folder / "labels"))
     with pytest.raises(ValueError, match="hold boxes only"):
         len(DetectionDataset(folder / "images", folder / "labels", with_masks=True))
+
+
+def test_an_image_may_be_called_classes(folder):
+    cv2.imwrite(str(folder / "images/classes.jpg"), np.zeros((50, 100, 3), np.uint8))
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (folder / "labels/classes.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    dataset = DetectionDataset("images", "labels", ["vest"], root=folder)
+    assert len(dataset.table.classes) == 2
 
 
 def test_an_empty_folder_is_no_annotations(folder):

@@ -86,6 +86,13 @@ def test_several_lists_of_pairs_are_one_and_every_item_tells_its_class(folder):
     assert _dataset(folder, "test", pairs=lists, episodes=2).class_of_item == [4, 4]
 
 
+@pytest.mark.parametrize("line", ["b__0", "b__21", "b__99"])
+def test_classes_of_pairs_count_from_1_to_their_number(folder, line):
+    (folder / "pairs.txt").write_text(f"c__05\n{line}\n")
+    with pytest.raises(ValueError, match=f"pairs: .*classes count from 1 to 20, got '{line}'"):
+        _dataset(folder, "train", pairs="pairs.txt").class_of_item  # noqa: B018
+
+
 def test_random_episodes_depend_on_the_seed_alone_and_balance_classes():
     pairs = [(f"image{i}", 0 if i else 1) for i in range(10)]
     episodes = draw_episodes(pairs, 1000, "random", seed=0)

@@ -56,6 +56,11 @@ def test_masks_count_from_half_brightness_grey_or_coloured(tmp_path):
     cv2.imwrite(str(tmp_path / "colour.png"), row[..., None].repeat(3, -1))
     for name in ("grey", "colour"):
         assert read_mask(tmp_path / f"{name}.png").tolist() == [[0, 0, 1, 1]]
+    cv2.imwrite(str(tmp_path / "ones.png"), np.array([[0, 1, 1, 0]], np.uint8))
+    with pytest.raises(BadSample, match="brightest pixel is 1 of 255"):
+        read_mask(tmp_path / "ones.png")
+    cv2.imwrite(str(tmp_path / "nothing.png"), np.zeros((1, 4), np.uint8))
+    assert not read_mask(tmp_path / "nothing.png").any()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(BadSample, match="broken.png"):
         read_mask(tmp_path / "broken.png")

@@ -52,6 +52,19 @@ def test_names_come_before_ids_and_a_list_is_not_of_both(tmp_path):
         _listed(tmp_path, "7\n30\n", keys, ids)
 
 
+def test_a_list_that_fits_names_and_the_ids_of_other_images_is_refused(tmp_path):
+    keys, ids = ["1", "2", "3", "4"], ["0", "1", "2", "3"]
+    assert _listed(tmp_path, "0\n1\n", keys, ids) == ["1", "2"]
+    assert _listed(tmp_path, "4\n1\n", keys, ids) == ["4", "1"]
+    with pytest.raises(ValueError, match=r"val.txt:1: '1' may be 1.jpg or 2.jpg, by its name or by its id"):
+        _listed(tmp_path, "1\n2\n", keys, ids)
+
+
+def test_flags_stay_where_a_whole_line_is_a_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="1 of the 2 samples .*'b 1'"):
+        _listed(tmp_path, "a 1\nb 1\n", ["a", "a 1", "b"])
+
+
 def test_a_name_in_two_folders_is_ambiguous_but_a_whole_path_is_not(tmp_path):
     with pytest.raises(ValueError, match=r"val\.txt:2: 'x' may be b/x\.jpg or c/x\.jpg; give the path"):
         _listed(tmp_path, "b/y\nx\n", STEMS)
