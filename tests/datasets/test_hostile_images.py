@@ -84,7 +84,7 @@ def folder(tmp_path):
         (tmp_path / f"labels/{name}.png").write_bytes(label_map)
         (tmp_path / f"yolo/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
         box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>"
-        (tmp_path / f"voc/{name}.xml").write_text(f"<a><object><name>cat</name>{box}</object></a>")
+        (tmp_path / f"voc/{name}.xml").write_text(f"<annotation><object><name>cat</name>{box}</object></annotation>")
     images = ", ".join(f'{{"id": {n}, "file_name": "{name}.png"}}' for n, name in enumerate("abc"))
     boxes = ", ".join(f'{{"image_id": {n}, "category_id": 1, "bbox": [1, 2, 29, 18]}}' for n in range(3))
     coco = f'{{"images": [{images}], "annotations": [{boxes}], "categories": [{{"id": 1, "name": "cat"}}]}}'
