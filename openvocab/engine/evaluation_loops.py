@@ -5,7 +5,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.loops import _parse_losses
 
-from openvocab.engine.loader import named_failures
+from openvocab.engine.loader import batches_of
 from openvocab.engine.stopping import Stopped
 from openvocab.registry import LOOPS
 
@@ -29,8 +29,7 @@ class StoppableValLoop(ValLoop):
         # ranks ask each other whether to stop: all as often as the one that has most batches, or none
         lengths, leaves = zip(*all_gather_object((len(self.dataloader), can_leave_validation(self.runner))))
         can_leave = all(leaves)
-        batches = iter(self.dataloader)
-        with named_failures(self.dataloader, batches, "val_dataloader", is_nested=True):
+        with batches_of(self.dataloader, "val_dataloader", is_nested=True) as batches:
             for index in range(max(lengths)):
                 if can_leave and stop.is_agreed():
                     raise Stopped(stop.number)
@@ -61,8 +60,7 @@ class NamedFailureTestLoop(TestLoop):
         self.runner.call_hook("before_test_epoch")
         self.runner.model.eval()
         self.test_loss.clear()
-        batches = iter(self.dataloader)
-        with named_failures(self.dataloader, batches, "test_dataloader"):
+        with batches_of(self.dataloader, "test_dataloader") as batches:
             for index, batch in enumerate(batches):
                 self.run_iter(index, batch)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))

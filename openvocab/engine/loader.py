@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_wo
 from torch.utils.data._utils import signal_handling
 
 from openvocab.datasets.sampler import ResumableSampler
+from openvocab.engine.stopping import Stopped, uninterrupted
 from openvocab.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
@@ -84,19 +85,28 @@ def leave_broken_connections_unsaid() -> None:
 
 
 @contextmanager
-def named_failures(loader: DataLoader, batches: Any, key: str, is_nested: bool = False) -> Iterator[None]:
-    """Report what goes wrong with a worker in this block by worker, data set and samples, and end all workers.
+def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterator[Iterator[Any]]:
+    """Iterate over a loader in this block, which a signal may leave anywhere.
+
+    What goes wrong with a worker is reported by worker, data set and samples, and ends all workers.
 
     Args:
-        batches: the iterator of `loader` that is in use.
         key: of the loader in the config.
         is_nested: a block around this one knows the workers that this one does not.
+
+    Yields:
+        the batches.
 
     Raises:
         LoaderFailed: in place of torch's error.
     """
+    with uninterrupted():  # an iterator that is half made cannot end its workers
+        batches = iter(loader)
     try:
-        yield
+        yield batches
+    except (Stopped, KeyboardInterrupt):
+        _free_locks(batches)
+        raise
     except Exception as error:  # what a worker raised comes out as its own class
         _forget_workers(batches)  # or torch raises again when the next one ends
         message = _describe(error, loader, batches, key)
@@ -107,6 +117,18 @@ def named_failures(loader: DataLoader, batches: Any, key: str, is_nested: bool =
         for worker in getattr(batches, "_workers", ()):
             worker.kill()  # it may hang
         raise LoaderFailed(message) from error
+
+
+def _free_locks(batches: Any) -> None:
+    """Free what the main thread has locked for ever, where an exception came out of a signal within a queue.
+
+    Torch asks those queues to end the workers, and Python at its exit. Other threads hold the locks for microseconds.
+    """
+    locks = [queue._notempty for queue in getattr(batches, "_index_queues", ())]
+    locks += [queue.mutex for queue in [getattr(batches, "_data_queue", None)] if hasattr(queue, "mutex")]
+    for lock in locks:
+        lock.acquire(timeout=1)
+        lock.release()
 
 
 def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> str | None:

@@ -127,6 +127,25 @@ class StopRequest:
             raise Stopped(number)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a signal that comes in this block end the work after it: for what would be useless, or harmful, by half.
+
+    Within `StopRequest.held`, its holder decides, as ever.
+
+    Raises:
+        Stopped: after the block.
+    """
+    stop = _LISTENING[-1] if _LISTENING else None
+    if stop is None or stop._is_held:
+        yield
+        return
+    with stop.held():
+        yield
+    if stop.number:
+        raise Stopped(stop.number)
+
+
 class _SecondSignal:
     """Ends the process at the next signal, also while the main thread is in a call that no Python handler interrupts.
 
@@ -136,9 +155,12 @@ class _SecondSignal:
         handler: of the first signal; where another one has taken its place, that one decides.
     """
 
+    _latest = 0.0
+    """When this process last took a signal, whichever request it was for."""
+
     def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
         self._handler = handler
-        self._since = time.monotonic()
+        _SecondSignal._latest = time.monotonic()
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
@@ -152,8 +174,9 @@ class _SecondSignal:
     def _listen(self) -> None:
         with self._read:
             while number := self._read.recv(1):
-                is_late = time.monotonic() - self._since > COPIES_WITHIN
-                if is_late and number[0] in SIGNALS and signal.getsignal(number[0]) == self._handler:
+                is_ours = number[0] in SIGNALS and signal.getsignal(number[0]) == self._handler
+                # asked last: a request that took the signal may have given the handler back already
+                if is_ours and time.monotonic() - _SecondSignal._latest > COPIES_WITHIN:
                     os._exit(128 + number[0])
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from openvocab.engine.evaluation_loops import leave_validation
 from openvocab.engine.finite_guard import NonFiniteError
-from openvocab.engine.loader import named_failures
+from openvocab.engine.loader import batches_of
 from openvocab.engine.optim_wrapper import OTHER_RANK
 from openvocab.engine.random_state import random_state, restore_random_state, set_random_state
 from openvocab.engine.stopping import Stopped
@@ -107,10 +107,10 @@ class TrainLoop(IterBasedTrainLoop):
         self.runner.optim_wrapper.shares_verdict = self.nonfinite == "skip"
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
-        batches = iter(self._positioned_dataloader())
-        if self._random_states is not None:
-            restore_random_state(self._random_states)
-        with self.runner.stop_request.held(), named_failures(self.dataloader, batches, "train_dataloader"):
+        self._position_data()
+        with self.runner.stop_request.held(), batches_of(self.dataloader, "train_dataloader") as batches:
+            if self._random_states is not None:
+                restore_random_state(self._random_states)
             self._run(batches)
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
@@ -202,20 +202,18 @@ class TrainLoop(IterBasedTrainLoop):
         buffers = self.runner.unwrapped_model.named_buffers()
         return {name: buffer.clone() if copied else buffer for name, buffer in buffers}
 
-    def _positioned_dataloader(self) -> DataLoader:
-        """Return the loader, its sampler set to the next draw."""
+    def _position_data(self) -> None:
+        """Set the sampler, or the stream, to the next draw."""
+        sampler = self.dataloader.sampler
         if self._stream is not None:
             self._stream.start_at(self._stream_progress or {}, seed=self.runner.seed)
-            return self.dataloader
-        sampler = self.dataloader.sampler
-        if hasattr(sampler, "start_at"):
+        elif hasattr(sampler, "start_at"):
             sampler.start_at(self.draws)
         elif self._iter > 0:
             self.runner.logger.warning(
                 f"{type(sampler).__name__} cannot be resumed: the data starts from its beginning. "
                 "Use ResumableSampler in train_dataloader"
             )
-        return self.dataloader
 
     @property
     def _stream(self) -> Any:

@@ -1,8 +1,10 @@
 """Loader workers that hang or die end the run in one line with worker, data set and samples, and leave no process."""
 
 import json
+import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,10 +14,12 @@ from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from mmengine.config import Config
 from tiny_run import SIZE, TinyDataset, tiny_config
+from torch.utils.data import DataLoader
 
 from openvocab.datasets.sampler import ResumableSampler
-from openvocab.engine.loader import LOADER_TIMEOUT, LoaderFailed
+from openvocab.engine.loader import LOADER_TIMEOUT, LoaderFailed, batches_of
 from openvocab.engine.runner import OpenVocabRunner, build_runner
+from openvocab.engine.stopping import Stopped, StopRequest
 
 SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
 DRAWS = [int(draw) for draw, _ in zip(ResumableSampler(range(SIZE), seed=3), range(40))]
@@ -128,3 +132,57 @@ def test_no_workers_is_one_setting_of_every_config(path):
             loader["sampler"] = dict(type="DefaultSampler", shuffle=False)
             loader.pop("batch_sampler", None)
             assert len(list(OpenVocabRunner.build_dataloader(loader))) > 0
+
+
+STOP_IN_A_QUEUE = """
+import signal, sys
+sys.path[:0] = [{tests!r}]
+from tiny_run import TinyDataset
+from openvocab.command_line import one_line_errors
+from openvocab.engine.loader import batches_of
+from openvocab.engine.runner import OpenVocabRunner
+from openvocab.engine.stopping import StopRequest
+
+class Signalling:
+    def __enter__(self):  # a signal comes when the lock is taken, and before anyone knows
+        queue._notempty = notempty
+        notempty.acquire()
+        signal.raise_signal(signal.SIGTERM)
+    def __exit__(self, *error):
+        raise AssertionError("unreachable")
+
+settings = dict(dataset=dict(type=TinyDataset), num_workers=2, batch_size=1, sampler=dict(type="DefaultSampler"))
+loader = OpenVocabRunner.build_dataloader(settings, seed=0)
+with one_line_errors(), batches_of(loader, "train_dataloader") as batches:
+    next(batches)
+    queue = batches._index_queues[1]
+    notempty, queue._notempty = queue._notempty, Signalling()
+    for _ in range(3):
+        next(batches)
+"""
+
+
+def test_a_signal_within_a_queue_of_torch_lets_the_process_end():
+    """A lock that was left behind would hold torch, which asks the queues to end the workers, and Python's exit."""
+    script = STOP_IN_A_QUEUE.format(tests=str(REPOSITORY / "tests"))
+    ended = run_bounded([sys.executable, "-c", script], timeout=60, cwd=REPOSITORY)
+    assert (ended.returncode, ended.stderr.strip()) == (143, "stopped by SIGTERM")
+
+
+def test_a_signal_while_the_workers_start_waits_for_them():
+    """Half an iterator has workers, and nothing that ends them."""
+
+    class Signalling(ResumableSampler):
+        def __iter__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("the handler has run")
+            yield from super().__iter__()
+
+    seen, dataset = [], TinyDataset()
+    loader = DataLoader(dataset, num_workers=2, sampler=Signalling(dataset), collate_fn=list)
+    try:
+        with StopRequest().listening(), batches_of(loader, "test_dataloader"):
+            seen.append("the work goes on")
+    except Stopped as stop:
+        assert stop.number == signal.SIGTERM
+    assert seen == ["the handler has run"] and multiprocessing.active_children() == []
