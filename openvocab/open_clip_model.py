@@ -145,8 +145,9 @@ def _read_file(model: str, path: Path) -> dict[str, Tensor]:
             f"Hugging Face's hub is called {HUB_PREFIX}OWNER/NAME"
         )
     state = load_state_dict(path)
-    _check_direction(model, path, state)
-    recorded = _recorded_activation(path, state)
+    meta = _recorded(path, state)
+    _check_direction(model, path, meta)
+    recorded = _recorded_activation(path, state, meta)
     if recorded is not None:
         _check_activation(model, recorded, f"the weights in {path}")
     elif _other_activation(model) in known_models():
@@ -157,25 +158,25 @@ def _read_file(model: str, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _recorded_activation(path: Path, state: Mapping[str, Tensor]) -> bool | None:
+def _recorded_activation(path: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bool | None:
     """Return whether the file says that its weights use QuickGELU; None where it says nothing."""
     if "openai" in path.name.lower() or all(marker in state for marker in OPENAI_MARKERS):
         return True
     if is_hugging_face(state):
         return _activation_in_config(path.with_name("config.json"))
-    recorded = _recorded(path, state, "quick_gelu")
+    recorded = meta.get("quick_gelu")
     return None if recorded is None else bool(recorded)
 
 
-def _recorded(path: Path, state: Mapping[str, Tensor], fact: str) -> Any:
-    """Return what a checkpoint of an `OpenVocabModel` says of itself; None for other files."""
+def _recorded(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """Return what a checkpoint of an `OpenVocabModel` says of itself; nothing for other files."""
     if path.suffix == ".safetensors" or not any(key.startswith("backbone.visual.") for key in state):
-        return None
-    return load_checkpoint(path).get("meta", {}).get(fact)
+        return {}
+    return load_checkpoint(path).get("meta", {})
 
 
-def _check_direction(model: str, path: Path, state: Mapping[str, Tensor]) -> None:
-    recorded = _recorded(path, state, "bidirectional_text")
+def _check_direction(model: str, path: Path, meta: Mapping[str, Any]) -> None:
+    recorded = meta.get("bidirectional_text")
     if recorded is not None and bool(recorded) != sees_later_words(model):
         kinds = "causal", "bidirectional"
         raise ValueError(

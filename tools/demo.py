@@ -36,7 +36,7 @@ import numpy as np
 from PIL import Image
 
 from openvocab.command_line import one_line_errors
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, visible_entries
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, is_image, visible_entries
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import (
     MASK_ALPHA,
@@ -200,7 +200,7 @@ def find_photos(paths: list[str]) -> Iterator[Path]:
     """
     for path in map(Path, paths):
         if os.path.isdir(path):
-            photos = [file for file in visible_entries(path)[0] if file.suffix.lower() in IMAGE_EXTENSIONS]
+            photos = list(filter(is_image, visible_entries(path)[0]))
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")
             yield from photos

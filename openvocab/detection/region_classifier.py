@@ -48,12 +48,27 @@ class RegionClassifier(nn.Module):
 
     def logits(self, embed: Tensor, text: TextFeatures) -> Tensor:
         """Return logits (N, K), or (N, K + 1) with the background last, of embeddings (N, D)."""
-        with torch.autocast(embed.device.type, enabled=False):
-            cosine = text.similarity(embed)  # (N, K)
-            if self.has_background:
-                nothing = text.empty if self.background is None else F.normalize(self.background.float(), dim=0)
-                cosine = torch.cat([cosine, (embed @ nothing)[:, None]], dim=1)
-        return cosine / self.temperature
+        nothing = None
+        if self.has_background:
+            nothing = text.empty if self.background is None else F.normalize(self.background.float(), dim=0)
+        return region_cosines(embed, text, nothing) / self.temperature
+
+
+def region_cosines(embed: Tensor, text: TextFeatures, background: Tensor | None) -> Tensor:
+    """Compare regions with texts, and with what stands for none of them.
+
+    Args:
+        embed: (N, D) float32 unit norm.
+        text: K classes.
+        background: (D,) float32 unit norm, or None.
+
+    Returns:
+        (N, K) float32 in -1..1, or (N, K + 1) with the background last; also under autocast, where bfloat16 would round
+        a cosine to 1/256.
+    """
+    with torch.autocast(embed.device.type, enabled=False):
+        cosine = text.similarity(embed)
+        return cosine if background is None else torch.cat([cosine, (embed @ background)[:, None]], dim=1)
 
 
 def region_class_loss(

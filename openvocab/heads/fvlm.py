@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_align import RegionAlign
-from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss
+from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss, region_cosines
 from openvocab.detection.region_outputs import RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores, fuse_with_background, image_weights
 from openvocab.heads.base import Head, shared_vocabulary
@@ -112,12 +112,8 @@ class FVLMHead(Head):
 
     def _clip_logits(self, features: ImageFeatures, boxes: Sequence[Tensor], text: TextFeatures) -> Tensor:
         """Return (N, K) float32 of CLIP's embeddings of the boxes of each image, (N, K + 1) with an empty text."""
-        embed = self.clip_embed(features, boxes)
-        with torch.autocast(embed.device.type, enabled=False):  # bfloat16 would round a cosine to 1/256
-            cosine = text.similarity(embed)
-            if self.empty_text:
-                cosine = torch.cat([cosine, (embed @ text.empty)[:, None]], dim=1)
-            return cosine / self.clip_temperature
+        empty = text.empty if self.empty_text else None
+        return region_cosines(self.clip_embed(features, boxes), text, empty) / self.clip_temperature
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the losses of the detector, and `loss_class` of its classifier.

@@ -111,9 +111,10 @@ class AveragePrecision(Metric):
             write_coco_results(self.results_file, tables, self.dataset_meta["category_ids"])
         metrics = self.compute_metrics([tables])
         protocol = {**class_protocol(self.dataset_meta, self._vocabulary, count), **self.rules()}
-        names, labels = self._vocabulary.class_names, tables.labels
-        objects = np.bincount(labels.classes[~labels.is_crowd], minlength=len(names))
-        protocol["classes_without_objects"] = note_absent("average precision", "object", names, objects)
+        objects = [row["objects"] for row in self.class_rows]
+        protocol["classes_without_objects"] = note_absent(
+            "average precision", "object", self._vocabulary.class_names, objects
+        )
         return metrics, protocol, self.class_rows
 
     def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
