@@ -2,16 +2,20 @@
 
 import ast
 import inspect
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from config_parts import CONFIGS, without_weights
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
 from openvocab.config import read_config, typed_parts
+from openvocab.engine.runner import complete_training
 from openvocab.model import OpenVocabModel
-from openvocab.registry import MODELS
+from openvocab.registry import METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 
 pytestmark = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
@@ -32,6 +36,32 @@ def test_model_builds_with_random_weights(path: Path):
     with torch.device("meta"):
         model = MODELS.build(without_weights(config.model.to_dict()))
     assert isinstance(model, OpenVocabModel)
+    if config.get("optim_wrapper") is not None and any(p.requires_grad for p in model.parameters()):
+        check_training(config, model)
+
+
+def check_training(config: Config, model: OpenVocabModel) -> None:
+    """Check that an optimizer with all parameters that learn, and its schedules, can be built as a training does."""
+    complete_training(config)
+    config.optim_wrapper.pop("amp", None)  # its probe takes time
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    trained = {id(parameter) for group in wrapper.optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    for schedule in config.get("param_scheduler") or ():
+        PARAM_SCHEDULERS.build(dict(schedule, optimizer=wrapper.optimizer))
+
+
+def test_transforms_and_metrics_take_their_arguments(path: Path):
+    init_default_scope("openvocab")
+    config = read_config(path)
+    for part in ("train", "val", "test"):
+        for _, dataset in typed_parts(config.get(f"{part}_dataloader") or {}, part):
+            for transform in dataset.get("pipeline") or ():
+                with suppress(FileNotFoundError, ImportError):  # of what the user makes or installs first
+                    TRANSFORMS.build(dict(transform))
+        evaluators = config.get(f"{part}_evaluator") or []
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            METRICS.build(dict(evaluator))
 
 
 def test_arguments_of_every_part_exist(path: Path):

@@ -9,6 +9,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 
 from openvocab.config import read_config
+from openvocab.engine.runner import complete_training
 from openvocab.engine.unshifted_cosine import UnshiftedCosineLR
 from openvocab.registry import MODELS, PARAM_SCHEDULERS
 
@@ -25,9 +26,8 @@ def groups_of(config) -> dict[str, dict]:
     """Return the settings of the optimizer for each parameter of a config's model, by name."""
     with torch.device("meta"):
         model = MODELS.build(without_weights(config.model.to_dict()))
-    wrapper = dict(config.optim_wrapper.to_dict(), type="OptimWrapper")
-    wrapper.pop("amp", None)
-    optimizer = build_optim_wrapper(model, wrapper).optimizer
+    complete_training(config)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(parameter)]: group for group in optimizer.param_groups for parameter in group["params"]}
 

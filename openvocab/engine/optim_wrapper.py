@@ -147,8 +147,9 @@ class SafeOptimWrapper(OptimWrapper):
 class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
     """Learning rate and weight decay by part, one parameter group for all parameters of equal settings.
 
-    `paramwise_cfg` takes `custom_keys`, `norm_decay_mult` and `bias_decay_mult`. A custom key is a part of parameter
-    names (the longest that fits wins) with `lr_mult` and `decay_mult`:
+    `paramwise_cfg` takes `custom_keys`, `norm_decay_mult`, `bias_decay_mult` and `flat_decay_mult` (of other parameters
+    with one dimension). A custom key is a part of parameter names (the longest that fits wins) with `lr_mult` and
+    `decay_mult`:
 
         paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"backbone": dict(lr_mult=0.1)})
 
@@ -161,11 +162,13 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
     """
 
     def _validate_cfg(self) -> None:
-        unknown = set(self.paramwise_cfg) - {"custom_keys", "norm_decay_mult", "bias_decay_mult"}
+        known = ("custom_keys", "norm_decay_mult", "bias_decay_mult", "flat_decay_mult")
+        unknown = set(self.paramwise_cfg) - set(known)
         if unknown:
-            raise ValueError(
-                f"paramwise_cfg: unknown {sorted(unknown)}; expected custom_keys, norm_decay_mult, bias_decay_mult"
-            )
+            raise ValueError(f"paramwise_cfg: unknown {sorted(unknown)}; expected {', '.join(known)}")
+        self.paramwise_cfg.setdefault(
+            "custom_keys", {}
+        )  # without any, mmengine's constructor takes frozen parameters too
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module: int | float | None = None
@@ -175,7 +178,8 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(self._multipliers(name, id(parameter) in norms), []).append(parameter)
+                multipliers = self._multipliers(name, id(parameter) in norms, parameter.ndim == 1)
+                groups.setdefault(multipliers, []).append(parameter)
         defaults = self.optimizer_cfg
         for (lr_mult, decay_mult), parameters in groups.items():
             group = {"params": parameters, "lr": defaults["lr"] * lr_mult}
@@ -186,7 +190,7 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
             settings = ", ".join(f"{key} {value:g}" for key, value in group.items() if key != "params")
             logger.info(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}")
 
-    def _multipliers(self, name: str, is_norm: bool) -> tuple[float, float]:
+    def _multipliers(self, name: str, is_norm: bool, is_flat: bool) -> tuple[float, float]:
         """Return the factors of learning rate and weight decay of one parameter."""
         keys = self.paramwise_cfg.get("custom_keys", {})
         fitting = [key for key in keys if key in name]
@@ -196,6 +200,8 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
             decay = self.paramwise_cfg.get("norm_decay_mult", 1.0)
         elif name.endswith("bias"):
             decay = self.paramwise_cfg.get("bias_decay_mult", 1.0)
+        elif is_flat:
+            decay = self.paramwise_cfg.get("flat_decay_mult", 1.0)
         return custom.get("lr_mult", 1.0), custom.get("decay_mult", decay)
 
 

@@ -342,7 +342,7 @@ def build_runner(
     if config.get("test_cfg") is not None:
         config.test_cfg.setdefault("type", "TestLoop")
     if training:
-        _complete_training(config, amp)
+        complete_training(config, amp)
     else:
         _drop(config, "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
         _drop(config, "val_dataloader", "val_cfg", "val_evaluator")
@@ -362,7 +362,12 @@ def build_runner(
     return runner
 
 
-def _complete_training(config: Config, amp: str | None) -> None:
+def complete_training(config: Config, amp: str | None = None) -> None:
+    """Add what a config of a training need not say; `amp` as in `build_runner`.
+
+    Raises:
+        ValueError: an unknown `amp`.
+    """
     if amp not in (None, *AMP_CHOICES):
         raise ValueError(f"amp: expected one of {', '.join(AMP_CHOICES)}, or None for the config's, got {amp!r}")
     config.train_cfg.setdefault("type", "TrainLoop")

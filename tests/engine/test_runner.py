@@ -9,12 +9,14 @@ from config_parts import REPOSITORY
 from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_run import tiny_config
+from torch import nn
 
 from openvocab.checkpoint import SaveFailed, load_checkpoint
 from openvocab.command_line import one_line_errors
 from openvocab.config import ConfigError
 from openvocab.engine.finite_guard import NonFiniteError
 from openvocab.engine.hooks import CheckpointHook
+from openvocab.engine.optim_wrapper import GroupedOptimConstructor
 from openvocab.engine.runner import build_runner
 from openvocab.evaluation import OtherVocabulary, match_names, write_results
 from openvocab.registry import HOOKS, LOOPS, MODELS
@@ -114,6 +116,21 @@ def test_norms_below_a_custom_key_keep_their_own_decay(tmp_path):
         (0.001, 0.0): {"1.weight", "1.bias"},
         (0.01, 0.02): {"3.weight", "3.bias"},
     }
+
+
+def test_frozen_parameters_are_left_out_where_all_settings_are_equal_too(tmp_path):
+    groups = parameter_groups(tmp_path, ["0.weight", "1.bias"])
+    assert groups == {(0.01, 0.01): {"0.bias", "1.weight", "3.weight", "3.bias"}}
+
+
+def test_flat_parameters_that_are_no_norm_and_no_bias_have_a_decay_of_their_own():
+    module = nn.Module()
+    module.scale, module.temperature = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))
+    module.in_proj_bias, module.norm = nn.Parameter(torch.ones(3)), nn.LayerNorm(3)
+    settings = dict(optimizer=dict(type="SGD", lr=1.0, weight_decay=1.0))
+    decays = dict(flat_decay_mult=0.5, bias_decay_mult=0.25, norm_decay_mult=0.0)
+    groups = GroupedOptimConstructor(settings, decays)(module).optimizer.param_groups
+    assert {group["weight_decay"]: len(group["params"]) for group in groups} == {0.5: 1, 1.0: 1, 0.25: 1, 0.0: 2}
 
 
 def test_unknown_paramwise_options_are_refused(tmp_path):

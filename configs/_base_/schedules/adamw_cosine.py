@@ -1,6 +1,6 @@
 """AdamW with a linear warm-up and cosine decay to zero, for contrastive pretraining (arXiv 2103.00020).
 
-Norms, biases (but for `in_proj_bias` of attention) and the logit scale are not decayed. A config that changes `train_cfg["max_iters"]` changes
+Norms, biases and the logit scale are not decayed. A config that changes `train_cfg["max_iters"]` changes
 `param_scheduler[1]["end"]` with it.
 """
 
