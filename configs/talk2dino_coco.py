@@ -56,7 +56,6 @@ train_dataloader["batch_size"] = 128
 train_dataloader["drop_last"] = True
 train_dataloader["dataset"] = dict(
     type=CaptionDataset,
-    name="coco_captions_train",
     root="data/coco",
     annotations="dataset_coco.json",
     split=["train", "restval"],

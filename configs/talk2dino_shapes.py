@@ -37,7 +37,6 @@ train_dataloader["batch_size"] = 64
 train_dataloader["drop_last"] = True
 train_dataloader["dataset"] = dict(
     type=CaptionDataset,
-    name="shapes_train",
     root="data/shapes",
     annotations="captions_train.jsonl",
     caption="first",
