@@ -247,17 +247,26 @@ class CLIPTextEncoder(TextEncoder):
         return torch.stack([group.mean(0) for group in embed.split(len(self.templates))])
 
     def _encode_once(self, texts: Sequence[str]) -> Tensor:
-        """Return (N, D) as `_encode` does; equal texts, such as the noun prompts of a batch, are computed once."""
+        """Return (N, D) as `_encode` does; the tower reads equal texts, such as the noun prompts of a batch, once.
+
+        A projector gets all N rows: the statistics of its batch norm count a text as often as it occurs.
+        """
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        rows = self._encode(list(row_of))
-        if len(row_of) == len(texts):
-            return rows
-        return rows[torch.tensor([row_of[text] for text in texts], device=rows.device)]
+        rows = self._pooled(list(row_of))
+        if len(row_of) < len(texts):
+            rows = rows[torch.tensor([row_of[text] for text in texts], device=rows.device)]
+        return self._projected(rows)
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         """Return (N, D) float32 embeddings of whole prompts, not normalised."""
+        return self._projected(self._pooled(prompts))
+
+    def _pooled(self, prompts: Sequence[str]) -> Tensor:
+        """Return (N, C) what the tower makes of whole prompts."""
         tokens, lengths = self._tokenizer(prompts)
-        embed = encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen)
+        return encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen)
+
+    def _projected(self, embed: Tensor) -> Tensor:
         return (self.text.projector(embed) if self.has_projector else embed).float()
 
     @contextmanager

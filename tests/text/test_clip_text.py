@@ -43,13 +43,13 @@ def make(clip, monkeypatch):
 def prompts_encoded(monkeypatch):
     """The prompts that went through a tower so far."""
     seen = []
-    original = CLIPTextEncoder._encode
+    original = CLIPTextEncoder._pooled
 
     def counting(self, prompts):
         seen.extend(prompts)
         return original(self, prompts)
 
-    monkeypatch.setattr(CLIPTextEncoder, "_encode", counting)
+    monkeypatch.setattr(CLIPTextEncoder, "_pooled", counting)
     return seen
 
 
@@ -111,6 +111,18 @@ def test_equal_captions_are_encoded_once_and_share_their_gradient(make, prompts_
     for caption, weight in zip(captions, weights):
         (encoder([caption]).embed[0] * weight).sum().backward()
     torch.testing.assert_close(together, encoder.text.text_projection.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_projector_in_training_counts_a_caption_as_often_as_it_occurs(clip, make):
+    """GroupViT's batch norm behind the text tower, whose noun prompts repeat."""
+    encoder = make(trainable="all", projector=(16, 8))
+    captions = ["red circle", "a blue star", "red circle", "red circle"]
+    with torch.no_grad():
+        pooled = by_open_clip(clip, captions)
+        hidden = pooled @ encoder.text.projector.hidden.weight.T + encoder.text.projector.hidden.bias
+        scaled = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt()
+        expected = scaled.relu() @ encoder.text.projector.out.weight.T + encoder.text.projector.out.bias
+        torch.testing.assert_close(encoder.embed(captions), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("exact_lengths", [True, False])
