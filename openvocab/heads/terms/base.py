@@ -17,7 +17,7 @@ class PairBatch:
     features: ImageFeatures
     """Of V * B images."""
     text: TextFeatures
-    """Of W * B captions."""
+    """Of W * B captions; embeddings begin behind those of texts that are replaced (`Head.replaced_texts`)."""
     samples: Sequence[Sample]
     text_ids: Tensor | None = None
     """(W * B,) int64, equal for equal texts; for terms with `reads_text_ids`."""
@@ -90,7 +90,7 @@ class PairBatch:
         return rows[view * batch : (view + 1) * batch]
 
     def _of_text(self, rows: Tensor, text: int) -> Tensor:
-        """Return the rows of one text; none where they begin behind it, as those of replaced texts do."""
+        """Return the rows of one text, none where `rows` begin behind it."""
         batch = len(self.samples)
         missing = 0 if self.text.tokens is None else len(self.text.tokens.ids) - len(rows)
         start = text * batch - missing
