@@ -1,6 +1,12 @@
 """DeCLIP on Shapes: two views by two texts, SimSiam, masked words and the nearest past caption.
 
 Paper: Supervision Exists Everywhere (arXiv 2110.05208), in small, with its weights (.4, .2, .2, .2).
+Departures: views are mild crops that change neither sides nor colours, since captions name both (paper: small crops,
+flips, colours, grey and blur); captions are edited by leaving words out alone, since an exchange binds colours to other
+forms and the words of Shapes have no synonyms (official: one of the three edits); 4096 texts are remembered, not
+65,536, and SimSiam's layers are 256 and 64 wide, not 1024 and 512, as the tower is small; hidden words are scored by
+the tower's own table of words, which needs no layer of its own (official: one); the queue is one of all ranks and
+starts empty (see `NeighbourContrast`).
 Command: python tools/train.py configs/declip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs several times that of infonce_shapes (two views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

@@ -2,8 +2,9 @@
 
 Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), official recipe: SGD 0.9, weight decay 1e-4, 240
 epochs, one image a GPU, gradients of two batches a step, rate 0.004 / 16 a GPU image, the decoder at ten times it,
-poly 0.9 (official: stepped by epoch, here by iteration), synchronised batch norm, float32, crops of 480 px from a
-long side of 260 to 1040.
+poly 0.9, synchronised batch norm, float32, crops of 480 px from a long side of 260 to 1040. Departures: the rate falls
+by iteration (official: by epoch, see `_base_/schedules/sgd_poly.py`); images are shrunk without antialiasing (see
+`_base_/datasets/ade20k.py`).
 Command: torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorch
 Official weights: python tools/convert_checkpoint.py lseg official.ckpt lseg_ade.pth
 Official test, six scales and flip: python tools/test.py configs/lseg_ade_multi_scale.py lseg_ade.pth

@@ -8,7 +8,8 @@ The labels are the data set's Pascal-VOC files, in which two boxes have no size:
 Files: bccd/ (github.com/Shenggan/BCCD_Dataset) and weights/ (MobileNetV2 of TensorFlow under torchvision's names) below
 ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
 train_dataloader.dataset.root=DIR (val_, test_).
-Hardware: 2 CPU cores, 3 minutes. Expected score: box AP 53.3, AP50 89.4 on the 72 test images (measured with torchvision's box losses).
+Hardware: 2 CPU cores, 3 minutes. Expected score: box AP 53.3, AP50 89.4 on the 72 test images (measured
+with torchvision's box losses, the default before ViLD's means).
 """
 
 from mmengine.config import read_base

@@ -7,7 +7,8 @@ Command: python tools/train.py configs/vild_coco_mobilenetv2.py && python tools/
 configs/vild_coco_mobilenetv2.py work_dirs/vild_coco_mobilenetv2/best.pth
 Files: coco_sample/, weights/ and meta/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
 model.text_encoder.path=FILE and train_dataloader.dataset.root=DIR (val_, test_).
-Hardware: 2 CPU cores, 7 minutes. Expected score: box AP50 base 5.0, novel 1.1, by the second command (measured with torchvision's box losses).
+Hardware: 2 CPU cores, 7 minutes. Expected score: box AP50 base 5.0, novel 1.1, by the second command
+(measured with torchvision's box losses, the default before ViLD's means).
 """
 
 from mmengine.config import read_base

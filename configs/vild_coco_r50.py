@@ -1,9 +1,9 @@
 """ViLD-ensemble on COCO: boxes and masks of 48 classes, CLIP's view of proposals, detections of 65.
 
-Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921); recipe as in
-`vild_text_coco_r50.py`, whose proposals CLIP looks at.
-Command: after vild_text_coco_r50.py, torchrun --nproc_per_node 8 tools/cache_region_embeddings.py configs/vild_coco_r50.py, then
-torchrun --nproc_per_node 8 tools/train.py configs/vild_coco_r50.py --launcher pytorch
+Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921); recipe, and
+what in it is not Mask R-CNN's, as in `vild_text_coco_r50.py`, whose proposals CLIP looks at.
+Command: after vild_text_coco_r50.py, torchrun --nproc_per_node 8 tools/cache_region_embeddings.py
+configs/vild_coco_r50.py, then torchrun --nproc_per_node 8 tools/train.py configs/vild_coco_r50.py --launcher pytorch
 One branch instead of two, as in the paper's table: --cfg-options model.head.variant=vild --work-dir DIR
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper, ViLD with one branch (box
 AP50 of novel / base / all): 27.6 / 59.5 / 51.3.

@@ -2,7 +2,11 @@
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921). The paper's
 COCO schedule was not released; this is Mask R-CNN's short one: a ResNet-50 of ImageNet, batches of 16, SGD, rate 0.02,
-90,000 iterations (13 epochs), short side 640 to 800.
+90,000 iterations (13 epochs), short side 640 to 800. What is ViLD's and not Mask R-CNN's, as in
+`vild_text_lvis_r50.py`: boxes and masks without classes, four convolutions before the linear layer of the box head,
+synchronised batch norms in it and in the pyramid, and box losses that are means over the offsets of what shows an
+object (Mask R-CNN: over all that is sampled; --cfg-options model.head.detector.box_loss_mean=regions
+model.head.detector.proposals.box_loss_mean=samples).
 Command: torchrun --nproc_per_node 8 tools/train.py configs/vild_text_coco_r50.py --launcher pytorch
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper (box AP50 of novel / base /
 all): 5.9 / 61.8 / 47.2.
@@ -32,8 +36,10 @@ model = dict(
         temperature=0.01,
         detector=dict(
             pyramid=dict(layers=(1, 2, 3, 4), norm="batch"),  # strides 4 to 64
+            proposals=dict(box_loss_mean="levels"),
             box_head=dict(convs=4, layers=1, norm="batch"),
             masks=dict(),
+            box_loss_mean="offsets",
         ),
     ),
 )

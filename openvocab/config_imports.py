@@ -26,12 +26,8 @@ class ImportMistake(ValueError):
     """An import that a config cannot have; the message names file and line."""
 
 
-def check_imports(file: Path, above: tuple[Path, ...] = ()) -> set[str]:
-    """Check the imports of a config and of those that it inherits from.
-
-    Args:
-        file: a Python config.
-        above: the configs that inherit from it.
+def check_imports(file: Path) -> set[str]:
+    """Check the imports of a Python config and of those that it inherits from.
 
     Returns:
         the names that it defines, for whoever inherits from it.
@@ -41,6 +37,13 @@ def check_imports(file: Path, above: tuple[Path, ...] = ()) -> set[str]:
             other config does not define; a use of an imported name that needs the import carried out.
         OSError, SyntaxError, ValueError: a file that cannot be read.
     """
+    return _defined_names(file, (), {})
+
+
+def _defined_names(file: Path, above: tuple[Path, ...], checked: dict[Path, set[str]]) -> set[str]:
+    """Check one config, below those that inherit from it; `checked` keeps the names of configs by their path."""
+    if file.resolve() in checked:
+        return checked[file.resolve()]
     content = file.read_bytes()
     if content.startswith(codecs.BOM_UTF8):
         raise ImportMistake(f"{file}: a config cannot begin with a byte order mark; save it as UTF-8 without one")
@@ -64,8 +67,9 @@ def check_imports(file: Path, above: tuple[Path, ...] = ()) -> set[str]:
     for node in tree.body:
         _check_base_list(node, file)
     for node in inherited:
-        defined |= _inherited_names(node, file, (*above, file))
+        defined |= _inherited_names(node, file, (*above, file), checked)
     _check_uses(tree, only_names, file)
+    checked[file.resolve()] = defined
     return defined
 
 
@@ -87,7 +91,7 @@ def _check_base_list(node: ast.stmt, file: Path) -> None:
             raise ImportMistake(f"{file}:{node.lineno}: `{ast.unparse(node)}`: {base} {problem}; {BY_PLACE}")
 
 
-def _inherited_names(node: ast.stmt, file: Path, above: tuple[Path, ...]) -> set[str]:
+def _inherited_names(node: ast.stmt, file: Path, above: tuple[Path, ...], checked: dict[Path, set[str]]) -> set[str]:
     """Check an import within `read_base`, and return the names that it brings."""
     place = f"{file}:{node.lineno}: `{ast.unparse(node)}`"
     if not isinstance(node, ast.ImportFrom) or not node.level or not node.module:
@@ -97,7 +101,7 @@ def _inherited_names(node: ast.stmt, file: Path, above: tuple[Path, ...]) -> set
         raise ImportMistake(f"{place}: no config {base}; {BY_PLACE}")
     if base.resolve() in [one.resolve() for one in above]:
         raise ImportMistake(f"{place}: it inherits from itself")
-    names = check_imports(base, above)
+    names = _defined_names(base, above, checked)
     for alias in node.names:
         if alias.name != "*" and alias.name not in names:
             close = difflib.get_close_matches(alias.name, names, n=1)

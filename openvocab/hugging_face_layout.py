@@ -5,13 +5,12 @@ and matrices that are multiplied from the right here.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-Rules = Sequence[tuple[str, str]]
-"""Pairs of a pattern that matches their whole name and the template of ours."""
+from openvocab.entry_renaming import Rules, rename_entries
 
 _POSITION_IDS = r"(text|vision)_model\.embeddings\.position_ids"
 """0, 1, 2, ...: in files of older versions."""
@@ -100,12 +99,8 @@ def renamed(state: Mapping[str, Tensor], rules: Rules, source: str) -> dict[str,
         ValueError: entries without a rule, or an attention without one of its three projections; by name.
     """
     joined = _join_projections(state)
-    names = {key: _rename(key, rules) for key in joined if not re.fullmatch(_POSITION_IDS, key)}
-    unknown = [key for key, name in names.items() if name is None]
-    if unknown:
-        shown = ", ".join(unknown[:4])
-        raise ValueError(f"not a checkpoint of {source}: {len(unknown)} unknown of {len(state)} entries: {shown}")
-    return {name: joined[key].contiguous() for key, name in names.items()}
+    kept = {key: value.contiguous() for key, value in joined.items() if not re.fullmatch(_POSITION_IDS, key)}
+    return rename_entries(kept, rules, f"a checkpoint of {source}", num_entries=len(state))
 
 
 def _join_projections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,11 +132,3 @@ def _split_pooling(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             split[key] = value[None] if key == "vision_model.embeddings.position_embedding.weight" else value
     return split
-
-
-def _rename(key: str, rules: Rules) -> str | None:
-    for pattern, template in rules:
-        match = re.fullmatch(pattern, key)
-        if match is not None:
-            return match.expand(template)
-    return None

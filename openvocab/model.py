@@ -68,7 +68,10 @@ class OpenVocabModel(BaseModel):
         """Return the head's losses on a batch."""
         features = self.encode(images)
         texts = self.head.training_texts(samples)
-        text = self.text_encoder.with_tokens(texts) if self.head.text_tokens else self.encode_texts(texts)
+        if self.head.text_tokens:
+            text = self.text_encoder.with_tokens(texts, self.head.replaced_texts * len(samples))
+        else:
+            text = self.encode_texts(texts)
         return self.head.loss(features, text, samples)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -156,7 +156,7 @@ class TextTokens:
     is_word: Tensor
     """(B, T) bool; False for start, end and padding."""
     embed: Tensor
-    """(B, T, D) projected tokens, joint space, not normalised."""
+    """(B, T, D) projected tokens, joint space, not normalised; of the captions that were run through the tower."""
     states_of: Callable[[Tensor], Tensor]
     """Runs the tower on other ids (B, T) and returns its last states (B, T, C)."""
     project: Callable[[Tensor], Tensor]

@@ -8,6 +8,7 @@ import sys
 import pytest
 from torch import nn
 
+from openvocab import config_imports
 from openvocab.config import ConfigError, check_teacher, read_config, require_keys
 from openvocab.config_options import add_config_options
 from openvocab.registry import HEADS
@@ -281,6 +282,18 @@ def test_single_names_and_bases_of_bases_are_inherited(read_text, tmp_path):
         "from mmengine.config import read_base\n\nwith read_base():\n    from .child import model as m\n"
     )
     assert config.m.type is nn.Linear and "root" not in config
+
+
+def test_a_base_that_is_reached_by_two_ways_is_checked_once(tmp_path, monkeypatch):
+    (tmp_path / "level0.py").write_text("x = 1\n")
+    for level in range(1, 5):
+        imports = "".join(f"    from .level{base} import *\n" for base in range(level))
+        text = f"from mmengine.config import read_base\n\nwith read_base():\n{imports}"
+        (tmp_path / f"level{level}.py").write_text(text)
+    read = []
+    monkeypatch.setattr(config_imports, "decode_text", lambda content, file: read.append(file.name) or content.decode())
+    assert config_imports.check_imports(tmp_path / "level4.py") == {"x", "read_base"}
+    assert sorted(read) == [f"level{level}.py" for level in range(5)]
 
 
 def test_an_error_without_a_message_has_a_line(read_text):

@@ -29,8 +29,7 @@ def project_qkv(attention: nn.Module, tokens: Tensor) -> Projections:
         packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     else:
         packed = attention.in_proj(tokens)
-    batch, length, _ = packed.shape
-    return packed.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
+    return packed.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
 def project_output(attention: nn.Module, mixed: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from openvocab.backbones.checkpointing import recompute
 from openvocab.backbones.clip_attention import project_output, project_qkv
 from openvocab.backbones.positions import PositionResize, resize_positions
 from openvocab.backbones.readouts import AttentionReadout, Plain, Readout
-from openvocab.structures import BackboneSpec, ImageFeatures, Size
+from openvocab.backbones.token_maps import to_map
+from openvocab.structures import BackboneSpec, ImageFeatures
 
 STRIDES = (4, 4, 8, 16, 32)
 REGIONS_AT_ONCE = 256
@@ -95,9 +96,9 @@ class ModifiedResNetReader:
         projections = project_qkv(pool, self._tokens(maps))
         read = projections if self.readout.pool_positions else project_qkv(pool, self._tokens(maps, positions=False))
         dense = project_output(pool, self.readout.mix(read, grid_size))  # (B, 1 + h * w, D)
-        features.patch_embed = _to_map(dense[:, 1:], grid_size)
+        features.patch_embed = to_map(dense[:, 1:], grid_size)
         if self.readout.gives_keys:
-            features.patch_keys = _to_map(read[1][:, :, 1:].transpose(1, 2).flatten(2), grid_size)
+            features.patch_keys = to_map(read[1][:, :, 1:].transpose(1, 2).flatten(2), grid_size)
         if isinstance(self.readout, Plain):
             features.image_embed = dense[:, 0]
         else:
@@ -132,7 +133,3 @@ class ModifiedResNetReader:
 def _keep(features: ImageFeatures, i: int, maps: Tensor, layers: Collection[int]) -> None:
     if i in layers:
         features.hidden[i] = maps
-
-
-def _to_map(tokens: Tensor, grid_size: Size) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, grid_size)  # (B, D, h, w)

@@ -11,6 +11,7 @@ from openvocab.backbones.attention import attend
 from openvocab.backbones.clip_attention import finish_block, project_output, run_block
 from openvocab.backbones.positions import PositionResize, resize_positions
 from openvocab.backbones.readouts import ForwardPass, Readout
+from openvocab.backbones.token_maps import to_map
 from openvocab.structures import BackboneSpec, ImageFeatures, Size
 
 
@@ -94,10 +95,10 @@ class VisionTransformerReader:
         else:
             features.image_embed = self._project_pooled(_class_token(tower))
         patches = self._project(self.readout.patches(tower))
-        features.patch_embed = _to_map(patches, self.readout.output_size(grid_size))
+        features.patch_embed = to_map(patches, self.readout.output_size(grid_size))
         if self.readout.gives_keys:
             keys = project_output(self.blocks[-1].attn, tower.projections[1])  # (B, 1 + h * w, C)
-            features.patch_keys = _to_map(keys[:, 1:], grid_size)
+            features.patch_keys = to_map(keys[:, 1:], grid_size)
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Size]:
         """Return the tokens that enter block 1, (B, 1 + h * w, C), and the grid (h, w)."""
@@ -139,8 +140,4 @@ def _keep(features: ImageFeatures, i: int, tokens: Tensor, grid_size: Size, laye
     """Store the tokens of place i, if asked for, as a map and a class token."""
     if i in layers:
         features.prefix[i] = tokens[:, :1]
-        features.hidden[i] = _to_map(tokens[:, 1:], grid_size)
-
-
-def _to_map(tokens: Tensor, grid_size: Size) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, grid_size)  # (B, C, h, w)
+        features.hidden[i] = to_map(tokens[:, 1:], grid_size)

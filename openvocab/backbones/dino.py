@@ -12,6 +12,7 @@ from openvocab.backbones.packed_linear import PackedSelfAttention, pack_linears
 from openvocab.backbones.positions import PositionResize
 from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights
 from openvocab.backbones.timm_vit import TokenReader
+from openvocab.backbones.token_maps import to_map
 from openvocab.registry import BACKBONES
 from openvocab.start_weights import reads_start_weights
 from openvocab.strict_loading import load_strictly
@@ -71,7 +72,7 @@ class DINOBackbone(Backbone):
         grid_size = features.hidden[count].shape[-2:]
         first_patch = self.visual.num_prefix_tokens
         features.image_embed = tokens[:, 0]
-        features.patch_embed = tokens[:, first_patch:].transpose(1, 2).unflatten(2, grid_size)  # (B, C, h, w)
+        features.patch_embed = to_map(tokens[:, first_patch:], grid_size)  # (B, C, h, w)
         if self.class_attention:
             scores = self._class_scores(features, count)[..., first_patch:]
             features.class_attention = scores.unflatten(2, grid_size)  # (B, heads, h, w)

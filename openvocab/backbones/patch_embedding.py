@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
 from openvocab.backbones.positions import check_position_resize, resize_positions
+from openvocab.backbones.token_maps import to_map
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
 
@@ -62,5 +63,5 @@ class PatchEmbedding(Backbone):
             grid_size = tuple(maps.shape[-2:])
             positions = resize_positions(self.positions, self.grid_size, grid_size, self.position_resize)
             tokens = self.norm(maps.flatten(2).transpose(1, 2)) + positions  # (B, h * w, C)
-            features.hidden[0] = tokens.transpose(1, 2).unflatten(2, grid_size)  # (B, C, h, w)
+            features.hidden[0] = to_map(tokens, grid_size)  # (B, C, h, w)
         return features

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from openvocab.backbones.positions import check_position_resize, resize_positions
+from openvocab.backbones.token_maps import to_map
 from openvocab.structures import BackboneSpec, ImageFeatures, Size
 
 
@@ -82,6 +83,6 @@ class TokenReader:
 
     def _keep(self, features: ImageFeatures, layer: int, tokens: Tensor, grid: Size) -> None:
         count = self.visual.num_prefix_tokens
-        features.hidden[layer] = tokens[:, count:].transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
+        features.hidden[layer] = to_map(tokens[:, count:], grid)  # (B, C, h, w)
         if count:
             features.prefix[layer] = tokens[:, :count]

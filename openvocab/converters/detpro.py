@@ -1,11 +1,11 @@
 """ViLD checkpoints of the DetPro port (dyabel/detpro, mmdetection 2) in the names of an `OpenVocabModel`."""
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from openvocab.converters.clip_text import text_tower
+from openvocab.entry_renaming import rename_entries
 
 CLIP = "roi_head.clip_model."
 DETECTOR = "head.detector"
@@ -28,6 +28,7 @@ RENAMED = (
     (r"roi_head\.mask_head\.conv_logits\.(.+)", rf"{DETECTOR}.masks.predictor.mask_fcn_logits.\1"),
 )
 BACKGROUND = "roi_head.bg_embedding"
+KIND = "a ViLD checkpoint of DetPro"
 
 
 def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,21 +49,14 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     kept = {key: value for key, value in state_dict.items() if not key.startswith(CLIP)}
     weight, bias = (kept.pop(f"{BACKGROUND}.{name}", None) for name in ("weight", "bias"))
-    renamed = {_rename(key): value for key, value in kept.items()}
-    unknown = [key for key in kept if _rename(key) is None]
-    if unknown or weight is None or bias is None:
-        shown = ", ".join((unknown or list(state_dict))[:4])
-        raise ValueError(
-            f"not a ViLD checkpoint of DetPro: {len(unknown)} unknown of {len(state_dict)} entries: {shown}"
-        )
+    renamed = rename_entries(kept, RENAMED, KIND, _spell, len(state_dict))
+    if weight is None or bias is None:
+        raise ValueError(f"not {KIND}: it lacks {BACKGROUND}.weight and .bias")
     renamed["head.classifier.background"] = weight[:, 0] + bias
     clip = {key.removeprefix(CLIP): value for key, value in state_dict.items() if key.startswith(CLIP)}
     return renamed | (text_tower(clip) if clip else {})
 
 
-def _rename(key: str) -> str | None:
-    for pattern, template in RENAMED:
-        match = re.fullmatch(pattern, key)
-        if match is not None:
-            return match.expand(template).replace("{conv}", "0").replace("{bn}", "1")
-    return None
+def _spell(name: str) -> str:
+    """Number a convolution and its norm."""
+    return name.replace("{conv}", "0").replace("{bn}", "1")

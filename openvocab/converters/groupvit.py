@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from openvocab.hugging_face_layout import Rules, is_hugging_face, renamed, text_tower
+from openvocab.entry_renaming import Rules, rename_entries
+from openvocab.hugging_face_layout import is_hugging_face, renamed, text_tower
 
 GROUPING = r"img_encoder\.layers\.(\d+)\.downsample"
 GROUPING_OURS = r"head.transformer.stages.\1.grouping"
@@ -70,6 +71,7 @@ HUGGING_FACE: Rules = (
 )
 """From the names of transformers' `GroupViTModel` to the official ones."""
 LETTERS = {"{q}": "query", "{k}": "key", "{v}": "value"}
+KIND = "an official GroupViT checkpoint"
 
 
 def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,23 +91,16 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if is_hugging_face(state_dict):
         state_dict = renamed(state_dict, HUGGING_FACE, "Hugging Face's GroupViT")
-    converted = {_rename(key): _shaped(key, value) for key, value in state_dict.items()}
-    unknown = [key for key in state_dict if _rename(key) is None]
-    if unknown or "head.transformer.norm.weight" not in converted:
-        shown = ", ".join((unknown or list(state_dict))[:4])
-        raise ValueError(
-            f"not an official GroupViT checkpoint: {len(unknown)} unknown of {len(state_dict)} entries: {shown}"
-        )
+    shaped = {key: _shaped(key, value) for key, value in state_dict.items()}
+    converted = rename_entries(shaped, RENAMED, KIND, _spell)
+    if "head.transformer.norm.weight" not in converted:
+        raise ValueError(f"not {KIND}: it lacks img_encoder.norm.weight")
     return converted
 
 
-def _rename(key: str) -> str | None:
-    for pattern, template in RENAMED:
-        match = re.fullmatch(pattern, key)
-        if match is not None:
-            name = match.expand(template)
-            return re.sub(r"\{[qkv]\}", lambda found: LETTERS[found[0]], name)
-    return None
+def _spell(name: str) -> str:
+    """Write out query, key and value."""
+    return re.sub(r"\{[qkv]\}", lambda found: LETTERS[found[0]], name)
 
 
 def _shaped(key: str, value: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from openvocab.entry_renaming import rename_entries
+
 LIGHTNING_PREFIX = "net."
 DROPPED = (
     r"clip_pretrained\.visual\.",  # CLIP's image tower: carried along, never run
@@ -26,13 +28,13 @@ RENAMED = (
     (r"pretrained\.layer1\.1\.(.+)", r"backbone.visual.bn1.\1"),
     (r"pretrained\.layer1\.4\.(.+)", r"backbone.visual.layer1.\1"),
     (r"pretrained\.layer([234])\.(.+)", r"backbone.visual.layer\1.\2"),
-    (r"pretrained\.act_postprocess(\d)\.0\.project\.0\.(.+)", r"head.reassemble.{level}.readout.\2"),
-    (r"pretrained\.act_postprocess(\d)\.3\.(.+)", r"head.reassemble.{level}.project.\2"),
-    (r"pretrained\.act_postprocess(\d)\.4\.(.+)", r"head.reassemble.{level}.resize.\2"),
-    (r"scratch\.layer(\d)_rn\.(.+)", r"head.decoder.inputs.{level}.\2"),
-    (r"scratch\.refinenet(\d)\.out_conv\.(.+)", r"head.decoder.fusions.{level}.out.\2"),
-    (r"scratch\.refinenet(\d)\.resConfUnit1\.(.+)", r"head.decoder.fusions.{level}.skip_unit.\2"),
-    (r"scratch\.refinenet(\d)\.resConfUnit2\.(.+)", r"head.decoder.fusions.{level}.unit.\2"),
+    (r"pretrained\.act_postprocess(\d)\.0\.project\.0\.(.+)", r"head.reassemble.{\1 - 1}.readout.\2"),
+    (r"pretrained\.act_postprocess(\d)\.3\.(.+)", r"head.reassemble.{\1 - 1}.project.\2"),
+    (r"pretrained\.act_postprocess(\d)\.4\.(.+)", r"head.reassemble.{\1 - 1}.resize.\2"),
+    (r"scratch\.layer(\d)_rn\.(.+)", r"head.decoder.inputs.{\1 - 1}.\2"),
+    (r"scratch\.refinenet(\d)\.out_conv\.(.+)", r"head.decoder.fusions.{\1 - 1}.out.\2"),
+    (r"scratch\.refinenet(\d)\.resConfUnit1\.(.+)", r"head.decoder.fusions.{\1 - 1}.skip_unit.\2"),
+    (r"scratch\.refinenet(\d)\.resConfUnit2\.(.+)", r"head.decoder.fusions.{\1 - 1}.unit.\2"),
     (r"scratch\.head1\.(.+)", r"head.embed.\1"),
     (r"scratch\.head_block\.(?:.+\.)?(weight|bias)", r"head.block.conv.\1"),
 )
@@ -52,12 +54,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     network = _network_entries(state_dict)
     kept = {key: value for key, value in network.items() if not any(re.match(rule, key) for rule in DROPPED)}
-    renamed = {_rename(key): value for key, value in kept.items()}
-    unknown = [key for key in kept if _rename(key) is None]
-    if unknown or not renamed:
-        shown = ", ".join((unknown or list(state_dict))[:4])
-        raise ValueError(f"not an official LSeg checkpoint: {len(unknown)} unknown of {len(kept)} entries: {shown}")
-    return renamed
+    return rename_entries(kept, RENAMED, "an official LSeg checkpoint", _spell)
 
 
 def _network_entries(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,13 +67,7 @@ def _network_entries(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return inside or dict(state_dict)
 
 
-def _rename(key: str) -> str | None:
-    for pattern, template in RENAMED:
-        match = re.fullmatch(pattern, key)
-        if match is None:
-            continue
-        if "{level}" in template:  # official levels count from 1, fine to coarse, as ours do from 0
-            template = template.replace("{level}", str(int(match[1]) - 1))
-        name = match.expand(template)
-        return re.sub(r"_?unit\.bn", lambda found: found[0].replace("bn", "norm"), name)
-    return None
+def _spell(name: str) -> str:
+    """Count levels from 0 (official ones count from 1, fine to coarse as ours), and call norms so."""
+    name = re.sub(r"\{(\d) - 1\}", lambda found: str(int(found[1]) - 1), name)
+    return re.sub(r"_?unit\.bn", lambda found: found[0].replace("bn", "norm"), name)

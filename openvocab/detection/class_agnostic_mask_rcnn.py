@@ -23,7 +23,7 @@ from openvocab.memory_fallback import Halving
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, Sample
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-BoxLossMean = Literal["offsets", "regions"]
+RegionBoxMean = Literal["offsets", "regions"]
 
 
 class ClassAgnosticMaskRCNN(nn.Module):
@@ -69,7 +69,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         read_extra_levels: bool = False,
         mask_samples: int = 128,
         box_beta: float = 1.0,
-        box_loss_mean: BoxLossMean = "offsets",
+        box_loss_mean: RegionBoxMean = "offsets",
         nms_iou: float = 0.5,
         max_detections: int = 300,
         min_score: float = 0.0,
@@ -77,8 +77,8 @@ class ClassAgnosticMaskRCNN(nn.Module):
         super().__init__()
         if min_score < 0:
             raise ValueError(f"min_score: expected 0 or more, got {min_score}")
-        if box_loss_mean not in get_args(BoxLossMean):
-            raise ValueError(f"box_loss_mean: expected one of {get_args(BoxLossMean)}, got {box_loss_mean!r}")
+        if box_loss_mean not in get_args(RegionBoxMean):
+            raise ValueError(f"box_loss_mean: expected one of {get_args(RegionBoxMean)}, got {box_loss_mean!r}")
         self.pyramid = FeaturePyramid(backbone, **pyramid)
         dim = self.pyramid.dim
         strides = self.pyramid.strides if read_extra_levels else self.pyramid.own_strides

@@ -18,7 +18,7 @@ from torchvision.models.detection.rpn import (
 from openvocab.detection.norms import norm_layer
 from openvocab.structures import Instances, Size
 
-BoxLossMean = Literal["levels", "samples"]
+AnchorBoxMean = Literal["levels", "samples"]
 HUBER_DELTA = 1 / 9
 
 
@@ -70,10 +70,10 @@ class ProposalNetwork(RegionProposalNetwork):
         before_nms: tuple[int, int] = (2000, 1000),
         after_nms: tuple[int, int] = (1000, 1000),
         nms_iou: float = 0.7,
-        box_loss_mean: BoxLossMean = "levels",
+        box_loss_mean: AnchorBoxMean = "levels",
     ) -> None:
-        if box_loss_mean not in get_args(BoxLossMean):
-            raise ValueError(f"box_loss_mean: expected one of {get_args(BoxLossMean)}, got {box_loss_mean!r}")
+        if box_loss_mean not in get_args(AnchorBoxMean):
+            raise ValueError(f"box_loss_mean: expected one of {get_args(AnchorBoxMean)}, got {box_loss_mean!r}")
         sizes = [8 * stride for stride in strides] if anchor_sizes is None else list(anchor_sizes)
         if len(sizes) != len(strides) or any(fine >= coarse for fine, coarse in pairwise(sizes)):
             raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one a level, got {sizes}")
@@ -117,10 +117,23 @@ class ProposalNetwork(RegionProposalNetwork):
             return proposals, {}
         labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": found.boxes} for found in targets])
         wanted = self.box_coder.encode(matched, anchors)
-        objectness, box = self.compute_loss(logits, offsets, labels, wanted)
-        if self.box_loss_mean == "levels":
+        if self.box_loss_mean == "samples":
+            objectness, box = self.compute_loss(logits, offsets, labels, wanted)
+        else:
+            objectness = self._objectness_loss(logits, labels)
             box = _sum_of_level_means(offsets, torch.cat(wanted), torch.cat(labels) == 1, counts)
         return proposals, {"loss_rpn_objectness": objectness, "loss_rpn_box": box}
+
+    def _objectness_loss(self, logits: Tensor, labels: list[Tensor]) -> Tensor:
+        """Return the mean over sampled anchors, as `compute_loss` does beside its own loss of boxes.
+
+        Args:
+            logits: (B * A, 1).
+            labels: of each image: (A,), 1 for objects, 0 for background, -1 for neither.
+        """
+        objects, background = (torch.cat(chosen).nonzero()[:, 0] for chosen in self.fg_bg_sampler(labels))
+        sampled = torch.cat([objects, background])
+        return F.binary_cross_entropy_with_logits(logits.flatten()[sampled], torch.cat(labels)[sampled])
 
     def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the anchors (A, 4) of maps (B, ., h_i, w_i), centred at multiples of the strides.

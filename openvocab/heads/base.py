@@ -24,6 +24,9 @@ class Head(nn.Module):
     """Whether it reads the backbone's embeddings in the joint space; without, a tower stops at the last of `layers`."""
     text_tokens: bool = False
     """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
+    replaced_texts: int = 0
+    """With `text_tokens`: how many of each sample's first captions the loss only reads with words of them changed, so
+    that the tower need not run on them as they are."""
     empty_text: bool = False
     """Whether it reads the embedding of the text without words (`TextFeatures.empty`)."""
     reads_pixels: bool = False

@@ -61,7 +61,9 @@ class ContrastiveHead(Head):
         built = [build_part(CONTRASTIVE_TERMS, term, backbone=backbone, text_dim=text_dim) for term in terms]
         self.terms = nn.ModuleDict(_by_name(built))
         self.layers = tuple(sorted({layer for term in built for layer in term.layers}))
-        self.text_tokens = any(term.text_tokens for term in built)
+        word_readers = [term for term in built if term.text_tokens]
+        self.text_tokens = bool(word_readers)
+        self.replaced_texts = int(self.text_tokens and all(term.replaces_text for term in word_readers))
         self.num_texts = max(term.num_texts for term in built)
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:

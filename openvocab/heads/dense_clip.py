@@ -20,7 +20,8 @@ from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPr
 class DenseCLIPHead(Head):
     """Segments by the cosine of patch embeddings and class embeddings.
 
-    How good the map is depends on the backbone's `readout` (`backbones/readouts/`).
+    How good the map is depends on the backbone's `readout` (`backbones/readouts/`). With `readout="maskclip"` this is
+    MaskCLIP, not MaskCLIP+, which trains a segmenter on its labels.
 
     Args:
         backbone, text_dim: facts of the neighbours, given by the model.

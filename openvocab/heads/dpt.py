@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-READOUTS = ("project", "ignore")
+CLASS_TOKEN_READOUTS = ("project", "ignore")
 
 
 class Reassemble(nn.Module):
@@ -26,8 +26,8 @@ class Reassemble(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, factor: float, readout: str = "project") -> None:
         super().__init__()
-        if readout not in READOUTS:
-            raise ValueError(f"readout: expected one of {READOUTS}, got {readout!r}")
+        if readout not in CLASS_TOKEN_READOUTS:
+            raise ValueError(f"readout: expected one of {CLASS_TOKEN_READOUTS}, got {readout!r}")
         self.readout = nn.Linear(2 * in_dim, in_dim) if readout == "project" else None
         self.project = nn.Conv2d(in_dim, out_dim, 1)
         self.resize = _resize_layer(out_dim, factor)

@@ -26,8 +26,12 @@ class TextEncoder(nn.Module):
         """
         raise ValueError(f"{type(self).__name__} encodes class names only; free texts need a text tower")
 
-    def with_tokens(self, captions: Sequence[str]) -> TextFeatures:
+    def with_tokens(self, captions: Sequence[str], unread: int = 0) -> TextFeatures:
         """Encode raw captions as `forward` does, and token by token (`TextFeatures.tokens`).
+
+        Args:
+            captions: N texts.
+            unread: so many of the first ones are split into tokens only; embeddings are those of the others.
 
         Raises:
             ValueError: this encoder has no token outputs.

@@ -18,6 +18,7 @@ def encode_captions(
     lengths: Tensor,
     tokenizer: PromptTokenizer,
     states_of: Callable[[Tensor], Tensor],
+    unread: int = 0,
 ) -> tuple[Tensor, TextTokens]:
     """Encode captions in one pass, pooled and token by token.
 
@@ -27,9 +28,10 @@ def encode_captions(
         lengths: (B,) tokens of each caption, start and end included.
         tokenizer: what made them.
         states_of: runs the tower, (B, T) ids to (B, T, C) states.
+        unread: captions at the beginning that the tower does not run on.
 
     Returns:
-        (B, D) float32 pooled embeddings, not normalised, and the tokens up to the longest caption.
+        (B - unread, D) float32 pooled embeddings, not normalised, and the tokens up to the longest caption.
 
     Raises:
         ValueError: a tower of another kind: its token outputs have no agreed meaning here.
@@ -44,8 +46,8 @@ def encode_captions(
     special_ids = {int(ids[0, 0]), int(ids[0, ends[0]]), tokenizer.padding_id, tokenizer.mask_id}
     place = torch.arange(int(lengths.max()), device=device)
     ids = ids[:, : len(place)].to(device, non_blocking=True)  # (B, T)
-    states = states_of(ids)
-    pooled = text_global_pool(states, ids, pool_type=tower.pool_type, eos_token_id=tower.eos_id)
+    states = states_of(ids[unread:])
+    pooled = text_global_pool(states, ids[unread:], pool_type=tower.pool_type, eos_token_id=tower.eos_id)
     tokens = TextTokens(
         ids=ids,
         is_word=(place > 0) & (place < ends.to(device)[:, None]),  # (B, T)

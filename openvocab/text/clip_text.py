@@ -128,8 +128,11 @@ class CLIPTextEncoder(TextEncoder):
         with self._numerics():
             return self._encode_once(texts)
 
-    def with_tokens(self, captions: Sequence[str]) -> TextFeatures:
+    def with_tokens(self, captions: Sequence[str], unread: int = 0) -> TextFeatures:
         """Encode raw captions at once, pooled as `forward` does and token by token; T is the longest one's length.
+
+        Args:
+            captions, unread: see `TextEncoder.with_tokens`.
 
         Raises:
             ValueError: as `forward`, or a tower that is not CLIP's transformer, or one with a projector.
@@ -139,7 +142,7 @@ class CLIPTextEncoder(TextEncoder):
             raise ValueError("a tower with a projector has no token outputs: the projector is made for pooled texts")
         ids, lengths = self._tokenizer(captions)
         with self._numerics():
-            embed, tokens = encode_captions(self.text, ids, lengths, self._tokenizer, self._states_of)
+            embed, tokens = encode_captions(self.text, ids, lengths, self._tokenizer, self._states_of, unread)
         return TextFeatures(F.normalize(embed, dim=-1), self.logit_scale.exp().reshape(()), tokens=tokens)
 
     def empty_text(self) -> Tensor:

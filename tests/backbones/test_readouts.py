@@ -92,6 +92,20 @@ def test_readout_equals_its_equation(name):
     np.testing.assert_allclose(actual, expected, atol=1e-5 * abs(expected).max())
 
 
+@torch.no_grad()
+def test_maskclip_gives_the_keys_of_the_last_attention_behind_its_output_projection():
+    torch.manual_seed(0)
+    backbone = CLIPBackbone("ViT-Ti-8-shapes", readout="maskclip")
+    features = backbone(torch.randn(1, 3, *IMAGES_SIZE), layers=(3,))
+    block = backbone.visual.transformer.resblocks[-1]
+    width = block.attn.embed_dim
+    weight, bias = block.attn.in_proj_weight[width : 2 * width], block.attn.in_proj_bias[width : 2 * width]
+    for row in range(GRID[0]):
+        for column in range(GRID[1]):
+            key = weight @ block.ln_1(features.hidden[3][0, :, row, column]) + bias
+            torch.testing.assert_close(features.patch_keys[0, :, row, column], block.attn.out_proj(key))
+
+
 @pytest.fixture(scope="module", params=["ViT-Ti-8-shapes", "RN50"])
 def backbone(request) -> CLIPBackbone:
     torch.manual_seed(0)

@@ -1,8 +1,10 @@
 """The class lists and splits of the package."""
 
 import json
+import re
 
 import pytest
+from config_parts import REPOSITORY
 
 from openvocab.datasets.class_lists import CLASS_NAMES_FOLDER, SPLITS_FOLDER, class_names_path, load_split
 from openvocab.text.vocabulary import Vocabulary, read_class_names
@@ -46,8 +48,6 @@ WORDS = {
     "sfp_voc_21": ("voc21_sfp", 21),
     "sfp_voc_20": ("voc20_sfp", 20),
     "sfp_cityscapes_19": ("cityscapes_sfp", 19),
-    "lposs_voc_21": ("voc21_lposs", 21),
-    "lposs_coco_object_81": ("coco_object_lposs", 81),
 }
 """Class words of training-free papers: the published file of each, and its classes."""
 
@@ -79,6 +79,12 @@ def test_every_list_is_a_vocabulary_of_its_size_and_states_its_source(file):
     first_line = file.read_text(encoding="utf-8").splitlines()[0]
     assert first_line.startswith("# ")
     assert "(MIT)" in first_line or "(Apache-2.0)" in first_line
+
+
+def test_every_list_is_named_by_a_config_or_a_page():
+    files = [*REPOSITORY.glob("configs/**/*.py"), *REPOSITORY.glob("docs/*.md")]
+    named = set(re.findall(r"\w+", " ".join(file.read_text(encoding="utf-8") for file in files)))
+    assert {file.stem for file in CLASS_NAMES_FOLDER.glob("*.txt")} <= named
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))

@@ -79,6 +79,16 @@ def test_official_box_loss_is_a_mean_over_the_offsets_of_each_level_by_hand():
     assert losses["loss_rpn_box"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_mean_of_the_box_loss_leaves_the_loss_of_objectness_alone():
+    targets = [Instances(torch.tensor([[20.0, 12, 60, 48]]), torch.zeros(1, dtype=torch.int64))] * 2
+    losses = []
+    for mean in ("samples", "levels"):
+        network = make_network(mean, samples=32).train()
+        torch.manual_seed(1)  # of the anchors that are drawn
+        losses.append(network(make_maps(), [SIZE, SIZE], targets)[1]["loss_rpn_objectness"])
+    assert torch.equal(*losses)
+
+
 def test_an_unknown_mean_of_the_box_loss_is_named():
     with pytest.raises(ValueError, match="box_loss_mean: expected one of .'levels', 'samples'"):
         make_network("regions")

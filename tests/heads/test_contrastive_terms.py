@@ -203,6 +203,34 @@ def test_other_terms_match_the_caption_with_hidden_words_where_asked_to(last):
     torch.testing.assert_close(losses["loss_masked_language"], hidden)
 
 
+@pytest.mark.parametrize(("pairs", "rows"), [(((0, 0), (0, 1)), [[3, 3], [6, 3]]), (((0, 0),), [[0, 3], [3, 3]])])
+def test_the_tower_runs_on_a_replaced_caption_once(pairs, rows):
+    """As in official DeCLIP: on the caption with hidden words and the edited one, not on the caption as it is."""
+    model = MODELS.build(
+        dict(
+            type="OpenVocabModel",
+            backbone=dict(type="CLIPBackbone", model="ConvNet-8-shapes"),
+            text_encoder=dict(type="CLIPTextEncoder", model="ConvNet-8-shapes", trainable="all"),
+            head=dict(type="ContrastiveHead"),
+        )
+    )
+    samples = [Sample(str(i), None, (64, 64), (64, 64), captions=(f"a red thing {i}", f"thing {i}")) for i in range(3)]
+    images, counts, losses = torch.randn(3, 3, 64, 64), [], []
+    model.text_encoder.text.transformer.resblocks[0].ln_1.register_forward_pre_hook(
+        lambda _, inputs: counts[-1].append(len(inputs[0]))
+    )
+    contrast, masked = dict(type=CaptionContrast, pairs=pairs), dict(type=MaskedLanguage, match_masked=True)
+    spec, width = model.backbone.spec, model.text_encoder.embed_dim
+    for words in ([], [dict(type=TokenContrast)]):  # patches are matched with the words of the caption as it is
+        model.head = ContrastiveHead(spec, width, terms=[contrast, masked, *words])
+        counts.append([])
+        torch.manual_seed(0)
+        losses.append(model.loss(images, samples))
+    assert counts == rows
+    for name in losses[0]:
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+
+
 def test_without_being_asked_other_terms_match_the_whole_caption():
     batch = token_batch()
     terms = [dict(type=MaskedLanguage), dict(type=CaptionContrast)]

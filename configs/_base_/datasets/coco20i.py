@@ -4,8 +4,9 @@ Files: data/coco20i/{train2014,val2014} and data/coco20i/annotations/{train2014,
 
 The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
 LSeg's own weights ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
-scores at that size. Resizing is bilinear without antialiasing and takes the label at the centre of each new pixel;
-official: Pillow's, which is antialiased where it shrinks, and the label at the corner.
+scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in an
+eighth of the time, and a label is that at the centre of the new pixel, where the image is read too; official:
+Pillow's resize, antialiased where it shrinks, and the label at the pixel's corner.
 
 Training draws episodes: a class, then two images of it. An official epoch is as many episodes as there are training
 images: 62,040, 74,381, 73,035 and 73,808 of the folds 0 to 3. 1000 test episodes draw a class, then an image of it,

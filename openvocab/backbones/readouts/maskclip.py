@@ -12,6 +12,9 @@ from openvocab.structures import Size
 class MaskCLIP(AttentionReadout):
     """Values instead of attention: y = x + out_proj(v), then y + ffn(ln_2(y)); in the pool of a ResNet out_proj(v).
 
+    This is MaskCLIP, the form of the paper that trains nothing. MaskCLIP+, its other one, trains a segmenter on labels
+    that this makes, and is not here.
+
     The published towers were built with exact GELU and a norm epsilon of 1e-6, though the weights were trained with
     QuickGELU and 1e-5; here a tower computes as it was trained. Key smoothing and prompt denoising, which take the keys
     that this readout gives, are `DenseCLIPHead(ks_thresh=..., pd_thresh=...)`.

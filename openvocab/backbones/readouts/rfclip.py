@@ -8,7 +8,7 @@ from torch import Tensor
 
 from openvocab.backbones.clip_attention import project_output, project_qkv
 from openvocab.backbones.readouts.base import ForwardPass, Readout
-from openvocab.backbones.readouts.similarity import alike, cosines, neighbour_sum
+from openvocab.backbones.readouts.similarity import alike, attention_weights, cosines, neighbour_sum
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
@@ -102,5 +102,5 @@ def _attended(tower: ForwardPass, tokens: Tensor, earlier: Tensor) -> Tensor:
 
 def _key_weights(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """Return softmax(s k kT) over all tokens (B, 1 + N, C), cut down to the patches, (B, heads, N, N) float32."""
-    k = project_qkv(block.attn, block.ln_1(tokens))[1].float()
-    return (k @ k.transpose(2, 3) * k.shape[-1] ** -0.5).softmax(-1)[:, :, 1:, 1:]
+    k = project_qkv(block.attn, block.ln_1(tokens))[1]
+    return attention_weights(k, k)[:, :, 1:, 1:]

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from openvocab.backbones.attention import attend
 from openvocab.backbones.clip_attention import Projections
 from openvocab.backbones.readouts.base import ForwardPass
-from openvocab.backbones.readouts.self_calibration import SelfCalibration, guided, key_attention
+from openvocab.backbones.readouts.self_calibration import SelfCalibration, guided
 from openvocab.backbones.readouts.similarity import contrast_softmax, fill
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
@@ -42,7 +43,8 @@ class SCCLIP(SelfCalibration):
 
     def mix(self, projections: Projections, guide: Tensor) -> Tensor:
         """Mix by C and by the keys, half each."""
-        return (guided(projections[2], guide) + key_attention(projections)) / 2
+        _, k, v = projections
+        return (guided(v, guide) + attend(k, k, v)) / 2
 
     mix_again = mix
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 
 from torch import Tensor
 
-from openvocab.backbones.attention import attend
 from openvocab.backbones.clip_attention import Projections, project_output, project_qkv
 from openvocab.backbones.readouts.base import ForwardPass, Readout
 from openvocab.backbones.readouts.similarity import aggregate, alike, cosines
@@ -76,18 +75,6 @@ class SelfCalibration(Readout):
 def guided(values: Tensor, guide: Tensor) -> Tensor:
     """Mix values (B, heads, N, d) by weights (B, N, N) that all heads share."""
     return guide[:, None].to(values.dtype) @ values
-
-
-def key_attention(projections: Projections) -> Tensor:
-    """Return softmax(s k kT) v."""
-    _, k, v = projections
-    return attend(k, k, v)
-
-
-def query_attention(projections: Projections) -> Tensor:
-    """Return softmax(s q qT) v."""
-    q, _, v = projections
-    return attend(q, q, v)
 
 
 def _attended(tower: ForwardPass, patches: Tensor, tokens: Tensor, mix: Mix, guide: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from openvocab.backbones.attention import attend
 from openvocab.backbones.clip_attention import Projections, project_qkv
 from openvocab.backbones.readouts.base import ForwardPass
-from openvocab.backbones.readouts.self_calibration import SelfCalibration, guided, key_attention, query_attention
-from openvocab.backbones.readouts.similarity import alike, contrast_softmax, fill
+from openvocab.backbones.readouts.self_calibration import SelfCalibration, guided
+from openvocab.backbones.readouts.similarity import alike, attention_weights, contrast_softmax, fill
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
@@ -42,7 +43,7 @@ class SFP(SelfCalibration):
         count = len(tower.blocks)
         block, tokens = tower.blocks[count - 2], tower.states[count - 2]
         q, k, _ = project_qkv(block.attn, block.ln_1(tokens))
-        weights = (q.float() @ k.float().transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1).mean(1)  # (B, 1 + N, 1 + N)
+        weights = attention_weights(q, k).mean(1)  # (B, 1 + N, 1 + N)
         seen, own = weights[:, 0, 1:], weights.diagonal(dim1=1, dim2=2)[:, 1:]  # (B, N)
         drawing = torch.where(SELF_REGARD * seen > own, seen, -torch.inf)
         most = drawing.topk(min(MOST, drawing.shape[1])).indices
@@ -58,7 +59,8 @@ class SFP(SelfCalibration):
 
     def mix(self, projections: Projections, guide: Tensor) -> Tensor:
         """Mix by C, by the keys and by the queries, a third each."""
-        return (guided(projections[2], guide) + key_attention(projections) + query_attention(projections)) / 3
+        q, k, v = projections
+        return (guided(v, guide) + attend(k, k, v) + attend(q, q, v)) / 3
 
     def mix_again(self, projections: Projections, guide: Tensor) -> Tensor:
         """Mix by C alone."""

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.backbones.token_maps import to_map
 from openvocab.structures import Size
 
 ALIKE = 0.4
@@ -38,10 +39,14 @@ def contrast_softmax(similarity: Tensor, sharpness: float = 3.0, share: float = 
     return scores.masked_fill((scores < 0) & ~itself, -torch.inf).softmax(-1)
 
 
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Return softmax(s q kT) of queries and keys (B, heads, N, d), (B, heads, N, N) float32."""
+    return (q.float() @ k.float().transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
+
+
 def neighbour_sum(patches: Tensor, grid_size: Size) -> Tensor:
     """Return the sum over the 3 x 3 neighbourhood of each patch, itself included, zeros outside the map."""
-    maps = patches.transpose(1, 2).unflatten(2, grid_size)  # (B, C, h, w)
-    sums = F.avg_pool2d(maps, 3, stride=1, padding=1, divisor_override=1)
+    sums = F.avg_pool2d(to_map(patches, grid_size), 3, stride=1, padding=1, divisor_override=1)
     return sums.flatten(2).transpose(1, 2)  # (B, N, C)
 
 

@@ -17,7 +17,7 @@ class PairBatch:
     features: ImageFeatures
     """Of V * B images."""
     text: TextFeatures
-    """Of W * B captions."""
+    """Of W * B captions; embeddings begin behind those of texts that are replaced (`Head.replaced_texts`)."""
     samples: Sequence[Sample]
     text_ids: Tensor | None = None
     """(W * B,) int64, equal for equal texts; for terms with `reads_text_ids`."""
@@ -90,8 +90,11 @@ class PairBatch:
         return rows[view * batch : (view + 1) * batch]
 
     def _of_text(self, rows: Tensor, text: int) -> Tensor:
+        """Return the rows of one text, none where `rows` begin behind it."""
         batch = len(self.samples)
-        return rows[text * batch : (text + 1) * batch]
+        missing = 0 if self.text.tokens is None else len(self.text.tokens.ids) - len(rows)
+        start = text * batch - missing
+        return rows[max(0, start) : max(0, start + batch)]
 
 
 @dataclass
@@ -123,6 +126,8 @@ class ContrastiveTerm(nn.Module):
     """Captions that it needs of each sample."""
     text_tokens: bool = False
     """Whether it reads captions token by token."""
+    replaces_text: bool = False
+    """Whether it replaces the first text of every sample for all terms (`prepare`), and reads only its ids itself."""
     reads_text_ids: bool = False
 
     def __init__(self, weight: float, name: str) -> None:

@@ -74,7 +74,8 @@ class MaskedLanguage(ContrastiveTerm):
         probability: of each word to be chosen.
         mask_share, random_share: see `corrupt_tokens`.
         match_masked: let the other terms match images with the caption whose words are hidden, instead of the whole
-            one. Official DeCLIP does: it runs its tower once, on the former.
+            one. Official DeCLIP does: it runs its tower once, on the former, as happens here unless another term reads
+            the whole one word by word.
         chunk_size: hidden words scored at a time.
 
     Raises:
@@ -100,7 +101,7 @@ class MaskedLanguage(ContrastiveTerm):
         super().__init__(weight, name)
         check_shares(mask_share, random_share)
         self.probability, self.mask_share, self.random_share = probability, mask_share, random_share
-        self.match_masked = match_masked
+        self.match_masked = self.replaces_text = match_masked
         self.chunk_size = chunk_size
 
     def prepare(self, batch: PairBatch) -> None:
