@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
 from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
@@ -98,6 +98,7 @@ class DetectionDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
+        check_paths(dict(keys=keys, frequencies=frequencies), root=root, images=images, annotations=annotations)
         super().__init__(
             [LoadImage(), LoadInstances(), PackSample()] if pipeline is None else pipeline,
             bad_samples=bad_samples,
@@ -145,8 +146,7 @@ class DetectionDataset(PipelineDataset):
         ids = [id_of_class.get(index) for index in range(len(self.vocabulary))]
         names = list(self.vocabulary.class_names)
         if self.frequencies is not None:
-            own = self.root / self.frequencies
-            letters = load_frequencies(own if own.is_file() else self.frequencies, names)
+            letters = load_frequencies(self.frequencies, names, self.root)
         else:
             letters = [self._read[1].frequencies.get(raw) for raw in ids]
         known = {"frequencies": letters} if all(letters) else {}

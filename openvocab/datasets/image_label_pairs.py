@@ -12,8 +12,15 @@ Lines = list[tuple[int, str]]
 """Numbers, from 1, and texts of the lines that are not blank."""
 
 
-def pair(images: dict[str, Path], labels: dict[str, Path], require_annotations: bool) -> list[tuple[str, Path, Path]]:
-    """Return (key, image, label map) of every image that has one, in the order of the keys.
+def pair(
+    images: dict[str, Path], labels: dict[str, Path], advice: str, require_annotations: bool = True
+) -> list[tuple[str, Path, Path]]:
+    """Return (key, image, label map) of every image that has one, in the order of the images.
+
+    Args:
+        images, labels: files by key.
+        advice: what would bring the two together, for messages.
+        require_annotations: refuse images without a label map, instead of leaving them out.
 
     Raises:
         FileNotFoundError: a label map without an image; with `require_annotations`, an image without a label map.
@@ -21,27 +28,31 @@ def pair(images: dict[str, Path], labels: dict[str, Path], require_annotations: 
     unmatched = sorted(set(labels) - set(images))
     if unmatched:
         raise FileNotFoundError(
-            f"{len(unmatched)} label maps have no image, the first is {labels[unmatched[0]]}; the two have the same "
-            "path below their folder, but for what annotation_suffix and image_suffix take off the stem"
+            f"{len(unmatched)} label maps have no image, the first is {labels[unmatched[0]]}; {advice}"
         )
     bare = [key for key in images if key not in labels]
     if bare and require_annotations:
         raise FileNotFoundError(
-            f"{len(bare)} of {len(images)} images have no label map, the first is {images[bare[0]]}; where only the "
-            "ends of the stems differ, set annotation_suffix or image_suffix; require_annotations=False leaves such "
-            "images out"
+            f"{len(bare)} of {len(images)} images have no label map, the first is {images[bare[0]]}; {advice}"
         )
     return [(key, images[key], labels[key]) for key in images if key in labels]
 
 
-def read_keys(path: Path, argument: str = "keys") -> list[str]:
+def read_lines(path: Path, argument: str) -> Lines:
     """Return the entries of a list, one a line; white space around an entry does not count, but within it does.
 
     Raises:
         FileNotFoundError: no such file; names the argument that gave it.
         ValueError: not UTF-8, or no entries.
     """
-    return [line for _, line in _read_lines(path, argument)]
+    if not path.is_file():
+        raise FileNotFoundError(f"{argument}: no file {path}")
+    # not splitlines: it also splits at characters that may stand inside a name
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1)]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise ValueError(f"{argument}: {path} is empty; expected one entry a line")
+    return lines
 
 
 def find_listed(
@@ -65,7 +76,7 @@ def find_listed(
         ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice, a list that
             fits names and ids, of other samples.
     """
-    lines = _read_lines(file, "keys")
+    lines = read_lines(file, "keys")
     by_name = _places_of_names(keys)
     found = [[by_name.get(normal_key(line), []) for _, line in lines]]
     flagged = [_VOC_LINE.fullmatch(line) for _, line in lines]
@@ -87,17 +98,6 @@ def select_listed(found: dict[str, Path], file: Path | None, folder: Path) -> di
         return found
     keys = list(found)
     return {keys[place]: found[keys[place]] for place in find_listed(file, keys, list(found.values()), str(folder))}
-
-
-def _read_lines(path: Path, argument: str) -> Lines:
-    if not path.is_file():
-        raise FileNotFoundError(f"{argument}: no file {path}")
-    # not splitlines: it also splits at characters that may stand inside a name
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1)]
-    lines = [(number, line) for number, line in lines if line]
-    if not lines:
-        raise ValueError(f"{argument}: {path} is empty; expected one entry a line")
-    return lines
 
 
 def _places_of_names(keys: Sequence[str]) -> dict[str, list[int]]:

@@ -58,6 +58,17 @@ def test_categories_match_any_synonym_or_an_id(tmp_path):
     assert _instances(dataset)["11"].classes.tolist() == [1, 1]
     with pytest.raises(ValueError, match="category_ids: expected 2, one a class, got 1"):
         len(_dataset(tmp_path, classes=["a", "b"], category_ids=[3]))
+    with pytest.raises(ValueError, match="category_ids: expected a list of whole numbers, got 3"):
+        len(_dataset(tmp_path, classes=["a"], category_ids=3))
+
+
+def test_names_of_a_split_are_compared_as_all_names_are(tmp_path):
+    (tmp_path / "split.json").write_text('{"seen": ["Dog", "CAT"], "unseen": ["Traffic_Light"]}')
+    dataset = _dataset(tmp_path, classes=["dog", "cat", "traffic light"], unseen=str(tmp_path / "split.json"))
+    assert dataset.vocabulary.seen == (True, True, False)
+    (tmp_path / "split.json").write_text('{"seen": ["dog", "cat"], "unseen": ["Dog", "traffic light"]}')
+    with pytest.raises(ValueError, match="lists 'dog' as seen and as unseen"):
+        len(_dataset(tmp_path, classes=["dog", "cat", "traffic light"], unseen=str(tmp_path / "split.json")))
 
 
 def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, logged):
