@@ -21,6 +21,7 @@ from openvocab.datasets.object_selection import (
     keep_images,
     note_repeated,
     select_objects,
+    spell_paths,
 )
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
@@ -196,6 +197,7 @@ class DetectionDataset(PipelineDataset):
             unlisted_ids=self.unlisted_ids,
             root=self.root,
         )
+        spell_paths(found, self.root / self.images)
         found.notes += note_repeated(found.images)
         if self.keys is not None:
             keep_images(found, self.root / self.keys, str(self.annotations))
