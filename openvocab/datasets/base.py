@@ -59,9 +59,7 @@ class PipelineDataset(Dataset):
         self.max_bad_share = number(max_bad_share, "max_bad_share")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share: expected a share in 0..1, got {max_bad_share}")
-        if isinstance(pipeline, (str, Mapping)) or not isinstance(pipeline, Sequence):
-            raise ValueError(f"pipeline: expected a list of transforms, got {repr(pipeline)[:60]}")
-        self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        self.transforms = build_transforms(pipeline)
         self.bad_samples = bad_samples
         self.test_mode = test_mode
         self.name = name or type(self).__name__
@@ -177,6 +175,17 @@ class PipelineDataset(Dataset):
                 f"{self.name}: {len(paths)} of {count} samples are bad, more than max_bad_share="
                 f"{self.max_bad_share}:\n  {listed}"
             )
+
+
+def build_transforms(pipeline: Sequence[dict | Transform]) -> list[Transform]:
+    """Return the transforms of a pipeline, built where they are config dicts.
+
+    Raises:
+        ValueError: no list.
+    """
+    if isinstance(pipeline, str) or not isinstance(pipeline, Sequence):
+        raise ValueError(f"pipeline: expected a list of transforms, got {repr(pipeline)[:60]}")
+    return [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
 
 
 def place_name(root: str | Path, files: str | Path) -> str:

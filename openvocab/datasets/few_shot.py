@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, Transform, check_paths, place_name
+from openvocab.datasets.base import BadSamplePolicy, Transform, check_choice, check_paths, place_name
 from openvocab.datasets.class_lists import class_of_each_id, load_split
 from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_a_class
 from openvocab.datasets.folder_walk import check_folder, files_by_key, normal_key
@@ -84,8 +84,8 @@ class FewShotDataset(EpisodeDataset):
         cache_images: bool = False,
         name: str = "",
     ) -> None:
-        if part not in ("train", "test") or draw not in ("cycle", "random"):
-            raise ValueError(f"expected part 'train' or 'test' and draw 'cycle' or 'random', got {part!r}, {draw!r}")
+        check_choice("part", part, ("train", "test"))
+        check_choice("draw", draw, ("cycle", "random"))
         check_paths(dict(keys=keys), root=root, images=images, annotations=annotations)
         super().__init__(
             pipeline,
