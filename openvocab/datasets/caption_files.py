@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from openvocab.datasets.folder_walk import is_image, normal_key
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, normal_key
 from openvocab.text.vocabulary import has_visible_character
 from openvocab.text_files import decode_text, parse_json, read_text
 
@@ -140,8 +140,9 @@ def _table_rows(path: Path, columns: tuple[str, str], tabs: bool) -> Iterator[tu
             start = rows.line_num + 1
             for row in rows:
                 if row:
-                    _check_row(row, header, f"{path}:{start}")
-                    yield (f"{path}:{start}", *(row[place] if place < len(row) else None for place in places))
+                    image, caption = (row[place] if place < len(row) else None for place in places)
+                    _check_row(row, header, image or "", f"{path}:{start}")
+                    yield f"{path}:{start}", image, caption
                 start = rows.line_num + 1
         except csv.Error as error:
             hint = "" if tabs else "; is a double quote not closed, or one within a caption not doubled?"
@@ -156,19 +157,20 @@ def _place_in_header(column: str, header: Sequence[str], path: Path) -> int:
     return header.index(column)
 
 
-def _check_row(row: Sequence[str], header: Sequence[str], place: str) -> None:
+def _check_row(row: Sequence[str], header: Sequence[str], image: str, place: str) -> None:
     """Check that a row ends with its columns.
 
     Raises:
         ValueError: columns that the header has not, or another row within double quotes: text of several lines in which
-            an image stands between commas.
+            a name with the extension of an image, or of this row's `image`, stands between commas.
     """
     if any(row[len(header) :]):
         hint = "a caption that contains commas needs double quotes, one of a .tsv holds no tabs"
         raise ValueError(f"{place}: {len(row)} columns, the header has {len(header)}; {hint}")
+    extensions = IMAGE_EXTENSIONS | ({Path(image).suffix.lower()} - {""})
     for text in row:
         cells = re.split("[,\r\n]", text) if _LINE_END.search(text) and "," in text else ()
-        if within := next((cell for cell in cells if is_image(Path(cell.strip()))), None):
+        if within := next((cell for cell in cells if Path(cell.strip()).suffix.lower() in extensions), None):
             raise ValueError(f"{place}: the row of {within[:60]!r} is within double quotes; close those before it")
 
 

@@ -136,7 +136,9 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
         raw_ids, classes = whole_numbers(ids, argument), range(count)
         if len(raw_ids) != count:
             raise ValueError(f"{argument}: expected {count}, one a class, got {len(raw_ids)}")
-    check_distinct(argument, raw_ids)
+    if len(set(raw_ids)) < len(raw_ids):
+        twice = next(raw_id for place, raw_id in enumerate(raw_ids) if raw_id in raw_ids[:place])
+        raise ValueError(f"{argument}: id {twice} is given for two classes; one id is one class")
     wrong = {raw_id: index for raw_id, index in zip(raw_ids, classes) if not 0 <= index < count}
     if wrong:
         raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; leave out ids of no class")
@@ -163,17 +165,6 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str, 
             return own
     names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
     raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
-
-
-def check_distinct(argument: str, ids: Sequence[int]) -> None:
-    """Check the ids of classes in class order.
-
-    Raises:
-        ValueError: one id for two classes.
-    """
-    if len(set(ids)) < len(ids):
-        twice = next(raw for place, raw in enumerate(ids) if raw in ids[:place])
-        raise ValueError(f"{argument}: id {twice} is given for two classes; one id is one class")
 
 
 def check_class_choices(
