@@ -167,11 +167,11 @@ def _check_row(row: Sequence[str], header: Sequence[str], image: str, place: str
     if any(row[len(header) :]):
         hint = "a caption that contains commas needs double quotes, one of a .tsv holds no tabs"
         raise ValueError(f"{place}: {len(row)} columns, the header has {len(header)}; {hint}")
-    extensions = IMAGE_EXTENSIONS | ({Path(image).suffix.lower()} - {""})
-    for text in row:
-        cells = re.split("[,\r\n]", text) if _LINE_END.search(text) and "," in text else ()
-        if within := next((cell for cell in cells if Path(cell.strip()).suffix.lower() in extensions), None):
-            raise ValueError(f"{place}: the row of {within[:60]!r} is within double quotes; close those before it")
+    several_lines = [text for text in row if "," in text and _LINE_END.search(text)]
+    extensions = IMAGE_EXTENSIONS | ({Path(image).suffix.lower()} - {""}) if several_lines else ()
+    for cell in (cell.strip() for text in several_lines for cell in re.split("[,\r\n]", text)):
+        if Path(cell).suffix.lower() in extensions:
+            raise ValueError(f"{place}: the row of {cell[:60]!r} is within double quotes; close those before it")
 
 
 def _karpathy_images(path: Path) -> list[Any] | None:

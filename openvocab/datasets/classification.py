@@ -176,7 +176,8 @@ def _folders_of(names: Sequence[str], there: Sequence[str], parent: Path) -> lis
     for alike in spellings.values():
         if len(alike) > 1 and not set(alike) <= set(names):
             raise ValueError(f"{parent}: {alike[0]!r} and {alike[1]!r} are folders of one class; merge them")
-    return [name if name in there else spellings.get(same_name_key(name), [name])[0] for name in names]
+    exact = set(there)
+    return [name if name in exact else spellings.get(same_name_key(name), [name])[0] for name in names]
 
 
 def _by_numbers(name: str) -> list[tuple[str, int, str]]:

@@ -117,9 +117,9 @@ class FewShotDataset(EpisodeDataset):
 
     def load_index(self) -> list[dict[str, Any]]:
         """List the episodes of this part."""
-        files = self._files()
+        files, classes = self._files(), set(self.classes)
         found = self._pairs_in_labels(files) if self.pairs is None else self._listed_pairs()
-        stated_by = {one: statement for one, statement in found.items() if one[1] in self.classes}
+        stated_by = {one: statement for one, statement in found.items() if one[1] in classes}
         if not stated_by:
             raise ValueError(f"{self.name}: no image shows a class of this part: {self.metainfo['classes']}")
         missing = [one for one in stated_by if one[0] not in files]

@@ -149,6 +149,8 @@ def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
 
 
 def _is_transparent(content: bytes) -> bool:
-    """Say whether any pixel of an image that can be decoded is less than opaque."""
+    """Say whether any pixel of a PNG is less than opaque."""
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    return image.ndim == 3 and image.shape[2] == 4 and bool((image[..., 3] < np.iinfo(image.dtype).max).any())
+    if image is None or image.ndim < 3 or image.shape[2] < 4:  # None: no PNG, but a picture that Pillow decodes
+        return False
+    return bool((image[..., 3] < np.iinfo(image.dtype).max).any())

@@ -102,9 +102,10 @@ class Vocabulary:
         synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
         # the first of an entry that is no text is refused below
         keys = [same_name_key(entry[0]) for entry in synonyms if entry and isinstance(entry[0], str)]
-        unseen_keys = None if unseen is None else {_key_among(keys, name, "unseen") for name in unseen}
+        known = set(keys)
+        unseen_keys = None if unseen is None else {_key_among(known, name, "unseen") for name in unseen}
         seen = None if unseen_keys is None else tuple(key not in unseen_keys for key in keys)
-        index = None if background is None else keys.index(_key_among(keys, background, "background"))
+        index = None if background is None else keys.index(_key_among(known, background, "background"))
         return cls(synonyms, seen, index, synonym_merge, tuple(repeated_names))
 
     @classmethod
@@ -196,7 +197,7 @@ def has_visible_character(text: str) -> bool:
     return any(not char.isspace() and unicodedata.category(char) not in _INVISIBLE for char in text)
 
 
-def _key_among(keys: Sequence[str], name: str, argument: str) -> str:
+def _key_among(keys: set[str], name: str, argument: str) -> str:
     """Return the key of a name that is one of the classes'.
 
     Raises:
