@@ -14,7 +14,7 @@ from openvocab.datasets.class_lists import class_of_each_id, load_split
 from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_a_class
 from openvocab.datasets.folder_walk import check_folder, files_by_key, normal_key
 from openvocab.datasets.image_io import BadSample, read_label_map
-from openvocab.datasets.image_label_pairs import pair, read_lines, select_listed
+from openvocab.datasets.image_label_pairs import pair, read_keys, select_listed
 from openvocab.datasets.label_table import LabelTable
 from openvocab.file_values import count_from_1, whole_number, whole_numbers
 from openvocab.registry import DATASETS
@@ -180,8 +180,7 @@ class FewShotDataset(EpisodeDataset):
         for file in self.pairs:
             for place, one in _read_pairs(self.root / file, len(self.class_names)):
                 if one in found:
-                    name = self.class_names[one[1]]
-                    raise ValueError(f"pairs: {place}: {one[0]!r} with {name!r} is in {found[one]} already; remove one")
+                    raise ValueError(f"pairs: listed twice: {found[one]} and {place}; remove one")
                 found[one] = place
         return {one: f"pairs lists it: {place}" for one, place in found.items()}
 
@@ -229,14 +228,14 @@ def draw_episodes(pairs: Sequence[Pair], count: int, draw: Literal["cycle", "ran
 
 
 def _read_pairs(path: Path, num_classes: int) -> Iterator[tuple[str, Pair]]:
-    """Yield `file:line` and the pair of each line."""
-    for number, line in read_lines(path, "pairs"):
-        key, _, text = line.rpartition("__")
-        if not (key and text.isdecimal() and text.isascii()):
-            raise ValueError(f"pairs: {path}:{number}: expected 'stem__class', got {line[:60]!r}")
-        if not 1 <= int(text) <= num_classes:
-            raise ValueError(f"pairs: {path}:{number}: classes count from 1 to {num_classes}, got {line[:60]!r}")
-        yield f"{path}:{number}", (normal_key(key), int(text) - 1)
+    """Yield file and entry, for messages, and the pair of each entry."""
+    for entry in read_keys(path, "pairs"):
+        key, _, number = entry.rpartition("__")
+        if not (key and number.isdecimal() and number.isascii()):
+            raise ValueError(f"pairs: {path}: expected lines 'stem__class', got {entry[:60]!r}")
+        if not 1 <= int(number) <= num_classes:
+            raise ValueError(f"pairs: {path}: classes count from 1 to {num_classes}, got {entry[:60]!r}")
+        yield f"{path}: {entry}", (normal_key(key), int(number) - 1)
 
 
 def _several(pairs: str | Path | Sequence[str | Path]) -> list[str | Path]:

@@ -38,21 +38,14 @@ def pair(
     return [(key, images[key], labels[key]) for key in images if key in labels]
 
 
-def read_lines(path: Path, argument: str) -> Lines:
+def read_keys(path: Path, argument: str = "keys") -> list[str]:
     """Return the entries of a list, one a line; white space around an entry does not count, but within it does.
 
     Raises:
         FileNotFoundError: no such file; names the argument that gave it.
         ValueError: not UTF-8, or no entries.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{argument}: no file {path}")
-    # not splitlines: it also splits at characters that may stand inside a name
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1)]
-    lines = [(number, line) for number, line in lines if line]
-    if not lines:
-        raise ValueError(f"{argument}: {path} is empty; expected one entry a line")
-    return lines
+    return [line for _, line in _read_lines(path, argument)]
 
 
 def find_listed(
@@ -76,7 +69,7 @@ def find_listed(
         ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice, a list that
             fits names and ids, of other samples.
     """
-    lines = read_lines(file, "keys")
+    lines = _read_lines(file, "keys")
     by_name = _places_of_names(keys)
     found = [[by_name.get(normal_key(line), []) for _, line in lines]]
     flagged = [_VOC_LINE.fullmatch(line) for _, line in lines]
@@ -98,6 +91,17 @@ def select_listed(found: dict[str, Path], file: Path | None, folder: Path) -> di
         return found
     keys = list(found)
     return {keys[place]: found[keys[place]] for place in find_listed(file, keys, list(found.values()), str(folder))}
+
+
+def _read_lines(path: Path, argument: str) -> Lines:
+    if not path.is_file():
+        raise FileNotFoundError(f"{argument}: no file {path}")
+    # not splitlines: it also splits at characters that may stand inside a name
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1)]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise ValueError(f"{argument}: {path} is empty; expected one entry a line")
+    return lines
 
 
 def _places_of_names(keys: Sequence[str]) -> dict[str, list[int]]:

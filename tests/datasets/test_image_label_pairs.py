@@ -9,7 +9,7 @@ from PIL import Image
 
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.image_label_pairs import find_listed, read_lines
+from openvocab.datasets.image_label_pairs import find_listed, read_keys
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, PackSample
 
@@ -84,13 +84,13 @@ def test_accents_are_one_however_they_are_coded(tmp_path):
 
 def test_lists_that_are_none_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="pairs: no file .*absent"):
-        read_lines(tmp_path / "absent.txt", "pairs")
+        read_keys(tmp_path / "absent.txt", "pairs")
     (tmp_path / "val.txt").write_text("\n \n")
     with pytest.raises(ValueError, match=r"keys: .*val\.txt is empty"):
-        read_lines(tmp_path / "val.txt", "keys")
+        read_keys(tmp_path / "val.txt")
     (tmp_path / "val.txt").write_bytes("x\n".encode("utf-16"))
     with pytest.raises(ValueError, match=r"val\.txt:1: not UTF-8 .*UTF-16"):
-        read_lines(tmp_path / "val.txt", "keys")
+        read_keys(tmp_path / "val.txt")
 
 
 def _segmentation(folder, **options):
