@@ -127,11 +127,13 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
         count: of the classes.
 
     Raises:
-        ValueError: what is no whole number, another number of ids than of classes, one id for two classes, an index
-            that is no class.
+        ValueError: a set, what is no whole number, another number of ids than of classes, one id for two classes, an
+            index that is no class.
     """
     if isinstance(ids, Mapping):
         raw_ids, classes = whole_numbers(ids.keys(), argument), whole_numbers(ids.values(), argument)
+    elif isinstance(ids, Set):
+        raise ValueError(f"{argument}: expected a list, in class order, or {{id: class index}}, got {repr(ids)[:60]}")
     else:
         raw_ids, classes = whole_numbers(ids, argument), range(count)
         if len(raw_ids) != count:
