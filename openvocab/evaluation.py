@@ -20,7 +20,7 @@ from openvocab.metrics.mean_iou import MeanIoU, score_rows, summarise
 from openvocab.metrics.protocol import note_absent
 from openvocab.registry import DATASETS, METRICS
 from openvocab.structures import ignore_index
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key
 
 
 @DATASETS.register_module()
@@ -110,16 +110,15 @@ class NoMetric(Metric):
 
 
 def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Vocabulary, list[int | None]]:
-    """Match the classes of a data set with other names, by any synonym and regardless of case.
+    """Match the classes of a data set with other names, by any synonym (`same_name_key`).
 
     Returns:
         The vocabulary of `names`, which takes seen flags and background from its matches, and for each class of
         `source` its position there (None without a match).
     """
-    position = {name.casefold(): index for index, entry in enumerate(names) for name in entry}
+    position = {same_name_key(name): index for index, entry in enumerate(names) for name in entry}
     matches = [
-        next((position[name.casefold()] for name in entry if name.casefold() in position), None)
-        for entry in source.synonyms
+        next((position[key] for key in map(same_name_key, entry) if key in position), None) for entry in source.synonyms
     ]
     seen = None
     if source.seen is not None:

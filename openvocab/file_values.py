@@ -1,8 +1,9 @@
-"""Numbers and flags as the files of others state them, in whatever type and spelling; Python's own rules take more."""
+"""Numbers and flags as files and arguments state them, in whatever type and spelling; Python's own rules take more."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 _FORM = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"  # no 1_000, no digits of other scripts
@@ -19,14 +20,14 @@ def number(value: Any, member: str) -> float:
 
     Args:
         value: as it was read.
-        member: what the file calls it, for the error; the caller adds file and entry.
+        member: what the file calls it, or the argument's name, for the error; the caller adds file and entry.
 
     Raises:
         ValueError: anything else.
     """
     text = value.strip() if isinstance(value, str) else ""
     try:
-        if type(value) in _PLAIN or _NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+        if _is_number(value) or _NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
             return float(value)
     except OverflowError:  # an integer beyond all floats
         pass
@@ -55,7 +56,8 @@ def whole_number(value: Any, member: str) -> int:
     Raises:
         ValueError: anything else, or more than 64 bits.
     """
-    if type(value) is int or (isinstance(value, str) and _DIGITS.fullmatch(value.strip())):
+    is_int = type(value) is int or (isinstance(value, Integral) and _is_number(value))
+    if is_int or (isinstance(value, str) and _DIGITS.fullmatch(value.strip())):
         found = int(value)
     else:
         try:
@@ -67,6 +69,29 @@ def whole_number(value: Any, member: str) -> int:
     if not -(2**63) <= found < 2**63:
         raise ValueError(f"{member}: expected a whole number of at most 64 bits, got {_shown(value)}")
     return int(found)
+
+
+def whole_numbers(values: Any, member: str) -> list[int]:
+    """Return whole numbers in their order; see `whole_number`.
+
+    Raises:
+        ValueError: text, a mapping, what cannot be iterated over, or an element that is no whole number.
+    """
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{member}: expected a list of whole numbers, got {_shown(values)}")
+    return [whole_number(value, member) for value in values]
+
+
+def count_from_1(value: Any, member: str) -> int:
+    """Return a whole number of at least 1; see `whole_number`.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = whole_number(value, member)
+    if found < 1:
+        raise ValueError(f"{member}: expected at least 1, got {found}")
+    return found
 
 
 def flag(value: Any, member: str) -> bool:
@@ -84,6 +109,11 @@ def flag(value: Any, member: str) -> bool:
         return {0.0: False, 1.0: True}[number(value, member)]
     except (ValueError, KeyError):
         raise ValueError(f"{member}: expected 0 or 1, or true or false, got {_shown(value)}") from None
+
+
+def _is_number(value: Any) -> bool:
+    """Say whether a value is a number of Python or numpy, which a flag is not."""
+    return type(value) in _PLAIN or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def _are_numbers(texts: Sequence[str]) -> bool:

@@ -2,21 +2,35 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from openvocab.file_values import flag, number, numbers, whole_number
+from openvocab.file_values import count_from_1, flag, number, numbers, whole_number, whole_numbers
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(1, 1), (1.0, 1), ("1", 1), (" 1.000e+00 ", 1), ("-3.", -3), (1e15, 10**15), ("9007199254740993", 2**53 + 1)],
+    [
+        (1, 1),
+        (1.0, 1),
+        ("1", 1),
+        (" 1.000e+00 ", 1),
+        ("-3.", -3),
+        (1e15, 10**15),
+        ("9007199254740993", 2**53 + 1),
+        (np.uint8(7), 7),
+        (np.int64(2**53 + 1), 2**53 + 1),
+        (np.float32(3), 3),
+    ],
 )
 def test_whole_numbers_of_any_type_and_spelling(value, expected):
     found = whole_number(value, "id")
     assert found == expected and type(found) is int
 
 
-@pytest.mark.parametrize("value", [True, False, None, 1.5, "1.5", "", "x", "1_0", "٣", "0x1", [1], {}, math.nan, "inf"])
+@pytest.mark.parametrize(
+    "value", [True, False, None, np.True_, 1.5, "1.5", "", "x", "1_0", "٣", "0x1", [1], {}, math.nan, "inf"]
+)
 def test_what_is_no_whole_number_is_named(value):
     with pytest.raises(ValueError, match="image_id: expected a whole number, got ") as error:
         whole_number(value, "image_id")
@@ -65,6 +79,25 @@ def test_lists_of_numbers():
     ):
         with pytest.raises(ValueError, match=f"bbox: {reason}"):
             numbers(values, "bbox", 4)
+
+
+@pytest.mark.parametrize("values", [[0, 255], (0.0, "255"), range(0, 256, 255), np.array([0, 255], np.uint8)])
+def test_lists_of_whole_numbers(values):
+    assert whole_numbers(values, "ignored_ids") == [0, 255]
+    assert {type(number) for number in whole_numbers(values, "ignored_ids")} == {int}
+
+
+@pytest.mark.parametrize("values", [None, 5, "255", {255: 0}, [[255]], [True], [0.5], b"1"])
+def test_what_is_no_list_of_whole_numbers_is_named(values):
+    with pytest.raises(ValueError, match="ignored_ids: expected a (whole number|list of whole numbers), got "):
+        whole_numbers(values, "ignored_ids")
+
+
+def test_counts_begin_at_1():
+    assert count_from_1("3", "episodes") == 3
+    for value in (0, -1, 0.5, True, "x", None):
+        with pytest.raises(ValueError, match="episodes: expected "):
+            count_from_1(value, "episodes")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """The data set that all others are: an index of files, a pipeline, and a policy for bad samples."""
 
 import logging
+import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.packed_index import PackedIndex
 from openvocab.datasets.sampler import seeded_draw
+from openvocab.file_values import number
 from openvocab.registry import TRANSFORMS
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class PipelineDataset(Dataset):
         name: of the data set, for logs and result files; by default where its files are (`place_name`).
 
     Raises:
-        ValueError: an unknown policy, a share outside 0..1, or `skip` at evaluation.
+        ValueError: a pipeline that is no list, an unknown policy, a share outside 0..1, or `skip` at evaluation.
     """
 
     def __init__(
@@ -54,11 +56,11 @@ class PipelineDataset(Dataset):
         check_choice("bad_samples", bad_samples, ("raise", "skip"))
         if bad_samples == "skip" and test_mode:
             raise ValueError("bad_samples='skip' with test_mode=True: an evaluation that leaves images out is not one")
-        if not 0 <= max_bad_share <= 1:
+        self.max_bad_share = number(max_bad_share, "max_bad_share")
+        if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share: expected a share in 0..1, got {max_bad_share}")
-        self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        self.transforms = build_transforms(pipeline)
         self.bad_samples = bad_samples
-        self.max_bad_share = max_bad_share
         self.test_mode = test_mode
         self.name = name or type(self).__name__
         self._num_cached = _leading_cacheable(self.transforms) if cache_images else 0
@@ -175,6 +177,17 @@ class PipelineDataset(Dataset):
             )
 
 
+def build_transforms(pipeline: Sequence[dict | Transform]) -> list[Transform]:
+    """Return the transforms of a pipeline, built where they are config dicts.
+
+    Raises:
+        ValueError: no list.
+    """
+    if isinstance(pipeline, str) or not isinstance(pipeline, Sequence):
+        raise ValueError(f"pipeline: expected a list of transforms, got {repr(pipeline)[:60]}")
+    return [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+
+
 def place_name(root: str | Path, files: str | Path) -> str:
     """Return the name of a data set that is given none, such as `my_data/labels/val`; "" where it has no root.
 
@@ -194,6 +207,18 @@ def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{argument}: expected one of {list(choices)}, got {value!r}")
+
+
+def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None:
+    """Check arguments, by their names, that are paths; those of `optional` may be None.
+
+    Raises:
+        ValueError: one that is neither a text nor a path.
+    """
+    given = {argument: path for argument, path in (optional or {}).items() if path is not None}
+    for argument, path in {**paths, **given}.items():
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"{argument}: expected a path, got {path!r}")
 
 
 def _leading_cacheable(transforms: Sequence[Transform]) -> int:

@@ -4,16 +4,18 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, normal_key
 from openvocab.text.vocabulary import has_visible_character
 from openvocab.text_files import decode_text, parse_json, read_text
 
 MAX_CHARACTERS = 100_000
 """Of a caption. CLIP reads the first 77 tokens; what is longer than a book's chapter is no caption."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line breaks among them
+_LINE_END = re.compile("[\r\n]")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can hold what no encoding can
 _ENTITY_DIGITS = 8  # more than a character's number has
 _LONG_ENTITY = re.compile(rf"&#([0-9]{{{_ENTITY_DIGITS},}})")
@@ -34,6 +36,8 @@ def read_records(
 ) -> list[Record]:
     """Read a caption file, by its extension.
 
+    Paths of images that differ in `./` or in the coding of an accent alone are one image (`normal_key`).
+
     Args:
         path: `.csv` (comma) or `.tsv` (tab, no quoting): a header and one caption a row; `.json`: Karpathy's format if
             it is an object with the key `images`; anything else: one JSON object a line.
@@ -46,7 +50,7 @@ def read_records(
     Raises:
         FileNotFoundError: no such file.
         ValueError: content of another form, captions that are empty or longer than `MAX_CHARACTERS`, no such column or
-            split; with the line.
+            two, a double quote that is not closed, no such split; with the line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point root to it")
@@ -83,12 +87,13 @@ def _line_records(path: Path) -> list[Record]:
         if not line.strip():
             continue
         record = _parse_line(line, f"{path}:{number}")
-        if record["image"] in first_line:
+        key = normal_key(record["image"])
+        if key in first_line:
             raise ValueError(
-                f"{path}:{number}: image {record['image']!r} was listed in line {first_line[record['image']]} already; "
-                "give all its captions in one line"
+                f"{path}:{number}: image {record['image']!r} was listed in line {first_line[key]} already; give all "
+                "its captions in one line"
             )
-        first_line[record["image"]] = number
+        first_line[key] = number
         records.append(record)
     return records
 
@@ -114,27 +119,59 @@ def _checked(captions: Any, place: str) -> list[str]:
 
 def _table_records(path: Path, columns: tuple[str, str], tabs: bool) -> list[Record]:
     """Read a table; rows of the same image are captions of one record."""
-    captions: dict[str, list[str]] = {}
-    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    records: dict[str, Record] = {}
+    for place, image, caption in _table_rows(path, columns, tabs):
+        if not image:
+            raise ValueError(f"{place}: the column {columns[0]!r} is empty")
+        record = records.setdefault(normal_key(image), {"image": image, "captions": []})
+        record["captions"] += _checked([caption], place)
+    return list(records.values())
+
+
+def _table_rows(path: Path, columns: tuple[str, str], tabs: bool) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield place, image and caption of each row; None where a row is too short to have one."""
+    layout = dict(delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else dict(delimiter=",", strict=True)
     with io.StringIO(decode_text(path.read_bytes(), path), newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t" if tabs else ",", quoting=quoting)
+        rows = csv.reader(file, **layout)
+        start = 1
         try:
-            missing = [column for column in columns if column not in (rows.fieldnames or [])]
-            if missing:
-                raise ValueError(f"{path}:1: no column {missing[0]!r}, the header has {rows.fieldnames}; set columns")
+            header = next(rows, [])
+            places = [_place_in_header(column, header, path) for column in columns]
+            start = rows.line_num + 1
             for row in rows:
-                image, caption = (row[column] for column in columns)
-                place = f"{path}:{rows.line_num}"
-                if any(beyond := row.get(None, ())):  # columns that the header has not
-                    count, named = len(rows.fieldnames) + len(beyond), len(rows.fieldnames)
-                    hint = "a caption that contains commas needs double quotes, one of a .tsv holds no tabs"
-                    raise ValueError(f"{place}: {count} columns, the header has {named}; {hint}")
-                if not image:
-                    raise ValueError(f"{place}: the column {columns[0]!r} is empty")
-                captions.setdefault(image, []).extend(_checked([caption], place))
+                if row:
+                    image, caption = (row[place] if place < len(row) else None for place in places)
+                    _check_row(row, header, image or "", f"{path}:{start}")
+                    yield f"{path}:{start}", image, caption
+                start = rows.line_num + 1
         except csv.Error as error:
-            raise ValueError(f"{path}:{rows.line_num + 1}: {error}") from error
-    return [{"image": image, "captions": texts} for image, texts in captions.items()]
+            hint = "" if tabs else "; is a double quote not closed, or one within a caption not doubled?"
+            raise ValueError(f"{path}:{start}: {error}{hint}") from error
+
+
+def _place_in_header(column: str, header: Sequence[str], path: Path) -> int:
+    if column not in header:
+        raise ValueError(f"{path}:1: no column {column!r}, the header has {header}; set columns")
+    if header.count(column) > 1:
+        raise ValueError(f"{path}:1: the header has the column {column!r} {header.count(column)} times; rename one")
+    return header.index(column)
+
+
+def _check_row(row: Sequence[str], header: Sequence[str], image: str, place: str) -> None:
+    """Check that a row ends with its columns.
+
+    Raises:
+        ValueError: columns that the header has not, or another row within double quotes: text of several lines in which
+            a name with the extension of an image, or of this row's `image`, stands between commas.
+    """
+    if any(row[len(header) :]):
+        hint = "a caption that contains commas needs double quotes, one of a .tsv holds no tabs"
+        raise ValueError(f"{place}: {len(row)} columns, the header has {len(header)}; {hint}")
+    several_lines = [text for text in row if "," in text and _LINE_END.search(text)]
+    extensions = IMAGE_EXTENSIONS | ({Path(image).suffix.lower()} - {""}) if several_lines else ()
+    for cell in (cell.strip() for text in several_lines for cell in re.split("[,\r\n]", text)):
+        if Path(cell).suffix.lower() in extensions:
+            raise ValueError(f"{place}: the row of {cell[:60]!r} is within double quotes; close those before it")
 
 
 def _karpathy_images(path: Path) -> list[Any] | None:
@@ -162,9 +199,10 @@ def _karpathy_records(images: list[Any], split: str | Sequence[str] | None, path
             sentences = image.get("sentences")
             listed = isinstance(sentences, list) and all(isinstance(text, dict) for text in sentences)
             texts = [text.get("raw") for text in sentences] if listed else sentences
-            name = Path(folder) / image["filename"]
-            if name in first:
-                raise ValueError(f"{place}: {name} is image {first[name]} already; give all its captions there")
-            first[name] = number
-            records.append({"image": name.as_posix(), "captions": _checked(texts, place)})
+            name = (Path(folder) / image["filename"]).as_posix()
+            key = normal_key(name)
+            if key in first:
+                raise ValueError(f"{place}: {name} is image {first[key]} already; give all its captions there")
+            first[key] = number
+            records.append({"image": name, "captions": _checked(texts, place)})
     return records

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice, check_paths, place_name
 from openvocab.datasets.caption_files import read_records
+from openvocab.datasets.class_lists import list_of_names
+from openvocab.datasets.folder_walk import stored_names
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.file_values import count_from_1
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, same_name_key
 
@@ -29,11 +32,8 @@ class PickCaptions:
     """
 
     def __init__(self, choice: CaptionChoice, count: int = 1) -> None:
-        if choice not in ("random", "first"):
-            raise ValueError(f"caption: expected 'random' or 'first', got {choice!r}")
-        if count < 1:
-            raise ValueError(f"num_captions: expected at least 1, got {count}")
-        self.choice, self.count = choice, count
+        check_choice("caption", choice, ("random", "first"))
+        self.choice, self.count = choice, count_from_1(count, "num_captions")
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Replace `captions`."""
@@ -87,19 +87,23 @@ class CaptionDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
+        check_paths(root=root, annotations=annotations)
+        parts = [split] if isinstance(split, str) else list_of_names("split", () if split is None else split)
         super().__init__(
             [LoadImage(), PackSample()] if pipeline is None else pipeline,
             bad_samples=bad_samples,
             max_bad_share=max_bad_share,
             cache_images=cache_images,
             test_mode=test_mode,
-            name=name or place_name(root, _place(annotations, split)),
+            name=name or place_name(root, Path(annotations, "+".join(parts))),
         )
         pick = PickCaptions(caption, num_captions)
         if not test_mode:  # behind what is cached, which must hold all captions; before what looks at the picked one
             self.transforms.insert(self._num_cached, pick)
         self.root, self.annotations = Path(root), annotations
-        self.columns, self.split = columns, split
+        self.columns, self.split = tuple(list_of_names("columns", columns)), split
+        if len(self.columns) != 2:
+            raise ValueError(f"columns: expected the names of the image's and the caption's, got {columns}")
         self._vocabulary: Vocabulary | None = None
 
     @property
@@ -111,9 +115,10 @@ class CaptionDataset(PipelineDataset):
     def load_index(self) -> list[dict[str, Any]]:
         """Read the caption file."""
         records = read_records(self.root / self.annotations, columns=self.columns, split=self.split)
+        names = stored_names(self.root, [record["image"] for record in records])
         items = [
-            {"sample_id": record["image"], "img_path": str(self.root / record["image"]), "captions": record["captions"]}
-            for record in records
+            {"sample_id": record["image"], "img_path": str(self.root / name), "captions": record["captions"]}
+            for name, record in zip(names, records)
         ]
         if self.test_mode:
             self._vocabulary = _number_captions(items)
@@ -137,9 +142,3 @@ def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
     for item in items:
         item["class_ids"] = tuple(number[same_name_key(caption)] for caption in item["captions"])
     return Vocabulary(tuple((caption,) for caption in shown.values()))  # texts, not names: each stays as it is
-
-
-def _place(annotations: str | Path, split: str | Sequence[str] | None) -> Path:
-    """Return the file and, of Karpathy's, its parts: `dataset_coco.json/test`."""
-    parts = [split] if isinstance(split, str) else list(split or ())
-    return Path(annotations, "+".join(parts))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openvocab.datasets.class_lists import check_distinct, load_seen_and_unseen
+from openvocab.datasets.class_lists import class_of_each_id, load_seen_and_unseen
 from openvocab.text.vocabulary import Vocabulary, same_name_key
 
 Names = Sequence[str | Sequence[str]]
@@ -52,11 +52,12 @@ def choose_categories(
     """
     vocabulary = Vocabulary.from_names(names)
     seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
-    _check_split(seen_names, unseen_names, vocabulary, unseen)
-    held_out = {vocabulary.class_names.index(name) for name in unseen_names or ()}
+    held_out = _classes_of_split(unseen_names or (), vocabulary, unseen)
     split = set(range(len(vocabulary)))
     if seen_names is not None:
-        split = held_out | {vocabulary.class_names.index(name) for name in seen_names}
+        in_training = _classes_of_split(seen_names, vocabulary, unseen)
+        _check_apart(in_training, held_out, vocabulary, unseen)
+        split = held_out | in_training
     kept = sorted(split - held_out if train_classes == "seen" else split)
     if not kept:
         raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
@@ -72,20 +73,34 @@ def choose_categories(
     )
 
 
-def _check_split(
-    seen: list[str] | None, unseen: list[str] | None, vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
-) -> None:
-    """Check that all names of a split are classes, once each."""
-    where = source if isinstance(source, (str, Path)) else "the given list"
-    unknown = [name for name in [*(seen or ()), *(unseen or ())] if name not in vocabulary.class_names]
+def _classes_of_split(
+    names: Sequence[str], vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
+) -> set[int]:
+    """Return the classes that a split names, by their first names (`same_name_key`).
+
+    Raises:
+        ValueError: names that are no class.
+    """
+    index_of = {same_name_key(name): index for index, name in enumerate(vocabulary.class_names)}
+    unknown = [name for name in names if same_name_key(name) not in index_of]
     if unknown:
         raise ValueError(
-            f"unseen: {len(unknown)} names of {where} are not among the {len(vocabulary)} class names, the first is "
-            f"{unknown[0]!r}; correct the split, or give the class list that it was made for"
+            f"unseen: {len(unknown)} names of {_shown(source)} are not among the {len(vocabulary)} class names, the "
+            f"first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
         )
-    both = sorted(set(seen or ()) & set(unseen or ()))
+    return {index_of[same_name_key(name)] for name in names}
+
+
+def _check_apart(
+    seen: set[int], unseen: set[int], vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
+) -> None:
+    both = sorted(vocabulary.class_names[index] for index in seen & unseen)
     if both:
-        raise ValueError(f"unseen: {where} lists {both[0]!r} as seen and as unseen")
+        raise ValueError(f"unseen: {_shown(source)} lists {both[0]!r} as seen and as unseen")
+
+
+def _shown(source: Sequence[str] | str | Path | None) -> str:
+    return str(source) if isinstance(source, (str, Path)) else "the given list"
 
 
 def _match(
@@ -102,7 +117,7 @@ def _match(
         _check_unique(known)
         class_of_id = {raw: owner.get(same_name_key(name)) for raw, name in zip(category_ids, category_names)}
     else:
-        given = _given_ids(ids_of_classes, len(vocabulary))
+        given = class_of_each_id("category_ids", ids_of_classes, len(vocabulary))
         class_of_id = {raw: given.get(raw) for raw in category_ids}
     unlisted = [name for raw, name in zip(category_ids, category_names) if class_of_id[raw] is None]
     if unlisted and unlisted_ids == "raise":
@@ -122,15 +137,3 @@ def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
                 f"classes: the file has the category name {name!r} {count} times, with the ids {ids}: which one is "
                 "meant cannot be told; give category_ids, or each its own name"
             )
-
-
-def _given_ids(ids_of_classes: Sequence[int] | Mapping[int, int], count: int) -> dict[int, int]:
-    if not isinstance(ids_of_classes, Mapping):
-        if len(ids_of_classes) != count:
-            raise ValueError(f"category_ids: expected {count}, one a class, got {len(ids_of_classes)}")
-        check_distinct("category_ids", ids_of_classes)
-        return {raw: index for index, raw in enumerate(ids_of_classes)}
-    wrong = {raw: index for raw, index in ids_of_classes.items() if not 0 <= index < count}
-    if wrong:
-        raise ValueError(f"category_ids: expected class indices below {count}, got {wrong}")
-    return dict(ids_of_classes)

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from openvocab.datasets.base import PipelineDataset, Transform
+from openvocab.datasets.base import PipelineDataset, Transform, check_paths
 from openvocab.datasets.plain_pickle import read_plain_pickle
 from openvocab.datasets.tar_shards import UNREADABLE_ARCHIVE
 from openvocab.datasets.transforms import PackSample
+from openvocab.file_values import whole_number
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary
 
@@ -103,11 +104,13 @@ class CifarDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
+        check_paths(path=path, root=root)
         super().__init__(
             [PackSample()] if pipeline is None else pipeline,
             test_mode=test_mode,
             name=name or f"{Path(path).name}/{part}",
         )
+        num_classes = whole_number(num_classes, "num_classes")
         if num_classes not in _ARCHIVES:
             raise ValueError(f"num_classes: expected 10 or 100 (which CIFAR), got {num_classes}")
         if part not in ("train", "test"):

@@ -1,11 +1,13 @@
 """The class lists and splits that come with the package, by name; or a user's own file, by path."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.base import check_choice
-from openvocab.text.vocabulary import read_class_names, spaced
+from openvocab.file_values import whole_numbers
+from openvocab.text.vocabulary import read_class_names, same_name_key, spaced
 from openvocab.text_files import read_json
 
 CLASS_NAMES_FOLDER = Path(__file__).parent / "class_names"
@@ -14,17 +16,19 @@ SEEN_KEYS, UNSEEN_KEYS = ("seen", "base"), ("unseen", "novel")
 FREQUENCY_KEYS = ("rare", "common", "frequent")
 
 
-def class_names_path(name_or_path: str | Path, argument: str = "classes") -> Path:
-    """Return the names file of a known list (`ade20k_150`), or the user's own file; read it with `read_class_names`.
+def class_names_path(name_or_path: str | Path, argument: str = "classes", root: str | Path = "") -> Path:
+    """Return the user's own file, below `root` if there is one, or the names file of a known list (`ade20k_150`); read
+    it with `read_class_names`.
 
     Raises:
         ValueError: neither; the message names the argument that gave it and lists the known names.
     """
-    return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", f"{argument}: no class list")
+    return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", f"{argument}: no class list", root)
 
 
-def load_split(name_or_path: str | Path, argument: str = "split") -> dict[str, Any]:
-    """Return a known split (`coco_48_17`, `lvis_866_337`, `pascal5i`, `coco20i`, `fss1000`) or the one in a JSON file.
+def load_split(name_or_path: str | Path, argument: str = "split", root: str | Path = "") -> dict[str, Any]:
+    """Return the split in a JSON file, below `root` if there is one, or a known one: `coco_48_17`, `lvis_866_337`,
+    `pascal5i`, `coco20i`, `fss1000`.
 
     Returns:
         keys `base` and `novel` (lists of class names), or `classes` (name of the class list) and `folds` (class ids of
@@ -34,7 +38,7 @@ def load_split(name_or_path: str | Path, argument: str = "split") -> dict[str, A
     Raises:
         ValueError: neither a known split nor a file, or a file that is not a JSON object with lists of names.
     """
-    path = _find(name_or_path, SPLITS_FOLDER, ".json", f"{argument}: no split")
+    path = _find(name_or_path, SPLITS_FOLDER, ".json", f"{argument}: no split", root)
     split = read_json(path)
     if not isinstance(split, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(split).__name__}")
@@ -46,16 +50,30 @@ def load_split(name_or_path: str | Path, argument: str = "split") -> dict[str, A
     return split
 
 
-def load_class_names(classes: Sequence[str | Sequence[str]] | str | Path, root: Path) -> list[str | Sequence[str]]:
+def load_class_names(
+    classes: Sequence[str | Sequence[str]] | str | Path, root: Path, argument: str = "classes"
+) -> list[str | Sequence[str]]:
     """Return the class names of a list, of a file below `root`, or of a list of the package.
 
     Raises:
-        ValueError: neither a file nor a known list.
+        ValueError: no list, neither a file nor a known list; names the argument that gave it.
     """
-    if not isinstance(classes, (str, Path)):
-        return list(classes)
-    own = root / classes
-    return read_class_names(own if own.is_file() else class_names_path(classes))
+    if isinstance(classes, (str, os.PathLike)):
+        return read_class_names(class_names_path(classes, argument, root))
+    return _listed(argument, classes)
+
+
+def list_of_names(argument: str, names: Sequence[str]) -> list[str]:
+    """Return the names that an argument lists.
+
+    Raises:
+        ValueError: no list, or an element that is no text.
+    """
+    found = _listed(argument, names)
+    wrong = [name for name in found if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"{argument}: expected a list of names, got the element {wrong[0]!r}")
+    return found
 
 
 def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
@@ -69,56 +87,86 @@ def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
 
 def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tuple[list[str] | None, list[str]]:
     """Return the seen names, None where the split does not list them, and the unseen ones; see `load_unseen`."""
-    if not isinstance(unseen, (str, Path)):
-        return None, [spaced(name) for name in unseen]
-    own = root / unseen
-    split = load_split(own if own.is_file() else unseen, "unseen")
+    if not isinstance(unseen, (str, os.PathLike)):
+        return None, list_of_names("unseen", unseen)
+    split = load_split(unseen, "unseen", root)
     seen, novel = (next((split[key] for key in keys if key in split), None) for keys in (SEEN_KEYS, UNSEEN_KEYS))
     if novel is None:
         raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
     return None if seen is None else list(seen), list(novel)
 
 
-def load_frequencies(name_or_path: str | Path, class_names: Sequence[str]) -> list[str]:
+def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root: str | Path = "") -> list[str]:
     """Return the letter r, c or f of each class: rare, common or frequent in the training images.
 
     Args:
         name_or_path: `lvis_frequencies`, or a JSON file with the lists "rare", "common" and "frequent".
+        class_names: in vocabulary order; compared by `same_name_key`.
+        root: put before a relative path.
 
     Raises:
         ValueError: no such file, or a class that is in none of the lists.
     """
-    lists = load_split(name_or_path, "frequencies")
-    letter_of = {name: key[0] for key in FREQUENCY_KEYS for name in lists.get(key, ())}
-    without = [name for name in class_names if name not in letter_of]
+    lists = load_split(name_or_path, "frequencies", root)
+    letter_of = {same_name_key(name): key[0] for key in FREQUENCY_KEYS for name in lists.get(key, ())}
+    without = [name for name in class_names if same_name_key(name) not in letter_of]
     if without:
         raise ValueError(
             f"frequencies: {name_or_path} has {len(without)} of the {len(class_names)} classes in none of 'rare', "
             f"'common' and 'frequent', the first is {without[0]!r}"
         )
-    return [letter_of[name] for name in class_names]
+    return [letter_of[same_name_key(name)] for name in class_names]
 
 
-def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str) -> Path:
-    known = folder / f"{name_or_path}{extension}"
-    if known.parent == folder and known.is_file():
-        return known
-    own = Path(name_or_path).expanduser()
-    if own.is_file():
-        return own
-    names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
-    raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
+def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], count: int) -> dict[int, int]:
+    """Return the class index of each id of a data set's files.
 
-
-def check_distinct(argument: str, ids: Sequence[int]) -> None:
-    """Check the ids of classes in class order.
+    Args:
+        argument: that gives `ids`, for messages.
+        ids: of the classes in class order, or {id: class index}.
+        count: of the classes.
 
     Raises:
-        ValueError: one id for two classes.
+        ValueError: a set, what is no whole number, another number of ids than of classes, one id for two classes, an
+            index that is no class.
     """
-    if len(set(ids)) < len(ids):
-        twice = next(raw for place, raw in enumerate(ids) if raw in ids[:place])
+    if isinstance(ids, Mapping):
+        raw_ids, classes = whole_numbers(ids.keys(), argument), whole_numbers(ids.values(), argument)
+    elif isinstance(ids, Set):
+        raise ValueError(f"{argument}: expected a list, in class order, or {{id: class index}}, got {repr(ids)[:60]}")
+    else:
+        raw_ids, classes = whole_numbers(ids, argument), range(count)
+        if len(raw_ids) != count:
+            raise ValueError(f"{argument}: expected {count}, one a class, got {len(raw_ids)}")
+    if len(set(raw_ids)) < len(raw_ids):
+        twice = next(raw_id for place, raw_id in enumerate(raw_ids) if raw_id in raw_ids[:place])
         raise ValueError(f"{argument}: id {twice} is given for two classes; one id is one class")
+    wrong = {raw_id: index for raw_id, index in zip(raw_ids, classes) if not 0 <= index < count}
+    if wrong:
+        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; leave out ids of no class")
+    return dict(zip(raw_ids, classes))
+
+
+def _listed(argument: str, values: Iterable[Any]) -> list[Any]:
+    """Return a list's elements; what has no order, or is one text or number, is no list."""
+    if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
+        raise ValueError(f"{argument}: expected a list of names, got {repr(values)[:60]}")
+    return list(values)
+
+
+def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str, root: str | Path) -> Path:
+    if isinstance(name_or_path, (str, os.PathLike)):
+        below_root = Path(root) / name_or_path
+        if root and below_root.is_file():
+            return below_root
+        known = folder / f"{name_or_path}{extension}"
+        if known.parent == folder and known.is_file():
+            return known
+        own = Path(name_or_path).expanduser()
+        if own.is_file():
+            return own
+    names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
+    raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
 
 
 def check_class_choices(

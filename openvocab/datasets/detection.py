@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
 from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
@@ -21,6 +21,7 @@ from openvocab.datasets.object_selection import (
     keep_images,
     note_repeated,
     select_objects,
+    spell_paths,
 )
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
@@ -98,6 +99,7 @@ class DetectionDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
+        check_paths(dict(keys=keys, frequencies=frequencies), root=root, images=images, annotations=annotations)
         super().__init__(
             [LoadImage(), LoadInstances(), PackSample()] if pipeline is None else pipeline,
             bad_samples=bad_samples,
@@ -145,8 +147,7 @@ class DetectionDataset(PipelineDataset):
         ids = [id_of_class.get(index) for index in range(len(self.vocabulary))]
         names = list(self.vocabulary.class_names)
         if self.frequencies is not None:
-            own = self.root / self.frequencies
-            letters = load_frequencies(own if own.is_file() else self.frequencies, names)
+            letters = load_frequencies(self.frequencies, names, self.root)
         else:
             letters = [self._read[1].frequencies.get(raw) for raw in ids]
         known = {"frequencies": letters} if all(letters) else {}
@@ -196,6 +197,7 @@ class DetectionDataset(PipelineDataset):
             unlisted_ids=self.unlisted_ids,
             root=self.root,
         )
+        spell_paths(found, self.root / self.images)
         found.notes += note_repeated(found.images)
         if self.keys is not None:
             keep_images(found, self.root / self.keys, str(self.annotations))

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
@@ -79,6 +79,31 @@ def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] = I
 def normal_key(path: str | os.PathLike) -> str:
     """Return one spelling of a relative path: `/` between its parts, no `./`, accents composed as most systems do."""
     return unicodedata.normalize("NFC", Path(path).as_posix())
+
+
+def stored_names(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return the names that a list has of files below `folder`, paths in it, with accents coded as on the disk.
+
+    Lists mostly compose accents, and a disk that macOS wrote decomposes them. A name that is not there stays as it is.
+    """
+    spellings: dict[Path, dict[str, str]] = {}
+    return [name if name.isascii() else _stored_name(folder, name, spellings) for name in names]
+
+
+def _stored_name(folder: Path, name: str, spellings: dict[Path, dict[str, str]]) -> str:
+    """Return one name; `spellings` keeps what is in each folder that was looked into, by `normal_key`."""
+    if (folder / name).exists():
+        return name
+    found = Path()
+    for part in Path(name).parts:
+        parent = folder / found
+        if not (parent / part).exists():
+            if parent not in spellings:
+                there = os.listdir(parent) if parent.is_dir() else []
+                spellings[parent] = {normal_key(spelling): spelling for spelling in there}
+            part = spellings[parent].get(normal_key(part), part)
+        found /= part
+    return found.as_posix()
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

@@ -1,6 +1,6 @@
-"""FSS-1000 in its zero-shot form: one image, two texts, "others" and a class."""
+"""FSS-1000 in its zero-shot form: images of one object each, in a folder a class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -8,36 +8,43 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice, place_name
-from openvocab.datasets.class_lists import class_names_path, load_split
-from openvocab.datasets.folder_walk import check_folder, files_by_key
-from openvocab.datasets.image_io import MAX_PIXELS, BadSample, read_image_bgr
+from openvocab.datasets.base import BadSamplePolicy, Transform, check_choice, check_paths, place_name
+from openvocab.datasets.class_lists import load_split
+from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_a_class
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key
+from openvocab.datasets.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bytes
+from openvocab.datasets.image_label_pairs import pair
 from openvocab.datasets.label_table import LabelTable
 from openvocab.registry import DATASETS
-from openvocab.text.vocabulary import Vocabulary, read_class_names
 
 FOREGROUND = 128
 """Grey value from which a pixel of a mask belongs to the class."""
+COLOUR = 16
+"""Difference of two channels from which a pixel is coloured."""
+ADVICE = "the object is white, 255"
+MASK_EXTENSIONS = frozenset((".png",))
+PAIR_RULE = "an image and its mask lie side by side, 1.jpg and 1.png"
 
 
 @DATASETS.register_module()
-class FSS1000Dataset(PipelineDataset):
+class FSS1000Dataset(EpisodeDataset):
     """Images of one object each, in a folder a class: `root/zucchini/1.jpg` and the mask `root/zucchini/1.png`.
 
-    Every item has a vocabulary of its own, ("others", class), as LSeg uses them (arXiv 2201.03546): test them one a
-    batch; `EpisodeSampler` draws those of training.
+    Items are as in `EpisodeDataset`. Masks are PNGs, see `read_mask`; an image is a file of the same name with another
+    extension of images.
 
     Args:
         root: folder of the class folders.
         part: `train` (520 classes), `val` (240) or `test` (240).
         pipeline: transforms.
-        class_names: names file with a word for each of the 1000 classes, in the order of the split `fss1000`; default:
-            the names of the folders as they are ("ac_wall"), on which LSeg was trained.
+        class_names: a word for each of the 1000 classes, in the order of the split `fss1000`: a list, a names file or a
+            list of the package. Default: the names of the folders as they are, underscores too ("ac_wall"), on which
+            LSeg was trained.
         bad_samples, max_bad_share, cache_images, name: see `PipelineDataset`.
 
     Raises:
-        ValueError: an unknown part, `class_names` of another length.
-        FileNotFoundError: no root, a missing class folder, or an image without a mask.
+        ValueError: an unknown part, `class_names` of another length, two images of one mask.
+        FileNotFoundError: no root, a missing or empty class folder, an image without a mask or a mask without an image.
 
     Reference: FSS-1000: A 1000-Class Dataset for Few-Shot Segmentation, arXiv 1907.12347.
     """
@@ -48,12 +55,13 @@ class FSS1000Dataset(PipelineDataset):
         part: Literal["train", "val", "test"],
         pipeline: Sequence[dict | Transform],
         *,
-        class_names: str | Path | None = None,
+        class_names: Sequence[str | Sequence[str]] | str | Path | None = None,
         bad_samples: BadSamplePolicy = "raise",
         max_bad_share: float = 0.01,
         cache_images: bool = False,
         name: str = "",
     ) -> None:
+        check_paths(root=root)
         check_choice("part", part, ("train", "val", "test"))
         super().__init__(
             pipeline,
@@ -66,22 +74,11 @@ class FSS1000Dataset(PipelineDataset):
         self.root = Path(root)
         parts = load_split("fss1000")["parts"]
         self.folders = [folder for folders in parts.values() for folder in folders]
-        self.class_names = self.folders if class_names is None else _first_names(class_names)
-        if len(self.class_names) != len(self.folders):
-            raise ValueError(f"class_names: expected {len(self.folders)}, got {len(self.class_names)}")
+        self.class_names = self.folders
+        if class_names is not None:
+            self.class_names = one_name_a_class("class_names", class_names, Path(), len(self.folders))
         first = self.folders.index(parts[part][0])
         self.classes = range(first, first + len(parts[part]))
-
-    @property
-    def class_of_item(self) -> list[int]:
-        """Class index of each item, without loading it."""
-        self.full_init()
-        return [self._index[position]["class_index"] for position in range(len(self))]
-
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """Name and the class names of this part."""
-        return {"dataset": self.name, "classes": [self.class_names[index] for index in self.classes]}
 
     def load_index(self) -> list[dict[str, Any]]:
         """List the images of this part, class by class."""
@@ -92,54 +89,68 @@ class FSS1000Dataset(PipelineDataset):
                 f"root: {len(absent)} of {len(self.classes)} class folders are not in {self.root}, "
                 f"the first is {absent[0]!r}"
             )
-        return [item for index in self.classes for item in self._items_of(index)]
+        images, masks = {}, {}
+        for index in self.classes:
+            images |= (found := self._files_of(index, IMAGE_EXTENSIONS - MASK_EXTENSIONS))
+            if not found:
+                raise FileNotFoundError(f"root: no images (.jpg) in the class folder {self.root / self.folders[index]}")
+            masks |= self._files_of(index, MASK_EXTENSIONS)
+        index_of = {self.folders[index]: index for index in self.classes}
+        return [
+            {
+                "sample_id": key,
+                "img_path": str(image),
+                "seg_map_path": str(mask),
+                "class_index": index_of[key.split("/")[0]],
+                "stated_by": "every image of FSS-1000 shows its class",
+            }
+            for key, image, mask in pair(images, masks, PAIR_RULE)
+        ]
 
-    def start_results(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Add the vocabulary of the item and the means to read its mask."""
-        index = item.pop("class_index")
-        return {
-            **item,
-            "vocabulary": Vocabulary((("others",), (self.class_names[index],)), background=0),  # texts as they are
-            "label_reader": read_mask,
-            "label_table": self._label_table,
-        }
+    def _files_of(self, index: int, extensions: Collection[str]) -> dict[str, Path]:
+        """Return files of a class by key, the folder before it."""
+        folder = self.folders[index]
+        return {f"{folder}/{key}": path for key, path in files_by_key(self.root / folder, "", extensions).items()}
+
+    @property
+    def label_reader(self) -> Callable[[str, int | None], np.ndarray]:
+        """Reads a mask."""
+        return read_mask
 
     @cached_property
-    def _label_table(self) -> LabelTable:
-        return LabelTable({0: 0, 1: 1}, [], 2, ignore_unlisted=False)
-
-    def _items_of(self, index: int) -> list[dict[str, Any]]:
-        items = []
-        folder = self.root / self.folders[index]
-        masks = files_by_key(folder, extensions=[".png"])
-        images = files_by_key(folder, extensions=[".jpg"])
-        if not images:
-            raise FileNotFoundError(f"root: the class folder {folder} holds no .jpg images")
-        lonely = [mask for key, mask in masks.items() if key not in images]
-        if lonely:
-            raise FileNotFoundError(f"{lonely[0]} has no image {lonely[0].stem}.jpg beside it")
-        for key, image in images.items():
-            if key not in masks:
-                raise FileNotFoundError(f"{image} has no mask {key}.png beside it")
-            paths = {"img_path": str(image), "seg_map_path": str(masks[key])}
-            items.append({"sample_id": f"{self.folders[index]}/{key}", "class_index": index, **paths})
-        return items
+    def label_tables(self) -> dict[int, LabelTable]:
+        """The same table for each class of this part."""
+        return dict.fromkeys(self.classes, LabelTable({0: OTHERS, 1: CLASS}, [], 2, ignore_unlisted=False))
 
 
 def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read a black and white picture as (H, W) uint8: 1 where it is brighter than half, else 0.
 
+    A palette counts as its colours, an alpha channel that is opaque everywhere does not count.
+
     Args:
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: see `read_image`; a mask with pixels that are brighter than black and none that is bright.
+        BadSample: see `read_image`; a mask with transparent pixels, with more coloured than white ones, or with some
+            that are brighter than black and none that is bright: what is object cannot be told.
     """
-    grey = cv2.cvtColor(read_image_bgr(path, max_pixels), cv2.COLOR_BGR2GRAY)
+    content = read_image_bytes(path, max_pixels)
+    image = decode_image_bgr(content, path, max_pixels)
+    if _is_transparent(content):
+        raise BadSample(path, "transparent pixels: white or opaque may be the object; save the mask without alpha")
+    grey, coloured = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.ptp(image, axis=2) >= COLOUR
+    if coloured.sum() > ((grey >= FOREGROUND) & ~coloured).sum():
+        raise BadSample(path, "expected a black and white mask, but more pixels are coloured than white; " + ADVICE)
     if 0 < grey.max() < FOREGROUND:
-        raise BadSample(path, f"expected a black and white mask, but its brightest pixel is {grey.max()} of 255")
+        reason = f"expected a black and white mask, but its brightest pixel is {grey.max()} of 255; {ADVICE}"
+        raise BadSample(path, reason)
     return (grey >= FOREGROUND).astype(np.uint8)
 
 
-def _first_names(classes: str | Path) -> list[str]:
-    return [names[0] for names in read_class_names(class_names_path(classes))]
+def _is_transparent(content: bytes) -> bool:
+    """Say whether any pixel of a PNG is less than opaque."""
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim < 3 or image.shape[2] < 4:  # None: no PNG, but a picture that Pillow decodes
+        return False
+    return bool((image[..., 3] < np.iinfo(image.dtype).max).any())

@@ -12,8 +12,15 @@ Lines = list[tuple[int, str]]
 """Numbers, from 1, and texts of the lines that are not blank."""
 
 
-def pair(images: dict[str, Path], labels: dict[str, Path], require_annotations: bool) -> list[tuple[str, Path, Path]]:
-    """Return (key, image, label map) of every image that has one, in the order of the keys.
+def pair(
+    images: dict[str, Path], labels: dict[str, Path], advice: str, require_annotations: bool = True
+) -> list[tuple[str, Path, Path]]:
+    """Return (key, image, label map) of every image that has one, in the order of the images.
+
+    Args:
+        images, labels: files by key.
+        advice: what would bring the two together, for messages.
+        require_annotations: refuse images without a label map, instead of leaving them out.
 
     Raises:
         FileNotFoundError: a label map without an image; with `require_annotations`, an image without a label map.
@@ -21,15 +28,12 @@ def pair(images: dict[str, Path], labels: dict[str, Path], require_annotations: 
     unmatched = sorted(set(labels) - set(images))
     if unmatched:
         raise FileNotFoundError(
-            f"{len(unmatched)} label maps have no image, the first is {labels[unmatched[0]]}; the two have the same "
-            "path below their folder, but for what annotation_suffix and image_suffix take off the stem"
+            f"{len(unmatched)} label maps have no image, the first is {labels[unmatched[0]]}; {advice}"
         )
     bare = [key for key in images if key not in labels]
     if bare and require_annotations:
         raise FileNotFoundError(
-            f"{len(bare)} of {len(images)} images have no label map, the first is {images[bare[0]]}; where only the "
-            "ends of the stems differ, set annotation_suffix or image_suffix; require_annotations=False leaves such "
-            "images out"
+            f"{len(bare)} of {len(images)} images have no label map, the first is {images[bare[0]]}; {advice}"
         )
     return [(key, images[key], labels[key]) for key in images if key in labels]
 

@@ -10,7 +10,7 @@ import numpy as np
 from openvocab.datasets.annotation_list import AnnotationList, ImageEntry, raise_bad
 from openvocab.datasets.box_checks import REASONS, check_boxes
 from openvocab.datasets.category_choice import CategoryChoice
-from openvocab.datasets.folder_walk import normal_key
+from openvocab.datasets.folder_walk import normal_key, stored_names
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.image_label_pairs import find_listed
@@ -49,9 +49,17 @@ def keep_images(found: AnnotationList, keys_file: Path, source: str) -> None:
     _restrict(found, np.array(sorted(listed), np.int64))
 
 
+def spell_paths(found: AnnotationList, folder: Path) -> None:
+    """Spell the paths of images as the disk does; see `stored_names`."""
+    names = stored_names(folder, [entry.path for entry in found.images])
+    found.images = [
+        entry if entry.path == name else replace(entry, path=name) for entry, name in zip(found.images, names)
+    ]
+
+
 def note_repeated(images: Sequence[ImageEntry]) -> list[str]:
     """Return what the log should say of files that are several images of the annotations."""
-    times = Counter(entry.path for entry in images)
+    times = Counter(normal_key(entry.path) for entry in images)
     repeated = [path for path, count in times.items() if count > 1]
     return [f"{len(repeated)} files are more than one image each, the first is {repeated[0]}"] if repeated else []
 

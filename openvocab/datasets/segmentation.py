@@ -3,14 +3,19 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
-from openvocab.datasets.class_lists import check_class_choices, check_distinct, load_class_names, load_unseen
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
+from openvocab.datasets.class_lists import (
+    check_class_choices,
+    class_of_each_id,
+    list_of_names,
+    load_class_names,
+    load_unseen,
+)
 from openvocab.datasets.folder_walk import check_folder, files_by_key
 from openvocab.datasets.image_io import read_label_map
 from openvocab.datasets.image_label_pairs import pair, select_listed
@@ -18,12 +23,17 @@ from openvocab.datasets.label_survey import Survey, count_ids, describe_survey
 from openvocab.datasets.label_table import LabelTable
 from openvocab.datasets.panoptic import PanopticReader
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
+from openvocab.file_values import whole_numbers
 from openvocab.registry import DATASETS
 from openvocab.structures import IGNORE_INDEX, ignore_index
 from openvocab.text.vocabulary import SynonymMerge, Vocabulary
 
 logger = logging.getLogger(__name__)
 
+PAIR_ARGUMENTS = (
+    "the two have the same path below their folder; where only the ends of the stems differ, set annotation_suffix or "
+    "image_suffix; require_annotations=False leaves images without a label map out"
+)
 ID_ARGUMENTS = "label_ids, ignored_ids, reduce_zero_label and unlisted_ids say what an id means"
 
 
@@ -91,6 +101,8 @@ class SegmentationDataset(PipelineDataset):
         test_mode: bool = False,
         name: str = "",
     ) -> None:
+        given = dict(annotations=annotations, keys=keys, panoptic_json=panoptic_json)
+        check_paths(given, root=root, images=images)
         pipeline = [LoadImage(), LoadLabels(), PackSample()] if pipeline is None else pipeline
         super().__init__(
             pipeline,
@@ -106,8 +118,10 @@ class SegmentationDataset(PipelineDataset):
         self.image_suffix, self.annotation_suffix = image_suffix, annotation_suffix
         self.require_annotations = require_annotations
         self.classes, self.unseen, self.train_classes = classes, unseen, train_classes
-        self.background, self.synonym_merge, self.repeated_names = background, synonym_merge, repeated_names
-        self.reduce_zero_label, self.ignored_ids = reduce_zero_label, ignored_ids
+        self.background, self.synonym_merge = background, synonym_merge
+        self.repeated_names = list_of_names("repeated_names", repeated_names)
+        self.reduce_zero_label = reduce_zero_label
+        self.ignored_ids = None if ignored_ids is None else whole_numbers(ignored_ids, "ignored_ids")
         self.label_ids, self.unlisted_ids = label_ids, unlisted_ids
         self.panoptic_json = panoptic_json
 
@@ -120,7 +134,7 @@ class SegmentationDataset(PipelineDataset):
             unseen=unseen,
             background=self.background,
             synonym_merge=self.synonym_merge,
-            repeated=self.repeated_names,
+            repeated_names=self.repeated_names,
         )
 
     @cached_property
@@ -158,7 +172,7 @@ class SegmentationDataset(PipelineDataset):
         labels = files_by_key(check_folder(self.root / self.annotations, "annotations"), self.annotation_suffix)
         if keys is not None:
             labels = {key: path for key, path in labels.items() if key in images}
-        pairs = pair(images, labels, self.require_annotations)
+        pairs = pair(images, labels, PAIR_ARGUMENTS, self.require_annotations)
         self._log_summary([label for _, _, label in pairs])
         return [{"sample_id": key, "img_path": str(image), "seg_map_path": str(label)} for key, image, label in pairs]
 
@@ -209,23 +223,8 @@ class SegmentationDataset(PipelineDataset):
         if self.label_ids is None:
             first = 1 if self.reduce_zero_label else 0
             return {index + first: index for index in range(count)}
-        if isinstance(self.label_ids, Mapping):
-            class_of_id = dict(self.label_ids)
-        else:
-            if len(self.label_ids) != count:
-                raise ValueError(f"label_ids: expected {count}, one a class, got {len(self.label_ids)}")
-            check_distinct("label_ids", self.label_ids)
-            class_of_id = {raw_id: index for index, raw_id in enumerate(self.label_ids)}
-        if not all(isinstance(number, Integral) for entry in class_of_id.items() for number in entry):
-            raise ValueError(f"label_ids: expected whole numbers, got {self.label_ids}")
-        wrong = {raw_id: index for raw_id, index in class_of_id.items() if not 0 <= index < count}
-        if wrong:
-            raise ValueError(f"label_ids: expected class indices below {count}, got {wrong}; list ids without a class "
-                             "in ignored_ids")  # fmt: skip
-        return class_of_id
+        return class_of_each_id("label_ids", self.label_ids, count)
 
     def _ignored_ids(self) -> list[int]:
         ignored = (ignore_index(len(self.all_classes)),) if self.ignored_ids is None else self.ignored_ids
-        if isinstance(ignored, str) or not isinstance(ignored, Collection):
-            raise ValueError(f"ignored_ids: expected a list of ids, got {ignored!r}")
         return [*ignored, 0] if self.reduce_zero_label else list(ignored)

@@ -11,6 +11,7 @@ from typing import Any
 
 from openvocab.atomic_files import replacing
 from openvocab.datasets.caption_files import Record
+from openvocab.datasets.folder_walk import stored_names
 from openvocab.datasets.image_io import BadSample, read_image_bytes
 from openvocab.datasets.tar_shards import is_whole_shard
 from openvocab.datasets.web_captions import IMAGE_FIELDS
@@ -95,10 +96,11 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
 def _write_shard(records: Sequence[Record], start: int, root: Path, path: Path) -> list[str]:
     """Write one shard, whole or not at all, and return what had to be left out."""
     bad = []
+    names = stored_names(root, [record["image"] for record in records])
     with replacing(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
-        for number, record in enumerate(records, start=start):
+        for number, (name, record) in enumerate(zip(names, records), start=start):
             try:
-                content = read_image_bytes(root / record["image"])
+                content = read_image_bytes(root / name)
             except BadSample as error:
                 bad.append(str(error))
                 continue

@@ -8,15 +8,17 @@ from typing import Any
 from mmengine.dist import get_dist_info
 from torch.utils.data import IterableDataset, get_worker_info
 
-from openvocab.datasets.base import Transform, place_name
+from openvocab.datasets.base import Transform, build_transforms, check_paths, place_name
 from openvocab.datasets.caption_files import MAX_CHARACTERS, clean_caption
 from openvocab.datasets.captions import CaptionChoice, PickCaptions
+from openvocab.datasets.class_lists import list_of_names
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.sampler import DrawIndex, mix_seed, seeded_draw
 from openvocab.datasets.shard_stream import ShardStream, StreamPosition, saved_position
 from openvocab.datasets.tar_shards import MAX_MEMBER_BYTES, RefusedMember, expand_shards
 from openvocab.datasets.transforms import LoadImage, PackSample
-from openvocab.registry import DATASETS, TRANSFORMS
+from openvocab.file_values import count_from_1, whole_number
+from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import has_visible_character
 from openvocab.text_files import decode_text, parse_json
 
@@ -71,19 +73,17 @@ class WebCaptionDataset(IterableDataset):
         allow_commands: bool = False,
         name: str = "",
     ) -> None:
-        if shuffle_buffer < 1 or (passes is not None and passes < 1):
-            raise ValueError(f"shuffle_buffer and passes: expected at least 1, got {shuffle_buffer} and {passes}")
-        if max_member_bytes < 1:
-            raise ValueError(f"max_member_bytes: expected at least 1, got {max_member_bytes}")
+        check_paths(root=root)
+        self.shuffle_buffer = count_from_1(shuffle_buffer, "shuffle_buffer")
+        self.passes = None if passes is None else count_from_1(passes, "passes")
+        self.seed = None if seed is None else whole_number(seed, "seed")
+        self.max_member_bytes = count_from_1(max_member_bytes, "max_member_bytes")
         pipeline = [LoadImage(), PackSample()] if pipeline is None else pipeline
-        self.transforms = [PickCaptions(caption, num_captions)]
-        self.transforms += [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
-        self.shards = expand_shards(shards, root, allow_commands=allow_commands)
-        self.caption_keys = tuple(caption_keys)
-        self.max_member_bytes = max_member_bytes
-        self.shuffle_buffer, self.passes, self.seed = shuffle_buffer, passes, seed
-        patterns = shards if isinstance(shards, str) else ", ".join(shards)
-        self.name = name or place_name(root, patterns) or type(self).__name__
+        self.transforms = [PickCaptions(caption, num_captions), *build_transforms(pipeline)]
+        patterns = [shards] if isinstance(shards, str) else list_of_names("shards", shards)
+        self.shards = expand_shards(patterns, root, allow_commands=allow_commands)
+        self.caption_keys = tuple(list_of_names("caption_keys", caption_keys))
+        self.name = name or place_name(root, ", ".join(patterns)) or type(self).__name__
         self.rank, self.world_size = get_dist_info()
         self._positions: dict[int, dict[str, Any]] = {}
 

@@ -41,7 +41,7 @@ class Vocabulary:
     """Index of the class that means "everything else"; left out of seen and unseen averages."""
     synonym_merge: SynonymMerge = "mean"
     """How several names make one class: one averaged embedding, or the best-matching name."""
-    repeated: tuple[str, ...] = ()
+    repeated_names: tuple[str, ...] = ()
     """Names that several classes may have, as "screen" in LSeg's list of ADE20K: the logits of these classes are equal,
     and the first of them takes the pixels."""
 
@@ -49,7 +49,7 @@ class Vocabulary:
         if not self.synonyms:
             raise ValueError("a vocabulary needs at least one class name, got an empty list")
         owner: dict[str, int] = {}
-        repeated = set(map(same_name_key, self.repeated))
+        repeated = set(map(same_name_key, self.repeated_names))
         for index, names in enumerate(self.synonyms):
             if not names:
                 raise ValueError(f"class {index} has no name")
@@ -77,7 +77,7 @@ class Vocabulary:
         unseen: Iterable[str] | None = None,
         background: str | None = None,
         synonym_merge: SynonymMerge = "mean",
-        repeated: Sequence[str] = (),
+        repeated_names: Sequence[str] = (),
     ) -> "Vocabulary":
         """Make a vocabulary of names; an entry may be one name or a list of synonyms.
 
@@ -85,28 +85,28 @@ class Vocabulary:
 
         Args:
             names: one entry a class, in label order.
-            unseen: names of the classes without training labels; None leaves the flags out.
+            unseen: names of the classes without training labels, each the first name of one; None leaves the flags out.
+                Case, underscores, white space and the coding of accents do not count (`same_name_key`), here as in
+                the other arguments.
             background: name of the class that means "everything else".
-            repeated: names that several classes may have.
+            repeated_names: names that several classes may have.
 
         Raises:
             ValueError: see the class; also an `unseen` or `background` name that is not in the list.
         """
         if isinstance(names, str):
             raise ValueError(f"expected a list of class names, got one string {names!r}; split it at the commas")
-        if isinstance(unseen, str):
-            raise ValueError(f"unseen: expected a list of class names, got one string {unseen!r}")
+        for argument, several in (("unseen", unseen), ("repeated_names", repeated_names)):
+            if isinstance(several, str):
+                raise ValueError(f"{argument}: expected a list of class names, got one string {several!r}")
         synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
-        shown = [entry[0] for entry in synonyms if entry]
-        unseen_names = None if unseen is None else set(map(spaced, unseen))
-        given = [("unseen", name) for name in sorted(unseen_names or ())]
-        given += [("background", spaced(background))] if background else []
-        for argument, name in given:
-            if name not in shown:
-                raise ValueError(f"{argument}: {name!r} is not among the {len(shown)} class names")
-        seen = None if unseen_names is None else tuple(name not in unseen_names for name in shown)
-        index = None if background is None else shown.index(spaced(background))
-        return cls(synonyms, seen, index, synonym_merge, tuple(repeated))
+        # the first of an entry that is no text is refused below
+        keys = [same_name_key(entry[0]) for entry in synonyms if entry and isinstance(entry[0], str)]
+        known = set(keys)
+        unseen_keys = None if unseen is None else {_key_among(known, name, "unseen") for name in unseen}
+        seen = None if unseen_keys is None else tuple(key not in unseen_keys for key in keys)
+        index = None if background is None else keys.index(_key_among(known, background, "background"))
+        return cls(synonyms, seen, index, synonym_merge, tuple(repeated_names))
 
     @classmethod
     def from_text(cls, text: str) -> "Vocabulary":
@@ -141,7 +141,7 @@ class Vocabulary:
         seen = None if self.seen is None else tuple(self.seen[i] for i in indices)
         background = indices.index(self.background) if self.background in indices else None
         kept = tuple(self.synonyms[i] for i in indices)
-        return Vocabulary(kept, seen, background, self.synonym_merge, self.repeated)
+        return Vocabulary(kept, seen, background, self.synonym_merge, self.repeated_names)
 
 
 def read_class_names(path: str | Path) -> list[list[str]]:
@@ -195,6 +195,17 @@ def some_names(names: Sequence[str], most: int = 8) -> str:
 def has_visible_character(text: str) -> bool:
     """Tell whether a text is more than white space and characters of no width."""
     return any(not char.isspace() and unicodedata.category(char) not in _INVISIBLE for char in text)
+
+
+def _key_among(keys: set[str], name: str, argument: str) -> str:
+    """Return the key of a name that is one of the classes'.
+
+    Raises:
+        ValueError: it is none of them; names the argument that gave it.
+    """
+    if not isinstance(name, str) or same_name_key(name) not in keys:
+        raise ValueError(f"{argument}: {name!r} is not among the {len(keys)} class names")
+    return same_name_key(name)
 
 
 def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from openvocab.datasets import CaptionDataset
+from openvocab.datasets.caption_files import read_records
+from openvocab.datasets.shard_writing import write_shards
 from openvocab.datasets.transforms import LoadImage, PackSample
 
 RECORDS = [
@@ -93,7 +95,7 @@ def test_blank_lines_do_not_count(folder: Path):
 def test_a_missing_file_and_an_unknown_choice_are_clear(folder: Path):
     with pytest.raises(FileNotFoundError, match="no file .*nothing.jsonl"):
         len(CaptionDataset("nothing.jsonl", root=folder))
-    with pytest.raises(ValueError, match="'random' or 'first', got 'longest'"):
+    with pytest.raises(ValueError, match=r"caption: expected one of \['random', 'first'\], got 'longest'"):
         CaptionDataset("captions.jsonl", root=folder, caption="longest")
 
 
@@ -128,13 +130,87 @@ def test_tabs_are_not_quoted_and_columns_have_names(folder: Path):
         ("image,caption\na/0.png,a cat, asleep\n", ":2: 3 columns, the header has 2; a caption that contains commas"),
         ("", ":1: no column 'image'"),
         (f'image,caption\na/0.png,"{"x" * 140000}\n', ":2: field larger than field limit"),
+        ('image,caption\na/0.png,a\n\na/1.png,"b\nb/0.png,c\n', ":4: unexpected end of data; is a double quote not"),
+        ('image,caption\na/0.png,"a\na/1.png,"b"\n', ":2: ',' expected after '\"'; is a double quote not closed"),
+        ('image,caption\na/0.png,"a\na/1.png,b\nb/0.png,c"\n', ":2: the row of 'a/1.png' is within double quotes"),
+        ('caption,image\n"a,a/0.png\r\nb, x,a/1.png\r\nc",b/0.png\n', ":2: the row of 'a/0.png' is within"),
+        ('image,caption\na.avif,"a\nb.AVIF,b\nc.avif,c"\n', ":2: the row of 'b.AVIF' is within double quotes"),
+        ('image,caption\na/0.png,"say "red""\n', ":2: ',' expected after '\"'"),
+        ("image,caption,caption\na/0.png,a,b\n", ":1: the header has the column 'caption' 2 times; rename one"),
     ],
-    ids=["empty", "short", "no image", "commas", "no header", "open quote"],
+    ids=[
+        "empty",
+        "short",
+        "no image",
+        "commas",
+        "no header",
+        "long field",
+        "open quote",
+        "quote in the next row",
+        "quote over rows",
+        "quote over rows, image last",
+        "quote over rows, other extension",
+        "quotes not doubled",
+        "column twice",
+    ],
 )
 def test_bad_rows_are_named_by_number(folder: Path, text: str, message: str):
     (folder / "captions.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=f"captions.csv{message}"):
         len(CaptionDataset("captions.csv", root=folder))
+
+
+SPELLINGS = ["a/caf\u00e9.png", "./a/cafe\u0301.png", "a//cafe\u0301.png"]
+"""Of one file; on the disk it is the second, without the dot."""
+
+
+@pytest.fixture
+def cafe(folder: Path) -> Path:
+    (folder / "a/0.png").rename(folder / "a/cafe\u0301.png")
+    return folder
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv"])
+def test_rows_of_one_image_are_one_however_it_is_spelled(cafe: Path, extension: str):
+    tab = "\t" if extension == "tsv" else ","
+    rows = [f"{image}{tab}{number}" for number, image in enumerate([*SPELLINGS, "a/1.png"])]
+    (cafe / f"c.{extension}").write_text("\n".join([f"image{tab}caption", *rows]), encoding="utf-8")
+    dataset = CaptionDataset(f"c.{extension}", root=cafe, test_mode=True)
+    assert [dataset[index]["sample"].captions for index in range(len(dataset))] == [("0", "1", "2"), ("3",)]
+
+
+@pytest.mark.parametrize("other", SPELLINGS[1:])
+def test_an_image_in_two_entries_is_refused_however_it_is_spelled(cafe: Path, other: str):
+    write_lines(cafe, [json.dumps({"image": image, "captions": ["a"]}) for image in (SPELLINGS[0], other)])
+    with pytest.raises(ValueError, match=r"captions.jsonl:2: image .* was listed in line 1 already"):
+        len(CaptionDataset("captions.jsonl", root=cafe))
+    images = [{"filename": image, "split": "val", "sentences": [{"raw": "a"}]} for image in (SPELLINGS[0], other)]
+    with pytest.raises(ValueError, match=r"dataset.json: image 1: .* is image 0 already"):
+        len(CaptionDataset(karpathy(cafe, images), root=cafe))
+
+
+@pytest.mark.parametrize("image", SPELLINGS)
+def test_images_are_found_however_their_accents_are_coded(cafe: Path, image: str):
+    write_lines(cafe, [json.dumps({"image": image, "captions": ["a"]})])
+    assert CaptionDataset("captions.jsonl", root=cafe)[0]["image"].shape == (3, 6, 8)
+    records = read_records(cafe / "captions.jsonl")
+    assert write_shards(records, cafe, cafe / "shards").bad == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(columns="ab"), "columns: expected a list of names, got 'ab'"),
+        (dict(columns=["image"]), r"columns: expected the names of the image's and the caption's, got \['image'\]"),
+        (dict(split=5), "split: expected a list of names, got 5"),
+        (dict(num_captions=1.5), "num_captions: expected a whole number, got 1.5"),
+        (dict(num_captions=True), "num_captions: expected a whole number, got True"),
+        (dict(root=5), "root: expected a path, got 5"),
+    ],
+)
+def test_arguments_of_another_type_are_named(folder: Path, options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        CaptionDataset("captions.jsonl", **{"root": folder, **options})
 
 
 def karpathy(folder: Path, images: list[dict]) -> str:

@@ -6,7 +6,14 @@ import re
 import pytest
 from config_parts import REPOSITORY
 
-from openvocab.datasets.class_lists import CLASS_NAMES_FOLDER, SPLITS_FOLDER, class_names_path, load_split
+from openvocab.datasets.class_lists import (
+    CLASS_NAMES_FOLDER,
+    SPLITS_FOLDER,
+    class_names_path,
+    list_of_names,
+    load_frequencies,
+    load_split,
+)
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
 SIZES = {
@@ -73,7 +80,7 @@ def test_words_of_training_free_papers_are_the_published_ones(name, shared_data)
 def test_every_list_is_a_vocabulary_of_its_size_and_states_its_source(file):
     names = read_class_names(file)
     repeated = REPEATED.get(file.stem, [])
-    vocabulary = Vocabulary.from_names(names, repeated=repeated)
+    vocabulary = Vocabulary.from_names(names, repeated_names=repeated)
     assert len(vocabulary) == size_of(file.stem)
     assert len(set(vocabulary.class_names)) == size_of(file.stem) - len(repeated)
     first_line = file.read_text(encoding="utf-8").splitlines()[0]
@@ -207,3 +214,14 @@ def test_lists_are_the_published_ones(shared_data):
     assert [entry[0] for entry in names_of("lvis_1203")] == [row["name"].replace("_", " ") for row in rows]
     rare = {row["name"].replace("_", " ") for row in rows if row["frequency"] == "r"}
     assert set(load_split("lvis_866_337")["novel"]) == rare
+
+
+@pytest.mark.parametrize("names", ["cat", 5, {"cat": 0}, {"cat"}, ["cat", 5], None])
+def test_what_is_no_list_of_names_is_named_by_its_argument(names):
+    with pytest.raises(ValueError, match="leave_out: expected a list of names, got "):
+        list_of_names("leave_out", names)
+
+
+def test_frequencies_are_found_by_names_as_all_names_are(tmp_path):
+    (tmp_path / "f.json").write_text('{"rare": ["stop_sign"], "common": [], "frequent": ["Caf\u00e9"]}')
+    assert load_frequencies("f.json", ["cafe\u0301", "Stop Sign"], tmp_path) == ["f", "r"]

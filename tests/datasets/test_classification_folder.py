@@ -1,6 +1,7 @@
 """One folder a class."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ def root(tmp_path: Path) -> Path:
         for index in range(count):
             cv2.imwrite(str(folder / f"{index}.png"), np.zeros((5, 7, 3), np.uint8))
     (tmp_path / "classes.txt").write_text("background\nred circle\nblue star\ncar; automobile\n")
-    (tmp_path / "split.json").write_text(json.dumps({"seen": ["red circle"], "unseen": ["blue star", "lion"]}))
+    (tmp_path / "split.json").write_text(json.dumps({"seen": ["red circle"], "unseen": ["blue star", "background"]}))
     return tmp_path
 
 
@@ -72,6 +73,54 @@ def test_wrong_arguments_are_clear(root: Path):
     (root / "wrong.json").write_text('{"other": []}')
     with pytest.raises(ValueError, match="neither 'unseen' nor 'novel'"):
         len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"], unseen="wrong.json"))
+    with pytest.raises(ValueError, match="unseen: 'lion' is not among the 4 class names"):
+        len(ClassificationFolder("objects", "classes.txt", root=root, unseen=["blue star", "lion"]))
+
+
+def test_names_in_arguments_are_compared_as_all_names_are(root: Path):
+    options = dict(
+        root=root, leave_out=["Background"], unseen=["Blue_Star"], folders=["Red_Circle", "BLUE STAR", "car"]
+    )
+    dataset = ClassificationFolder("objects", "classes.txt", **options)
+    assert dataset.vocabulary.class_names == ("red circle", "blue star", "car")
+    assert dataset.vocabulary.seen == (True, False, True)
+    assert [dataset[index]["sample"].sample_id for index in (0, 2)] == ["red circle/0.png", "blue star/0.png"]
+
+
+def test_accents_in_the_names_of_folders_are_one_however_they_are_coded(tmp_path: Path):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    _folders(tmp_path / "objects", apart, "tea")
+    for options in (dict(classes=[composed, "tea"]), dict(classes=["coffee", "t"], folders=[composed, "tea"])):
+        dataset = ClassificationFolder("objects", root=tmp_path, **options)
+        assert [dataset[index]["sample"].class_ids for index in range(2)] == [(0,), (1,)]
+
+
+def test_folders_that_differ_in_case_alone_are_told_apart_where_both_are_given(tmp_path: Path):
+    _folders(tmp_path / "objects", "a", "A")
+    dataset = ClassificationFolder("objects", ["small", "large"], root=tmp_path, folders=["a", "A"])
+    assert [dataset.sample_id_of(index) for index in range(2)] == ["a/x.png", "A/x.png"]
+    with pytest.raises(ValueError, match="'A' and 'a' are folders of one class"):
+        len(ClassificationFolder("objects", ["a", "b"], root=tmp_path))
+
+
+def test_classes_may_share_a_name_as_in_the_list_of_clips_notebook(tmp_path: Path):
+    _folders(tmp_path / "objects", "n04008634", "n03773504")
+    options = dict(classes=["missile", "missile"], root=tmp_path, folders="sorted")
+    dataset = ClassificationFolder("objects", repeated_names=["missile"], **options)
+    assert dataset.vocabulary.class_names == ("missile", "missile")
+    assert [dataset[index]["sample"].class_ids for index in range(2)] == [(0,), (1,)]
+    with pytest.raises(ValueError, match="name 'missile' is given twice"):
+        len(ClassificationFolder("objects", **options))
+
+
+@pytest.mark.parametrize("parts", [["train", "val"], ["Test", "Training", "validation"], ["val"]])
+def test_the_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: list[str]):
+    _folders(tmp_path / "imagenet", *parts)
+    names = ["cat", "dog", "car"][: len(parts)]
+    with pytest.raises(ValueError, match=f"images: .*imagenet holds the parts .*images='imagenet/{parts[0]}'"):
+        len(ClassificationFolder("imagenet", names, root=tmp_path, folders="sorted"))
+    _folders(tmp_path / "imagenet", "bus")  # then they may be classes: "train" is one of COCO's
+    assert len(ClassificationFolder("imagenet", [*names, "bus"], root=tmp_path, folders="sorted")) == len(parts) + 1
 
 
 def test_sorted_folders_are_the_classes_in_order(root: Path):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
@@ -58,6 +59,34 @@ def test_categories_match_any_synonym_or_an_id(tmp_path):
     assert _instances(dataset)["11"].classes.tolist() == [1, 1]
     with pytest.raises(ValueError, match="category_ids: expected 2, one a class, got 1"):
         len(_dataset(tmp_path, classes=["a", "b"], category_ids=[3]))
+    with pytest.raises(ValueError, match="category_ids: expected a list of whole numbers, got 3"):
+        len(_dataset(tmp_path, classes=["a"], category_ids=3))
+
+
+@pytest.mark.parametrize("with_sizes", [True, False])
+def test_images_are_found_however_their_accents_are_coded(tmp_path, with_sizes):
+    composed, apart = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    content = coco_content()
+    path = write_coco(tmp_path, content)
+    (tmp_path / "images" / apart).mkdir()
+    for image, stored in zip(content["images"], (f"{apart}/{apart}.jpg", f"{apart}/{composed}2.jpg")):
+        (tmp_path / "images" / image["file_name"]).rename(tmp_path / "images" / stored)
+        image["file_name"] = unicodedata.normalize("NFC", stored)
+        if not with_sizes:
+            del image["height"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "keys.txt").write_text(f"{composed}/{composed}\n{apart}2\n", encoding="utf-8")
+    dataset = DetectionDataset(tmp_path / "images", path, keys=tmp_path / "keys.txt")
+    assert [dataset[index]["image"].shape for index in range(2)] == [(3, *SIZE)] * 2
+
+
+def test_names_of_a_split_are_compared_as_all_names_are(tmp_path):
+    (tmp_path / "split.json").write_text('{"seen": ["Dog", "CAT"], "unseen": ["Traffic_Light"]}')
+    dataset = _dataset(tmp_path, classes=["dog", "cat", "traffic light"], unseen=str(tmp_path / "split.json"))
+    assert dataset.vocabulary.seen == (True, True, False)
+    (tmp_path / "split.json").write_text('{"seen": ["dog", "cat"], "unseen": ["Dog", "traffic light"]}')
+    with pytest.raises(ValueError, match="lists 'dog' as seen and as unseen"):
+        len(_dataset(tmp_path, classes=["dog", "cat", "traffic light"], unseen=str(tmp_path / "split.json")))
 
 
 def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, logged):

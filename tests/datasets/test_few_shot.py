@@ -1,10 +1,14 @@
 """Episodes of few-shot folds in their zero-shot form."""
 
+import json
+import unicodedata
+
 import cv2
 import numpy as np
 import pytest
 
 from openvocab.datasets.few_shot import FewShotDataset, draw_episodes
+from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.metrics.episode_iou import EpisodeIoU
 from openvocab.structures import SemanticPrediction
@@ -58,7 +62,7 @@ def test_words_of_a_methods_weights_replace_those_of_the_split(folder):
     options = dict(root=folder, class_names="lseg_pascal_20")
     test = FewShotDataset("images", "labels", "pascal5i", 3, "test", PIPELINE, **options)
     assert test[0]["sample"].vocabulary.class_names == ("others", "tvmonitor")
-    with pytest.raises(ValueError, match="class_names: the split has 20 classes, coco_80 has 80 names"):
+    with pytest.raises(ValueError, match="class_names: expected 20, one a class, got 80"):
         _dataset(folder, "test", class_names="coco_80")
 
 
@@ -86,6 +90,41 @@ def test_several_lists_of_pairs_are_one_and_every_item_tells_its_class(folder):
     assert _dataset(folder, "test", pairs=lists, episodes=2).class_of_item == [4, 4]
 
 
+@pytest.mark.parametrize("again", ["a__01", "a__1", "./a__001"])
+def test_a_pair_that_is_listed_twice_is_refused_with_both_places(folder, again):
+    (folder / "fold0.txt").write_text("a__01\nc__05\n")
+    (folder / "fold1.txt").write_text(f"b__07\n{again}\n")
+    with pytest.raises(
+        ValueError, match=rf"pairs: listed twice: .*fold0\.txt: a__01 and .*fold1\.txt: {again}; remove"
+    ):
+        len(_dataset(folder, "test", pairs=["fold0.txt", "fold1.txt"]))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_that_the_label_map_does_not_show_is_a_bad_sample(folder, part):
+    cv2.imwrite(str(folder / "labels/b.png"), np.full((4, 4), 2 if part == "train" else 7, np.uint8))
+    (folder / "pairs.txt").write_text("b__07\n" if part == "train" else "b__02\n")
+    name = "car" if part == "train" else "bicycle"
+    message = rf"labels/b\.png: no pixel is '{name}', though pairs lists it: .*pairs\.txt: b__0[27]"
+    with pytest.raises(BadSample, match=message):
+        _dataset(folder, part, pairs="pairs.txt")[0]
+
+
+def test_stems_of_pairs_are_compared_as_keys_are(folder):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    for kind, extension in (("images", "jpg"), ("labels", "png")):
+        (folder / f"{kind}/c.{extension}").rename(folder / f"{kind}/{apart}.{extension}")
+    (folder / "pairs.txt").write_text(f"./{composed}__05\n", encoding="utf-8")
+    assert _dataset(folder, "test", pairs="pairs.txt")[0]["sample"].label_map.any()
+
+
+def test_lists_of_hsnet_hold_each_pair_once(folder, shared_data):
+    lists = [shared_data / f"meta/splits/pascal5i_lists/trn_fold{fold}.txt" for fold in range(4)]
+    pairs = FewShotDataset("images", "labels", "pascal5i", 0, "train", PIPELINE, root=folder, pairs=lists)
+    with pytest.raises(FileNotFoundError, match="pairs: 11394 listed pairs are of images that have no files"):
+        len(pairs)
+
+
 @pytest.mark.parametrize("line", ["b__0", "b__21", "b__99"])
 def test_classes_of_pairs_count_from_1_to_their_number(folder, line):
     (folder / "pairs.txt").write_text(f"c__05\n{line}\n")
@@ -110,6 +149,50 @@ def test_mistakes_are_named(folder):
         len(FewShotDataset("images", "absent", "pascal5i", 0, "test", PIPELINE, root=folder))
     with pytest.raises(ValueError, match="no image shows"):
         len(FewShotDataset("images", "labels", "pascal5i", 2, "test", PIPELINE, root=folder))
+
+
+def test_a_split_of_ones_own_is_checked(folder):
+    def read(**content):
+        (folder / "own.json").write_text(json.dumps(content))
+        return FewShotDataset("images", "labels", "own.json", 0, "test", PIPELINE, root=folder, episodes=2)
+
+    (folder / "names.txt").write_text("plane\nbike\n")
+    assert read(classes="names.txt", folds=[[1], [0]]).metainfo["classes"] == ["bike"]
+    for content, message in (
+        (dict(classes="names.txt"), "split: own.json is not of folds: expected 'classes' .* and 'folds'"),
+        (dict(folds=[[0]]), "split: own.json is not of folds"),
+        (dict(classes="names.txt", folds=[[2]]), r"fold 0: expected class indices below 2, got \[2\]"),
+        (dict(classes="names.txt", folds=[["bike"]]), "fold 0: expected a whole number, got 'bike'"),
+        (dict(classes="names.txt", folds=[1]), "fold 0: expected a list of whole numbers, got 1"),
+        (dict(classes=["cat", "Others"], folds=[[0]]), "split, with 'others' as class 2: name 'others' is given twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(**content)
+    with pytest.raises(ValueError, match="split: fss1000 is not of folds: .*'parts'"):
+        FewShotDataset("images", "labels", "fss1000", 0, "test", PIPELINE, root=folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(first_id=list(range(19))), "first_id: expected 20, one a class, got 19"),
+        (dict(first_id=[1] * 20), "first_id: id 1 is given for two classes"),
+        (dict(first_id="x"), "first_id: expected a whole number, got 'x'"),
+        (dict(boundary=7), "boundary: 7 is the id of a class by first_id"),
+        (dict(pairs=[]), r"pairs: expected a file or a list of files, got \[\]"),
+        (dict(pairs=[1]), "pairs: expected a path, got 1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        _dataset(folder, "train", **options)
+
+
+def test_numbers_may_be_written_as_text(folder):
+    test = FewShotDataset(
+        "images", "labels", "pascal5i", "0", "test", PIPELINE, root=folder, first_id="1", episodes=3.0
+    )
+    assert len(test) == 3 and test[0]["sample"].label_map[0].tolist() == [1, 1, 255, 255]
 
 
 def test_scores_equal_counting_by_hand(folder):

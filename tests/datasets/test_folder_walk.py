@@ -11,7 +11,7 @@ from PIL import Image
 from openvocab.datasets import ClassificationFolder
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.folder_walk import files_by_key, visible_entries, walk_files
+from openvocab.datasets.folder_walk import files_by_key, stored_names, visible_entries, walk_files
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, PackSample
 
@@ -81,6 +81,28 @@ def test_accents_are_one_however_they_are_coded(tmp_path):
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     _touch(tmp_path / f"{apart}.png")
     assert list(files_by_key(tmp_path)) == [composed]
+
+
+def test_names_of_a_list_are_spelled_as_on_the_disk(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    _touch(tmp_path / apart / f"{composed}.png", tmp_path / apart / f"{apart}1.png", tmp_path / "x.png")
+    names = [f"{composed}/{composed}.png", f"./{composed}//{composed}1.png", f"{apart}/{apart}.png", "x.png", "./x.png"]
+    assert stored_names(tmp_path, names) == [
+        f"{apart}/{composed}.png",
+        f"{apart}/{apart}1.png",
+        f"{apart}/{composed}.png",
+        "x.png",
+        "./x.png",
+    ]
+    assert stored_names(tmp_path, ["nö/é.png", f"{composed}/é.png"]) == ["nö/é.png", f"{apart}/é.png"]
+    assert stored_names(tmp_path / "nowhere", ["é.png"]) == ["é.png"]
+    assert stored_names(tmp_path, [f"{tmp_path}/{composed}/{composed}1.png"]) == [f"{tmp_path}/{apart}/{apart}1.png"]
+
+
+def test_both_spellings_on_the_disk_are_two_files(tmp_path):
+    names = [unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD")]
+    _touch(*(tmp_path / name for name in names))
+    assert stored_names(tmp_path, names) == names
 
 
 def _image(path, ids=False) -> None:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from config_parts import REPOSITORY
+from PIL import Image
 
 from openvocab.config import read_config
 from openvocab.datasets.class_lists import load_split
@@ -59,11 +60,85 @@ def test_masks_count_from_half_brightness_grey_or_coloured(tmp_path):
     cv2.imwrite(str(tmp_path / "ones.png"), np.array([[0, 1, 1, 0]], np.uint8))
     with pytest.raises(BadSample, match="brightest pixel is 1 of 255"):
         read_mask(tmp_path / "ones.png")
-    cv2.imwrite(str(tmp_path / "nothing.png"), np.zeros((1, 4), np.uint8))
-    assert not read_mask(tmp_path / "nothing.png").any()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(BadSample, match="broken.png"):
         read_mask(tmp_path / "broken.png")
+
+
+def _palette_mask(path, *colours) -> None:
+    """Save a mask of as many pixels as there are colours, whose ids are their places in a palette."""
+    picture = Image.fromarray(np.arange(len(colours), dtype=np.uint8)[None])
+    picture.putpalette([channel for colour in colours for channel in colour])
+    picture.save(path)
+    assert Image.open(path).mode == "P"
+
+
+def test_a_palette_counts_as_its_colours(tmp_path):
+    _palette_mask(tmp_path / "m.png", (0, 0, 0), (255, 255, 255), (20, 20, 20))
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("colours", "message"),
+    [
+        ([(0, 0, 0), (128, 0, 0)], "more pixels are coloured than white"),
+        ([(0, 0, 0), (128, 0, 0), (224, 224, 192)], "more pixels are coloured than white"),  # VOC's colours
+        ([(0, 0, 0), (0, 255, 0)], "more pixels are coloured than white"),
+        ([(0, 0, 0), (1, 1, 1)], "brightest pixel is 1 of 255; the object is white, 255"),
+    ],
+)
+def test_palettes_of_other_colours_are_refused(tmp_path, colours, message):
+    _palette_mask(tmp_path / "m.png", *colours)
+    with pytest.raises(BadSample, match=message):
+        read_mask(tmp_path / "m.png")
+
+
+def test_alpha_counts_neither_as_the_mask_nor_silently(tmp_path):
+    row = np.zeros((1, 4, 4), np.uint8)
+    row[..., 3] = 255
+    row[:, :2, :3] = 255
+    cv2.imwrite(str(tmp_path / "opaque.png"), row)
+    assert read_mask(tmp_path / "opaque.png").tolist() == [[1, 1, 0, 0]]
+    row[:, 2:, 3] = 0
+    cv2.imwrite(str(tmp_path / "cut_out.png"), row)
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    for name in ("cut_out", "palette"):
+        with pytest.raises(BadSample, match=f"{name}.png: transparent pixels: white or opaque may be the object"):
+            read_mask(tmp_path / f"{name}.png")
+
+
+def test_a_black_mask_is_a_bad_sample(tmp_path):
+    write_classes(tmp_path, FOLDERS[PARTS["val"]], images=1)
+    mask = tmp_path / FOLDERS[520] / "1.png"
+    cv2.imwrite(str(mask), np.zeros((8, 8), np.uint8))
+    assert not read_mask(mask).any()
+    dataset = FSS1000Dataset(tmp_path, "val", PIPELINE)
+    with pytest.raises(BadSample, match=r"1\.png: no pixel is 'ab_wheel', though every image of FSS-1000 shows its"):
+        dataset[0]
+    assert dataset[1]["sample"].label_map.any()
+
+
+@pytest.mark.parametrize("extension", [".jpeg", ".JPG", ".bmp", ".webp"])
+def test_images_may_be_saved_in_any_other_format_than_their_mask(tmp_path, extension):
+    write_classes(tmp_path, FOLDERS[PARTS["val"]], images=2)
+    first = tmp_path / FOLDERS[520] / "1.jpg"
+    first.rename(first.with_suffix(extension))
+    dataset = FSS1000Dataset(tmp_path, "val", PIPELINE)
+    assert dataset[0]["sample"].sample_id == "ab_wheel/1" and len(dataset) == 480
+    cv2.imwrite(str(first.with_suffix(".tif")), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="would be one sample, '1'"):
+        len(FSS1000Dataset(tmp_path, "val", PIPELINE))
+
+
+def test_words_may_be_other_than_the_names_of_the_folders(root):
+    names = [f"thing_{number}" for number in range(1000)]
+    sample = FSS1000Dataset(root, "test", PIPELINE, class_names=names)[0]["sample"]
+    assert sample.vocabulary.class_names == ("others", "thing 760")
+    names[3] = "Others"
+    with pytest.raises(ValueError, match="class_names, with 'others' as class 1000: name 'others' is given twice"):
+        FSS1000Dataset(root, "test", PIPELINE, class_names=names)
 
 
 def test_mistakes_are_named(root, tmp_path):
@@ -73,11 +148,19 @@ def test_mistakes_are_named(root, tmp_path):
         len(FSS1000Dataset(root, "train", PIPELINE))
     with pytest.raises(FileNotFoundError, match="root: no folder"):
         len(FSS1000Dataset(tmp_path / "absent", "test", PIPELINE))
-    with pytest.raises(ValueError, match="class_names: expected 1000, got 80"):
+    with pytest.raises(ValueError, match="class_names: expected 1000, one a class, got 80"):
         FSS1000Dataset(root, "test", PIPELINE, class_names="coco_80")
     write_classes(tmp_path, FOLDERS[PARTS["val"]], images=1)
     (tmp_path / FOLDERS[520] / "1.png").unlink()
-    with pytest.raises(FileNotFoundError, match="1.jpg has no mask 1.png"):
+    advice = "; an image and its mask lie side by side"
+    with pytest.raises(FileNotFoundError, match=f"1 of 240 images have no label map, .*/1.jpg{advice}"):
+        len(FSS1000Dataset(tmp_path, "val", PIPELINE))
+    (tmp_path / FOLDERS[520] / "1.jpg").rename(tmp_path / FOLDERS[520] / "2.jpg")
+    (tmp_path / FOLDERS[521] / "1.jpg").rename(tmp_path / FOLDERS[521] / "2.jpg")
+    with pytest.raises(FileNotFoundError, match=f"1 label maps have no image, the first is .*/1.png{advice}"):
+        len(FSS1000Dataset(tmp_path, "val", PIPELINE))
+    (tmp_path / FOLDERS[522] / "1.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=f"root: no images .* in the class folder .*{FOLDERS[522]}"):
         len(FSS1000Dataset(tmp_path, "val", PIPELINE))
 
 

@@ -173,8 +173,16 @@ def test_unknown_ids_name_the_file_and_the_ids(folder):
 def test_label_ids_that_do_not_fit_are_refused(folder):
     with pytest.raises(ValueError, match="expected 4, one a class, got 2"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids=[0, 1])[0]
-    with pytest.raises(ValueError, match="class indices below 4.*ignored_ids"):
+    with pytest.raises(ValueError, match="class indices below 4, got {0: 255}; leave out"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids={0: 255})[0]
+
+
+def test_ids_may_be_of_any_type_that_states_a_whole_number(folder):
+    expected = np.select([_mask(folder) == 3, _mask(folder) == 0], [0, 1], 255)
+    for label_ids in ([3, 0], [3.0, "0"], np.array([3, 0]), {"3": 0, "0": 1.0}):
+        options = dict(label_ids=label_ids, ignored_ids=(1, np.uint8(2), 255.0))
+        dataset = SegmentationDataset(folder / "images", folder / "masks", ["dog", "wall"], **options)
+        assert np.array_equal(_labels(dataset), expected)
 
 
 def test_numbers_of_images_and_classes_are_logged(folder, logged):
@@ -258,8 +266,10 @@ def test_masks_of_0_and_255_beside_more_classes_are_a_warning(binary, logged):
         (dict(label_ids=[0, 1, 2, 3], reduce_zero_label=True), "label id 0 is a class and ignored too"),
         (dict(label_ids=[0, 1, 2, 1]), "label_ids: id 1 is given for two classes"),
         (dict(ignored_ids=[3], unseen=["dog"], train_classes="seen"), "label id 3 is a class and ignored too"),
-        (dict(label_ids={"0": 0}), "label_ids: expected whole numbers, got {'0': 0}"),
-        (dict(ignored_ids=255), "ignored_ids: expected a list of ids, got 255"),
+        (dict(label_ids={0: 0, "0": 1}), "label_ids: id 0 is given for two classes"),
+        (dict(label_ids={"wall": 0}), "label_ids: expected a whole number, got 'wall'"),
+        (dict(ignored_ids=255), "ignored_ids: expected a list of whole numbers, got 255"),
+        (dict(ignored_ids=[255.5]), "ignored_ids: expected a whole number, got 255.5"),
         (dict(ignored_ids=[-1]), "label id -1 -> ignored: expected ids below 65536"),
     ],
 )

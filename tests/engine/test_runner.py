@@ -254,7 +254,7 @@ def test_results_are_flat_json(tmp_path):
 
 def test_other_names_take_flags_from_their_matches():
     source = Vocabulary.from_names(["background", ["sofa", "couch"], "cat"], unseen=["cat"], background="background")
-    vocabulary, new_class = match_names(source, [["dog"], ["Couch"], ["cat"]])
+    vocabulary, new_class = match_names(source, [["dog"], ["Couch "], ["cat"]])
     assert new_class == [None, 1, 2]
     assert vocabulary.seen == (True, True, False) and vocabulary.background is None
 

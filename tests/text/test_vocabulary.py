@@ -54,13 +54,29 @@ def test_bad_names_are_refused_with_their_index(names, message):
 
 def test_classes_may_share_a_name_where_that_is_asked_for():
     names = ["door", "screen", "wall", "screen"]
-    vocabulary = Vocabulary.from_names(names, repeated=["Screen"])
+    vocabulary = Vocabulary.from_names(names, repeated_names=["Screen"])
     assert vocabulary.class_names == tuple(names)
     assert vocabulary.subset([3, 1]).class_names == ("screen", "screen")
     with pytest.raises(ValueError, match="class 1 and class 3"):
-        Vocabulary.from_names(names, repeated=["door"])
+        Vocabulary.from_names(names, repeated_names=["door"])
     with pytest.raises(ValueError, match="class 0 and class 0"):  # of one class it stays a mistake
-        Vocabulary.from_names([["screen", "Screen"]], repeated=["screen"])
+        Vocabulary.from_names([["screen", "Screen"]], repeated_names=["screen"])
+
+
+def test_unseen_and_background_names_are_compared_as_all_names_are():
+    names = ["Stop Sign", "caf\u00e9", "dog", "void"]
+    vocabulary = Vocabulary.from_names(names, unseen=["stop_sign", "Cafe\u0301"], background="VOID ")
+    assert vocabulary.seen == (False, False, True, True) and vocabulary.background == 3
+    for options, message in (
+        (dict(unseen=["stop"]), "unseen: 'stop' is not among the 4 class names"),
+        (dict(unseen=[7]), "unseen: 7 is not among"),
+        (dict(background="sky"), "background: 'sky' is not among"),
+        (dict(background=3), "background: 3 is not among"),
+        (dict(unseen="dog"), "unseen: expected a list of class names, got one string 'dog'"),
+        (dict(repeated_names="dog"), "repeated_names: expected a list of class names, got one string 'dog'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Vocabulary.from_names(names, **options)
 
 
 def test_text_is_split_at_commas_and_bars():
