@@ -21,6 +21,7 @@ from openvocab.datasets.object_selection import (
     keep_images,
     note_repeated,
     select_objects,
+    settle_root,
 )
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
@@ -184,6 +185,7 @@ class DetectionDataset(PipelineDataset):
         """Read the annotations once, and keep what can be used of them."""
         found = self._annotation_list()
         names = self._given_names
+        settle_root(found, names, str(self.root / self.annotations))
         if names is None:
             names = self._names_of(found)
         choice = choose_categories(
