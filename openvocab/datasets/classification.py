@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
 from openvocab.datasets.class_lists import class_names_path, load_split
-from openvocab.datasets.folder_walk import check_folder, is_image, visible_entries, walk_files
+from openvocab.datasets.folder_walk import check_folder, is_image, list_images, visible_entries
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key, some_names, spaced
@@ -90,8 +90,9 @@ class ClassificationFolder(PipelineDataset):
         """List the files of every class, in class order."""
         parent = check_folder(self.root / self.images, "images")
         items, empty = [], []
-        for class_id, folder in enumerate(self._class_folders(parent)):
-            files = [path for path in walk_files(check_folder(parent / folder, "images")) if is_image(path)]
+        folders = self._class_folders(parent)
+        images = list_images([check_folder(parent / folder, "images") for folder in folders])
+        for class_id, (folder, files) in enumerate(zip(folders, images)):
             empty += [] if files else [folder]
             for path in files:
                 sample_id = path.relative_to(parent).as_posix()

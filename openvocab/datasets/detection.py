@@ -13,7 +13,7 @@ from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform,
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
 from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
-from openvocab.datasets.folder_walk import check_folder, walk_files
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, walk_files
 from openvocab.datasets.instance_table import InstanceTable
 from openvocab.datasets.object_selection import (
     ObjectSelection,
@@ -74,7 +74,7 @@ class DetectionDataset(PipelineDataset):
         FileNotFoundError: a missing folder or file, named with its argument.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
             a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
-            boxes with more columns, no samples.
+            boxes with more columns, YOLO and VOC files of the same folder, no samples.
     """
 
     def __init__(
@@ -221,15 +221,10 @@ class DetectionDataset(PipelineDataset):
         folder, source = check_folder(self.root / self.images, "images"), self.root / self.annotations
         if not source.is_dir():
             return read_coco(source, self.with_masks)
-        kinds = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
-        if ".xml" in kinds:
+        if _label_extension(source, folder) == ".xml":
             if self.with_masks:
                 raise ValueError(f"with_masks=True, but Pascal-VOC files ({source}) hold boxes only")
             return read_voc(source, folder, self.note_unusable)
-        if not kinds:
-            raise FileNotFoundError(
-                f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
-            )
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
         keypoint_values = read_keypoint_values(self.root / self.classes) if self._has_yaml else None
@@ -252,6 +247,30 @@ class DetectionDataset(PipelineDataset):
     @property
     def _has_yaml(self) -> bool:
         return isinstance(self.classes, (str, Path)) and Path(self.classes).suffix in (".yaml", ".yml")
+
+
+def _label_extension(source: Path, images: Path) -> str:
+    """Return the extension of the label files in a folder; of two kinds, that of those which belong to images.
+
+    Raises:
+        FileNotFoundError: no label file.
+        ValueError: both kinds belong to images.
+    """
+    kinds = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
+    if not kinds:
+        raise FileNotFoundError(
+            f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
+        )
+    if len(kinds) == 2:
+        keys = files_by_key(images, extensions=IMAGE_EXTENSIONS).keys()
+        belonging = {kind for kind in kinds if keys & files_by_key(source, extensions=(kind,)).keys()}
+        if len(belonging) == 2:
+            raise ValueError(
+                f"annotations: {source} holds .txt (YOLO) and .xml (VOC) files of images; move one kind to a folder of "
+                "its own"
+            )
+        kinds = belonging or kinds
+    return max(kinds)
 
 
 def _classes(ids: Sequence[int], class_of_id: Mapping[int, int]) -> tuple[int, ...]:
