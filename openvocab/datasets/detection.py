@@ -25,7 +25,7 @@ from openvocab.datasets.object_selection import (
 )
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
-from openvocab.datasets.yolo_annotations import read_keypoint_values, read_yolo, read_yolo_names
+from openvocab.datasets.yolo_annotations import YoloYaml, read_yolo, read_yolo_yaml
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
 from openvocab.text.vocabulary import Vocabulary
@@ -227,26 +227,27 @@ class DetectionDataset(PipelineDataset):
             return read_voc(source, folder, self.note_unusable)
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
-        keypoint_values = read_keypoint_values(self.root / self.classes) if self._has_yaml else None
-        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable, keypoint_values)
+        given = self._yaml or YoloYaml(self._numbered_names, None)
+        return read_yolo(source, folder, given.names, self.with_masks, self.note_unusable, given.keypoint_values)
 
     @cached_property
     def _given_names(self) -> list[str | Sequence[str]] | None:
         if self.classes is None:
             return None
-        return list(self._names_by_number.values()) if self._has_yaml else load_class_names(self.classes, self.root)
+        return list(self._yaml.names.values()) if self._yaml else load_class_names(self.classes, self.root)
+
+    @cached_property
+    def _yaml(self) -> YoloYaml | None:
+        """What `classes` says, where it is a data.yaml."""
+        if isinstance(self.classes, (str, Path)) and Path(self.classes).suffix.lower() in (".yaml", ".yml"):
+            return read_yolo_yaml(self.root / self.classes)
+        return None
 
     @property
-    def _names_by_number(self) -> dict[int, str]:
-        """Names of YOLO's class numbers."""
-        if self._has_yaml:
-            return read_yolo_names(self.root / self.classes)
-        entries = load_class_names(self.classes, self.root)
-        return {number: entry if isinstance(entry, str) else entry[0] for number, entry in enumerate(entries)}
-
-    @property
-    def _has_yaml(self) -> bool:
-        return isinstance(self.classes, (str, Path)) and Path(self.classes).suffix in (".yaml", ".yml")
+    def _numbered_names(self) -> dict[int, str]:
+        """The first name of each class, by its place in the list."""
+        entries = enumerate(self._given_names)
+        return {number: entry if isinstance(entry, str) else entry[0] for number, entry in entries}
 
 
 def _label_extension(source: Path, images: Path) -> str:

@@ -1,5 +1,6 @@
 """YOLO and Pascal-VOC folders, as users bring them; and the blood cells with their two boxes of no size."""
 
+import json
 import re
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from openvocab.datasets import yolo_annotations
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample, read_image
@@ -119,6 +121,80 @@ def test_a_shape_of_keypoints_that_is_none_is_named(folder, shape):
     (folder / "data.yaml").write_text(f"names: [helmet]\nkpt_shape: {shape}\n")
     with pytest.raises(ValueError, match=r"data\.yaml: kpt_shape: expected"):
         len(DetectionDataset("images", "labels", "data.yaml", root=folder))
+
+
+def _pose(generator, keypoints: int, count: int, beyond: float = 0.0, closing: bool = False) -> list[str]:
+    """Return lines of boxes, which reach out of the image by so much at most, and of keypoints in them."""
+    sides = generator.uniform(0.05, 0.4, (count, 1, 2))
+    centres = np.clip(generator.uniform(-beyond, 1 + beyond, (count, 1, 2)), sides / 2 - beyond, 1 + beyond - sides / 2)
+    points = centres + generator.uniform(-0.5, 0.5, (count, keypoints, 2)) * sides
+    if closing:
+        points[:, -1:] = centres
+    values = np.concatenate([centres, sides, points.clip(0, 1)], axis=1).reshape(count, -1)
+    return ["0 " + " ".join(f"{value:.6f}" for value in line) for line in values]
+
+
+POSES = {
+    "the last keypoint is the centre of the box": [(5, 8, 0.0, True)],
+    "boxes beyond the image": [(5, 30, 0.08, False)],
+    "two lengths": [(5, 8, 0.0, False), (4, 8, 0.0, False)],
+    "four lengths": [(count, 8, 0.0, False) for count in (3, 4, 5, 17)],
+    "a single line of each length": [(2, 1, 0.0, False), (3, 1, 0.0, True)],
+}
+
+
+@pytest.mark.parametrize("groups", POSES.values(), ids=POSES)
+def test_keypoints_in_their_boxes_are_no_polygons(folder, groups):
+    generator = np.random.default_rng(0)
+    lines = [line for group in groups for line in _pose(generator, *group)]
+    (folder / "labels/a.txt").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"a\.txt:1: .* of {len(lines)} such lines: with_masks=True"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["person"]))
+
+
+def _blobs(generator, corners: int, count: int, place: float = 1.0) -> list[str]:
+    """Return lines of polygons, round about points of the image's upper left `place`."""
+    turns = np.sort(generator.uniform(0, 2 * np.pi, (count, corners)), axis=1)
+    radius = generator.uniform(0.02, 0.08, (count, 1, 1)) * generator.uniform(0.8, 1, (count, corners, 1))
+    centres = generator.uniform(0.1, 0.9 * place, (count, 1, 2))
+    points = centres + radius * np.stack([np.cos(turns), np.sin(turns)], axis=2)
+    return ["0 " + " ".join(f"{value:.6f}" for value in line) for line in points.reshape(count, -1)]
+
+
+def test_lines_of_keypoints_among_those_of_polygons_are_found(folder):
+    generator = np.random.default_rng(0)
+    polygons = [line for corners in range(4, 30) for line in _blobs(generator, corners, 4)]
+    (folder / "labels/a.txt").write_text("\n".join(polygons))
+    assert len(DetectionDataset(folder / "images", folder / "labels", ["person"]).table.ids) == len(polygons)
+    (folder / "labels/b.txt").write_text("\n".join(_pose(generator, 17, 6)))
+    with pytest.raises(ValueError, match="can be a polygon, or a box that keypoints"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["person"]))
+
+
+def test_polygons_that_all_begin_like_boxes_are_read_by_their_lengths(folder):
+    """Of a fixed camera whose objects are small and in the upper left."""
+    generator = np.random.default_rng(0)
+    polygons = [line for corners in range(4, 12) for line in _blobs(generator, corners, 4, place=0.6)]
+    (folder / "labels/a.txt").write_text("\n".join(polygons))
+    assert len(DetectionDataset(folder / "images", folder / "labels", ["person"]).table.ids) == len(polygons)
+
+
+def test_polygons_of_coco_are_told_from_its_boxes(shared_data, folder):
+    content = json.loads((shared_data / "coco_sample/annotations/instances_polygons_54.json").read_text())
+    sizes = {entry["id"]: (entry["width"], entry["height"]) for entry in content["images"]}
+    found = [(np.reshape(entry["segmentation"][0], (-1, 2)) / sizes[entry["image_id"]]).ravel()
+             for entry in content["annotations"] if isinstance(entry["segmentation"], list)]  # fmt: skip
+    for start in range(0, len(found), 50):
+        lines = ["0 " + " ".join(map(str, corners)) for corners in found[start : start + 50]]
+        (folder / "labels/a.txt").write_text("\n".join(lines))
+        assert len(DetectionDataset(folder / "images", folder / "labels", ["thing"]).table.ids) > 0.9 * len(lines)
+
+
+@pytest.mark.parametrize("line", ["0 320 240 100 80", "0 0.5 0.5 100 80", "0 -3 0.5 0.2 0.2", "0 0.5 0.5 0.2 2.5"])
+def test_pixels_in_the_place_of_shares_are_refused(folder, line):
+    (folder / "labels/a.txt").write_text(f"0 0.5 0.5 0.2 0.2\n{line}\n")
+    with pytest.raises(BadSample, match=r"a\.txt:2: expected .* as shares of the image in 0..1, got .*; divide pixels"):
+        len(DetectionDataset(folder / "images", folder / "labels", ["helmet"]))
 
 
 TRACKS = {"id above 1": "0.93 7", "id 1": "0.93 1", "id first": "12 0.5"}
@@ -336,6 +412,16 @@ def test_an_image_may_be_called_classes(folder):
     (folder / "labels/classes.txt").write_text("0 0.5 0.5 0.4 0.4\n")
     dataset = DetectionDataset("images", "labels", ["vest"], root=folder)
     assert len(dataset.table.classes) == 2
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "data.YAML", "data.Yml"])
+def test_a_yaml_is_one_in_any_case_and_read_once(folder, monkeypatch, name):
+    (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (folder / name).write_text("names: [helmet]\nkpt_shape: [1, 2]\n")
+    times, read = [], yolo_annotations.read_yaml
+    monkeypatch.setattr(yolo_annotations, "read_yaml", lambda path: times.append(path) or read(path))
+    assert DetectionDataset("images", "labels", name, root=folder).vocabulary.class_names == ("helmet",)
+    assert len(times) == 1
 
 
 def test_an_empty_folder_is_no_annotations(folder):
