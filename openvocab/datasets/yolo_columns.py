@@ -68,8 +68,8 @@ class LongLines:
             raise ValueError(
                 f"{self.first}: {fields} fields can be a polygon, or a box that keypoints or a tracker's columns"
                 f" follow, in {no_polygons if odd else alike} of {total} such lines: with_masks=True takes them for"
-                " polygons, kpt_shape in the data.yaml (given as classes) for boxes with keypoints; other columns must be"
-                " cut off"
+                " polygons, kpt_shape in the data.yaml (given as classes) for boxes with keypoints; other columns must be cut"
+                " off"
             )
 
 
