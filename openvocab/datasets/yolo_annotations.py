@@ -212,7 +212,7 @@ def _polygon(values: Sequence[float], size: Size, place: str) -> list[float]:
         raise BadSample(
             place,
             f"{len(values) + 1} fields are a class and the corners of a polygon, as shares of the image in 0..1, got "
-            f"{beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml, other columns must be cut off",
+            f"{beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml; cut off other columns",
         )
     height, width = size
     pixels = [value * (height if index % 2 else width) for index, value in enumerate(values)]

@@ -66,10 +66,9 @@ class LongLines:
         if odd or (len(counts) <= 2 and alike > SHARE_OF_BOXES * total):
             fields = " or ".join(str(length + 1) for length in sorted(self.by_length)[:4])
             raise ValueError(
-                f"{self.first}: {fields} fields can be a polygon, or a box that keypoints or a tracker's columns"
-                f" follow, in {no_polygons if odd else alike} of {total} such lines: with_masks=True takes them for"
-                " polygons, kpt_shape in the data.yaml (given as classes) for boxes with keypoints; other columns must be cut"
-                " off"
+                f"{self.first}: {fields} fields can be a polygon, or a box that keypoints or a tracker's columns follow"
+                f" ({no_polygons if odd else alike} of {total} such lines): with_masks=True takes them for polygons,"
+                " kpt_shape in the data.yaml (given as classes) for boxes with keypoints; cut off other columns"
             )
 
 

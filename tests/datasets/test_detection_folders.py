@@ -148,7 +148,7 @@ def test_keypoints_in_their_boxes_are_no_polygons(folder, groups):
     generator = np.random.default_rng(0)
     lines = [line for group in groups for line in _pose(generator, *group)]
     (folder / "labels/a.txt").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=rf"a\.txt:1: .* of {len(lines)} such lines: with_masks=True"):
+    with pytest.raises(ValueError, match=rf"a\.txt:1: .* of {len(lines)} such lines[)]: with_masks=True"):
         len(DetectionDataset(folder / "images", folder / "labels", ["person"]))
 
 
@@ -204,7 +204,7 @@ TRACKS = {"id above 1": "0.93 7", "id 1": "0.93 1", "id first": "12 0.5"}
 def test_what_a_tracker_adds_to_boxes_is_no_polygon(folder, columns):
     (folder / "labels/a.txt").write_text(f"0 0.5 0.5 0.2 0.2 {columns}\n1 0.3 0.4 0.1 0.2 {columns}\n")
     (folder / "labels/b.txt").write_text(f"0 0.6 0.5 0.2 0.2 {columns}\n")
-    with pytest.raises(ValueError, match=r"a\.txt:1: 7 fields .* other columns must be cut off"):
+    with pytest.raises(ValueError, match=r"a\.txt:1: 7 fields .* cut off other columns"):
         len(DetectionDataset(folder / "images", folder / "labels", ["helmet", "vest"]))
 
 
