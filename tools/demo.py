@@ -212,7 +212,7 @@ def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PureP
     for path in map(Path, paths):
         if os.path.isdir(path):
             pictures = path / os.path.relpath(os.path.realpath(out or DEFAULT_FOLDER), os.path.realpath(path))
-            photos = [photo for photo in list_images([path])[0] if pictures == path or pictures not in photo.parents]
+            photos = [photo for photo in list_images(path) if pictures == path or pictures not in photo.parents]
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")
             yield from ((photo, photo.relative_to(path)) for photo in photos)

@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_EXTENSIONS
 
 
+def is_unread(path: Path) -> bool:
+    """Say whether a file is a picture of a format that is not read, by its extension."""
+    return path.suffix.lower() in UNREAD_EXTENSIONS
+
+
 def visible_entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the files and the folders of a folder, each by name.
 
@@ -66,15 +71,25 @@ def walk_files(folder: Path) -> Iterator[Path]:
     yield from _walk(folder, tuple(map(_number, folder.resolve().parents)))
 
 
-def list_images(folders: Sequence[Path]) -> list[list[Path]]:
-    """Return the images below each folder, sorted. A warning counts the pictures whose format is not read.
+def list_images(folder: Path, unread: list[Path] | None = None) -> list[Path]:
+    """Return the images below a folder, sorted.
+
+    Args:
+        unread: takes the pictures whose format is not read, for one warning about several folders; None warns of them
+            here.
 
     Raises:
         OSError: a folder that may not be read.
     """
-    files = [list(walk_files(folder)) for folder in folders]
-    _warn_of_unread(path for paths in files for path in paths)
-    return [list(filter(is_image, paths)) for paths in files]
+    images, others = [], [] if unread is None else unread
+    for path in walk_files(folder):
+        if is_image(path):
+            images.append(path)
+        elif is_unread(path):
+            others.append(path)
+    if unread is None:
+        warn_of_unread(others)
+    return images
 
 
 def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] | None = None) -> dict[str, Path]:
@@ -92,7 +107,7 @@ def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] | N
     found: dict[str, Path] = {}
     files = [path for path in walk_files(folder) if path.stem.endswith(suffix)]
     if extensions is None:
-        _warn_of_unread(files)
+        warn_of_unread(list(filter(is_unread, files)))
     for path in files:
         if path.suffix.lower() not in (extensions or IMAGE_EXTENSIONS):
             continue
@@ -109,8 +124,8 @@ def normal_key(path: str | os.PathLike) -> str:
     return unicodedata.normalize("NFC", Path(path).as_posix())
 
 
-def _warn_of_unread(files: Iterable[Path]) -> None:
-    unread = [path for path in files if path.suffix.lower() in UNREAD_EXTENSIONS]
+def warn_of_unread(unread: Sequence[Path]) -> None:
+    """Log how many pictures are passed over and which kinds, if there are any."""
     if unread:
         counts = Counter(path.suffix.lower() for path in unread)
         kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(counts.items()))

@@ -179,7 +179,7 @@ def _listed(images: Any) -> Any:
     """Return a list or iterator of images: the files of a folder, or what was given."""
     if not is_path(images) or not Path(images).is_dir():
         return as_list(images)
-    (found,) = list_images([Path(images)])
+    found = list_images(Path(images))
     if not found:
         raise FileNotFoundError(f"{images}: no image in this folder (looked for {', '.join(sorted(IMAGE_EXTENSIONS))})")
     return found

@@ -4,13 +4,19 @@ import re
 from collections.abc import Sequence
 
 _MARKS = (
-    (re.compile(r"[-*•]\s"), "an item of a list"),
-    (re.compile(r"\d+\s*(?::\s|\))"), "numbered"),  # not 1:30
+    (re.compile(r"[-–—*•·]\s"), "an item of a list"),
+    (re.compile(r"\(?(?:\d+|[a-z])\)|\d+\s*:\s", re.IGNORECASE), "numbered"),  # not 1:30
     (re.compile(r"(?:.*\s)?n\d{8}(?!\d)"), "a WordNet id"),
     (re.compile(r"\[|\{(?!\})"), "a list or mapping of Python or JSON"),  # {} may be a name
     (re.compile(r"\(\s*[\"']"), "a list of Python"),
     (re.compile(r"\w+\s*\{\s*(?:$|\w+\s*:)"), "a label map (.pbtxt)"),
-    (re.compile(r"(?:names|classes|labels|categories|nc)\s*[:=]"), "YAML or Python"),
+    (
+        re.compile(
+            r"(?:(?:(?:class|label|category)[_ ])?(?:names|classes|labels|categories)|nc)\s*[:=]", re.IGNORECASE
+        ),
+        "YAML or Python",
+    ),
+    (re.compile(r"[\w ]+=\s*(?:[\[({\"']|dict\()"), "Python"),
     (re.compile(r"<[?!/]|<(\w+)[^>]*>.*</\1>"), "XML or HTML"),
     (re.compile(r"(?:([\"']).+\1|[“‘].+[”’]),?$"), "in quotes"),
     (re.compile(r".*,$"), "with a comma behind it"),
@@ -18,7 +24,7 @@ _MARKS = (
 """What a name begins with in such a form, and what that is called."""
 _STOP, _STOP_BEHIND_WORD = re.compile(r"\.(?=\s|$)"), re.compile(r"\w{3}\.(?=\s|$)")
 _NUMBERED = (
-    re.compile(r"(?P<number>\d{1,6})\s*[\s.,;:=_-]\s*(?P<rest>\D.*|\d+\D.*)"),
+    re.compile(r"(?P<number>\d{1,6})\s*[\s.,;:=_–-]\s*(?P<rest>\D.*|\d+\D.*)"),
     re.compile(r"(?P<rest>.*\D)[\s,;:=]\s*(?P<number>\d{1,6})"),
 )
 """A number before the name, or behind it."""
@@ -40,6 +46,8 @@ def foreign_form(names: Sequence[str]) -> tuple[int, str] | None:
             form = "a prompt of several names with full stops"
         if form is not None:
             return place, f"{name[:60]!r} looks {'' if form.startswith(('in ', 'with ', 'num')) else 'like '}{form}"
+    if len(names) == 1 and "," in names[0]:
+        return 0, f"{names[0][:60]!r} looks like several names with commas between them"
     heading = 1 if len(names) > 2 and not _are_numbered(names) else 0  # of a table
     if _are_numbered(names[heading:]):
         return heading, f"{names[heading][:60]!r} looks numbered, as all that follow"

@@ -153,8 +153,7 @@ def read_class_names(path: str | Path) -> list[list[str]]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not UTF-8, an empty line between names, a control character or `|`, or a line in the form of another
-            list (`foreign_form`), with the line; no names at all, a single line with commas, or a file whose name says
-            that it has another format.
+            list (`foreign_form`), with the line; no names at all, or a file whose name says that it has another format.
     """
     if Path(path).suffix.lower() in _OTHER_FORMATS:
         raise ValueError(f"{path}: expected a text file of names, one class a line, got a {Path(path).suffix} file")
@@ -177,8 +176,6 @@ def read_class_names(path: str | Path) -> list[list[str]]:
         entries.append(names)
     if not entries:
         raise ValueError(f"{path}: no class names; expected one class a line")
-    if len(entries) == 1 and "," in entries[0][0]:
-        raise ValueError(f"{path}: a single class {entries[0][0][:60]!r}; expected one class a line, not commas")
     return entries
 
 
