@@ -3,25 +3,19 @@
 import re
 from collections.abc import Sequence
 
-_MARKS = (
-    (re.compile(r"[-–—*•·]\s"), "an item of a list"),
-    (re.compile(r"\(?(?:\d+|[a-z])\)|\d+\s*:\s", re.IGNORECASE), "numbered"),  # not 1:30
-    (re.compile(r"(?:.*\s)?n\d{8}(?!\d)"), "a WordNet id"),
-    (re.compile(r"\[|\{(?!\})"), "a list or mapping of Python or JSON"),  # {} may be a name
-    (re.compile(r"\(\s*[\"']"), "a list of Python"),
-    (re.compile(r"\w+\s*\{\s*(?:$|\w+\s*:)"), "a label map (.pbtxt)"),
-    (
-        re.compile(
-            r"(?:(?:(?:class|label|category)[_ ])?(?:names|classes|labels|categories)|nc)\s*[:=]", re.IGNORECASE
-        ),
-        "YAML or Python",
-    ),
-    (re.compile(r"[\w ]+=\s*(?:[\[({\"']|dict\()"), "Python"),
-    (re.compile(r"<[?!/]|<(\w+)[^>]*>.*</\1>"), "XML or HTML"),
-    (re.compile(r"(?:([\"']).+\1|[“‘].+[”’]),?$"), "in quotes"),
-    (re.compile(r".*,$"), "with a comma behind it"),
-)
-"""What a name begins with in such a form, and what that is called."""
+_MARKS = {
+    "numbered": r"\(?(\d+|[a-z])\)|\d+\s*:\s",  # not 1:30
+    "like an item of a list": r"[-–—*•·]\s",
+    "in quotes": r"(?:([\"']).+\1|[“‘].+[”’]),?$",
+    "like an entry of a list, with a comma behind it": r".*,$",
+    "like a list or mapping of Python or JSON": r"\[|\{(?!\})|\(\s*[\"']|[\w ]+=\s*([\[({\"']|dict\()",  # not {}
+    "like YAML": r"(((class|label|category)[_ ])?(names|classes|labels|categories)|nc)\s*[:=]",
+    "like a label map (.pbtxt)": r"\w+\s*\{\s*($|\w+\s*:)",
+    "like XML or HTML": r"<[?!/]|<\w.*</\w+>",
+    "like an id of WordNet": r"(.*\s)?n\d{8}(?!\d)|.*\.[nvars]\.\d\d$",
+    "like an id of Open Images": r"/[mgt]/\w",
+}
+"""How a name begins that is none, by what it looks like."""
 _STOP, _STOP_BEHIND_WORD = re.compile(r"\.(?=\s|$)"), re.compile(r"\w{3}\.(?=\s|$)")
 _NUMBERED = (
     re.compile(r"(?P<number>\d{1,6})\s*[\s.,;:=_–-]\s*(?P<rest>\D.*|\d+\D.*)"),
@@ -41,11 +35,13 @@ def foreign_form(names: Sequence[str]) -> tuple[int, str] | None:
     """
     names = [name.strip() for name in names]
     for place, name in enumerate(names):
-        form = next((form for mark, form in _MARKS if mark.match(name)), None)
+        if name.replace(" ", "").isalpha():  # as most are, and no mark is
+            continue
+        form = next((form for form, mark in _MARKS.items() if re.match(mark, name, re.IGNORECASE)), None)
         if form is None and _is_prompt(name):
-            form = "a prompt of several names with full stops"
+            form = "like a prompt of several names with full stops"
         if form is not None:
-            return place, f"{name[:60]!r} looks {'' if form.startswith(('in ', 'with ', 'num')) else 'like '}{form}"
+            return place, f"{name[:60]!r} looks {form}"
     if len(names) == 1 and "," in names[0]:
         return 0, f"{names[0][:60]!r} looks like several names with commas between them"
     heading = 1 if len(names) > 2 and not _are_numbered(names) else 0  # of a table
@@ -62,8 +58,8 @@ def _is_prompt(name: str) -> bool:
 
 def _are_numbered(names: Sequence[str]) -> bool:
     for form in _NUMBERED:
-        found = [form.fullmatch(name) for name in names]
-        if len(found) > 1 and all(found):
+        if len(names) > 1 and all(map(form.fullmatch, names)):
+            found = list(map(form.fullmatch, names))
             numbers = [int(match["number"]) for match in found]
             rests = {match["rest"].casefold() for match in found}
             rising = all(first < second for first, second in zip(numbers, numbers[1:]))
