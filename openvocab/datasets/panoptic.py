@@ -1,6 +1,7 @@
 """COCO panoptic annotations read as semantic label maps."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -52,7 +53,11 @@ class PanopticReader:
         Raises:
             BadSample: unreadable, not in the JSON file, or with a segment that is not listed there.
         """
-        ids, categories = self._segments[self._name_of(path)]
+        name = self._name_of(path)
+        if name is None:
+            such = ", ".join(list(self._segments)[:1])
+            raise BadSample(path, f"panoptic_json does not list its name, but {len(self._segments)} others ({such})")
+        ids, categories = self._segments[name]
         red, green, blue = np.moveaxis(read_image(path, max_pixels).astype(np.int64), -1, 0)
         segments = red + 256 * green + 65536 * blue  # (H, W)
         place = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
@@ -61,15 +66,28 @@ class PanopticReader:
             raise BadSample(path, f"panoptic_json does not list its segment {int(segments[unknown][0])}")
         return categories[place]
 
-    def _name_of(self, path: str | Path) -> str:
-        """Return the longest end of a path that the JSON file lists."""
+    def check_distinct(self, paths: Iterable[str | Path]) -> None:
+        """Check that each PNG has an entry of its own.
+
+        Raises:
+            ValueError: two have the same.
+        """
+        path_of: dict[str, str | Path] = {}
+        for path in paths:
+            name = self._name_of(path)
+            if name in path_of:
+                raise ValueError(
+                    f"panoptic_json: {path_of[name]} and {path} would both be its {name!r}; write their folders into "
+                    "its file_name"
+                )
+            if name is not None:
+                path_of[name] = path
+
+    def _name_of(self, path: str | Path) -> str | None:
+        """Return the longest end of a path that the JSON file lists, None where it lists none."""
         parts = PurePath(normal_key(path)).parts
         ends = (PurePath(*parts[start:]).as_posix() for start in range(len(parts)))
-        name = next((end for end in ends if end in self._segments), None)
-        if name is None:
-            such = f"; it lists {len(self._segments)} names, such as {next(iter(self._segments), '')!r}"
-            raise BadSample(path, f"panoptic_json does not list its name{such if self._segments else ''}")
-        return name
+        return next((end for end in ends if end in self._segments), None)
 
 
 def _segment_table(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

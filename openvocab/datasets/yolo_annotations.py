@@ -14,6 +14,7 @@ from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
 from openvocab.datasets.yolo_columns import MAX_BEYOND, LongLines
 from openvocab.file_values import numbers, whole_number
 from openvocab.structures import Size
+from openvocab.text.vocabulary import has_visible_character
 from openvocab.text_files import read_label_text, read_yaml
 
 BOX_VALUES, MIN_POLYGON_VALUES = 4, 6
@@ -115,6 +116,8 @@ def _names(content: Mapping[Any, Any], path: Path) -> dict[int, str]:
     for number, name in names.items():
         if not isinstance(name, str):
             raise ValueError(f"{path}: the name of class {number} is not a text but {str(name)[:60]}; put it in quotes")
+        if not has_visible_character(name):
+            raise ValueError(f"{path}: class {number} has an empty name ({name[:60]!r}); give it one")
     by_number = {whole_number(number, f"{path}: names"): name for number, name in names.items()}
     if len(by_number) < len(names):
         raise ValueError(f"{path}: names: a class number is given twice: {str(list(names))[:60]}")

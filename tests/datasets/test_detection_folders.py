@@ -268,6 +268,7 @@ def test_names_of_a_yaml_are_the_words_that_are_written_there(folder, text, expe
     ("text", "message"),
     [
         ("names: {0: a, 1: }", "the name of class 1 is not a text but None; put it in quotes"),
+        ("names: {0: a, 3: ' '}", r"class 3 has an empty name \(' '\); give it one"),
         ("names: [a, null]", "the name of class 1 is not a text but None"),
         ("names: [a, [b, c]]", "the name of class 1 is not a text"),
         ("names: {0: a, 0: b}", "a key is given twice"),

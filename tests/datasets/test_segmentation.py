@@ -424,8 +424,13 @@ def test_a_panoptic_file_name_may_have_folders(tmp_path, start):
 
 def test_a_panoptic_file_that_is_not_listed_is_named(tmp_path):
     dataset = _panoptic(tmp_path, {"train/a.png": [(7, 1)], "test/a.png": [(7, 2)]})
-    with pytest.raises(BadSample, match=r"val/a.png: panoptic_json does not list .* 2 names, such as 'train/a.png'"):
+    with pytest.raises(BadSample, match=r"val/a.png: panoptic_json does not list its name, but 2 others .train/a.png"):
         [dataset[place] for place in (0, 1)]
+
+
+def test_two_panoptic_files_of_one_entry_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"train/a.png and .*val/a.png would both be its 'a.png'; write their folders"):
+        len(_panoptic(tmp_path, {"a.png": [(7, 1)]}))
 
 
 @pytest.mark.parametrize(
