@@ -121,8 +121,8 @@ def _root_id(categories: Sequence[_Category]) -> int | None:
 
     Which it is, the categories alone say: the objects differ between the files of a data set.
     """
-    roots = [category for category in categories if category.parent in NO_PARENT]
-    parents = {category.parent for category in categories} - NO_PARENT
+    roots = [category for category in categories if category.parent.lower() in NO_PARENT]
+    parents = {category.parent for category in categories if category.parent.lower() not in NO_PARENT}
     return roots[0].id if len(roots) == 1 and parents == {roots[0].name} else None
 
 

@@ -41,15 +41,16 @@ class DetectionDataset(PipelineDataset):
     with a folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
 
     Unusable objects (not finite, of zero or negative size, wholly outside the image; where masks are wanted, without a
-    mask or with one of no pixel) are left out, boxes that stick out of the image are clipped; one line of the log says
-    how many, as a warning where most stick out or all are crowds.
+    mask, with one of no pixel or one beside its box) are left out, boxes that stick out of the image are clipped; one
+    line of the log says how many, as a warning where most stick out or all are crowds.
 
     Args:
         images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
             `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
-            list that comes with the package. None takes the categories of the file, in the order of their ids.
+            list that comes with the package. None takes the categories of the file, in the order of their ids, but for
+            a parent of all others (exports of Roboflow have one).
             Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
@@ -74,7 +75,8 @@ class DetectionDataset(PipelineDataset):
         FileNotFoundError: a missing folder or file, named with its argument.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
             a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
-            boxes with more columns, YOLO and VOC files of the same folder, no samples.
+            boxes with more columns, YOLO and VOC files in one folder, boxes that are shares where the format has pixels
+            or pixels where it has shares, no samples.
     """
 
     def __init__(

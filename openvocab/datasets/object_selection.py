@@ -65,7 +65,10 @@ def settle_root(found: AnnotationList, names: Sequence[str | Sequence[str]] | No
     which = f"category {name!r} (id {found.root_id}), the parent of all others,"
     count = int((found.columns.category == found.root_id).sum())
     if count and names is None:
-        raise ValueError(f"{source}: {which} has {count} objects: give `classes`, with it or without it")
+        raise ValueError(
+            f"{source}: {which} has {count} objects: give `classes` with its name, or without it and with "
+            "unlisted_ids='ignore'"
+        )
     given = {same_name_key(own) for entry in names or () for own in ([entry] if isinstance(entry, str) else entry)}
     if count or (key in given and [same_name_key(own) for own in found.category_names].count(key) == 1):
         return
@@ -162,9 +165,10 @@ def _classes_of(category: np.ndarray, class_of_id: dict[int, int]) -> np.ndarray
 
 
 def _unusable_masks(found: AnnotationList, boxes: np.ndarray, wanted: np.ndarray, source: str) -> dict[str, np.ndarray]:
-    """Return which of the `wanted` objects have no mask, or one without a pixel or beside its box (clipped, M, 4).
+    """Return which of the `wanted` objects have no usable mask, by reason (a key of `REASONS`).
 
-    Keys are those of `REASONS`.
+    Args:
+        boxes: (M, 4) clipped.
 
     Raises:
         ValueError: all of them, or a run-length encoding that does not fit its image.

@@ -14,7 +14,7 @@ from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
 from openvocab.datasets.yolo_columns import MAX_BEYOND, LongLines
 from openvocab.file_values import numbers, whole_number
 from openvocab.structures import Size
-from openvocab.text.vocabulary import has_visible_character
+from openvocab.text.vocabulary import Vocabulary, has_visible_character
 from openvocab.text_files import read_label_text, read_yaml
 
 BOX_VALUES, MIN_POLYGON_VALUES = 4, 6
@@ -118,6 +118,10 @@ def _names(content: Mapping[Any, Any], path: Path) -> dict[int, str]:
             raise ValueError(f"{path}: the name of class {number} is not a text but {str(name)[:60]}; put it in quotes")
         if not has_visible_character(name):
             raise ValueError(f"{path}: class {number} has an empty name ({name[:60]!r}); give it one")
+    try:
+        Vocabulary.from_names(names.values())
+    except ValueError as error:
+        raise ValueError(f"{path}: names in their order: {error}") from error
     by_number = {whole_number(number, f"{path}: names"): name for number, name in names.items()}
     if len(by_number) < len(names):
         raise ValueError(f"{path}: names: a class number is given twice: {str(list(names))[:60]}")
@@ -177,7 +181,9 @@ def _check_length(count: int, place: str, keypoint_values: int | None) -> None:
         raise BadSample(place, f"expected {wanted}, got {count + 1} fields")
     if keypoint_values is None and (count < MIN_POLYGON_VALUES or count % 2):
         raise BadSample(
-            place, f"expected 'class cx cy width height' or a class and three or more corners, got {count + 1} fields"
+            place,
+            f"expected 'class cx cy width height' or a class and three or more corners, got {count + 1} fields; boxes "
+            "with keypoints need kpt_shape in the data.yaml; cut off other columns",
         )
 
 

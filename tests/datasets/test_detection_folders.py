@@ -74,7 +74,7 @@ def test_yolo_polygons_are_masks_and_data_yaml_gives_names(folder):
     [
         ("5 0.5 0.5 0.2 0.4", r"a\.txt:1: class 5 has no name; 2 numbers from 0 to 1 have one"),
         ("0 0.5 0.5 0.2", r"a\.txt:1: expected 'class cx cy width height' .* got 4 fields"),
-        ("0 0.5 0.5 0.2 0.2 0.2", "got 6 fields"),
+        ("0 0.5 0.5 0.2 0.2 0.2", "got 6 fields; boxes with keypoints need kpt_shape"),
         ("dog 0.5 0.5 0.2 0.2", "expected a class number and coordinates"),
     ],
 )
@@ -269,6 +269,7 @@ def test_names_of_a_yaml_are_the_words_that_are_written_there(folder, text, expe
     [
         ("names: {0: a, 1: }", "the name of class 1 is not a text but None; put it in quotes"),
         ("names: {0: a, 3: ' '}", r"class 3 has an empty name \(' '\); give it one"),
+        ("names: ['0 cat', '1 dog']", "names in their order: class 0: '0 cat' looks numbered"),
         ("names: [a, null]", "the name of class 1 is not a text but None"),
         ("names: [a, [b, c]]", "the name of class 1 is not a text"),
         ("names: {0: a, 0: b}", "a key is given twice"),
