@@ -13,7 +13,7 @@ from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.few_shot import FewShotDataset
 from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, files_by_key, visible_entries, walk_files
 from openvocab.datasets.image_header import read_image_size
-from openvocab.datasets.image_io import read_image
+from openvocab.datasets.image_io import BadSample, read_image
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, PackSample
 
@@ -159,6 +159,13 @@ def test_the_first_of_several_frames_is_the_image(tmp_path, extension):
     first, second = (Image.new("RGB", (64, 48), colour) for colour in ("black", "white"))
     first.save(tmp_path / f"x{extension}", save_all=True, append_images=[second])
     assert read_image(tmp_path / f"x{extension}").max() < 10
+
+
+def test_masks_as_gif_are_refused_since_their_numbers_are_not_their_greys(folder):
+    (folder / "masks/x.png").unlink()
+    Image.fromarray(np.array([[3, 7], [200, 7]], np.uint8)).resize((8, 8)).save(folder / "masks/x.gif")
+    with pytest.raises(BadSample, match=r"x\.gif: a label map cannot be a GIF: .* palette.*; save it as PNG"):
+        list(map(_segmentation(folder).__getitem__, range(2)))
 
 
 @pytest.mark.parametrize("reader", READERS)
