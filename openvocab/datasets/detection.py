@@ -50,7 +50,8 @@ class DetectionDataset(PipelineDataset):
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
             `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
             list that comes with the package. None takes the categories of the file, in the order of their ids, but for
-            a parent of all others (exports of Roboflow have one).
+            a parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
+            parts of a data set in folders of their own need the list.
             Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.

@@ -18,8 +18,8 @@ from openvocab.text.vocabulary import Vocabulary, has_visible_character
 from openvocab.text_files import read_label_text, read_yaml
 
 BOX_VALUES, MIN_POLYGON_VALUES = 4, 6
-MAX_SHARE = 2
-"""Numbers of a box beyond it, or below -1, are no shares of the image; within, a box may stick out and is clipped."""
+MIN_SHARE, MAX_SHARE = -1, 2
+"""Numbers of a box beyond them are no shares of the image; within, a box may stick out and is clipped."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _parse(line: str, place: str, names: Mapping[int, str]) -> tuple[int, Sequen
 
 def _box(values: Sequence[float], size: Size, place: str) -> list[float]:
     """Return x1 y1 x2 y2 in pixels of values that begin with the centre, width and height of a box."""
-    beyond = [value for value in values[:BOX_VALUES] if math.isfinite(value) and not -1 <= value <= MAX_SHARE]
+    beyond = [value for value in values[:BOX_VALUES] if math.isfinite(value) and not MIN_SHARE <= value <= MAX_SHARE]
     if beyond:
         raise BadSample(
             place,
