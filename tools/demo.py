@@ -10,7 +10,7 @@ python tools/demo.py photo.jpg --classes "cat, sofa, floor" --config configs/den
 The groups that GroupViT forms, without any names:
 python tools/demo.py photo.jpg --show groups --config configs/groupvit_shapes.py \
     --checkpoint work_dirs/groupvit_shapes/best.pth --out groups.png
-A folder of photos:
+A folder of photos, searched recursively; the pictures lie in the same folders below --out:
 python tools/demo.py photos --classes "cat, sofa, floor, other" --config configs/lseg_shapes.py \
     --checkpoint work_dirs/lseg_shapes/best.pth --out pictures
 
@@ -30,13 +30,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
 
 from openvocab.command_line import one_line_errors
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, is_image, visible_entries
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, list_images
 from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import (
     MASK_ALPHA,
@@ -55,6 +55,8 @@ from openvocab.printable_text import encodable, printable
 from openvocab.structures import DetectionPrediction, SemanticPrediction
 from openvocab.text.vocabulary import FILE_ENDINGS, Vocabulary, read_class_names
 
+DEFAULT_FOLDER = "overlays"
+"""Of the pictures of several photos."""
 Show = Callable[[Path], tuple[np.ndarray, str]]
 """Returns the picture of a photo and what it shows, in words."""
 
@@ -62,7 +64,7 @@ Show = Callable[[Path], tuple[np.ndarray, str]]
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", help="photos, or folders of them")
+    parser.add_argument("images", nargs="+", help="photos, or folders of them, searched recursively")
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
     parser.add_argument("--config", help="config file of the model; default: the one in the checkpoint")
@@ -91,8 +93,9 @@ def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
         keep_freed_memory()
-        photos = list(find_photos(arguments.images))
-        outs = picture_files(photos, arguments.out)
+        found = list(find_photos(arguments.images, arguments.out))
+        photos = [photo for photo, _ in found]
+        outs = picture_files(found, arguments.out)
         vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None
         predictor = load(arguments.config, arguments.checkpoint, arguments.device)
         if vocabulary is None:
@@ -150,8 +153,11 @@ def draw(show: Show, photo: Path, out: Path) -> str:
     return words
 
 
-def picture_files(photos: list[Path], out: str | None) -> list[Path]:
-    """Return where the picture of each photo goes: one file, or files of their names in a folder.
+def picture_files(photos: list[tuple[Path, PurePath]], out: str | None) -> list[Path]:
+    """Return where the picture of each photo goes: one file, or files in a folder.
+
+    Args:
+        photos: the path of each, and its name in that folder.
 
     Raises:
         ValueError: two photos of one name, a photo that would be overwritten, or an extension that is no picture's.
@@ -161,13 +167,13 @@ def picture_files(photos: list[Path], out: str | None) -> list[Path]:
         if outs[0].suffix.lower() not in Image.registered_extensions():
             raise ValueError(f"--out: {outs[0].suffix or 'no extension'!r} is unknown as a picture; use .png or .jpg")
     else:
-        stems = Counter(photo.stem for photo in photos)
-        names = [photo.stem if stems[photo.stem] == 1 else photo.name for photo in photos]
+        stems = Counter(name.parent / name.stem for _, name in photos)
+        names = [name if stems[name.parent / name.stem] > 1 else name.parent / name.stem for _, name in photos]
         for name, count in Counter(names).items():
             if count > 1:
-                raise ValueError(f"{count} photos are called {name!r}; draw them by commands of their own")
-        outs = [Path(out or "overlays") / f"{name}.png" for name in names]
-    given = set(map(os.path.realpath, photos))
+                raise ValueError(f"{count} photos are called {str(name)!r}; draw them by commands of their own")
+        outs = [Path(out or DEFAULT_FOLDER) / name.parent / f"{name.name}.png" for name in names]
+    given = {os.path.realpath(photo) for photo, _ in photos}
     for path in outs:
         if os.path.realpath(path) in given:
             raise ValueError(f"{path} is one of the photos and would be overwritten; choose another --out")
@@ -191,8 +197,13 @@ def read_vocabulary(classes: str) -> Vocabulary:
     return as_vocabulary(classes)
 
 
-def find_photos(paths: list[str]) -> Iterator[Path]:
-    """Yield the photos among `paths`, those in folders by name, without hidden ones.
+def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PurePath]]:
+    """Yield the photos among `paths`, and those below folders, by name and without hidden ones.
+
+    Pictures of an earlier command, in a folder `out` within such a folder, are none.
+
+    Returns:
+        the path of each, and its path below the folder that was given, or its name.
 
     Raises:
         FileNotFoundError: a path that does not exist, or a folder without photos.
@@ -200,12 +211,13 @@ def find_photos(paths: list[str]) -> Iterator[Path]:
     """
     for path in map(Path, paths):
         if os.path.isdir(path):
-            photos = list(filter(is_image, visible_entries(path)[0]))
+            pictures = path / os.path.relpath(os.path.realpath(out or DEFAULT_FOLDER), os.path.realpath(path))
+            photos = [photo for photo in list_images(path) if pictures == path or pictures not in photo.parents]
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")
-            yield from photos
+            yield from ((photo, photo.relative_to(path)) for photo in photos)
         elif is_there(path):  # a link that leads nowhere is a photo that cannot be read
-            yield path
+            yield path, PurePath(path.name)
         elif "://" in str(path) or ":/" in str(path):
             raise FileNotFoundError(f"{path}: addresses are not fetched; download the file and give its path")
         else:

@@ -42,6 +42,8 @@ class AnnotationList:
     """Letter r, c or f of each category id, where the file says it (LVIS)."""
     notes: list[str] = field(default_factory=list)
     """What the log should say of the file."""
+    root_id: int | None = None
+    """Of the category that is the supercategory of all others, where there is one; see `settle_root`."""
 
 
 class Columns:

@@ -8,7 +8,10 @@ REASONS = {
     "outside": "wholly outside their image",
     "no_mask": "without a mask",
     "empty_mask": "whose mask covers no pixel",
+    "mask_beside": "whose mask lies beside them",
 }
+SHARE_TOLERANCE = 0.1
+"""By which boxes given as shares may stick out of their image."""
 
 
 def check_boxes(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -30,6 +33,21 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, dict[
     clipped = np.clip(boxes, 0, limits).astype(np.float32)
     outside = ~not_finite & ~no_size & ~_has_size(clipped)  # in float32: what is stored must have a size
     return clipped, {"not_finite": not_finite, "no_size": no_size, "outside": outside}
+
+
+def check_are_pixels(boxes: np.ndarray, source: str) -> None:
+    """Check that boxes (M, 4) x1 y1 x2 y2 are in pixels, by where most of those that have a size lie.
+
+    Raises:
+        ValueError: within the first pixel, as shares of the image do.
+    """
+    sized = boxes[np.isfinite(boxes).all(1) & _has_size(boxes)]
+    shares = (np.abs(sized - 0.5) <= 0.5 + SHARE_TOLERANCE).all(1)
+    if 2 * shares.sum() > len(sized):
+        raise ValueError(
+            f"{source}: {int(shares.sum())} of {len(sized)} boxes lie within 0..1, as shares of the image do; expected "
+            "pixels: multiply them by width and height"
+        )
 
 
 def _has_size(boxes: np.ndarray) -> np.ndarray:

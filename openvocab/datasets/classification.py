@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
 from openvocab.datasets.class_lists import list_of_names, load_class_names, load_unseen
-from openvocab.datasets.folder_walk import check_folder, is_image, visible_entries, walk_files
+from openvocab.datasets.folder_walk import check_folder, is_image, list_images, visible_entries, warn_of_unread
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
 from openvocab.text.vocabulary import Vocabulary, same_name_key, some_names
@@ -107,13 +107,14 @@ class ClassificationFolder(PipelineDataset):
     def load_index(self) -> list[dict[str, Any]]:
         """List the files of every class, in class order."""
         parent = check_folder(self.root / self.images, "images")
-        items, empty = [], []
+        items, empty, unread = [], [], []
         for class_id, folder in enumerate(self._class_folders(parent)):
-            files = [path for path in walk_files(check_folder(parent / folder, "images")) if is_image(path)]
+            files = list_images(check_folder(parent / folder, "images"), unread)
             empty += [] if files else [folder]
             for path in files:
                 sample_id = path.relative_to(parent).as_posix()
                 items.append({"sample_id": sample_id, "img_path": str(path), "class_ids": (class_id,)})
+        warn_of_unread(unread)
         line = f"{self.name}: {len(items)} images, {len(self.vocabulary)} classes"
         line += f"; the folders of {len(empty)} classes hold no images: {some_names(empty)}" if empty else ""
         stray = [file for file in visible_entries(parent)[0] if is_image(file)]

@@ -1,7 +1,7 @@
 """COCO and LVIS JSON files, read and checked."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry
+from openvocab.datasets.box_checks import check_are_pixels
 from openvocab.datasets.json_members import read_members
 from openvocab.file_values import flag, number, numbers, whole_number
 from openvocab.structures import Size
+from openvocab.text.vocabulary import has_visible_character
 
 MEMBERS = ("images", "annotations", "categories")
 MAX_SIDE = 2**31
 FREQUENCIES = ("r", "c", "f")
+NO_PARENT = {"", "none"}
+"""What stands for the supercategory of a category that has none."""
 
 
 @dataclass
@@ -35,8 +39,8 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
     """Read a file in COCO's format, or LVIS v1's, which adds lists of categories to the images.
 
     Ids may have holes and come in any order; annotations without ids are numbered from 1. An LVIS image without
-    `file_name` lies where its `coco_url` says, in `train2017/` or `val2017/`. A category without objects that is the
-    supercategory of others, which exports of Roboflow begin with, is left out; a note says so.
+    `file_name` lies where its `coco_url` says, in `train2017/` or `val2017/`. A category that is the supercategory of
+    all others, which exports of Roboflow begin with, is marked as their root.
 
     Args:
         path: the JSON file.
@@ -44,9 +48,10 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, or not of this format; an id that is given twice; an annotation of an image or a category
-            that the file does not list. The message names the first one and says how many there are. One file holds the
-            labels of all images, so nothing in it is skipped.
+        ValueError: not JSON, or not of this format; an id that is given twice, or to some annotations only; an
+            annotation of an image or a category that the file does not list; boxes as shares of the image. The message
+            names the first one and says how many there are. One file holds the labels of all images, so nothing in it
+            is skipped.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,16 +85,15 @@ def _related(
     _check_unique(columns.ids.tolist(), "annotation id", path)
     columns.image = _positions(columns, columns.image, [image_id for image_id, _ in images], "image", path)
     _positions(columns, columns.category, category_ids, "category", path)
-    roots = _unused_roots(categories, set(np.unique(columns.category).tolist()))
-    categories = [category for category in categories if category not in roots]
-    notes = [f"category {root.name!r} (id {root.id}), the parent of others, has no objects: left out" for root in roots]
+    check_are_pixels(columns.boxes, str(path))
     return AnnotationList(
         [entry for _, entry in images],
         [category.name for category in categories],
         [category.id for category in categories],
         columns,
         {category.id: category.frequency for category in categories if category.frequency is not None},
-        notes + _drop_impossible_areas(columns),
+        _drop_impossible_areas(columns),
+        _root_id(categories),
     )
 
 
@@ -101,6 +105,8 @@ def _category(entry: dict[str, Any], path: Path) -> _Category:
     category_id, name = _take_id(entry, "category", path), _take(entry, "name", path)
     if isinstance(name, bool) or not isinstance(name, (str, int, float)):
         raise ValueError(f"{path}: expected a string as the name of category {category_id}, got {str(name)[:60]}")
+    if not has_visible_character(str(name)):
+        raise ValueError(f"{path}: category {category_id} has an empty name ({str(name)[:60]!r}); give it one")
     parent, frequency = entry.get("supercategory"), entry.get("frequency")
     if frequency not in (None, *FREQUENCIES):
         shown = str(frequency)[:60]
@@ -110,12 +116,14 @@ def _category(entry: dict[str, Any], path: Path) -> _Category:
     return _Category(category_id, str(name), parent if isinstance(parent, str) else "", frequency)
 
 
-def _unused_roots(categories: Sequence[_Category], used: set[int]) -> list[_Category]:
-    """Return the categories without objects that are the supercategory of another one."""
-    children = defaultdict(set)
-    for category in categories:
-        children[category.parent].add(category.id)
-    return [root for root in categories if root.id not in used and children.get(root.name, set()) - {root.id}]
+def _root_id(categories: Sequence[_Category]) -> int | None:
+    """Return the id of the category that has no supercategory and is that of all others, None where there is none.
+
+    Which it is, the categories alone say: the objects differ between the files of a data set.
+    """
+    roots = [category for category in categories if category.parent.lower() in NO_PARENT]
+    parents = {category.parent for category in categories if category.parent.lower() not in NO_PARENT}
+    return roots[0].id if len(roots) == 1 and parents == {roots[0].name} else None
 
 
 def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:
@@ -160,10 +168,12 @@ def _ids(values: Any, place: str) -> tuple[int, ...]:
 
 
 def _read_annotations(annotations: Iterator[dict[str, Any]], columns: Columns, path: Path) -> None:
+    without_id: list[int] = []
     for place, entry in enumerate(annotations):
         try:
             left, top, width, height = numbers(entry["bbox"], "bbox", 4)
             own_id, area = entry.get("id"), entry.get("area")
+            without_id += [place] if own_id is None else []
             columns.append(
                 whole_number(entry["image_id"], "image_id"),
                 whole_number(entry["category_id"], "category_id"),
@@ -179,6 +189,11 @@ def _read_annotations(annotations: Iterator[dict[str, Any]], columns: Columns, p
                 f"{path}: annotation {place} (from 0) is not in COCO's format: {reason}; it needs image_id, "
                 "category_id and bbox [left, top, width, height]"
             ) from error
+    if 0 < len(without_id) < len(columns):
+        raise ValueError(
+            f"{path}: {len(without_id)} of {len(columns)} annotations have no id, the first is annotation "
+            f"{without_id[0]} (from 0); give all of them one, or none"
+        )
 
 
 def _drop_impossible_areas(columns: Columns) -> list[str]:

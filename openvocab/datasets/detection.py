@@ -13,7 +13,7 @@ from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform,
 from openvocab.datasets.category_choice import CategoryChoice, choose_categories
 from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
 from openvocab.datasets.coco_annotations import read_coco
-from openvocab.datasets.folder_walk import check_folder, walk_files
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, walk_files
 from openvocab.datasets.instance_table import InstanceTable
 from openvocab.datasets.object_selection import (
     ObjectSelection,
@@ -21,11 +21,12 @@ from openvocab.datasets.object_selection import (
     keep_images,
     note_repeated,
     select_objects,
+    settle_root,
     spell_paths,
 )
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.datasets.voc_annotations import read_voc
-from openvocab.datasets.yolo_annotations import read_keypoint_values, read_yolo, read_yolo_names
+from openvocab.datasets.yolo_annotations import YoloYaml, read_yolo, read_yolo_yaml
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
 from openvocab.text.vocabulary import Vocabulary
@@ -41,15 +42,17 @@ class DetectionDataset(PipelineDataset):
     with a folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
 
     Unusable objects (not finite, of zero or negative size, wholly outside the image; where masks are wanted, without a
-    mask or with one of no pixel) are left out, boxes that stick out of the image are clipped; one line of the log says
-    how many, as a warning where most stick out or all are crowds.
+    mask, with one of no pixel or one beside its box) are left out, boxes that stick out of the image are clipped; one
+    line of the log says how many, as a warning where most stick out or all are crowds.
 
     Args:
         images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
             `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
-            list that comes with the package. None takes the categories of the file, in the order of their ids.
+            list that comes with the package. None takes the categories of the file, in the order of their ids, but for
+            a parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
+            parts of a data set in folders of their own need the list.
             Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
@@ -74,7 +77,8 @@ class DetectionDataset(PipelineDataset):
         FileNotFoundError: a missing folder or file, named with its argument.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
             a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
-            boxes with more columns, no samples.
+            boxes with more columns, YOLO and VOC files in one folder, boxes that are shares where the format has pixels
+            or pixels where it has shares, no samples.
     """
 
     def __init__(
@@ -185,6 +189,7 @@ class DetectionDataset(PipelineDataset):
         """Read the annotations once, and keep what can be used of them."""
         found = self._annotation_list()
         names = self._given_names
+        settle_root(found, names, str(self.root / self.annotations))
         if names is None:
             names = self._names_of(found)
         choice = choose_categories(
@@ -221,37 +226,57 @@ class DetectionDataset(PipelineDataset):
         folder, source = check_folder(self.root / self.images, "images"), self.root / self.annotations
         if not source.is_dir():
             return read_coco(source, self.with_masks)
-        kinds = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
-        if ".xml" in kinds:
+        if _label_extension(source, folder) == ".xml":
             if self.with_masks:
                 raise ValueError(f"with_masks=True, but Pascal-VOC files ({source}) hold boxes only")
             return read_voc(source, folder, self.note_unusable)
-        if not kinds:
-            raise FileNotFoundError(
-                f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
-            )
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
-        keypoint_values = read_keypoint_values(self.root / self.classes) if self._has_yaml else None
-        return read_yolo(source, folder, self._names_by_number, self.with_masks, self.note_unusable, keypoint_values)
+        given = self._yaml or YoloYaml(self._numbered_names, None)
+        return read_yolo(source, folder, given.names, self.with_masks, self.note_unusable, given.keypoint_values)
 
     @cached_property
     def _given_names(self) -> list[str | Sequence[str]] | None:
         if self.classes is None:
             return None
-        return list(self._names_by_number.values()) if self._has_yaml else load_class_names(self.classes, self.root)
+        return list(self._yaml.names.values()) if self._yaml else load_class_names(self.classes, self.root)
+
+    @cached_property
+    def _yaml(self) -> YoloYaml | None:
+        """What `classes` says, where it is a data.yaml."""
+        if isinstance(self.classes, (str, Path)) and Path(self.classes).suffix.lower() in (".yaml", ".yml"):
+            return read_yolo_yaml(self.root / self.classes)
+        return None
 
     @property
-    def _names_by_number(self) -> dict[int, str]:
-        """Names of YOLO's class numbers."""
-        if self._has_yaml:
-            return read_yolo_names(self.root / self.classes)
-        entries = load_class_names(self.classes, self.root)
-        return {number: entry if isinstance(entry, str) else entry[0] for number, entry in enumerate(entries)}
+    def _numbered_names(self) -> dict[int, str]:
+        """The first name of each class, by its place in the list."""
+        entries = enumerate(self._given_names)
+        return {number: entry if isinstance(entry, str) else entry[0] for number, entry in entries}
 
-    @property
-    def _has_yaml(self) -> bool:
-        return isinstance(self.classes, (str, Path)) and Path(self.classes).suffix in (".yaml", ".yml")
+
+def _label_extension(source: Path, images: Path) -> str:
+    """Return the extension of the label files in a folder; of two kinds, that of those which belong to images.
+
+    Raises:
+        FileNotFoundError: no label file.
+        ValueError: both kinds belong to images.
+    """
+    kinds = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
+    if not kinds:
+        raise FileNotFoundError(
+            f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
+        )
+    if len(kinds) == 2:
+        keys = files_by_key(images, extensions=IMAGE_EXTENSIONS).keys()
+        belonging = {kind for kind in kinds if keys & files_by_key(source, extensions=(kind,)).keys()}
+        if len(belonging) == 2:
+            raise ValueError(
+                f"annotations: {source} holds .txt (YOLO) and .xml (VOC) files of images; move one kind to a folder of "
+                "its own"
+            )
+        kinds = belonging or kinds
+    return max(kinds)
 
 
 def _classes(ids: Sequence[int], class_of_id: Mapping[int, int]) -> tuple[int, ...]:

@@ -1,11 +1,24 @@
 """Which files of a folder are samples: one rule for every reader of a data set."""
 
+import logging
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
+logger = logging.getLogger(__name__)
+
+IMAGE_EXTENSIONS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".j2k", ".ppm",
+    ".pgm", ".pbm", ".pnm",
+))  # fmt: skip
+"""Of the formats that `read_image` decodes; it takes the first of several frames."""
+UNREAD_EXTENSIONS = frozenset((
+    ".heic", ".heif", ".jxl", ".jpx", ".jxr", ".ico", ".tga", ".pcx", ".psd", ".svg", ".eps", ".exr", ".hdr", ".dds",
+    ".pam", ".qoi", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw", ".dcm", ".nii",
+))  # fmt: skip
+"""Of pictures that it does not decode."""
 
 
 def check_folder(path: Path, argument: str) -> Path:
@@ -22,6 +35,11 @@ def check_folder(path: Path, argument: str) -> Path:
 def is_image(path: Path) -> bool:
     """Say whether a file is taken for an image, by its extension."""
     return path.suffix.lower() in IMAGE_EXTENSIONS
+
+
+def is_unread(path: Path) -> bool:
+    """Say whether a file is a picture of a format that is not read, by its extension."""
+    return path.suffix.lower() in UNREAD_EXTENSIONS
 
 
 def visible_entries(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -53,20 +71,45 @@ def walk_files(folder: Path) -> Iterator[Path]:
     yield from _walk(folder, tuple(map(_number, folder.resolve().parents)))
 
 
-def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] = IMAGE_EXTENSIONS) -> dict[str, Path]:
+def list_images(folder: Path, unread: list[Path] | None = None) -> list[Path]:
+    """Return the images below a folder, sorted.
+
+    Args:
+        unread: takes the pictures whose format is not read, for one warning about several folders; None warns of them
+            here.
+
+    Raises:
+        OSError: a folder that may not be read.
+    """
+    images, others = [], [] if unread is None else unread
+    for path in walk_files(folder):
+        if is_image(path):
+            images.append(path)
+        elif is_unread(path):
+            others.append(path)
+    if unread is None:
+        warn_of_unread(others)
+    return images
+
+
+def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] | None = None) -> dict[str, Path]:
     """Return the files below `folder` by key: their path in it, without `suffix` and extension, accents composed.
 
     Args:
         suffix: files whose stem does not end in it are left out.
-        extensions: of the files that are looked for, in lower case.
+        extensions: of the files that are looked for, in lower case. None looks for images; a warning counts the
+            pictures whose format is not read.
 
     Raises:
         OSError: a folder that may not be read.
         ValueError: two files with the same key.
     """
     found: dict[str, Path] = {}
-    for path in walk_files(folder):
-        if path.suffix.lower() not in extensions or not path.stem.endswith(suffix):
+    files = [path for path in walk_files(folder) if path.stem.endswith(suffix)]
+    if extensions is None:
+        warn_of_unread(list(filter(is_unread, files)))
+    for path in files:
+        if path.suffix.lower() not in (extensions or IMAGE_EXTENSIONS):
             continue
         key = normal_key(path.relative_to(folder).parent / path.stem.removesuffix(suffix))
         if key in found:
@@ -104,6 +147,17 @@ def _stored_name(folder: Path, name: str, spellings: dict[Path, dict[str, str]])
             part = spellings[parent].get(normal_key(part), part)
         found /= part
     return found.as_posix()
+
+
+def warn_of_unread(unread: Sequence[Path]) -> None:
+    """Log how many pictures are passed over and which kinds, if there are any."""
+    if unread:
+        counts = Counter(path.suffix.lower() for path in unread)
+        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(counts.items()))
+        logger.warning(
+            f"{len(unread)} pictures are passed over, since their formats are not read ({kinds}), the first is "
+            f"{unread[0]}; convert them to PNG or JPEG"
+        )
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

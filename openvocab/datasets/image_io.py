@@ -110,15 +110,20 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG, AVIF) or with more than one
-            channel.
+        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG, AVIF), a GIF, or with more than
+            one channel.
     """
     content = _read(path, max_pixels)
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
-    for kind, is_kind in (("a JPEG", content.startswith(JPEG_START)), ("an AVIF", content[4:8] == AVIF_BOX)):
+    lossy = "lossy compression changes ids"
+    for kind, is_kind, reason in (
+        ("a JPEG", content.startswith(JPEG_START), lossy),
+        ("an AVIF", content[4:8] == AVIF_BOX, lossy),
+        ("a GIF", content.startswith(GIF_START), "it holds places in a palette, which programs put in another order"),
+    ):
         if is_kind:
-            raise BadSample(path, f"a label map cannot be {kind}: lossy compression changes ids; save it as PNG")
+            raise BadSample(path, f"a label map cannot be {kind}: {reason}; save it as PNG")
     is_png = content.startswith(PNG_START)
     bits, has_palette = _bits_and_palette(path, content)
     if has_palette or (bits < 8 and not is_png):

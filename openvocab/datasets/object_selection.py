@@ -15,7 +15,7 @@ from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.image_label_pairs import find_listed
 from openvocab.datasets.instance_table import InstanceTable
-from openvocab.text.vocabulary import some_names
+from openvocab.text.vocabulary import same_name_key, some_names
 
 CLIP_TOLERANCE = 0.01
 """Pixels by which a box may stick out without a word: what rounding makes of one that ends with its image."""
@@ -57,6 +57,33 @@ def spell_paths(found: AnnotationList, folder: Path) -> None:
     ]
 
 
+def settle_root(found: AnnotationList, names: Sequence[str | Sequence[str]] | None, source: str) -> None:
+    """Leave out the category that is the parent of all others, with a note, unless it is a class.
+
+    It is one where it has objects, or where `names` has its name and no other category does.
+
+    Raises:
+        ValueError: it has objects, and there are no `names` to say whether it is a class: files without such objects
+            would have another vocabulary.
+    """
+    if found.root_id is None:
+        return
+    place = found.category_ids.index(found.root_id)
+    name, key = found.category_names[place], same_name_key(found.category_names[place])
+    which = f"category {name!r} (id {found.root_id}), the parent of all others,"
+    count = int((found.columns.category == found.root_id).sum())
+    if count and names is None:
+        raise ValueError(
+            f"{source}: {which} has {count} objects: give `classes` with its name, or without it and with "
+            "unlisted_ids='ignore'"
+        )
+    given = {same_name_key(own) for entry in names or () for own in ([entry] if isinstance(entry, str) else entry)}
+    if count or (key in given and [same_name_key(own) for own in found.category_names].count(key) == 1):
+        return
+    del found.category_ids[place], found.category_names[place]
+    found.notes.append(f"{which} has no objects: left out")
+
+
 def note_repeated(images: Sequence[ImageEntry]) -> list[str]:
     """Return what the log should say of files that are several images of the annotations."""
     times = Counter(normal_key(entry.path) for entry in images)
@@ -94,7 +121,7 @@ def select_objects(found: AnnotationList, choice: CategoryChoice, keep_empty: bo
     boxes, unusable = check_boxes(columns.boxes, _sizes(found)[columns.image])
     unusable = {reason: flags & (classes >= 0) for reason, flags in unusable.items()}
     if columns.masks is not None:
-        unusable |= _unusable_masks(found, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
+        unusable |= _unusable_masks(found, boxes, (classes >= 0) & ~np.any(list(unusable.values()), axis=0), source)
     usable = (classes >= 0) & ~np.any(list(unusable.values()), axis=0)
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(columns.image[rows], kind="stable")]
@@ -145,8 +172,11 @@ def _classes_of(category: np.ndarray, class_of_id: dict[int, int]) -> np.ndarray
     return np.array([class_of_id.get(int(raw), -1) for raw in ids], np.int64)[inverse]
 
 
-def _unusable_masks(found: AnnotationList, wanted: np.ndarray, source: str) -> dict[str, np.ndarray]:
-    """Return which of the `wanted` objects have no mask, or one without a pixel, by reason (a key of `REASONS`).
+def _unusable_masks(found: AnnotationList, boxes: np.ndarray, wanted: np.ndarray, source: str) -> dict[str, np.ndarray]:
+    """Return which of the `wanted` objects have no usable mask, by reason (a key of `REASONS`).
+
+    Args:
+        boxes: (M, 4) clipped.
 
     Raises:
         ValueError: all of them, or a run-length encoding that does not fit its image.
@@ -154,7 +184,10 @@ def _unusable_masks(found: AnnotationList, wanted: np.ndarray, source: str) -> d
     columns = found.columns
     missing = wanted & ~columns.masks.has_mask
     if wanted.any() and missing.sum() == wanted.sum():
-        raise ValueError(f"with_masks=True, but no object of {source} has a segmentation; use with_masks=False")
+        raise ValueError(
+            f"with_masks=True, but no object of {source} has a segmentation: {int(wanted.sum())} have a box only; use "
+            "with_masks=False, or labels with polygons or run-length encodings"
+        )
     sizes = _sizes(found)[columns.image]
     wrong = wanted & (columns.masks.sizes > 0).any(1) & (columns.masks.sizes != sizes).any(1)
     if wrong.any():
@@ -165,10 +198,17 @@ def _unusable_masks(found: AnnotationList, wanted: np.ndarray, source: str) -> d
             f"annotation {columns.ids[row]}, {mask_height}x{mask_width} (height x width) on "
             f"{found.images[columns.image[row]].path} of {height}x{width}; encode masks at the size of the image"
         )
-    empty = np.zeros(len(wanted), bool)
+    empty, beside = np.zeros((2, len(wanted)), bool)
     for row in np.flatnonzero(wanted & columns.masks.has_mask).tolist():
-        empty[row] = columns.masks.is_empty(row, found.images[columns.image[row]].size)
-    return {"no_mask": missing, "empty_mask": empty}
+        bounds = columns.masks.bounds(row, found.images[columns.image[row]].size)
+        empty[row] = bounds is None
+        beside[row] = bounds is not None and not _meet(boxes[row], bounds)
+    return {"no_mask": missing, "empty_mask": empty, "mask_beside": beside}
+
+
+def _meet(box: np.ndarray, other: np.ndarray) -> bool:
+    """Say whether two boxes x1 y1 x2 y2 have a point in common, within the pixel by which masks are rounded."""
+    return bool((box[:2] <= other[2:] + 1).all() and (other[:2] <= box[2:] + 1).all())
 
 
 def _suspicions(usable: np.ndarray, sticking_out: np.ndarray, is_crowd: np.ndarray) -> list[str]:

@@ -77,12 +77,18 @@ class PackedMasks:
         """(M, 2) int32 height and width that run-length encodings state, 0 for polygons; after `freeze`."""
         return self._sizes
 
-    def is_empty(self, place: int, size: Size) -> bool:
-        """Say whether `decode` would give a mask without a pixel: polygons beside the image, of no area, runs of 0."""
+    def bounds(self, place: int, size: Size) -> np.ndarray | None:
+        """Return x1 y1 x2 y2 around the pixels that `decode` would give, (4,) float64.
+
+        None where it would give none: polygons beside the image or of no area, runs of 0.
+        """
         content = self._content(place)
         if isinstance(content, bytes):
-            return coco_mask.area({"size": list(size), "counts": content}) == 0
-        return not any(coco_mask.area(runs) for runs in coco_mask.frPyObjects(content, *size)) if content else True
+            parts = [{"size": list(size), "counts": content}]
+        else:
+            parts = coco_mask.frPyObjects(content, *size) if content else []
+        boxes = np.reshape([coco_mask.toBbox(part) for part in parts if coco_mask.area(part)], (-1, 4))
+        return np.concatenate([boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)]) if len(boxes) else None
 
     def decode(self, place: int, size: Size) -> np.ndarray:
         """Return the mask at `place` in an image of `size` (height, width) as (H, W) uint8, 1 inside.

@@ -173,6 +173,8 @@ class SegmentationDataset(PipelineDataset):
         if keys is not None:
             labels = {key: path for key, path in labels.items() if key in images}
         pairs = pair(images, labels, PAIR_ARGUMENTS, self.require_annotations)
+        if self.panoptic_json is not None:
+            self.label_reader.check_distinct(label for _, _, label in pairs)
         self._log_summary([label for _, _, label in pairs])
         return [{"sample_id": key, "img_path": str(image), "seg_map_path": str(label)} for key, image, label in pairs]
 

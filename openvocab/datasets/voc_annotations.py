@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.box_checks import check_are_pixels
 from openvocab.datasets.folder_walk import files_by_key
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
@@ -22,8 +23,8 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
 
     Coordinates are taken as edges in pixels, as today's labelling tools write them (VOC itself counts pixels from 1 and
     includes both ends: a difference of one pixel). Objects flagged `difficult` become crowds: neither learned nor
-    counted as misses. A `size` that a file states must be that of its image; 0 states none. Images without an XML file,
-    and XML files without an image, are left out. There are no masks.
+    counted as misses. A side that a file states in its `size` must be that of its image; 0 states none. Images without
+    an XML file, and XML files without an image, are left out. There are no masks.
 
     Args:
         folder: of the XML files, searched recursively.
@@ -33,6 +34,7 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
 
     Raises:
         FileNotFoundError: no XML file belongs to an image.
+        ValueError: boxes as shares of the image.
     """
     images = files_by_key(image_folder)
     files = files_by_key(folder, extensions=(".xml",))
@@ -53,6 +55,7 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
         for name, box, difficult in objects:
             columns.append(position, number_of[name], box, difficult)
     columns.freeze()
+    check_are_pixels(columns.boxes, str(folder))
     bare = [path.name for key, path in images.items() if key not in files]
     notes += [f"{len(bare)} images without an XML file are left out, the first is {bare[0]}"] if bare else []
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
@@ -64,6 +67,8 @@ def _objects(path: Path, size: Size) -> list[tuple[str, Sequence[float], bool]]:
         root = read_xml(path)
     except (OSError, ValueError) as error:
         raise BadSample(path, str(error).removeprefix(f"{path} ")) from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]  # without a namespace
     if root.tag != "annotation":
         raise BadSample(path, f"expected a Pascal-VOC file, whose outermost element is <annotation>, got <{root.tag}>")
     if root.find("image") is not None:
@@ -79,11 +84,12 @@ def _check_size(root: Element, path: Path, size: Size) -> None:
         stated = tuple(whole_number(text or 0, member) for member, text in texts.items())
     except ValueError as error:
         raise BadSample(path, str(error)) from None
-    if all(stated) and stated != size:
+    if any(own and own != side for own, side in zip(stated, size)):
+        shown = "x".join(str(own or "?") for own in stated)
         raise BadSample(
             path,
-            f"its size says {stated[0]}x{stated[1]} (height x width), its image is {size[0]}x{size[1]}: are the boxes "
-            "for this image? Correct the size, or remove it",
+            f"its size says {shown} (height x width), its image is {size[0]}x{size[1]}: are the boxes for this image? "
+            "Correct the size, or remove it",
         )
 
 

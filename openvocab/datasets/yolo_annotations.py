@@ -2,61 +2,34 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from openvocab.datasets.annotation_list import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
 from openvocab.datasets.folder_walk import files_by_key
 from openvocab.datasets.image_header import read_image_size
 from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.packed_masks import MAX_OUTLINE, outline_length
+from openvocab.datasets.yolo_columns import MAX_BEYOND, LongLines
 from openvocab.file_values import numbers, whole_number
 from openvocab.structures import Size
+from openvocab.text.vocabulary import Vocabulary, has_visible_character
 from openvocab.text_files import read_label_text, read_yaml
 
 BOX_VALUES, MIN_POLYGON_VALUES = 4, 6
-MAX_BEYOND = 0.1
-"""How far a polygon may reach beyond the image, as a share of it; columns that are no corners are mostly above 1."""
-ROUNDING = 0.01
-"""As a share of the image."""
-SHARE_OF_BOXES = 0.75
-"""Of lines whose first columns can be a box: nearly all where they are one, about half where they are corners."""
+MIN_SHARE, MAX_SHARE = -1, 2
+"""Numbers of a box beyond them are no shares of the image; within, a box may stick out and is clipped."""
 
 
-@dataclass
-class _LongerLines:
-    """What the lines of all files that are longer than a class and a box have in common."""
+@dataclass(frozen=True)
+class YoloYaml:
+    """What a data.yaml says of the label files."""
 
-    first: str = ""
-    """File and line."""
-    lengths: set[int] = field(default_factory=set)
-    count: int = 0
-    like_boxes: int = 0
-    """Of `count`, as long as all have one length; several are proof enough."""
-
-    def add(self, values: Sequence[float], place: str) -> None:
-        """Note the values of a line, class apart."""
-        self.first = self.first or place
-        self.lengths.add(len(values))
-        if len(self.lengths) == 1:
-            self.count += 1
-            self.like_boxes += _can_be_a_box(values)
-
-    def check_polygons(self) -> None:
-        """Check that they are polygons, not boxes that other columns follow.
-
-        Raises:
-            ValueError: all are of one length, and nearly all can be a box and more.
-        """
-        if len(self.lengths) == 1 and self.like_boxes > SHARE_OF_BOXES * self.count:
-            raise ValueError(
-                f"{self.first}: {min(self.lengths) + 1} fields can be a polygon, or a box that keypoints or a tracker's"
-                f" columns follow, in all {self.count} such lines: with_masks=True takes them for polygons, kpt_shape"
-                " in the data.yaml (given as classes) for boxes with keypoints; other columns must be cut off"
-            )
+    names: dict[int, str]
+    """By class number, ascending; there may be holes."""
+    keypoint_values: int | None
+    """How many values of keypoints follow a box, by `kpt_shape`: keypoints times x, y and mostly visibility."""
 
 
 def read_yolo(
@@ -70,8 +43,7 @@ def read_yolo(
     """Read the labels of a folder of images: lines `class cx cy w h` or, with polygons, `class x1 y1 x2 y2 x3 y3 ...`.
 
     A box that is followed by other columns can look like a polygon: keypoints, or a tracker's confidence and number.
-    Which it is, the lines of all files show together: polygons differ in their number of corners, and two corners read
-    as a box often reach out of the image. Where the lines do not show it, they are refused.
+    Which it is, the lines of all files show together (`LongLines`). Where they do not show it, they are refused.
 
     An image without a label file has no objects: that is what these files mean by it. A label file without an image is
     left out.
@@ -83,8 +55,9 @@ def read_yolo(
         with_masks: keep the polygons, which all longer lines then are; a line that holds a box only makes an object
             without mask.
         on_bad: takes what is wrong with an image or its label file, which are then left out: a size that cannot be
-            read, a line of another form, or of a class that has no name (with file and line). By default it is raised.
-        keypoint_values: that follow a box, see `read_keypoint_values`; there are no polygons then.
+            read, a line of another form, with pixels in the place of shares, or of a class that has no name (with file
+            and line). By default it is raised.
+        keypoint_values: see `YoloYaml`; where it is given there are no polygons.
 
     Raises:
         FileNotFoundError: no label file belongs to an image.
@@ -94,11 +67,11 @@ def read_yolo(
     labels = files_by_key(folder, extensions=(".txt",))
     labels = {key: path for key, path in labels.items() if path.name != "classes.txt" or key in images}
     notes = note_lonely(labels, images, "label file")
-    columns, entries, longer = Columns(with_masks), [], _LongerLines()
+    columns, entries, long_lines = Columns(with_masks), [], LongLines()
     for key, path in images.items():
         try:
             size = read_image_size(path)
-            objects = _read_labels(labels[key], names, size, keypoint_values, longer) if key in labels else []
+            objects = _read_labels(labels[key], names, size, keypoint_values, long_lines) if key in labels else []
             for category, box, polygon in objects:
                 columns.append(len(entries), category, box, segmentation=polygon)
         except BadSample as error:
@@ -106,7 +79,7 @@ def read_yolo(
             continue
         entries.append(ImageEntry(key, path.relative_to(image_folder).as_posix(), size))
     if not with_masks:
-        longer.check_polygons()
+        long_lines.check_polygons()
     columns.freeze()
     bare = [path.name for key, path in images.items() if key not in labels]
     if bare:
@@ -117,16 +90,24 @@ def read_yolo(
     return AnnotationList(entries, shown, sorted(names), columns, notes=notes)
 
 
-def read_yolo_names(path: Path) -> dict[int, str]:
-    """Return the `names` of a data.yaml by class number; they are a list there, or a mapping, which may have holes.
+def read_yolo_yaml(path: Path) -> YoloYaml:
+    """Read `names`, a list or a mapping from class numbers, and `kpt_shape` of a data.yaml.
 
     A name is the text that is written there: `on` is no truth value, `010` no number.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no names in it, or another number of them than `nc` states.
+        ValueError: no names in it, another number of them than `nc` states, or a shape of another form.
     """
-    content = _read_content(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"classes: no file {path}")
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping with 'names', got {str(content)[:60]}")
+    return YoloYaml(_names(content, path), _keypoint_values(content, path))
+
+
+def _names(content: Mapping[Any, Any], path: Path) -> dict[int, str]:
     names = content.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -135,6 +116,12 @@ def read_yolo_names(path: Path) -> dict[int, str]:
     for number, name in names.items():
         if not isinstance(name, str):
             raise ValueError(f"{path}: the name of class {number} is not a text but {str(name)[:60]}; put it in quotes")
+        if not has_visible_character(name):
+            raise ValueError(f"{path}: class {number} has an empty name ({name[:60]!r}); give it one")
+    try:
+        Vocabulary.from_names(names.values())
+    except ValueError as error:
+        raise ValueError(f"{path}: names in their order: {error}") from error
     by_number = {whole_number(number, f"{path}: names"): name for number, name in names.items()}
     if len(by_number) < len(names):
         raise ValueError(f"{path}: names: a class number is given twice: {str(list(names))[:60]}")
@@ -144,17 +131,8 @@ def read_yolo_names(path: Path) -> dict[int, str]:
     return dict(sorted(by_number.items()))
 
 
-def read_keypoint_values(path: Path) -> int | None:
-    """Return how many values the keypoints of an object have in the label lines, by `kpt_shape` of a data.yaml.
-
-    Returns:
-        keypoints times their values (x, y and mostly visibility), which follow the box; None where it has no keypoints.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a shape of another form.
-    """
-    shape = _read_content(path).get("kpt_shape")
+def _keypoint_values(content: Mapping[Any, Any], path: Path) -> int | None:
+    shape = content.get("kpt_shape")
     if shape is None:
         return None
     sides = [whole_number(side, f"{path}: kpt_shape") for side in shape] if isinstance(shape, list) else []
@@ -163,19 +141,10 @@ def read_keypoint_values(path: Path) -> int | None:
     return math.prod(sides)
 
 
-def _read_content(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"classes: no file {path}")
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping with 'names', got {str(content)[:60]}")
-    return content
-
-
 def _read_labels(
-    path: Path, names: Mapping[int, str], size: Size, keypoint_values: int | None, longer: _LongerLines
+    path: Path, names: Mapping[int, str], size: Size, keypoint_values: int | None, long_lines: LongLines
 ) -> list[tuple[int, list[float], list | None]]:
-    """Return class, box and polygon of every object in a label file; lines with polygons are noted in `longer`.
+    """Return class, box and polygon of every object in a label file; lines with polygons are noted in `long_lines`.
 
     Raises:
         BadSample: it cannot be read, or a line of it.
@@ -192,11 +161,11 @@ def _read_labels(
         _check_length(len(line.split()) - 1, place, keypoint_values)
         category, values = _parse(line, place, names)
         if len(values) == BOX_VALUES or keypoint_values is not None:
-            objects.append((category, _box(values, size), None))
+            objects.append((category, _box(values, size, place), None))
         elif not all(map(math.isfinite, values)):
             objects.append((category, [math.nan] * 4, None))  # dropped and counted with all boxes that are not finite
         else:
-            longer.add(values, place)
+            long_lines.add(values, place)
             polygon = _polygon(values, size, place)
             xs, ys = polygon[::2], polygon[1::2]
             objects.append((category, [min(xs), min(ys), max(xs), max(ys)], [polygon]))
@@ -212,7 +181,9 @@ def _check_length(count: int, place: str, keypoint_values: int | None) -> None:
         raise BadSample(place, f"expected {wanted}, got {count + 1} fields")
     if keypoint_values is None and (count < MIN_POLYGON_VALUES or count % 2):
         raise BadSample(
-            place, f"expected 'class cx cy width height' or a class and three or more corners, got {count + 1} fields"
+            place,
+            f"expected 'class cx cy width height' or a class and three or more corners, got {count + 1} fields; boxes "
+            "with keypoints need kpt_shape in the data.yaml; cut off other columns",
         )
 
 
@@ -229,22 +200,15 @@ def _parse(line: str, place: str, names: Mapping[int, str]) -> tuple[int, Sequen
     return category, values
 
 
-def _can_be_a_box(values: Sequence[float]) -> bool:
-    """Say whether the first four values can be the centre, width and height of a box within the image.
-
-    Four corners of a parallelogram, and more than three of which the last is the first again, are none by chance.
-    """
-    corners = np.reshape(values, (-1, 2))
-    if len(corners) > 3 and (corners[0] == corners[-1]).all():
-        return False
-    if len(corners) == 4 and (np.abs(corners[0] + corners[2] - corners[1] - corners[3]) < ROUNDING).all():
-        return False
-    centre, sides = corners[:2]
-    return bool(((sides > 0) & (centre - sides / 2 >= -ROUNDING) & (centre + sides / 2 <= 1 + ROUNDING)).all())
-
-
-def _box(values: Sequence[float], size: Size) -> list[float]:
+def _box(values: Sequence[float], size: Size, place: str) -> list[float]:
     """Return x1 y1 x2 y2 in pixels of values that begin with the centre, width and height of a box."""
+    beyond = [value for value in values[:BOX_VALUES] if math.isfinite(value) and not MIN_SHARE <= value <= MAX_SHARE]
+    if beyond:
+        raise BadSample(
+            place,
+            f"expected the centre, width and height of a box as shares of the image in 0..1, got {beyond[0]:g}; "
+            "divide pixels by the width and height of the image",
+        )
     height, width = size
     x, y, box_width, box_height = values[0] * width, values[1] * height, values[2] * width, values[3] * height
     return [x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2]
@@ -257,7 +221,7 @@ def _polygon(values: Sequence[float], size: Size, place: str) -> list[float]:
         raise BadSample(
             place,
             f"{len(values) + 1} fields are a class and the corners of a polygon, as shares of the image in 0..1, got "
-            f"{beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml, other columns must be cut off",
+            f"{beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml; cut off other columns",
         )
     height, width = size
     pixels = [value * (height if index % 2 else width) for index, value in enumerate(values)]

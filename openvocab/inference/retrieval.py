@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, is_image, walk_files
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, list_images
 from openvocab.inference.image_input import is_path
 from openvocab.inference.predictor import Predictor, as_list
 from openvocab.progress import Progress
@@ -179,7 +179,7 @@ def _listed(images: Any) -> Any:
     """Return a list or iterator of images: the files of a folder, or what was given."""
     if not is_path(images) or not Path(images).is_dir():
         return as_list(images)
-    found = list(filter(is_image, walk_files(Path(images))))
+    found = list_images(Path(images))
     if not found:
         raise FileNotFoundError(f"{images}: no image in this folder (looked for {', '.join(sorted(IMAGE_EXTENSIONS))})")
     return found

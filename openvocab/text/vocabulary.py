@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal
 
+from openvocab.text.list_forms import foreign_form
 from openvocab.text_files import read_text
 
 SynonymMerge = Literal["mean", "max"]
@@ -92,7 +93,8 @@ class Vocabulary:
             repeated_names: names that several classes may have.
 
         Raises:
-            ValueError: see the class; also an `unseen` or `background` name that is not in the list.
+            ValueError: see the class; also names in the form of another list (`foreign_form`: numbered, in quotes, a
+                WordNet id), and an `unseen` or `background` name that is not among them.
         """
         if isinstance(names, str):
             raise ValueError(f"expected a list of class names, got one string {names!r}; split it at the commas")
@@ -100,6 +102,7 @@ class Vocabulary:
             if isinstance(several, str):
                 raise ValueError(f"{argument}: expected a list of class names, got one string {several!r}")
         synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
+        _check_forms(synonyms)
         # the first of an entry that is no text is refused below
         keys = [same_name_key(entry[0]) for entry in synonyms if entry and isinstance(entry[0], str)]
         known = set(keys)
@@ -149,17 +152,19 @@ def read_class_names(path: str | Path) -> list[list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not UTF-8, an empty line between names, a control character or `|`, with the line; no names at all,
-            a single line with commas, or a file whose name says that it has another format.
+        ValueError: not UTF-8, an empty line between names, a control character or `|`, or a line in the form of another
+            list (`foreign_form`), with the line; no names at all, or a file whose name says that it has another format.
     """
     if Path(path).suffix.lower() in _OTHER_FORMATS:
         raise ValueError(f"{path}: expected a text file of names, one class a line, got a {Path(path).suffix} file")
     text = read_text(path).rstrip()
     lines = text.split("\n") if text else []  # not splitlines: it also splits at characters within a name
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if not line.startswith("#")]
+    if found := foreign_form([line for _, line in numbered]):
+        number, reason = numbered[found[0]][0], found[1]
+        raise ValueError(f"{path}:{number}: {reason}; expected nothing but the name of a class on each line")
     entries = []
-    for number, line in enumerate(lines, start=1):
-        if line.startswith("#"):
-            continue
+    for number, line in numbered:
         if "|" in line:
             raise ValueError(f"{path}:{number}: '|' in {line.strip()[:60]!r}; in a file ';' separates synonyms")
         names = [spaced(name.strip()) for name in line.split(";")]
@@ -171,8 +176,6 @@ def read_class_names(path: str | Path) -> list[list[str]]:
         entries.append(names)
     if not entries:
         raise ValueError(f"{path}: no class names; expected one class a line")
-    if len(entries) == 1 and "," in entries[0][0]:
-        raise ValueError(f"{path}: a single class {entries[0][0][:60]!r}; expected one class a line, not commas")
     return entries
 
 
@@ -214,6 +217,17 @@ def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
     if isinstance(entry, Sequence):
         return tuple(spaced(name) if isinstance(name, str) else name for name in entry)
     raise ValueError(f"class {index}: expected a name or a list of names, got {type(entry).__name__}")
+
+
+def _check_forms(synonyms: Sequence[tuple[str, ...]]) -> None:
+    """Refuse names in the form of another list; what is no text at all is for `_check_name`."""
+    texts = [[name if isinstance(name, str) else "" for name in entry] for entry in synonyms]
+    found = foreign_form([entry[0] if entry else "" for entry in texts])
+    others = (
+        (index, form[1]) for index, entry in enumerate(texts) for name in entry[1:] if (form := foreign_form([name]))
+    )
+    if found := found or next(others, None):
+        raise ValueError(f"class {found[0]}: {found[1]}; expected nothing but the name of a class")
 
 
 def _check_name(name: str, index: int) -> None:

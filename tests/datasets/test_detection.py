@@ -281,6 +281,45 @@ def test_values_count_whatever_type_they_are_written_in(tmp_path):
     assert samples[2].federated.negative == (1,)
 
 
+@pytest.mark.parametrize("name", ["", "  ", "\u200b"])
+@pytest.mark.parametrize("classes", [None, ["cat", "dog", "traffic light"]])
+def test_a_category_without_a_name_is_refused_with_its_id(tmp_path, name, classes):
+    content = coco_content()
+    content["categories"][1]["name"] = name
+    with pytest.raises(ValueError, match=r"labels\.json: category 7 has an empty name .* give it one"):
+        len(_dataset(tmp_path, content, classes=classes))
+
+
+def test_ids_of_some_annotations_only_are_refused(tmp_path):
+    content = coco_content()
+    for place in (1, 3):
+        content["annotations"][place].pop("id")
+    with pytest.raises(ValueError, match=r"2 of 5 annotations have no id, the first is annotation 1 \(from 0\); give"):
+        len(_dataset(tmp_path, content))
+
+
+def test_boxes_as_shares_of_the_image_are_refused_by_what_most_are(tmp_path):
+    content, (height, width) = coco_content(), SIZE
+    content["annotations"][0]["bbox"] = [0, 0, 1, 1]  # a pixel
+    assert len(_dataset(tmp_path, content)) == 2
+    for annotation in content["annotations"][1:]:
+        x, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [x / width, y / height, w / width, h / height]
+    with pytest.raises(ValueError, match=r"labels\.json: 5 of 5 boxes lie within 0..1, .* multiply them by width"):
+        len(_dataset(tmp_path, content))
+
+
+def test_a_mask_beside_its_box_is_no_object(tmp_path, logged):
+    content = coco_content()
+    content["annotations"][0]["segmentation"] = [[40, 20, 50, 20, 50, 30]]  # of the box 5 6 25 16
+    content["annotations"][1]["segmentation"] = [[38.5, 2, 50, 2, 50, 30]]  # begins where the box 30 2 38 32 ends
+    assert len(_dataset(tmp_path, content).table.ids) == 5 - 1
+    assert _dataset(tmp_path, content, with_masks=True).table.ids.tolist() == [102, 101, 103]
+    assert (
+        "1 boxes whose mask lies beside them dropped (the first is annotation 100 of 11.jpg)" in logged[1].getMessage()
+    )
+
+
 @pytest.mark.parametrize("name", [True, None, ["cat"]])
 def test_a_name_that_is_no_text_is_refused(tmp_path, name):
     content = coco_content()
@@ -323,9 +362,40 @@ def test_a_root_category_of_an_export_is_left_out(tmp_path, logged):
     dataset = _dataset(tmp_path, content)
     assert dataset.vocabulary.class_names == ("cat", "dog", "traffic light")
     assert dataset.metainfo["category_ids"] == [3, 7, 20]
-    assert "category 'dog' (id 0), the parent of others, has no objects: left out" in logged[0].getMessage()
+    assert "category 'dog' (id 0), the parent of all others, has no objects: left out" in logged[0].getMessage()
     named = _dataset(tmp_path, content, classes=["dog", "cat", "traffic light"])
     assert named.metainfo["category_ids"] == [7, 3, 20]
+
+
+def _with_root(number_of_objects: int) -> dict:
+    content = coco_content()
+    for entry in content["categories"]:
+        entry["supercategory"] = "thing"
+    content["categories"].insert(0, {"id": 0, "name": "thing", "supercategory": "none"})
+    for annotation in content["annotations"][:number_of_objects]:
+        annotation["category_id"] = 0
+    return content
+
+
+def test_two_files_of_one_data_set_have_one_vocabulary_or_are_refused(tmp_path):
+    """Whether a root is a class may not depend on which objects a file holds."""
+    names = ["thing", "cat", "dog", "traffic light"]
+    assert _dataset(tmp_path, _with_root(0)).vocabulary.class_names == ("cat", "dog", "traffic light")
+    with pytest.raises(ValueError, match=r"'thing' \(id 0\), the parent of all others, has 2 objects: give `classes`"):
+        len(_dataset(tmp_path, _with_root(2)))
+    with pytest.raises(ValueError, match="1 of the file's 4 categories are no class, such as 'thing'"):
+        len(_dataset(tmp_path, _with_root(2), classes=names[1:]))
+    for count in (0, 2):
+        dataset = _dataset(tmp_path, _with_root(count), classes=names)
+        assert dataset.metainfo["category_ids"] == [0, 3, 7, 20]
+        assert dataset.table.classes.tolist().count(0) == count
+
+
+def test_the_parent_of_some_categories_is_a_class_with_or_without_objects(tmp_path):
+    content = coco_content()
+    content["categories"][0]["supercategory"] = "pet"
+    content["categories"].append({"id": 21, "name": "pet", "supercategory": "none"})
+    assert _dataset(tmp_path, content).vocabulary.class_names == ("cat", "dog", "traffic light", "pet")
 
 
 def test_a_parent_with_objects_and_a_category_that_is_its_own_parent_are_classes(tmp_path):
@@ -455,7 +525,7 @@ def _spoil(content, what):
         ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
         ("runs too long", "runs of 3000 pixels in all, for a mask of 40x60"),
         ("odd polygon", "a polygon is a flat list"),
-        ("masks nowhere", "no object of labels.json has a segmentation; use with_masks=False"),
+        ("masks nowhere", "no object of labels.json has a segmentation: 5 have a box only; use with_masks=False"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_clear_line(tmp_path, what, message):

@@ -11,7 +11,9 @@ from PIL import Image
 from openvocab.datasets import ClassificationFolder
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.folder_walk import files_by_key, stored_names, visible_entries, walk_files
+from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, files_by_key, stored_names, visible_entries, walk_files
+from openvocab.datasets.image_header import read_image_size
+from openvocab.datasets.image_io import BadSample, read_image
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, PackSample
 
@@ -164,6 +166,41 @@ def test_every_reader_follows_links_and_passes_over_hidden_files(folder, reader)
     names = {dataset.sample_id_of(index).split(":")[-2:][0] for index in range(len(dataset))}
     expected = {"a/x.png", "a/far/y.png"} if reader is _classification else {"x", "far/y"}
     assert names == expected
+
+
+@pytest.mark.parametrize("extension", sorted(IMAGE_EXTENSIONS))
+def test_images_of_every_extension_can_be_read(tmp_path, extension):
+    kind = {".pbm": "1", ".pgm": "L"}.get(extension, "RGB")
+    Image.new(kind, (64, 48)).save(tmp_path / f"x{extension}")
+    (path,) = files_by_key(tmp_path).values()
+    assert read_image(path).shape == (48, 64, 3) and read_image_size(path) == (48, 64)
+
+
+@pytest.mark.parametrize("extension", [".gif", ".tif", ".webp", ".avif"])
+def test_the_first_of_several_frames_is_the_image(tmp_path, extension):
+    first, second = (Image.new("RGB", (64, 48), colour) for colour in ("black", "white"))
+    first.save(tmp_path / f"x{extension}", save_all=True, append_images=[second])
+    assert read_image(tmp_path / f"x{extension}").max() < 10
+
+
+def test_masks_as_gif_are_refused_since_their_numbers_are_not_their_greys(folder):
+    (folder / "masks/x.png").unlink()
+    Image.fromarray(np.array([[3, 7], [200, 7]], np.uint8)).resize((8, 8)).save(folder / "masks/x.gif")
+    with pytest.raises(BadSample, match=r"x\.gif: a label map cannot be a GIF: .* palette.*; save it as PNG"):
+        list(map(_segmentation(folder).__getitem__, range(2)))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_says_which_pictures_it_passes_over(folder, logged, reader):
+    place = folder / ("classes/a" if reader is _classification else "images")
+    _touch(place / "p.HEIC", place / "far/q.heic", place / "r.cr2", place / "notes.txt")
+    len(reader(folder))
+    (message,) = (record.getMessage() for record in logged if "passed over" in record.getMessage())
+    first = place / "far/q.heic"
+    assert message == (
+        "3 pictures are passed over, since their formats are not read (1 .cr2, 2 .heic), the first is "
+        f"{first}; convert them to PNG or JPEG"
+    )
 
 
 @pytest.mark.parametrize("reader", [_yolo, _voc])

@@ -411,6 +411,49 @@ def test_panoptic_png_reads_as_semantic(tmp_path):
         SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
 
 
+def _panoptic(folder, listed: dict[str, list[tuple[int, int]]]) -> SegmentationDataset:
+    """Segment 7 on train/a.png and on val/a.png; `listed` are pairs of segment and category by file name."""
+    for part in ("train", "val"):
+        (folder / "panoptic" / part).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 2), (7, 0, 0)).save(folder / f"panoptic/{part}/a.png")
+        _write(folder / f"images/{part}/a.jpg", np.zeros((2, 3, 3), np.uint8))
+    entries = [
+        {"file_name": name, "segments_info": [{"id": own, "category_id": category} for own, category in pairs]}
+        for name, pairs in listed.items()
+    ]
+    (folder / "p.json").write_text(json.dumps({"annotations": entries}))
+    options = dict(root=folder, label_ids=[1, 2], ignored_ids=[0], panoptic_json="p.json")
+    return SegmentationDataset("images", "panoptic", ["person", "rug"], **options)
+
+
+@pytest.mark.parametrize("start", ["", "./", "panoptic/"])
+def test_a_panoptic_file_name_may_have_folders(tmp_path, start):
+    dataset = _panoptic(tmp_path, {f"{start}train/a.png": [(7, 1)], f"{start}val/a.png": [(7, 2)]})
+    assert [_labels(dataset, place).max() for place in (0, 1)] == [0, 1]
+
+
+def test_a_panoptic_file_that_is_not_listed_is_named(tmp_path):
+    dataset = _panoptic(tmp_path, {"train/a.png": [(7, 1)], "test/a.png": [(7, 2)]})
+    with pytest.raises(BadSample, match=r"val/a.png: panoptic_json does not list its name, but 2 others .train/a.png"):
+        [dataset[place] for place in (0, 1)]
+
+
+def test_two_panoptic_files_of_one_entry_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"train/a.png and .*val/a.png would both be its 'a.png'; write their folders"):
+        len(_panoptic(tmp_path, {"a.png": [(7, 1)]}))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [([(7, 1), (8, 1), (7, 2)], "segment 7 is listed 2 times"), ([(0, 1)], "a segment has the id 0")],
+)
+def test_a_panoptic_segment_is_listed_once(tmp_path, pairs, message):
+    with pytest.raises(
+        ValueError, match=rf"p\.json: annotation 0 \(from 0\) is not in COCO's panoptic format: {message}"
+    ):
+        _panoptic(tmp_path, {"a.png": pairs})[0]
+
+
 def _real(shared_data, part: str, repository) -> SegmentationDataset:
     config = Config.fromfile(repository / "configs/_base_/datasets/coco_sample.py")[f"{part}_dataloader"].dataset
     config.root = str(shared_data / "coco_sample")

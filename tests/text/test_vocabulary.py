@@ -201,7 +201,7 @@ def test_names_file_knows_comments_synonyms_byte_order_mark_and_windows_line_end
         ("", "no class names"),
         ("# only\n", "no class names"),
         ("cat\ndog | puppy\n", ":2: '|' in 'dog | puppy'; in a file ';' separates synonyms"),
-        ("cat, dog, car\n", "a single class 'cat, dog, car'; expected one class a line"),
+        ("cat, dog, car\n", ":1: 'cat, dog, car' looks like several names with commas between them"),
         ("cat\ndog\x0bcar\n", r":2: the name 'dog\x0bcar' contains a control character"),
     ],
 )

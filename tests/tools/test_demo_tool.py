@@ -198,6 +198,18 @@ def test_photos_are_not_overwritten_and_equal_stems_are_told_apart(folder, tmp_p
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.jpg.png", "one.png.png", "two.png"]
 
 
+def test_folders_are_searched_recursively_but_for_the_pictures_of_an_earlier_run(folder, tmp_path, capsys):
+    album = tmp_path / "album"
+    for name in ("one.jpg", "a/one.jpg", "a/b/two.GIF", ".hidden/one.jpg"):
+        (album / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), "red").save(album / name)
+    for _ in range(2):
+        assert demo(folder, [album], album / "out") == 0
+        files = (path.relative_to(album).as_posix() for path in (album / "out").rglob("*") if path.is_file())
+        assert sorted(files) == ["out/a/b/two.png", "out/a/one.png", "out/one.png"]
+    assert "3 of 3" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name, content", [("names.TXT", "cat\nsofa\n"), ("names.txt", "cat\nsofa\n")])
 def test_names_are_read_from_a_file(folder, tmp_path, capsys, name, content):
     (tmp_path / name).write_text(content)
@@ -223,6 +235,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
         ({"images": ["EMPTY"]}, "no photos in"),
         ({"classes": "cat, , floor"}, "class 1"),
         ({"classes": "cat; dog"}, "commas separate classes"),
+        ({"classes": "['cat', 'dog']"}, "class 0: \"['cat'\" looks like a list"),
         ({"classes": "no_names.txt"}, "there is none"),
         ({"classes": "cat, names.txt"}, "class 1: 'names.txt' looks like the name of a file"),
         ({"checkpoint": "nothing.pth"}, "nothing.pth"),

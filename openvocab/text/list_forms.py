@@ -1,0 +1,67 @@
+"""Lists of class names in the forms of other programs, whose marks would become part of the texts."""
+
+import re
+from collections.abc import Sequence
+
+_MARKS = {
+    "numbered": r"\(?(\d+|[a-z])\)|\d+\s*:\s",  # not 1:30
+    "like an item of a list": r"[-–—*•·]\s",
+    "in quotes": r"(?:([\"']).+\1|[“‘].+[”’]),?$",
+    "like an entry of a list, with a comma behind it": r".*,$",
+    "like a list or mapping of Python or JSON": r"\[|\{(?!\})|\(\s*[\"']|[\w ]+=\s*([\[({\"']|dict\()",  # not {}
+    "like YAML": r"(((class|label|category)[_ ])?(names|classes|labels|categories)|nc)\s*[:=]",
+    "like a label map (.pbtxt)": r"\w+\s*\{\s*($|\w+\s*:)",
+    "like XML or HTML": r"<[?!/]|<\w.*</\w+>",
+    "like an id of WordNet": r"(.*\s)?n\d{8}(?!\d)|.*\.[nvars]\.\d\d$",
+    "like an id of Open Images": r"/[mgt]/\w",
+}
+"""How a name begins that is none, by what it looks like."""
+_STOP, _STOP_BEHIND_WORD = re.compile(r"\.(?=\s|$)"), re.compile(r"\w{3}\.(?=\s|$)")
+_NUMBERED = (
+    re.compile(r"(?P<number>\d{1,6})\s*[\s.,;:=_–-]\s*(?P<rest>\D.*|\d+\D.*)"),
+    re.compile(r"(?P<rest>.*\D)[\s,;:=]\s*(?P<number>\d{1,6})"),
+)
+"""A number before the name, or behind it."""
+
+
+def foreign_form(names: Sequence[str]) -> tuple[int, str] | None:
+    """Return the place of the first entry that is not the bare name of a class, and why; None where all are.
+
+    A number alone is no proof: `7 up` and `boeing 737` are names. It counts where each entry has one, they rise from
+    entry to entry from 0 or 1, few are left out, and what remains differs, as names do (`1 euro, 2 euro` does not).
+
+    Args:
+        names: as a user wrote them, one entry a class; white space around them does not count.
+    """
+    names = [name.strip() for name in names]
+    for place, name in enumerate(names):
+        if name.replace(" ", "").isalpha():  # as most are, and no mark is
+            continue
+        form = next((form for form, mark in _MARKS.items() if re.match(mark, name, re.IGNORECASE)), None)
+        if form is None and _is_prompt(name):
+            form = "like a prompt of several names with full stops"
+        if form is not None:
+            return place, f"{name[:60]!r} looks {form}"
+    if len(names) == 1 and "," in names[0]:
+        return 0, f"{names[0][:60]!r} looks like several names with commas between them"
+    heading = 1 if len(names) > 2 and not _are_numbered(names) else 0  # of a table
+    if _are_numbered(names[heading:]):
+        return heading, f"{names[heading][:60]!r} looks numbered, as all that follow"
+    return None
+
+
+def _is_prompt(name: str) -> bool:
+    """Say whether a text is `cat. dog.`, as Grounding DINO takes names; `dr. pepper` and `st. bernard` are none."""
+    stops = len(_STOP.findall(name))
+    return " . " in name or (stops > 1 and stops == len(_STOP_BEHIND_WORD.findall(name)))
+
+
+def _are_numbered(names: Sequence[str]) -> bool:
+    for form in _NUMBERED:
+        if len(names) > 1 and all(map(form.fullmatch, names)):
+            found = list(map(form.fullmatch, names))
+            numbers = [int(match["number"]) for match in found]
+            rests = {match["rest"].casefold() for match in found}
+            rising = all(first < second for first, second in zip(numbers, numbers[1:]))
+            return rising and numbers[0] < 2 and numbers[-1] < 2 * len(names) and len(rests) == len(names)
+    return False
