@@ -1,8 +1,14 @@
 """A bar for long work."""
 
 import sys
+import time
 
 from mmengine.utils import ProgressBar
+
+EVERY = 0.1
+"""Seconds between two pictures of a bar on a terminal."""
+EVERY_IN_FILES = 10.0
+"""The same where stderr is a file or a pipe, which keeps them all."""
 
 
 class Progress:
@@ -10,12 +16,14 @@ class Progress:
 
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None
+        self._due = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` things are done."""
         if self._bar is None:
             self._bar = ProgressBar(total, file=sys.stderr)
-        if done > self._bar.completed:
+        if done > self._bar.completed and (done == total or time.monotonic() >= self._due):
             self._bar.update(done - self._bar.completed)
+            self._due = time.monotonic() + (EVERY if sys.stderr.isatty() else EVERY_IN_FILES)
             if done == total:
                 sys.stderr.write("\n")
