@@ -95,7 +95,7 @@ def main() -> None:
         keep_freed_memory()
         found = list(find_photos(arguments.images, arguments.out))
         photos = [photo for photo, _ in found]
-        outs = picture_files(found, arguments.out)
+        outs = picture_files(found, arguments.out, is_one_file=not any(map(os.path.isdir, arguments.images)))
         vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None
         predictor = load(arguments.config, arguments.checkpoint, arguments.device)
         if vocabulary is None:
@@ -153,16 +153,18 @@ def draw(show: Show, photo: Path, out: Path) -> str:
     return words
 
 
-def picture_files(photos: list[tuple[Path, PurePath]], out: str | None) -> list[Path]:
+def picture_files(photos: list[tuple[Path, PurePath]], out: str | None, is_one_file: bool) -> list[Path]:
     """Return where the picture of each photo goes: one file, or files in a folder.
 
     Args:
         photos: the path of each, and its name in that folder.
+        out: what the user gave as `--out`.
+        is_one_file: of a single photo, `out` is the picture, not the folder that holds it.
 
     Raises:
         ValueError: two photos of one name, a photo that would be overwritten, or an extension that is no picture's.
     """
-    if len(photos) == 1:
+    if len(photos) == 1 and is_one_file:
         outs = [Path(out or "overlay.png")]
         if outs[0].suffix.lower() not in Image.registered_extensions():
             raise ValueError(f"--out: {outs[0].suffix or 'no extension'!r} is unknown as a picture; use .png or .jpg")
@@ -211,8 +213,12 @@ def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PureP
     """
     for path in map(Path, paths):
         if os.path.isdir(path):
-            pictures = path / os.path.relpath(os.path.realpath(out or DEFAULT_FOLDER), os.path.realpath(path))
-            photos = [photo for photo in list_images(path) if pictures == path or pictures not in photo.parents]
+            pictures = Path(os.path.realpath(out or DEFAULT_FOLDER))
+            photos = list_images(path)
+            if pictures != Path(os.path.realpath(path)):
+                photos = [
+                    photo for photo in photos if not Path(os.path.realpath(photo.parent)).is_relative_to(pictures)
+                ]
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")
             yield from ((photo, photo.relative_to(path)) for photo in photos)

@@ -14,7 +14,7 @@ from openvocab.datasets.box_checks import check_are_pixels
 from openvocab.datasets.json_members import read_members
 from openvocab.file_values import flag, number, numbers, whole_number
 from openvocab.structures import Size
-from openvocab.text.vocabulary import has_visible_character
+from openvocab.text.vocabulary import has_visible_character, same_name_key
 
 MEMBERS = ("images", "annotations", "categories")
 MAX_SIDE = 2**31
@@ -122,8 +122,8 @@ def _root_id(categories: Sequence[_Category]) -> int | None:
     Which it is, the categories alone say: the objects differ between the files of a data set.
     """
     roots = [category for category in categories if category.parent.lower() in NO_PARENT]
-    parents = {category.parent for category in categories if category.parent.lower() not in NO_PARENT}
-    return roots[0].id if len(roots) == 1 and parents == {roots[0].name} else None
+    parents = {same_name_key(category.parent) for category in categories if category.parent.lower() not in NO_PARENT}
+    return roots[0].id if len(roots) == 1 and parents == {same_name_key(roots[0].name)} else None
 
 
 def _image(entry: dict[str, Any], path: Path) -> tuple[int, ImageEntry]:

@@ -12,6 +12,8 @@ ROUNDING = 0.01
 """As a share of the image."""
 SHARE_OF_BOXES = 0.75
 """Of lines whose first numbers can be a box: nearly all where they are one, about half where they are corners."""
+SHARE_OF_KEYPOINTS = 0.5
+"""Of lines of one length whose numbers can be a box and keypoints in it; only of small polygons it is a little more."""
 SHARE_OF_NO_POLYGONS = 0.1
 """Of lines that can hardly be a polygon: of polygons in COCO fewer than 0.01 of them."""
 
@@ -61,7 +63,9 @@ class LongLines:
         alike = sum(count.boxes if len(counts) == 1 else count.keypoints for count in counts)
         no_polygons = sum(count.no_polygons for count in counts)
         odd = no_polygons > SHARE_OF_NO_POLYGONS * total or any(
-            count.no_polygons > max(1, SHARE_OF_NO_POLYGONS * count.lines) for count in counts
+            count.no_polygons > max(2, SHARE_OF_NO_POLYGONS * count.lines)
+            and count.keypoints > SHARE_OF_KEYPOINTS * count.lines
+            for count in counts
         )
         if odd or (len(counts) <= 2 and alike > SHARE_OF_BOXES * total):
             fields = " or ".join(str(length + 1) for length in sorted(self.by_length)[:4])

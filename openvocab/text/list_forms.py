@@ -4,18 +4,22 @@ import re
 from collections.abc import Sequence
 
 _MARKS = {
-    "numbered": r"\(?(\d+|[a-z])\)|\d+\s*:\s",  # not 1:30
-    "like an item of a list": r"[-–—*•·]\s",
-    "in quotes": r"(?:([\"']).+\1|[“‘].+[”’]),?$",
+    # not 1:30
+    "numbered": r"[(（]?(\d+|[a-z])[)）]|\d+\s*(:\s|[：、．])|[\"']\d+[\"']\s*:|class\s+\d+\s*:|[①-⑳]|№\s*\d",
+    "like an item of a list": r"[-–—*•·◦▪‣→]\s|\*\*.+\*\*$|\|.*\|$",
+    "in quotes": r"(?:b?([\"']).+\1|[“„‘«「].+[”“’»」]),?$",
+    "like an entry of a colour map": r"(\d{1,3}\s+){3}\D|.+:\d{1,3},\d{1,3},\d{1,3}:",
     "like an entry of a list, with a comma behind it": r".*,$",
     "like a list or mapping of Python or JSON": r"\[|\{(?!\})|\(\s*[\"']|[\w ]+=\s*([\[({\"']|dict\()",  # not {}
-    "like YAML": r"(((class|label|category)[_ ])?(names|classes|labels|categories)|nc)\s*[:=]",
+    "like YAML": r"(((class|label|category)[_ ])?(names|classes|labels|categories)|nc)\s*[:=]|(display_)?name\s*:",
     "like a label map (.pbtxt)": r"\w+\s*\{\s*($|\w+\s*:)",
     "like XML or HTML": r"<[?!/]|<\w.*</\w+>",
-    "like an id of WordNet": r"(.*\s)?n\d{8}(?!\d)|.*\.[nvars]\.\d\d$",
-    "like an id of Open Images": r"/[mgt]/\w",
+    "like an id of WordNet": r"(.*[\s,(])?n\d{8}(?!\d)|.*\w\.[nvars]\.\d\d?\W*$",
+    "like an id of Open Images": r"(.*[\s,(])?/[mgt]/\w",
 }
 """How a name begins that is none, by what it looks like."""
+_MOST = 200
+"""Characters of a name that are looked at."""
 _STOP, _STOP_BEHIND_WORD = re.compile(r"\.(?=\s|$)"), re.compile(r"\w{3}\.(?=\s|$)")
 _NUMBERED = (
     re.compile(r"(?P<number>\d{1,6})\s*[\s.,;:=_–-]\s*(?P<rest>\D.*|\d+\D.*)"),
@@ -33,27 +37,30 @@ def foreign_form(names: Sequence[str]) -> tuple[int, str] | None:
     Args:
         names: as a user wrote them, one entry a class; white space around them does not count.
     """
-    names = [name.strip() for name in names]
+    names = [name.strip()[:_MOST] for name in names]
     for place, name in enumerate(names):
         if name.replace(" ", "").isalpha():  # as most are, and no mark is
             continue
         form = next((form for form, mark in _MARKS.items() if re.match(mark, name, re.IGNORECASE)), None)
-        if form is None and _is_prompt(name):
+        if form is None and _is_prompt(name, alone=len(names) == 1):
             form = "like a prompt of several names with full stops"
         if form is not None:
             return place, f"{name[:60]!r} looks {form}"
     if len(names) == 1 and "," in names[0]:
         return 0, f"{names[0][:60]!r} looks like several names with commas between them"
-    heading = 1 if len(names) > 2 and not _are_numbered(names) else 0  # of a table
+    heading = 1 if len(names) > 3 and not _are_numbered(names) else 0  # of a table
     if _are_numbered(names[heading:]):
         return heading, f"{names[heading][:60]!r} looks numbered, as all that follow"
     return None
 
 
-def _is_prompt(name: str) -> bool:
-    """Say whether a text is `cat. dog.`, as Grounding DINO takes names; `dr. pepper` and `st. bernard` are none."""
+def _is_prompt(name: str, alone: bool) -> bool:
+    """Say whether a text is `cat. dog.`, as Grounding DINO takes names; `dr. pepper` and `st. bernard` are none.
+
+    Among other entries it is none either, but a name with abbreviations, as of plants.
+    """
     stops = len(_STOP.findall(name))
-    return " . " in name or (stops > 1 and stops == len(_STOP_BEHIND_WORD.findall(name)))
+    return " . " in name or (alone and stops > 1 and stops == len(_STOP_BEHIND_WORD.findall(name)))
 
 
 def _are_numbered(names: Sequence[str]) -> bool:

@@ -367,10 +367,10 @@ def test_a_root_category_of_an_export_is_left_out(tmp_path, logged):
     assert named.metainfo["category_ids"] == [7, 3, 20]
 
 
-def _with_root(number_of_objects: int) -> dict:
+def _with_root(number_of_objects: int, spelling: str = "thing") -> dict:
     content = coco_content()
     for entry in content["categories"]:
-        entry["supercategory"] = "thing"
+        entry["supercategory"] = spelling
     content["categories"].insert(0, {"id": 0, "name": "thing", "supercategory": "none"})
     for annotation in content["annotations"][:number_of_objects]:
         annotation["category_id"] = 0
@@ -380,7 +380,8 @@ def _with_root(number_of_objects: int) -> dict:
 def test_two_files_of_one_data_set_have_one_vocabulary_or_are_refused(tmp_path):
     """Whether a root is a class may not depend on which objects a file holds."""
     names = ["thing", "cat", "dog", "traffic light"]
-    assert _dataset(tmp_path, _with_root(0)).vocabulary.class_names == ("cat", "dog", "traffic light")
+    for spelling in ("thing", "Thing", "thing "):
+        assert _dataset(tmp_path, _with_root(0, spelling)).vocabulary.class_names == ("cat", "dog", "traffic light")
     with pytest.raises(ValueError, match=r"'thing' \(id 0\), the parent of all others, has 2 objects: give `classes`"):
         len(_dataset(tmp_path, _with_root(2)))
     with pytest.raises(ValueError, match="1 of the file's 4 categories are no class, such as 'thing'"):

@@ -171,6 +171,17 @@ def test_lines_of_keypoints_among_those_of_polygons_are_found(folder):
         len(DetectionDataset(folder / "images", folder / "labels", ["person"]))
 
 
+def test_a_few_odd_polygons_of_one_length_among_hundreds_are_polygons(folder):
+    """Two of three triangles whose second corner lies far off the others, in the middle of the image."""
+    generator = np.random.default_rng(0)
+    polygons = [line for corners in range(4, 30) for line in _blobs(generator, corners, 12)]
+    odd = "0 0.5 0.5 0.1 0.1 0.48 0.52"
+    triangles = [odd, odd.replace("0.48", "0.49"), *_blobs(generator, 3, 12)]
+    (folder / "labels/a.txt").write_text("\n".join(polygons + triangles))
+    dataset = DetectionDataset(folder / "images", folder / "labels", ["person"])
+    assert len(dataset.table.ids) == len(polygons) + len(triangles)
+
+
 def test_polygons_that_all_begin_like_boxes_are_read_by_their_lengths(folder):
     """Of a fixed camera whose objects are small and in the upper left."""
     generator = np.random.default_rng(0)

@@ -3,10 +3,12 @@
 import re
 
 import pytest
+from time_limit import time_limit
 
 from openvocab.datasets.class_lists import CLASS_NAMES_FOLDER
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.inference.predictor import as_vocabulary
+from openvocab.text.list_forms import foreign_form
 from openvocab.text.vocabulary import Vocabulary, read_class_names
 
 LISTS = {
@@ -20,7 +22,22 @@ LISTS = {
     "numbers and tabs": (["0\tcat", "1\tdog"], 0, "looks numbered"),
     "birds of CUB": (["1 001.Black_footed_Albatross", "2 002.Laysan_Albatross"], 0, "looks numbered"),
     "numbers behind": (["cat: 0", "dog: 1"], 0, "looks numbered"),
-    "a table": (["id name", "0 cat", "1 dog"], 1, "looks numbered"),
+    "a table": (["id name", "0 cat", "1 dog", "2 cow"], 1, "looks numbered"),
+    "numbers of other scripts": (["1、猫", "2、狗"], 0, "looks numbered"),
+    "full-width numbers": (["（1）猫", "（2）狗"], 0, "looks numbered"),
+    "circled numbers": (["① cat", "② dog"], 0, "looks numbered"),
+    "keys in quotes": (["'0': cat", "'1': dog"], 0, "looks numbered"),
+    "classes by number": (["class 0: cat", "class 1: dog"], 0, "looks numbered"),
+    "quotes of other languages": (["cat", "«dog»"], 1, "looks in quotes"),
+    "German quotes": (["„Katze“", "„Hund“"], 0, "looks in quotes"),
+    "bytes": (["b'cat'", "b'dog'"], 0, "looks in quotes"),
+    "CVAT": (["background:0,0,0::", "cat:128,0,0::"], 0, "an entry of a colour map"),
+    "CamVid": (["64 128 64\tAnimal", "192 0 128\tArchway"], 0, "an entry of a colour map"),
+    "label map without its frame": (["name: cat", "name: dog"], 0, "looks like YAML"),
+    "bold": (["**cat**", "**dog**"], 0, "an item of a list"),
+    "WordNet behind a comma": (["tench,n01440764", "goldfish,n01443537"], 0, "an id of WordNet"),
+    "WordNet's objects": (["Synset('dog.n.01')"], 0, "an id of WordNet"),
+    "Open Images behind": (["Tortoise,/m/011k07", "Sea turtle,/m/0120dh"], 0, "an id of Open Images"),
     "quotes": (["'cat'", "'dog'"], 0, "looks in quotes"),
     "quotes and commas": (['"cat",', '"dog"'], 0, "looks in quotes"),
     "commas": (["cat,", "dog"], 0, "with a comma behind it"),
@@ -60,6 +77,12 @@ NAMES = [
     ["Mt. St. Helens", "Washington D. C.", "rosa sp."],
     ["'70s sofa", '12" pan', "{}", "rock 'n' roll sign"],
     ["defect: crack", "defect: hole"],
+    ["Молоко паст. отб. 3,2%", "Kfz. inkl. Anhänger", "Brig. Gen. insignia"],
+    ["Fatsia japonica (Thunb.) Decne. & Planch.", "Aloe arborescens Mill. var. natalensis", "E. coli"],
+    ["No DR", "Mild 1", "Moderate 2"],
+    ["empty", "1 egg", "2 eggs"],
+    ["2 x 4 lumber", "4 x 4 truck", "name tag", "class 2 lever", "class A"],
+    ["ISO 128", "24 7 shop sign", "a /m/ cup", "«"],
 ]
 
 
@@ -101,3 +124,8 @@ def test_names_with_numbers_dots_and_quotes_are_names(tmp_path, names):
 def test_the_lists_of_the_package_are_names(path):
     entries = read_class_names(path)
     assert Vocabulary.from_names([entry[0] for entry in entries], repeated_names=[entry[0] for entry in entries])
+
+
+def test_a_very_long_name_takes_no_time():
+    with time_limit(5):
+        assert foreign_form(["a" + " " * 1_000_000 + "b", "cat"]) is None

@@ -210,6 +210,15 @@ def test_folders_are_searched_recursively_but_for_the_pictures_of_an_earlier_run
     assert "3 of 3" in capsys.readouterr().out
 
 
+def test_a_folder_of_one_photo_becomes_a_folder_too_also_behind_a_link(folder, tmp_path):
+    album = album_of(folder, tmp_path / "album", b"one.jpg")
+    (tmp_path / "elsewhere").mkdir()
+    (album / "link").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert demo(folder, [album], album / "link" / "out") == 0
+        assert [path.name for path in (tmp_path / "elsewhere").rglob("*.*")] == ["one.png"]
+
+
 @pytest.mark.parametrize("name, content", [("names.TXT", "cat\nsofa\n"), ("names.txt", "cat\nsofa\n")])
 def test_names_are_read_from_a_file(folder, tmp_path, capsys, name, content):
     (tmp_path / name).write_text(content)
