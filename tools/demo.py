@@ -216,9 +216,9 @@ def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PureP
             pictures = Path(os.path.realpath(out or DEFAULT_FOLDER))
             photos = list_images(path)
             if pictures != Path(os.path.realpath(path)):
-                photos = [
-                    photo for photo in photos if not Path(os.path.realpath(photo.parent)).is_relative_to(pictures)
-                ]
+                folders = {photo.parent for photo in photos}
+                ours = {folder for folder in folders if Path(os.path.realpath(folder)).is_relative_to(pictures)}
+                photos = [photo for photo in photos if photo.parent not in ours]
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")
             yield from ((photo, photo.relative_to(path)) for photo in photos)

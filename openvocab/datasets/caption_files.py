@@ -80,22 +80,23 @@ def _short_entity(found: re.Match) -> str:
 
 
 def _line_records(path: Path) -> list[Record]:
-    first_line: dict[str, int] = {}
-    records = []
+    records, first = [], {}
     # not splitlines: it also splits at separators that may stand inside a caption (U+2028)
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        record = _parse_line(line, f"{path}:{number}")
-        key = normal_key(record["image"])
-        if key in first_line:
-            raise ValueError(
-                f"{path}:{number}: image {record['image']!r} was listed in line {first_line[key]} already; give all "
-                "its captions in one line"
-            )
-        first_line[key] = number
+        place = f"{path}:{number}"
+        record = _parse_line(line, place)
+        _check_first(record["image"], first, f"in line {number}", place)
         records.append(record)
     return records
+
+
+def _check_first(image: str, first: dict[str, str], where: str, place: str) -> None:
+    """Note where a path is listed; refuse one that `first` holds already (`normal_key`)."""
+    listed = first.setdefault(normal_key(image), where)
+    if listed != where:
+        raise ValueError(f"{place}: image {image!r} was listed {listed} already; give all its captions there")
 
 
 def _parse_line(line: str, place: str) -> Record:
@@ -200,9 +201,6 @@ def _karpathy_records(images: list[Any], split: str | Sequence[str] | None, path
             listed = isinstance(sentences, list) and all(isinstance(text, dict) for text in sentences)
             texts = [text.get("raw") for text in sentences] if listed else sentences
             name = (Path(folder) / image["filename"]).as_posix()
-            key = normal_key(name)
-            if key in first:
-                raise ValueError(f"{place}: {name} is image {first[key]} already; give all its captions there")
-            first[key] = number
+            _check_first(name, first, f"as image {number}", place)
             records.append({"image": name, "captions": _checked(texts, place)})
     return records

@@ -1,7 +1,8 @@
 """The class lists and splits that come with the package, by name; or a user's own file, by path."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,21 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
         raw_ids, classes = whole_numbers(ids, argument), range(count)
         if len(raw_ids) != count:
             raise ValueError(f"{argument}: expected {count}, one a class, got {len(raw_ids)}")
-    if len(set(raw_ids)) < len(raw_ids):
-        twice = next(raw_id for place, raw_id in enumerate(raw_ids) if raw_id in raw_ids[:place])
-        raise ValueError(f"{argument}: id {twice} is given for two classes; one id is one class")
+    check_one_class_each(argument, "id", raw_ids)
     wrong = {raw_id: index for raw_id, index in zip(raw_ids, classes) if not 0 <= index < count}
     if wrong:
         raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; leave out ids of no class")
     return dict(zip(raw_ids, classes))
+
+
+def check_one_class_each(argument: str, kind: str, values: Sequence[Hashable]) -> None:
+    """Check that what stands for classes ("id", "folder") stands for one class each.
+
+    Raises:
+        ValueError: a value that is given twice.
+    """
+    if twice := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"{argument}: {kind} {twice[0]!r} is given for two classes; one {kind} is one class")
 
 
 def _listed(argument: str, values: Iterable[Any]) -> list[Any]:

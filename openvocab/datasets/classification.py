@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
-from openvocab.datasets.class_lists import list_of_names, load_class_names, load_unseen
+from openvocab.datasets.class_lists import check_one_class_each, list_of_names, load_class_names, load_unseen
 from openvocab.datasets.folder_walk import check_folder, is_image, list_images, visible_entries, warn_of_unread
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
@@ -141,9 +141,7 @@ class ClassificationFolder(PipelineDataset):
             folders = _folders_of(self.vocabulary.class_names if self.folders is None else self.folders, there, parent)
         if len(folders) != len(self.vocabulary):
             raise ValueError(f"folders: expected {len(self.vocabulary)}, one a class, got {len(folders)}")
-        if len(set(folders)) < len(folders):
-            twice = next(folder for place, folder in enumerate(folders) if folder in folders[:place])
-            raise ValueError(f"folders: {twice!r} is given for two classes; one folder is one class")
+        check_one_class_each("folders", "folder", folders)
         without_class = sorted(set(there) - set(folders))
         if without_class:
             raise ValueError(

@@ -185,7 +185,7 @@ def test_an_image_in_two_entries_is_refused_however_it_is_spelled(cafe: Path, ot
     with pytest.raises(ValueError, match=r"captions.jsonl:2: image .* was listed in line 1 already"):
         len(CaptionDataset("captions.jsonl", root=cafe))
     images = [{"filename": image, "split": "val", "sentences": [{"raw": "a"}]} for image in (SPELLINGS[0], other)]
-    with pytest.raises(ValueError, match=r"dataset.json: image 1: .* is image 0 already"):
+    with pytest.raises(ValueError, match=r"dataset.json: image 1: .* was listed as image 0 already"):
         len(CaptionDataset(karpathy(cafe, images), root=cafe))
 
 
@@ -247,7 +247,7 @@ def test_bad_karpathy_entries_are_named(folder: Path):
         with pytest.raises(ValueError, match=f"dataset.json: image 0: {message}|{message}"):
             len(CaptionDataset(karpathy(folder, [image]), root=folder))
     image = {"filename": "0.png", "filepath": "a", "split": "val", "sentences": [{"raw": "a cat"}]}
-    with pytest.raises(ValueError, match=r"dataset.json: image 1: a/0.png is image 0 already"):
+    with pytest.raises(ValueError, match=r"dataset.json: image 1: image 'a/0.png' was listed as image 0 already"):
         len(CaptionDataset(karpathy(folder, [image, image]), root=folder))
 
 

@@ -47,7 +47,7 @@ def test_folders_may_have_other_names_than_the_classes(root: Path):
     assert dataset.vocabulary.seen is None
     with pytest.raises(ValueError, match="folders: expected 3, one a class, got 1"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders=["car"]))
-    with pytest.raises(ValueError, match="folders: 'car' is given for two classes"):
+    with pytest.raises(ValueError, match="folders: folder 'car' is given for two classes"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders=["car", "blue star", "car"]))
 
 
