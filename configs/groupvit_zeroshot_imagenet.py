@@ -5,7 +5,7 @@ is compared with the mean of seven prompts a class, which are not normalised bef
 Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
 python tools/test.py configs/groupvit_zeroshot_imagenet.py groupvit.pth
 The RedCaps weights: --cfg-options model.head.num_prompts=0
-Names: those of the released code, which are CLIP's, but for two of them; see `clip_zeroshot_imagenet.py`.
+Names: those of the released code, which are CLIP's; see `clip_zeroshot_imagenet.py`.
 Hardware: one GPU, minutes for the 50,000 validation images. Expected score: not yet measured here. Published: 43.7 and 51.6 %
 top1 (CC and YFCC; CC and RedCaps).
 """
@@ -43,5 +43,6 @@ model = dict(
     ),
     head=dict(type=GroupViTClassifierHead, depths=(6, 3, 3), num_groups=(64, 8, 0)),
 )
+val_dataloader["dataset"].update(classes="clip_imagenet_1k", repeated_names=["missile", "sunglasses"])
 val_dataloader["dataset"]["pipeline"][1].update(short_side=256, interpolation="bilinear")
 test_dataloader = val_dataloader

@@ -31,13 +31,14 @@ SIZES = {
     "cityscapes_19": 19,
     "lvis_1203": 1203,
     "imagenet_1k": 1000,
+    "clip_imagenet_1k": 1000,
     "groupvit_voc_21": 21,
     "groupvit_context_60": 60,
     "lseg_ade_150": 150,
     "lseg_pascal_20": 20,
     "lseg_coco_80": 80,
 }
-REPEATED = {"lseg_ade_150": ["screen"]}
+REPEATED = {"lseg_ade_150": ["screen"], "clip_imagenet_1k": ["missile", "sunglasses"]}
 
 
 WORDS = {
@@ -74,6 +75,17 @@ def test_words_of_training_free_papers_are_the_published_ones(name, shared_data)
         assert published[60] == ["bed"]
         published[0].remove("bed")
     assert names_of(name) == published
+
+
+def test_clips_names_of_imagenet_are_the_published_ones(shared_data):
+    published = json.loads((shared_data / "meta/class_names/imagenet1k_openai.json").read_text())
+    assert names_of("clip_imagenet_1k") == [[name] for name in published]
+
+
+def test_clips_names_of_imagenet_differ_from_the_distinct_ones_by_two():
+    pairs = zip(names_of("clip_imagenet_1k"), names_of("imagenet_1k"), strict=True)
+    different = {index: (theirs[0], ours[0]) for index, (theirs, ours) in enumerate(pairs) if theirs != ours}
+    assert different == {744: ("missile", "projectile"), 836: ("sunglasses", "sunglass")}
 
 
 @pytest.mark.parametrize("file", sorted(CLASS_NAMES_FOLDER.glob("*.txt")), ids=lambda file: file.stem)
