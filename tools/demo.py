@@ -218,6 +218,8 @@ def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PureP
             if pictures != Path(os.path.realpath(path)):
                 folders = {photo.parent for photo in photos}
                 ours = {folder for folder in folders if Path(os.path.realpath(folder)).is_relative_to(pictures)}
+                if count := sum(photo.parent in ours for photo in photos):
+                    print(f"{printable(str(pictures))} holds results: {count} there are no photos", file=sys.stderr)
                 photos = [photo for photo in photos if photo.parent not in ours]
             if not photos:
                 raise FileNotFoundError(f"no photos in {path}; they end in {', '.join(sorted(IMAGE_EXTENSIONS))}")

@@ -1,6 +1,5 @@
 """Which categories of an annotation file are classes: seen, unseen, or neither."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +128,15 @@ def _match(
 
 
 def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
-    """Check that no name stands for two of the categories (id, name)."""
-    for name, count in Counter(name for _, name in categories).items():
-        if count > 1:
-            ids = [raw for raw, own in categories if own == name]
+    """Check that no two of the categories (id, name) have one name, as names are compared (`same_name_key`)."""
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for raw, name in categories:
+        alike.setdefault(same_name_key(name), []).append((raw, name))
+    for several in alike.values():
+        if len(several) > 1:
+            names = " and ".join(dict.fromkeys(repr(name) for _, name in several))
             raise ValueError(
-                f"classes: the file has the category name {name!r} {count} times, with the ids {ids}: which one is "
-                "meant cannot be told; give category_ids, or each its own name"
+                f"classes: the file has the category name {names} {len(several)} times, with the ids "
+                f"{[raw for raw, _ in several]}: which one is meant cannot be told; give category_ids, or each its "
+                "own name"
             )

@@ -416,6 +416,15 @@ def test_names_are_told_apart_only_where_they_are_matched(tmp_path):
     assert _instances(others)["11"].classes.tolist() == [0]
 
 
+def test_names_that_differ_in_case_alone_are_not_merged(tmp_path):
+    content = _spoil(coco_content(), "name twice")
+    next(one for one in content["categories"] if one["id"] == 8)["name"] = "DOG"
+    with pytest.raises(ValueError, match=r"the category name 'dog' and 'DOG' 2 times, with the ids \[7, 8\]"):
+        len(_dataset(tmp_path, content, classes=["cat", "dog", "traffic light"]))
+    synonyms = _dataset(tmp_path, coco_content(), classes=["cat", ["dog", "traffic light"]])
+    assert _instances(synonyms)["11"].classes.tolist() == [0, 1]
+
+
 EMPTY_MASKS = {
     "beside the image": [[70, 5, 80, 5, 80, 9, 70, 9]],
     "on a line": [[5, 5, 20, 20, 10, 10]],

@@ -203,11 +203,13 @@ def test_folders_are_searched_recursively_but_for_the_pictures_of_an_earlier_run
     for name in ("one.jpg", "a/one.jpg", "a/b/two.GIF", ".hidden/one.jpg"):
         (album / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30), "red").save(album / name)
-    for _ in range(2):
+    for before in (0, 3):
         assert demo(folder, [album], album / "out") == 0
+        said = f"{album / 'out'} holds results: {before} there are no photos"
+        printed = capsys.readouterr()
+        assert (said in printed.err) == bool(before) and "3 of 3" in printed.out
         files = (path.relative_to(album).as_posix() for path in (album / "out").rglob("*") if path.is_file())
         assert sorted(files) == ["out/a/b/two.png", "out/a/one.png", "out/one.png"]
-    assert "3 of 3" in capsys.readouterr().out
 
 
 def test_a_folder_of_one_photo_becomes_a_folder_too_also_behind_a_link(folder, tmp_path):
