@@ -3,7 +3,7 @@
 Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). Our shared-backbone variant: the
 head reads two maps of the tiny CLIP that `clip_shapes.py` trained on the same captions.
 Command: python tools/train.py configs/groupvit_shapes.py && python tools/test.py configs/groupvit_shapes.py work_dirs/groupvit_shapes/best.pth
-Hardware: 2 CPU cores, 21 minutes. Expected score: mIoU 28.5 (seen 28.2, unseen 24.7; measured with an earlier recipe of CLIP).
+Hardware: 2 CPU cores, 21 minutes. Expected score: mIoU 42.2 ± 4.4 (seen 41.4, unseen 42.8; three seeds).
 """
 
 from mmengine.config import read_base
@@ -42,9 +42,9 @@ model = dict(
         match="segment",
         positives_by_text=True,
         soft_scale=8.0,
-        # Chosen among scales of 5 to 40 and thresholds of 0.003 to 0.3 by the mIoU, as for `dense_clip_shapes.py`.
-        logit_scale=10.0,
-        background_threshold=0.008,
+        # Of scales from 5 to 20 and thresholds from 0.003 to 0.1 the best mean mIoU of three seeds on 600 training pictures.
+        logit_scale=15.0,
+        background_threshold=0.02,
         top_k=None,
     ),
 )

@@ -7,6 +7,9 @@ python tools/demo.py photo.jpg --classes names.txt --config configs/vild_shapes.
     --checkpoint work_dirs/vild_shapes/best.pth --min-score 0.5
 Without training, by the weights that the config starts from (docs/training_free.md):
 python tools/demo.py photo.jpg --classes "cat, sofa, floor" --config configs/dense_clip_ade.py
+Where a model finds the background by a threshold, the name for it:
+python tools/demo.py photo.jpg --classes "red circle, blue star, other" --background other \
+    --config configs/groupvit_shapes.py --checkpoint work_dirs/groupvit_shapes/best.pth
 The groups that GroupViT forms, without any names:
 python tools/demo.py photo.jpg --show groups --config configs/groupvit_shapes.py \
     --checkpoint work_dirs/groupvit_shapes/best.pth --out groups.png
@@ -67,6 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("images", nargs="+", help="photos, or folders of them, searched recursively")
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
+    parser.add_argument("--background", metavar="NAME", help="which of the classes stands for everything else")
     parser.add_argument("--config", help="config file of the model; default: the one in the checkpoint")
     parser.add_argument("--checkpoint", help="its weights; default: those that the config starts from")
     parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
@@ -96,7 +100,8 @@ def main() -> None:
         found = list(find_photos(arguments.images, arguments.out))
         photos = [photo for photo, _ in found]
         outs = picture_files(found, arguments.out, is_one_file=not any(map(os.path.isdir, arguments.images)))
-        vocabulary = read_vocabulary(arguments.classes) if arguments.show == "classes" else None
+        is_named = arguments.show == "classes"
+        vocabulary = read_vocabulary(arguments.classes, arguments.background) if is_named else None
         predictor = load(arguments.config, arguments.checkpoint, arguments.device)
         if vocabulary is None:
             show: Show = partial(show_groups, predictor, alpha=arguments.alpha)
@@ -182,13 +187,18 @@ def picture_files(photos: list[tuple[Path, PurePath]], out: str | None, is_one_f
     return outs
 
 
-def read_vocabulary(classes: str) -> Vocabulary:
-    """Read what the user gave as `--classes`: names, or a .txt file of them.
+def read_vocabulary(classes: str, background: str | None) -> Vocabulary:
+    """Read what the user gave as `--classes`, names or a .txt file of them, and as `--background`.
 
     Raises:
-        ValueError: another kind of file, or names that `Vocabulary.from_text` refuses.
+        ValueError: another kind of file, names that `Vocabulary.from_text` refuses, or a background not among them.
         FileNotFoundError: what looks like a file and is none.
     """
+    vocabulary = _read_names(classes)
+    return vocabulary if background is None else Vocabulary.from_names(vocabulary.synonyms, background=background)
+
+
+def _read_names(classes: str) -> Vocabulary:
     path = Path(classes)
     if os.path.isfile(path):
         if path.suffix.lower() == ".txt":

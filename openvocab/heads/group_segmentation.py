@@ -1,6 +1,7 @@
-"""GroupViT's zero-shot segmentation: each group takes the scores of its classes to all of its pixels."""
+"""GroupViT's zero-shot segmentation: each group takes the scores of its classes to its pixels."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.postprocess import label_map_from_logits
@@ -29,8 +30,8 @@ def class_affinity(group_logits: Tensor, image_logits: Tensor, top_k: int | None
     return logits.softmax(dim=-1) * kept.softmax(dim=-1)
 
 
-def with_background(affinity: Tensor, index: int, threshold: float) -> Tensor:
-    """Insert the background: score 1 for groups whose best class stays below the threshold, else 0.
+def with_background(affinity: Tensor, index: int, threshold: float, is_shared: bool = False) -> Tensor:
+    """Insert the background, for groups (pixels, where they are shared) whose best class stays below a threshold.
 
     The threshold is lowered to the best score of the image, so that its best group is never background.
 
@@ -38,14 +39,16 @@ def with_background(affinity: Tensor, index: int, threshold: float) -> Tensor:
         affinity: (B, G, K - 1) of the other classes.
         index: where the background stands among the K classes.
         threshold: in 0..1.
+        is_shared: pixels have the scores of several groups (`shared_score_maps`): the background's score is the
+            threshold everywhere. Otherwise it is 1 for groups below the threshold, and 0 for others.
 
     Returns:
         (B, G, K).
     """
     best = affinity.amax(dim=2)  # (B, G)
     bar = best.amax(dim=1, keepdim=True).clamp(max=threshold)  # (B, 1)
-    background = (best < bar).to(affinity.dtype)[..., None]  # (B, G, 1)
-    return torch.cat([affinity[..., :index], background, affinity[..., index:]], dim=2)
+    background = bar.expand_as(best) if is_shared else (best < bar).to(affinity.dtype)  # (B, G)
+    return torch.cat([affinity[..., :index], background[..., None], affinity[..., index:]], dim=2)
 
 
 def group_label_maps(soft_maps: Tensor, size: Size) -> Tensor:
@@ -75,3 +78,29 @@ def score_maps(affinity: Tensor, group_maps: Tensor) -> Tensor:
     columns = affinity.transpose(1, 2)  # (B, K, G)
     index = group_maps.flatten(1)[:, None].expand(-1, columns.shape[1], -1)  # (B, K, H * W)
     return columns.gather(2, index).unflatten(2, (height, width))
+
+
+def group_share_maps(soft_maps: Tensor, size: Size) -> Tensor:
+    """Return how far each pixel belongs to each group: bilinear interpolation (corners not aligned).
+
+    Args:
+        soft_maps: (B, G, h, w), of sum 1 over the groups.
+        size: (H, W) of the result.
+
+    Returns:
+        (B, G, H, W) float32, of sum 1 over the groups.
+    """
+    return F.interpolate(soft_maps.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def shared_score_maps(affinity: Tensor, share_maps: Tensor) -> Tensor:
+    """Give every pixel the mean of the scores of the groups, weighted by how far it belongs to each.
+
+    Args:
+        affinity: (B, G, K).
+        share_maps: (B, G, H, W).
+
+    Returns:
+        (B, K, H, W).
+    """
+    return torch.einsum("bgk,bghw->bkhw", affinity, share_maps)

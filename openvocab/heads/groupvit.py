@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from openvocab.backbones.packed_linear import pack_linears
 from openvocab.heads.base import Head
-from openvocab.heads.group_segmentation import class_affinity, group_label_maps, score_maps, with_background
+from openvocab.heads.group_segmentation import (
+    class_affinity,
+    group_label_maps,
+    group_share_maps,
+    score_maps,
+    shared_score_maps,
+    with_background,
+)
 from openvocab.heads.group_stages import GroupedTokens, GroupingTransformer, LevelSum
 from openvocab.heads.projector import ProjectMLP
 from openvocab.logit_map import ComputedLogits, LogitMap
@@ -35,8 +42,9 @@ class GroupViTHead(Head):
     On `hidden[0]` of `PatchEmbedding` with the defaults it is the official network. On a layer of CLIP, or on several
     maps of a pyramid, it is our own variant on a shared backbone.
 
-    Scores of a pixel are those of its group: a product of two softmaxes over the classes, one of them limited to the
-    classes that fit the whole image best; groups below a threshold are background. See `group_segmentation.py`.
+    Scores of a pixel are those of its group (with `soft_scale`, of all groups, by its shares): a product of two
+    softmaxes over the classes, one of them limited to the classes that fit the whole image best; what stays below a
+    threshold is background. See `group_segmentation.py`.
 
     Args:
         backbone, text_dim: facts of the neighbours, given by the model.
@@ -54,7 +62,8 @@ class GroupViTHead(Head):
         positives_by_text: a prompt that several images have is right for all of them, instead of for the image alone
             that it was drawn for.
         soft_scale: None assigns each token to one group (official); a number shares it among the groups by a softmax of
-            cosines times this (ours: learns from far fewer pairs). Label maps are hard in both.
+            cosines times this, and the scores of the groups among the pixels (ours: learns from far fewer pairs; on
+            most pixels of small objects the largest share is the background's, though their own group has one too).
         background_threshold: in 0..1, for vocabularies that name a background class: groups whose best class scores
             less are background. None lets the background compete as a name like any other.
         logit_scale: multiplier of the cosines of segments and classes in the scores; None takes the one that the
@@ -101,6 +110,10 @@ class GroupViTHead(Head):
         dims = _hidden_dims(backbone, self.layers, width)
         self.inputs = None if width is None else LevelSum(dims, width)
         dim = width or dims[0]
+        self.is_shared = soft_scale is not None
+        self.numbers_per_pixel = [count for count in num_groups if count][-1] if self.is_shared else 1
+        self._pixel_groups = group_share_maps if self.is_shared else group_label_maps
+        self._score_maps = shared_score_maps if self.is_shared else score_maps
         self.transformer = GroupingTransformer(dim, depths, num_groups, num_heads, mlp_ratio, drop_path, soft_scale)
         self.projector = ProjectMLP(dim, projector_dim, text_dim)
         self.num_prompts = num_prompts
@@ -117,30 +130,31 @@ class GroupViTHead(Head):
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return scores (B, K, H / output_stride, W / output_stride) float32, each in 0..1."""
-        return score_maps(*self._grouping(features, text))
+        return self._score_maps(*self._grouping(features, text))
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
         """Return the scores of each image part by part; the images are grouped at the first look at one."""
         grouping = cache(partial(self._grouping, features, text))
         size, tokens = self._output_size(features), features.hidden[self.layers[0]]
+        num_kept = prod(size) * self.numbers_per_pixel
 
         def compute(index: int, classes: slice, rows: slice, columns: slice) -> Tensor:
             affinity, groups = grouping()
-            return score_maps(affinity[index, None, :, classes], groups[index, None, rows, columns])[0]
+            return self._score_maps(affinity[index, None, :, classes], groups[index, None, ..., rows, columns])[0]
 
         return [
             ComputedLogits(
-                (text.num_classes, *size), tokens.device, partial(compute, index), self.classes_at_once, prod(size)
+                (text.num_classes, *size), tokens.device, partial(compute, index), self.classes_at_once, num_kept
             )
             for index in range(len(tokens))
         ]
 
     def _grouping(self, features: ImageFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
-        """Return the scores of each group (B, G, K), and the group of each pixel (B, h, w)."""
+        """Return the scores of each group (B, G, K), and each pixel's group (B, h, w) or shares (B, G, h, w)."""
         grouped = self.group(features)
         affinity = self._affinity(grouped, text)  # (B, G, K)
         maps = grouped.soft_maps()[-1].unflatten(2, self._grid_size(features))  # (B, G, h, w)
-        return affinity, group_label_maps(maps, self._output_size(features))
+        return affinity, self._pixel_groups(maps, self._output_size(features))
 
     def _output_size(self, features: ImageFeatures) -> Size:
         return tuple(length // self.output_stride for length in features.input_size)
@@ -214,13 +228,14 @@ class GroupViTHead(Head):
             return class_affinity(groups, images, self.top_k)
         named = [i for i in range(groups.shape[-1]) if i != index]
         affinity = class_affinity(groups[..., named], images[..., named], self.top_k)
-        return with_background(affinity, index, self.background_threshold)
+        return with_background(affinity, index, self.background_threshold, self.is_shared)
 
     def _background(self, text: TextFeatures) -> int | None:
         if text.background is None:
             self._warn_once(
                 f"background_threshold={self.background_threshold} has no effect: the vocabulary names no background "
-                "class, so every pixel gets one of its classes"
+                "class, so every pixel gets one of its classes; Vocabulary.from_names(background=...) names one, or "
+                "--background of tools/demo.py"
             )
         elif text.num_classes == 1:
             raise ValueError("a vocabulary of the background alone leaves GroupViT nothing to find; add class names")

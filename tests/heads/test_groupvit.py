@@ -270,6 +270,23 @@ def test_scores_follow_the_published_steps():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("threshold", [0.05, 0.95])
+def test_shared_tokens_give_each_pixel_the_scores_of_all_its_groups(threshold):
+    head = small_head(soft_scale=8.0, background_threshold=threshold, top_k=None).eval()
+    text, features = small_text(6, background=2), small_features(1)
+    grouped = head.group(features)
+    affinity = (14 * head.segment_embed(grouped)[0] @ text.embed[[0, 1, 3, 4, 5]].T).softmax(1) ** 2
+    shares = grouped.assignments[1] @ grouped.assignments[0]
+    shares = F.interpolate(shares.unflatten(2, (8, 12)), (32, 48), mode="bilinear", align_corners=False)[0]
+    foreground = sum(share * scores[:, None, None] for share, scores in zip(shares, affinity))  # (5, H, W)
+    background = torch.full((1, 32, 48), min(threshold, affinity.max().item()))
+    expected = torch.cat([foreground[:2], background, foreground[2:]])
+    torch.testing.assert_close(head(features, text)[0], expected)
+    (parts,) = head.logit_maps(features, text)
+    torch.testing.assert_close(parts.read(slice(3, 30), slice(7, 40)), expected[:, 3:30, 7:40])
+
+
+@torch.no_grad()
 def test_without_a_threshold_the_background_competes_as_a_name():
     features = small_features()
     plain = small_head().eval()(features, small_text(background=2))

@@ -38,6 +38,17 @@ def test_a_photo_may_be_as_large_as_the_model_takes_it(arguments: list, tmp_path
     assert run_tool("demo", *arguments, "--show", "groups", "--out", tmp_path / "out.png") == 0
 
 
+def test_a_class_may_be_the_background(arguments: list, tmp_path, capsys):
+    names = ", ".join(["nothing of these", *(f"thing {number}" for number in range(60))])  # each is unlikely
+    named = ["--classes", names, "--out", tmp_path / "out.png"]
+    assert run_tool("demo", *arguments, *named) == 0
+    assert "nothing" not in capsys.readouterr().out
+    assert run_tool("demo", *arguments, *named, "--background", "Nothing of_these") == 0
+    assert "nothing of these" in capsys.readouterr().out.split("%")[0]
+    assert run_tool("demo", *arguments, *named, "--background", "sky") == 2
+    assert "background: 'sky' is not among the 61 class names" in capsys.readouterr().err
+
+
 def test_classes_need_names(arguments: list, tmp_path, capsys):
     assert run_tool("demo", *arguments, "--out", tmp_path / "out.png") == 2
     assert "--classes is required" in capsys.readouterr().err
