@@ -110,11 +110,11 @@ class GroupViTHead(Head):
         dims = _hidden_dims(backbone, self.layers, width)
         self.inputs = None if width is None else LevelSum(dims, width)
         dim = width or dims[0]
+        self.transformer = GroupingTransformer(dim, depths, num_groups, num_heads, mlp_ratio, drop_path, soft_scale)
         self.is_shared = soft_scale is not None
         self.numbers_per_pixel = [count for count in num_groups if count][-1] if self.is_shared else 1
         self._pixel_groups = group_share_maps if self.is_shared else group_label_maps
         self._score_maps = shared_score_maps if self.is_shared else score_maps
-        self.transformer = GroupingTransformer(dim, depths, num_groups, num_heads, mlp_ratio, drop_path, soft_scale)
         self.projector = ProjectMLP(dim, projector_dim, text_dim)
         self.num_prompts = num_prompts
         self.multi_label_weight = multi_label_weight

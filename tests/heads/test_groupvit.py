@@ -148,6 +148,7 @@ def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
     [
         ({"num_groups": (4, 2)}, "one number of groups a stage"),
         ({"num_groups": (0, 4, 2)}, "with groups first"),
+        ({"num_groups": (0, 0, 0), "soft_scale": 8.0}, "with groups first"),
         ({"num_heads": 5}, "does not divide"),
         ({"drop_path": 1.0}, "below 1"),
         ({"layers": (7,)}, "0 to 1"),
