@@ -6,8 +6,8 @@ sum.
 Command: python tools/train.py configs/fvlm_shapes.py && python tools/test.py configs/fvlm_shapes.py
 work_dirs/fvlm_shapes/best.pth
 Files: data/shapes (tools/make_shapes.py) and work_dirs/clip_shapes/last.pth (clip_shapes.py).
-Hardware: 2 CPU cores, 7 minutes. Expected score: box AP50 base 54.9, novel 42.2 (measured
-with an earlier recipe of CLIP, torchvision's box losses, texts in sentences and scores without background).
+Hardware: 2 CPU cores, 7 minutes. Expected score: box AP50 base 64.5 ± 1.1, novel 56.6 ± 1.6 (three
+seeds); with scores="without background" 62.9 ± 1.3 and 53.8 ± 0.9 of the same weights.
 """
 
 from mmengine.config import read_base
