@@ -96,6 +96,8 @@ def group_share_maps(soft_maps: Tensor, size: Size) -> Tensor:
 def shared_score_maps(affinity: Tensor, share_maps: Tensor) -> Tensor:
     """Give every pixel the mean of the scores of the groups, weighted by how far it belongs to each.
 
+    Group by group, so that the bits of a class do not depend on which other classes are computed with it.
+
     Args:
         affinity: (B, G, K).
         share_maps: (B, G, H, W).
@@ -103,4 +105,8 @@ def shared_score_maps(affinity: Tensor, share_maps: Tensor) -> Tensor:
     Returns:
         (B, K, H, W).
     """
-    return torch.einsum("bgk,bghw->bkhw", affinity, share_maps)
+    columns, shares = affinity[..., None, None].unbind(1), share_maps[:, :, None].unbind(1)
+    scores = columns[0] * shares[0]
+    for column, share in zip(columns[1:], shares[1:]):
+        scores = torch.addcmul(scores, column, share)
+    return scores

@@ -283,8 +283,9 @@ def test_shared_tokens_give_each_pixel_the_scores_of_all_its_groups(threshold):
     background = torch.full((1, 32, 48), min(threshold, affinity.max().item()))
     expected = torch.cat([foreground[:2], background, foreground[2:]])
     torch.testing.assert_close(head(features, text)[0], expected)
+    head.classes_at_once.limit = 2  # as where memory did not suffice
     (parts,) = head.logit_maps(features, text)
-    torch.testing.assert_close(parts.read(slice(3, 30), slice(7, 40)), expected[:, 3:30, 7:40])
+    assert torch.equal(parts.read(slice(3, 30), slice(7, 40)), head(features, text)[0, :, 3:30, 7:40])
 
 
 @torch.no_grad()
