@@ -5,8 +5,8 @@ Paper: the supervised row beside Open-vocabulary Object Detection via Vision and
 Command: python tools/train.py configs/vild_shapes_oracle.py && python tools/test.py configs/vild_shapes_oracle.py
 work_dirs/vild_shapes_oracle/best.pth
 Files: data/shapes (tools/make_shapes.py) and work_dirs/clip_shapes/last.pth (clip_shapes.py).
-Hardware: 2 CPU cores, 9 minutes. Expected score: box AP50 base 82.7, novel 84.3 (measured
-with an earlier recipe of CLIP, torchvision's box losses and texts in sentences).
+Hardware: 2 CPU cores, 9 minutes. Expected score: box AP50 base 88.3 ± 1.7, novel 89.7 ± 2.4 (three
+seeds).
 """
 
 from mmengine.config import read_base
