@@ -5,12 +5,15 @@ import multiprocessing
 import re
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from multiprocessing.process import BaseProcess
-from types import TracebackType
+from multiprocessing.util import get_temp_dir
+from types import FrameType, TracebackType
 from typing import Any
 
 from mmengine.dataset import DefaultSampler
@@ -23,6 +26,8 @@ from openvocab.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
 """Seconds after which a loader that has workers gives up waiting for a batch, unless its `timeout` says otherwise."""
+LOOKS_EVERY = 1.0
+"""Seconds after which a loader that waits for a batch looks whether its workers are alive."""
 _WORKER_OPTIONS = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
 _SHOWN_SAMPLES = 8
 _DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.DOTALL)
@@ -42,7 +47,14 @@ def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def guard_workers(loader: DataLoader) -> None:
-    """Let the workers of `loader` leave it to their parent when to end, and note what they load."""
+    """Let the workers of `loader` leave it to their parent when to end, and note what they load.
+
+    The sockets over which they hand tensors on lie in a folder of this process, which removes it. In folders of their
+    own, a worker that is killed leaves its folder behind, and one that ends while a thread of its own still opens the
+    socket prints a traceback.
+    """
+    if loader.num_workers:
+        get_temp_dir()  # what this process has, its children use
     loader.worker_init_fn = WorkerStart(loader.worker_init_fn, loader.num_workers)
 
 
@@ -85,14 +97,14 @@ def leave_broken_connections_unsaid() -> None:
 
 
 @contextmanager
-def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterator[Iterator[Any]]:
+def batches_of(loader: DataLoader, key: str) -> Iterator[Iterator[Any]]:
     """Iterate over a loader in this block, which a signal may leave anywhere.
 
-    What goes wrong with a worker is reported by worker, data set and samples, and ends all workers.
+    What goes wrong with a worker is raised by `next`, never in the middle of other work. It is reported by worker, data
+    set and samples, and ends all workers.
 
     Args:
         key: of the loader in the config.
-        is_nested: a block around this one knows the workers that this one does not.
 
     Yields:
         the batches.
@@ -100,23 +112,77 @@ def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterato
     Raises:
         LoaderFailed: in place of torch's error.
     """
-    with uninterrupted():  # an iterator that is half made cannot end its workers
-        batches = iter(loader)
-    try:
-        yield batches
-    except (Stopped, KeyboardInterrupt):
-        _free_locks(batches)
-        raise
-    except Exception as error:  # what a worker raised comes out as its own class
-        _forget_workers(batches)  # or torch raises again when the next one ends
-        message = _describe(error, loader, batches, key)
-        if message is None and not is_nested and _DEAD.match(str(error)):
-            message = f"a loader worker ended: {' '.join(str(error).split())}"
-        if message is None:
+    with _no_error_from_a_childs_signal():
+        with uninterrupted():  # an iterator that is half made cannot end its workers
+            batches = iter(loader)
+        try:
+            yield _Patient(batches, loader.timeout)
+        except (Stopped, KeyboardInterrupt):
+            _free_locks(batches)
             raise
-        for worker in getattr(batches, "_workers", ()):
-            worker.kill()  # it may hang
-        raise LoaderFailed(message) from error
+        except Exception as error:  # what a worker raised comes out as its own class
+            _forget_workers(batches)  # or torch raises again when the next one ends
+            message = _describe(error, loader, batches, key)
+            if message is None:
+                raise
+            for worker in getattr(batches, "_workers", ()):
+                worker.kill()  # it may hang
+            raise LoaderFailed(message) from error
+
+
+@contextmanager
+def _no_error_from_a_childs_signal() -> Iterator[None]:
+    """Let torch raise nothing in this block when it hears that a worker has died, wherever the main thread is then.
+
+    That may be where another error of the same death is about to be handled, or in torch's own bookkeeping.
+    """
+    handler = None
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):  # not on Windows
+        signal_handling._set_SIGCHLD_handler()
+        handler = signal.getsignal(signal.SIGCHLD)
+    if not callable(handler):
+        yield
+        return
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        try:
+            handler(number, frame)
+        except RuntimeError as error:
+            if not _DEAD.match(str(error)):
+                raise
+
+    signal.signal(signal.SIGCHLD, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+class _Patient:
+    """An iterator of torch's that waits for a batch as long as its timeout, and looks each second who has died.
+
+    Args:
+        source: of a loader; it looks for dead workers whenever its own timeout is over.
+        timeout: in seconds; 0 = wait for ever.
+    """
+
+    def __init__(self, source: Any, timeout: float) -> None:
+        self.source = source
+        self._timeout = timeout
+        if timeout:
+            source._timeout = min(timeout, LOOKS_EVERY)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        patience = time.monotonic() + self._timeout
+        while True:
+            try:
+                return next(self.source)
+            except RuntimeError as error:
+                if not _is_timeout(error) or time.monotonic() >= patience:
+                    raise
 
 
 def _free_locks(batches: Any) -> None:
@@ -140,7 +206,7 @@ def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> s
             return None
         last = text.strip().splitlines()[-1]
         return f"loader worker {raised[2]} {place}: {last}{_batch(loader, batches._rcvd_idx - 1)}"
-    if type(error) is RuntimeError and text.startswith("DataLoader timed out"):
+    if _is_timeout(error):
         worker = batches._task_info.get(batches._rcvd_idx, (0,))[0]
         return (
             f"loader worker {worker} {place} has given no batch for {loader.timeout:g} s"
@@ -150,6 +216,10 @@ def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> s
     if worker is None:
         return None
     return f"loader worker {worker} {place} {_ending(batches._workers[worker])}{_begun(loader, worker)}"
+
+
+def _is_timeout(error: Exception) -> bool:
+    return type(error) is RuntimeError and str(error).startswith("DataLoader timed out")
 
 
 def _dead_worker(error: Exception, batches: Any) -> int | None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -87,6 +88,44 @@ def test_a_worker_whose_parent_breaks_off_prints_no_traceback(tmp_path):
     assert ended.stderr.count("Traceback") == 1 and ended.stderr.rstrip().endswith("ValueError: of its own")
 
 
+KILLED_WORKERS = """
+import sys
+sys.path.insert(0, {tests!r})
+from tiny_run import SIZE, TinyDataset
+from openvocab.command_line import one_line_errors
+from openvocab.engine.loader import batches_of
+from openvocab.engine.runner import OpenVocabRunner
+
+dataset = dict(type=TinyDataset, trouble=dict(kind="SIGKILL", index=SIZE - 1))
+settings = dict(dataset=dataset, num_workers=2, batch_size=1, sampler=dict(type="DefaultSampler", shuffle=False))
+with one_line_errors(), batches_of(OpenVocabRunner.build_dataloader(settings), "train_dataloader") as batches:
+    list(batches)
+"""
+
+
+def test_workers_that_are_killed_leave_nothing_in_the_folder_for_temporary_files():
+    """They have no folders of their own there, whose removal may also meet the thread that hands over a tensor."""
+    script = KILLED_WORKERS.format(tests=str(REPOSITORY / "tests"))
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's: the path of a socket has a hundred letters at most
+        ended = run_bounded([sys.executable, "-c", script], cwd=REPOSITORY, env={**os.environ, "TMPDIR": folder})
+        assert ended.returncode == 1 and "was killed by SIGKILL" in ended.stderr and os.listdir(folder) == []
+
+
+def test_a_death_is_raised_where_the_next_batch_is_taken():
+    """And not in the middle of a step, of a save, or of what is done about another error."""
+    settings = dict(dataset=dict(type=TinyDataset), num_workers=1, batch_size=1, sampler=dict(type="DefaultSampler"))
+    done = []
+    with pytest.raises(LoaderFailed, match=r"worker 0 of 1 \(key, TinyDataset\) was killed by SIGKILL"):
+        with batches_of(OpenVocabRunner.build_dataloader(settings, seed=0), "key") as batches:
+            next(batches)
+            (worker,) = batches.source._workers
+            worker.kill()
+            time.sleep(0.5)
+            done.append("a step")
+            list(batches)
+    assert done == ["a step"]
+
+
 def test_a_worker_of_the_validation_too(ended):
     status, output = ended["validation"]
     assert status == 1 and "LEFT BEHIND []" in output
@@ -155,7 +194,7 @@ settings = dict(dataset=dict(type=TinyDataset), num_workers=2, batch_size=1, sam
 loader = OpenVocabRunner.build_dataloader(settings, seed=0)
 with one_line_errors(), batches_of(loader, "train_dataloader") as batches:
     next(batches)
-    queue = batches._index_queues[1]
+    queue = batches.source._index_queues[1]
     notempty, queue._notempty = queue._notempty, Signalling()
     for _ in range(3):
         next(batches)
