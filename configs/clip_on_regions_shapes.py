@@ -9,10 +9,11 @@ Hardware: 2 CPU cores, half a minute. Expected score: box AP50 base 21.5 ± 1.1,
 from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.datasets.transforms import EmbedRegions, LoadImage, LoadInstances, PackSample
+from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.heads.clip_on_regions import CLIPOnRegionsHead
-from openvocab.metrics.average_precision import CocoAveragePrecision
+from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 from openvocab.model import OpenVocabModel
+from openvocab.teacher import EmbedRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 from openvocab.text.clip_text import CLIPTextEncoder
 

@@ -11,8 +11,8 @@ python tools/test.py configs/clip_shapes.py work_dirs/clip_shapes/last.pth
 from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.datasets.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.datasets.transforms.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.heads.contrastive import ContrastiveHead
 from openvocab.heads.terms import CaptionContrast, NounContrast
 from openvocab.model import OpenVocabModel

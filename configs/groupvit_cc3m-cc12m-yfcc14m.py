@@ -14,7 +14,7 @@ ImageNet zero-shot 43.7 top-1; mIoU 52.3 on VOC, 22.4 on Context, 24.3 on COCO-O
 
 from mmengine.config import read_base
 
-from openvocab.datasets.noun_prompts import AddNounPrompts, NltkNouns
+from openvocab.datasets.transforms.noun_prompts import AddNounPrompts, NltkNouns
 
 with read_base():
     from ._base_.groupvit_official import *

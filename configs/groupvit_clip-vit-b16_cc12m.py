@@ -10,8 +10,8 @@ from mmengine.config import read_base
 from torch.optim import AdamW
 
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.datasets.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.datasets.transforms import LoadImage, PackSample, RandomFlip, RandomResizedCrop
+from openvocab.datasets.transforms.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.datasets.web_captions import WebCaptionDataset
 from openvocab.heads.groupvit import GroupViTHead
 from openvocab.inference.unpadded_window import UnpaddedSlidingWindow

@@ -10,8 +10,8 @@ from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.datasets.captions import CaptionDataset
-from openvocab.datasets.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.datasets.transforms.noun_prompts import AddNounPrompts, RuleNouns
 from openvocab.engine.muon import Muon
 from openvocab.heads.groupvit import GroupViTHead
 from openvocab.model import OpenVocabModel

@@ -11,7 +11,7 @@ Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet meas
 from mmengine.config import read_base
 
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 
 with read_base():

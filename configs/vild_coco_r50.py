@@ -11,7 +11,7 @@ AP50 of novel / base / all): 27.6 / 59.5 / 51.3.
 
 from mmengine.config import read_base
 
-from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 
 with read_base():

@@ -12,7 +12,7 @@ mask AP 26.2, AP_r 19.2, AP_c 24.8, AP_f 30.8; ViLD: 24.0, 19.6, 21.6, 28.5.
 
 from mmengine.config import read_base
 
-from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 
 with read_base():

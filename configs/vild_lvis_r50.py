@@ -16,7 +16,7 @@ mask AP 25.9, AP_r 18.0, AP_c 24.7, AP_f 30.6; ViLD: 22.5, 16.6, 19.8, 28.2.
 
 from mmengine.config import read_base
 
-from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 
 with read_base():

@@ -18,9 +18,10 @@ AP_r 16.8, AP_c 25.6, AP_f 28.5.
 from mmengine.config import read_base
 
 from openvocab.backbones.timm_backbone import TimmBackbone
-from openvocab.datasets.transforms import LoadImage, LoadInstances, LoadRegions, PackSample, RandomFlip, Resize
+from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample, RandomFlip, Resize
 from openvocab.heads.vild import ViLDHead
 from openvocab.model import OpenVocabModel
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 from openvocab.text.clip_text import CLIPTextEncoder
 

@@ -14,7 +14,7 @@ seeds).
 
 from mmengine.config import read_base
 
-from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.detector_proposals import DetectorProposals
 
 with read_base():

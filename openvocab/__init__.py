@@ -3,21 +3,23 @@
 from typing import TYPE_CHECKING
 
 from openvocab.lazy_names import lazy_names
+from openvocab.moved_modules import keep_old_names
+from openvocab.version import __version__
 
 if TYPE_CHECKING:
-    from openvocab.inference.predictor import Predictor, load
-    from openvocab.inference.retrieval import retrieve
-    from openvocab.text.vocabulary import Vocabulary
+    from openvocab.predictor import Predictor, load
+    from openvocab.retrieval import retrieve
+    from openvocab.vocabulary.vocabulary import Vocabulary
 
 __all__ = ["Predictor", "Vocabulary", "__version__", "load", "retrieve"]
-__version__ = "0.1.0"
 
 # torch is imported with the first name, so that `import openvocab` itself stays instant
 _, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        ".inference.predictor": ["Predictor", "load"],
-        ".inference.retrieval": ["retrieve"],
-        ".text.vocabulary": ["Vocabulary"],
+        ".predictor": ["Predictor", "load"],
+        ".retrieval": ["retrieve"],
+        ".vocabulary": ["Vocabulary"],
     },
 )
+keep_old_names()

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from openvocab.checkpoint import SaveFailed
-from openvocab.engine.finite_guard import NonFiniteError
+from openvocab.checkpoint.checkpoint import SaveFailed
 from openvocab.engine.loader import LoaderFailed
 from openvocab.engine.stopping import Stopped, StopRequest
+from openvocab.finite_guard import NonFiniteError
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
 _FAILURES = (NonFiniteError, SaveFailed, LoaderFailed, MemoryError)

@@ -13,14 +13,14 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from openvocab.atomic_files import replacing
+from openvocab.files.atomic_files import replacing
 from openvocab.metrics.base import Metric
 from openvocab.metrics.confusion import ClassScores
 from openvocab.metrics.mean_iou import MeanIoU, score_rows, summarise
 from openvocab.metrics.protocol import note_absent
 from openvocab.registry import DATASETS, METRICS
 from openvocab.structures import ignore_index
-from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names, same_name_key
 
 
 @DATASETS.register_module()

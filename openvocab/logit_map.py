@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from openvocab.label_upsampling import bilinear, sampling_positions, upsampled_argmax
-from openvocab.memory_fallback import Halving
+from openvocab.ops.label_upsampling import bilinear, sampling_positions, upsampled_argmax
+from openvocab.process.memory_fallback import Halving
 from openvocab.structures import Size
 
 LOGITS_IN_MEMORY = 1 << 27

@@ -10,18 +10,18 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
-from openvocab.engine.finite_guard import check_losses
+from openvocab.finite_guard import check_losses
 from openvocab.heads.base import shared_vocabulary
 from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
+from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.logit_map import LOGITS_IN_MEMORY
-from openvocab.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
+from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

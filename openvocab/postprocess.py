@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from openvocab.label_upsampling import sampling_positions
 from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
-from openvocab.memory_fallback import Halving
+from openvocab.ops.label_upsampling import sampling_positions
+from openvocab.process.memory_fallback import Halving
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
 
 MOST_CLASSES_OF_UINT8 = 255  # the largest value means that a pixel has no label

@@ -122,8 +122,10 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 MODELS = _child(mmengine_registry.MODELS, "openvocab.model")
 DATASETS = _child(mmengine_registry.DATASETS, "openvocab.datasets")
-TRANSFORMS = _child(mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms")
-METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics")
+TRANSFORMS = _child(
+    mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms", "openvocab.teacher.region_transforms"
+)
+METRICS = _child(mmengine_registry.METRICS, "openvocab.metrics", "openvocab.metrics.detection")
 HOOKS = _child(mmengine_registry.HOOKS, "openvocab.engine.hooks")
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, "openvocab.engine.optim_wrapper")
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, "openvocab.datasets")

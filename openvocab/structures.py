@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 Size = tuple[int, int]
 IGNORE_INDEX = 255

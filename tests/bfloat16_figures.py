@@ -2,8 +2,8 @@
 
 import pytest
 
-from openvocab import bfloat16_probe
-from openvocab.bfloat16_probe import BFloat16Gain
+from openvocab.process import bfloat16_probe
+from openvocab.process.bfloat16_probe import BFloat16Gain
 
 FAST, SLOW = BFloat16Gain(products=2.1, convolutions=1.9), BFloat16Gain(products=0.2, convolutions=0.25)
 

@@ -2,6 +2,10 @@
 
 import logging
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a forked copy of a process with OpenMP threads hangs
+
+# isort: split
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openvocab.matmul_precision import kept_matmul_precision
+from openvocab.process.matmul_precision import kept_matmul_precision
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by a script with "&": what tests start would ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)

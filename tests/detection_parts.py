@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvocab.structures import BackboneSpec, ImageFeatures, Instances, Regions, Sample, Size, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(None, 16, (6, 8, 10), (4, 8, 16))
 TEXT_DIM = 12

@@ -11,21 +11,21 @@ from config_parts import REPOSITORY, without_weights
 from torch import nn
 
 from openvocab import Predictor, load
-from openvocab.checkpoint import load_checkpoint, save_checkpoint
-from openvocab.config import read_config
-from openvocab.detection.class_wise_nms import class_wise_nms
-from openvocab.detection.mask_encoding import encode_masks
-from openvocab.detection.roi_align import roi_align
+from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
+from openvocab.config.config import read_config
 from openvocab.engine.muon import Muon
 from openvocab.engine.precision import TOLERANCE, use_fast_matmul
 from openvocab.engine.random_state import random_state, restore_random_state
-from openvocab.heads.upsampled_cosine import upsampled_cosine
 from openvocab.losses import info_nce
 from openvocab.losses.pixel import sampled_cross_entropy, upsampled_cross_entropy
+from openvocab.ops.class_wise_nms import class_wise_nms
+from openvocab.ops.mask_encoding import encode_masks
+from openvocab.ops.roi_align import roi_align
+from openvocab.ops.upsampled_cosine import upsampled_cosine
 from openvocab.postprocess import label_map_from_logits
 from openvocab.teacher.region_teacher import RegionTeacher
 from openvocab.text.clip_text import CLIPTextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = ["red circle", "blue star", "anything else"]
 TINY = "ViT-Ti-8-shapes"

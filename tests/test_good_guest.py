@@ -194,7 +194,7 @@ OWN_PROCESS = """
 import sys
 import torch
 from mmengine.runner import CheckpointLoader
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.engine import own_process as home
 home.keep_freed_memory = lambda: print("memory")
 config = read_config(sys.argv[1])

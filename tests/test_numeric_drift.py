@@ -17,17 +17,17 @@ from random_batch_norms import randomise_batch_norms
 
 from openvocab import load
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.config import read_config
+from openvocab.clip.open_clip_model import create_clip
+from openvocab.config.config import read_config
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.inference import SlidingWindow
-from openvocab.inference.predictor import Predictor
 from openvocab.logit_map import TensorLogits
-from openvocab.open_clip_model import create_clip
 from openvocab.postprocess import label_map_from_logits
+from openvocab.predictor import Predictor
 from openvocab.registry import MODELS
 from openvocab.structures import TextFeatures
 from openvocab.text.clip_text import CLIPTextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 LIMIT = 1e-5
 NAMES = [

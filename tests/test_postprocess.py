@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from openvocab import label_upsampling
 from openvocab.drawing.visualization import describe_areas, draw_comparison
-from openvocab.label_upsampling import AxisSampling, sampling_positions
+from openvocab.ops import label_upsampling
+from openvocab.ops.label_upsampling import AxisSampling, sampling_positions
 from openvocab.postprocess import label_map_from_logits, semantic_prediction, semantic_predictions
 from openvocab.structures import Sample, ignore_index
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def random_field(num_classes, size):

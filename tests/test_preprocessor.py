@@ -7,7 +7,7 @@ import torch
 from openvocab.datasets.transforms import PackSample, RandomFlip
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.structures import Instances, Regions, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.from_names(["cat", "dog"])
 SIZE = (20, 30)

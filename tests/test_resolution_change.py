@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.timm_backbone import TimmBackbone
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.heads.linear import LinearHead
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS
 from openvocab.structures import Sample
 from openvocab.text.one_hot import OneHotTextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 CLASSES = Vocabulary.from_names([f"class {index}" for index in range(10)])
 SMALL = dict(embed_dim=64, depth=3, num_heads=2)

@@ -27,8 +27,8 @@ from torch.utils.data import get_worker_info
 
 from openvocab.command_line import one_line_errors
 from openvocab.datasets.base import PipelineDataset
-from openvocab.engine.finite_guard import check_losses
 from openvocab.engine.runner import build_runner
+from openvocab.finite_guard import check_losses
 from openvocab.registry import DATASETS, HOOKS, METRICS, MODELS
 
 SIZE = 22

@@ -7,7 +7,7 @@ The config's `teacher` says what is computed and in which folder it is kept. The
 run. Processes share the shards out among themselves and the GPUs of their machine.
 """
 
-import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+import openvocab.process.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
 
 # isort: split
 import argparse
@@ -18,8 +18,8 @@ import torch
 from mmengine.config import Config
 
 from openvocab.command_line import one_line_errors, show_log
-from openvocab.config import ConfigError, read_config
-from openvocab.config_options import add_config_options
+from openvocab.config.config import ConfigError, read_config
+from openvocab.config.options import add_config_options
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
 from openvocab.engine.own_process import own_process

@@ -12,11 +12,11 @@ python tools/convert_checkpoint.py vild vild.safetensors vild.pth --clip ViT-B-3
 import argparse
 import sys
 
-from openvocab.checkpoint import load_state_dict, save_checkpoint
+from openvocab.checkpoint.checkpoint import load_state_dict, save_checkpoint
+from openvocab.checkpoint.weights_file import weights_file
 from openvocab.command_line import one_line_errors
 from openvocab.converters import CONVERTERS
 from openvocab.converters.clip_text import text_tower
-from openvocab.weights_file import weights_file
 
 
 def parse_arguments() -> argparse.Namespace:

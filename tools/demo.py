@@ -21,7 +21,7 @@ A photo that cannot be read or predicted, or whose picture would have too long a
 at the end. Exit code: 0, or 1 if there was such a photo, or 2 if the command itself cannot be carried out.
 """
 
-import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+import openvocab.process.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
 
 # isort: split
 import argparse
@@ -39,8 +39,7 @@ import numpy as np
 from PIL import Image
 
 from openvocab.command_line import one_line_errors
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, list_images
-from openvocab.datasets.image_io import read_image
+from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, list_images
 from openvocab.drawing.box_drawing import (
     MASK_ALPHA,
     MAX_OBJECTS,
@@ -53,10 +52,11 @@ from openvocab.drawing.group_overlays import draw_groups, find_groups
 from openvocab.drawing.picture_files import write_picture
 from openvocab.drawing.visualization import MAP_ALPHA, describe_areas, draw_label_map
 from openvocab.engine.allocator import keep_freed_memory
-from openvocab.inference.predictor import Predictor, as_vocabulary, load
-from openvocab.printable_text import encodable, printable
+from openvocab.files.printable_text import encodable, printable
+from openvocab.images.image_io import read_image
+from openvocab.predictor import Predictor, as_vocabulary, load
 from openvocab.structures import DetectionPrediction, SemanticPrediction
-from openvocab.text.vocabulary import FILE_ENDINGS, Vocabulary, read_class_names
+from openvocab.vocabulary.vocabulary import FILE_ENDINGS, Vocabulary, read_class_names
 
 DEFAULT_FOLDER = "overlays"
 """Of the pictures of several photos."""

@@ -59,7 +59,7 @@ resume() { # the second half again, from the checkpoint between
     "$PYTHON" tools/train.py "$CONFIG" --amp --resume --work-dir "$SCRATCH/resumed" "${OPTIONS[@]}" || return
     "$PYTHON" - "$RUN/last.pth" "$SCRATCH/resumed/last.pth" <<'CODE'
 import sys
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 whole, resumed = (load_checkpoint(path) for path in sys.argv[1:])
 assert whole["meta"]["iter"] == resumed["meta"]["iter"] == 40
 pairs = [(value.double(), resumed["state_dict"][name].double()) for name, value in whole["state_dict"].items()]

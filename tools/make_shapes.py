@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from openvocab.command_line import one_line_errors
-from openvocab.datasets.shapes import write_shapes
+from openvocab.datasets.shapes.writing import write_shapes
 from openvocab.progress import Progress
 
 

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from openvocab.command_line import one_line_errors
-from openvocab.datasets.caption_files import read_records
-from openvocab.datasets.shard_writing import write_shards
+from openvocab.datasets.files.caption_files import read_records
+from openvocab.datasets.shards.shard_writing import write_shards
 from openvocab.progress import Progress
 
 SHOWN_BAD = 20

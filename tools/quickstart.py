@@ -16,11 +16,11 @@ from typing import Any
 
 from PIL import Image
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.command_line import children_save_first, kill_session, one_line_errors, second_stop
 from openvocab.engine.stopping import Stopped
 from openvocab.metrics.units import with_units
-from openvocab.processor_cores import available_cores
+from openvocab.process.processor_cores import available_cores
 
 ROOT = Path("work_dirs/quickstart")
 PICTURES = ROOT / "pictures"

@@ -26,11 +26,11 @@ from repeats.seed_run import SeedRun, read_record
 from repeats.start_files import start_files
 from repeats.summary import markdown_table, summarise
 
-from openvocab.atomic_files import replacing
 from openvocab.command_line import children_save_first, one_line_errors
-from openvocab.config import check_arguments, read_config, require_keys
-from openvocab.config_options import read_options, write_option
-from openvocab.processor_cores import available_cores
+from openvocab.config.config import check_arguments, read_config, require_keys
+from openvocab.config.options import read_options, write_option
+from openvocab.files.atomic_files import replacing
+from openvocab.process.processor_cores import available_cores
 
 WORDS_OF_AMP = {None: "float32", "off": "float32", "bf16": "bfloat16"}
 """Precision by what `--amp` or the config says; "auto" is known when the training is done."""

@@ -3,13 +3,13 @@
 python tools/test.py configs/lseg_shapes.py work_dirs/lseg_shapes/best.pth --out metrics.json --show-dir pictures
 """
 
-import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+import openvocab.process.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
 
 # isort: split
 import argparse
 from pathlib import Path
 
-from openvocab.config_options import add_config_options
+from openvocab.config.options import add_config_options
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from openvocab.command_line import one_line_errors
-    from openvocab.config import read_config, require_keys
+    from openvocab.config.config import read_config, require_keys
     from openvocab.engine.own_process import own_process
     from openvocab.engine.runner import build_runner
     from openvocab.evaluation import use_class_names, write_results

@@ -6,14 +6,14 @@ torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorc
 SIGTERM and Ctrl-C save before the next step and end with exit code 143 and 130; a second one ends at once.
 """
 
-import openvocab.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
+import openvocab.process.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
 
 # isort: split
 import argparse
 import sys
 
-from openvocab.config import AMP_CHOICES
-from openvocab.config_options import add_config_options
+from openvocab.config.config import AMP_CHOICES
+from openvocab.config.options import add_config_options
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parse_arguments()
     # after the arguments, so that --help and a mistyped option need not wait for torch and mmengine's runner
     from openvocab.command_line import one_line_errors
-    from openvocab.config import read_config
+    from openvocab.config.config import read_config
     from openvocab.engine.own_process import own_process
     from openvocab.engine.runner import build_runner
 

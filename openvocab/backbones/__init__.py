@@ -1,15 +1,5 @@
 """Image backbones, each imported when its name is used."""
 
-from openvocab.lazy_names import lazy_names
+from openvocab.lazy_names import lazy_names, registered_in
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        ".clip": ["CLIPBackbone"],
-        ".conse": ["ConSEBackbone"],
-        ".dino": ["DINOBackbone"],
-        ".patch_embedding": ["PatchEmbedding"],
-        ".proxyclip": ["ProxyCLIPBackbone"],
-        ".timm_backbone": ["TimmBackbone"],
-    },
-)
+__all__, __getattr__, __dir__ = lazy_names(__name__, registered_in(__name__, __path__))

@@ -9,15 +9,15 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
-from openvocab.backbones.batch_norm_folding import fold_batch_norms
 from openvocab.backbones.clip_resnet import ModifiedResNetReader
 from openvocab.backbones.clip_timm import ConvNetReader
 from openvocab.backbones.clip_vit import VisionTransformerReader
-from openvocab.backbones.packed_linear import pack_linears
-from openvocab.backbones.positions import PositionResize, check_position_resize
 from openvocab.backbones.readouts import Readout, build_readout
-from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
-from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.clip.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.layers.batch_norm_folding import fold_batch_norms
+from openvocab.layers.packed_linear import pack_linears
+from openvocab.layers.positions import PositionResize, check_position_resize
+from openvocab.layers.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
 

@@ -6,12 +6,12 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
-from openvocab.backbones.attention import attend
-from openvocab.backbones.checkpointing import recompute
-from openvocab.backbones.clip_attention import project_output, project_qkv
-from openvocab.backbones.positions import PositionResize, resize_positions
 from openvocab.backbones.readouts import AttentionReadout, Plain, Readout
-from openvocab.backbones.token_maps import to_map
+from openvocab.layers.attention import attend
+from openvocab.layers.clip_attention import project_output, project_qkv
+from openvocab.layers.positions import PositionResize, resize_positions
+from openvocab.layers.recompute import recompute
+from openvocab.layers.token_maps import to_map
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 STRIDES = (4, 4, 8, 16, 32)

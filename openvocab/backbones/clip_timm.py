@@ -5,9 +5,9 @@ from collections.abc import Collection
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from openvocab.backbones.checkpointing import recompute
-from openvocab.backbones.positions import PositionResize
 from openvocab.backbones.readouts import Plain, Readout
+from openvocab.layers.positions import PositionResize
+from openvocab.layers.recompute import recompute
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 

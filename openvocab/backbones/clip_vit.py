@@ -7,11 +7,11 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from openvocab.backbones.attention import attend
-from openvocab.backbones.clip_attention import finish_block, project_output, run_block
-from openvocab.backbones.positions import PositionResize, resize_positions
 from openvocab.backbones.readouts import ForwardPass, Readout
-from openvocab.backbones.token_maps import to_map
+from openvocab.layers.attention import attend
+from openvocab.layers.clip_attention import finish_block, project_output, run_block
+from openvocab.layers.positions import PositionResize, resize_positions
+from openvocab.layers.token_maps import to_map
 from openvocab.structures import BackboneSpec, ImageFeatures, Size
 
 

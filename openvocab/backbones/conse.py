@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
 from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights, step_counters
-from openvocab.datasets.class_lists import class_names_path
+from openvocab.checkpoint.start_weights import reads_start_weights, start_weights
+from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.registry import BACKBONES, TEXT_ENCODERS, build_part
-from openvocab.start_weights import reads_start_weights, start_weights
-from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
-from openvocab.backbones.packed_linear import PackedSelfAttention, pack_linears
-from openvocab.backbones.positions import PositionResize
 from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights
 from openvocab.backbones.timm_vit import TokenReader
-from openvocab.backbones.token_maps import to_map
+from openvocab.checkpoint.start_weights import reads_start_weights
+from openvocab.checkpoint.strict_loading import load_strictly
+from openvocab.layers.packed_linear import PackedSelfAttention, pack_linears
+from openvocab.layers.positions import PositionResize
+from openvocab.layers.token_maps import to_map
 from openvocab.registry import BACKBONES
-from openvocab.start_weights import reads_start_weights
-from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
-from openvocab.backbones.positions import check_position_resize, resize_positions
-from openvocab.backbones.token_maps import to_map
+from openvocab.layers.positions import check_position_resize, resize_positions
+from openvocab.layers.token_maps import to_map
 from openvocab.registry import BACKBONES
 from openvocab.structures import BackboneSpec, ImageFeatures
 

@@ -10,14 +10,14 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from openvocab.backbones.base import Backbone
-from openvocab.backbones.clip_attention import project_output
 from openvocab.backbones.clip_vit import VisionTransformerReader
-from openvocab.backbones.packed_linear import pack_linears
-from openvocab.backbones.positions import PositionResize, check_position_resize
 from openvocab.backbones.readouts import ForwardPass, Readout
 from openvocab.backbones.readouts.self_calibration import guided
 from openvocab.backbones.readouts.similarity import contrast_softmax, cosines
-from openvocab.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.clip.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.layers.clip_attention import project_output
+from openvocab.layers.packed_linear import pack_linears
+from openvocab.layers.positions import PositionResize, check_position_resize
 from openvocab.registry import BACKBONES, build_part
 from openvocab.structures import BackboneSpec, ImageFeatures, Size
 

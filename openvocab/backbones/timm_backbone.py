@@ -11,17 +11,17 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
-from openvocab.backbones.batch_norm_folding import fold_batch_norms
-from openvocab.backbones.packed_linear import pack_linears
-from openvocab.backbones.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
-from openvocab.backbones.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
-from openvocab.checkpoint import load_state_dict
+from openvocab.checkpoint.checkpoint import load_state_dict
+from openvocab.checkpoint.start_weights import reads_start_weights
+from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
+from openvocab.layers.batch_norm_folding import fold_batch_norms
+from openvocab.layers.packed_linear import pack_linears
+from openvocab.layers.resnet_style import ResNetStyle, set_resnet_style
+from openvocab.layers.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.registry import BACKBONES
-from openvocab.start_weights import reads_start_weights
-from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 UNUSED_PARTS = (

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from openvocab.backbones.checkpointing import check_recomputable
+from openvocab.layers.recompute import check_recomputable
 from openvocab.structures import BackboneSpec, ImageFeatures
 
 

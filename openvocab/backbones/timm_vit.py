@@ -7,8 +7,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from openvocab.backbones.positions import check_position_resize, resize_positions
-from openvocab.backbones.token_maps import to_map
+from openvocab.layers.positions import check_position_resize, resize_positions
+from openvocab.layers.token_maps import to_map
 from openvocab.structures import BackboneSpec, ImageFeatures, Size
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from openvocab.clip_layout import clip_layout
+from openvocab.clip.clip_layout import clip_layout
 
 
 def text_tower(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from openvocab.checkpoint.entry_renaming import rename_entries
 from openvocab.converters.clip_text import text_tower
-from openvocab.entry_renaming import rename_entries
 
 CLIP = "roi_head.clip_model."
 DETECTOR = "head.detector"

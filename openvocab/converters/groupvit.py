@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from openvocab.entry_renaming import Rules, rename_entries
-from openvocab.hugging_face_layout import is_hugging_face, renamed, text_tower
+from openvocab.checkpoint.entry_renaming import Rules, rename_entries
+from openvocab.clip.hugging_face_layout import is_hugging_face, renamed, text_tower
 
 GROUPING = r"img_encoder\.layers\.(\d+)\.downsample"
 GROUPING_OURS = r"head.transformer.stages.\1.grouping"

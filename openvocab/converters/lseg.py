@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from openvocab.entry_renaming import rename_entries
+from openvocab.checkpoint.entry_renaming import rename_entries
 
 LIGHTNING_PREFIX = "net."
 DROPPED = (

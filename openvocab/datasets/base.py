@@ -1,9 +1,9 @@
 """The data set that all others are: an index of files, a pipeline, and a policy for bad samples."""
 
 import logging
-import os
+import pickle
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.packed_index import PackedIndex
-from openvocab.datasets.sampler import seeded_draw
-from openvocab.file_values import number
+from openvocab.argument_checks import check_choice
+from openvocab.files.file_values import number
+from openvocab.images.image_io import BadSample
 from openvocab.registry import TRANSFORMS
+from openvocab.seeding import seeded_draw
 
 logger = logging.getLogger(__name__)
 
@@ -199,28 +199,6 @@ def place_name(root: str | Path, files: str | Path) -> str:
     return "" if not folder or files.is_absolute() else f"{folder}/{files.as_posix()}"
 
 
-def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
-    """Check one of several words.
-
-    Raises:
-        ValueError: `value` is none of `choices`.
-    """
-    if value not in choices:
-        raise ValueError(f"{argument}: expected one of {list(choices)}, got {value!r}")
-
-
-def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None:
-    """Check arguments, by their names, that are paths; those of `optional` may be None.
-
-    Raises:
-        ValueError: one that is neither a text nor a path.
-    """
-    given = {argument: path for argument, path in (optional or {}).items() if path is not None}
-    for argument, path in {**paths, **given}.items():
-        if not isinstance(path, (str, os.PathLike)):
-            raise ValueError(f"{argument}: expected a path, got {path!r}")
-
-
 def _leading_cacheable(transforms: Sequence[Transform]) -> int:
     """Return how many transforms from the start make the same thing each time."""
     count = 0
@@ -245,3 +223,23 @@ def _run(transforms: Sequence[Transform], results: dict[str, Any]) -> dict[str, 
 
 def _path_of(item: dict[str, Any]) -> str:
     return str(item.get("img_path", item.get("sample_id", "?")))
+
+
+class PackedIndex:
+    """A long list of small dicts, stored pickled in one array.
+
+    Worker processes share its pages: a list of Python objects would be copied into each of them, page by page, as
+    reference counts are written. Each access makes a fresh dict.
+    """
+
+    def __init__(self, items: Sequence[dict[str, Any]]) -> None:
+        packed = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in items]
+        self._ends = np.cumsum([len(item) for item in packed], dtype=np.int64)
+        self._buffer = np.frombuffer(b"".join(packed), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        start = self._ends[position - 1] if position else 0
+        return pickle.loads(memoryview(self._buffer[start : self._ends[position]]))

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_choice, check_paths, place_name
-from openvocab.datasets.caption_files import read_records
-from openvocab.datasets.class_lists import list_of_names
-from openvocab.datasets.folder_walk import stored_names
+from openvocab.argument_checks import check_choice, check_paths
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.files.caption_files import read_records
+from openvocab.datasets.files.folder_walk import stored_names
 from openvocab.datasets.transforms import LoadImage, PackSample
-from openvocab.file_values import count_from_1
+from openvocab.files.file_values import count_from_1
 from openvocab.registry import DATASETS
-from openvocab.text.vocabulary import Vocabulary, same_name_key
+from openvocab.vocabulary.class_lists import list_of_names
+from openvocab.vocabulary.vocabulary import Vocabulary, same_name_key
 
 CaptionChoice = Literal["random", "first"]
 

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from openvocab.datasets.base import PipelineDataset, Transform, check_paths
-from openvocab.datasets.plain_pickle import read_plain_pickle
-from openvocab.datasets.tar_shards import UNREADABLE_ARCHIVE
+from openvocab.argument_checks import check_paths
+from openvocab.datasets.base import PipelineDataset, Transform
+from openvocab.datasets.files.safe_pickle import read_plain_pickle
+from openvocab.datasets.shards.tar_shards import UNREADABLE_ARCHIVE
 from openvocab.datasets.transforms import PackSample
-from openvocab.file_values import whole_number
+from openvocab.files.file_values import whole_number
 from openvocab.registry import DATASETS
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SIZE = 32
 

@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
-from openvocab.datasets.class_lists import check_one_class_each, list_of_names, load_class_names, load_unseen
-from openvocab.datasets.folder_walk import check_folder, is_image, list_images, visible_entries, warn_of_unread
+from openvocab.argument_checks import check_paths
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.files.folder_walk import check_folder, is_image, list_images, visible_entries, warn_of_unread
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.registry import DATASETS
-from openvocab.text.vocabulary import Vocabulary, same_name_key, some_names
+from openvocab.vocabulary.class_lists import check_one_class_each, list_of_names, load_class_names, load_unseen
+from openvocab.vocabulary.vocabulary import Vocabulary, same_name_key, some_names
 
 logger = logging.getLogger(__name__)
 

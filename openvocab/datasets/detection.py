@@ -8,14 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.annotation_list import AnnotationList
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
-from openvocab.datasets.category_choice import CategoryChoice, choose_categories
-from openvocab.datasets.class_lists import check_class_choices, load_class_names, load_frequencies
-from openvocab.datasets.coco_annotations import read_coco
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, walk_files
-from openvocab.datasets.instance_table import InstanceTable
-from openvocab.datasets.object_selection import (
+from openvocab.argument_checks import check_paths
+from openvocab.datasets.annotations.categories import CategoryChoice, choose_categories
+from openvocab.datasets.annotations.coco import read_coco
+from openvocab.datasets.annotations.filtering import (
     ObjectSelection,
     complete_sizes,
     keep_images,
@@ -24,12 +20,17 @@ from openvocab.datasets.object_selection import (
     settle_root,
     spell_paths,
 )
+from openvocab.datasets.annotations.instances import InstanceTable
+from openvocab.datasets.annotations.records import AnnotationList
+from openvocab.datasets.annotations.voc import read_voc
+from openvocab.datasets.annotations.yolo import YoloYaml, read_yolo, read_yolo_yaml
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, walk_files
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
-from openvocab.datasets.voc_annotations import read_voc
-from openvocab.datasets.yolo_annotations import YoloYaml, read_yolo, read_yolo_yaml
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.class_lists import check_class_choices, load_class_names, load_frequencies
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from openvocab.datasets.detection import DetectionDataset
-from openvocab.datasets.sampler import DrawIndex, ResumableSampler, mix_seed
+from openvocab.datasets.sampler import ResumableSampler
 from openvocab.registry import DATA_SAMPLERS
+from openvocab.seeding import DrawIndex, mix_seed
 
 
 @DATA_SAMPLERS.register_module()

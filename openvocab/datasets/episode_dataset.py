@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from openvocab.datasets.base import PipelineDataset
-from openvocab.datasets.class_lists import load_class_names
-from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.label_table import LabelTable
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.datasets.files.label_table import LabelTable
+from openvocab.images.image_io import BadSample
+from openvocab.vocabulary.class_lists import load_class_names
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 OTHERS, CLASS = 0, 1
 """Indices into the vocabulary of an item."""

@@ -6,9 +6,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from openvocab.datasets.base import check_choice
-from openvocab.datasets.sampler import DrawIndex, ResumableSampler, mix_seed
+from openvocab.argument_checks import check_choice
+from openvocab.datasets.sampler import ResumableSampler
 from openvocab.registry import DATA_SAMPLERS
+from openvocab.seeding import DrawIndex, mix_seed
 
 
 class SingleClassItems(Protocol):

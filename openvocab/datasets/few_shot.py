@@ -9,17 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, Transform, check_choice, check_paths, place_name
-from openvocab.datasets.class_lists import class_of_each_id, load_split
+from openvocab.argument_checks import check_choice, check_paths
+from openvocab.datasets.base import BadSamplePolicy, Transform, place_name
 from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_a_class
-from openvocab.datasets.folder_walk import check_folder, files_by_key, normal_key
-from openvocab.datasets.image_io import BadSample, read_label_map
-from openvocab.datasets.image_label_pairs import pair, read_keys, select_listed
-from openvocab.datasets.label_table import LabelTable
-from openvocab.file_values import count_from_1, whole_number, whole_numbers
+from openvocab.datasets.files.folder_walk import check_folder, files_by_key, normal_key
+from openvocab.datasets.files.image_label_pairs import pair, read_keys, select_listed
+from openvocab.datasets.files.label_table import LabelTable
+from openvocab.files.file_values import count_from_1, whole_number, whole_numbers
+from openvocab.images.image_io import BadSample, read_label_map
 from openvocab.registry import DATASETS
 from openvocab.structures import IGNORE_INDEX
-from openvocab.text.vocabulary import some_names
+from openvocab.vocabulary.class_lists import class_of_each_id, load_split
+from openvocab.vocabulary.vocabulary import some_names
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,15 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, Transform, check_choice, check_paths, place_name
-from openvocab.datasets.class_lists import load_split
+from openvocab.argument_checks import check_choice, check_paths
+from openvocab.datasets.base import BadSamplePolicy, Transform, place_name
 from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_a_class
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key
-from openvocab.datasets.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bytes
-from openvocab.datasets.image_label_pairs import pair
-from openvocab.datasets.label_table import LabelTable
+from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key
+from openvocab.datasets.files.image_label_pairs import pair
+from openvocab.datasets.files.label_table import LabelTable
+from openvocab.images.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bytes
 from openvocab.registry import DATASETS
+from openvocab.vocabulary.class_lists import load_split
 
 FOREGROUND = 128
 """Grey value from which a pixel of a mask belongs to the class."""

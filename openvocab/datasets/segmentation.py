@@ -8,25 +8,26 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, check_paths, place_name
-from openvocab.datasets.class_lists import (
+from openvocab.argument_checks import check_paths
+from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.files.folder_walk import check_folder, files_by_key
+from openvocab.datasets.files.image_label_pairs import pair, select_listed
+from openvocab.datasets.files.label_survey import Survey, count_ids, describe_survey
+from openvocab.datasets.files.label_table import LabelTable
+from openvocab.datasets.files.panoptic import PanopticReader
+from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
+from openvocab.files.file_values import whole_numbers
+from openvocab.images.image_io import read_label_map
+from openvocab.registry import DATASETS
+from openvocab.structures import IGNORE_INDEX, ignore_index
+from openvocab.vocabulary.class_lists import (
     check_class_choices,
     class_of_each_id,
     list_of_names,
     load_class_names,
     load_unseen,
 )
-from openvocab.datasets.folder_walk import check_folder, files_by_key
-from openvocab.datasets.image_io import read_label_map
-from openvocab.datasets.image_label_pairs import pair, select_listed
-from openvocab.datasets.label_survey import Survey, count_ids, describe_survey
-from openvocab.datasets.label_table import LabelTable
-from openvocab.datasets.panoptic import PanopticReader
-from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
-from openvocab.file_values import whole_numbers
-from openvocab.registry import DATASETS
-from openvocab.structures import IGNORE_INDEX, ignore_index
-from openvocab.text.vocabulary import SynonymMerge, Vocabulary
+from openvocab.vocabulary.vocabulary import SynonymMerge, Vocabulary
 
 logger = logging.getLogger(__name__)
 

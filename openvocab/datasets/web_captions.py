@@ -8,22 +8,26 @@ from typing import Any
 from mmengine.dist import get_dist_info
 from torch.utils.data import IterableDataset, get_worker_info
 
-from openvocab.datasets.base import Transform, build_transforms, check_paths, place_name
-from openvocab.datasets.caption_files import MAX_CHARACTERS, clean_caption
+from openvocab.argument_checks import check_paths
+from openvocab.datasets.base import Transform, build_transforms, place_name
 from openvocab.datasets.captions import CaptionChoice, PickCaptions
-from openvocab.datasets.class_lists import list_of_names
-from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.sampler import DrawIndex, mix_seed, seeded_draw
-from openvocab.datasets.shard_stream import ShardStream, StreamPosition, saved_position
-from openvocab.datasets.tar_shards import MAX_MEMBER_BYTES, RefusedMember, expand_shards
+from openvocab.datasets.files.caption_files import MAX_CHARACTERS, clean_caption
+from openvocab.datasets.shards.shard_stream import ShardStream, StreamPosition, saved_position
+from openvocab.datasets.shards.tar_shards import (
+    IMAGE_FIELDS,
+    MAX_MEMBER_BYTES,
+    TEXT_FIELDS,
+    RefusedMember,
+    expand_shards,
+)
 from openvocab.datasets.transforms import LoadImage, PackSample
-from openvocab.file_values import count_from_1, whole_number
+from openvocab.files.file_values import count_from_1, whole_number
+from openvocab.files.text_files import decode_text, parse_json
+from openvocab.images.image_io import BadSample
 from openvocab.registry import DATASETS
-from openvocab.text.vocabulary import has_visible_character
-from openvocab.text_files import decode_text, parse_json
-
-IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
-TEXT_FIELDS = ("json", "txt")
+from openvocab.seeding import DrawIndex, mix_seed, seeded_draw
+from openvocab.vocabulary.class_lists import list_of_names
+from openvocab.vocabulary.vocabulary import has_visible_character
 
 
 @DATASETS.register_module()

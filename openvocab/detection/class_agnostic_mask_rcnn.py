@@ -8,18 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
+from openvocab.argument_checks import check_choice
 from openvocab.detection.box_coding import decode_boxes, encode_boxes
 from openvocab.detection.box_head import BoxHead
-from openvocab.detection.class_wise_nms import class_wise_nms
 from openvocab.detection.feature_pyramid import FeaturePyramid
 from openvocab.detection.mask_branch import MaskBranch
-from openvocab.detection.mask_encoding import encode_masks
-from openvocab.detection.original_frame import original_boxes
 from openvocab.detection.proposal_network import ProposalNetwork, Proposals
 from openvocab.detection.region_align import RegionAlign
-from openvocab.detection.region_outputs import RegionOutputs
+from openvocab.detection.region_outputs import RegionOutputs, original_boxes
 from openvocab.detection.region_sampling import SampledRegions, sample_regions, without_crowds
-from openvocab.memory_fallback import Halving
+from openvocab.ops.class_wise_nms import class_wise_nms
+from openvocab.ops.mask_encoding import encode_masks
+from openvocab.process.memory_fallback import Halving
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, Sample
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -77,8 +77,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         super().__init__()
         if min_score < 0:
             raise ValueError(f"min_score: expected 0 or more, got {min_score}")
-        if box_loss_mean not in get_args(RegionBoxMean):
-            raise ValueError(f"box_loss_mean: expected one of {get_args(RegionBoxMean)}, got {box_loss_mean!r}")
+        check_choice("box_loss_mean", box_loss_mean, get_args(RegionBoxMean))
         self.pyramid = FeaturePyramid(backbone, **pyramid)
         dim = self.pyramid.dim
         strides = self.pyramid.strides if read_extra_levels else self.pyramid.own_strides

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from openvocab.argument_checks import check_choice
 from openvocab.detection.norms import norm_layer
 from openvocab.structures import BackboneSpec, ImageFeatures
 
@@ -52,8 +53,7 @@ class FeaturePyramid(nn.Module):
             raise ValueError(f"layers: expected indices from 0 to {count - 1} of this backbone, got {list(layers)}")
         if factors is not None and len(factors) != len(layers):
             raise ValueError(f"factors: expected {len(layers)}, one a layer, got {list(factors)}")
-        if extra not in get_args(ExtraLevels):
-            raise ValueError(f"extra: expected one of {get_args(ExtraLevels)}, got {extra!r}")
+        check_choice("extra", extra, get_args(ExtraLevels))
         self.layers, self.factors, self.extra_levels, self.dim = tuple(layers), factors, extra_levels, dim
         strides = [backbone.hidden_strides[layer] / factor for layer, factor in zip(layers, factors or [1] * count)]
         if sorted(set(strides)) != strides:

@@ -6,7 +6,8 @@ from functools import partial
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from openvocab.backbones.resnet_style import TENSORFLOW_BATCH_NORM
+from openvocab.argument_checks import check_choice
+from openvocab.layers.resnet_style import TENSORFLOW_BATCH_NORM
 
 GROUPS = 32
 NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
@@ -29,6 +30,5 @@ def norm_layer(name: str | None) -> Callable[[int], nn.Module] | None:
     Raises:
         ValueError: another name.
     """
-    if name not in NORMS:
-        raise ValueError(f"norm: expected one of {tuple(NORMS)}, got {name!r}")
+    check_choice("norm", name, NORMS)
     return NORMS[name]

@@ -15,6 +15,7 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 
+from openvocab.argument_checks import check_choice
 from openvocab.detection.norms import norm_layer
 from openvocab.structures import Instances, Size
 
@@ -72,8 +73,7 @@ class ProposalNetwork(RegionProposalNetwork):
         nms_iou: float = 0.7,
         box_loss_mean: AnchorBoxMean = "levels",
     ) -> None:
-        if box_loss_mean not in get_args(AnchorBoxMean):
-            raise ValueError(f"box_loss_mean: expected one of {get_args(AnchorBoxMean)}, got {box_loss_mean!r}")
+        check_choice("box_loss_mean", box_loss_mean, get_args(AnchorBoxMean))
         sizes = [8 * stride for stride in strides] if anchor_sizes is None else list(anchor_sizes)
         if len(sizes) != len(strides) or any(fine >= coarse for fine, coarse in pairwise(sizes)):
             raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one a level, got {sizes}")

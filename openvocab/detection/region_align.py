@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openvocab.detection.proposal_network import as_regions
-from openvocab.detection.roi_align import roi_align
+from openvocab.ops.roi_align import roi_align
 
 
 class RegionAlign(nn.Module):

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_choice
 from openvocab.structures import TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 UnseenLogits = Literal["minus infinity", "zero"]
 Background = Literal["learned", "empty text"]
@@ -35,8 +36,7 @@ class RegionClassifier(nn.Module):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature: expected more than 0, got {temperature}")
-        if background not in (None, *get_args(Background)):
-            raise ValueError(f"background: expected one of {get_args(Background)}, got {background!r}")
+        check_choice("background", background, (None, *get_args(Background)))
         self.temperature = temperature
         self.project = nn.Linear(in_dim, text_dim)
         self.has_background = background is not None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openvocab.structures import Sample
+
 
 @dataclass
 class RegionOutputs:
@@ -37,3 +39,10 @@ def join_regions(
         return boxes[0], first[0], second[0]
     joined = None if second[0] is None else torch.cat(second)
     return [torch.cat(of_image) for of_image in zip(*boxes)], torch.cat(first), joined
+
+
+def original_boxes(boxes: Tensor, sample: Sample) -> Tensor:
+    """Scale boxes (N, 4) of the input frame of a sample to its original frame, and clip them to it."""
+    (height, width), (input_height, input_width) = sample.original_size, sample.input_size
+    scale = boxes.new_tensor([width / input_width, height / input_height] * 2)
+    return (boxes * scale).clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def image_weights(vocabulary: Vocabulary, base_weight: float, novel_weight: float, unknown_weight: float) -> Tensor:

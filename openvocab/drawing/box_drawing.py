@@ -10,7 +10,7 @@ from openvocab.drawing.legend import beside, draw_long_legend, text_size, with_t
 from openvocab.drawing.object_overlay import ObjectStyle, draw_objects
 from openvocab.drawing.visualization import LONG_SIDE, check_image, enlarge, enlargement, shown_colors
 from openvocab.structures import DetectionPrediction, Instances
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 MIN_SCORE, MAX_OBJECTS, MASK_ALPHA = 0.3, 100, 0.25
 ROOMY = 15

@@ -9,10 +9,10 @@ import torch
 from openvocab.drawing.legend import beside, text_size, with_title
 from openvocab.drawing.visualization import draw_label_map
 from openvocab.heads.groupvit import GroupViTHead
-from openvocab.inference.predictor import Predictor
 from openvocab.postprocess import label_map_from_logits
+from openvocab.predictor import Predictor
 from openvocab.structures import SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from openvocab.atomic_files import replacing
+from openvocab.files.atomic_files import replacing
 
 
 def picture_path(folder: Path, sample_id: str) -> Path:

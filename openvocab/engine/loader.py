@@ -22,7 +22,7 @@ from torch.utils.data._utils import signal_handling
 
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.stopping import Stopped, uninterrupted
-from openvocab.group_signals import ignore_group_signals
+from openvocab.process.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
 """Seconds after which a loader that has workers gives up waiting for a batch, unless its `timeout` says otherwise."""

@@ -4,7 +4,7 @@ import os
 
 from mmengine.config import Config
 
-from openvocab.processor_cores import available_cores
+from openvocab.process.processor_cores import available_cores
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.runner import CheckpointLoader
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 
 _SCHEMES = ["http://", "https://", "pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"]
 _SCHEMES += ["modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "mmcls://", "local://"]

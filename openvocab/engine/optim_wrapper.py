@@ -11,8 +11,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from openvocab.bfloat16_probe import bfloat16_gain, dtype_name
-from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses
+from openvocab.finite_guard import NonFiniteError, check_gradients, check_losses
+from openvocab.process.bfloat16_probe import bfloat16_gain, dtype_name
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 logger = logging.getLogger(__name__)

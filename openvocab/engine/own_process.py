@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from openvocab.config_modules import keep_modules_beside
+from openvocab.config.modules import keep_modules_beside
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
 from openvocab.engine.precision import Precision, use_fast_matmul

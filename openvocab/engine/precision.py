@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.matmul_precision import kept_matmul_precision
+from openvocab.process.matmul_precision import kept_matmul_precision
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,9 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
-from openvocab.checkpoint import check_training_state, load_checkpoint
+from openvocab.checkpoint.checkpoint import check_training_state, load_checkpoint
+from openvocab.checkpoint.strict_loading import check_same_weights, shortened
+from openvocab.config.saved import config_changes, config_to_data
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.thread_count import keep_num_threads, threads_chosen
@@ -30,9 +32,7 @@ from openvocab.engine.training_plan import (
     take_values,
     training_plan,
 )
-from openvocab.matmul_precision import matmul_precision
-from openvocab.saved_config import config_changes, config_to_data
-from openvocab.strict_loading import check_same_weights, shortened
+from openvocab.process.matmul_precision import matmul_precision
 
 logger = logging.getLogger(__name__)
 

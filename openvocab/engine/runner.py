@@ -23,10 +23,11 @@ from mmengine.runner import LogProcessor, Runner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-import openvocab
-from openvocab.atomic_files import replacing
-from openvocab.checkpoint import check_training_state, load_checkpoint, newest_valid_checkpoint
-from openvocab.config import AMP_CHOICES, ConfigError, check_arguments, check_teacher, require_keys
+from openvocab import version
+from openvocab.checkpoint.checkpoint import check_training_state, load_checkpoint, newest_valid_checkpoint
+from openvocab.checkpoint.start_weights import start_weights
+from openvocab.checkpoint.strict_loading import check_same_weights
+from openvocab.config.config import AMP_CHOICES, ConfigError, check_arguments, check_teacher, require_keys
 from openvocab.engine.loader import complete_loader, guard_workers
 from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.resume import resume_run
@@ -36,11 +37,10 @@ from openvocab.engine.thread_count import threads_chosen
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
+from openvocab.files.atomic_files import replacing
 from openvocab.metrics.class_table import column_units, merge_rows
 from openvocab.metrics.units import units_of
 from openvocab.registry import SCOPE
-from openvocab.start_weights import start_weights
-from openvocab.strict_loading import check_same_weights
 
 
 class OpenVocabRunner(Runner):
@@ -270,7 +270,7 @@ class OpenVocabRunner(Runner):
         )
         chosen = f" ({threads_chosen()})" if threads_chosen() else ""
         self.logger.info(
-            f"openvocab {openvocab.__version__}, torch {torch.__version__}, {device}{chosen}, "
+            f"openvocab {version.__version__}, torch {torch.__version__}, {device}{chosen}, "
             f"{self.world_size} process(es), "
             f"seed {self.seed}, work dir {self.work_dir}"
         )

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from openvocab.processor_cores import CHOICE, available_cores
+from openvocab.process.processor_cores import CHOICE, available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from openvocab.engine.evaluation_loops import leave_validation
-from openvocab.engine.finite_guard import NonFiniteError
 from openvocab.engine.loader import batches_of
 from openvocab.engine.optim_wrapper import OTHER_RANK
 from openvocab.engine.random_state import random_state, restore_random_state, set_random_state
 from openvocab.engine.stopping import Stopped
+from openvocab.finite_guard import NonFiniteError
 from openvocab.registry import LOOPS
 
 

@@ -14,9 +14,9 @@ from mmengine.optim import OptimWrapper, _ParamScheduler
 from torch import nn
 from torch.optim import SGD
 
-from openvocab.checkpoint import is_plain, to_plain
-from openvocab.saved_config import class_path
-from openvocab.strict_loading import shortened
+from openvocab.checkpoint.checkpoint import is_plain, to_plain
+from openvocab.checkpoint.strict_loading import shortened
+from openvocab.config.saved import class_path
 
 _FREE_TO_CHANGE = ("params", "foreach", "fused", "capturable", "maximize", "nesterov", "differentiable")
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from openvocab.atomic_files import lock_file
-from openvocab.checkpoint import checkpoints_of
+from openvocab.checkpoint.checkpoint import checkpoints_of
+from openvocab.files.atomic_files import lock_file
 
 LOCK = ".training.json"
 """Names who trains in the folder; locked by that process while it does."""

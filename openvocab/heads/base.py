@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from openvocab.logit_map import LogitMap
-from openvocab.memory_fallback import Halving
+from openvocab.process.memory_fallback import Halving
 from openvocab.structures import ImageFeatures, Prediction, Sample, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 class Head(nn.Module):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.detection.class_wise_nms import class_wise_nms
-from openvocab.detection.original_frame import original_boxes
+from openvocab.detection.region_outputs import original_boxes
 from openvocab.heads.base import Head
+from openvocab.ops.class_wise_nms import class_wise_nms
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_choice
+from openvocab.ops.upsampled_cosine import upsample
+
 CLASS_TOKEN_READOUTS = ("project", "ignore")
 
 
@@ -26,8 +29,7 @@ class Reassemble(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, factor: float, readout: str = "project") -> None:
         super().__init__()
-        if readout not in CLASS_TOKEN_READOUTS:
-            raise ValueError(f"readout: expected one of {CLASS_TOKEN_READOUTS}, got {readout!r}")
+        check_choice("readout", readout, CLASS_TOKEN_READOUTS)
         self.readout = nn.Linear(2 * in_dim, in_dim) if readout == "project" else None
         self.project = nn.Conv2d(in_dim, out_dim, 1)
         self.resize = _resize_layer(out_dim, factor)
@@ -132,8 +134,3 @@ def convolve_and_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tenso
     weight = conv.weight * gain[:, None, None, None]
     bias = norm.bias - norm.running_mean * gain
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Double the resolution of (B, C, h, w) as DPT does: bilinear with aligned corners."""
-    return F.interpolate(x, size=(2 * x.shape[-2], 2 * x.shape[-1]), mode="bilinear", align_corners=True)

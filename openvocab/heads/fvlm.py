@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_align import RegionAlign
 from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss, region_cosines
@@ -15,7 +16,7 @@ from openvocab.detection.score_fusion import check_weights, fuse_scores, fuse_wi
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 ScoreRule = Literal["with background", "without background"]
 
@@ -73,8 +74,7 @@ class FVLMHead(Head):
             )
         if clip_temperature <= 0:
             raise ValueError(f"clip_temperature: expected more than 0, got {clip_temperature}")
-        if scores not in get_args(ScoreRule):
-            raise ValueError(f"scores: expected one of {get_args(ScoreRule)}, got {scores!r}")
+        check_choice("scores", scores, get_args(ScoreRule))
         if background_weight < 0:
             raise ValueError(f"background_weight: expected 0 or more, got {background_weight}")
         check_weights(base_weight, novel_weight)

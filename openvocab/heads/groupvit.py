@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvocab.backbones.packed_linear import pack_linears
+from openvocab.argument_checks import check_choice
 from openvocab.heads.base import Head
 from openvocab.heads.group_segmentation import (
     class_affinity,
@@ -20,7 +20,8 @@ from openvocab.heads.group_segmentation import (
     with_background,
 )
 from openvocab.heads.group_stages import GroupedTokens, GroupingTransformer, LevelSum
-from openvocab.heads.projector import ProjectMLP
+from openvocab.layers.packed_linear import pack_linears
+from openvocab.layers.projector import ProjectMLP
 from openvocab.logit_map import ComputedLogits, LogitMap
 from openvocab.losses.contrastive import info_nce
 from openvocab.losses.multi_label import multi_label_info_nce
@@ -104,8 +105,7 @@ class GroupViTHead(Head):
     ) -> None:
         super().__init__()
         _check_protocol(background_threshold, logit_scale, top_k, num_prompts, output_stride)
-        if match not in MATCHES:
-            raise ValueError(f"match: expected one of {MATCHES}, got {match!r}")
+        check_choice("match", match, MATCHES)
         self.layers, self.embeddings = tuple(layers), False
         dims = _hidden_dims(backbone, self.layers, width)
         self.inputs = None if width is None else LevelSum(dims, width)

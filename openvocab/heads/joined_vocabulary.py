@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from openvocab.structures import Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def joined_vocabulary(samples: Sequence[Sample]) -> Vocabulary:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_choice
 from openvocab.heads.base import Head
 from openvocab.postprocess import classification_predictions
 from openvocab.registry import HEADS
@@ -145,8 +146,7 @@ def mix_pairs(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, 
 
 def _source_width(backbone: BackboneSpec, source: str, layer: int | None) -> tuple[int, tuple[int, ...]]:
     """Return C of what is read, and the layers to ask the backbone for."""
-    if source not in SOURCES:
-        raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
+    check_choice("source", source, SOURCES)
     if source == "image_embed":
         if backbone.embed_dim is None:
             raise ValueError("source='image_embed': this backbone has no joint space; use 'class_token' or 'mean'")

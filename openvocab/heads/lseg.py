@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_choice
 from openvocab.heads.base import Head, shared_vocabulary
-from openvocab.heads.dpt import DPTDecoder, Reassemble, upsample
+from openvocab.heads.dpt import DPTDecoder, Reassemble
 from openvocab.heads.joined_vocabulary import joined_vocabulary, own_classes
 from openvocab.heads.lseg_logits import LSegLogits, PixelEmbeddings
 from openvocab.heads.spatial_block import SpatialBlock
-from openvocab.heads.upsampled_cosine import upsampled_cosine
 from openvocab.logit_map import LogitMap, change_places
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
+from openvocab.ops.upsampled_cosine import upsample, upsampled_cosine
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 LOSS_SIZES = ("full", "sampled", "head")
 
@@ -75,8 +76,7 @@ class LSegHead(Head):
         seen_penalty: float = 0.0,
     ) -> None:
         super().__init__()
-        if loss_size not in LOSS_SIZES:
-            raise ValueError(f"loss_size: expected one of {LOSS_SIZES}, got {loss_size!r}")
+        check_choice("loss_size", loss_size, LOSS_SIZES)
         self.layers, self.embeddings = tuple(layers), False
         in_dims = _hidden_dims(backbone, self.layers)
         self.finest_factor = 1 if factors is None else factors[0]

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openvocab.heads.spatial_block import SpatialBlock
-from openvocab.heads.upsampled_cosine import SMALLEST_LENGTH, upsampled_square_length
-from openvocab.label_upsampling import sampling_positions
 from openvocab.logit_map import ComputedLogits
-from openvocab.memory_fallback import Halving
+from openvocab.ops.label_upsampling import sampling_positions
+from openvocab.ops.upsampled_cosine import SMALLEST_LENGTH, upsampled_square_length
+from openvocab.process.memory_fallback import Halving
 from openvocab.structures import Size, TextFeatures
 
 

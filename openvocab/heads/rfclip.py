@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.complete_linkage import complete_linkage
 from openvocab.heads.training_free import TrainingFreeHead
 from openvocab.logit_map import LogitMap
+from openvocab.ops.complete_linkage import complete_linkage
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, TextFeatures
 

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_choice
+
 KINDS = ("bottleneck", "depthwise")
 ACTIVATIONS = {"lrelu": F.leaky_relu, "tanh": F.tanh, "relu": F.relu}
 
@@ -22,10 +24,8 @@ class SpatialBlock(nn.Module):
 
     def __init__(self, kind: str, depth: int = 1, activation: str = "lrelu") -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ValueError(f"block kind: expected one of {KINDS}, got {kind!r}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"block activation: expected one of {tuple(ACTIVATIONS)}, got {activation!r}")
+        check_choice("block kind", kind, KINDS)
+        check_choice("block activation", activation, ACTIVATIONS)
         if depth < 0:
             raise ValueError(f"block depth: expected 0 or more, got {depth}")
         self.kind = kind

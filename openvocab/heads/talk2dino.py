@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvocab.checkpoint import load_state_dict
+from openvocab.checkpoint.checkpoint import load_state_dict
+from openvocab.checkpoint.start_weights import reads_start_weights
+from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.heads.base import Head
 from openvocab.losses.contrastive import info_nce
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
-from openvocab.start_weights import reads_start_weights
-from openvocab.strict_loading import load_strictly
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
 
 OFFICIAL_NAMES = {"linear_layer.": "hidden.", "hidden_layers.0.": "out.", "linear_layer2.": "out."}

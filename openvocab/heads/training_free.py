@@ -8,14 +8,14 @@ from torch import Tensor
 
 from openvocab.heads.base import shared_vocabulary
 from openvocab.heads.dense_clip import DenseCLIPHead
+from openvocab.heads.word_labels import areas_won, class_probabilities, label, small_classes
 from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap, ResizedLogits, TensorLogits
-from openvocab.pamr import pamr
+from openvocab.ops.pamr import pamr
 from openvocab.pixel_batch import PixelBatch
 from openvocab.postprocess import semantic_prediction
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
-from openvocab.word_labels import areas_won, class_probabilities, label, small_classes
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 @HEADS.register_module()

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.detection.box_head import BoxHead
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import RegionClassifier, UnseenLogits, region_class_loss
@@ -15,7 +16,7 @@ from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.losses.distillation import embedding_distillation
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 VARIANTS = ("text", "image", "vild", "ensemble")
 
@@ -63,10 +64,8 @@ class ViLDHead(Head):
         novel_weight: float = 2 / 3,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"variant: expected one of {VARIANTS}, got {variant!r}")
-        if unseen_logits not in get_args(UnseenLogits):
-            raise ValueError(f"unseen_logits: expected one of {get_args(UnseenLogits)}, got {unseen_logits!r}")
+        check_choice("variant", variant, VARIANTS)
+        check_choice("unseen_logits", unseen_logits, get_args(UnseenLogits))
         if test_temperature is not None and test_temperature <= 0:
             raise ValueError(f"test_temperature: expected more than 0, got {test_temperature}")
         check_weights(base_weight, novel_weight)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from openvocab.inference.windowed_logits import WindowedLogits, WindowOutput
 from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap
-from openvocab.memory_fallback import Halving, if_memory_suffices
 from openvocab.pixel_batch import PixelBatch
+from openvocab.process.memory_fallback import Halving, if_memory_suffices
 from openvocab.registry import INFERENCERS
 from openvocab.structures import Sample, Size
 

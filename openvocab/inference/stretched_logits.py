@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openvocab.inference.sliding_window import Outputs, check_dense
 from openvocab.logit_map import LOGITS_IN_MEMORY, ResizedLogits, TensorLogits
-from openvocab.pamr import pamr
+from openvocab.ops.pamr import pamr
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from openvocab.losses.filip import filip
 from openvocab.losses.masked_language import corrupt_tokens, masked_language
 from openvocab.losses.nearest_neighbour import TextQueue
 from openvocab.losses.nt_xent import nt_xent
-from openvocab.losses.one_way import one_way_info_nce
+from openvocab.losses.one_directional import one_directional_info_nce
 from openvocab.losses.patch_correspondence import matching_patches
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.losses.siglip import siglip
@@ -22,7 +22,7 @@ __all__ = [
     "masked_language",
     "matching_patches",
     "nt_xent",
-    "one_way_info_nce",
+    "one_directional_info_nce",
     "pixel_cross_entropy",
     "sampled_cross_entropy",
     "siglip",

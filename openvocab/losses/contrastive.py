@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from openvocab.losses.ranks import check_joint_batch, first_row, gather_rows, rank_count
+from openvocab.losses.distributed_batch import check_joint_batch, first_row, gather_rows, rank_count
 
 
 def info_nce(

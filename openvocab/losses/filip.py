@@ -5,8 +5,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.losses.chunks import at_least_float32, chunks, forgetful
-from openvocab.losses.ranks import (
+from openvocab.layers.recompute import recompute
+from openvocab.losses.chunked_sum import at_least_float32, chunks
+from openvocab.losses.distributed_batch import (
     check_joint_batch,
     first_row,
     gather_rows,
@@ -63,7 +64,9 @@ def filip(
             to_text, to_image = _scores(patches[chunk], words, is_word, TEXTS_PER_IMAGE * chunk_size)  # (c, N) each
             return _chunk_result(scale * to_text, scale * to_image, first + chunk.start)
 
-        results = torch.stack([forgetful(part, chunk) for chunk in chunks(len(patches), chunk_size)])  # (P, 1 + N)
+        results = torch.stack(
+            [recompute(part, chunk, draws=False) for chunk in chunks(len(patches), chunk_size)]
+        )  # (P, 1 + N)
         column_sums = results[:, 1:].logsumexp(0)  # (N,) over the images of this rank
         column_sums = gather_with_gradient(column_sums[None], ranks).logsumexp(0)
         own = slice(first, first + len(patches))

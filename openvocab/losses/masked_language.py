@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.losses.chunks import at_least_float32, sum_over_chunks
+from openvocab.losses.chunked_sum import at_least_float32, sum_over_chunks
 
 
 def corrupt_tokens(

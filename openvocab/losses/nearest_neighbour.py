@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from openvocab.losses.chunks import chunks
-from openvocab.losses.ranks import gather_rows, rank_count
+from openvocab.losses.chunked_sum import chunks
+from openvocab.losses.distributed_batch import gather_rows, rank_count
 
 
 class TextQueue(nn.Module):

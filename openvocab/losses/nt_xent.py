@@ -6,9 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.losses.chunks import at_least_float32
-from openvocab.losses.one_way import cross_entropy_of_rows
-from openvocab.losses.ranks import check_joint_batch, first_row, gather_with_gradient, joint_loss, rank_count
+from openvocab.losses.chunked_sum import at_least_float32
+from openvocab.losses.distributed_batch import (
+    check_joint_batch,
+    first_row,
+    gather_with_gradient,
+    joint_loss,
+    rank_count,
+)
+from openvocab.losses.one_directional import cross_entropy_of_rows
 
 Parity = Literal["xclip"]
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.losses.chunks import at_least_float32
+from openvocab.losses.chunked_sum import at_least_float32
 
 
 def simsiam(first_prediction: Tensor, second_prediction: Tensor, first_target: Tensor, second_target: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 
 from openvocab.metrics.units import PERCENT
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 class Metric(BaseMetric):

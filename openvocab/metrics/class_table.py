@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from openvocab.metrics.units import PERCENT
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def class_role(vocabulary: Vocabulary, index: int) -> str | None:

@@ -12,7 +12,7 @@ from openvocab.metrics.class_table import class_table
 from openvocab.metrics.confusion import ClassScores, confusion_matrix
 from openvocab.registry import METRICS
 from openvocab.structures import SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

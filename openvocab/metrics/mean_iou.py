@@ -15,7 +15,7 @@ from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_p
 from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.registry import METRICS
 from openvocab.structures import Sample, SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openvocab.text.vocabulary import Vocabulary, some_names
+from openvocab.vocabulary.vocabulary import Vocabulary, some_names
 
 logger = logging.getLogger(__name__)
 

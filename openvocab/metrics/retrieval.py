@@ -10,7 +10,7 @@ from openvocab.metrics.base import Metric
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 TEXTS_AT_ONCE = 1024
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from mmengine.evaluator import BaseMetric
 
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 PERCENT = "%"
 """Of numbers in 0..100."""

@@ -3,12 +3,6 @@
 Each source of proposals is imported when its name is used.
 """
 
-from openvocab.lazy_names import lazy_names
+from openvocab.lazy_names import lazy_names, registered_in
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        ".detector_proposals": ["DetectorProposals"],
-        ".proposal_sources": ["GridProposals", "GroundTruthProposals"],
-    },
-)
+__all__, __getattr__, __dir__ = lazy_names(__name__, registered_in(__name__, __path__))

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from openvocab.checkpoint import load_state_dict
-from openvocab.config import read_config
-from openvocab.datasets.box_checks import check_boxes
-from openvocab.inference.predictor import Predictor, image_steps, load
+from openvocab.checkpoint.checkpoint import load_state_dict
+from openvocab.checkpoint.weights_digest import weights_digest
+from openvocab.config.config import read_config
+from openvocab.datasets.annotations.box_checks import check_boxes
+from openvocab.predictor import Predictor, image_steps, load
 from openvocab.registry import PROPOSAL_SOURCES
 from openvocab.structures import Size
-from openvocab.weights_digest import weights_digest
 
 
 @PROPOSAL_SOURCES.register_module()

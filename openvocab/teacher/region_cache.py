@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from openvocab.files.text_files import read_json
 from openvocab.structures import Regions, Size
 from openvocab.teacher.region_shard import FORMAT, OLD_FORMAT, RegionShard, damaged
-from openvocab.text_files import read_json
 
 MANIFEST = "regions.json"
 SHOWN = 5

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from openvocab.atomic_files import temporary_beside
-from openvocab.bfloat16_probe import dtype_name, faster_dtype
+from openvocab.files.atomic_files import temporary_beside
+from openvocab.process.bfloat16_probe import dtype_name, faster_dtype
 from openvocab.teacher.region_shard import read_header
 
 logger = logging.getLogger(__name__)

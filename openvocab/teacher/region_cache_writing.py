@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from openvocab.atomic_files import remove_leftovers, replacing
 from openvocab.datasets.base import PipelineDataset
-from openvocab.datasets.image_io import BadSample
+from openvocab.files.atomic_files import remove_leftovers, replacing
+from openvocab.images.image_io import BadSample
 from openvocab.structures import Regions, Size
 from openvocab.teacher.region_cache import MANIFEST, NOT_READ, first_difference, manifest_text
 from openvocab.teacher.region_embedder import RegionEmbedder

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.structures import Size
 
 CropRule = Literal["center", "squash"]
@@ -20,8 +21,7 @@ def check_crop_rule(rule: str) -> None:
     Raises:
         ValueError: neither "center" nor "squash".
     """
-    if rule not in get_args(CropRule):
-        raise ValueError(f"crop: expected one of {', '.join(get_args(CropRule))}, got {rule!r}")
+    check_choice("crop", rule, get_args(CropRule))
 
 
 def crop_windows(boxes: Tensor, size: Size, scales: Sequence[float]) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from openvocab.atomic_files import replacing
+from openvocab.files.atomic_files import replacing
 from openvocab.structures import Regions, Size
 
 FORMAT = "openvocab-regions-2"

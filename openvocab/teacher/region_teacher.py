@@ -11,12 +11,12 @@ from open_clip.transformer import ResidualAttentionBlock
 from PIL import Image
 from torch import Tensor, nn
 
-from openvocab.backbones.packed_linear import pack_linears
-from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
-from openvocab.bfloat16_probe import dtype_name, faster_dtype
-from openvocab.open_clip_model import clip_config, create_clip, pixel_statistics
+from openvocab.checkpoint.weights_digest import weights_digest
+from openvocab.clip.open_clip_model import clip_config, create_clip, pixel_statistics
+from openvocab.layers.packed_linear import pack_linears
+from openvocab.layers.quick_gelu_folding import fold_quick_gelu
+from openvocab.process.bfloat16_probe import dtype_name, faster_dtype
 from openvocab.teacher.region_crops import CropRule, check_crop_rule, crop_picture, crop_windows
-from openvocab.weights_digest import weights_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -1,12 +1,5 @@
 """Vocabularies, prompt templates and text encoders; each encoder is imported when its name is used."""
 
-from openvocab.lazy_names import lazy_names
+from openvocab.lazy_names import lazy_names, registered_in
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        ".clip_text": ["CLIPTextEncoder"],
-        ".one_hot": ["OneHotTextEncoder"],
-        ".precomputed": ["PrecomputedTextEncoder"],
-    },
-)
+__all__, __getattr__, __dir__ = lazy_names(__name__, registered_in(__name__, __path__))

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from openvocab.backbones.trainability import Trainable, set_trainable
-from openvocab.heads.projector import ProjectMLP
-from openvocab.matmul_precision import matmul_precision
-from openvocab.memory_fallback import Halving
-from openvocab.open_clip_model import create_clip, sees_later_words
+from openvocab.argument_checks import check_choice
+from openvocab.clip.open_clip_model import create_clip, sees_later_words
+from openvocab.layers.projector import ProjectMLP
+from openvocab.layers.trainability import Trainable, set_trainable
+from openvocab.process.matmul_precision import matmul_precision
+from openvocab.process.memory_fallback import Halving
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
@@ -27,7 +28,7 @@ from openvocab.text.embedding_cache import EmbeddingCache
 from openvocab.text.prompt_tokenizer import PromptTokenizer
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.text.text_tower import encode_states, encode_tokens, tower_digest, weights_version
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 Average = Literal["names", "prompts"]
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -86,8 +87,8 @@ class CLIPTextEncoder(TextEncoder):
         dtype: str = "float32",
     ) -> None:
         super().__init__()
-        _check_choice("average", average, ("names", "prompts"))
-        _check_choice("dtype", dtype, tuple(DTYPES))
+        check_choice("average", average, ("names", "prompts"))
+        check_choice("dtype", dtype, tuple(DTYPES))
         self.templates = resolve_templates(templates)
         self.normalize_templates = normalize_templates
         self.average = average
@@ -313,8 +314,3 @@ def _check_captions(texts: Sequence[str]) -> None:
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"caption {index}: expected a non-empty string, got {text!r}")
-
-
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from openvocab.atomic_files import replacing
-from openvocab.regular_files import read_regular
+from openvocab.files.atomic_files import replacing
+from openvocab.files.regular_files import read_regular
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from openvocab.datasets.class_lists import class_names_path
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures
 from openvocab.text.base import TextEncoder
-from openvocab.text.vocabulary import Vocabulary, read_class_names, same_name_key
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names, same_name_key
 
 SHOWN = 8
 

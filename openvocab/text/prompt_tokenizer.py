@@ -12,7 +12,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
-from openvocab.open_clip_model import clip_config
+from openvocab.clip.open_clip_model import clip_config
 
 logger = logging.getLogger(__name__)
 

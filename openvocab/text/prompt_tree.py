@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor
 
-from openvocab.backbones.attention import attend
-from openvocab.backbones.clip_attention import finish_block, project_output
+from openvocab.layers.attention import attend
+from openvocab.layers.clip_attention import finish_block, project_output
 
 FEWEST_ROWS = 64
 """The nodes are filled up to this: matrix products of few rows use other kernels, whose last bits differ."""

@@ -6,9 +6,9 @@ import torch
 from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
-from openvocab.backbones.clip_attention import run_block
+from openvocab.checkpoint.weights_digest import weights_digest
+from openvocab.layers.clip_attention import run_block
 from openvocab.text.prompt_tree import PromptTree, encode_tree, has_plain_blocks, similar_first
-from openvocab.weights_digest import weights_digest
 
 SMALLEST_CHUNK = 8
 """Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits

@@ -6,10 +6,10 @@ import torch
 from random_batch_norms import randomise_batch_norms
 from torch import nn
 
-from openvocab.backbones import attention
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.backbones.positions import POSITION_RESIZE_MODES, resize_positions
 from openvocab.backbones.readouts import build_readout
+from openvocab.layers import attention
+from openvocab.layers.positions import POSITION_RESIZE_MODES, resize_positions
 
 TINY = "ViT-Ti-8-shapes"
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from openvocab.backbones.conse import ConSEBackbone, embed_known
-from openvocab.datasets.class_lists import class_names_path
-from openvocab.start_weights import start_weights
+from openvocab.checkpoint.start_weights import start_weights
 from openvocab.text.precomputed import PrecomputedTextEncoder
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
 NAMES = ["tiger", "sofa", "nobody knows", "cat"]
 TEXTS = {"cat": [3.0, 4.0], "Tiger": [0.0, 2.0], "sofa": [-1.0, 0.0]}

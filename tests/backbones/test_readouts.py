@@ -7,11 +7,11 @@ import pytest
 import torch
 from open_clip.modified_resnet import AttentionPool2d
 
-from openvocab.backbones import attention
-from openvocab.backbones.attention import attend
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.readouts import AttentionReadout, build_readout, known_readouts
 from openvocab.backbones.readouts.naclip import gaussian_window
+from openvocab.layers import attention
+from openvocab.layers.attention import attend
 
 GRID = (2, 3)
 IMAGES_SIZE = (16, 24)

@@ -10,8 +10,8 @@ from torch import nn
 
 from openvocab.backbones.timm_backbone import TimmBackbone
 from openvocab.backbones.timm_vit import TokenReader
+from openvocab.checkpoint.start_weights import start_weights
 from openvocab.converters.mobilenet_v2 import torchvision_to_timm
-from openvocab.start_weights import start_weights
 
 SMALL = dict(embed_dim=32, depth=3, num_heads=2)
 

@@ -7,7 +7,7 @@ from config_parts import REPOSITORY, without_weights
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.converters.detpro import convert
 from openvocab.detection.region_classifier import RegionClassifier
 from openvocab.registry import MODELS

@@ -11,8 +11,8 @@ from config_parts import CONFIGS, REPOSITORY, without_weights
 from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
-from openvocab.checkpoint import load_checkpoint
-from openvocab.config import read_config
+from openvocab.checkpoint.checkpoint import load_checkpoint
+from openvocab.config.config import read_config
 from openvocab.converters.groupvit import convert
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS

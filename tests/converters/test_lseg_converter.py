@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.converters.lseg import convert
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.timm_backbone import TimmBackbone
-from openvocab.checkpoint import load_checkpoint
-from openvocab.config import read_config
+from openvocab.checkpoint.checkpoint import load_checkpoint
+from openvocab.config.config import read_config
 from openvocab.converters.clip_text import text_tower
 from openvocab.converters.vild import convert
 from openvocab.detection.box_coding import decode_boxes

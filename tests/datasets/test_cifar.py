@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openvocab.datasets import CifarDataset, plain_pickle
-from openvocab.datasets.plain_pickle import read_plain_pickle
+from openvocab.datasets import CifarDataset
+from openvocab.datasets.files import safe_pickle as plain_pickle
+from openvocab.datasets.files.safe_pickle import read_plain_pickle
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

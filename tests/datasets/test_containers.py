@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openvocab.datasets.image_header import read_image_size
-from openvocab.datasets.image_io import BadSample, read_image, read_label_map
-from openvocab.inference.image_input import rgb_image
+from openvocab.images.image_header import read_image_size
+from openvocab.images.image_input import rgb_image
+from openvocab.images.image_io import BadSample, read_image, read_label_map
 
 SIZE = 24, 36
 ROWS, COLUMNS = np.mgrid[: SIZE[0], : SIZE[1]]

@@ -10,7 +10,6 @@ from PIL import Image
 from torchvision import transforms as torchvision_transforms
 from torchvision.transforms.functional import gaussian_blur
 
-from openvocab.datasets.sampler import DrawIndex, seeded_draw
 from openvocab.datasets.transforms import (
     ColorJitter,
     GaussianBlur,
@@ -21,6 +20,7 @@ from openvocab.datasets.transforms import (
     ResizeCenterCrop,
 )
 from openvocab.registry import TRANSFORMS
+from openvocab.seeding import DrawIndex, seeded_draw
 
 
 def make_results(height: int = 60, width: int = 90) -> dict:

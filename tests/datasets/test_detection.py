@@ -10,10 +10,10 @@ import torch
 from coco_folder import NAMES, SIZE, box_annotation, coco_content, write_coco
 from pycocotools import mask as coco_mask
 
-from openvocab.datasets.class_lists import class_names_path, load_frequencies, load_split
 from openvocab.datasets.detection import DetectionDataset
-from openvocab.datasets.image_io import BadSample
-from openvocab.text.vocabulary import read_class_names
+from openvocab.images.image_io import BadSample
+from openvocab.vocabulary.class_lists import class_names_path, load_frequencies, load_split
+from openvocab.vocabulary.vocabulary import read_class_names
 
 
 def _dataset(folder, content=None, **arguments) -> DetectionDataset:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from openvocab.datasets import yolo_annotations
+from openvocab.datasets.annotations import yolo as yolo_annotations
 from openvocab.datasets.detection import DetectionDataset
-from openvocab.datasets.image_header import read_image_size
-from openvocab.datasets.image_io import BadSample, read_image
+from openvocab.images.image_header import read_image_size
+from openvocab.images.image_io import BadSample, read_image
 
 XML = """<annotation><filename>{name}.jpg</filename>{objects}</annotation>"""
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from openvocab.datasets.json_members import read_members
-from openvocab.datasets.packed_masks import PackedMasks
+from openvocab.datasets.annotations.json_stream import read_members
+from openvocab.datasets.annotations.packed_masks import PackedMasks
 
 
 def test_members_equal_those_of_the_standard_reader(tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from openvocab.datasets.few_shot import FewShotDataset, draw_episodes
-from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
+from openvocab.images.image_io import BadSample
 from openvocab.metrics.episode_iou import EpisodeIoU
 from openvocab.structures import SemanticPrediction
 

@@ -11,11 +11,17 @@ from PIL import Image
 from openvocab.datasets import ClassificationFolder
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.folder_walk import IMAGE_EXTENSIONS, files_by_key, stored_names, visible_entries, walk_files
-from openvocab.datasets.image_header import read_image_size
-from openvocab.datasets.image_io import BadSample, read_image
+from openvocab.datasets.files.folder_walk import (
+    IMAGE_EXTENSIONS,
+    files_by_key,
+    stored_names,
+    visible_entries,
+    walk_files,
+)
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.images.image_header import read_image_size
+from openvocab.images.image_io import BadSample, read_image
 
 VOC = "<annotation><object><name>a</name><bndbox>{}</bndbox></object></annotation>".format(
     "".join(f"<{edge}>{value}</{edge}>" for edge, value in zip(("xmin", "ymin", "xmax", "ymax"), (1, 1, 5, 5)))

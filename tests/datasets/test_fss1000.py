@@ -6,12 +6,12 @@ import pytest
 from config_parts import REPOSITORY
 from PIL import Image
 
-from openvocab.config import read_config
-from openvocab.datasets.class_lists import load_split
+from openvocab.config.config import read_config
 from openvocab.datasets.fss1000 import FSS1000Dataset, read_mask
-from openvocab.datasets.image_io import BadSample
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.engine.runner import build_runner
+from openvocab.images.image_io import BadSample
+from openvocab.vocabulary.class_lists import load_split
 
 PIPELINE = [LoadImage(), LoadLabels(), PackSample()]
 FOLDERS = [folder for folders in load_split("fss1000")["parts"].values() for folder in folders]
@@ -142,7 +142,7 @@ def test_words_may_be_other_than_the_names_of_the_folders(root):
 
 
 def test_mistakes_are_named(root, tmp_path):
-    with pytest.raises(ValueError, match="part: expected one of .*'validation'"):
+    with pytest.raises(ValueError, match="part: expected one of .*validation"):
         FSS1000Dataset(root, "validation", PIPELINE)
     with pytest.raises(FileNotFoundError, match="root: 520 of 520 class folders are not in .*'ac_wall'"):
         len(FSS1000Dataset(root, "train", PIPELINE))

@@ -17,8 +17,8 @@ import pytest
 from time_limit import time_limit
 
 from openvocab.datasets import WebCaptionDataset
-from openvocab.datasets.shard_writing import write_shards
-from openvocab.datasets.tar_shards import is_whole_shard
+from openvocab.datasets.shards.shard_writing import write_shards
+from openvocab.datasets.shards.tar_shards import is_whole_shard
 
 pytest.importorskip("webdataset")
 
@@ -177,7 +177,7 @@ def test_long_names_in_an_endless_row_end_the_shard(tmp_path):
 
 
 def test_a_buffer_has_a_bound_in_bytes_and_resumes_at_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("openvocab.datasets.shard_stream.MAX_BUFFER_BYTES", 250)
+    monkeypatch.setattr("openvocab.datasets.shards.shard_stream.MAX_BUFFER_BYTES", 250)
     files = {name: content for number in range(9) for name, content in pair(f"{number}", f"c{number}").items()}
     (tmp_path / "s.tar").write_bytes(archive(files))
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.few_shot import FewShotDataset
-from openvocab.datasets.image_label_pairs import find_listed, read_keys
+from openvocab.datasets.files.image_label_pairs import find_listed, read_keys
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, PackSample
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from openvocab.datasets import CaptionDataset
-from openvocab.datasets.noun_prompts import AddNounPrompts, NltkNouns, RuleNouns, WordListNouns
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.datasets.transforms.noun_prompts import AddNounPrompts, NltkNouns, RuleNouns, WordListNouns
 from openvocab.text.templates import fill_template, resolve_templates
 
 

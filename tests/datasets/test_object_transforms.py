@@ -18,7 +18,7 @@ from openvocab.datasets.transforms import (
 from openvocab.datasets.transforms.objects import mask_boxes
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.structures import Instances, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SIZE = (90, 120)
 

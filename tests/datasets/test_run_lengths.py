@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from openvocab.datasets.packed_masks import _pack_runs
-from openvocab.datasets.run_lengths import pixels_of_runs
+from openvocab.datasets.annotations.packed_masks import _pack_runs
+from openvocab.datasets.annotations.run_lengths import pixels_of_runs
 
 
 def encoded(mask):

@@ -11,12 +11,12 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from openvocab.datasets import label_survey
-from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.label_table import LabelTable
-from openvocab.datasets.sampler import DrawIndex
+from openvocab.datasets.files import label_survey
+from openvocab.datasets.files.label_table import LabelTable
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample, RandomFlip, RandomScaleCrop
+from openvocab.images.image_io import BadSample
+from openvocab.seeding import DrawIndex
 
 CLASSES = ["wall", "floor", "cat", "dog"]
 

@@ -18,16 +18,16 @@ import pytest
 from bounded_processes import started
 from pycocotools import mask as coco_mask
 
-from openvocab.datasets.shapes import write_shapes
-from openvocab.datasets.shapes_captions import RELATIONS, plural
-from openvocab.datasets.shapes_classes import CLASS_NAMES, COLOURS, FORMS, SEEN, UNSEEN
-from openvocab.datasets.shapes_drawing import HUE_JITTER, HUES, TINT, draw, hsv
-from openvocab.datasets.shapes_forms import OUTLINES, REACH, coverage_patch
-from openvocab.datasets.shapes_plan import SPLITS, Picture, ShapesParameters, make_scene, plan
-from openvocab.datasets.shapes_random import RandomStream
-from openvocab.datasets.shapes_raster import polygon_coverage
-from openvocab.datasets.shapes_scene import MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE, Scene, sample_scene
-from openvocab.group_signals import LOOKS_EVERY
+from openvocab.datasets.shapes.captions import RELATIONS, plural
+from openvocab.datasets.shapes.classes import CLASS_NAMES, COLOURS, FORMS, SEEN, UNSEEN
+from openvocab.datasets.shapes.drawing import HUE_JITTER, HUES, TINT, draw, hsv
+from openvocab.datasets.shapes.forms import OUTLINES, REACH, coverage_patch
+from openvocab.datasets.shapes.plan import SPLITS, Picture, ShapesParameters, make_scene, plan
+from openvocab.datasets.shapes.random_stream import RandomStream
+from openvocab.datasets.shapes.raster import polygon_coverage
+from openvocab.datasets.shapes.scene import MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE, Scene, sample_scene
+from openvocab.datasets.shapes.writing import write_shapes
+from openvocab.process.group_signals import LOOKS_EVERY
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=120, num_val=60, objects_per_class=1)

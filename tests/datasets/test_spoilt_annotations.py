@@ -17,7 +17,7 @@ import pytest
 from coco_folder import coco_content, write_coco
 
 from openvocab.datasets import CaptionDataset, DetectionDataset, SegmentationDataset
-from openvocab.datasets.image_io import BadSample
+from openvocab.images.image_io import BadSample
 
 VALUES = [None, "x", "", -1, 0, 1.5, True, 1e400, float("nan"), 1e30, -1e30, 2**31, 2**70, [], {}, [[]], [None],
           {"a": 1}, "\ud800", "a\0b", "../../x", ["x", "y"]]  # fmt: skip

@@ -15,9 +15,9 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from openvocab.datasets import WebCaptionDataset
-from openvocab.datasets.image_io import BadSample
-from openvocab.datasets.tar_shards import expand_shards, read_shard, share_of
+from openvocab.datasets.shards.tar_shards import expand_shards, read_shard, share_of
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.images.image_io import BadSample
 
 pytest.importorskip("webdataset")
 

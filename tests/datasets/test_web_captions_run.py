@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.engine.runner import build_runner
 from openvocab.registry import MODELS
 

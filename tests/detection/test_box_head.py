@@ -72,6 +72,6 @@ def test_groups_of_a_single_number_are_refused_behind_linear_layers():
 
 
 def test_an_unknown_norm_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="expected one of .*'batch'.*got 'instance'"):
+    with pytest.raises(ValueError, match="expected one of .*batch.*got 'instance'"):
         make_head(norm="instance")
     assert set(NORMS) == {None, "batch", "slow_batch", "frozen_batch", "group", "layer"}

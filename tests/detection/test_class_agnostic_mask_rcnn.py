@@ -30,7 +30,7 @@ from openvocab.heads.vild import ViLDHead
 from openvocab.model import OpenVocabModel
 from openvocab.structures import DetectionPrediction, Instances, Sample
 from openvocab.text.base import TextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SIZE = (64, 96)
 AS_TORCHVISION = detector_args(
@@ -291,7 +291,7 @@ def test_box_loss_by_hand(beta, mean, count):
 
 
 def test_an_unknown_mean_of_the_box_loss_is_named():
-    with pytest.raises(ValueError, match="box_loss_mean: expected one of .'offsets', 'regions'"):
+    with pytest.raises(ValueError, match="box_loss_mean: expected one of offsets, regions"):
         make_detector(box_loss_mean="objects")
 
 

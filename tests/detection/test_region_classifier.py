@@ -9,7 +9,7 @@ from detection_parts import TEXT_DIM, make_text
 
 from openvocab.detection.region_classifier import RegionClassifier, region_class_loss
 from openvocab.structures import TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 PLAIN = Vocabulary.from_names(["a", "b", "c"])
 B_UNSEEN = Vocabulary.from_names(["a", "b", "c"], unseen=["b"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from openvocab.detection.score_fusion import fuse_scores, fuse_with_background, image_weights
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 TEXT = torch.tensor([[0.6, 0.2, 0.001], [0.0, 1.0, 0.5]])
 IMAGE = torch.tensor([[0.1, 0.7, 0.2], [0.3, 0.0, 1.0]])

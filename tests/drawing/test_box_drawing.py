@@ -13,7 +13,7 @@ from openvocab.drawing.box_drawing import (
 from openvocab.drawing.class_colors import class_colors
 from openvocab.drawing.legend import PAPER
 from openvocab.structures import DetectionPrediction, Instances
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = ["cat", "dog", "bird"]
 BOXES = [[50, 60, 150, 160], [200, 100, 300, 300], [320, 20, 400, 90]]

@@ -5,9 +5,9 @@ import pytest
 from config_parts import REPOSITORY, without_weights
 from mmengine.registry import init_default_scope
 
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.drawing.group_overlays import draw_groups, find_groups
-from openvocab.inference.predictor import Predictor
+from openvocab.predictor import Predictor
 from openvocab.registry import MODELS
 
 CONFIG = REPOSITORY / "configs" / "groupvit_shapes.py"

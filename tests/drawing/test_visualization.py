@@ -5,7 +5,7 @@ from openvocab.drawing.class_colors import NEUTRAL, class_colors
 from openvocab.drawing.legend import PAPER, draw_legend, short_name
 from openvocab.drawing.visualization import class_shares, draw_comparison, draw_label_map
 from openvocab.structures import SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def prediction(label_map, names):

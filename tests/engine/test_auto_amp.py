@@ -7,7 +7,7 @@ from test_resume import assert_same_run
 from tiny_run import tiny_config
 from two_ranks import run_two_ranks
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.runner import build_runner
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_run import TinyMetric, tiny_config
 
-from openvocab.checkpoint import SaveFailed, link_checkpoint, load_checkpoint, save_checkpoint
+from openvocab.checkpoint.checkpoint import SaveFailed, link_checkpoint, load_checkpoint, save_checkpoint
 from openvocab.engine.hooks import CheckpointHook
 from openvocab.engine.runner import build_runner
 from openvocab.registry import METRICS

@@ -11,7 +11,7 @@ import torch
 from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 
 SCRIPT = REPOSITORY / "tests" / "tiny_ranks.py"
 

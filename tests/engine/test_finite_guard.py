@@ -8,10 +8,10 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import tiny_config
 
-from openvocab.checkpoint import load_checkpoint
-from openvocab.engine.finite_guard import NonFiniteError, check_gradients, check_losses, check_weights
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.runner import build_runner
+from openvocab.finite_guard import NonFiniteError, check_gradients, check_losses, check_weights
 
 
 def wrapped(model: torch.nn.Module, **options) -> SafeOptimWrapper:

@@ -10,7 +10,7 @@ import torch
 from bounded_processes import started
 from config_parts import REPOSITORY
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 
 SCRIPT = REPOSITORY / "tests" / "forked_ranks.py"
 KILLS = {"forward": 1, "gather": 1, "save": 0}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from openvocab.engine.hooks.picture_hook import PictureHook
 from openvocab.structures import ClassificationPrediction, DetectionPrediction, Instances, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = Vocabulary.from_names(["cat", "dog"])
 

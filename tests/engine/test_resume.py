@@ -12,9 +12,10 @@ from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from tiny_run import tiny_config
 
-from openvocab.checkpoint import load_checkpoint
-from openvocab.datasets.sampler import DrawIndex, ResumableSampler, seeded_draw
+from openvocab.checkpoint.checkpoint import load_checkpoint
+from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.runner import build_runner
+from openvocab.seeding import DrawIndex, seeded_draw
 
 SCRIPT = REPOSITORY / "tests" / "tiny_run.py"
 
@@ -116,7 +117,7 @@ def test_resuming_an_empty_folder_starts_from_the_beginning(tmp_path):
 def test_resume_refuses_another_class_list(tmp_path, monkeypatch):
     from tiny_run import TinyDataset
 
-    from openvocab.text.vocabulary import Vocabulary
+    from openvocab.vocabulary.vocabulary import Vocabulary
 
     monkeypatch.setattr(TinyDataset, "vocabulary", Vocabulary.from_names(["cat", "dog"]))
     train(tmp_path, max_iters=4)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_run import TinyDataset, TinyModel, tiny_config
 
-from openvocab.checkpoint import load_checkpoint, save_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.engine.runner import build_runner
 from openvocab.registry import HOOKS, MODELS
 
@@ -205,7 +205,7 @@ class WiderModel(TinyModel):
 
 
 def test_all_that_differs_is_in_one_error(tmp_path, monkeypatch):
-    from openvocab.text.vocabulary import Vocabulary
+    from openvocab.vocabulary.vocabulary import Vocabulary
 
     monkeypatch.setattr(TinyDataset, "vocabulary", Vocabulary.from_names(["cat", "dog"]))
     plan_of(config_with(), tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_resume import kill_and_resume
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 
 
 @pytest.mark.gpu

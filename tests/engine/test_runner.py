@@ -11,18 +11,18 @@ from mmengine.runner import Runner
 from tiny_run import tiny_config
 from torch import nn
 
-from openvocab.checkpoint import SaveFailed, load_checkpoint
+from openvocab.checkpoint.checkpoint import SaveFailed, load_checkpoint
+from openvocab.checkpoint.start_weights import reads_start_weights
 from openvocab.command_line import one_line_errors
-from openvocab.config import ConfigError
-from openvocab.engine.finite_guard import NonFiniteError
+from openvocab.config.config import ConfigError
 from openvocab.engine.hooks import CheckpointHook
 from openvocab.engine.optim_wrapper import GroupedOptimConstructor
 from openvocab.engine.runner import build_runner
 from openvocab.evaluation import OtherVocabulary, match_names, write_results
+from openvocab.finite_guard import NonFiniteError
 from openvocab.registry import HOOKS, LOOPS, MODELS
-from openvocab.start_weights import reads_start_weights
 from openvocab.structures import Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SCHEDULES = sorted((REPOSITORY / "configs" / "_base_" / "schedules").glob("*.py"))
 

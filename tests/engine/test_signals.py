@@ -18,7 +18,7 @@ from mmengine.hooks import Hook
 from test_resume import assert_same_run
 from tiny_run import SIZE, tiny_config
 
-from openvocab.checkpoint import SaveFailed, load_checkpoint
+from openvocab.checkpoint.checkpoint import SaveFailed, load_checkpoint
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.runner import build_runner
 from openvocab.engine.stopping import COPIES_WITHIN, Stopped, StopRequest

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_run import tiny_config
 
-from openvocab import processor_cores
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.engine import thread_count
 from openvocab.engine.runner import build_runner
+from openvocab.process import processor_cores
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from config_parts import REPOSITORY
 from mmengine.visualization import BaseVisBackend
 from tiny_run import tiny_config
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.engine import tolerant_logging
 from openvocab.engine.runner import build_runner
 from openvocab.engine.tolerant_logging import TolerantBackend, quiet_writer_threads

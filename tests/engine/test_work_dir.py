@@ -15,7 +15,7 @@ from config_parts import REPOSITORY
 from mmengine.config import Config
 from tiny_run import tiny_config
 
-from openvocab.checkpoint import load_checkpoint, save_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.engine.runner import build_runner
 from openvocab.engine.work_dir import LOCK, WorkDirInUse, WorkDirLock
 

@@ -9,7 +9,7 @@ from openvocab.engine.hooks import ClampLogitScale
 from openvocab.heads import ContrastiveHead
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(embed_dim=8, stride=8, hidden_dims=(4,), hidden_strides=(8,))
 

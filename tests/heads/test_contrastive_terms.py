@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from config_parts import REPOSITORY, without_weights
 from mmengine.registry import init_default_scope
 
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.heads import ContrastiveHead
 from openvocab.heads.terms import (
     CaptionContrast,

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from openvocab.heads.dense_clip import DenseCLIPHead
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(embed_dim=8, stride=4, hidden_dims=(6,), hidden_strides=(4,))
 VOCABULARY = Vocabulary.from_names(["background", "cat", "sofa"], background="background")

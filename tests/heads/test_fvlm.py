@@ -26,7 +26,7 @@ from openvocab.heads.fvlm import FVLMHead, ScoreRule
 from openvocab.model import OpenVocabModel
 from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Instances, TextFeatures
 from openvocab.text.base import TextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SIZE = (64, 96)
 JOINT = BackboneSpec(TEXT_DIM, 16, SPEC.hidden_dims, SPEC.hidden_strides)
@@ -307,8 +307,8 @@ def test_a_backbone_without_joint_space_is_named():
         (dict(clip_temperature=0), "clip_temperature: expected more than 0"),
         (dict(base_weight=1.5), "base_weight: expected 0..1"),
         (dict(novel_weight=-1), "novel_weight: expected 0..1"),
-        (dict(scores="released"), "scores: expected one of .'with background'"),
-        (dict(background="none"), "background: expected one of .'learned', 'empty text'"),
+        (dict(scores="released"), "scores: expected one of with background"),
+        (dict(background="none"), "background: expected one of None, learned, empty text"),
         (dict(background_weight=-0.1), "background_weight: expected 0 or more"),
         (dict(detector=detector_args(masks=dict(norm="bn"))), "norm: expected one of"),
     ],

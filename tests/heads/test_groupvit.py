@@ -157,7 +157,7 @@ def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
         ({"top_k": 0}, "at least 1"),
         ({"num_prompts": -1}, "0 or more"),
         ({"output_stride": 0}, "at least 1"),
-        ({"match": "patch"}, "'image', 'segment'"),
+        ({"match": "patch"}, "expected one of image, segment"),
         ({"logit_scale": -1.0}, "logit_scale: expected a positive"),
         ({"soft_scale": 0.0}, "soft_scale: expected a positive"),
     ],

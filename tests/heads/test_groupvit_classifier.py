@@ -8,9 +8,9 @@ from config_parts import REPOSITORY
 from groupvit_reference import load_reference, reference_model
 
 from openvocab import Predictor
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.registry import MODELS
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = ["cat", "red bus", "missile"]
 TEMPLATES = ["itap of a {}.", "art of the {}."]

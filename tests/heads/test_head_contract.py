@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
 import openvocab.heads
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.model import OpenVocabModel
 from openvocab.registry import HEADS, MODELS
 from openvocab.structures import (
@@ -25,7 +25,7 @@ from openvocab.structures import (
     Sample,
     SemanticPrediction,
 )
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 HEADS.import_from_location()
 # other tests register heads of their own

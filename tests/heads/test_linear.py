@@ -12,7 +12,7 @@ from openvocab.heads.linear import mix_pairs
 from openvocab.model import OpenVocabModel
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
 from openvocab.text.one_hot import OneHotTextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(embed_dim=6, stride=8, hidden_dims=(4, 5), hidden_strides=(8, 8))
 VOCABULARY = Vocabulary.from_names(["cat", "dog", "frog"])

@@ -12,9 +12,9 @@ from openvocab.backbones.timm_backbone import TimmBackbone
 from openvocab.heads.dpt import upsample
 from openvocab.heads.lseg import LSegHead
 from openvocab.heads.spatial_block import SpatialBlock
-from openvocab.heads.upsampled_cosine import upsampled_cosine
+from openvocab.ops.upsampled_cosine import upsampled_cosine
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 WIDTH, TEXT_DIM, LAYERS = 24, 16, (1, 2, 3, 4)
 SPEC = BackboneSpec(None, 16, (WIDTH,) * 5, (16,) * 5)

@@ -9,7 +9,7 @@ from openvocab.inference.unpadded_window import UnpaddedSlidingWindow
 from openvocab.model import OpenVocabModel
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
 from openvocab.text.clip_text import CLIPTextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(embed_dim=8, stride=4, hidden_dims=(6,), hidden_strides=(4,))
 SHARES = dict(image_share=0.3, patch_share=0.2, cluster_distance=0.2)

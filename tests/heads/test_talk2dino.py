@@ -7,7 +7,7 @@ from readout_reference import KEYS, expected, needs_reference, normal, scene, se
 
 from openvocab.backbones.dino import DINOBackbone
 from openvocab.heads.talk2dino import Talk2DINOHead
-from openvocab.pamr import pamr
+from openvocab.ops.pamr import pamr
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
 
 SPEC = BackboneSpec(embed_dim=6, stride=4, hidden_dims=(6,), hidden_strides=(4,))

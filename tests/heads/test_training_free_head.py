@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from openvocab.heads import training_free
 from openvocab.heads.training_free import TrainingFreeHead, word_classes
 from openvocab.logit_map import ResizedLogits, TensorLogits
-from openvocab.pamr import pamr
+from openvocab.ops.pamr import pamr
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(embed_dim=8, stride=4, hidden_dims=(6,), hidden_strides=(4,))
 VOCABULARY = Vocabulary.from_names(

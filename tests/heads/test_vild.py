@@ -25,7 +25,7 @@ from torch import nn
 from openvocab.detection.region_outputs import RegionOutputs
 from openvocab.heads.vild import ViLDHead
 from openvocab.structures import ImageFeatures, Instances, Regions, TextFeatures
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 SIZE = (64, 96)
 DETECTOR_LOSSES = {"loss_rpn_objectness", "loss_rpn_box", "loss_box", "loss_mask"}
@@ -416,7 +416,7 @@ def test_different_vocabularies_in_one_batch_are_named():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(variant="both"), "variant: expected one of .*'ensemble'.*got 'both'"),
+        (dict(variant="both"), "variant: expected one of .*ensemble.*got 'both'"),
         (dict(unseen_logits="-inf"), "unseen_logits: expected one of"),
         (dict(temperature=0), "temperature: expected more than 0"),
         (dict(test_temperature=0), "temperature: expected more than 0"),

@@ -12,8 +12,8 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
 
 from openvocab import Predictor, load
-from openvocab.config import read_config
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
+from openvocab.config.config import read_config
 from openvocab.text.prompt_tokenizer import PromptTokenizer
 
 TINY = "ViT-Ti-8-shapes"

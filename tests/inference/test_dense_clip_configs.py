@@ -6,11 +6,11 @@ import pytest
 import torch
 from config_parts import REPOSITORY
 
-from openvocab.config import read_config
-from openvocab.datasets.class_lists import load_class_names
+from openvocab.config.config import read_config
 from openvocab.registry import MODELS
 from openvocab.structures import Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.class_lists import load_class_names
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 FACTS = {  # classes, words, background, scale, threshold, area, short side
     "voc21": (21, 56, True, 50.0, 0.15, 0.1, 336),

@@ -8,10 +8,10 @@ from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
 
 from openvocab import load
-from openvocab.checkpoint import save_checkpoint
-from openvocab.config import read_config
+from openvocab.checkpoint.checkpoint import save_checkpoint
+from openvocab.config.config import read_config
 from openvocab.drawing.box_drawing import draw_detections
-from openvocab.inference.predictor import Predictor
+from openvocab.predictor import Predictor
 from openvocab.registry import MODELS
 from openvocab.teacher.detector_proposals import DetectorProposals
 

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from openvocab import Predictor, load
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.inference import SlidingWindow, UnpaddedSlidingWindow
-from openvocab.memory_fallback import NotEnoughMemory
+from openvocab.process.memory_fallback import NotEnoughMemory
 
 NAMES = [f"{colour} {form}" for colour in ("red", "green", "blue", "pale") for form in ("disc", "box", "ring", "star")]
 MANY = [f"{name} {number}" for name in NAMES for number in range(10)]

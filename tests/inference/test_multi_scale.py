@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from config_parts import REPOSITORY
 from PIL import Image
 
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 from openvocab.engine.runner import build_runner
 from openvocab.inference.multi_scale import MultiScaleFlip
 from openvocab.structures import Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 BLACK = torch.tensor([-1.0, -2.0, -3.0]).view(1, 3, 1, 1)
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)

@@ -10,13 +10,13 @@ from mmengine.evaluator import BaseMetric
 from PIL import Image
 
 from openvocab import load
-from openvocab.checkpoint import save_checkpoint
-from openvocab.config import read_config
+from openvocab.checkpoint.checkpoint import save_checkpoint
+from openvocab.config.config import read_config
 from openvocab.datasets.transforms import PackSample, Resize
 from openvocab.engine.runner import build_runner
-from openvocab.inference.predictor import Predictor, image_steps
+from openvocab.predictor import Predictor, image_steps
 from openvocab.registry import METRICS, MODELS, TRANSFORMS
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = ["cat", "dog", "sky", "other"]
 KEPT = []
@@ -149,7 +149,7 @@ def test_the_predictor_answers_as_the_test_loop(folder, tmp_path, pipeline):
 
 
 def predictor_weights(checkpoint):
-    from openvocab.checkpoint import load_state_dict
+    from openvocab.checkpoint.checkpoint import load_state_dict
 
     return load_state_dict(checkpoint)
 
@@ -230,7 +230,7 @@ def test_a_transform_that_asks_too_much_is_named(folder, transform, message):
 def test_large_images_are_not_copied_and_not_changed(monkeypatch):
     """What holds above 256 MB, tried on small ones."""
     from openvocab.datasets.transforms import packing
-    from openvocab.inference import image_input
+    from openvocab.images import image_input
 
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     before, predictor = image.copy(), Predictor(MODELS.build(model_config()))

@@ -15,9 +15,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from openvocab import Predictor, Vocabulary, load
-from openvocab.checkpoint import save_checkpoint
+from openvocab.checkpoint.checkpoint import save_checkpoint
 from openvocab.datasets.transforms import Resize
-from openvocab.inference.image_input import rgb_image
+from openvocab.images.image_input import rgb_image
 from openvocab.registry import MODELS
 
 NAMES = ["cat", "dog", "other"]

@@ -10,7 +10,7 @@ from config_parts import REPOSITORY, without_weights
 from mmengine.config import Config
 
 from openvocab import load
-from openvocab.config import read_config
+from openvocab.config.config import read_config
 
 MB = 1 << 20
 

@@ -6,9 +6,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from openvocab import load, retrieve
-from openvocab.inference import retrieval
-from openvocab.inference.retrieval import BestColumns
+from openvocab import load, retrieval, retrieve
+from openvocab.retrieval import BestColumns
 
 TEXTS = ["red circle", "blue star", "a small green square", "two yellow rings"]
 

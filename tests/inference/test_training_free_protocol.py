@@ -7,15 +7,15 @@ from readout_reference import SIZES, WORD_CLASS, backbone, expected, needs_refer
 from torch import Tensor
 
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.complete_linkage import complete_linkage
 from openvocab.heads.rfclip import RFCLIPHead
 from openvocab.heads.training_free import TrainingFreeHead
+from openvocab.heads.word_labels import class_probabilities
 from openvocab.inference import UnpaddedSlidingWindow, UnpaddedWholeImage
 from openvocab.logit_map import ResizedLogits, TensorLogits
-from openvocab.pamr import pamr
+from openvocab.ops.complete_linkage import complete_linkage
+from openvocab.ops.pamr import pamr
 from openvocab.structures import Sample
-from openvocab.text.vocabulary import Vocabulary
-from openvocab.word_labels import class_probabilities
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 pytestmark = needs_reference
 VOCABULARY = Vocabulary.from_names(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from openvocab.inference import UnpaddedSlidingWindow, UnpaddedWholeImage
 from openvocab.inference import stretched_logits as module
-from openvocab.pamr import pamr
+from openvocab.ops.pamr import pamr
 from openvocab.structures import Sample
 
 BLACK = torch.zeros(1, 3, 1, 1)

@@ -11,7 +11,7 @@ from openvocab.losses import (
     decoupled_info_nce,
     filip,
     nt_xent,
-    one_way_info_nce,
+    one_directional_info_nce,
     siglip,
     similarity_regularisation,
 )
@@ -28,8 +28,8 @@ def tokens_loss(images: Tensor, texts: Tensor, scale: Tensor, rows: slice, chunk
 
 LOSSES = {
     "decoupled": lambda i, t, s, rows, c: decoupled_info_nce(i, t, s, chunk_size=c),
-    "one_way": lambda i, t, s, rows, c: one_way_info_nce(i, t, s, chunk_size=c),
-    "one_way_decoupled": lambda i, t, s, rows, c: one_way_info_nce(i, t, s, decoupled=True, chunk_size=c),
+    "one_way": lambda i, t, s, rows, c: one_directional_info_nce(i, t, s, chunk_size=c),
+    "one_way_decoupled": lambda i, t, s, rows, c: one_directional_info_nce(i, t, s, decoupled=True, chunk_size=c),
     "siglip": lambda i, t, s, rows, c: siglip(i, t, s, s - 5, chunk_size=c),
     "nt_xent": lambda i, t, s, rows, c: nt_xent(i, t, 0.2, chunk_size=c) + 0 * s,
     "nt_xent_xclip": lambda i, t, s, rows, c: nt_xent(i, t, 0.2, parity="xclip", chunk_size=c) + 0 * s,

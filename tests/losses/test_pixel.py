@@ -8,7 +8,7 @@ from torch import Tensor
 from openvocab.losses import pixel
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.structures import Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def reference(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
-from openvocab.metrics.class_precision import AREAS, RECALLS, THRESHOLDS
-from openvocab.metrics.detection_rows import image_tables
-from openvocab.metrics.detection_tables import DetectionTables, merge_tables
+from openvocab.metrics.detection.class_precision import AREAS, RECALLS, THRESHOLDS
+from openvocab.metrics.detection.rows import image_tables
+from openvocab.metrics.detection.tables import DetectionTables, merge_tables
 from openvocab.structures import DetectionPrediction, FederatedLabels, Instances, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = [f"class {index}" for index in range(6)]
 VOCABULARY = Vocabulary.from_names(NAMES, unseen=NAMES[4:])

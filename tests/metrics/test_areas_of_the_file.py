@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from openvocab.datasets.detection import DetectionDataset
-from openvocab.metrics.average_precision import CocoAveragePrecision, LvisAveragePrecision
+from openvocab.metrics.detection.average_precision import CocoAveragePrecision, LvisAveragePrecision
 
 KINDS = {"box": "bbox", "mask": "segm"}
 MEANS = {"AP": 0, "AP50": 1, "AP75": 2, "AP_small": 3, "AP_medium": 4, "AP_large": 5}

@@ -18,9 +18,9 @@ from detection_samples import (
 from mmengine.dist import get_rank
 from two_ranks import run_two_ranks
 
-from openvocab.metrics import CocoAveragePrecision, LvisAveragePrecision
+from openvocab.metrics.detection import CocoAveragePrecision, LvisAveragePrecision
 from openvocab.structures import FederatedLabels, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 BOXES = [[0, 0, 20, 20], [40, 40, 60, 60]]
 LETTERS = "rrccff"

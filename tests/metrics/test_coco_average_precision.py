@@ -11,10 +11,10 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from openvocab.metrics import CocoAveragePrecision, LvisAveragePrecision
-from openvocab.metrics.class_precision import AREAS
-from openvocab.metrics.coco_average_precision import coco_average_precision
-from openvocab.metrics.detection_tables import Detections, DetectionTables, Labels
+from openvocab.metrics.detection import CocoAveragePrecision, LvisAveragePrecision
+from openvocab.metrics.detection.class_precision import AREAS
+from openvocab.metrics.detection.coco import coco_average_precision
+from openvocab.metrics.detection.tables import Detections, DetectionTables, Labels
 from openvocab.structures import FederatedLabels
 
 KINDS = {"box": "bbox", "mask": "segm"}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from detection_samples import make_prediction, make_sample, random_pairs, tables_of
 
-from openvocab.metrics.detection_files import gather_tables, read_tables, write_coco_results, write_tables
-from openvocab.metrics.detection_tables import merge_tables
+from openvocab.metrics.detection.exchange import gather_tables, read_tables, write_coco_results, write_tables
+from openvocab.metrics.detection.tables import merge_tables
 
 
 def assert_same(got, expected):

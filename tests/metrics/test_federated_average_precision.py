@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from detection_samples import NAMES, make_prediction, make_sample, random_pairs, slow_federated_ap, tables_of
 
-from openvocab.metrics import greedy_matching
-from openvocab.metrics.class_precision import AREAS, THRESHOLDS
-from openvocab.metrics.federated_average_precision import federated_average_precision
+from openvocab.metrics.detection import greedy_matching
+from openvocab.metrics.detection.class_precision import AREAS, THRESHOLDS
+from openvocab.metrics.detection.lvis import federated_average_precision
 from openvocab.structures import FederatedLabels
 
 BOXES = [[0, 0, 20, 20], [40, 40, 60, 60]]

@@ -11,7 +11,7 @@ from openvocab.metrics import mean_iou
 from openvocab.metrics.confusion import ClassScores, confusion_matrix
 from openvocab.metrics.mean_iou import MeanIoU, Tally
 from openvocab.structures import Sample, SemanticPrediction, ignore_index
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = ["background", "cat", "dog", "sofa", "never"]
 

@@ -6,18 +6,12 @@ import torch
 from detection_samples import make_prediction, make_sample
 
 from openvocab.evaluation import NoMetric, SharedClassesIoU
-from openvocab.metrics import (
-    CocoAveragePrecision,
-    EpisodeIoU,
-    LvisAveragePrecision,
-    MeanIoU,
-    RetrievalRecall,
-    ZeroShotAccuracy,
-)
+from openvocab.metrics import EpisodeIoU, MeanIoU, RetrievalRecall, ZeroShotAccuracy
+from openvocab.metrics.detection import CocoAveragePrecision, LvisAveragePrecision
 from openvocab.metrics.units import units_of
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction, FederatedLabels, Sample, SemanticPrediction
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 VOCABULARIES = {
     "plain": Vocabulary.from_names(["other", "cat"]),

@@ -6,7 +6,7 @@ import torch
 
 from openvocab.metrics import RetrievalRecall, retrieval
 from openvocab.structures import ClassificationPrediction, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def make_task(images: int, texts: int, seed: int) -> tuple[np.ndarray, list[tuple[int, ...]]]:

@@ -7,7 +7,7 @@ import torch
 from openvocab.metrics import ZeroShotAccuracy
 from openvocab.metrics.ranking import best_rank
 from openvocab.structures import ClassificationPrediction, Sample
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = [f"class {index}" for index in range(12)]
 VOCABULARY = Vocabulary.from_names(NAMES, unseen=NAMES[8:])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from teacher_parts import MODEL, Pictures, write_pictures
 
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from openvocab.checkpoint import save_checkpoint
+from openvocab.checkpoint.checkpoint import save_checkpoint
 from openvocab.datasets.transforms import Resize
-from openvocab.inference.predictor import Predictor
+from openvocab.predictor import Predictor
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.teacher import detector_proposals
 from openvocab.teacher.detector_proposals import DetectorProposals

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from openvocab.datasets.instance_table import InstanceTable
+from openvocab.datasets.annotations.instances import InstanceTable
 from openvocab.teacher.proposal_sources import GridProposals, GroundTruthProposals
 
 

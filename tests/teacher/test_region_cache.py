@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
 from openvocab.teacher.region_cache import MANIFEST, RegionCache
 from openvocab.teacher.region_cache_writing import write_region_cache
 from openvocab.teacher.region_embedder import build_embedder

@@ -5,8 +5,9 @@ import torch
 from bfloat16_figures import FAST, SLOW, pretend
 from teacher_parts import MODEL, Pictures, write_pictures
 
-from openvocab.datasets.transforms import LoadImage, LoadRegions
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
+from openvocab.datasets.transforms import LoadImage
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.region_cache import RegionCache
 from openvocab.teacher.region_cache_dtype import settle_cache_dtype
 from openvocab.teacher.region_cache_writing import write_region_cache

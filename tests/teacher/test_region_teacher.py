@@ -9,8 +9,8 @@ from PIL import Image
 from teacher_parts import MODEL
 from torch import nn
 
-from openvocab.backbones.packed_linear import PackedLinear, can_pack
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
+from openvocab.layers.packed_linear import PackedLinear, can_pack
 from openvocab.teacher.region_teacher import RegionTeacher
 
 BOXES = torch.tensor([[2.0, 3, 30, 20], [0, 0, 60, 40], [20.5, 10.25, 25.75, 39.9], [55, 1, 60, 39]])

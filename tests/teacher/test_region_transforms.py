@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 from teacher_parts import Pictures
 
-from openvocab.datasets.instance_table import InstanceTable
-from openvocab.datasets.transforms import EmbedRegions, LoadImage, LoadRegions, PackSample, RandomFlip, Resize, regions
+from openvocab.datasets.annotations.instances import InstanceTable
+from openvocab.datasets.transforms import LoadImage, PackSample, RandomFlip, Resize
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.structures import Regions
+from openvocab.teacher import EmbedRegions, LoadRegions
+from openvocab.teacher import region_transforms as regions
 from openvocab.teacher.region_cache_writing import write_region_cache
 from openvocab.teacher.region_crops import crop_picture, crop_windows
 from openvocab.teacher.region_embedder import build_embedder

@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.text import clip_text, text_tower
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.precomputed import PrecomputedTextEncoder
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.text.text_tower import SMALLEST_CHUNK, encode_tokens, is_causal
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 MODEL = "ViT-Ti-8-shapes"
 NAMES = ["cat", "red circle", "traffic light", "yoke (animal equipment)", "猫", "zebra crossing sign on a street"]

@@ -5,7 +5,7 @@ import torch
 
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.text.one_hot import OneHotTextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 NAMES = ["cat", ["sofa", "couch"], "frog"]
 

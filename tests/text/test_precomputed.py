@@ -5,10 +5,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from openvocab.datasets.class_lists import class_names_path
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.text.precomputed import PrecomputedTextEncoder
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
 NAMES = ["cat", "traffic_light", "Dog"]
 ROWS = np.array([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]], dtype=np.float16)

@@ -9,13 +9,13 @@ from bfloat16_figures import FAST, SLOW, pretend
 from mmengine.registry import DefaultScope
 from tool_runs import REPOSITORY, run_tool, write_tiny_shapes
 
-from openvocab.config import read_config
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
+from openvocab.config.config import read_config
 from openvocab.registry import DATASETS
 
 CONFIG = """
 from mmengine.config import read_base
-from openvocab.datasets.transforms import LoadRegions
+from openvocab.teacher import LoadRegions
 from openvocab.teacher.proposal_sources import GroundTruthProposals
 
 with read_base():

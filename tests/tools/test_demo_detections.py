@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from tool_runs import run_tool
 
-from openvocab.checkpoint import save_checkpoint
-from openvocab.datasets.class_lists import class_names_path
+from openvocab.checkpoint.checkpoint import save_checkpoint
+from openvocab.vocabulary.class_lists import class_names_path
 
 STUBS = """
 import torch

@@ -7,9 +7,9 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from tool_runs import run_tool
 
-from openvocab.checkpoint import save_checkpoint
-from openvocab.config import read_config
-from openvocab.datasets.image_io import read_image
+from openvocab.checkpoint.checkpoint import save_checkpoint
+from openvocab.config.config import read_config
+from openvocab.images.image_io import read_image
 from openvocab.registry import MODELS
 
 CONFIG = REPOSITORY / "configs" / "groupvit_shapes.py"

@@ -10,11 +10,11 @@ from PIL import Image
 from time_limit import time_limit
 from tool_runs import LSEG_SHAPES, run_tool
 
-from openvocab.checkpoint import load_state_dict, save_checkpoint
-from openvocab.config import read_config
-from openvocab.datasets.image_io import read_image
+from openvocab.checkpoint.checkpoint import load_state_dict, save_checkpoint
+from openvocab.config.config import read_config
+from openvocab.config.saved import config_to_data
+from openvocab.images.image_io import read_image
 from openvocab.registry import MODELS
-from openvocab.saved_config import config_to_data
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from tool_runs import REPOSITORY, run_tool
 
-from openvocab.checkpoint import save_checkpoint
+from openvocab.checkpoint.checkpoint import save_checkpoint
 from openvocab.engine.stopping import COPIES_WITHIN
 
 SCORES = {"mIoU_seen": 60.0, "mIoU_unseen": 50.0, "top1": 40.0}

@@ -8,8 +8,8 @@ from bounded_processes import run_bounded
 from config_parts import REPOSITORY
 from tool_runs import LSEG_SHAPES, tiny_lseg_options, write_tiny_shapes
 
-from openvocab.checkpoint import save_checkpoint
-from openvocab.config import read_config
+from openvocab.checkpoint.checkpoint import save_checkpoint
+from openvocab.config.config import read_config
 from openvocab.registry import MODELS
 
 

@@ -17,8 +17,8 @@ from repeats import processes, seed_run
 from repeats.start_files import text_settings
 from repeats.summary import markdown_table, spread
 
-from openvocab.checkpoint import load_checkpoint, save_checkpoint
-from openvocab.config_options import read_options
+from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
+from openvocab.config.options import read_options
 from openvocab.engine.stopping import COPIES_WITHIN
 from openvocab.engine.work_dir import LOCK
 
@@ -300,8 +300,8 @@ def test_a_config_that_starts_from_nothing_of_the_other_is_told_so(quick_tools, 
 
 @pytest.mark.parametrize(("given", "threads"), [(None, 4), ("6", 3), ("6,2", 3), ("1", 1)])
 def test_jobs_share_the_available_cores_or_the_threads_that_the_user_gives(quick_tools, monkeypatch, given, threads):
-    monkeypatch.setattr("openvocab.processor_cores._affinity", lambda: range(9))
-    monkeypatch.setattr("openvocab.processor_cores._quota", lambda folder: None)
+    monkeypatch.setattr("openvocab.process.processor_cores._affinity", lambda: range(9))
+    monkeypatch.setattr("openvocab.process.processor_cores._quota", lambda folder: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)

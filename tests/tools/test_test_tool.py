@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from tool_runs import LSEG_SHAPES, run_tool, tiny_lseg_options, write_tiny_shapes
 
-from openvocab.checkpoint import save_checkpoint
-from openvocab.config import read_config
+from openvocab.checkpoint.checkpoint import save_checkpoint
+from openvocab.config.config import read_config
 from openvocab.registry import MODELS
 
 

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 from tool_runs import LSEG_SHAPES, run_tool, tiny_lseg_options, write_tiny_shapes
 
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 
 
 def test_trains_resumes_and_writes_scalars(tmp_path):

@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from openvocab.datasets.shapes import write_shapes
+from openvocab.datasets.shapes.writing import write_shapes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LSEG_SHAPES = str(REPOSITORY / "configs" / "lseg_shapes.py")

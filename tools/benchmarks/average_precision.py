@@ -11,9 +11,9 @@ import pycocotools.cocoeval
 from faster_coco_eval import COCO, COCOeval_faster
 
 from benchmarks.comparison import Row, Sides
-from openvocab.metrics.coco_average_precision import coco_average_precision
-from openvocab.metrics.detection_tables import Detections, DetectionTables, Labels, box_areas
-from openvocab.metrics.federated_average_precision import federated_average_precision
+from openvocab.metrics.detection.coco import coco_average_precision
+from openvocab.metrics.detection.lvis import federated_average_precision
+from openvocab.metrics.detection.tables import Detections, DetectionTables, Labels, box_areas
 
 COCO_CLASSES, LVIS_CLASSES, LVIS_PER_IMAGE = 80, 1203, 300
 WIDTH, HEIGHT = 640, 480

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from benchmarks.comparison import Row, Sides
-from openvocab.detection.class_wise_nms import class_wise_nms
+from openvocab.ops.class_wise_nms import class_wise_nms
 from openvocab.structures import Size
 
 IOU_THRESHOLD, MAX_DETECTIONS = 0.5, 300

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from openvocab.engine.precision import use_fast_matmul
-from openvocab.matmul_precision import kept_matmul_precision
+from openvocab.process.matmul_precision import kept_matmul_precision
 
 Work = Callable[[], Any]
 Side = Literal["peer", "ours"]

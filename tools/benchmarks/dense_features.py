@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from benchmarks.comparison import Row, Sides
 from benchmarks.errors import relative_error
 from openvocab.backbones.clip import CLIPBackbone
-from openvocab.backbones.positions import resize_positions
-from openvocab.backbones.quick_gelu_folding import fold_quick_gelu
+from openvocab.layers.positions import resize_positions
+from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 
 
 def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512, device: str = "cpu") -> Sides:

@@ -15,13 +15,13 @@ from benchmarks.hf_groupvit import random_peer
 from benchmarks.lseg_inference import normalised
 from openvocab.backbones.patch_embedding import PatchEmbedding
 from openvocab.converters.groupvit import convert
-from openvocab.datasets.class_lists import class_names_path
 from openvocab.heads.groupvit import GroupViTHead
-from openvocab.inference.predictor import Predictor
 from openvocab.model import OpenVocabModel
+from openvocab.predictor import Predictor
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.templates import fill_template
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
 TEMPLATE = "a photo of a {}."
 BACKGROUND_THRESHOLD = 0.95

@@ -14,12 +14,12 @@ from torch import Tensor
 from benchmarks.comparison import Row, Sides
 from benchmarks.errors import label_disagreement
 from benchmarks.plain_lseg import full_size_logits, text_rows
-from openvocab.config import read_config
-from openvocab.datasets.class_lists import class_names_path
-from openvocab.inference.predictor import Predictor
+from openvocab.config.config import read_config
 from openvocab.model import OpenVocabModel
+from openvocab.predictor import Predictor
 from openvocab.registry import MODELS
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RANDOM_WEIGHTS = {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None}

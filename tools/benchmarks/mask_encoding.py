@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from benchmarks.comparison import Row, Sides
-from openvocab.detection.mask_encoding import encode_masks
+from openvocab.ops.mask_encoding import encode_masks
 from openvocab.structures import Size
 
 

@@ -10,11 +10,11 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from benchmarks.comparison import Row, Sides
 from openvocab.backbones.timm_backbone import TimmBackbone
 from openvocab.heads.vild import ViLDHead
-from openvocab.inference.predictor import Predictor
 from openvocab.model import OpenVocabModel
+from openvocab.predictor import Predictor
 from openvocab.structures import DetectionPrediction, Size, TextFeatures
 from openvocab.text.base import TextEncoder
-from openvocab.text.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 PEER_CLASSES = 91
 DETECTIONS = 100

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from openvocab.backbones.positions import resize_positions
 from openvocab.heads.dpt import Fusion, Reassemble, ResidualUnit
 from openvocab.heads.lseg import LSegHead
+from openvocab.layers.positions import resize_positions
 from openvocab.model import OpenVocabModel
 
 Tokens = Tensor

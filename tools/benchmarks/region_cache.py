@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.comparison import Row, Sides
 from benchmarks.errors import relative_error
-from openvocab.open_clip_model import create_clip
+from openvocab.clip.open_clip_model import create_clip
 from openvocab.structures import Size
 from openvocab.teacher.region_crops import crop_windows
 from openvocab.teacher.region_teacher import RegionTeacher

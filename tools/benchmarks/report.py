@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openvocab.atomic_files import replacing
+from openvocab.files.atomic_files import replacing
 
 COLUMNS = (
     ("row", "name", "<34", ""),

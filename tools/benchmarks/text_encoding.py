@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks.comparison import Row, Sides, matmul_precision
 from benchmarks.errors import relative_error
-from openvocab.datasets.class_lists import class_names_path
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.templates import fill_template
-from openvocab.text.vocabulary import Vocabulary, read_class_names
+from openvocab.vocabulary.class_lists import class_names_path
+from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
 ALL_NAMES = 1203
 SAMPLE = 48

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openvocab.atomic_files import lock_file
+from openvocab.files.atomic_files import lock_file
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openvocab.atomic_files import replacing
-from openvocab.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.engine.work_dir import WorkDirLock
+from openvocab.files.atomic_files import replacing
 from repeats.processes import Processes
 
 TOOLS = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ test_dataloader.dataset.root=DIR`.
 
 from mmengine.config import read_base
 
-from openvocab.metrics.average_precision import CocoAveragePrecision
+from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 
 with read_base():
     from .base_novel_detection import *

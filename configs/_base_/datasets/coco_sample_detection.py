@@ -9,7 +9,7 @@ from mmengine.dataset import DefaultSampler
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample, RandomFlip, RandomScaleCrop, Resize
-from openvocab.metrics.average_precision import CocoAveragePrecision
+from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 
 coco = dict(root="data/coco_sample", classes="coco_80", unseen="coco_48_17")
 train_dataloader = dict(

@@ -12,7 +12,7 @@ from mmengine.dataset import DefaultSampler
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.detection_sampler import DetectionSampler
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample, RandomFlip, Resize
-from openvocab.metrics.average_precision import CocoAveragePrecision
+from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 
 train_dataloader = dict(
     batch_size=4,

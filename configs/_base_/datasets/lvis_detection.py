@@ -12,7 +12,7 @@ test_dataloader.dataset.root=DIR`.
 
 from mmengine.config import read_base
 
-from openvocab.metrics.average_precision import LvisAveragePrecision
+from openvocab.metrics.detection.average_precision import LvisAveragePrecision
 
 with read_base():
     from .base_novel_detection import *

@@ -10,7 +10,7 @@ from mmengine.dataset import DefaultSampler
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample, RandomFlip, RandomScaleCrop
-from openvocab.metrics.average_precision import CocoAveragePrecision
+from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 
 train_dataloader = dict(
     batch_size=16,

@@ -12,8 +12,8 @@ from typing import Any
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
-from openvocab.backbones.clip_attention import Projections, finish_block, project_output, project_qkv
-from openvocab.backbones.positions import PositionResize
+from openvocab.layers.clip_attention import Projections, finish_block, project_output, project_qkv
+from openvocab.layers.positions import PositionResize
 from openvocab.registry import READOUTS, build_part
 from openvocab.structures import Size
 

@@ -6,9 +6,9 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
-from openvocab.backbones.clip_attention import project_output, project_qkv
 from openvocab.backbones.readouts.base import ForwardPass, Readout
 from openvocab.backbones.readouts.similarity import alike, attention_weights, cosines, neighbour_sum
+from openvocab.layers.clip_attention import project_output, project_qkv
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from openvocab.backbones.attention import attend
-from openvocab.backbones.clip_attention import Projections
 from openvocab.backbones.readouts.base import ForwardPass
 from openvocab.backbones.readouts.self_calibration import SelfCalibration, guided
 from openvocab.backbones.readouts.similarity import contrast_softmax, fill
+from openvocab.layers.attention import attend
+from openvocab.layers.clip_attention import Projections
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 

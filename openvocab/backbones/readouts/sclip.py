@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from openvocab.backbones.attention import attend
-from openvocab.backbones.clip_attention import Projections
 from openvocab.backbones.readouts.base import AttentionReadout
+from openvocab.layers.attention import attend
+from openvocab.layers.clip_attention import Projections
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection
 
 from torch import Tensor
 
-from openvocab.backbones.clip_attention import Projections, project_output, project_qkv
 from openvocab.backbones.readouts.base import ForwardPass, Readout
 from openvocab.backbones.readouts.similarity import aggregate, alike, cosines
+from openvocab.layers.clip_attention import Projections, project_output, project_qkv
 from openvocab.structures import Size
 
 DEPTH = 12

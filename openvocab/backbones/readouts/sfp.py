@@ -5,11 +5,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from openvocab.backbones.attention import attend
-from openvocab.backbones.clip_attention import Projections, project_qkv
 from openvocab.backbones.readouts.base import ForwardPass
 from openvocab.backbones.readouts.self_calibration import SelfCalibration, guided
 from openvocab.backbones.readouts.similarity import alike, attention_weights, contrast_softmax, fill
+from openvocab.layers.attention import attend
+from openvocab.layers.clip_attention import Projections, project_qkv
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.backbones.token_maps import to_map
+from openvocab.layers.token_maps import to_map
 from openvocab.structures import Size
 
 ALIKE = 0.4

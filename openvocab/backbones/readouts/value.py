@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from openvocab.backbones.clip_attention import Projections
 from openvocab.backbones.readouts.base import AttentionReadout
+from openvocab.layers.clip_attention import Projections
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 

@@ -3,20 +3,6 @@
 Each is imported when its name is used.
 """
 
-from openvocab.lazy_names import lazy_names
+from openvocab.lazy_names import lazy_names, registered_in
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "..noun_prompts": ["AddNounPrompts", "NltkNouns", "RuleNouns", "WordListNouns"],
-        ".augment": ["ColorJitter", "GaussianBlur", "RandAugment", "RandomErasing", "RandomGrayscale"],
-        ".crops": ["RandomResizedCrop", "ResizeCenterCrop"],
-        ".edit_captions": ["AddEditedCaption"],
-        ".geometry": ["LargeScaleJitter", "RandomFlip", "RandomScaleCrop", "Resize", "TakeAsOriginal"],
-        ".loading": ["LoadImage", "LoadInstances", "LoadLabels"],
-        ".packing": ["PackSample"],
-        ".photometric": ["PhotometricDistortion"],
-        ".regions": ["EmbedRegions", "LoadRegions"],
-        ".views": ["CropViews", "PackViews"],
-    },
-)
+__all__, __getattr__, __dir__ = lazy_names(__name__, registered_in(__name__, __path__))

@@ -16,6 +16,7 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torchvision import transforms as torchvision_transforms
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.transforms.crops import INTERPOLATIONS
 from openvocab.registry import TRANSFORMS
 
@@ -170,8 +171,7 @@ class RandomErasing(BaseTransform):
             raise ValueError(f"area: expected 0 < low <= high <= 1, got {tuple(area)}")
         if not 0 < aspect[0] <= aspect[1]:
             raise ValueError(f"aspect: expected 0 < low <= high, got {tuple(aspect)}")
-        if fill not in FILLS:
-            raise ValueError(f"fill: expected one of {', '.join(FILLS)}, got {fill!r}")
+        check_choice("fill", fill, FILLS)
         self.prob, self.area, self.aspect, self.fill = prob, tuple(area), tuple(aspect), fill
 
     def transform(self, results: dict) -> dict:

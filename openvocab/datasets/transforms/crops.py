@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.transforms.enlargement import check_enlargement
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
@@ -108,8 +109,7 @@ class ResizeCenterCrop(BaseTransform):
 
 
 def _interpolation(name: str) -> Image.Resampling:
-    if name not in INTERPOLATIONS:
-        raise ValueError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {name!r}")
+    check_choice("interpolation", name, INTERPOLATIONS)
     return INTERPOLATIONS[name]
 
 

@@ -1,6 +1,6 @@
 """A bound for sizes that follow from the shape of an image: of 1 x 16,384 pixels, 512 rows make 4 billion."""
 
-from openvocab.datasets.image_io import MAX_PIXELS, BadSample
+from openvocab.images.image_io import MAX_PIXELS, BadSample
 from openvocab.structures import Size
 
 MAX_ENLARGEMENT = 4

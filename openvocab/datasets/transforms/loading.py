@@ -2,7 +2,7 @@
 
 from mmcv.transforms import BaseTransform
 
-from openvocab.datasets.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bgr
+from openvocab.images.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bgr
 from openvocab.registry import TRANSFORMS
 
 

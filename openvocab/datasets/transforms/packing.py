@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
-from openvocab.datasets.image_io import LARGE_BYTES
+from openvocab.images.image_io import LARGE_BYTES
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Sample
 

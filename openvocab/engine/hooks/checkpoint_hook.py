@@ -14,8 +14,8 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import openvocab
-from openvocab.checkpoint import (
+from openvocab import version
+from openvocab.checkpoint.checkpoint import (
     SaveFailed,
     is_numbered,
     is_plain,
@@ -23,13 +23,13 @@ from openvocab.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from openvocab.engine.finite_guard import check_weights
+from openvocab.config.saved import config_to_data
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
-from openvocab.matmul_precision import matmul_precision
+from openvocab.finite_guard import check_weights
 from openvocab.metrics.units import declared_keys
+from openvocab.process.matmul_precision import matmul_precision
 from openvocab.registry import HOOKS
-from openvocab.saved_config import config_to_data
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "bidirectional_text": getattr(getattr(runner.unwrapped_model, "text_encoder", None), "bidirectional", None),
         "experiment_name": runner.experiment_name,
         "config": config_to_data(runner.cfg),
-        "versions": {"openvocab": openvocab.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},
+        "versions": {"openvocab": version.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},
     }
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from openvocab.datasets.image_io import read_image
 from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections
 from openvocab.drawing.picture_files import picture_path, write_picture
 from openvocab.drawing.visualization import draw_comparison, draw_label_map
+from openvocab.images.image_io import read_image
 from openvocab.registry import HOOKS
 from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
 

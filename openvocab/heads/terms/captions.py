@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from openvocab.heads.terms.base import ContrastiveTerm, PairBatch, unit_norm
 from openvocab.losses.contrastive import decoupled_info_nce, info_nce
 from openvocab.losses.nearest_neighbour import TextQueue
-from openvocab.losses.one_way import one_way_info_nce
+from openvocab.losses.one_directional import one_directional_info_nce
 from openvocab.losses.siglip import siglip
 from openvocab.losses.similarity_regularisation import similarity_regularisation
 from openvocab.registry import CONTRASTIVE_TERMS
@@ -107,8 +107,8 @@ class TwoProjectionContrast(ContrastiveTerm):
         images, texts = batch.image_embed(0), batch.text_embed(0)
         more_images, more_texts = unit_norm(self.image_projection(images)), unit_norm(self.text_projection(texts))
         options = dict(decoupled=self.decoupled, chunk_size=self.chunk_size)
-        to_image = one_way_info_nce(texts, images, batch.text.logit_scale, **options)
-        to_text = one_way_info_nce(more_images, more_texts, batch.text.logit_scale, **options)
+        to_image = one_directional_info_nce(texts, images, batch.text.logit_scale, **options)
+        to_text = one_directional_info_nce(more_images, more_texts, batch.text.logit_scale, **options)
         loss = (to_image + to_text) / 2
         if not self.similarity:
             return loss
@@ -224,7 +224,9 @@ class NeighbourContrast(ContrastiveTerm):
 
     def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
         neighbours = self.queue.nearest(batch.text_embed(text), self.chunk_size)
-        return one_way_info_nce(batch.image_embed(view), neighbours, batch.text.logit_scale, chunk_size=self.chunk_size)
+        return one_directional_info_nce(
+            batch.image_embed(view), neighbours, batch.text.logit_scale, chunk_size=self.chunk_size
+        )
 
 
 def check_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:

@@ -1,0 +1,309 @@
+"""Checkpoints: whole or not at all, checked, and never able to run code.
+
+The only `torch.load` of the package stands here, and it reads tensors and plain types alone. A checkpoint is written to
+a temporary file, forced to the disk and renamed, with its SHA-256 inside (`checkpoint_seal.py`).
+"""
+
+import logging
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openvocab.checkpoint.foreign import check_plain, check_stored, read_tensors
+from openvocab.checkpoint.pickle_programs import BROKEN
+from openvocab.checkpoint.seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
+from openvocab.files.atomic_files import put_in_place, replacing, temporary_beside
+
+logger = logging.getLogger(__name__)
+
+
+class UnsafeCheckpoint(ValueError):
+    """The file holds more than tensors and plain types; nothing of it was run."""
+
+
+class SaveFailed(OSError):
+    """A checkpoint could not be written; the earlier file of that name is untouched."""
+
+
+def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write `content` to `path`, whole or not at all.
+
+    Args:
+        content: tensors, numbers, strings, None, and dicts, lists and tuples of them.
+
+    Raises:
+        TypeError: another type inside, with its place.
+        SaveFailed: the disk is full or cannot be written; the message says what was needed and what is free.
+    """
+    path = Path(path)
+    content = {"format": FORMAT, **{key: to_plain(value, key) for key, value in content.items()}}
+    try:
+        with replacing(path, "w+b") as file:
+            torch.save(content, file)
+            seal(file)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        raise SaveFailed(_failure(path, content, error)) from error
+
+
+def link_checkpoint(source: Path, target: Path) -> None:
+    """Let `target` name the file `source`, replacing what it named before in one step.
+
+    Raises:
+        SaveFailed: the disk is full or cannot be written.
+    """
+    try:
+        with temporary_beside(target, partial(_link_or_copy, source)) as temporary:
+            put_in_place(temporary, target)
+    except OSError as error:
+        raise SaveFailed(f"cannot write {target}: {error}") from error
+
+
+def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint that holds tensors and plain types.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointCorrupt: the digest differs, or the file is cut off; the message names both digests.
+        UnsafeCheckpoint: it holds other objects, which were not built.
+    """
+    path = Path(path)
+    sealed = check_seal(path)
+    with open(path, "rb") as file:
+        _check_archive(path, file)
+        try:
+            check_plain(file)
+            content = torch.load(file, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UnsafeCheckpoint(_unsafe(path)) from error
+        except (*BROKEN, RuntimeError, OSError) as error:
+            raise _corrupt(path, "unreadable", str(error)) from error
+    _require_seal(content, sealed, path)
+    return content
+
+
+def load_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of any file: safetensors, our own, or a foreign pickle (Lightning, apex, mmdet, TorchScript).
+
+    Foreign classes become inert placeholders; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointCorrupt: the file cannot be read.
+        ValueError: it holds no tensors by name; the message lists its keys.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    sealed = check_seal(path)
+    try:
+        content = read_tensors(path)
+    except (*BROKEN, RuntimeError, zipfile.BadZipFile) as error:
+        raise _corrupt(path, "unreadable", str(error)) from error
+    _require_seal(content, sealed, path)
+    return _find_weights(content, path)
+
+
+def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
+    """Return the newest file of a work dir that a run can continue from, None if there is none.
+
+    It is whole and holds a training state. The log says which ones had to be passed over, and why.
+    """
+    skipped = []
+    for path in checkpoints_of(Path(work_dir)):
+        try:
+            check_training_state(load_checkpoint(path, map_location="meta"), str(path))
+        except (ValueError, OSError) as error:
+            logger.warning(f"passed over: {error}")
+            skipped.append(path.name)
+            continue
+        if skipped:
+            logger.warning(f"went back to {path}, since {', '.join(skipped)} cannot be resumed from")
+        return path
+    return None
+
+
+def checkpoints_of(work_dir: Path) -> list[Path]:
+    """Return the files that only a training writes, in the order in which a run may continue from them.
+
+    These are `iter_N.pth`, the largest N first, then `last.pth` and `best.pth`. A copy such as `iter_4_old.pth` is none
+    of them.
+    """
+    numbered = [path for path in work_dir.glob("iter_*.pth") if is_numbered(path.name)]
+    stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
+    return [*sorted(numbered, key=lambda path: _iteration_of(path.name), reverse=True), *stable]
+
+
+def is_numbered(name: Any) -> bool:
+    """Say whether `name` is that of a checkpoint of one iteration, `iter_N.pth`, without any folder."""
+    return isinstance(name, str) and _iteration_of(name) >= 0
+
+
+def check_training_state(content: Mapping[str, Any], source: str) -> None:
+    """Check that a checkpoint holds what a run needs to continue, each part of the right kind.
+
+    Raises:
+        ValueError: what is missing.
+    """
+    parts = {"meta": dict, "state_dict": dict, "optimizer": dict, "loop": dict, "random_states": list}
+    content = content if isinstance(content, Mapping) else {}
+    missing = [key for key, kind in parts.items() if not isinstance(content.get(key), kind)]
+    inner = {"meta": {"iter": int}, "optimizer": {"state": dict, "param_groups": list}, "loop": {"draws": int}}
+    for part, kinds in inner.items():
+        if part not in missing:
+            missing += [f"{part}.{key}" for key, kind in kinds.items() if not isinstance(content[part].get(key), kind)]
+    if missing:
+        raise ValueError(
+            f"{source} holds no training state ({', '.join(missing)}); to start from its weights give it as load_from"
+        )
+
+
+def to_plain(value: Any, place: str = "value") -> Any:
+    """Return `value` with dicts, lists, tuples, numbers, strings and tensors alone, tensors on the CPU.
+
+    Raises:
+        TypeError: another type, with its place.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain_key(key, place): to_plain(item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [to_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, (Path, str)):
+        return str(value)
+    raise TypeError(f"{place}: checkpoints hold tensors and plain types, got {type(value).__name__}")
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether `to_plain` takes a value."""
+    try:
+        to_plain(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _plain_key(key: Any, place: str) -> str | int:
+    if isinstance(key, (str, int)):
+        return key
+    raise TypeError(f"{place}: keys are strings or integers, got {type(key).__name__}")
+
+
+def _require_seal(content: Any, sealed: bool, path: Path) -> None:
+    """Files of ours always carry a digest: its absence is damage. Foreign files have none."""
+    if not sealed and isinstance(content, Mapping) and content.get("format") == FORMAT:
+        raise _corrupt(path, "no digest at its end")
+
+
+def _check_archive(path: Path, file: Any) -> None:
+    """Let only the zip format of torch pass: older formats and TorchScript go through the tensors-only reader."""
+    try:
+        members = zipfile.ZipFile(file).infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        file.seek(0)
+        if file.read(2)[:1] == b"\x80":  # a bare pickle, torch's format before 1.6
+            raise UnsafeCheckpoint(_unsafe(path)) from error
+        raise _corrupt(path, "not a whole archive", str(error)) from error
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        raise UnsafeCheckpoint(f"{path} is a TorchScript program; load_state_dict reads its weights")
+    try:
+        for member in members:
+            check_stored(member)
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("its members overlap")
+    except ValueError as error:
+        raise _corrupt(path, "not an archive of torch", str(error)) from error
+    file.seek(0)
+
+
+def _unsafe(path: Path) -> str:
+    return (
+        f"{path} holds objects other than tensors and plain types; they were not loaded. "
+        "Read its weights with openvocab.checkpoint.load_state_dict, or convert it with tools/convert_checkpoint.py"
+    )
+
+
+def _corrupt(path: Path, what: str, detail: str = "") -> CheckpointCorrupt:
+    with open(path, "rb") as file:
+        actual = digest_of(file, None)
+    detail = f" ({' '.join(detail.split())[:200]})" if detail else ""
+    return CheckpointCorrupt(
+        f"{path} is damaged: {what}{detail}; expected SHA-256: none found at its end, "
+        f"actual of its {path.stat().st_size} bytes: {actual}"
+    )
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _corrupt(path, "unreadable", str(error)) from error
+
+
+def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
+    """Pick the named tensors, at the top or under one of the usual keys."""
+    if isinstance(content, Mapping):
+        for key in ("state_dict", "model_state_dict", "model", "module"):
+            if isinstance(content.get(key), Mapping):
+                return _find_weights(content[key], path)
+        weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if weights:
+            return weights
+    keys = list(content)[:10] if isinstance(content, Mapping) else type(content).__name__
+    raise ValueError(f"{path} holds no tensors by name; at its top: {keys}")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def _failure(path: Path, content: Any, error: Exception) -> str:
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+    reason = " ".join(str(_first_cause(error)).split())[:200]
+    return f"cannot write {path}: {reason}; needed about {_size(content)} bytes, free {free} bytes"
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error.__context__, Exception):  # a signal that asked for the save is no cause of its failure
+        error = error.__context__
+    return error
+
+
+def _size(content: Any) -> int:
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    parts: Callable[[], Any] = content.values if isinstance(content, Mapping) else lambda: content
+    return sum(map(_size, parts())) if isinstance(content, (Mapping, list, tuple)) else 0
+
+
+def _iteration_of(name: str) -> int:
+    """Return the number in `iter_N.pth`, -1 for any other name."""
+    found = re.fullmatch(r"iter_([0-9]+)\.pth", name)
+    return int(found[1]) if found else -1

@@ -1,0 +1,287 @@
+"""Read the tensors of checkpoints that other programs wrote, executing nothing.
+
+A pickle is a small program whose instructions call whatever names it gives. This reader answers every name with either
+a rebuild function of ours or a placeholder class that swallows construction, calls and state. It knows torch's zip
+format (also TorchScript's, from which the tree of modules is kept) and the format of torch before 1.6.
+"""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from openvocab.checkpoint.pickle_programs import Function, check_program
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGE_DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "UntypedStorage": torch.uint8,
+}
+
+
+def read_tensors(path: str | Path) -> Any:
+    """Return the content of a pickled checkpoint: dicts, lists, tuples, plain values and tensors (on the CPU).
+
+    Objects of any other class become `Placeholder`s. A TorchScript program becomes the flat dict of its tensors.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of torch.
+        pickle.UnpicklingError, EOFError, KeyError, RuntimeError, ... (`pickle_programs.BROKEN`): a broken file.
+    """
+    with open(path, "rb") as file:
+        if zipfile.is_zipfile(file):
+            return _read_archive(file, Path(path))
+        file.seek(0)
+        if file.read(1) != b"\x80":
+            raise ValueError(f"{path} is neither a zip archive nor a pickle")
+        file.seek(0)
+        return _read_legacy(file, Path(path))
+
+
+class Placeholder:
+    """Stands for an object of a class that is not ours to build: swallows everything, keeps nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Placeholder":
+        """Ignore the arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Ignore the arguments."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Placeholder":
+        """Do nothing."""
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep nothing."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Keep nothing."""
+
+    def append(self, item: Any) -> None:
+        """Keep nothing."""
+
+    def extend(self, items: Any) -> None:
+        """Keep nothing."""
+
+    def add(self, item: Any) -> None:
+        """Keep nothing."""
+
+
+class _ScriptModule(Placeholder):
+    """A module of a TorchScript program: keeps its attributes, as data."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Run a pickle in which every name means one of our functions or a placeholder.
+
+    Args:
+        storage: called with (dtype, key, number of elements) for each block of numbers; returns it as a flat tensor.
+    """
+
+    def __init__(self, file: BinaryIO, storage: Callable[[torch.dtype, str, int], Tensor]) -> None:
+        super().__init__(file, encoding="latin1")  # pickles of Python 2 hold bytes
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer a name without importing anything."""
+        if module == "collections" and name == "OrderedDict":
+            return OrderedDict
+        if module in ("torch", "torch.storage", "torch.cuda") and name in _STORAGE_DTYPES:
+            return _STORAGE_DTYPES[name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if module == "torch" and name == "Size":
+            return Function(tuple)
+        if module == "torch._utils" and name in _REBUILD:
+            return Function(_REBUILD[name])
+        if module == "torch.jit._pickle":
+            return Function(lambda value, *_: value)
+        base = _ScriptModule if module.startswith("__torch__") else Placeholder
+        return type(name.rpartition(".")[2], (base,), {})
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Fetch a block of numbers."""
+        if pid[0] == "module":  # torch before 1.6 adds the source code of modules to their class
+            return pid[1]
+        kind, dtype, key, _, numel, *_ = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype):
+            raise pickle.UnpicklingError(f"unknown reference {kind!r}")
+        return self._storage(dtype, str(key), int(numel))
+
+
+class _PlainUnpickler(_TensorUnpickler):
+    """Run a pickle that may build tensors and plain values alone."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer the names that such a pickle holds.
+
+        Raises:
+            pickle.UnpicklingError: any other name.
+        """
+        found = super().find_class(module, name)
+        if isinstance(found, type) and issubclass(found, Placeholder):
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return found
+
+
+def check_plain(file: BinaryIO) -> None:
+    """Check that an archive of torch builds tensors and plain values alone, and go back to its start.
+
+    Its pickle is run with tensors that hold no numbers. torch's own `weights_only` reader takes names besides that
+    reserve any memory which a file asks for (`bytearray`, storages, `torch.Tensor` by its size).
+
+    Raises:
+        pickle.UnpicklingError: it names something else.
+        ValueError, EOFError, KeyError, ... (`pickle_programs.BROKEN`), RuntimeError: a broken file.
+    """
+    archive = zipfile.ZipFile(file)
+    pickles = _programs(archive.namelist())
+    if len(pickles) != 1:
+        raise ValueError("it has no data.pkl, or several")
+    program = io.BytesIO(archive.read(pickles[0]))
+    check_program(program)
+    _PlainUnpickler(program, lambda dtype, _, numel: torch.empty(numel, dtype=dtype, device="meta")).load()
+    file.seek(0)
+
+
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
+    return torch.as_strided(storage, tuple(size), tuple(stride), offset)  # checks the bounds
+
+
+def _rebuild_typed_tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, _: Any, __: Any, dtype: Any) -> Any:
+    return _rebuild_tensor(storage.view(dtype), offset, size, stride)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+_REBUILD = {
+    "_rebuild_tensor": _rebuild_tensor,
+    "_rebuild_tensor_v2": _rebuild_tensor,
+    "_rebuild_tensor_v3": _rebuild_typed_tensor,
+    "_rebuild_parameter": _first,
+    "_rebuild_parameter_with_state": _first,
+}
+
+
+def _programs(names: Sequence[str]) -> list[str]:
+    """Return the members that may be the pickle of an archive of torch."""
+    return [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
+
+
+def _read_archive(file: BinaryIO, path: Path) -> Any:
+    archive = zipfile.ZipFile(file)
+    members = {member.filename: member for member in archive.infolist()}
+    names = list(members)
+    pickles = _programs(names)
+    if len(pickles) != 1:
+        raise ValueError(f"{path} is a zip archive, but not a checkpoint of torch: it has no data.pkl")
+    folder = pickles[0][: -len("data.pkl")]
+    left = path.stat().st_size
+
+    def read(name: str) -> bytes:
+        nonlocal left
+        check_stored(members[name])
+        left -= members[name].file_size
+        if left < 0:  # members may overlap
+            raise EOFError("it names more numbers than the file holds")
+        return archive.read(members[name])
+
+    if f"{folder}byteorder" in names and read(f"{folder}byteorder") != b"little":
+        raise ValueError(f"{path} was written on a big-endian machine; save it again on a little-endian one")
+    blocks: dict[str, Tensor] = {}
+
+    def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
+        if key not in blocks:
+            blocks[key] = _block(read(f"{folder}data/{key}"))
+        return blocks[key].view(dtype)[:numel]
+
+    content = _run(io.BytesIO(read(pickles[0])), storage)
+    return _flatten(content) if isinstance(content, _ScriptModule) else content
+
+
+def check_stored(member: zipfile.ZipInfo) -> None:
+    """Check that a member of an archive stands there as it is.
+
+    Raises:
+        ValueError: it is compressed: a few bytes can unpack to any number of them, and torch compresses no number.
+    """
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"its member {member.filename} is compressed, which torch never does")
+
+
+def _run(file: BinaryIO, storage: Callable[[torch.dtype, str, int], Tensor]) -> Any:
+    check_program(file)
+    return _TensorUnpickler(file, storage).load()
+
+
+def _block(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _read_legacy(file: BinaryIO, path: Path) -> Any:
+    """Read four pickles (magic, version, system, content), the order of the blocks, and the blocks."""
+    left = path.stat().st_size
+    blocks: dict[str, Tensor] = {}
+
+    def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
+        nonlocal left
+        if key not in blocks:
+            left -= numel * dtype.itemsize
+            if numel < 0 or left < 0:
+                raise EOFError("it names more numbers than the file holds")
+            blocks[key] = torch.empty(numel, dtype=dtype)
+        return blocks[key]
+
+    magic = _run(file, storage)
+    if magic != _LEGACY_MAGIC:
+        raise ValueError(f"{path} is a pickle, but not a checkpoint of torch")
+    for _ in ("version", "system"):
+        _run(file, storage)
+    content = _run(file, storage)
+    for key in _run(file, storage):
+        _fill(file, blocks[str(key)])
+    return content
+
+
+def _fill(file: BinaryIO, block: Tensor) -> None:
+    numel = int.from_bytes(file.read(8), "little")
+    if numel != block.numel():
+        raise ValueError(f"a block of {numel} numbers where {block.numel()} were announced")
+    data = _block(file.read(numel * block.itemsize))
+    block.copy_(data.view(block.dtype))
+
+
+def _flatten(module: _ScriptModule, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a module tree by their dotted names."""
+    tensors: dict[str, Tensor] = {}
+    attributes: Mapping[str, Any] = getattr(module, "attributes", {})
+    for name, value in attributes.items():
+        if isinstance(value, _ScriptModule):
+            tensors.update(_flatten(value, f"{prefix}{name}."))
+        elif isinstance(value, Tensor):
+            tensors[f"{prefix}{name}"] = value
+    return tensors

@@ -1,0 +1,1 @@
+"""CLIP models by name, and the layouts in which their weights come."""

@@ -1,0 +1,34 @@
+"""The names of a CLIP's weights, in whichever of the known layouts a file has them; pure, without open_clip."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from openvocab.clip.hugging_face_layout import clip_from_hugging_face, is_hugging_face
+
+# Entries that OpenAI's archives carry beside the weights; no other publisher writes them.
+OPENAI_MARKERS = ("input_resolution", "context_length", "vocab_size")
+OLD_TEXT_KEYS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+OUR_PREFIXES = {"backbone.visual.": "visual.", "text_encoder.text.": "text.", "text_encoder.logit_": "logit_"}
+
+
+def clip_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop what is no part of a CLIP.
+
+    Raises:
+        ValueError: a file in Hugging Face's layout with entries that its CLIP and SigLIP do not have.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if is_hugging_face(state):
+        return clip_from_hugging_face(state)
+    if any(key.startswith("backbone.visual.") for key in state):
+        return {
+            new + key.removeprefix(old): value
+            for key, value in state.items()
+            for old, new in OUR_PREFIXES.items()
+            if key.startswith(old)
+        }
+    state = {key: value for key, value in state.items() if key not in OPENAI_MARKERS}
+    if "text_projection" not in state:
+        return state
+    return {f"text.{key}" if key.startswith(OLD_TEXT_KEYS) else key: value for key, value in state.items()}

@@ -1,0 +1,219 @@
+"""CLIP models by name: open_clip's architectures and ours, random, from a tag or from a local file.
+
+The activation is part of the weights: OpenAI's were trained with QuickGELU, and a model built with GELU takes them
+without a word and is wrong by 0.025 in its image embeddings. So what a tag, a file or our checkpoint says of it is
+checked here; likewise whether the words of a text see those behind them.
+"""
+
+import copy
+import difflib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from torch import Tensor, nn
+
+import openvocab.clip.model_configs.shapes_convnet  # noqa: F401 - registers the tower that ConvNet-8-shapes names
+from openvocab.checkpoint.checkpoint import load_checkpoint, load_state_dict
+from openvocab.checkpoint.start_weights import reads_start_weights
+from openvocab.checkpoint.strict_loading import load_strictly
+from openvocab.checkpoint.weights_file import HUB_PREFIX, weights_file
+from openvocab.clip.clip_layout import OPENAI_MARKERS, clip_layout
+from openvocab.clip.hugging_face_layout import is_hugging_face
+from openvocab.files.text_files import read_json
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FOLDER = Path(__file__).parent / "model_configs"
+QUICK_GELU_SUFFIX = "-quickgelu"
+
+
+def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTextCLIP:
+    """Build a CLIP with `.visual`, `.text` and `.logit_scale`, on the CPU, in eval mode.
+
+    Args:
+        model: a name of open_clip (`ViT-B-16`, `RN50-quickgelu`, `convnext_base`), or of a file in `model_configs/`.
+        pretrained: None (random weights), a tag of open_clip (`openai`: needs network or its cache), a local file:
+            open_clip's, OpenAI's or Hugging Face's layout (.pt, .bin, .safetensors) or a checkpoint of an
+            `OpenVocabModel`; a folder as transformers saves it; or `hf-hub:openai/clip-vit-base-patch16`. Not read
+            within `start_weights(read=False)`.
+
+    Raises:
+        ValueError: an unknown name or tag, a file that does not fit, or weights trained with the other activation;
+            the message names the model that fits.
+        FileNotFoundError: no such file, or a tag that cannot be downloaded.
+    """
+    config = clip_config(model)
+    if pretrained is None or not reads_start_weights():
+        return _build(config).eval()
+    if get_pretrained_cfg(model, str(pretrained)):
+        path = _download(model, str(pretrained))
+        clip = _build(config)
+        open_clip.load_checkpoint(clip, path, strict=True, weights_only=True)
+    else:
+        state = _read_file(model, weights_file(pretrained))
+        clip = _build(config)
+        load_strictly(clip, clip_layout(state), f"{pretrained} does not fit {model}")
+    return clip.eval()
+
+
+def clip_config(model: str) -> dict[str, Any]:
+    """Return the architecture of `model` as a new dict.
+
+    Raises:
+        ValueError: an unknown name; the message gives the nearest known ones.
+    """
+    if model in own_models():
+        return json.loads((CONFIG_FOLDER / f"{model}.json").read_text(encoding="utf-8"))
+    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    if config is None:
+        near = difflib.get_close_matches(model, known_models(), n=4, cutoff=0.4)
+        raise ValueError(f"unknown CLIP model {model!r}; nearest known names: {', '.join(near) or 'none'}")
+    return config
+
+
+def known_models() -> list[str]:
+    """List every model name that `create_clip` takes."""
+    return sorted({*open_clip.list_models(), *own_models()})
+
+
+def own_models() -> list[str]:
+    """List the names of the files in `model_configs/`; a path to another file is no name."""
+    return [file.stem for file in CONFIG_FOLDER.glob("*.json")]
+
+
+def uses_quick_gelu(model: str) -> bool:
+    """Say whether `model` is built with QuickGELU; our checkpoints record it as `quick_gelu` in their `meta`."""
+    return bool(clip_config(model).get("quick_gelu", False))
+
+
+def sees_later_words(model: str) -> bool:
+    """Say whether the text tower of `model` is bidirectional; our checkpoints record it as `bidirectional_text`."""
+    return bool(clip_config(model)["text_cfg"].get("no_causal_mask", False))
+
+
+def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std (3,) of RGB pixel values in 0..255 that the weights of a tag expect.
+
+    Without a known tag these are OpenAI's, which every model of open_clip without a tag of its own uses.
+    """
+    tag = get_pretrained_cfg(model, pretrained) if pretrained else {}
+    mean, std = tag.get("mean", OPENAI_DATASET_MEAN), tag.get("std", OPENAI_DATASET_STD)
+    return tuple(255 * value for value in mean), tuple(255 * value for value in std)
+
+
+def _build(config: Mapping[str, Any]) -> nn.Module:
+    """Make the modules without open_clip's factory, which needs a global entry for our own names and real tensors."""
+    config = copy.deepcopy(dict(config))
+    config.pop("custom_text", None)
+    for part, flag in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
+        if flag.removesuffix("_pretrained") + "_name" in config[part]:
+            config[part][flag] = False  # CLIP weights follow; never fetch another data set's
+    if "multimodal_cfg" in config:
+        return open_clip.CoCa(**config)
+    masks_padding = config["text_cfg"].pop("use_pad_mask", False)  # open_clip's tower has it, its factory does not
+    clip = open_clip.CustomTextCLIP(**config)
+    if masks_padding:
+        clip.text.use_pad_mask = True
+    return clip
+
+
+def _download(model: str, tag: str) -> str:
+    """Return the path of a tag's weights, after a look at their activation."""
+    entry = get_pretrained_cfg(model, tag)
+    _check_activation(model, bool(entry.get("quick_gelu", False)), f"the weights of tag {tag!r}")
+    try:
+        return download_pretrained(entry)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileNotFoundError(
+            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without network pass the path of "
+            f"{entry.get('hf_hub') or entry.get('url')} as pretrained="
+        ) from error
+
+
+def _read_file(model: str, path: Path) -> dict[str, Tensor]:
+    """Return the weights in a local file, after a look at their activation."""
+    if not path.is_file():
+        tags = ", ".join(list_pretrained_tags_by_model(model)) or "none"
+        raise FileNotFoundError(
+            f"pretrained={str(path)!r} is neither a file nor a tag of {model} (its tags: {tags}); a repository of "
+            f"Hugging Face's hub is called {HUB_PREFIX}OWNER/NAME"
+        )
+    state = load_state_dict(path)
+    meta = _recorded(path, state)
+    _check_direction(model, path, meta)
+    recorded = _recorded_activation(path, state, meta)
+    if recorded is not None:
+        _check_activation(model, recorded, f"the weights in {path}")
+    elif _other_activation(model) in known_models():
+        logger.warning(
+            f"{path} does not record its activation; {model} uses {_activation_name(uses_quick_gelu(model))}. "
+            f"Weights of OpenAI, DFN or MetaCLIP need the model called {QUICK_GELU_SUFFIX}"
+        )
+    return state
+
+
+def _recorded_activation(path: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bool | None:
+    """Return whether the file says that its weights use QuickGELU; None where it says nothing."""
+    if "openai" in path.name.lower() or all(marker in state for marker in OPENAI_MARKERS):
+        return True
+    if is_hugging_face(state):
+        return _activation_in_config(path.with_name("config.json"))
+    recorded = meta.get("quick_gelu")
+    return None if recorded is None else bool(recorded)
+
+
+def _recorded(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """Return what a checkpoint of an `OpenVocabModel` says of itself; nothing for other files."""
+    if path.suffix == ".safetensors" or not any(key.startswith("backbone.visual.") for key in state):
+        return {}
+    return load_checkpoint(path).get("meta", {})
+
+
+def _check_direction(model: str, path: Path, meta: Mapping[str, Any]) -> None:
+    recorded = meta.get("bidirectional_text")
+    if recorded is not None and bool(recorded) != sees_later_words(model):
+        kinds = "causal", "bidirectional"
+        raise ValueError(
+            f"the weights in {path} were trained with a {kinds[bool(recorded)]} text tower, but that of {model!r} is "
+            f"{kinds[not recorded]}: its texts would be silently wrong; use the model that they were trained as"
+        )
+
+
+def _activation_in_config(path: Path) -> bool | None:
+    """Return whether the config beside Hugging Face's CLIP says QuickGELU; None without one that says it or GELU."""
+    config = read_json(path) if path.is_file() else None
+    if not isinstance(config, dict) or config.get("model_type") != "clip":
+        return None
+    parts = [config.get(name) for name in ("text_config", "vision_config")]
+    named = [part.get("hidden_act", "quick_gelu") for part in parts if isinstance(part, dict)]  # their default
+    return {("quick_gelu", "quick_gelu"): True, ("gelu", "gelu"): False}.get(tuple(map(str, named)))
+
+
+def _check_activation(model: str, quick_gelu: bool, weights: str) -> None:
+    if quick_gelu == uses_quick_gelu(model):
+        return
+    other = _other_activation(model)
+    fix = (
+        f"use model={other!r}" if other in known_models() else f'build it with "quick_gelu": {str(quick_gelu).lower()}'
+    )
+    raise ValueError(
+        f"{weights} were trained with {_activation_name(quick_gelu)}, but {model!r} is built with "
+        f"{_activation_name(not quick_gelu)}: its embeddings would be silently wrong; {fix}"
+    )
+
+
+def _other_activation(model: str) -> str:
+    """Return the name of the same architecture with the other activation."""
+    if model.endswith(QUICK_GELU_SUFFIX):
+        return model.removesuffix(QUICK_GELU_SUFFIX)
+    return model + QUICK_GELU_SUFFIX
+
+
+def _activation_name(quick_gelu: bool) -> str:
+    return "QuickGELU" if quick_gelu else "GELU"

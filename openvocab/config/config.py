@@ -1,0 +1,235 @@
+"""Read configs, and say in one line what is wrong with one."""
+
+import difflib
+import inspect
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
+
+from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
+from openvocab.config.modules import import_modules_beside, modules_beside
+
+_TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+_TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
+_CHECKED = (
+    "model",
+    "train_dataloader",
+    "val_dataloader",
+    "test_dataloader",
+    "val_evaluator",
+    "test_evaluator",
+    "train_cfg",
+)
+_OPTIONAL = (
+    "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
+    "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
+    "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
+    "compile", "precision", "custom_imports",
+)  # fmt: skip
+SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
+_MOST_DATA_SETS = 20
+AMP_CHOICES = ("auto", "bf16", "off")
+"""Mixed precision by the words of `--amp` and `build_runner`; a config says None for "off"."""
+
+
+class ConfigError(ValueError):
+    """A config that cannot be read or lacks something; the message names the file."""
+
+
+def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and change single values of it.
+
+    Modules beside the file can be imported by it, and those that it lists in `custom_imports` are imported: a user's
+    parts are found by class and by registry name. The search path of the process is as before afterwards; a module
+    that imports another one beside it only when a function runs needs that folder in `sys.path`.
+
+    Args:
+        path: a Python config. It is code: run only files that you trust.
+        overrides: `{"train_cfg.max_iters": 100}`, from the command line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ConfigError: the file is no Python config, imports what it cannot or does not run, an override names a key that
+            does not exist (the nearest is suggested) or a variable of the file, whose value has gone into settings
+            already, or a module of `custom_imports` cannot be imported.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such config: {path}")
+    if Path(path).suffix != ".py":  # mmengine's reader of YAML builds any object that such a file names
+        raise ConfigError(
+            f"{path}: expected a Python config (.py), got {Path(path).suffix or 'a file without ending'!r}"
+        )
+    with modules_beside(Path(path)):
+        with _one_line(path):
+            check_imports(Path(path))
+            config = Config.fromfile(path)
+        for key in overrides or {}:
+            _check_override(config, key, path)
+        if overrides:
+            config.merge_from_dict(dict(overrides))
+        _import_custom_modules(config, path)
+        with _one_line(path):
+            import_modules_beside(config, Path(path))
+    return config
+
+
+def require_keys(config: Config, *, training: bool) -> None:
+    """Check that a config has what training or testing needs.
+
+    Raises:
+        ConfigError: naming the file, the missing key and the nearest one that is there.
+    """
+    for key in _TRAINING if training else _TESTING:
+        if config.get(key) is None:
+            raise ConfigError(f"{config.filename or 'the config'}: no {key!r}{_nearest(key, config)}")
+
+
+def check_arguments(config: Config) -> None:
+    """Check the arguments of all classes in the model, the data, the metrics and the loop, before any is built.
+
+    Raises:
+        ConfigError: an argument that its class does not take, with its place and the nearest that it does.
+    """
+    for key in _CHECKED:
+        for place, part in typed_parts(config.get(key), key):
+            _check_part(part, f"{config.filename or 'the config'}: {place}")
+
+
+def check_teacher(config: Config) -> None:
+    """Check that training reads the regions of the config's own `teacher`, of which the pipeline holds a copy.
+
+    Raises:
+        ConfigError: a step of the training pipeline has another teacher.
+    """
+    teacher = config.get("teacher")
+    steps = config.get("train_dataloader", {}).get("dataset", {}).get("pipeline", [])
+    for number, step in enumerate(steps):
+        if teacher is not None and step.get("teacher", teacher) != teacher:
+            place = f"train_dataloader.dataset.pipeline.{number}.teacher"
+            raise ConfigError(f"{config.filename}: teacher and {place} differ; change both, and make the cache anew")
+
+
+def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config") -> list[Any]:
+    """Return the test pipeline of a config, also that of a data set inside another; empty where there is none.
+
+    Args:
+        config: one that a file holds may be anything below its own level.
+        source: its name, for messages.
+
+    Raises:
+        ConfigError: the pipeline is no list, or data sets lie in one another without end.
+    """
+    loader = config.get("test_dataloader")
+    dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
+    for _ in range(_MOST_DATA_SETS):
+        if not isinstance(dataset, Mapping) or "pipeline" in dataset:
+            break
+        dataset = dataset.get("dataset")
+    else:
+        raise ConfigError(f"{source}: test_dataloader has more than {_MOST_DATA_SETS} data sets in one another")
+    steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
+    if steps and not isinstance(steps, (list, tuple)):
+        raise ConfigError(f"{source}: the test pipeline is no list but a {type(steps).__name__}")
+    return list(steps or [])
+
+
+@contextmanager
+def _one_line(path: str | Path) -> Iterator[None]:
+    """Turn what a config or a user's module raises into one line; they are programs: anything can go wrong inside."""
+    try:
+        yield
+    except ImportMistake as error:
+        raise ConfigError(str(error)) from error
+    except Exception as error:
+        text = " ".join(str(error).split()) or "without a message"
+        text += f"; {ONLY_NAMES}" if "'Lazy" in text else ""
+        raise ConfigError(f"{_line_of(error, path)}: {type(error).__name__}: {text}") from error
+
+
+def _line_of(error: Exception, path: str | Path) -> str:
+    """Return the line of a config that raised an error, or the name of the file where none did."""
+    lines = [
+        f"{frame.f_code.co_filename}:{number}"
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if "LazyObject" in frame.f_globals and "__name__" not in frame.f_globals  # what mmengine runs a config in
+    ]
+    return lines[-1] if lines else str(path)
+
+
+def _import_custom_modules(config: Config, path: str | Path) -> None:
+    """Import what `custom_imports` lists; mmengine forgets it in configs that inherit by import."""
+    custom = config.get("custom_imports")
+    if not custom:
+        return
+    try:
+        import_modules_from_strings(**custom)
+    except (ImportError, TypeError) as error:
+        raise ConfigError(f"{path}: custom_imports: {error.__context__ or error}") from error
+
+
+def typed_parts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where it stands and the dict, for every dict with a `type` at any depth of `node`; `place` is its own."""
+    if isinstance(node, Mapping):
+        if "type" in node:
+            yield place, node
+        for key, value in node.items():
+            yield from typed_parts(value, f"{place}.{key}")
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from typed_parts(value, f"{place}.{index}")
+
+
+def _check_part(part: Mapping[str, Any], place: str) -> None:
+    kind = part["type"]
+    if not inspect.isclass(kind):
+        return  # a registry name: the registry answers for it
+    parameters = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in part:
+        if name not in parameters and name not in ("type", "_scope_"):
+            raise ConfigError(f"{place}: {kind.__name__} takes no {name!r}{_nearest(name, parameters)}")
+
+
+def _check_override(config: Config, key: str, path: str | Path) -> None:
+    """Refuse to invent a key silently: all but the last part of the path must exist, and the last at the top too."""
+    node: Any = config
+    *parents, leaf = key.split(".")
+    for part in parents:
+        node = _child(node, part, key, path)
+    known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
+    if not known:
+        raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
+    root = (*parents, leaf)[0]
+    if root not in SETTINGS:
+        places = [place for name in config for place in _places(config[name], name, leaf)]
+        instead = f"change {' or '.join(places)}" if places else "change the settings that it is part of"
+        raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
+
+
+def _places(node: Any, place: str, leaf: str) -> Iterator[str]:
+    """Yield where settings of the name `leaf` stand within `node`."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == leaf:
+                yield f"{place}.{key}"
+            yield from _places(value, f"{place}.{key}", leaf)
+
+
+def _child(node: Any, part: str, key: str, path: str | Path) -> Any:
+    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    if isinstance(node, (dict, Config)) and part in node:
+        return node[part]
+    names = node if isinstance(node, (dict, Config)) else ()
+    raise ConfigError(f"{path}: {key!r}: there is no {part!r}{_nearest(part, names)}")
+
+
+def _nearest(name: str, names: Any, more: Sequence[str] = ()) -> str:
+    close = difflib.get_close_matches(name, [*names, *more], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,142 @@
+"""Which categories of an annotation file are classes: seen, unseen, or neither."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from openvocab.vocabulary.class_lists import class_of_each_id, load_seen_and_unseen
+from openvocab.vocabulary.vocabulary import Vocabulary, same_name_key
+
+Names = Sequence[str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class CategoryChoice:
+    """The vocabulary of a data set, and the class of each category id."""
+
+    vocabulary: Vocabulary
+    class_of_id: dict[int, int]
+    """Indices into `vocabulary`; ids that are not here carry no labels."""
+    held_out_ids: frozenset[int]
+    """Of unseen classes whose labels are left out."""
+
+
+def choose_categories(
+    names: Names,
+    category_names: Sequence[str],
+    category_ids: Sequence[int],
+    *,
+    ids_of_classes: Sequence[int] | Mapping[int, int] | None,
+    unseen: Sequence[str] | str | Path | None,
+    train_classes: Literal["all", "seen", "seen_labels"],
+    unlisted_ids: Literal["raise", "ignore"],
+    root: Path,
+) -> CategoryChoice:
+    """Match the categories of a file to a class list, and split it.
+
+    Args:
+        names: all classes in vocabulary order.
+        category_names, category_ids: (C,) of the file.
+        ids_of_classes: category ids in class order, or {id: class}; None matches by name, any synonym; underscores,
+            case and white space do not count.
+        unseen: names or split. A split that lists the seen names too leaves out all classes that it does not name.
+        train_classes: `seen` leaves out the unseen classes, `seen_labels` only their labels.
+        unlisted_ids: whether a category that is no class is an error or ignored.
+        root: folder of split files.
+
+    Raises:
+        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class, a name
+            of two categories where they are matched by name.
+    """
+    vocabulary = Vocabulary.from_names(names)
+    seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
+    held_out = _classes_of_split(unseen_names or (), vocabulary, unseen)
+    split = set(range(len(vocabulary)))
+    if seen_names is not None:
+        in_training = _classes_of_split(seen_names, vocabulary, unseen)
+        _check_apart(in_training, held_out, vocabulary, unseen)
+        split = held_out | in_training
+    kept = sorted(split - held_out if train_classes == "seen" else split)
+    if not kept:
+        raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
+    class_of_id = _match(vocabulary, category_names, category_ids, ids_of_classes, unlisted_ids)
+    position = {index: place for place, index in enumerate(kept)}
+    unlabelled = set() if train_classes == "all" else held_out
+    flagged = Vocabulary.from_names(names, unseen=unseen_names).subset(kept)
+    flagged.digest  # noqa: B018  computed once here, it travels with every sample
+    return CategoryChoice(
+        vocabulary=flagged,
+        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in set(kept) - unlabelled},
+        held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in unlabelled),
+    )
+
+
+def _classes_of_split(
+    names: Sequence[str], vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
+) -> set[int]:
+    """Return the classes that a split names, by their first names (`same_name_key`).
+
+    Raises:
+        ValueError: names that are no class.
+    """
+    index_of = {same_name_key(name): index for index, name in enumerate(vocabulary.class_names)}
+    unknown = [name for name in names if same_name_key(name) not in index_of]
+    if unknown:
+        raise ValueError(
+            f"unseen: {len(unknown)} names of {_shown(source)} are not among the {len(vocabulary)} class names, the "
+            f"first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
+        )
+    return {index_of[same_name_key(name)] for name in names}
+
+
+def _check_apart(
+    seen: set[int], unseen: set[int], vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
+) -> None:
+    both = sorted(vocabulary.class_names[index] for index in seen & unseen)
+    if both:
+        raise ValueError(f"unseen: {_shown(source)} lists {both[0]!r} as seen and as unseen")
+
+
+def _shown(source: Sequence[str] | str | Path | None) -> str:
+    return str(source) if isinstance(source, (str, Path)) else "the given list"
+
+
+def _match(
+    vocabulary: Vocabulary,
+    category_names: Sequence[str],
+    category_ids: Sequence[int],
+    ids_of_classes: Sequence[int] | Mapping[int, int] | None,
+    unlisted_ids: Literal["raise", "ignore"],
+) -> dict[int, int]:
+    """Return the class (of the whole list) of each category id."""
+    if ids_of_classes is None:
+        owner = {same_name_key(name): index for index, entry in enumerate(vocabulary.synonyms) for name in entry}
+        known = [(raw, name) for raw, name in zip(category_ids, category_names) if same_name_key(name) in owner]
+        _check_unique(known)
+        class_of_id = {raw: owner.get(same_name_key(name)) for raw, name in zip(category_ids, category_names)}
+    else:
+        given = class_of_each_id("category_ids", ids_of_classes, len(vocabulary))
+        class_of_id = {raw: given.get(raw) for raw in category_ids}
+    unlisted = [name for raw, name in zip(category_ids, category_names) if class_of_id[raw] is None]
+    if unlisted and unlisted_ids == "raise":
+        raise ValueError(
+            f"classes: {len(unlisted)} of the file's {len(category_ids)} categories are no class, such as "
+            f"{unlisted[0]!r}; add them, or unlisted_ids='ignore' leaves out their objects"
+        )
+    return {raw: index for raw, index in class_of_id.items() if index is not None}
+
+
+def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
+    """Check that no two of the categories (id, name) have one name, as names are compared (`same_name_key`)."""
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for raw, name in categories:
+        alike.setdefault(same_name_key(name), []).append((raw, name))
+    for several in alike.values():
+        if len(several) > 1:
+            names = " and ".join(dict.fromkeys(repr(name) for _, name in several))
+            raise ValueError(
+                f"classes: the file has the category name {names} {len(several)} times, with the ids "
+                f"{[raw for raw, _ in several]}: which one is meant cannot be told; give category_ids, or each its "
+                "own name"
+            )

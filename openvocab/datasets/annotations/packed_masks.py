@@ -1,0 +1,182 @@
+"""Object masks of a whole data set, as they are written in its files, in one buffer; decoded one by one when wanted."""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from openvocab.datasets.annotations.run_lengths import pixels_of_runs
+from openvocab.files.file_values import numbers, whole_number
+from openvocab.structures import Size
+
+MIN_CORNERS = 3
+HUNDREDTH = 100
+MAX_OUTLINE = 10_000_000
+"""Pixels around a polygon: pycocotools takes 40 bytes for each, so that one of 1e9 takes all memory there is."""
+
+
+class PackedMasks:
+    """Polygons and run-length encodings of many objects; their place in it is the order of `append`.
+
+    Workers of a loader share the buffer. Coordinates with at most two decimals, the rule in COCO and LVIS, take half
+    the room of others; none is rounded.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._starts: np.ndarray | None = None
+        self._ends: list[int] | np.ndarray = [0]
+        self._sizes: list[Size | None] | np.ndarray = []
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def append(self, segmentation: list | dict | None) -> None:
+        """Add the mask of the next object.
+
+        Args:
+            segmentation: COCO's forms: a list of polygons [x1, y1, x2, y2, ...] in pixels, or a run-length encoding
+                {"size": [H, W], "counts": list, str or bytes}; None or an empty one for an object without mask.
+
+        Raises:
+            ValueError: none of these.
+        """
+        size = None
+        if isinstance(segmentation, dict) and segmentation:
+            packed, size = _pack_runs(segmentation)
+        elif segmentation is None or isinstance(segmentation, list | dict):
+            packed = _pack_polygons(segmentation or [])
+        else:
+            raise ValueError(f"segmentation: expected polygons or a run-length encoding, got {str(segmentation)[:40]}")
+        self._buffer += packed
+        self._ends.append(len(self._buffer))
+        self._sizes.append(size)
+
+    def freeze(self) -> None:
+        """Turn the lists into arrays, which workers share without copying."""
+        ends = np.array(self._ends, np.int64)
+        self._starts, self._ends = ends[:-1], ends[1:]
+        self._sizes = np.array([size or (0, 0) for size in self._sizes], np.int32).reshape(-1, 2)
+
+    def subset(self, rows: np.ndarray) -> "PackedMasks":
+        """Return the masks at `rows`, on the same buffer; after `freeze`."""
+        chosen = PackedMasks()
+        chosen._buffer = self._buffer
+        chosen._starts, chosen._ends, chosen._sizes = self._starts[rows], self._ends[rows], self._sizes[rows]
+        return chosen
+
+    @property
+    def has_mask(self) -> np.ndarray:
+        """(M,) bool; after `freeze`."""
+        return self._ends > self._starts
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(M, 2) int32 height and width that run-length encodings state, 0 for polygons; after `freeze`."""
+        return self._sizes
+
+    def bounds(self, place: int, size: Size) -> np.ndarray | None:
+        """Return x1 y1 x2 y2 around the pixels that `decode` would give, (4,) float64.
+
+        None where it would give none: polygons beside the image or of no area, runs of 0.
+        """
+        content = self._content(place)
+        if isinstance(content, bytes):
+            parts = [{"size": list(size), "counts": content}]
+        else:
+            parts = coco_mask.frPyObjects(content, *size) if content else []
+        boxes = np.reshape([coco_mask.toBbox(part) for part in parts if coco_mask.area(part)], (-1, 4))
+        return np.concatenate([boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)]) if len(boxes) else None
+
+    def decode(self, place: int, size: Size) -> np.ndarray:
+        """Return the mask at `place` in an image of `size` (height, width) as (H, W) uint8, 1 inside.
+
+        Polygons are filled by pycocotools' rule.
+        """
+        content = self._content(place)
+        if isinstance(content, bytes):
+            return coco_mask.decode({"size": list(size), "counts": content})
+        if not content:
+            return np.zeros(size, np.uint8)
+        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(content, *size)))
+
+    def _content(self, place: int) -> bytes | list[list[float]]:
+        """Return the compressed run lengths of a mask or its polygons, none where there is no mask."""
+        record = self._buffer[self._starts[place] : self._ends[place]]
+        content = pickle.loads(record) if record else []
+        return content if isinstance(content, bytes) else [_unpack_polygon(*polygon) for polygon in content]
+
+
+def outline_length(polygon: Sequence[float] | np.ndarray) -> float:
+    """Return how many pixels the outline of a polygon x1, y1, x2, y2, ... passes, at most."""
+    values = np.abs(np.asarray(polygon, np.float64))
+    bound = float(values.max()) * len(values)  # no edge is longer than twice the largest coordinate
+    if bound <= MAX_OUTLINE:
+        return bound
+    corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+    with np.errstate(over="ignore"):  # infinite is too long as well
+        return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
+
+
+def _pack_polygons(polygons: list) -> bytes:
+    if not all(isinstance(polygon, list | tuple) for polygon in polygons):
+        raise ValueError(f"segmentation: expected a list of polygons [x1, y1, x2, y2, ...], got {str(polygons)[:40]}")
+    packed = [packed for polygon in polygons if (packed := _pack_polygon(polygon)) is not None]
+    return pickle.dumps(packed, protocol=pickle.HIGHEST_PROTOCOL) if packed else b""
+
+
+def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes] | None:
+    """Pack a polygon; None for fewer than three corners, of which pycocotools would take two for a box."""
+    try:
+        values = np.array(numbers(polygon, "segmentation"), np.float64)
+    except ValueError:
+        values = np.full(1, np.nan)
+    if len(values) % 2 or not np.isfinite(values).all():
+        raise ValueError(
+            f"segmentation: a polygon is a flat list x1, y1, x2, y2, ... of numbers, got {str(polygon)[:40]}"
+        )
+    if len(values) < 2 * MIN_CORNERS:
+        return None
+    if outline_length(values) > MAX_OUTLINE:
+        raise ValueError(f"segmentation: a polygon with an outline of more than {MAX_OUTLINE} pixels")
+    hundredths = np.rint(values * HUNDREDTH)
+    if (np.abs(hundredths) < 2**31).all() and (hundredths / HUNDREDTH == values).all():
+        return "i4", hundredths.astype(np.int32).tobytes()
+    return "f8", values.tobytes()
+
+
+def _unpack_polygon(kind: str, content: bytes) -> list[float]:
+    values = np.frombuffer(content, kind)
+    return (values / HUNDREDTH if kind == "i4" else values).tolist()
+
+
+def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
+    size = runs.get("size")
+    if "counts" not in runs or not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f'segmentation: expected {{"size": [H, W], "counts": ...}}, got the keys {sorted(runs)[:5]}')
+    height, width = _pixel_counts(size, "a size [height, width]")
+    if max(height, width, height * width) >= 2**31:
+        raise ValueError(f"segmentation: a mask of {height}x{width}, expected fewer than 2^31 pixels")
+    counts = runs["counts"]
+    if isinstance(counts, list):
+        counts = {"size": [height, width], "counts": _pixel_counts(counts, "counts")}
+        counts = coco_mask.frPyObjects(counts, height, width)["counts"]
+    counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    if not isinstance(counts, bytes):
+        raise ValueError(f"segmentation: expected counts as a list, text or bytes, got {type(counts).__name__}")
+    if (pixels := pixels_of_runs(counts)) != height * width:
+        raise ValueError(f"segmentation: runs of {pixels} pixels in all, for a mask of {height}x{width}")
+    return pickle.dumps(counts, protocol=pickle.HIGHEST_PROTOCOL), (height, width)
+
+
+def _pixel_counts(values: Sequence[float], kind: str) -> list[int]:
+    """Return numbers of pixels, which pycocotools takes for unsigned ones of 32 bits without looking."""
+    try:
+        counts = [whole_number(value, "segmentation") for value in values]
+    except ValueError:
+        counts = [-1]
+    if not all(0 <= count < 2**32 for count in counts):
+        raise ValueError(f"segmentation: expected {kind} in pixels, whole numbers, got {str(values)[:40]}")
+    return counts

@@ -1,0 +1,108 @@
+"""A Pascal-VOC folder: one XML file an image."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from openvocab.datasets.annotations.box_checks import check_are_pixels
+from openvocab.datasets.annotations.records import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.files.folder_walk import files_by_key
+from openvocab.files.file_values import flag, number, whole_number
+from openvocab.files.text_files import read_xml
+from openvocab.images.image_header import read_image_size
+from openvocab.images.image_io import BadSample
+from openvocab.structures import Size
+
+UNSTATED = ("", "unspecified")
+"""What tools write into a flag that nobody has set."""
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> AnnotationList:
+    """Read the XML files of `folder`; categories are the names met, in alphabetical order.
+
+    Coordinates are taken as edges in pixels, as today's labelling tools write them (VOC itself counts pixels from 1 and
+    includes both ends: a difference of one pixel). Objects flagged `difficult` become crowds: neither learned nor
+    counted as misses. A side that a file states in its `size` must be that of its image; 0 states none. Images without
+    an XML file, and XML files without an image, are left out. There are no masks.
+
+    Args:
+        folder: of the XML files, searched recursively.
+        image_folder: of the images, whose paths in it are those of their XML files but for the extension.
+        on_bad: takes what is wrong with an image or its XML file, which are then left out: a size that cannot be read,
+            a file of another form or that states another size, an object without name or box. By default it is raised.
+
+    Raises:
+        FileNotFoundError: no XML file belongs to an image.
+        ValueError: boxes as shares of the image.
+    """
+    images = files_by_key(image_folder)
+    files = files_by_key(folder, extensions=(".xml",))
+    notes = note_lonely(files, images, "XML file")
+    files = {key: path for key, path in files.items() if key in images}
+    found = []
+    for key, path in files.items():
+        try:
+            size = read_image_size(images[key])
+            found.append((key, size, _objects(path, size)))
+        except BadSample as error:
+            on_bad(error)
+    names = sorted({name for _, _, objects in found for name, _, _ in objects})
+    number_of = {name: place for place, name in enumerate(names)}
+    columns, entries = Columns(with_masks=False), []
+    for position, (key, size, objects) in enumerate(found):
+        entries.append(ImageEntry(key, images[key].relative_to(image_folder).as_posix(), size))
+        for name, box, difficult in objects:
+            columns.append(position, number_of[name], box, difficult)
+    columns.freeze()
+    check_are_pixels(columns.boxes, str(folder))
+    bare = [path.name for key, path in images.items() if key not in files]
+    notes += [f"{len(bare)} images without an XML file are left out, the first is {bare[0]}"] if bare else []
+    return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
+
+
+def _objects(path: Path, size: Size) -> list[tuple[str, Sequence[float], bool]]:
+    """Return (name, box, difficult) of every object in the file of an image of `size`."""
+    try:
+        root = read_xml(path)
+    except (OSError, ValueError) as error:
+        raise BadSample(path, str(error).removeprefix(f"{path} ")) from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]  # without a namespace
+    if root.tag != "annotation":
+        raise BadSample(path, f"expected a Pascal-VOC file, whose outermost element is <annotation>, got <{root.tag}>")
+    if root.find("image") is not None:
+        raise BadSample(path, "expected a Pascal-VOC file of one image, got one of many (<image> elements, as of CVAT)")
+    _check_size(root, path, size)
+    return [_object(element, path) for element in root.iter("object")]
+
+
+def _check_size(root: Element, path: Path, size: Size) -> None:
+    """Check that the file is of an image of this size, where it states one."""
+    try:
+        texts = {f"size/{side}": (root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")}
+        stated = tuple(whole_number(text or 0, member) for member, text in texts.items())
+    except ValueError as error:
+        raise BadSample(path, str(error)) from None
+    if any(own and own != side for own, side in zip(stated, size)):
+        shown = "x".join(str(own or "?") for own in stated)
+        raise BadSample(
+            path,
+            f"its size says {shown} (height x width), its image is {size[0]}x{size[1]}: are the boxes for this image? "
+            "Correct the size, or remove it",
+        )
+
+
+def _object(element: Element, path: Path) -> tuple[str, Sequence[float], bool]:
+    name = (element.findtext("name") or "").strip()
+    try:
+        box = [number(element.findtext(f"bndbox/{edge}"), edge) for edge in EDGES]
+    except ValueError:
+        raise BadSample(path, f"object {name[:60]!r} needs a bndbox with the numbers {', '.join(EDGES)}") from None
+    if not name:
+        raise BadSample(path, "an object has no name")
+    difficult = (element.findtext("difficult") or "").strip()
+    try:
+        return name, box, difficult.lower() not in UNSTATED and flag(difficult, "difficult")
+    except ValueError as error:
+        raise BadSample(path, f"object {name[:60]!r}: {error}") from None

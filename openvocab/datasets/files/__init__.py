@@ -1,0 +1,1 @@
+"""Folders and files of samples: which there are, and what they state."""

@@ -1,0 +1,67 @@
+"""Outlines of the six forms and the pixels that they cover."""
+
+import math
+
+import numpy as np
+
+from openvocab.datasets.shapes.classes import FORMS
+from openvocab.datasets.shapes.raster import polygon_coverage
+
+REACH = 1.25
+"""No outline goes further from its centre than this many radii."""
+
+
+def cos_sin(degrees: int) -> tuple[float, float]:
+    """Return cosine and sine of whole degrees, rounded so that every C library gives the same numbers."""
+    radians = math.radians(degrees % 360)
+    return round(math.cos(radians), 6), round(math.sin(radians), 6)
+
+
+def _around(radii: list[float], start: int = 0) -> np.ndarray:
+    """Return a closed polygon (P, 2) of points (x, y) at equal angles and these distances from the centre."""
+    step = 360 // len(radii)
+    return np.array([[r * axis for axis in cos_sin(start + step * i)] for i, r in enumerate(radii)])
+
+
+def _cross(reach: float, half_width: float) -> np.ndarray:
+    """Return a plus sign whose arms reach this far."""
+    quarter = np.array([(reach, -half_width), (reach, half_width), (half_width, half_width)])
+    turn = np.array([(0, 1), (-1, 0)])
+    return np.concatenate([quarter, quarter @ turn, quarter @ turn @ turn, quarter @ turn @ turn @ turn])
+
+
+# Reaches differ so that forms of one diameter cover similar areas. A hole runs the other way round.
+OUTLINES: dict[str, list[np.ndarray]] = {
+    "circle": [_around([1.0] * 40)],
+    "square": [_around([1.2] * 4, start=45)],
+    "triangle": [_around([1.25] * 3, start=270)],
+    "star": [_around([1.25, 0.52] * 5, start=270)],
+    "cross": [_cross(1.08, 0.36)],
+    "ring": [_around([1.08] * 40), _around([0.56] * 40)[::-1]],
+}
+assert tuple(OUTLINES) == FORMS
+
+
+def coverage_patch(
+    form: str, centre: tuple[float, float], diameter: float, degrees: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return how much of each pixel a form covers, in a square patch around it, and where the patch lies.
+
+    Args:
+        form: One of `FORMS`.
+        centre: (y, x) in pixels; pixel (0, 0) spans 0 to 1.
+        diameter: Nominal, pixels.
+        degrees: Rotation.
+
+    Returns:
+        (side, side) uint8, 255 = covered in full; and (top, left) of the patch in the image, possibly negative.
+    """
+    side = 2 * math.ceil(diameter / 2 * REACH) + 3
+    top, left = math.floor(centre[0] - side / 2), math.floor(centre[1] - side / 2)
+    radius, (cosine, sine) = diameter / 2, cos_sin(degrees)
+    contours = []
+    for outline in OUTLINES[form]:
+        x, y = outline[:, 0] * radius, outline[:, 1] * radius
+        turned = (x * cosine - y * sine + centre[1] - left, x * sine + y * cosine + centre[0] - top)
+        contours.append(np.stack(turned, axis=1))  # (P, 2)
+    return polygon_coverage(contours, side, side), (top, left)

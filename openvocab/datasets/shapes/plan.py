@@ -1,0 +1,106 @@
+"""Which pictures a Shapes data set has, which labels each carries, and which classes go into each."""
+
+from dataclasses import dataclass
+
+from openvocab.datasets.shapes.classes import CLASS_NAMES, SEEN, UNSEEN
+from openvocab.datasets.shapes.random_stream import RandomStream
+from openvocab.datasets.shapes.scene import Scene, sample_scene
+
+FORMAT = 3
+"""Raised whenever the same parameters give other files."""
+SPLITS = {"train": 0, "val": 1, "objects": 2}
+MAX_OBJECTS = 5
+SINGLE_SIZES = (16.0, 44.0)
+"""Diameters in pixels of the single objects for classification."""
+
+
+@dataclass(frozen=True)
+class ShapesParameters:
+    """What decides every byte of the data set.
+
+    Raises:
+        ValueError: a negative number.
+    """
+
+    seed: int = 0
+    num_train: int = 12_000
+    num_val: int = 500
+    objects_per_class: int = 10
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "num_train", "num_val", "objects_per_class"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image file to be drawn; paths are relative to the data set's root."""
+
+    split: str
+    """Key of `SPLITS`."""
+    index: int
+    """Within its split."""
+    path: str
+    label_paths: tuple[str, ...] = ()
+    """Where its label map goes."""
+    instance_files: tuple[str, ...] = ()
+    """Which files list its objects."""
+    seen_only: bool = False
+    """Of the dense part of train, where every object is of a seen class."""
+
+
+def plan(parameters: ShapesParameters) -> list[Picture]:
+    """Return every picture of the data set in order."""
+    return [*_train(parameters), *_val(parameters), *_single_objects(parameters)]
+
+
+def _train(parameters: ShapesParameters) -> list[Picture]:
+    """The first half carries the dense labels; as many, drawn over both halves, carry the oracle's."""
+    num_dense = parameters.num_train // 2
+    order = RandomStream(parameters.seed, len(SPLITS)).shuffled(range(parameters.num_train))
+    oracle = set(order[:num_dense])
+    pictures = []
+    for index in range(parameters.num_train):
+        name, dense = f"{index + 1:06d}", index < num_dense
+        carried = [part for part, is_in in (("train", dense), ("train_oracle", index in oracle)) if is_in]
+        labels = tuple(f"annotations/{part}/{name}.png" for part in carried)
+        instance_files = tuple(f"instances_{part}.json" for part in carried)
+        pictures.append(Picture("train", index, f"images/train/{name}.jpg", labels, instance_files, dense))
+    return pictures
+
+
+def _val(parameters: ShapesParameters) -> list[Picture]:
+    names = [f"{index + 1:06d}" for index in range(parameters.num_val)]
+    return [
+        Picture("val", index, f"images/val/{name}.jpg", (f"annotations/val/{name}.png",), ("instances_val.json",))
+        for index, name in enumerate(names)
+    ]
+
+
+def _single_objects(parameters: ShapesParameters) -> list[Picture]:
+    pictures = []
+    for index in range(parameters.objects_per_class * len(CLASS_NAMES)):
+        turn, class_id = divmod(index, len(CLASS_NAMES))
+        pictures.append(Picture("objects", index, f"objects/val/{CLASS_NAMES[class_id]}/{turn + 1:04d}.jpg"))
+    return pictures
+
+
+def make_scene(picture: Picture, stream: RandomStream) -> Scene:
+    """Sample the scene of a picture: one class in turn, so that all occur equally often, and up to four at random.
+
+    Train pictures outside the dense part have at least one unseen object; over all of train every class is about
+    equally frequent.
+    """
+    everything = range(len(CLASS_NAMES))
+    if picture.split == "objects":
+        return sample_scene(stream, [picture.index % len(CLASS_NAMES)], SINGLE_SIZES)
+    if picture.split == "val":
+        first, rest = everything, everything
+    elif picture.seen_only:
+        first, rest = SEEN, SEEN
+    else:
+        first, rest = UNSEEN, everything
+    others = [stream.choice(rest) for _ in range(stream.integer(0, MAX_OBJECTS - 1))]
+    return sample_scene(stream, [first[picture.index % len(first)], *others])

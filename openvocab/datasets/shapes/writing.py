@@ -1,0 +1,224 @@
+"""The Shapes world: labelled scenes drawn to disk in the formats of real data sets, for work without any download.
+
+Its 12 unseen pairs of colour and form occur in captions and in the val labels, never in the dense training labels nor
+in the images that carry them.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from openvocab.datasets.shapes.captions import write_captions
+from openvocab.datasets.shapes.classes import CLASS_NAMES, SEEN, UNSEEN
+from openvocab.datasets.shapes.drawing import draw
+from openvocab.datasets.shapes.plan import SPLITS, Picture, ShapesParameters, make_scene, plan
+from openvocab.datasets.shapes.random_stream import RandomStream
+from openvocab.datasets.shapes.scene import IMAGE_SIZE, Scene
+from openvocab.files.atomic_files import put_in_place, temporary_beside
+from openvocab.process.group_signals import ignore_group_signals
+from openvocab.process.processor_cores import available_cores
+
+MANIFEST = "shapes.json"
+CHUNK = 100
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the JSON files say of one picture."""
+
+    picture: Picture
+    captions: list[str]
+    instances: list[dict[str, Any]]
+    digest: bytes
+    """SHA-256 of the picture's files."""
+
+
+def write_shapes(
+    root: str | Path,
+    seed: int = 0,
+    num_train: int = 12_000,
+    num_val: int = 500,
+    objects_per_class: int = 10,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Draw a Shapes data set into a new folder; the same arguments give the same bytes whatever the machine.
+
+    Args:
+        root: Folder to make; it appears when it is complete. One that already holds this very data set is kept.
+        seed: Of all choices.
+        num_train: Training scenes; the first half of them carry dense labels.
+        num_val: Validation scenes, over all 48 classes in turn.
+        objects_per_class: Single-object images a class, for zero-shot classification.
+        processes: Worker processes, one a core by default. They do not change the result.
+        progress: Called with (pictures done, pictures in all): at the start and after every hundred.
+
+    Returns:
+        True if the folder was made, False if it was there already.
+
+    Raises:
+        ValueError: a negative number, or no process.
+        FileExistsError: the folder holds something else.
+        OSError: it cannot be written, or one of the processes was killed.
+    """
+    parameters = ShapesParameters(seed, num_train, num_val, objects_per_class)
+    root = Path(root)
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes: expected 1 or more, got {processes}")
+    if _is_complete(root, parameters):
+        return False
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(root, Path.mkdir) as partial_root:
+        _write_all(partial_root, parameters, processes or available_cores(), progress)
+        put_in_place(partial_root, root)  # an empty folder in its place is fine
+    return True
+
+
+def _is_complete(root: Path, parameters: ShapesParameters) -> bool:
+    """Return whether the folder already holds this data set; raise if it holds anything else."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        raise FileExistsError(
+            f"{root} exists and is no Shapes data set (no valid {MANIFEST} in it); delete it or name another folder"
+        ) from None
+    different = [
+        f"{key} {found.get(key)} instead of {value}"
+        for key, value in asdict(parameters).items()
+        if found.get(key) != value
+    ]
+    if different:
+        raise FileExistsError(
+            f"{root} holds another Shapes data set ({', '.join(different)}); delete it or name another folder"
+        )
+    return True
+
+
+def _write_all(
+    root: Path, parameters: ShapesParameters, processes: int, progress: Callable[[int, int], None] | None
+) -> None:
+    pictures = plan(parameters)
+    for folder in {(root / path).parent for picture in pictures for path in (picture.path, *picture.label_paths)}:
+        folder.mkdir(parents=True)
+    records: list[Record] = []
+    report = progress or (lambda done, total: None)
+    report(0, len(pictures))
+    for chunk in _draw_all(root, parameters.seed, pictures, processes):
+        records += chunk
+        report(len(records), len(pictures))
+    texts = _texts(records)
+    for name, text in texts.items():
+        (root / name).write_bytes(text.encode())
+    digest = hashlib.sha256(b"".join(record.digest for record in records) + "".join(texts.values()).encode())
+    (root / MANIFEST).write_text(json.dumps({**asdict(parameters), "digest": digest.hexdigest()}, indent=1) + "\n")
+
+
+def _draw_all(root: Path, seed: int, pictures: list[Picture], processes: int) -> Iterator[list[Record]]:
+    """Yield the records of the pictures in order, a chunk at a time, as they come from the processes."""
+    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+    work = partial(_draw_chunk, root, seed)
+    if processes == 1 or len(chunks) < 2:
+        yield from map(work, chunks)
+        return
+    method = "fork" if sys.platform == "linux" else "spawn"  # where fork is safe it saves seconds of imports
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(min(processes, len(chunks)), context, initializer=_start_drawing) as pool:
+        try:
+            yield from pool.map(work, chunks)
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a process that drew pictures was killed, most often for want of memory; see `processes`"
+            ) from None
+
+
+def _start_drawing() -> None:
+    ignore_group_signals()
+    cv2.setNumThreads(0)
+
+
+def _draw_chunk(root: Path, seed: int, pictures: list[Picture]) -> list[Record]:
+    return [_draw_picture(root, seed, picture) for picture in pictures]
+
+
+def _draw_picture(root: Path, seed: int, picture: Picture) -> Record:
+    """Draw one picture with its label maps; the outcome depends on nothing but seed, split and index."""
+    stream = RandomStream(seed, SPLITS[picture.split], picture.index)
+    scene = make_scene(picture, stream)
+    jpeg = _encode(".jpg", draw(scene, stream)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    png = _encode(".png", scene.label_map(), []) if picture.label_paths else b""
+    for path, data in [(picture.path, jpeg), *((path, png) for path in picture.label_paths)]:
+        (root / path).write_bytes(data)
+    captions = [] if picture.split == "objects" else write_captions(scene, stream)
+    instances = _instances(scene) if picture.instance_files else []
+    return Record(picture, captions, instances, hashlib.sha256(jpeg + png).digest())
+
+
+def _encode(extension: str, image: np.ndarray, options: list[int]) -> bytes:
+    done, data = cv2.imencode(extension, image, options)
+    if not done:
+        raise OSError(f"OpenCV could not encode a {extension} image of shape {image.shape}")
+    return data.tobytes()
+
+
+def _instances(scene: Scene) -> list[dict[str, Any]]:
+    """Return the COCO annotations of a scene, without their ids, in terms of what is seen of each object."""
+    found = []
+    for index, obj in enumerate(scene.objects):
+        mask = scene.visible_mask(index)
+        rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        ys, xs = np.nonzero(mask)
+        left, top = int(xs.min()), int(ys.min())
+        found.append(
+            {
+                "category_id": obj.class_id + 1,
+                "bbox": [left, top, int(xs.max()) + 1 - left, int(ys.max()) + 1 - top],
+                "area": len(xs),
+                "iscrowd": 0,
+                "segmentation": {"size": [IMAGE_SIZE, IMAGE_SIZE], "counts": rle["counts"].decode("ascii")},
+            }
+        )
+    return found
+
+
+def _texts(records: list[Record]) -> dict[str, str]:
+    """Return the text files of the data set by their name."""
+    named = {"seen": [CLASS_NAMES[k] for k in SEEN], "unseen": [CLASS_NAMES[k] for k in UNSEEN]}
+    texts = {
+        "classes.txt": "\n".join(("background", *CLASS_NAMES)) + "\n",
+        "split.json": json.dumps(named, indent=1) + "\n",
+    }
+    for split in ("train", "val"):
+        chosen = [record for record in records if record.picture.split == split]
+        lines = [json.dumps({"image": record.picture.path, "captions": record.captions}) for record in chosen]
+        texts[f"captions_{split}.jsonl"] = "".join(line + "\n" for line in lines)
+    for name in ("instances_train.json", "instances_train_oracle.json", "instances_val.json"):
+        listed = [record for record in records if name in record.picture.instance_files]
+        texts[name] = json.dumps(_coco(listed)) + "\n"
+    return texts
+
+
+def _coco(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
+    """Return the COCO file of one split; `file_name` is relative to its image folder."""
+    images, annotations = [], []
+    for record in records:
+        image_id, name = record.picture.index + 1, Path(record.picture.path).name
+        images.append({"id": image_id, "file_name": name, "height": IMAGE_SIZE, "width": IMAGE_SIZE})
+        for instance in record.instances:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **instance})
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(CLASS_NAMES)]
+    return {"images": images, "annotations": annotations, "categories": categories}

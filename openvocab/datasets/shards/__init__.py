@@ -1,0 +1,1 @@
+"""Tar shards (the WebDataset format), written and read resumably."""

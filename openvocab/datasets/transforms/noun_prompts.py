@@ -1,0 +1,214 @@
+"""Nouns of captions as prompts: the targets of GroupViT's multi-label loss (arXiv 2202.11094)."""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from mmcv.transforms import BaseTransform
+
+from openvocab.registry import TRANSFORMS
+from openvocab.text.templates import fill_template, resolve_templates
+from openvocab.vocabulary.vocabulary import read_class_names, same_name_key
+
+NounExtractor = Callable[[str], Sequence[str]]
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\S")  # a word of letters, or any other single character
+_BE = frozenset("is are was were be been being am isn't aren't wasn't weren't".split())
+_PICTURE_WORDS = frozenset(
+    "photo photograph picture image scene view shot background foreground left right upper lower top bottom middle "
+    "center centre front back side part corner edge".split()
+)
+_FUNCTION_WORDS = _PICTURE_WORDS | frozenset(
+    "a an the this that these those some any each every both all no another other its his her their our my your "
+    "one two three four five six seven eight nine ten several many few "
+    "and or but nor so yet if while as than then that which who whose whom where when what how there here it he she "
+    "they we i you him them us me itself himself herself themselves of in on at by for with without from to into onto "
+    "over under above below behind beside besides between among near next across along around through during before "
+    "after against toward towards inside outside upon off out up down about like via per has have had do does did can "
+    "could will would shall should may might must not very too also just only more most much see sees shows show seen "
+    "sit sits stand stands lie lies hold holds ride rides walk walks run runs play plays wear wears eat eats".split()
+)
+_NOUNS_IN_ING = frozenset(
+    "building painting ceiling clothing wedding railing evening morning string spring wing ring king thing swing "
+    "drawing parking setting wing lightning pudding icing frosting stocking earring sibling duckling".split()
+)
+_NOUNS_IN_ED = frozenset("bed shed sled seed weed reed steed breed feed speed moped bobsled seabed flatbed".split())
+
+
+@TRANSFORMS.register_module()
+class RuleNouns:
+    """Nouns by a rule of thumb for English captions, which needs no data.
+
+    1. Function words, words for the picture and places in it ("photo", "left", "corner"), digits and punctuation cut
+       the caption into runs of content words. So does a word in -ing behind another word of its run ("man | riding").
+    2. The noun of a run is its last word; words in -ing and -ed at its end are dropped first ("car parked"), except the
+       common nouns among them ("building", "bed").
+    3. A run right behind a form of "be" is a predicate ("the star is yellow"), unless another function word opens it
+       ("is a circle").
+
+    It finds most objects of plain captions, misses nouns used as modifiers, and takes some adjectives for nouns: a
+    tagger (`NltkNouns`) is better where its data is installed. A language without these function words gives one noun a
+    sentence.
+
+    Args:
+        words: of the end of each run to return: 1 the noun ("circle"), 2 also the word before it ("red circle"), None
+            the whole run ("striped red circle").
+    """
+
+    def __init__(self, words: int | None = 1) -> None:
+        if words is not None and words < 1:
+            raise ValueError(f"RuleNouns: words: expected at least 1, or None for whole phrases, got {words}")
+        self.words = words
+
+    def __call__(self, text: str) -> list[str]:
+        """Return the distinct nouns, in order of appearance, lower case."""
+        found = []
+        for run in _content_runs(text.lower()):
+            while run and _is_participle(run[-1]):
+                run = run[:-1]
+            if run:
+                found.append(" ".join(run if self.words is None else run[-self.words :]))
+        return list(dict.fromkeys(found))
+
+
+@TRANSFORMS.register_module()
+class WordListNouns:
+    """The names of a list that occur in the caption as whole words; plurals in -s and -es count.
+
+    Longer names are found first, and a word belongs to one name only ("hot dog" is no "dog"). With the class names of
+    an evaluation as the list, training has seen them: say so beside the score.
+
+    Args:
+        names: the names, or the path of a names file (one a line, `;` between synonyms).
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_class_names`; an empty list.
+    """
+
+    def __init__(self, names: Sequence[str] | str | Path) -> None:
+        if isinstance(names, (str, Path)):
+            names = [name for entry in read_class_names(names) for name in entry]
+        keys = sorted({same_name_key(name) for name in names} - {""}, key=len, reverse=True)
+        if not keys:
+            raise ValueError("names: expected at least one name, got an empty list")
+        self._pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, keys))})(?:e?s)?(?!\w)")
+
+    def __call__(self, text: str) -> list[str]:
+        """Return the distinct names, in order of appearance, as the list spells them in lower case."""
+        return list(dict.fromkeys(self._pattern.findall(same_name_key(text))))
+
+
+@TRANSFORMS.register_module()
+class NltkNouns:
+    """Words that NLTK's part-of-speech tagger calls nouns (tags NN, NNS, NNP).
+
+    Where GroupViT's code splits sentences first, words are cut from the whole caption: it needs no second data package.
+
+    Args:
+        verbs: also the words with tags VB*, as GroupViT's code does.
+
+    Raises:
+        ImportError: nltk, or the data of its tagger, is not installed; the message says how to.
+    """
+
+    def __init__(self, verbs: bool = False) -> None:
+        self.verbs = verbs
+        self("a test")
+
+    def __call__(self, text: str) -> list[str]:
+        """Return the nouns as often as they occur, in order of appearance."""
+        try:
+            from nltk import pos_tag
+            from nltk.tokenize import TreebankWordTokenizer
+
+            tagged = pos_tag(TreebankWordTokenizer().tokenize(text))
+        except ImportError as error:
+            raise ImportError("NltkNouns needs nltk: pip install nltk; RuleNouns needs nothing") from error
+        except LookupError as error:
+            command = "python -m nltk.downloader averaged_perceptron_tagger_eng"
+            raise ImportError(f"NltkNouns needs the data of NLTK's tagger: {command}; RuleNouns needs none") from error
+        return [word for word, tag in tagged if self._wanted(tag)]
+
+    def _wanted(self, tag: str) -> bool:
+        return tag in ("NN", "NNS", "NNP") or (self.verbs and tag.startswith("VB"))
+
+
+@TRANSFORMS.register_module()
+class AddNounPrompts(BaseTransform):
+    """Put `count` prompts made of the caption's nouns behind it: `captions` = (caption, prompt 1, ..., prompt `count`).
+
+    Nouns are drawn without replacement, each goes into a template of its own drawing. Where there are too few, the
+    caption itself, bare, fills the other places.
+
+    Args:
+        count: K of the multi-label loss.
+        extractor: caption in, nouns out: any callable, or a config of `RuleNouns` (default), `WordListNouns` or
+            `NltkNouns`.
+        templates: a named set or a list; see `resolve_templates`.
+        repeat: draw nouns again before the caption fills a place: for a loss that knows equal texts, and compares
+            prompts with single segments, none of which shows the whole caption.
+        distinct: draw from the different nouns of a caption. GroupViT's code draws from all words, so that one that
+            occurs twice may come twice.
+
+    Raises:
+        ValueError: a count below 1; an item with more than one caption, or none.
+    """
+
+    def __init__(
+        self,
+        count: int = 3,
+        extractor: dict[str, Any] | NounExtractor | None = None,
+        templates: str | Sequence[str] = "imagenet80",
+        repeat: bool = False,
+        distinct: bool = True,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"AddNounPrompts: count: expected at least 1, got {count}")
+        self.count = count
+        extractor = RuleNouns() if extractor is None else extractor
+        self.extractor = TRANSFORMS.build(extractor) if isinstance(extractor, dict) else extractor
+        self.templates = resolve_templates(templates)
+        self.repeat, self.distinct = repeat, distinct
+
+    def transform(self, results: dict) -> dict:
+        """Extend `captions`."""
+        captions = results.get("captions", ())
+        if len(captions) != 1:
+            raise ValueError(
+                f"AddNounPrompts: expected one caption, got {len(captions)} for {results.get('sample_id')!r}; "
+                "it belongs in a training pipeline with num_captions=1"
+            )
+        caption = captions[0]
+        nouns = list(self.extractor(caption))
+        if self.distinct:
+            nouns = list(dict.fromkeys(nouns))
+        drawn = random.sample(nouns, min(self.count, len(nouns)))
+        if self.repeat and drawn:
+            drawn = list(islice(cycle(drawn), self.count))
+        prompts = [fill_template(random.choice(self.templates), noun) for noun in drawn]
+        return {**results, "captions": (caption, *prompts, *[caption] * (self.count - len(prompts)))}
+
+
+def _content_runs(text: str) -> list[list[str]]:
+    """Cut a caption into runs of content words, without predicates."""
+    runs: list[list[str]] = [[]]
+    before = ""  # what opened the present run
+    for word in _WORD.findall(text):
+        if word in _FUNCTION_WORDS or word in _BE or not word[0].isalpha():
+            runs.append([])
+            before = word
+        elif runs[-1] and word.endswith("ing") and word not in _NOUNS_IN_ING:
+            runs.append([])
+            before = word
+        elif before not in _BE:
+            runs[-1].append(word)
+    return [run for run in runs if run]
+
+
+def _is_participle(word: str) -> bool:
+    if word.endswith("ing"):
+        return word not in _NOUNS_IN_ING
+    return word.endswith("ed") and word not in _NOUNS_IN_ED

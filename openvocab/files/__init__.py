@@ -1,0 +1,1 @@
+"""Files of all kinds: written whole or not at all, read with suspicion."""

@@ -1,0 +1,169 @@
+"""Text, JSON, YAML and XML from files that others wrote: whatever cannot be read is one line that names the file."""
+
+import codecs
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openvocab.files.regular_files import read_regular
+
+MAX_LABEL_BYTES = 2**26
+"""Of the label file of a single sample: 64 MiB."""
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# What PyYAML's constructors raise for a malformed `!!timestamp`, `!!int`, ... besides its own errors.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: another encoding; with the line.
+    """
+    return _one_line_ends(decode_text(Path(path).read_bytes(), path))
+
+
+def read_label_text(path: str | Path) -> str:
+    """Read a text file that a folder holds for one sample; any other file than a regular one would block or never end.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
+        ValueError: another encoding; with the line.
+    """
+    return _one_line_ends(decode_text(read_regular(path, MAX_LABEL_BYTES), path))
+
+
+def decode_text(content: bytes, place: str | Path) -> str:
+    """Decode UTF-8, with or without a byte order mark; `place` names the content in errors.
+
+    Raises:
+        ValueError: another encoding; with the line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = "it seems to be UTF-16" if content.startswith(_UTF16) else f"byte {content[error.start]:#04x}"
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{place}:{line}: not UTF-8 ({found}); save it as UTF-8") from error
+    if "\0" in text:  # which no text holds; plain letters in UTF-16 are valid UTF-8
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{place}:{line}: not UTF-8 (a zero byte, as in UTF-16 without its mark); save it as UTF-8")
+    return text
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: see `parse_json`.
+    """
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, place: str | Path) -> Any:
+    """Parse JSON; `place` names it in errors.
+
+    Raises:
+        ValueError: not JSON, nested too deeply, a number of thousands of digits, or a key that an object has twice.
+    """
+    try:
+        return JSON_DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise not_json(error, place) from error
+
+
+def not_json(error: Exception, place: str | Path) -> ValueError:
+    """Return what to raise for an error of `JSON_DECODER`."""
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    return ValueError(f"{place} is not JSON, or cut off: {reason}")
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of lists, mappings and texts.
+
+    A single value is the text that is written there, a key too: `on` is a word, `010` and `1:30` are no other numbers.
+    Only nothing and null are None. An alias may stand for a single value, not for a list or mapping: a few nested ones
+    would stand for billions.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: not YAML, nested too deeply, with such an alias, or with a key twice.
+    """
+    try:
+        return yaml.load(read_text(path), _TextLoader)
+    except RecursionError as error:
+        raise ValueError(f"{path} is not YAML that can be read: it is nested too deeply") from error
+    except _YAML_ERRORS as error:
+        text = " ".join(str(error).split())
+        raise ValueError(text if str(path) in text else f"{path} is not YAML: {text}") from error
+
+
+def read_xml(path: str | Path) -> ElementTree.Element:
+    """Read the XML file of one sample and return its root. Entities are bounded by the parser and never fetched.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
+        ValueError: not XML, or declared in an encoding that Python's parser does not know.
+    """
+    content = read_regular(path, MAX_LABEL_BYTES)
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        hint = "" if _is_utf8(content) else "; it is not in UTF-8 and declares no other encoding: save it as UTF-8"
+        raise ValueError(f"{path} is not XML: {error}{hint}") from error
+    except (ValueError, LookupError, RecursionError) as error:
+        raise ValueError(f"{path} is not XML that can be read: {error}; save it as UTF-8") from error
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _one_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class _TextLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases of lists and mappings, and with single values as they are written."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            if not isinstance(self.anchors.get(event.anchor), (yaml.ScalarNode, type(None))):
+                problem = f"the alias *{event.anchor} of a list or mapping; write it out"
+                raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep)
+        return node.value if isinstance(node, yaml.ScalarNode) and value is not None else value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
+        return mapping
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dict of a JSON object; Python's own takes the last of two equal keys without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        met: set[str] = set()
+        for key, _ in pairs:
+            if key in met:
+                raise ValueError(f"an object has the key {key[:60]!r} twice")
+            met.add(key)
+    return content
+
+
+JSON_DECODER = json.JSONDecoder(object_pairs_hook=_unique)

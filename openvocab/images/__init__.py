@@ -1,0 +1,1 @@
+"""Images and label maps: from files, bytes, arrays and addresses to pixels."""

@@ -1,0 +1,251 @@
+"""Images and label maps from disk, judged by their content; whatever cannot be trusted is a `BadSample`."""
+
+import errno
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from openvocab.files.printable_text import printable
+from openvocab.files.regular_files import read_regular
+from openvocab.images.pil_image import load_pil, pil_orientation, upright
+from openvocab.images.stated_size import (
+    AVIF_BOX,
+    BIG_TIFF_STARTS,
+    BITS,
+    EXTRA_SAMPLES,
+    GIF_START,
+    JPEG_SCAN,
+    JPEG_START,
+    PHOTOMETRIC,
+    PNG_START,
+    SAMPLES,
+    TIFF_STARTS,
+    jpeg_segments,
+    stated_orientation,
+    stated_size,
+    tiff_entries,
+)
+
+JPEG_END = b"\xff\xd9"
+PNG_END = b"IEND\xaeB`\x82"
+PNG_PALETTE = 3
+TIFF_PALETTE, TIFF_LAB, TIFF_ALPHA = 3, 8, (1, 2)
+BMP_OLD_HEADER, BMP_BITS_PLACE = 12, (28, 24)
+"""Length of OS/2's header; where the bits of a pixel stand, after today's header and after that."""
+PILLOW_FORMATS = ("AVIF", "GIF", "TIFF", "BMP", "PPM")
+BITMAPS = (b"P1", b"P4")
+"""Starts of the PPM formats of one bit."""
+MAX_PIXELS = 2**28
+"""Pixels that an image may have unless an argument says otherwise: 16,384 x 16,384, which takes 1.6 GB to decode."""
+PIXEL_BYTES, EXTRA_BYTES = 8, 2**26
+"""What a pixel takes in a file at most (four channels of 16 bits), and 64 MiB for all that is not pixels."""
+LARGE_BYTES = 1 << 28
+"""Images of more bytes than this (256 MB) are not copied, where that can be spared."""
+_TAKES_LARGER = "a larger max_pixels (of LoadImage and LoadLabels, or of the function that reads it) takes it"
+
+
+class BadSample(ValueError):
+    """A file that cannot be used as a sample: its path and one line of why."""
+
+    def __init__(self, path: str | Path, reason: str = "") -> None:
+        # A data loader rebuilds exceptions of its workers from one string, hence the default.
+        super().__init__(printable(f"{path}: {reason}" if reason else str(path)))
+        self.path = str(path)
+        self.reason = reason
+
+
+def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    The format is judged by the content, not the extension. The orientation in EXIF, or in the boxes of an AVIF, is
+    applied; grey becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is
+    dropped (the colour below it stays). A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is
+    cut off is noticed, one with changed bytes within mostly decodes to wrong pixels, here as with every other reader.
+
+    Args:
+        max_pixels: larger images are refused by what their header says, before anything is decoded: a file of 100 kB
+            can hold 32,000 x 32,000 pixels. So are files of more bytes than such an image needs, by their size. None
+            takes all that OpenCV takes, 2^30.
+
+    Raises:
+        BadSample: missing, no regular file, empty, truncated, too large or not an image.
+    """
+    return cv2.cvtColor(read_image_bgr(path, max_pixels), cv2.COLOR_BGR2RGB)
+
+
+def read_image_bgr(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+    """Read an image as `read_image` does, channels in mmcv's order (H, W, 3) BGR."""
+    return decode_image_bgr(_read(path, max_pixels), path, max_pixels)
+
+
+def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+    """Decode the bytes of an image file as `read_image_bgr` does; `path` names them in errors.
+
+    Raises:
+        BadSample: empty, truncated, too large or not an image.
+    """
+    check_complete(content, path)
+    _check_pixels(content, path, max_pixels)
+    is_tiff = _is_tiff(content)
+    # OpenCV never turns an AVIF, and paints what is transparent in a GIF
+    if content[4:8] == AVIF_BOX or content.startswith(GIF_START) or (is_tiff and _is_mistaken_tiff(content)):
+        image = _decode_by_pillow(path, content)
+        return upright(np.asarray(image.convert("RGB"))[..., ::-1], pil_orientation(image))
+    image = _decode(path, content, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if is_tiff else 0))
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadSample(path, f"an image has 8 or 16 bits, this one is {image.dtype}")
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # a TIFF's, which OpenCV would round
+
+
+def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+    """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the grey values.
+
+    Greys of 1, 2 or 4 bits are the numbers 0 to 1, 3 or 15, in any format. It is turned upright as an image is.
+
+    Args:
+        max_pixels: see `read_image`.
+
+    Raises:
+        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG, AVIF), a GIF, or with more than
+            one channel.
+    """
+    content = _read(path, max_pixels)
+    check_complete(content, path)
+    _check_pixels(content, path, max_pixels)
+    lossy = "lossy compression changes ids"
+    for kind, is_kind, reason in (
+        ("a JPEG", content.startswith(JPEG_START), lossy),
+        ("an AVIF", content[4:8] == AVIF_BOX, lossy),
+        ("a GIF", content.startswith(GIF_START), "it holds places in a palette, which programs put in another order"),
+    ):
+        if is_kind:
+            raise BadSample(path, f"a label map cannot be {kind}: {reason}; save it as PNG")
+    is_png = content.startswith(PNG_START)
+    bits, has_palette = _bits_and_palette(path, content)
+    if has_palette or (bits < 8 and not is_png):
+        label_map = np.array(_decode_by_pillow(path, content))
+    else:
+        label_map = _decode(path, content, cv2.IMREAD_UNCHANGED)
+    if label_map.dtype == bool:
+        label_map = label_map.astype(np.uint8)
+    elif bits < 8 and not has_palette:  # decoders spread 1, 2 or 4 bits over 0..255
+        label_map = label_map // (255 // (2**bits - 1))
+    if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
+        raise BadSample(
+            path, f"a label map has one channel of 8 or 16 bits, this one is {label_map.shape} {label_map.dtype}"
+        )
+    return upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map  # a TIFF is turned
+
+
+def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
+    """Return the bits of a sample, 8 where the format has no fewer, and whether samples are places in a palette.
+
+    Raises:
+        BadSample: a TIFF of several channels, of which OpenCV may give the first.
+    """
+    if content.startswith(PNG_START):
+        return content[24], content[25] == PNG_PALETTE
+    if _is_tiff(content):
+        entries = tiff_entries(BytesIO(content))
+        if entries.get(SAMPLES, 1) != 1:
+            raise BadSample(path, f"a label map has one channel of 8 or 16 bits, this one has {entries[SAMPLES]}")
+        return entries.get(BITS, 1), entries.get(PHOTOMETRIC) == TIFF_PALETTE
+    if content.startswith(b"BM"):
+        place = BMP_BITS_PLACE[int.from_bytes(content[14:18], "little") == BMP_OLD_HEADER]
+        bits = int.from_bytes(content[place : place + 2], "little")
+        return min(bits, 8), bits <= 8
+    return (1 if content.startswith(BITMAPS) else 8), False
+
+
+def _decode_by_pillow(path: str | Path, content: bytes) -> Image.Image:
+    is_png = content.startswith(PNG_START)
+    try:
+        # Image.open has a limit of its own, of the whole process
+        image = PngImageFile(BytesIO(content)) if is_png else Image.open(BytesIO(content), formats=PILLOW_FORMATS)
+        load_pil(image)
+    except Exception as error:  # a malformed file makes Pillow raise anything
+        raise BadSample(path, f"cannot be decoded ({error})") from error
+    return image
+
+
+def _is_tiff(content: bytes) -> bool:
+    return content[:4] in (*TIFF_STARTS, *BIG_TIFF_STARTS)
+
+
+def _is_mistaken_tiff(content: bytes) -> bool:
+    """Say whether OpenCV gives other colours than the file holds: it darkens them by alpha, and takes Lab for RGB."""
+    entries = tiff_entries(BytesIO(content))
+    return entries.get(EXTRA_SAMPLES) in TIFF_ALPHA or entries.get(PHOTOMETRIC) == TIFF_LAB
+
+
+def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> bytes:
+    """Return the bytes of an image file as they are, after `check_complete`.
+
+    Args:
+        max_pixels: files of more bytes than an image of so many pixels needs are refused.
+
+    Raises:
+        BadSample: missing, no regular file, empty, truncated or too large.
+    """
+    content = _read(path, max_pixels)
+    check_complete(content, path)
+    return content
+
+
+def check_complete(content: bytes, path: str | Path) -> None:
+    """Check the bytes of an image file without decoding them.
+
+    Raises:
+        BadSample: empty, or cut off where its format has an end mark.
+    """
+    if not content:
+        raise BadSample(path, "the file is empty")
+    if content.startswith(JPEG_START) and content.rfind(JPEG_END, _scan_offset(content)) < 0:
+        raise BadSample(path, "truncated JPEG (no end marker after its scan)")
+    if content.startswith(PNG_START) and (len(content) < 33 or content.rfind(PNG_END) < 0):
+        raise BadSample(path, "truncated PNG (no end chunk)")
+
+
+def _check_pixels(content: bytes, path: str | Path, max_pixels: int | None) -> None:
+    try:
+        height, width = stated_size(BytesIO(content))
+    except ValueError as error:
+        raise BadSample(path, str(error)) from error
+    if min(height, width) < 1:
+        raise BadSample(path, f"{width} x {height} pixels by its header")
+    if max_pixels is not None and height * width > max_pixels:
+        raise BadSample(
+            path,
+            f"{width} x {height} pixels by its header, more than max_pixels={max_pixels}; {_TAKES_LARGER}",
+        )
+
+
+def _read(path: str | Path, max_pixels: int | None) -> bytes:
+    try:
+        return read_regular(path, None if max_pixels is None else PIXEL_BYTES * max_pixels + EXTRA_BYTES)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        too_large = f", all that max_pixels={max_pixels} can need; {_TAKES_LARGER}"
+        raise BadSample(path, reason + too_large * (error.errno == errno.EFBIG)) from error
+    except ValueError as error:  # a name with a NUL character
+        raise BadSample(path, str(error)) from error
+
+
+def _scan_offset(content: bytes) -> int:
+    """Return where the first scan of a JPEG starts: an embedded thumbnail before it has an end marker of its own."""
+    segments = jpeg_segments(BytesIO(content))
+    return next((offset for marker, offset in segments if marker == JPEG_SCAN), len(content))
+
+
+def _decode(path: str | Path, content: bytes, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise BadSample(path, f"cannot be decoded ({error.err})") from error
+    if image is None:
+        raise BadSample(path, f"not an image that can be decoded (starts with {content[:12]!r})")
+    return image

@@ -1,0 +1,1 @@
+"""Layers and changes of layers that several towers and heads share."""

@@ -1,0 +1,344 @@
+"""Average precision of detected boxes and masks: COCO's, open-vocabulary COCO's, LVIS's and LVIS's fixed one.
+
+Each protocol has its own word in the names of its numbers, so that they cannot be mixed up:
+
+- `coco_box_AP`, `coco_mask_AP50`, ...: COCO's rules;
+- `ovd_box_AP50_base`, `ovd_box_AP50_novel`, `ovd_box_AP50_all`: COCO's rules at an overlap of 0.5, over the classes
+  that had labels in training, over those that had none, and over both;
+- `lvis_box_AP`, `lvis_mask_AP_r`, ...: LVIS's rules, 300 detections an image;
+- `lvis_box_fixed_AP`, `lvis_mask_fixed_AP_r`, ...: fixed AP, 10,000 detections a class over the whole data set.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.dist import all_gather_object
+
+from openvocab.metrics.base import Metric
+from openvocab.metrics.class_table import class_role, class_table
+from openvocab.metrics.detection.class_precision import MEANS, ClassPrecision, Shape
+from openvocab.metrics.detection.coco import DETECTIONS, coco_average_precision
+from openvocab.metrics.detection.exchange import gather_tables, on_first_rank, write_coco_results
+from openvocab.metrics.detection.lvis import federated_average_precision
+from openvocab.metrics.detection.rows import image_tables
+from openvocab.metrics.detection.tables import DetectionTables
+from openvocab.metrics.protocol import class_protocol, note_absent
+from openvocab.registry import METRICS
+from openvocab.structures import DetectionPrediction, Sample
+from openvocab.vocabulary.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+LVIS_PER_IMAGE = 300
+FIXED_PER_CLASS = 10_000
+FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
+
+
+class AveragePrecision(Metric):
+    """What the metrics below share: the tables of the images that a rank has seen, and how ranks put them together.
+
+    An image that a sampler gave twice counts once. The ranks' tables pass to the first one as files; it computes, and
+    tells the others. `protocol` says after an evaluation what the scores were measured on; `class_rows` holds AP and
+    AP50 of each class, NaN where it has no object, with the number of its objects (crowds aside) and its role.
+
+    Args:
+        masks: also measure masks.
+        results_file: COCO results JSON to write all detections to, for other tools; needs `category_ids` (K ids of the
+            annotation file) in the data set's `metainfo`.
+        shard_folder: where the ranks' files pass by, on a disk that all machines see. None: the system's temporary
+            folder; under our runner the work dir.
+        show_classes: log a table with the scores of every class.
+    """
+
+    def __init__(
+        self,
+        masks: bool = False,
+        results_file: str | None = None,
+        shard_folder: str | None = None,
+        show_classes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.show_classes = show_classes
+        self.shapes: tuple[Shape, ...] = ("box", "mask") if masks else ("box",)
+        self.results_file, self.shard_folder = results_file, shard_folder
+        self._vocabulary: Vocabulary | None = None
+
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[DetectionPrediction]) -> None:
+        """Keep the labels and detections of a batch.
+
+        Args:
+            data_batch: of the loader; `data_batch["sample"]` holds the samples with instances in the original frame.
+            data_samples: predictions, in the same order.
+
+        Raises:
+            ValueError: what cannot be measured (see `image_tables`), or another vocabulary than before.
+        """
+        for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
+            if self._vocabulary is None:
+                self._vocabulary = sample.vocabulary
+                self.check_data(sample)
+            if sample.vocabulary is not self._vocabulary and sample.vocabulary != self._vocabulary:
+                raise ValueError(f"sample {sample.sample_id!r} has another vocabulary than the first one")
+            self.results.append(self.tables_of(sample, prediction))
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Return the metrics in percent over all ranks, and start anew.
+
+        Args:
+            size: number of images in the data set.
+
+        Raises:
+            ValueError: no image was processed.
+            OSError: a rank could not hand over its detections.
+        """
+        own, self.results = self.results, []
+        vocabularies = [vocabulary for vocabulary in all_gather_object(self._vocabulary) if vocabulary is not None]
+        self._vocabulary = vocabularies[0] if vocabularies else None  # a rank may have seen no image
+        tables = gather_tables(own, self.shard_folder)
+        metrics, self.protocol, self.class_rows = on_first_rank(lambda: self._evaluate(tables, size))
+        self._vocabulary = None
+        return metrics
+
+    def _evaluate(
+        self, tables: DetectionTables, size: int
+    ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+        count = len(tables.sample_ids)
+        if count != size:
+            logger.warning(f"average precision over {count} images of {size}")
+        if self.results_file is not None:
+            write_coco_results(self.results_file, tables, self.dataset_meta["category_ids"])
+        metrics = self.compute_metrics([tables])
+        protocol = {**class_protocol(self.dataset_meta, self._vocabulary, count), **self.rules()}
+        objects = [row["objects"] for row in self.class_rows]
+        protocol["classes_without_objects"] = note_absent(
+            "average precision", "object", self._vocabulary.class_names, objects
+        )
+        return metrics, protocol, self.class_rows
+
+    def compute_metrics(self, results: list[DetectionTables]) -> dict[str, float]:
+        """Return the metrics of [all tables], in percent."""
+        (tables,) = results
+        precisions = self.class_precisions(tables)
+        self.class_rows = class_rows(precisions, tables, self._vocabulary, self.columns_beside())
+        if self.show_classes:
+            logger.info("\n" + class_table(self.class_rows))
+        return {name: 100 * value for name, value in self.means(precisions).items()}
+
+    def class_precisions(self, tables: DetectionTables) -> dict[str, ClassPrecision]:
+        """Measure, and return what each measurement says of every class, by the beginning of its keys: `coco_box`."""
+        raise NotImplementedError
+
+    def means(self, precisions: dict[str, ClassPrecision]) -> dict[str, float]:
+        """Return the flat metrics, 0..1, of what was measured."""
+        raise NotImplementedError
+
+    def columns_beside(self) -> dict[str, Sequence[Any]]:
+        """Return further columns of `class_rows`, with K entries each."""
+        return {}
+
+    def check_data(self, sample: Sample) -> None:
+        """Refuse at the first sample what would fail at the end."""
+        if self.results_file is None:
+            return
+        ids = (self.dataset_meta or {}).get("category_ids", ())
+        if len(ids) != len(sample.vocabulary) or None in ids:
+            raise ValueError(
+                "results_file needs the data set's metainfo['category_ids'], the classes' ids in the annotation file: "
+                f"expected {len(sample.vocabulary)}, got {len(ids)}, {list(ids).count(None)} of them unknown"
+            )
+
+    def tables_of(self, sample: Sample, prediction: DetectionPrediction) -> DetectionTables:
+        """Return what is kept of one image."""
+        return image_tables(sample, prediction, masks="mask" in self.shapes)
+
+    def rules(self) -> dict[str, Any]:
+        """Return what the protocol says of the way of measuring."""
+        raise NotImplementedError
+
+
+@METRICS.register_module()
+class CocoAveragePrecision(AveragePrecision):
+    """COCO's AP in percent, and AP50 of base and novel classes where the vocabulary has seen flags.
+
+    `coco_box_AP` is over overlaps from 0.5 to 0.95, `coco_box_AP50` and `coco_box_AP75` at one; `_small`, `_medium` and
+    `_large` are objects below 32 x 32, 96 x 96 and above, by the area that the annotation file states, as pycocotools
+    takes it; where it states none, by that of the mask where the data have masks, else of the box. With masks the same
+    as `coco_mask_...`. A mean is over the classes that have objects, NaN where none has; the others are named in a
+    warning and in the protocol. The best 100 detections of each class in each image count; crowds neither add nor take.
+    """
+
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
+        groups = ("base", "novel", "all") if vocabulary is None or vocabulary.seen is not None else ()
+        return [
+            key
+            for shape in self.shapes
+            for key in [*(f"coco_{shape}_{mean}" for mean in MEANS), *(f"ovd_{shape}_AP50_{name}" for name in groups)]
+        ]
+
+    def class_precisions(self, tables: DetectionTables) -> dict[str, ClassPrecision]:
+        """Return `coco_box` and, with masks, `coco_mask`."""
+        count = len(self._vocabulary)
+        return {f"coco_{shape}": coco_average_precision(tables, count, shape).precision for shape in self.shapes}
+
+    def means(self, precisions: dict[str, ClassPrecision]) -> dict[str, float]:
+        """Return the flat metrics, 0..1."""
+        metrics = {}
+        for shape in self.shapes:
+            precision = precisions[f"coco_{shape}"]
+            metrics |= {f"coco_{shape}_{key}": value for key, value in precision.six_means().items()}
+            metrics |= open_vocabulary_means(precision, self._vocabulary, shape)
+        return metrics
+
+    def rules(self) -> dict[str, Any]:
+        """Return what the protocol says of the way of measuring."""
+        return {"average_precision": f"COCO, the best {DETECTIONS[-1]} detections of each class in each image"}
+
+
+@METRICS.register_module()
+class LvisAveragePrecision(AveragePrecision):
+    """LVIS's AP in percent, standard and fixed, for federated data.
+
+    `lvis_box_AP`, `_AP50`, `_AP75`, `_AP_small`, `_AP_medium`, `_AP_large`: the best 300 detections of each image, by
+    areas as in `CocoAveragePrecision`.
+    `lvis_box_AP_r`, `_AP_c`, `_AP_f` over rare, common and frequent classes. `lvis_box_fixed_AP`, `..._r`, `..._c`,
+    `..._f`: the best 10,000 detections of each class; the model must then return more than 300 an image. With masks
+    the same as `lvis_mask_...`. A mean over no class is NaN.
+
+    Args:
+        frequencies: K letters "r", "c" or "f", one a class; None takes `frequencies` from the data set's `metainfo`,
+            and leaves the three out where it has none.
+        fixed: also measure fixed AP.
+    """
+
+    def __init__(
+        self,
+        masks: bool = False,
+        fixed: bool = True,
+        frequencies: Sequence[str] | None = None,
+        results_file: str | None = None,
+        shard_folder: str | None = None,
+        show_classes: bool = True,
+    ) -> None:
+        super().__init__(masks, results_file, shard_folder, show_classes)
+        self.fixed, self._given_frequencies = fixed, frequencies
+
+    @property
+    def frequencies(self) -> Sequence[str] | None:
+        """K letters."""
+        if self._given_frequencies is not None:
+            return self._given_frequencies
+        return (self.dataset_meta or {}).get("frequencies")
+
+    def check_data(self, sample: Sample) -> None:
+        """Refuse at the first sample what would fail at the end."""
+        super().check_data(sample)
+        letters = self.frequencies
+        if letters is not None and (len(letters) != len(sample.vocabulary) or not set(letters) <= set(FREQUENCIES)):
+            raise ValueError(
+                f"frequencies: expected {len(sample.vocabulary)} letters of {'/'.join(FREQUENCIES)}, one a class, "
+                f"got {len(letters)}: {''.join(sorted(set(letters)))}"
+            )
+
+    def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
+        """Return the keys of the results, of any vocabulary."""
+        letters = [f"_{letter}" for letter in FREQUENCIES] if self.frequencies is not None else []
+        endings = [*MEANS, *(f"AP{letter}" for letter in letters)]
+        endings += [f"fixed_AP{letter}" for letter in ["", *letters]] if self.fixed else []
+        return [f"lvis_{shape}_{ending}" for shape in self.shapes for ending in endings]
+
+    def tables_of(self, sample: Sample, prediction: DetectionPrediction) -> DetectionTables:
+        """Return what is kept of one image: masks only where LVIS's rules can look at them, or a file is written.
+
+        Raises:
+            ValueError: the sample does not say which classes were looked for.
+        """
+        if sample.federated is None:
+            raise ValueError(
+                f"sample {sample.sample_id!r}: LVIS's AP needs sample.federated, the classes verified to be absent; "
+                "for data where every object is labelled use CocoAveragePrecision"
+            )
+        judged = None
+        if self.results_file is None and sample.instances is not None:
+            judged = {*sample.federated.negative, *sample.instances.classes.tolist()}
+        return image_tables(sample, prediction, "mask" in self.shapes, judged)
+
+    def class_precisions(self, tables: DetectionTables) -> dict[str, ClassPrecision]:
+        """Return `lvis_box`, with `fixed` `lvis_box_fixed`, and with masks the same of masks."""
+        count, precisions = len(self._vocabulary), {}
+        if self.fixed and most_per_image(tables) <= LVIS_PER_IMAGE:
+            logger.warning(
+                f"fixed AP: no image has more than {LVIS_PER_IMAGE} detections, so that it reads too low; let the "
+                "model return more (head.detector.max_detections)"
+            )
+        for shape in self.shapes:
+            precisions[f"lvis_{shape}"] = federated_average_precision(
+                tables, count, shape, max_per_image=LVIS_PER_IMAGE
+            )
+            if self.fixed:
+                precisions[f"lvis_{shape}_fixed"] = federated_average_precision(
+                    tables, count, shape, max_per_image=None, max_per_class=FIXED_PER_CLASS
+                )
+        return precisions
+
+    def means(self, precisions: dict[str, ClassPrecision]) -> dict[str, float]:
+        """Return the flat metrics, 0..1."""
+        metrics = {}
+        for name, precision in precisions.items():
+            means = {"AP": precision.mean()} if name.endswith("_fixed") else precision.six_means()
+            metrics |= {f"{name}_{key}": value for key, value in means.items()}
+            metrics |= frequency_means(precision, self.frequencies, f"{name}_AP")
+        return metrics
+
+    def columns_beside(self) -> dict[str, Sequence[Any]]:
+        """Return the frequency of each class, where it is known."""
+        return {} if self.frequencies is None else {"frequency": [FREQUENCIES[letter] for letter in self.frequencies]}
+
+    def rules(self) -> dict[str, Any]:
+        """Return what the protocol says of the way of measuring."""
+        fixed = f"; fixed AP: the best {FIXED_PER_CLASS} detections of each class" if self.fixed else ""
+        return {"average_precision": f"LVIS, the best {LVIS_PER_IMAGE} detections of each image{fixed}"}
+
+
+def most_per_image(tables: DetectionTables) -> int:
+    """Return the number of detections of the image that has most."""
+    return int(np.bincount(tables.detections.images, minlength=1).max())
+
+
+def open_vocabulary_means(precision: ClassPrecision, vocabulary: Vocabulary, shape: Shape) -> dict[str, float]:
+    """Return AP50 over base, novel and all classes, 0..1; nothing where the vocabulary has no seen flags."""
+    if vocabulary.seen is None:
+        return {}
+    seen = np.array(vocabulary.seen)
+    groups = {"base": seen, "novel": ~seen, "all": np.ones_like(seen)}
+    return {f"ovd_{shape}_AP50_{name}": precision.mean(threshold=0.5, classes=own) for name, own in groups.items()}
+
+
+def frequency_means(precision: ClassPrecision, frequencies: Sequence[str] | None, name: str) -> dict[str, float]:
+    """Return AP over rare, common and frequent classes, 0..1; nothing where the frequencies are not known."""
+    if frequencies is None:
+        return {}
+    letters = np.array(list(frequencies))
+    return {f"{name}_{letter}": precision.mean(classes=letters == letter) for letter in FREQUENCIES}
+
+
+def class_rows(
+    precisions: dict[str, ClassPrecision],
+    tables: DetectionTables,
+    vocabulary: Vocabulary,
+    beside: dict[str, Sequence[Any]],
+) -> list[dict[str, Any]]:
+    """Return a row for each class: AP and AP50 of each measurement in percent, its objects without crowds, its role."""
+    columns = {}
+    for name, precision in precisions.items():
+        columns[f"{name}_AP"] = (100 * precision.of_classes()).tolist()
+        columns[f"{name}_AP50"] = (100 * precision.of_classes(0.5)).tolist()
+    labels = tables.labels
+    columns["objects"] = np.bincount(labels.classes[~labels.is_crowd], minlength=len(vocabulary)).tolist()
+    columns |= beside | {"role": [class_role(vocabulary, index) for index in range(len(vocabulary))]}
+    return [
+        {"class": name, **dict(zip(columns, values))}
+        for name, *values in zip(vocabulary.class_names, *columns.values())
+    ]

@@ -1,0 +1,149 @@
+"""Modules under the names that they had before 0.2: a config or a head of before still finds what it imports.
+
+These names go with 0.3.
+"""
+
+import sys
+import warnings
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+MOVED = {
+    "atomic_files": "files.atomic_files",
+    "backbones.attention": "layers.attention",
+    "backbones.batch_norm_folding": "layers.batch_norm_folding",
+    "backbones.checkpointing": "layers.recompute",
+    "backbones.clip_attention": "layers.clip_attention",
+    "backbones.packed_linear": "layers.packed_linear",
+    "backbones.positions": "layers.positions",
+    "backbones.quick_gelu_folding": "layers.quick_gelu_folding",
+    "backbones.resnet_style": "layers.resnet_style",
+    "backbones.token_maps": "layers.token_maps",
+    "backbones.trainability": "layers.trainability",
+    "bfloat16_probe": "process.bfloat16_probe",
+    "checkpoint_seal": "checkpoint.seal",
+    "clip_layout": "clip.clip_layout",
+    "complete_linkage": "ops.complete_linkage",
+    "config_imports": "config.imports",
+    "config_modules": "config.modules",
+    "config_options": "config.options",
+    "datasets.annotation_list": "datasets.annotations.records",
+    "datasets.box_checks": "datasets.annotations.box_checks",
+    "datasets.caption_files": "datasets.files.caption_files",
+    "datasets.category_choice": "datasets.annotations.categories",
+    "datasets.class_lists": "vocabulary.class_lists",
+    "datasets.coco_annotations": "datasets.annotations.coco",
+    "datasets.decompression": "datasets.shards.decompression",
+    "datasets.folder_walk": "datasets.files.folder_walk",
+    "datasets.image_header": "images.image_header",
+    "datasets.image_io": "images.image_io",
+    "datasets.image_label_pairs": "datasets.files.image_label_pairs",
+    "datasets.instance_table": "datasets.annotations.instances",
+    "datasets.json_members": "datasets.annotations.json_stream",
+    "datasets.label_survey": "datasets.files.label_survey",
+    "datasets.label_table": "datasets.files.label_table",
+    "datasets.noun_prompts": "datasets.transforms.noun_prompts",
+    "datasets.object_selection": "datasets.annotations.filtering",
+    "datasets.packed_index": "datasets.base",
+    "datasets.packed_masks": "datasets.annotations.packed_masks",
+    "datasets.panoptic": "datasets.files.panoptic",
+    "datasets.pil_image": "images.pil_image",
+    "datasets.plain_pickle": "datasets.files.safe_pickle",
+    "datasets.run_lengths": "datasets.annotations.run_lengths",
+    "datasets.shapes_captions": "datasets.shapes.captions",
+    "datasets.shapes_classes": "datasets.shapes.classes",
+    "datasets.shapes_drawing": "datasets.shapes.drawing",
+    "datasets.shapes_forms": "datasets.shapes.forms",
+    "datasets.shapes_plan": "datasets.shapes.plan",
+    "datasets.shapes_random": "datasets.shapes.random_stream",
+    "datasets.shapes_raster": "datasets.shapes.raster",
+    "datasets.shapes_scene": "datasets.shapes.scene",
+    "datasets.shard_stream": "datasets.shards.shard_stream",
+    "datasets.shard_writing": "datasets.shards.shard_writing",
+    "datasets.stated_size": "images.stated_size",
+    "datasets.tar_shards": "datasets.shards.tar_shards",
+    "datasets.transforms.regions": "teacher.region_transforms",
+    "datasets.voc_annotations": "datasets.annotations.voc",
+    "datasets.yolo_annotations": "datasets.annotations.yolo",
+    "datasets.yolo_columns": "datasets.annotations.yolo_columns",
+    "detection.class_wise_nms": "ops.class_wise_nms",
+    "detection.mask_encoding": "ops.mask_encoding",
+    "detection.original_frame": "detection.region_outputs",
+    "detection.roi_align": "ops.roi_align",
+    "engine.finite_guard": "finite_guard",
+    "entry_renaming": "checkpoint.entry_renaming",
+    "file_values": "files.file_values",
+    "foreign_checkpoint": "checkpoint.foreign",
+    "group_signals": "process.group_signals",
+    "heads.projector": "layers.projector",
+    "heads.upsampled_cosine": "ops.upsampled_cosine",
+    "hugging_face_layout": "clip.hugging_face_layout",
+    "inference.image_input": "images.image_input",
+    "inference.predictor": "predictor",
+    "inference.retrieval": "retrieval",
+    "label_upsampling": "ops.label_upsampling",
+    "leading_argmax": "ops.leading_argmax",
+    "losses.chunks": "losses.chunked_sum",
+    "losses.one_way": "losses.one_directional",
+    "losses.ranks": "losses.distributed_batch",
+    "matmul_precision": "process.matmul_precision",
+    "memory_fallback": "process.memory_fallback",
+    "metrics.average_precision": "metrics.detection.average_precision",
+    "metrics.class_precision": "metrics.detection.class_precision",
+    "metrics.coco_average_precision": "metrics.detection.coco",
+    "metrics.detection_files": "metrics.detection.exchange",
+    "metrics.detection_rows": "metrics.detection.rows",
+    "metrics.detection_tables": "metrics.detection.tables",
+    "metrics.federated_average_precision": "metrics.detection.lvis",
+    "metrics.greedy_matching": "metrics.detection.greedy_matching",
+    "open_clip_model": "clip.open_clip_model",
+    "pamr": "ops.pamr",
+    "pickle_programs": "checkpoint.pickle_programs",
+    "printable_text": "files.printable_text",
+    "processor_cores": "process.processor_cores",
+    "regular_files": "files.regular_files",
+    "saved_config": "config.saved",
+    "start_weights": "checkpoint.start_weights",
+    "strict_loading": "checkpoint.strict_loading",
+    "text.list_forms": "vocabulary.list_forms",
+    "text.vocabulary": "vocabulary.vocabulary",
+    "text_files": "files.text_files",
+    "tool_process": "process.tool_process",
+    "weights_digest": "checkpoint.weights_digest",
+    "weights_file": "checkpoint.weights_file",
+    "word_labels": "heads.word_labels",
+}
+
+
+class MovedModule(ModuleType):
+    """A module under its old name: what is asked of it, or changed, is that of the new one, with a warning."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a tool walks over all modules, and asks nothing of this one
+            raise AttributeError(name)
+        return getattr(self._present_module(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("__"):  # Python's own, about this one
+            super().__setattr__(name, value)
+        else:
+            setattr(self._present_module(), name, value)
+
+    def _present_module(self) -> ModuleType:
+        new = f"openvocab.{MOVED[self.__name__.removeprefix('openvocab.')]}"
+        warnings.warn(f"{self.__name__} is {new} now; the old name goes with 0.3", FutureWarning, stacklevel=3)
+        return import_module(new)
+
+
+def present_path(path: str) -> str:
+    """Return "module.Class" with the module's present name; any other text as it is."""
+    module, _, name = path.rpartition(".")
+    new = MOVED.get(module.removeprefix("openvocab.")) if module.startswith("openvocab.") else None
+    return f"openvocab.{new}.{name}" if new else path
+
+
+def keep_old_names() -> None:
+    """Let `MOVED` be imported by their old names too."""
+    for old in MOVED:
+        sys.modules.setdefault(f"openvocab.{old}", MovedModule(f"openvocab.{old}"))

@@ -1,0 +1,117 @@
+"""Non-maximum suppression within each class, for boxes that all classes share.
+
+    kept = [nms(boxes, scores[:, k], iou) for k in range(K)]  # (row, class) of all, the `limit` best of them
+
+without looking at most of the N * K candidates.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FIRST_LOOK = 20
+"""Candidates looked at first, as a multiple of the detections wanted."""
+GROWTH = 4
+"""Each further look goes so many times deeper."""
+
+
+def class_wise_nms(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, max_detections: int, min_score: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best detections after greedy suppression among the boxes of each class.
+
+    Every box is a candidate of every class. The result is that of `torchvision.ops.nms` on all candidates of each
+    class, merged and cut to the best: a box is only suppressed by better ones, so that going through the candidates
+    from the best until enough are kept is exact, and most are never looked at. Of equal scores the lower row comes
+    first, then the lower class, on every device; the suppression itself runs on the CPU.
+
+    Args:
+        boxes: (N, 4) x1 y1 x2 y2 in pixels, finite. One without area suppresses nothing and is suppressed by nothing.
+        scores: (N, K).
+        iou_threshold: in 0..1; a box is suppressed if its IoU with a better one of its class is above.
+        max_detections: M at most.
+        min_score: candidates must be above.
+
+    Returns:
+        Rows of `boxes` (M,) int64, classes (M,) int64 and scores (M,), best first.
+
+    Raises:
+        ValueError: shapes that disagree, NaN scores, boxes that are not finite, or a setting out of range.
+    """
+    _check(boxes, scores, iou_threshold, max_detections)
+    num_classes = scores.shape[1]
+    flat = scores.detach().flatten()  # (N * K,), row by row
+    corners = boxes.detach().cpu().numpy()
+    overlapping: dict[int, np.ndarray] = {}
+    suppressed = np.zeros(len(flat), dtype=bool)
+    kept: list[int] = []
+    for candidate in _best_first(flat, min_score, FIRST_LOOK * max_detections):
+        if suppressed[candidate]:
+            continue
+        kept.append(candidate)
+        if len(kept) == max_detections:
+            break
+        row, label = divmod(candidate, num_classes)
+        if row not in overlapping:
+            overlapping[row] = _overlapping(corners, row, iou_threshold)
+        suppressed[overlapping[row] * num_classes + label] = True
+    index = torch.tensor(kept, dtype=torch.int64, device=scores.device)
+    return index // max(num_classes, 1), index % max(num_classes, 1), scores.flatten()[index]
+
+
+def _best_first(scores: Tensor, min_score: float, count: int) -> Iterator[int]:
+    """Yield the indices of scores (n,) above `min_score`, the best first and equal ones in their order.
+
+    They are sorted slice by slice of the score range, the first one of about `count` candidates.
+    """
+    upper = float("inf")
+    while upper > min_score:
+        lower = _score_reached_by(scores, count)
+        candidates = (scores > min_score) & (scores >= lower) & (scores < upper)
+        index = candidates.nonzero()[:, 0]
+        yield from index[scores[index].sort(descending=True, stable=True).indices].tolist()
+        upper, count = lower, GROWTH * count
+
+
+def _score_reached_by(scores: Tensor, count: int) -> float:
+    """Return a score that at least `count` of (n,) reach, and not many more; -inf where there are not more.
+
+    The best of each group are ranked instead of all: a thirtieth of the time for a million scores.
+    """
+    if count >= len(scores):
+        return -float("inf")
+    group = max(1, len(scores) // (4 * count))
+    best = scores[: len(scores) // group * group].view(group, -1).amax(0)
+    return best.topk(count, sorted=False).values.min().item()
+
+
+def _overlapping(boxes: np.ndarray, row: int, iou_threshold: float) -> np.ndarray:
+    """Return the rows of boxes (N, 4) whose IoU with that of `row` is above the threshold.
+
+    The order of operations is that of `torchvision.ops.nms`, so that the roundings are too.
+    """
+    x1, y1, x2, y2 = boxes.T
+    areas = (x2 - x1) * (y2 - y1)
+    width = np.maximum(np.minimum(x2, x2[row]) - np.maximum(x1, x1[row]), 0)
+    height = np.maximum(np.minimum(y2, y2[row]) - np.maximum(y1, y1[row]), 0)
+    shared = width * height
+    with np.errstate(divide="ignore", invalid="ignore"):
+        iou = shared / (areas[row] + areas - shared)
+    return np.flatnonzero(iou > np.float64(iou_threshold))  # a python float would be rounded to float32
+
+
+def _check(boxes: Tensor, scores: Tensor, iou_threshold: float, max_detections: int) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}")
+    if scores.ndim != 2 or len(scores) != len(boxes):
+        raise ValueError(f"scores: expected ({len(boxes)}, K), got {tuple(scores.shape)}")
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold: expected 0..1, got {iou_threshold}")
+    if max_detections < 1:
+        raise ValueError(f"max_detections: expected at least 1, got {max_detections}")
+    if not boxes.isfinite().all():
+        raise ValueError("boxes: expected finite coordinates, got NaN or infinite ones")
+    if scores.numel() and scores.max().isnan():
+        raise ValueError("scores: expected numbers, got NaN")

@@ -1,0 +1,186 @@
+"""Find the images that fit a text, or the texts that fit an image, in any number of them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from openvocab.argument_checks import check_choice
+from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, list_images
+from openvocab.images.image_input import is_path
+from openvocab.predictor import Predictor, as_list
+from openvocab.progress import Progress
+from openvocab.text.templates import fill_template, resolve_templates
+from openvocab.vocabulary.vocabulary import has_visible_character
+
+Way = Literal["text_to_image", "image_to_text"]
+TEXTS_AT_ONCE = 8192
+"""Texts that are embedded, and that a batch of images is compared with, at once."""
+
+
+class Match(NamedTuple):
+    """One thing that was found."""
+
+    item: str
+    """The path of an image ("image 3" for one without a path), or a text."""
+    score: float
+    """Cosine of image and text, -1..1."""
+
+
+class Ranking(NamedTuple):
+    """What was found for one query."""
+
+    query: str
+    """A text, or the path of an image."""
+    matches: list[Match]
+    """The best first; equal scores in the order of the things."""
+
+
+def retrieve(
+    predictor: Predictor,
+    texts: str | Sequence[str],
+    images: Any,
+    way: Way = "text_to_image",
+    *,
+    top: int = 10,
+    template: str = "{}",
+    batch_size: int = 32,
+    bad_images: Literal["raise", "skip"] = "raise",
+    progress: bool = True,
+) -> list[Ranking]:
+    """Rank images for every text, or texts for every image, by the cosine of their embeddings.
+
+    Images are read and embedded batch by batch, and only the best of each query are kept: memory holds the texts'
+    embeddings (4 D bytes each), the paths, and a few batches of images, however many there are.
+
+    Args:
+        predictor: of a model that compares images with texts, such as CLIP.
+        texts: one or several.
+        images: a folder, which is searched recursively and in alphabetical order; an image, or a list or iterator of
+            images of any kind that the predictor takes.
+        way: `text_to_image` finds images for each text, `image_to_text` texts for each image.
+        top: so many matches, fewer where there are fewer things.
+        template: sentence that every text is put into; the CLIP paper retrieves by "a photo of {}".
+        batch_size: images at once.
+        bad_images: what an image does that cannot be read: `raise` stops with its path, `skip` leaves it out with a
+            warning.
+        progress: show a bar on stderr, where the number of images is known.
+
+    Returns:
+        One `Ranking` per text or image, in their order; none for an image that was left out.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without images.
+        TypeError, ValueError: an argument that cannot be used, an image that cannot be read, or a model without
+            embeddings of whole images or of free texts.
+    """
+    check_choice("way", way, ("text_to_image", "image_to_text"))
+    check_choice("bad_images", bad_images, ("raise", "skip"))
+    if top < 1:
+        raise ValueError(f"top: expected at least 1, got {top}")
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    text_embed = _embedded_texts(predictor, texts, template)
+    embedded = _embedded_images(predictor, images, batch_size, bad_images == "skip", progress)
+    if way == "text_to_image":
+        return _images_for_texts(texts, text_embed, embedded, top)
+    return _texts_for_images(texts, text_embed, embedded, top)
+
+
+class BestColumns:
+    """The best columns of a matrix that is seen part by part, for each of its rows.
+
+    Args:
+        num_rows: Q.
+        top: columns kept of each row.
+    """
+
+    def __init__(self, num_rows: int, top: int) -> None:
+        self.top = top
+        self.scores = torch.empty(num_rows, 0)
+        self.columns = torch.empty(num_rows, 0, dtype=torch.int64)
+
+    def add(self, scores: Tensor, columns: Tensor) -> None:
+        """Look at some columns, in any order.
+
+        Args:
+            scores: (Q, n) float32.
+            columns: (n,) int64, their numbers.
+        """
+        columns, order = torch.cat([self.columns, columns.expand(len(scores), -1)], dim=1).sort(dim=1)
+        scores = torch.cat([self.scores, scores], dim=1).gather(1, order)
+        # stable: of equal scores the lower number stays in front
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        self.scores, self.columns = scores[:, : self.top], columns.gather(1, order[:, : self.top])
+
+    def ranked(self) -> list[list[tuple[int, float]]]:
+        """Return the number and score of the best columns of each row, the best first."""
+        return [list(zip(*row)) for row in zip(self.columns.tolist(), self.scores.tolist())]
+
+
+def _images_for_texts(
+    texts: Sequence[str], text_embed: Tensor, embedded: Iterator[tuple[list[int], list[str], Tensor]], top: int
+) -> list[Ranking]:
+    best, names = BestColumns(len(texts), top), {}
+    for numbers, batch_names, embed in embedded:
+        best.add(text_embed @ embed.T, torch.tensor(numbers))
+        names.update(zip(numbers, batch_names))
+    return [
+        Ranking(text, [Match(names[number], score) for number, score in row]) for text, row in zip(texts, best.ranked())
+    ]
+
+
+def _texts_for_images(
+    texts: Sequence[str], text_embed: Tensor, embedded: Iterator[tuple[list[int], list[str], Tensor]], top: int
+) -> list[Ranking]:
+    rankings: dict[int, Ranking] = {}
+    for numbers, names, embed in embedded:
+        best = BestColumns(len(numbers), top)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            block = text_embed[start : start + TEXTS_AT_ONCE]
+            best.add(embed @ block.T, torch.arange(start, start + len(block)))
+        for number, name, row in zip(numbers, names, best.ranked()):
+            rankings[number] = Ranking(name, [Match(texts[column], score) for column, score in row])
+    return [rankings[number] for number in sorted(rankings)]
+
+
+def _embedded_texts(predictor: Predictor, texts: Sequence[str], template: str) -> Tensor:
+    """Return unit-norm embeddings (Q, D) of the texts, each put into the template."""
+    if not texts:
+        raise ValueError("texts: expected at least one, got none")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not has_visible_character(text):
+            raise ValueError(f"text {index}: expected a non-empty string, got {text!r}")
+    (sentence,) = resolve_templates([template])
+    prompts = [fill_template(sentence, text) for text in texts]
+    blocks = (prompts[start : start + TEXTS_AT_ONCE] for start in range(0, len(prompts), TEXTS_AT_ONCE))
+    return torch.cat([predictor.encode_text(block, normalize=True) for block in blocks])
+
+
+def _embedded_images(
+    predictor: Predictor, images: Any, batch_size: int, skip_bad: bool, show: bool
+) -> Iterator[tuple[list[int], list[str], Tensor]]:
+    """Yield numbers, names and unit-norm embeddings (n, D) of some images at a time."""
+    listed = _listed(images)
+    total = len(listed) if hasattr(listed, "__len__") else None
+    bar = Progress() if show and total else None
+    done = 0
+    for numbers, items in predictor.batches(listed, None, batch_size, skip_bad):
+        embed = torch.nn.functional.normalize(predictor.embed_prepared(items), dim=-1)
+        yield numbers, [sample.sample_id for _, sample in items], embed
+        done += len(numbers)
+        if bar is not None:
+            bar(done, total)
+    if bar is not None and done < total:  # some were left out
+        bar(total, total)
+
+
+def _listed(images: Any) -> Any:
+    """Return a list or iterator of images: the files of a folder, or what was given."""
+    if not is_path(images) or not Path(images).is_dir():
+        return as_list(images)
+    found = list_images(Path(images))
+    if not found:
+        raise FileNotFoundError(f"{images}: no image in this folder (looked for {', '.join(sorted(IMAGE_EXTENSIONS))})")
+    return found
