@@ -29,7 +29,7 @@ class StoppableValLoop(ValLoop):
         # ranks ask each other whether to stop: all as often as the one that has most batches, or none
         lengths, leaves = zip(*all_gather_object((len(self.dataloader), can_leave_validation(self.runner))))
         can_leave = all(leaves)
-        with batches_of(self.dataloader, "val_dataloader") as batches:
+        with batches_of(self.dataloader, "val_dataloader", is_nested=True) as batches:
             for index in range(max(lengths)):
                 if can_leave and stop.is_agreed():
                     raise Stopped(stop.number)

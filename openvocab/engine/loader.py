@@ -6,12 +6,12 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from multiprocessing.util import get_temp_dir
 from types import FrameType, TracebackType
 from typing import Any
@@ -26,8 +26,6 @@ from openvocab.process.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
 """Seconds after which a loader that has workers gives up waiting for a batch, unless its `timeout` says otherwise."""
-LOOKS_EVERY = 1.0
-"""Seconds after which a loader that waits for a batch looks whether its workers are alive."""
 _WORKER_OPTIONS = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
 _SHOWN_SAMPLES = 8
 _DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.DOTALL)
@@ -97,7 +95,7 @@ def leave_broken_connections_unsaid() -> None:
 
 
 @contextmanager
-def batches_of(loader: DataLoader, key: str) -> Iterator[Iterator[Any]]:
+def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterator[Iterator[Any]]:
     """Iterate over a loader in this block, which a signal may leave anywhere.
 
     What goes wrong with a worker is raised by `next`, never in the middle of other work. It is reported by worker, data
@@ -105,6 +103,7 @@ def batches_of(loader: DataLoader, key: str) -> Iterator[Iterator[Any]]:
 
     Args:
         key: of the loader in the config.
+        is_nested: a block around this one knows the workers that this one does not.
 
     Yields:
         the batches.
@@ -112,17 +111,20 @@ def batches_of(loader: DataLoader, key: str) -> Iterator[Iterator[Any]]:
     Raises:
         LoaderFailed: in place of torch's error.
     """
-    with _no_error_from_a_childs_signal():
+    with _deaths_raised_by_next():
         with uninterrupted():  # an iterator that is half made cannot end its workers
             batches = iter(loader)
+            _survive_its_workers(batches)
         try:
-            yield _Patient(batches, loader.timeout)
+            yield _Batches(batches)
         except (Stopped, KeyboardInterrupt):
             _free_locks(batches)
             raise
         except Exception as error:  # what a worker raised comes out as its own class
             _forget_workers(batches)  # or torch raises again when the next one ends
             message = _describe(error, loader, batches, key)
+            if message is None and not is_nested and _DEAD.match(str(error)):
+                message = f"a loader worker ended: {' '.join(str(error).split())}"
             if message is None:
                 raise
             for worker in getattr(batches, "_workers", ()):
@@ -130,11 +132,41 @@ def batches_of(loader: DataLoader, key: str) -> Iterator[Iterator[Any]]:
             raise LoaderFailed(message) from error
 
 
-@contextmanager
-def _no_error_from_a_childs_signal() -> Iterator[None]:
-    """Let torch raise nothing in this block when it hears that a worker has died, wherever the main thread is then.
+_TAKING: list["_Batches"] = []
+"""From which iterator a batch is being taken."""
 
-    That may be where another error of the same death is about to be handled, or in torch's own bookkeeping.
+
+class _Batches:
+    """The batches of a loader, whose `next` raises that a worker has died, be it long ago.
+
+    Args:
+        source: torch's iterator.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        _TAKING.append(self)
+        try:
+            dead = [worker.pid for worker in getattr(self.source, "_workers", ()) if worker.exitcode]
+            if dead:
+                raise RuntimeError(f"DataLoader worker (pid {dead[0]}) has died")
+            return next(self.source)
+        finally:
+            _TAKING.clear()
+
+
+@contextmanager
+def _deaths_raised_by_next() -> Iterator[None]:
+    """Let torch, when it hears that a worker has died, raise that in this block only while a batch is being taken.
+
+    It hears of it by a signal, wherever the main thread is then: in the middle of a save, or where another error of the
+    same death is about to be handled. `next` finds out by itself later. While it waits the signal is needed: a worker
+    that died in the middle of handing over leaves the reader waiting for the rest.
     """
     handler = None
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):  # not on Windows
@@ -148,41 +180,45 @@ def _no_error_from_a_childs_signal() -> Iterator[None]:
         try:
             handler(number, frame)
         except RuntimeError as error:
-            if not _DEAD.match(str(error)):
+            if _TAKING or not _DEAD.match(str(error)):
                 raise
 
     signal.signal(signal.SIGCHLD, hear)
     try:
         yield
     finally:
+        _TAKING.clear()
         signal.signal(signal.SIGCHLD, handler)
 
 
-class _Patient:
-    """An iterator of torch's that waits for a batch as long as its timeout, and looks each second who has died.
+def _survive_its_workers(batches: Any) -> None:
+    """Let torch not wait for the lock of the event that ends workers, which one that was killed may hold for ever."""
+    event = getattr(batches, "_workers_done_event", None)
+    if event is not None and not isinstance(event, _EndOfWorkers):  # that of persistent workers has been seen to
+        batches._workers_done_event = _EndOfWorkers(event)
+
+
+class _EndOfWorkers:
+    """The parent's side of the event that ends the workers of an iterator.
 
     Args:
-        source: of a loader; it looks for dead workers whenever its own timeout is over.
-        timeout: in seconds; 0 = wait for ever.
+        event: that the workers have; only the parent sets it.
     """
 
-    def __init__(self, source: Any, timeout: float) -> None:
-        self.source = source
-        self._timeout = timeout
-        if timeout:
-            source._timeout = min(timeout, LOOKS_EVERY)
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._is_set = False
 
-    def __iter__(self) -> Iterator[Any]:
-        return self
+    def is_set(self) -> bool:
+        """Return whether the parent has set it."""
+        return self._is_set
 
-    def __next__(self) -> Any:
-        patience = time.monotonic() + self._timeout
-        while True:
-            try:
-                return next(self.source)
-            except RuntimeError as error:
-                if not _is_timeout(error) or time.monotonic() >= patience:
-                    raise
+    def set(self) -> None:
+        """Tell the workers to end."""
+        self._is_set = True
+        self._event._cond.acquire(timeout=1)  # living workers hold it for microseconds
+        self._event._cond.release()
+        self._event.set()
 
 
 def _free_locks(batches: Any) -> None:
@@ -206,7 +242,7 @@ def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> s
             return None
         last = text.strip().splitlines()[-1]
         return f"loader worker {raised[2]} {place}: {last}{_batch(loader, batches._rcvd_idx - 1)}"
-    if _is_timeout(error):
+    if type(error) is RuntimeError and text.startswith("DataLoader timed out"):
         worker = batches._task_info.get(batches._rcvd_idx, (0,))[0]
         return (
             f"loader worker {worker} {place} has given no batch for {loader.timeout:g} s"
@@ -216,10 +252,6 @@ def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> s
     if worker is None:
         return None
     return f"loader worker {worker} {place} {_ending(batches._workers[worker])}{_begun(loader, worker)}"
-
-
-def _is_timeout(error: Exception) -> bool:
-    return type(error) is RuntimeError and str(error).startswith("DataLoader timed out")
 
 
 def _dead_worker(error: Exception, batches: Any) -> int | None:

@@ -1,13 +1,16 @@
 """Loader workers that hang or die end the run in one line with worker, data set and samples, and leave no process."""
 
+import gc
 import json
 import multiprocessing
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -108,7 +111,8 @@ def test_workers_that_are_killed_leave_nothing_in_the_folder_for_temporary_files
     script = KILLED_WORKERS.format(tests=str(REPOSITORY / "tests"))
     with tempfile.TemporaryDirectory() as folder:  # not pytest's: the path of a socket has a hundred letters at most
         ended = run_bounded([sys.executable, "-c", script], cwd=REPOSITORY, env={**os.environ, "TMPDIR": folder})
-        assert ended.returncode == 1 and "was killed by SIGKILL" in ended.stderr and os.listdir(folder) == []
+        assert ended.returncode == 1 and "was killed by SIGKILL" in ended.stderr
+        assert [name for name in os.listdir(folder) if name.startswith("pymp-")] == []
 
 
 def test_a_death_is_raised_where_the_next_batch_is_taken():
@@ -124,6 +128,42 @@ def test_a_death_is_raised_where_the_next_batch_is_taken():
             done.append("a step")
             list(batches)
     assert done == ["a step"]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_worker_that_is_killed_with_the_lock_of_the_end_in_its_hands_holds_up_nothing(persistent):
+    """Each worker takes it once for every batch; whoever waits for it then waits for ever."""
+    settings = dict(dataset=dict(type=TinyDataset), num_workers=2, batch_size=1, persistent_workers=persistent)
+    loader = OpenVocabRunner.build_dataloader({**settings, "sampler": dict(type="DefaultSampler")}, seed=0)
+    with batches_of(loader, "key") as batches:
+        list(batches)
+    begin = time.monotonic()
+    with pytest.raises(LoaderFailed, match="was killed by SIGKILL"), batches_of(loader, "key") as batches:
+        next(batches)
+        event = batches.source._workers_done_event._event
+        event._cond.acquire()  # in the worker's place
+        batches.source._workers[0].kill()
+        list(batches)
+    del batches, loader
+    gc.collect()
+    assert time.monotonic() - begin < 20 and multiprocessing.active_children() == []
+
+
+def test_a_worker_that_is_killed_while_it_hands_over_ends_the_wait(tmp_path):
+    """What it has written of a message is in the pipe, whose end comes only with its other writers'."""
+    settings = dict(dataset=dict(type=TinyDataset), num_workers=2, batch_size=1, sampler=dict(type="DefaultSampler"))
+    with pytest.raises(LoaderFailed, match="was killed by SIGKILL"):
+        with batches_of(OpenVocabRunner.build_dataloader(settings, seed=0), "key") as batches:
+            next(batches)
+            for worker in batches.source._workers:
+                os.kill(worker.pid, signal.SIGSTOP)
+            queue = batches.source._worker_result_queue
+            while queue._poll(0.5):
+                queue._reader.recv_bytes()
+            os.write(queue._writer.fileno(), struct.pack("!i", 1000))  # and nothing of the thousand bytes
+            killer = threading.Timer(0.5, os.kill, (batches.source._workers[1].pid, signal.SIGKILL))
+            killer.start()
+            next(batches)
 
 
 def test_a_worker_of_the_validation_too(ended):
