@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from openvocab.datasets.contracts import StatesFacts, vocabulary_of
 from openvocab.files.atomic_files import replacing
 from openvocab.metrics.base import Metric
 from openvocab.metrics.confusion import ClassScores
@@ -37,7 +38,7 @@ class OtherVocabulary(Dataset):
 
     def __init__(self, dataset: Any, names_file: str) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        source = getattr(self.dataset, "vocabulary", None)
+        source = vocabulary_of(self.dataset)
         if source is None:
             raise ValueError(f"{type(self.dataset).__name__} has no vocabulary that other names could replace")
         self.vocabulary, self.new_class = match_names(source, read_class_names(names_file))
@@ -49,7 +50,7 @@ class OtherVocabulary(Dataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """Facts of the data set within."""
-        return getattr(self.dataset, "metainfo", {})
+        return dict(self.dataset.metainfo) if isinstance(self.dataset, StatesFacts) else {}
 
     def __len__(self) -> int:
         return len(self.dataset)

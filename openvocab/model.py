@@ -12,6 +12,7 @@ from torch import Tensor
 
 from openvocab.finite_guard import check_losses
 from openvocab.heads.base import shared_vocabulary
+from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
 from openvocab.layers.quick_gelu_folding import fold_quick_gelu
@@ -34,6 +35,9 @@ class OpenVocabModel(BaseModel):
         backbone, text_encoder, head: config dicts (or built parts). The head is also given the backbone's `spec` and
             the width of the text embeddings; a mismatch fails here.
         inference: how an image becomes network inputs at test time: whole (default), sliding window, multi-scale.
+
+    Raises:
+        TypeError: `inference` is none.
     """
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
@@ -43,6 +47,9 @@ class OpenVocabModel(BaseModel):
         self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
+        if not isinstance(self.inference, Inference):
+            given = type(self.inference).__name__
+            raise TypeError(f"inference: expected a subclass of openvocab.inference.base.Inference, got {given}")
         self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
         self.images_at_once = Halving("images")
         logger.info(self.summary())
@@ -107,7 +114,7 @@ class OpenVocabModel(BaseModel):
         if self.head.reads_whole_image and len(samples) > 1:  # so that all windows are of one image
             each = range(len(samples))
             return [self._predict(images[i : i + 1], samples[i : i + 1], text)[0] for i in each]
-        if isinstance(images, PixelBatch) and not getattr(self.inference, "reads_pixel_batches", False):
+        if isinstance(images, PixelBatch) and not self.inference.reads_pixel_batches:
             images = images.whole()
         whole = self._whole_embed(images, samples[0].input_size) if self.head.reads_whole_image else None
         network = partial(self._network, text, whole)
@@ -131,7 +138,7 @@ class OpenVocabModel(BaseModel):
         features = self.encode(images)
         if whole_embed is not None:
             features.whole_embed = whole_embed.expand(len(images), -1)
-        may_be_maps = self.head.speaks_in_parts and getattr(self.inference, "takes_logit_maps", False)
+        may_be_maps = self.head.speaks_in_parts and self.inference.takes_logit_maps
         maps = self.head.logit_maps(features, text) if may_be_maps else None
         if maps is None:
             return self.head(features, text)

@@ -19,6 +19,7 @@ from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.config.config import read_config, test_pipeline
 from openvocab.config.saved import building_from_file, config_of
+from openvocab.datasets.contracts import packs, reads_files
 from openvocab.images.image_input import bgr_image, checked_path, is_path
 from openvocab.images.image_io import BadSample
 from openvocab.process.bfloat16_probe import faster_dtype
@@ -295,15 +296,7 @@ def image_steps(config: Config) -> list[Mapping[str, Any]]:
     """Return the steps of the test pipeline between reading files and packing, on which depends what a network sees."""
     kinds = [(step, step["type"]) for step in test_pipeline(config)]
     resolved = [(step, TRANSFORMS.get(kind) if isinstance(kind, str) else kind) for step, kind in kinds]
-    return [step for step, kind in resolved if not _reads_files(kind) and not _packs(kind)]
-
-
-def _reads_files(transform: Any) -> bool:
-    return bool(getattr(transform, "cacheable", False))
-
-
-def _packs(transform: Any) -> bool:
-    return bool(getattr(transform, "packs", False))
+    return [step for step, kind in resolved if not reads_files(kind) and not packs(kind)]
 
 
 class _NothingRead(ValueError):
@@ -317,7 +310,7 @@ def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[s
     """
     from openvocab.datasets.transforms import LoadImage  # here: transforms cost mmcv, which a first import spares
 
-    is_whole = any(_packs(step) or _reads_files(step) for step in pipeline)
+    is_whole = any(packs(step) or reads_files(step) for step in pipeline)
     if is_whole and "img" not in results:
         with suppress(_NothingRead):
             return _run_steps(pipeline, dict(results))

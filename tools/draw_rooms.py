@@ -23,9 +23,9 @@ FLOORS = (
     ("backbones", "heads.terms", "inference", "postprocess", "datasets.annotations", "datasets.shards",
      "datasets.transforms"),
     ("heads", "datasets"),
-    ("model", "engine"),
-    ("predictor", "evaluation", "command_line"),
-    ("retrieval", "drawing", "teacher"),
+    ("model",),
+    ("predictor", "evaluation", "engine"),
+    ("retrieval", "drawing", "teacher", "command_line"),
     ("engine.hooks", "openvocab"),
 )  # fmt: skip
 """From the ground up; "openvocab" is the package's own front door."""

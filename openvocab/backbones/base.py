@@ -14,6 +14,8 @@ class Backbone(nn.Module):
     mean: tuple[float, float, float]
     """RGB, of pixel values in 0..255."""
     std: tuple[float, float, float]
+    quick_gelu: bool | None = None
+    """Whether a CLIP computes with QuickGELU, to which its weights are bound; None of others."""
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch.

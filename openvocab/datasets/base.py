@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from openvocab.argument_checks import check_choice
+from openvocab.datasets.contracts import ChecksIndex, reads_files
 from openvocab.files.file_values import number
 from openvocab.images.image_io import BadSample
 from openvocab.registry import TRANSFORMS
@@ -102,7 +103,7 @@ class PipelineDataset(Dataset):
             left_out = f"; {next(iter(self._unusable))} was left out as a bad sample" if self._unusable else ""
             raise ValueError(f"{self.name}: no samples found{left_out}")
         for transform in self.transforms:
-            if hasattr(transform, "check_index"):  # of transforms that read what was made for these very images
+            if isinstance(transform, ChecksIndex):
                 transform.check_index(items)
         self._index = PackedIndex(items)
         self._is_bad = torch.zeros(len(items), dtype=torch.uint8).share_memory_()  # seen by all loader workers
@@ -132,6 +133,11 @@ class PipelineDataset(Dataset):
         """Return the id of an item without loading it."""
         self.full_init()
         return str(self._index[int(index)].get("sample_id", index))
+
+    @property
+    def bad_sample_count(self) -> int:
+        """Number of `bad_sample_paths`."""
+        return len(self.bad_sample_paths)
 
     @property
     def bad_sample_paths(self) -> list[str]:
@@ -202,7 +208,7 @@ def place_name(root: str | Path, files: str | Path) -> str:
 def _leading_cacheable(transforms: Sequence[Transform]) -> int:
     """Return how many transforms from the start make the same thing each time."""
     count = 0
-    while count < len(transforms) and getattr(transforms[count], "cacheable", False):
+    while count < len(transforms) and reads_files(transforms[count]):
         count += 1
     return count
 

@@ -20,6 +20,7 @@ from mmengine.dataset import DefaultSampler
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_worker_info
 from torch.utils.data._utils import signal_handling
 
+from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.stopping import Stopped, uninterrupted
 from openvocab.process.group_signals import ignore_group_signals
@@ -74,7 +75,7 @@ class WorkerStart:
         ignore_group_signals()
         leave_broken_connections_unsaid()
         dataset = get_worker_info().dataset
-        if hasattr(dataset, "on_item"):
+        if isinstance(dataset, PipelineDataset):
             dataset.on_item = partial(self.begun.__setitem__, worker)
         if self.initialize is not None:
             self.initialize(worker)
@@ -291,7 +292,8 @@ def _batch(loader: DataLoader, number: int) -> str:
 
 
 def _names(loader: DataLoader, indices: list[int]) -> str:
-    name_of = getattr(loader.dataset, "sample_id_of", lambda index: f"index {index}")
+    is_ours = isinstance(loader.dataset, PipelineDataset)
+    name_of = loader.dataset.sample_id_of if is_ours else "index {}".format
     more = ", ..." if len(indices) > _SHOWN_SAMPLES else ""
     return ", ".join(name_of(index) for index in indices[:_SHOWN_SAMPLES]) + more
 

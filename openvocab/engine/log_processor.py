@@ -4,7 +4,8 @@ from typing import Any
 
 from mmengine.runner import LogProcessor, Runner
 
-from openvocab.metrics.units import units_of, with_unit
+from openvocab.metrics.base import units_of
+from openvocab.metrics.units import with_unit
 from openvocab.registry import LOG_PROCESSORS
 
 

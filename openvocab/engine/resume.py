@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from openvocab.checkpoint.checkpoint import check_training_state, load_checkpoint
 from openvocab.checkpoint.strict_loading import check_same_weights, shortened
 from openvocab.config.saved import config_changes, config_to_data
+from openvocab.datasets.contracts import vocabulary_of
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.thread_count import keep_num_threads, threads_chosen
@@ -122,7 +123,7 @@ def _model_problems(model: Any, content: Mapping[str, Any], path: str) -> list[s
 
 
 def _class_problems(runner: Runner, meta: Mapping[str, Any]) -> list[str]:
-    vocabulary = getattr(runner.train_dataloader.dataset, "vocabulary", None)
+    vocabulary = vocabulary_of(runner.train_dataloader.dataset)
     names = None if vocabulary is None else list(vocabulary.class_names)
     if "class_names" not in meta or meta["class_names"] == names:
         return []

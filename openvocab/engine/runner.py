@@ -28,6 +28,7 @@ from openvocab.checkpoint.checkpoint import check_training_state, load_checkpoin
 from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.config.config import AMP_CHOICES, ConfigError, check_arguments, check_teacher, require_keys
+from openvocab.datasets.contracts import vocabulary_of
 from openvocab.engine.loader import complete_loader, guard_workers
 from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.resume import resume_run
@@ -38,8 +39,9 @@ from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_thread
 from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
 from openvocab.files.atomic_files import replacing
+from openvocab.metrics.base import Metric, units_of
 from openvocab.metrics.class_table import column_units, merge_rows
-from openvocab.metrics.units import units_of
+from openvocab.model import OpenVocabModel
 from openvocab.registry import SCOPE
 
 
@@ -227,38 +229,43 @@ class OpenVocabRunner(Runner):
         Raises:
             ValueError: neither a checkpoint nor `load_from`, and the head has parameters.
         """
-        head = getattr(self.unwrapped_model, "head", None)
-        if self._load_from is None and head is not None and next(head.parameters(), None) is not None:
-            raise ValueError(f"a checkpoint is needed: {type(head).__name__} is trained, its weights would be random")
+        model = self.unwrapped_model
+        if self._load_from is None and isinstance(model, OpenVocabModel) and [*model.head.parameters()]:
+            name = type(model.head).__name__
+            raise ValueError(f"a checkpoint is needed: {name} is trained, its weights would be random")
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build the metrics; ranks pass their detections on through the work dir, which all machines of a run share."""
         built = super().build_evaluator(evaluator)
         for metric in built.metrics:
-            if getattr(metric, "shard_folder", "") is None:
+            if isinstance(metric, Metric) and metric.shard_folder is None:
                 metric.shard_folder = self.work_dir
         return built
 
     def test_protocol(self) -> dict[str, Any]:
         """Return what the metrics of the last test say they were measured on, and the `units` of their numbers."""
         protocol: dict[str, Any] = {}
-        for metric in self.test_evaluator.metrics:
-            protocol |= getattr(metric, "protocol", {})
+        for metric in self._own_test_metrics():
+            protocol |= metric.protocol
         if protocol.get("templates") is None:
             protocol["templates"] = self._prompt_templates()
-        vocabulary = getattr(self.test_dataloader.dataset, "vocabulary", None)
+        vocabulary = vocabulary_of(self.test_dataloader.dataset)
         protocol["units"] = units_of(self.test_evaluator.metrics, vocabulary) | column_units(self.test_class_rows())
         return protocol
 
     def test_class_rows(self) -> list[dict[str, Any]]:
         """Return the scores of single classes in the last test, a row per class; see `Metric.class_rows`."""
-        return merge_rows(getattr(metric, "class_rows", []) for metric in self.test_evaluator.metrics)
+        return merge_rows(metric.class_rows for metric in self._own_test_metrics())
+
+    def _own_test_metrics(self) -> list[Metric]:
+        return [metric for metric in self.test_evaluator.metrics if isinstance(metric, Metric)]
 
     def _prompt_templates(self) -> list[str] | str | None:
         """Return the templates of the text encoder, or its note on how its rows were made."""
-        encoder = getattr(self.unwrapped_model, "text_encoder", None)
-        templates = getattr(encoder, "templates", None)
-        return list(templates) if templates else getattr(encoder, "templates_note", None)
+        if not isinstance(self.unwrapped_model, OpenVocabModel):
+            return None
+        encoder = self.unwrapped_model.text_encoder
+        return list(encoder.templates) if encoder.templates else encoder.templates_note
 
     def _init_model_weights(self) -> None:
         """Do nothing: parts start from their weights when they are built, and DDP shares those of rank 0."""

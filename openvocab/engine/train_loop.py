@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
+from openvocab.datasets.contracts import ResumableOrder, ResumableStream, StatesFacts
 from openvocab.engine.evaluation_loops import leave_validation
 from openvocab.engine.loader import batches_of
 from openvocab.engine.optim_wrapper import OTHER_RANK
@@ -75,7 +76,8 @@ class TrainLoop(IterBasedTrainLoop):
         self.stop_training = False
         self.nonfinite, self.max_skips = nonfinite, max_skips
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
-        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, "metainfo", None)
+        dataset = self.dataloader.dataset
+        runner.visualizer.dataset_meta = dataset.metainfo if isinstance(dataset, StatesFacts) else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the data stands; all ranks must call it."""
@@ -207,7 +209,7 @@ class TrainLoop(IterBasedTrainLoop):
         sampler = self.dataloader.sampler
         if self._stream is not None:
             self._stream.start_at(self._stream_progress or {}, seed=self.runner.seed)
-        elif hasattr(sampler, "start_at"):
+        elif isinstance(sampler, ResumableOrder):
             sampler.start_at(self.draws)
         elif self._iter > 0:
             self.runner.logger.warning(
@@ -216,10 +218,10 @@ class TrainLoop(IterBasedTrainLoop):
             )
 
     @property
-    def _stream(self) -> Any:
+    def _stream(self) -> ResumableStream | None:
         """The data set, if it is a stream that can be resumed."""
         dataset = self.dataloader.dataset
-        return dataset if hasattr(dataset, "note_consumed") else None
+        return dataset if isinstance(dataset, ResumableStream) else None
 
     def _validation_is_due(self) -> bool:
         if self.runner.val_loop is None or self._iter < self.val_begin:

@@ -82,6 +82,19 @@ class Head(nn.Module):
         """Turn raw outputs into predictions in the original frame of each image."""
         raise NotImplementedError
 
+    def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
+        """Return, for heads that detect, boxes (N, 4) in the input frame per image, and how sure each is of an object.
+
+        Raises:
+            ValueError: this head makes none.
+        """
+        raise ValueError(f"{type(self).__name__} makes no proposals")
+
+    @property
+    def makes_proposals(self) -> bool:
+        """Whether `proposals` gives any."""
+        return type(self).proposals is not Head.proposals
+
     def pack_linears(self) -> None:
         """As `Backbone.pack_linears`, for heads with transformers."""
 

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import check_dense, pad_with_black
 from openvocab.registry import INFERENCERS
 from openvocab.structures import Sample, Size
 
 
 @INFERENCERS.register_module()
-class MultiScaleFlip:
+class MultiScaleFlip(Inference):
     """Sum the logits of an image over scales and mirror images, each at full resolution.
 
     At scale s the long side becomes ceil(base_size * s). An image that fits is filled up with black to one window of

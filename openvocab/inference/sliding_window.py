@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from openvocab.inference.base import Inference
 from openvocab.inference.windowed_logits import WindowedLogits, WindowOutput
 from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap
 from openvocab.pixel_batch import PixelBatch
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 
 
 @INFERENCERS.register_module()
-class SlidingWindow:
+class SlidingWindow(Inference):
     """Run the network on windows and average their logits on the network's own output grid.
 
     Logits of up to `ELEMENTS_AT_ONCE` are one tensor; larger maps come row by row, and of the windows only those

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import Outputs
 from openvocab.inference.stretched_logits import Stretching
 from openvocab.inference.unpadded_window import shared_size, with_padding
@@ -12,7 +13,7 @@ from openvocab.structures import Sample
 
 
 @INFERENCERS.register_module()
-class UnpaddedWholeImage:
+class UnpaddedWholeImage(Inference):
     """Give the network the image as it is, but for what is left beyond whole patches, and stretch the logits over it.
 
     As NACLIP and others evaluate on VOC. `WholeImage` fills the last patches up with black instead.

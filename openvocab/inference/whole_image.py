@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
+from openvocab.inference.base import Inference
 from openvocab.registry import INFERENCERS
 from openvocab.structures import Sample
 
 
 @INFERENCERS.register_module()
-class WholeImage:
+class WholeImage(Inference):
     """Give the network the padded batch as it is."""
 
     takes_logit_maps = True
@@ -18,8 +19,5 @@ class WholeImage:
     def __call__(
         self, network: Callable[[Tensor], Any], images: Tensor, samples: Sequence[Sample], black: Tensor
     ) -> Any:
-        """Return the network's outputs for `images` (B, 3, H, W).
-
-        Every strategy is called with the samples' sizes and the normalised `black` pixel (1, 3, 1, 1) for filling up.
-        """
+        """Return the network's outputs for `images` (B, 3, H, W)."""
         return network(images)

@@ -1,5 +1,6 @@
 """What the metrics of the package share: a metric says what its numbers mean and what they were measured on."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
@@ -17,6 +18,8 @@ class Metric(BaseMetric):
     """
 
     default_prefix = ""
+    shard_folder: str | None = ""
+    """Where ranks hand files to the first one; None: the work dir of the run. "": this metric needs no such folder."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,3 +33,32 @@ class Metric(BaseMetric):
     def unit_of(self, key: str) -> str:
         """Return the unit of a result: percent, unless a metric says otherwise; "" for a bare number."""
         return PERCENT
+
+
+def declared_keys(metric: Metric, vocabulary: Vocabulary | None) -> dict[str, str]:
+    """Return the keys that a metric says it returns, each with its own name within the metric.
+
+    Args:
+        metric: of the package.
+        vocabulary: of the data; None, an unknown one, may have all keys.
+
+    Returns:
+        {key among the results, `prefix/key` where the metric has a prefix: key}.
+    """
+    return {f"{metric.prefix}/{key}" if metric.prefix else key: key for key in metric.result_keys(vocabulary)}
+
+
+def units_of(metrics: Iterable[BaseMetric], vocabulary: Vocabulary | None = None) -> dict[str, str]:
+    """Return {key: unit} of the results of some metrics; what has no unit, or a metric that declares none, is left out.
+
+    Args:
+        metrics: those that are a `Metric` declare their units; others need not.
+        vocabulary: see `declared_keys`.
+    """
+    declaring = [metric for metric in metrics if isinstance(metric, Metric)]
+    return {
+        key: metric.unit_of(own)
+        for metric in declaring
+        for key, own in declared_keys(metric, vocabulary).items()
+        if metric.unit_of(own)
+    }

@@ -106,7 +106,7 @@ class DetectorProposals:
     @cached_property
     def _predictor(self) -> Predictor:
         predictor = load(self.config, self.checkpoint, self.device)
-        if not hasattr(predictor.model.head, "proposals"):
+        if not predictor.model.head.makes_proposals:
             raise ValueError(f"{self.config.filename}: {type(predictor.model.head).__name__} makes no proposals")
         return predictor
 

@@ -13,6 +13,14 @@ class TextEncoder(nn.Module):
 
     embed_dim: int
     """D of the joint space."""
+    templates: Sequence[str] | None = None
+    """By which class names become prompts; None where they do not."""
+    templates_note: str | None = None
+    """How rows were made whose `templates` nobody knows."""
+    bidirectional: bool | None = None
+    """Whether a word of a prompt sees those after it, where there is a tower that has to be told."""
+    learns_logit_scale: bool = False
+    """Whether there is a logit scale that `clamp_logit_scale` bounds."""
 
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
         """Encode class names (with templates and synonyms, cached while frozen) or raw captions (as they are)."""
@@ -48,6 +56,14 @@ class TextEncoder(nn.Module):
             f"{type(self).__name__} has no embedding of the empty text; take a text tower, or a head that learns its "
             "background (model.head.background=learned)"
         )
+
+    def clamp_logit_scale(self, maximum: float = 100.0) -> None:
+        """Hold the multiplier in [1, maximum]; to be called after each optimizer step, as CLIP does.
+
+        Raises:
+            ValueError: this encoder learns none.
+        """
+        raise ValueError(f"{type(self).__name__} has no learned logit scale")
 
     def knows(self, synonyms: Sequence[str]) -> bool:
         """Say whether a class of these names can be encoded; only a table of texts knows some and not others."""

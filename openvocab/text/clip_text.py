@@ -71,6 +71,8 @@ class CLIPTextEncoder(TextEncoder):
         Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
     """
 
+    learns_logit_scale = True
+
     def __init__(
         self,
         model: str,
@@ -166,7 +168,7 @@ class CLIPTextEncoder(TextEncoder):
 
     @torch.no_grad()
     def clamp_logit_scale(self, maximum: float = 100.0) -> None:
-        """Hold the multiplier in [1, maximum]; to be called after each optimizer step, as CLIP does."""
+        """Hold the multiplier in [1, maximum]."""
         self.logit_scale.clamp_(0.0, torch.tensor(maximum).log().item())
 
     def _take_tower(

@@ -7,8 +7,8 @@ from detection_samples import make_prediction, make_sample
 
 from openvocab.evaluation import NoMetric, SharedClassesIoU
 from openvocab.metrics import EpisodeIoU, MeanIoU, RetrievalRecall, ZeroShotAccuracy
+from openvocab.metrics.base import units_of
 from openvocab.metrics.detection import CocoAveragePrecision, LvisAveragePrecision
-from openvocab.metrics.units import units_of
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction, FederatedLabels, Sample, SemanticPrediction
 from openvocab.vocabulary.vocabulary import Vocabulary

@@ -5,9 +5,9 @@ import math
 import pytest
 from mmengine.evaluator import BaseMetric
 
-from openvocab.metrics.base import Metric
+from openvocab.metrics.base import Metric, units_of
 from openvocab.metrics.class_table import class_table, column_units, merge_rows
-from openvocab.metrics.units import units_of, with_unit, with_units
+from openvocab.metrics.units import with_unit, with_units
 
 
 class MixedMetric(Metric):

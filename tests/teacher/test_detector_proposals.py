@@ -7,6 +7,7 @@ from torch import nn
 
 from openvocab.checkpoint.checkpoint import save_checkpoint
 from openvocab.datasets.transforms import Resize
+from openvocab.heads.base import Head
 from openvocab.predictor import Predictor
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.teacher import detector_proposals
@@ -16,7 +17,7 @@ BOXES = [[0, 0, 20, 20], [-10, 30, 60, 50], [10, 10, 10, 30], [500, 500, 600, 60
 OBJECTNESS = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
 
 
-class FakeHead(nn.Module):
+class FakeHead(Head):
     """A head that proposes fixed boxes of the padded input frame, and remembers what it was shown."""
 
     def proposals(self, features):

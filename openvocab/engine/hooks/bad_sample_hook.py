@@ -6,6 +6,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from openvocab.datasets.contracts import CountsBadSamples
 from openvocab.registry import HOOKS
 
 
@@ -19,8 +20,10 @@ class BadSampleHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """List those of all ranks."""
         dataset = runner.train_dataloader.dataset
-        paths = getattr(dataset, "bad_sample_paths", [])
-        of_ranks = all_gather_object((getattr(dataset, "bad_sample_count", len(paths)), paths))
+        left_out = (0, [])
+        if isinstance(dataset, CountsBadSamples):
+            left_out = (dataset.bad_sample_count, list(dataset.bad_sample_paths))
+        of_ranks = all_gather_object(left_out)
         count = sum(number for number, _ in of_ranks)
         if count:
             listed = "\n  ".join(dict.fromkeys(path for _, paths in of_ranks for path in paths))

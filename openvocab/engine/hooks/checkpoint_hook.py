@@ -24,10 +24,12 @@ from openvocab.checkpoint.checkpoint import (
     save_checkpoint,
 )
 from openvocab.config.saved import config_to_data
+from openvocab.datasets.contracts import vocabulary_of
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
 from openvocab.finite_guard import check_weights
-from openvocab.metrics.units import declared_keys
+from openvocab.metrics.base import Metric, declared_keys
+from openvocab.model import OpenVocabModel
 from openvocab.process.matmul_precision import matmul_precision
 from openvocab.registry import HOOKS
 
@@ -91,10 +93,10 @@ class CheckpointHook(Hook):
                 f"checkpoint hook: best={self.best!r} needs a validation, and the config has no val_evaluator; "
                 "set default_hooks.checkpoint.best=None to keep no best"
             )
-        vocabulary = getattr(runner.val_dataloader.dataset, "vocabulary", None)
+        vocabulary = vocabulary_of(runner.val_dataloader.dataset)
         keys: list[str] = []
         for metric in runner.val_evaluator.metrics:
-            if not hasattr(metric, "result_keys"):
+            if not isinstance(metric, Metric):
                 return  # it does not declare what it returns: the first validation will tell
             keys += declared_keys(metric, vocabulary)
         self._require_key(keys)
@@ -263,8 +265,9 @@ def _read_or_nothing(path: Path) -> Mapping[str, Any]:
 
 
 def _meta(runner: Runner) -> dict[str, Any]:
-    dataset = runner.train_dataloader.dataset
-    vocabulary = getattr(dataset, "vocabulary", None)
+    dataset, model = runner.train_dataloader.dataset, runner.unwrapped_model
+    vocabulary = vocabulary_of(dataset)
+    is_ours = isinstance(model, OpenVocabModel)
     return {
         "iter": runner.iter,
         "epoch": runner.epoch,
@@ -277,8 +280,8 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "samples": len(dataset) if hasattr(dataset, "__len__") else None,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
         # the activation is part of CLIP weights; whoever starts from them is held to it
-        "quick_gelu": getattr(getattr(runner.unwrapped_model, "backbone", None), "quick_gelu", None),
-        "bidirectional_text": getattr(getattr(runner.unwrapped_model, "text_encoder", None), "bidirectional", None),
+        "quick_gelu": model.backbone.quick_gelu if is_ours else None,
+        "bidirectional_text": model.text_encoder.bidirectional if is_ours else None,
         "experiment_name": runner.experiment_name,
         "config": config_to_data(runner.cfg),
         "versions": {"openvocab": version.__version__, "torch": torch.__version__, "mmengine": mmengine.__version__},

@@ -20,7 +20,7 @@ class ClampLogitScale(Hook):
         maximum: of the exponentiated scale; CLIP's is 100.
 
     Raises:
-        ValueError: a maximum below 1; when training starts, a text encoder without `clamp_logit_scale`.
+        ValueError: a maximum below 1; when training starts, a text encoder without a learned scale.
     """
 
     def __init__(self, maximum: float = 100.0) -> None:
@@ -31,7 +31,7 @@ class ClampLogitScale(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse a text encoder that has no learned logit scale."""
         encoder = _text_encoder(runner)
-        if not hasattr(encoder, "clamp_logit_scale"):
+        if not encoder.learns_logit_scale:
             raise ValueError(f"ClampLogitScale: {type(encoder).__name__} has no learned logit scale; remove the hook")
 
     def after_train_iter(
