@@ -8,8 +8,8 @@ import sys
 import pytest
 from torch import nn
 
+from openvocab.config import imports as config_imports
 from openvocab.config.config import ConfigError, check_teacher, read_config, require_keys
-from openvocab.config.config import imports as config_imports
 from openvocab.config.options import add_config_options
 from openvocab.registry import HEADS
 
