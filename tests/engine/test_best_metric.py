@@ -11,11 +11,12 @@ from tiny_run import TinyMetric, tiny_config
 from openvocab.checkpoint.checkpoint import SaveFailed, link_checkpoint, load_checkpoint, save_checkpoint
 from openvocab.engine.hooks import CheckpointHook
 from openvocab.engine.runner import build_runner
+from openvocab.metrics.base import Metric
 from openvocab.registry import METRICS
 
 
 @METRICS.register_module()
-class DeclaringMetric(TinyMetric):
+class DeclaringMetric(TinyMetric, Metric):
     """Says what it returns, and returns what it is told."""
 
     scores: tuple = ()

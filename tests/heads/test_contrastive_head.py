@@ -9,6 +9,7 @@ from openvocab.engine.hooks import ClampLogitScale
 from openvocab.heads import ContrastiveHead
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, TextFeatures
+from openvocab.text.base import TextEncoder
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 SPEC = BackboneSpec(embed_dim=8, stride=8, hidden_dims=(4,), hidden_strides=(8,))
@@ -95,8 +96,10 @@ def test_predictions_carry_the_logits_of_their_image():
     assert predictions[0].vocabulary is vocabulary
 
 
-class Temperature(nn.Module):
+class Temperature(TextEncoder):
     """A text encoder as the hook sees it."""
+
+    learns_logit_scale = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +124,9 @@ def test_the_hook_clamps_after_each_iteration():
 
 
 def test_the_hook_refuses_text_encoders_without_a_learned_scale():
-    with pytest.raises(ValueError, match="Linear has no learned logit scale"):
-        ClampLogitScale().before_train(FakeRunner(nn.Linear(1, 1)))
+    with pytest.raises(ValueError, match="TextEncoder has no learned logit scale"):
+        ClampLogitScale().before_train(FakeRunner(TextEncoder()))
+    with pytest.raises(ValueError, match="TextEncoder has no learned logit scale"):
+        TextEncoder().clamp_logit_scale()
     with pytest.raises(ValueError, match="at least 1"):
         ClampLogitScale(maximum=0.5)
