@@ -134,7 +134,7 @@ def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterato
 
 
 _TAKING: list["_Batches"] = []
-"""From which iterator a batch is being taken."""
+"""The iterator from which a batch is being taken, if any."""
 
 
 class _Batches:
