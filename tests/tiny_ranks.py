@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class WatchRank(Hook):
         if RANK == self.poison_rank and runner.iter == 4:
             data_batch["x"][0] *= float("nan")
         if RANK == self.hang_rank and runner.iter == 4:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # or torchrun waits half a minute for it to save
             time.sleep(600)
 
 
