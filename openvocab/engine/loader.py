@@ -217,21 +217,25 @@ class _EndOfWorkers:
     def set(self) -> None:
         """Tell the workers to end."""
         self._is_set = True
-        self._event._cond.acquire(timeout=1)  # living workers hold it for microseconds
-        self._event._cond.release()
+        _free(self._event._cond)
         self._event.set()
 
 
 def _free_locks(batches: Any) -> None:
     """Free what the main thread has locked for ever, where an exception came out of a signal within a queue.
 
-    Torch asks those queues to end the workers, and Python at its exit. Other threads hold the locks for microseconds.
+    Torch asks those queues to end the workers, and Python at its exit.
     """
     locks = [queue._notempty for queue in getattr(batches, "_index_queues", ())]
     locks += [queue.mutex for queue in [getattr(batches, "_data_queue", None)] if hasattr(queue, "mutex")]
     for lock in locks:
-        lock.acquire(timeout=1)
-        lock.release()
+        _free(lock)
+
+
+def _free(lock: Any) -> None:
+    """Free a lock that is held for a second, which is for ever: threads and workers at work hold it for microseconds."""
+    lock.acquire(timeout=1)
+    lock.release()
 
 
 def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> str | None:
