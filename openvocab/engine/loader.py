@@ -233,7 +233,7 @@ def _free_locks(batches: Any) -> None:
 
 
 def _free(lock: Any) -> None:
-    """Free a lock that is held for a second, which is for ever: threads and workers at work hold it for microseconds."""
+    """Free a lock that was held for a second, which is for ever: threads and workers hold it for microseconds."""
     lock.acquire(timeout=1)
     lock.release()
 
