@@ -4,7 +4,7 @@ Paper: Learning Transferable Visual Models From Natural Language Supervision (ar
 Command: python tools/test.py configs/clip_zeroshot_folder.py --cfg-options test_dataloader.dataset.images=DIR
 test_dataloader.dataset.classes=NAMES.txt model.text_encoder.templates=imagenet80
 Templates: simple, imagenet7, imagenet80, or sentences of your own, '["a scan of a {}."]'. Every prompt's embedding is
-normalised, their mean is the class, and that is normalised again.
+normalized, their mean is the class, and that is normalized again.
 Hardware: any. Expected score: depends on the images; `top1` and `top5` in percent.
 """
 

@@ -1,7 +1,7 @@
 """Zero-shot classification of ImageNet-1k by CLIP ViT-B/16, in 80 prompts a class.
 
 Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020). Every prompt's embedding is
-normalised, their mean is the class, and that is normalised again.
+normalized, their mean is the class, and that is normalized again.
 Command: python tools/test.py configs/clip_zeroshot_imagenet.py
 Names: the list of CLIP's notebook, with which the published figure was measured. It gives both classes of two pairs one name
 ("missile": 657 and 744; "sunglasses": 836 and 837): the second of a pair is never predicted.

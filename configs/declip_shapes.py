@@ -1,12 +1,12 @@
 """DeCLIP on Shapes: two views by two texts, SimSiam, masked words and the nearest past caption.
 
 Paper: Supervision Exists Everywhere (arXiv 2110.05208), in small, with its weights (.4, .2, .2, .2).
-Departures: views are mild crops that change neither sides nor colours, since captions name both (paper: small crops,
-flips, colours, grey and blur); captions are edited by leaving words out alone, since an exchange binds colours to other
+Departures: views are mild crops that change neither sides nor colors, since captions name both (paper: small crops,
+flips, colors, gray and blur); captions are edited by leaving words out alone, since an exchange binds colors to other
 forms and the words of Shapes have no synonyms (official: one of the three edits); 4096 texts are remembered, not
 65,536, and SimSiam's layers are 256 and 64 wide, not 1024 and 512, as the tower is small; hidden words are scored by
 the tower's own table of words, which needs no layer of its own (official: one); the queue is one of all ranks and
-starts empty (see `NeighbourContrast`).
+starts empty (see `NeighborContrast`).
 Command: python tools/train.py configs/declip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs several times that of infonce_shapes (two views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
@@ -18,7 +18,7 @@ from mmengine.config import read_base
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.datasets.transforms import AddEditedCaption, CropViews, LoadImage, PackViews
 from openvocab.heads.contrastive import ContrastiveHead
-from openvocab.heads.terms import CaptionContrast, MaskedLanguage, NeighbourContrast, SimSiam
+from openvocab.heads.terms import CaptionContrast, MaskedLanguage, NeighborContrast, SimSiam
 from openvocab.model import OpenVocabModel
 from openvocab.text.clip_text import CLIPTextEncoder
 
@@ -34,14 +34,14 @@ model = dict(
         type=ContrastiveHead,
         terms=[
             dict(type=CaptionContrast, weight=0.4, pairs=all_pairs),
-            dict(type=NeighbourContrast, weight=0.2, pairs=all_pairs, queue=4096),
+            dict(type=NeighborContrast, weight=0.2, pairs=all_pairs, queue=4096),
             dict(type=SimSiam, weight=0.2, hidden_dim=256, predictor_dim=64, scaled_targets=True),
             dict(type=MaskedLanguage, weight=0.2, match_masked=True),
         ],
     ),
 )
 
-# Both views meet the captions, so the crops are mild and neither sides nor colours change.
+# Both views meet the captions, so the crops are mild and neither sides nor colors change.
 train_dataloader["dataset"]["pipeline"] = [
     dict(type=LoadImage),
     dict(type=AddEditedCaption, delete=0.1),

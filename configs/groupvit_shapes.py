@@ -50,7 +50,7 @@ model = dict(
 )
 
 # The first caption names every object; the last two words of each phrase ("red circle" of "striped red circle") are
-# the noun prompts. No flips: the captions say left and right. No colour changes: they name colours.
+# the noun prompts. No flips: the captions say left and right. No color changes: they name colors.
 train_dataloader["batch_size"] = 64
 train_dataloader["drop_last"] = True
 train_dataloader["dataset"] = dict(

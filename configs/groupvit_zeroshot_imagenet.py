@@ -1,7 +1,7 @@
 """Zero-shot classification of ImageNet-1k by GroupViT, as its released code evaluates it.
 
 Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). The mean of the segments, projected,
-is compared with the mean of seven prompts a class, which are not normalised before they are averaged.
+is compared with the mean of seven prompts a class, which are not normalized before they are averaged.
 Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
 python tools/test.py configs/groupvit_zeroshot_imagenet.py groupvit.pth
 The RedCaps weights: --cfg-options model.head.num_prompts=0

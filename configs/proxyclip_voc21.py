@@ -3,7 +3,7 @@
 Paper: ProxyCLIP (arXiv 2408.04883), DINO ViT-B/8: windows of 336 px and words of its own, everything else as in
 `_base_/training_free.py`. The paper pads windows of smaller images to a multiple of 56 px, ours are not padded: at a
 short side of 336 px only images more than six times as long as they are wide have one.
-Other data sets: the same lines on another `dense_clip_*.py`, with the thresholds in docs/training_free.md.
+Other datasets: the same lines on another `dense_clip_*.py`, with the thresholds in docs/training_free.md.
 Command: python tools/test.py configs/proxyclip_voc21.py
 Hardware: one GPU. Expected score: not yet measured. Published mIoU: 61.3; 42.3 is the mean over this and
 seven others (35.3 Context60, 37.5 Object, 80.3 VOC20, 39.1 Context59, 26.5 Stuff, 38.1 Cityscapes, 20.2 ADE).

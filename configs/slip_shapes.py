@@ -2,7 +2,7 @@
 
 Paper: SLIP: Self-supervision meets Language-Image Pre-training (arXiv 2112.12750), in small. Departures: SimCLR reads the
 joint embedding (official: the features before its projection, `layer` of the term), since 128 dimensions are all that
-this tower has; its views change colours less and are neither turned grey nor blurred, which leaves of forms of 12 to
+this tower has; its views change colors less and are neither turned gray nor blurred, which leaves of forms of 12 to
 32 px too little to tell them apart.
 Command: python tools/train.py configs/slip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (three views).
@@ -35,7 +35,7 @@ model = dict(
     ),
 )
 
-# Captions belong to the whole image, colours and sides as they are. The other two views never meet them.
+# Captions belong to the whole image, colors and sides as they are. The other two views never meet them.
 ssl_view = dict(area=(0.4, 1.0), flip=0.5, transforms=[dict(type=PhotometricDistortion)])
 train_dataloader["dataset"]["pipeline"] = [
     dict(type=LoadImage),

@@ -3,7 +3,7 @@
 Paper: the detector of Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
 2104.13921) with a fixed list of classes in place of texts: red and white cells and platelets are hardly CLIP's words.
 Command: python tools/train.py configs/vild_bccd.py && python tools/test.py configs/vild_bccd.py work_dirs/vild_bccd/best.pth
-The labels are the data set's Pascal-VOC files, in which two boxes have no size: the log names them. Its coco.json
+The labels are the dataset's Pascal-VOC files, in which two boxes have no size: the log names them. Its coco.json
 (`annotations="coco.json"` instead) holds the same objects without the two.
 Files: bccd/ (github.com/Shenggan/BCCD_Dataset) and weights/ (MobileNetV2 of TensorFlow under torchvision's names) below
 ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE

@@ -8,7 +8,7 @@ their logits are 0, more than a base class whose cosine is negative; --cfg-optio
 train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63 templates of the
 paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published). The others come with
 torchvision, whose proposal network and RoIAlign are taken as they are: anchors lie at the corners of cells (official:
-at their centres, half a stride or a 16th of an anchor away) and are rounded to pixels; a box is x2 - x1 wide (official:
+at their centers, half a stride or a 16th of an anchor away) and are rounded to pixels; a box is x2 - x1 wide (official:
 one pixel more where offsets become boxes); points over a pixel outside a map read zeros (official: its edge).
 Proposals' offsets of exactly zero count in their loss, which the official code takes for padding.
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from openvocab.former_names import keep_old_names
 from openvocab.lazy_names import lazy_names
-from openvocab.moved_modules import keep_old_names
 from openvocab.version import __version__
 
 if TYPE_CHECKING:

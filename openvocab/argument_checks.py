@@ -1,8 +1,12 @@
 """Checks of arguments that many parts share: one line that names the argument, what was expected and what came."""
 
+import difflib
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
+
+Group = TypeVar("Group")
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str | None]) -> None:
@@ -26,3 +30,32 @@ def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None
     for argument, path in {**paths, **given}.items():
         if not isinstance(path, (str, os.PathLike)):
             raise ValueError(f"{argument}: expected a path, got {path!r}")
+
+
+def argument_group(argument: str, given: Mapping[str, Any] | Group | None, kind: type[Group]) -> Group:
+    """Return the group of arguments that a config gives as a dict, `labels=dict(reduce_zero_label=True)`.
+
+    Args:
+        argument: its name, for messages.
+        given: a dict, or the group itself; None gives its defaults.
+        kind: a dataclass, one field per argument of the group.
+
+    Raises:
+        TypeError: another type, an unknown argument, or one that is missing.
+    """
+    if isinstance(given, kind):
+        return given
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # typing has no word for a dataclass
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{argument}: expected a dict with some of {', '.join(known)}, got {given!r}")
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        close = difflib.get_close_matches(str(unknown[0]), known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise TypeError(f"{argument}: unknown {unknown[0]!r}; {hint}expected some of {', '.join(known)}")
+    required = [name for name, field in known.items() if field.default is field.default_factory is MISSING]
+    missing = [name for name in required if name not in given]
+    if missing:
+        raise TypeError(f"{argument}: {missing[0]!r} is missing; expected a dict with some of {', '.join(known)}")
+    return kind(**given)

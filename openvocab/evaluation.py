@@ -17,7 +17,7 @@ from openvocab.datasets.contracts import StatesFacts, vocabulary_of
 from openvocab.files.atomic_files import replacing
 from openvocab.metrics.base import Metric
 from openvocab.metrics.confusion import ClassScores
-from openvocab.metrics.mean_iou import MeanIoU, score_rows, summarise
+from openvocab.metrics.mean_iou import MeanIoU, score_rows, summarize
 from openvocab.metrics.protocol import note_absent
 from openvocab.registry import DATASETS, METRICS
 from openvocab.structures import ignore_index
@@ -26,14 +26,14 @@ from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names, same_n
 
 @DATASETS.register_module()
 class OtherVocabulary(Dataset):
-    """A data set whose samples ask for other class names; labels of classes that are not among them are ignored.
+    """A dataset whose samples ask for other class names; labels of classes that are not among them are ignored.
 
     Args:
         dataset: with a `vocabulary`, whose items hold a `sample` with a `label_map` or without.
         names_file: one class a line (`read_class_names`).
 
     Raises:
-        ValueError: the data set has no vocabulary.
+        ValueError: the dataset has no vocabulary.
     """
 
     def __init__(self, dataset: Any, names_file: str) -> None:
@@ -49,7 +49,7 @@ class OtherVocabulary(Dataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Facts of the data set within."""
+        """Facts of the dataset within."""
         return dict(self.dataset.metainfo) if isinstance(self.dataset, StatesFacts) else {}
 
     def __len__(self) -> int:
@@ -88,9 +88,9 @@ class SharedClassesIoU(MeanIoU):
         names = [row["class"] for row in self.class_rows]
         self.protocol["evaluated_classes"] = names
         self.protocol["classes_without_labels"] = note_absent(
-            "mean IoU", "labelled pixel", names, scores.labelled[self.shared]
+            "mean IoU", "labeled pixel", names, scores.labeled[self.shared]
         )
-        return summarise(vocabulary, scores)
+        return summarize(vocabulary, scores)
 
 
 @METRICS.register_module()
@@ -111,7 +111,7 @@ class NoMetric(Metric):
 
 
 def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Vocabulary, list[int | None]]:
-    """Match the classes of a data set with other names, by any synonym (`same_name_key`).
+    """Match the classes of a dataset with other names, by any synonym (`same_name_key`).
 
     Returns:
         The vocabulary of `names`, which takes seen flags and background from its matches, and for each class of

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from openvocab.former_names import present_part
+
 _REGISTERED = re.compile(r"^@[A-Z_]+\.register_module\(.*\)\n(?:@.*\n)*class (\w+)", re.MULTILINE)
 
 
@@ -26,6 +28,7 @@ def lazy_names(
     home = {name: module for module, names in homes.items() for name in names}
 
     def get(name: str) -> Any:
+        name = present_part(name)
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(home[name], package), name)

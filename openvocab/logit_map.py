@@ -178,11 +178,11 @@ def label_map_in_parts(logits: LogitMap, rows: Tensor, columns: Tensor, rows_at_
     Raises:
         ValueError: NaN or infinite logits.
     """
-    labelling = _Labelling(logits, _Axis(rows, logits.shape[1]), _Axis(columns, logits.shape[2]))
-    for x in _pieces(labelling.columns.num_cells, _columns_at_once(logits)):
-        for y in _pieces(labelling.rows.num_cells, _rows_at_once(logits, len(x))):
-            rows_at_once.run(partial(labelling.label, y, x), len(y))
-    return labelling.labels
+    labeling = _Labelling(logits, _Axis(rows, logits.shape[1]), _Axis(columns, logits.shape[2]))
+    for x in _pieces(labeling.columns.num_cells, _columns_at_once(logits)):
+        for y in _pieces(labeling.rows.num_cells, _rows_at_once(logits, len(x))):
+            rows_at_once.run(partial(labeling.label, y, x), len(y))
+    return labeling.labels
 
 
 class _Axis:

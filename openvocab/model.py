@@ -63,7 +63,7 @@ class OpenVocabModel(BaseModel):
         return self.head(self.encode(images), self.encode_texts(shared_vocabulary(samples)))
 
     def encode(self, images: Tensor) -> ImageFeatures:
-        """Return what the backbone says of normalised images (B, 3, H, W), as much of it as the head reads."""
+        """Return what the backbone says of normalized images (B, 3, H, W), as much of it as the head reads."""
         return self.backbone(images, self.head.layers, self.head.embeddings)
 
     def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
@@ -130,7 +130,7 @@ class OpenVocabModel(BaseModel):
         return self.backbone(whole[..., :height, :width], (), True).image_embed
 
     def _network(self, text: TextFeatures, whole_embed: Tensor | None, images: Tensor) -> Any:
-        """Return the head's outputs for normalised images; logits that memory does not hold as maps to read.
+        """Return the head's outputs for normalized images; logits that memory does not hold as maps to read.
 
         Args:
             whole_embed: (1, D) of the image that all `images` are windows of; None where nobody asks.
@@ -156,7 +156,7 @@ class OpenVocabModel(BaseModel):
         return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learnt]
 
     def embed_images(self, images: PixelBatch) -> Tensor:
-        """Return the embeddings of whole images in the space of the texts, (B, D) float32, not normalised.
+        """Return the embeddings of whole images in the space of the texts, (B, D) float32, not normalized.
 
         Raises:
             ValueError: the head has none (see `Head.embed_images`).

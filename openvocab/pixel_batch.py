@@ -9,12 +9,12 @@ from openvocab.structures import Size
 
 
 class PixelBatch:
-    """Images, normalised and padded with black where they are read.
+    """Images, normalized and padded with black where they are read.
 
     Args:
         images: [(3, H_i, W_i) uint8], any strides.
         size: (H, W) of the padded batch.
-        scale, shift: (1, 3, 1, 1), of the normalisation; a pixel becomes pixel * scale + shift, on their device.
+        scale, shift: (1, 3, 1, 1), of the normalization; a pixel becomes pixel * scale + shift, on their device.
     """
 
     def __init__(self, images: Sequence[Tensor], size: Size, scale: Tensor, shift: Tensor) -> None:
@@ -39,13 +39,13 @@ class PixelBatch:
 
     def read(self, y: int, x: int, size: Size) -> Tensor:
         """Return the window of `size` (h, w) at pixel (y, x) of every image, (B, 3, h, w) float32 channels_last."""
-        batch = self.images[0].new_zeros((len(self.images), 3, *size))  # black is zero before normalising
+        batch = self.images[0].new_zeros((len(self.images), 3, *size))  # black is zero before normalizing
         for row, image in zip(batch, self.images):
             window = image[:, y : min(y + size[0], self.size[0]), x : min(x + size[1], self.size[1])]
             row[:, : window.shape[1], : window.shape[2]] = window
         batch = batch.to(self.scale.device, non_blocking=True)
-        normalised = torch.addcmul(self.shift, batch.float(), self.scale)
-        return normalised.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
+        normalized = torch.addcmul(self.shift, batch.float(), self.scale)
+        return normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
 
     def whole(self) -> Tensor:
         """Return all of it, (B, 3, H, W) float32 channels_last."""

@@ -25,7 +25,7 @@ def label_map_from_logits(
 ) -> Tensor:
     """Label every pixel of the output by bilinear interpolation of `logits` and argmax, without a (K, H, W) map.
 
-    There is one interpolation: the centre of each output pixel is mapped to the network's input and from there to the
+    There is one interpolation: the center of each output pixel is mapped to the network's input and from there to the
     grid of the logits. With `input_size` equal to `out_size` the labels are those of
     `F.interpolate(logits, padded_size)[..., :H, :W].argmax`, up to ties.
 

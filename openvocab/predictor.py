@@ -108,7 +108,7 @@ class Predictor:
     Args:
         model: on its device; put into evaluation mode.
         pipeline: a test pipeline, mmcv's protocol: transforms from `img_path` or `img` to `{"image", "sample"}`.
-            Where no step reads the file, as in that of a data set which brings images along, it is read first; where
+            Where no step reads the file, as in that of a dataset which brings images along, it is read first; where
             none packs, packing comes last. Default: these two alone.
     """
 
@@ -137,7 +137,7 @@ class Predictor:
         """Predict several images with one list of names.
 
         Images of equal size go through the network together, up to `batch_size`; none is padded to the size of another,
-        so that a prediction does not depend on its neighbours. No more than four batches of images are held at a time.
+        so that a prediction does not depend on its neighbors. No more than four batches of images are held at a time.
 
         Raises:
             TypeError, ValueError: as for one image, with the number of the image, counted from 0. Nothing is returned
@@ -159,7 +159,7 @@ class Predictor:
             normalize: give every row unit norm.
 
         Returns:
-            (N, D) float32 on the CPU, one row per image, also of one; not normalised by default.
+            (N, D) float32 on the CPU, one row per image, also of one; not normalized by default.
 
         Raises:
             TypeError, ValueError: as `predict_batch`; or a model that has no embedding of whole images.
@@ -180,7 +180,7 @@ class Predictor:
             normalize: give every row unit norm.
 
         Returns:
-            (N, D) float32 on the CPU, one row per text, also of one; not normalised by default.
+            (N, D) float32 on the CPU, one row per text, also of one; not normalized by default.
 
         Raises:
             ValueError: no text, an empty one, or a model that knows class names only.
@@ -228,7 +228,7 @@ class Predictor:
 
     @torch.no_grad()
     def embed_prepared(self, items: Sequence[tuple[Tensor, Sample]]) -> Tensor:
-        """Embed images of one size that `prepare` made: (N, D) float32 on the CPU, not normalised."""
+        """Embed images of one size that `prepare` made: (N, D) float32 on the CPU, not normalized."""
         images, samples = zip(*items)
         batch = self.model.data_preprocessor.pixels({"image": list(images), "sample": list(samples)})
         return self.model.embed_images(batch["images"]).cpu()

@@ -1,4 +1,4 @@
-"""From the loader's uint8 images to one normalised, padded batch on the device."""
+"""From the loader's uint8 images to one normalized, padded batch on the device."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Objects = TypeVar("Objects", Instances | None, Regions | None)
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
-    """Stack uint8, move, normalise and pad on the device: 30 times less work for the loader than stacking float32.
+    """Stack uint8, move, normalize and pad on the device: 30 times less work for the loader than stacking float32.
 
     Args:
         mean, std: (3,) RGB of pixel values in 0..255, the backbone's.
@@ -41,17 +41,17 @@ class BatchPreprocessor(BaseDataPreprocessor):
         images = _view_by_view(data["image"])
         samples: list[Sample] = data["sample"]
         height, width = self._padded_size(images)
-        batch = images[0].new_zeros((len(images), 3, height, width))  # black is zero before normalising
+        batch = images[0].new_zeros((len(images), 3, height, width))  # black is zero before normalizing
         for row, image in zip(batch, images):
             row[:, : image.shape[1], : image.shape[2]] = image
         batch = batch.to(self.device, non_blocking=True)
-        normalised = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, H, W)
-        normalised = normalised.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
+        normalized = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, H, W)
+        normalized = normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
         placed = [self._place(sample, (height, width), training) for sample in samples]
-        return {"images": normalised, "samples": placed}
+        return {"images": normalized, "samples": placed}
 
     def pixels(self, data: dict) -> dict:
-        """Return what `forward` does at prediction, with images that are normalised and padded where they are read."""
+        """Return what `forward` does at prediction, with images that are normalized and padded where they are read."""
         images, samples = _view_by_view(data["image"]), data["sample"]
         size = self._padded_size(images)
         batch = PixelBatch(images, size, self.scale, self.shift)

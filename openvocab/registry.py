@@ -15,6 +15,8 @@ from typing import Any
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry, build_from_cfg
 
+from openvocab.former_names import present_arguments, present_part
+
 SCOPE = "openvocab"
 _IMPORTS = ContextVar("imports", default=True)
 
@@ -38,6 +40,7 @@ class PartRegistry(Registry):
         Raises:
             KeyError: the name is unknown; the message lists the known ones.
         """
+        key = present_part(key)
         self._import_home(key)
         found = next((known[key] for known in self._known() if key in known), None)
         if found is None and _IMPORTS.get():
@@ -71,7 +74,7 @@ class PartRegistry(Registry):
 
 
 def build_part(registry: Registry, config: Any, **facts: Any) -> Any:
-    """Build `config` (a dict with `type`, or an object already built) and hand it the `facts` of its neighbours.
+    """Build `config` (a dict with `type`, or an object already built) and hand it the `facts` of its neighbors.
 
     Facts are what the model knows and a config must not repeat: widths, strides. They become keyword arguments.
     """
@@ -100,7 +103,8 @@ def _build(config: Mapping[str, Any], registry: Registry) -> Any:
         return build_from_cfg(dict(config), registry)
     arguments = {key: value for key, value in config.items() if key not in ("type", "_scope_")}
     kind = config["type"]
-    return (registry.get(kind) if isinstance(kind, str) else kind)(**arguments)
+    kind = registry.get(kind) if isinstance(kind, str) else kind
+    return kind(**(present_arguments(kind, arguments, warn=_IMPORTS.get()) if isinstance(kind, type) else arguments))
 
 
 def _own(name: str, location: str) -> PartRegistry:

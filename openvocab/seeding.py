@@ -1,4 +1,4 @@
-"""Randomness as a function of a seed and a counter, never of a process: what each draw of a data set is made with."""
+"""Randomness as a function of a seed and a counter, never of a process: what each draw of a dataset is made with."""
 
 import hashlib
 import random
@@ -12,7 +12,7 @@ _DRAW_BITS = np.random.MT19937(0)
 
 
 class DrawIndex(int):
-    """An index into a data set that carries the seed of its augmentation."""
+    """An index into a dataset that carries the seed of its augmentation."""
 
     seed: int
 
@@ -31,7 +31,7 @@ class DrawIndex(int):
 def seeded_draw(index: int) -> Iterator[None]:
     """Seed Python, NumPy and torch (CPU) for one item, and put their states back afterwards.
 
-    Data sets wrap the loading of an item in it. A plain `int` (evaluation) changes nothing.
+    Datasets wrap the loading of an item in it. A plain `int` (evaluation) changes nothing.
     """
     if not isinstance(index, DrawIndex):
         yield
@@ -50,6 +50,6 @@ def seeded_draw(index: int) -> Iterator[None]:
 
 
 def mix_seed(*parts: int | str) -> int:
-    """Hash the parts to 63 bits, so that neighbouring counters give unrelated seeds."""
+    """Hash the parts to 63 bits, so that neighboring counters give unrelated seeds."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -31,7 +31,7 @@ def ignore_index(num_classes: int) -> int:
 
 @dataclass
 class Instances:
-    """The labelled objects of one image."""
+    """The labeled objects of one image."""
 
     boxes: Tensor
     """(N, 4) float32 x1 y1 x2 y2 in pixels: positions of edges, so that a box over one whole pixel is 1 wide."""
@@ -62,26 +62,26 @@ class Regions:
 
 @dataclass(frozen=True)
 class FederatedLabels:
-    """Which classes were looked for in an image of a federated data set such as LVIS.
+    """Which classes were looked for in an image of a federated dataset such as LVIS.
 
-    Classes of its labelled objects are present, negative ones absent; of all others nothing is known.
+    Classes of its labeled objects are present, negative ones absent; of all others nothing is known.
     """
 
     negative: tuple[int, ...] = ()
     """Classes verified to be absent, indices into the vocabulary."""
     not_exhaustive: tuple[int, ...] = ()
-    """Classes of which some objects may be unlabelled, indices into the vocabulary."""
+    """Classes of which some objects may be unlabeled, indices into the vocabulary."""
 
 
 @dataclass
 class Sample:
-    """One image's identity, sizes, vocabulary and targets. Fields that a data set does not know stay at their default.
+    """One image's identity, sizes, vocabulary and targets. Fields that a dataset does not know stay at their default.
 
     The vocabulary travels with the sample: nothing in a model or a config states a class count.
     """
 
     sample_id: str
-    """Unique within its data set; named in errors."""
+    """Unique within its dataset; named in errors."""
     vocabulary: Vocabulary | None
     """The classes that `label_map` and `class_ids` index; None for pure caption data."""
     original_size: Size
@@ -91,18 +91,18 @@ class Sample:
     padded_size: Size | None = None
     """Of the batch that the network saw; set by the preprocessor."""
     label_map: Tensor | None = None
-    """(H, W) integers, `ignore_index` where unlabelled. Training: input frame, padded by the preprocessor. Evaluation:
+    """(H, W) integers, `ignore_index` where unlabeled. Training: input frame, padded by the preprocessor. Evaluation:
     original frame."""
     captions: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
     """Image-level labels, indices into the vocabulary."""
     image_path: str = ""
     instances: "Instances | None" = None
-    """Labelled objects. Training: input frame. Evaluation: original frame."""
+    """Labeled objects. Training: input frame. Evaluation: original frame."""
     regions: Regions | None = None
     """What a teacher says of this image, for distillation; input frame, at evaluation too."""
     federated: FederatedLabels | None = None
-    """What is known of classes without objects here; None where every object of every class is labelled."""
+    """What is known of classes without objects here; None where every object of every class is labeled."""
     view_boxes: Tensor | None = None
     """(V, 4) float32 where the image tensor holds V views: what each one shows, as the source positions (pixels of the
     loaded image) of its left, top, right and bottom edge. A mirrored view has left > right."""
@@ -128,16 +128,16 @@ class ImageFeatures:
     input_size: Size
     """Padded (H, W) that the network saw."""
     image_embed: Tensor | None = None
-    """(B, D) pooled, joint space, not normalised."""
+    """(B, D) pooled, joint space, not normalized."""
     patch_embed: Tensor | None = None
-    """(B, D, h, w) projected patches, joint space, not normalised."""
+    """(B, D, h, w) projected patches, joint space, not normalized."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)
     """{i: (B, P, C)} class and register tokens at the same places; absent for backbones without them."""
     pool: Callable[[Tensor], Tensor] | None = None
     """Embeds regions (N, C, s, s) of the last `hidden` map as the tower embeds a whole image: (N, D), joint space, not
-    normalised. None for backbones whose pooling needs more than that map (vision transformers)."""
+    normalized. None for backbones whose pooling needs more than that map (vision transformers)."""
     whole_embed: Tensor | None = None
     """(B, D) pooled embedding of the whole image where the network sees windows of it; for heads that ask."""
     patch_keys: Tensor | None = None
@@ -156,11 +156,11 @@ class TextTokens:
     is_word: Tensor
     """(B, T) bool; False for start, end and padding."""
     embed: Tensor
-    """(B, T, D) projected tokens, joint space, not normalised; of the captions that were run through the tower."""
+    """(B, T, D) projected tokens, joint space, not normalized; of the captions that were run through the tower."""
     states_of: Callable[[Tensor], Tensor]
     """Runs the tower on other ids (B, T) and returns its last states (B, T, C)."""
     project: Callable[[Tensor], Tensor]
-    """Maps states (..., C) to the joint space, (..., D), not normalised."""
+    """Maps states (..., C) to the joint space, (..., D), not normalized."""
     table: Tensor
     """(V, C) token embeddings of the tower."""
     mask_id: int
@@ -192,7 +192,7 @@ class TextFeatures:
         return len(self.embed) if self.row_class is None else int(self.row_class[-1]) + 1
 
     def part(self, classes: slice) -> "TextFeatures":
-        """Return the classifier of some neighbouring classes alone."""
+        """Return the classifier of some neighboring classes alone."""
         if self.row_class is None:
             return TextFeatures(self.embed[classes], self.logit_scale)
         rows = (self.row_class >= classes.start) & (self.row_class < classes.stop)

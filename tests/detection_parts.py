@@ -61,9 +61,9 @@ def make_boxes(count: int, size: Size, seed: int = 0, sides: tuple[int, int] = (
 def box_masks(boxes: Tensor, size: Size) -> Tensor:
     """Return masks (N, H, W) of ellipses that touch the four sides of boxes (N, 4)."""
     y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    across = (x - centre[:, 0, None, None]) / half[:, 0, None, None]
-    down = (y - centre[:, 1, None, None]) / half[:, 1, None, None]
+    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    across = (x - center[:, 0, None, None]) / half[:, 0, None, None]
+    down = (y - center[:, 1, None, None]) / half[:, 1, None, None]
     return across**2 + down**2 <= 1
 
 

@@ -34,7 +34,7 @@ def test_objects_and_regions_follow_the_images_to_their_device_in_training(objec
     assert {part.device.type for part in moved} == {"meta"}
     assert (sample.regions.objectness is None) == (not objectness)
     assert sample.instances.is_crowd is None
-    assert batch["sample"][0].regions.boxes.device.type == "cpu"  # the data set may keep its samples
+    assert batch["sample"][0].regions.boxes.device.type == "cpu"  # the dataset may keep its samples
 
 
 def test_evaluation_leaves_them_where_they_are():

@@ -28,7 +28,7 @@ def smooth_pictures(count: int, size: int) -> Tensor:
 
 
 def smooth_positions(grid: int, width: int) -> Tensor:
-    """Position embeddings as training makes them: neighbours are alike, (grid * grid, width)."""
+    """Position embeddings as training makes them: neighbors are alike, (grid * grid, width)."""
     noise = torch.randn(1, width, 3, 3, generator=torch.Generator().manual_seed(1))
     maps = F.interpolate(noise, size=(grid, grid), mode="bicubic", align_corners=True)
     return 0.5 * maps[0].flatten(1).T

@@ -1,4 +1,4 @@
-"""A model and a data set that train in seconds, with everything that a resume can get wrong.
+"""A model and a dataset that train in seconds, with everything that a resume can get wrong.
 
 Each loss is written to WORK_DIR/losses.txt as a hexadecimal float. As a script it runs several trainings one after the
 other, each in a process that may be killed.

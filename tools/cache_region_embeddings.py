@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def build_images(config: Config) -> PipelineDataset:
-    """Build the training data set of a config, its pipeline cut down to the images as they are on the disk."""
+    """Build the training dataset of a config, its pipeline cut down to the images as they are on the disk."""
     settings: dict[str, Any] = dict(config.train_dataloader.dataset)
     settings |= {"pipeline": [{"type": LoadImage}], "cache_images": False, "bad_samples": "raise"}
     dataset = DATASETS.build(settings)

@@ -75,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", help="its weights; default: those that the config starts from")
     parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA where there is one")
-    parser.add_argument("--alpha", type=float, help="opacity of the colours, 0..1")
+    parser.add_argument("--alpha", type=float, help="opacity of the colors, 0..1")
     parser.add_argument("--min-score", type=float, default=MIN_SCORE, help="leave out objects below it, 0..1")
     arguments, rest = parser.parse_known_args()
     if rest:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("argument_checks", "files", "finite_guard", "lazy_names", "moved_modules", "process", "progress", "registry",
+    ("argument_checks", "files", "finite_guard", "lazy_names", "former_names", "process", "progress", "registry",
      "seeding", "version"),
     ("checkpoint", "config", "vocabulary", "datasets.shapes", "clip.model_configs"),
     ("clip", "structures"),

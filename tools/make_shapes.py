@@ -1,4 +1,4 @@
-"""Draw the Shapes data set: labelled scenes of coloured forms in the formats of real data sets.
+"""Draw the Shapes dataset: labeled scenes of colored forms in the formats of real datasets.
 
 Command: python tools/make_shapes.py [--root data/shapes] [--seed 0]. The default set (13,000 pictures of 64 px) takes
 under 20 seconds on two cores. A folder that already holds the same set is kept.
@@ -31,7 +31,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         made = write_shapes(progress=Progress(), **vars(args))
-        print(f"{args.root} is complete" if made else f"{args.root} holds this data set already")
+        print(f"{args.root} is complete" if made else f"{args.root} holds this dataset already")
 
 
 if __name__ == "__main__":

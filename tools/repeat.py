@@ -24,7 +24,7 @@ from repeats.processes import ToolFailed
 from repeats.seed_lock import seed_lock
 from repeats.seed_run import SeedRun, read_record
 from repeats.start_files import start_files
-from repeats.summary import markdown_table, summarise
+from repeats.summary import markdown_table, summarize
 
 from openvocab.command_line import children_save_first, one_line_errors
 from openvocab.config.config import check_arguments, read_config, require_keys
@@ -69,7 +69,7 @@ def main() -> None:
             run_all(runs, arguments.jobs)
         except ToolFailed as error:
             sys.exit(f"error: {error}")
-        summary = summarise(runs)
+        summary = summarize(runs)
         with replacing(Path(arguments.out) if arguments.out else work_dir / "table.json") as file:
             file.write(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         print(markdown_table(summary))

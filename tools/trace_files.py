@@ -42,7 +42,7 @@ def trace(config_path: str) -> dict[str, dict[str, set[str]]]:
     """Return what each kind of work of a config crosses.
 
     Args:
-        config_path: a config on Shapes, whose data set is drawn where it is not there.
+        config_path: a config on Shapes, whose dataset is drawn where it is not there.
     """
     import torch
 

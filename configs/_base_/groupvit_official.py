@@ -58,7 +58,7 @@ train_dataloader = dict(
             dict(type=LoadImage),
             dict(type=RandomResizedCrop, size=(224, 224), area=(0.08, 1.0), interpolation="bilinear"),
             dict(type=RandomFlip, prob=0.5),
-            # with it, timm leaves out the colour jitter of 0.4 that the official settings name too
+            # with it, timm leaves out the color jitter of 0.4 that the official settings name too
             dict(type=RandAugment, policy="rand-m9-mstd0.5-inc1", interpolation="bilinear"),
             dict(type=RandomErasing, prob=0.25),
             dict(type=PackSample),

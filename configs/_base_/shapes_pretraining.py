@@ -17,7 +17,7 @@ with read_base():
     from .schedules.adamw_cosine import *
 
 # The first caption names every object; the others add sizes, textures and places. No flips: the captions say left and
-# right. No colour changes: they name colours.
+# right. No color changes: they name colors.
 train_dataloader = dict(
     batch_size=128,
     num_workers=0,

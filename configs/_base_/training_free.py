@@ -2,7 +2,7 @@
 
 80 templates; all words of all classes in one softmax on the pixels of the original image; windows every 112 px. A data
 set adds its words and, where it has a background, the thresholds of SC-CLIP (arXiv 2411.15869). Its readout is taken since
-its constants are those of every data set and of any weights. Others, and what their papers change: docs/training_free.md.
+its constants are those of every dataset and of any weights. Others, and what their papers change: docs/training_free.md.
 One departure: float32, in which every machine gives the same labels (official: float16 on a GPU).
 """
 

@@ -21,7 +21,7 @@ class Backbone(nn.Module):
         """Encode a batch.
 
         Args:
-            images: (B, 3, H, W) normalised RGB; H and W divisible by `spec.stride`.
+            images: (B, 3, H, W) normalized RGB; H and W divisible by `spec.stride`.
             layers: which `hidden` maps to keep.
             embed: give the embeddings in the joint space too, where there is one; without them a tower runs no further
                 than the deepest of `layers`.

@@ -80,7 +80,7 @@ class ProxyCLIPBackbone(Backbone):
         return self._reader(readout)(images.to(next(self.visual.parameters()).dtype), layers, embed)
 
     def for_proxy(self, images: Tensor) -> Tensor:
-        """Return images (B, 3, H, W), normalised for CLIP, as the proxy's mean and std make them."""
+        """Return images (B, 3, H, W), normalized for CLIP, as the proxy's mean and std make them."""
         mean, std, proxy_mean, proxy_std = (
             torch.tensor(values, device=images.device).view(3, 1, 1)
             for values in (self.mean, self.std, self.proxy.mean, self.proxy.std)

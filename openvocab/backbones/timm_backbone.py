@@ -44,7 +44,7 @@ class TimmBackbone(Backbone):
     """A timm model read at several depths.
 
     A plain or hybrid vision transformer gives tokens at any size divisible by its patch: `hidden[0]` enters the first
-    block, `hidden[i]` leaves block i (the residual stream, never normalised), `prefix[i]` holds the class token there.
+    block, `hidden[i]` leaves block i (the residual stream, never normalized), `prefix[i]` holds the class token there.
     Every other architecture gives timm's feature pyramid: `hidden[i]` is stage i, fine to coarse.
 
     Args:

@@ -113,7 +113,7 @@ def _build(config: Mapping[str, Any]) -> nn.Module:
     config.pop("custom_text", None)
     for part, flag in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
         if flag.removesuffix("_pretrained") + "_name" in config[part]:
-            config[part][flag] = False  # CLIP weights follow; never fetch another data set's
+            config[part][flag] = False  # CLIP weights follow; never fetch another dataset's
     if "multimodal_cfg" in config:
         return open_clip.CoCa(**config)
     masks_padding = config["text_cfg"].pop("use_pad_mask", False)  # open_clip's tower has it, its factory does not

@@ -115,14 +115,14 @@ def check_teacher(config: Config) -> None:
 
 
 def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config") -> list[Any]:
-    """Return the test pipeline of a config, also that of a data set inside another; empty where there is none.
+    """Return the test pipeline of a config, also that of a dataset inside another; empty where there is none.
 
     Args:
         config: one that a file holds may be anything below its own level.
         source: its name, for messages.
 
     Raises:
-        ConfigError: the pipeline is no list, or data sets lie in one another without end.
+        ConfigError: the pipeline is no list, or datasets lie in one another without end.
     """
     loader = config.get("test_dataloader")
     dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
@@ -131,7 +131,7 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
             break
         dataset = dataset.get("dataset")
     else:
-        raise ConfigError(f"{source}: test_dataloader has more than {_MOST_DATA_SETS} data sets in one another")
+        raise ConfigError(f"{source}: test_dataloader has more than {_MOST_DATA_SETS} datasets in one another")
     steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
     if steps and not isinstance(steps, (list, tuple)):
         raise ConfigError(f"{source}: the test pipeline is no list but a {type(steps).__name__}")

@@ -17,7 +17,7 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 from openvocab.config.config import SETTINGS, ConfigError, test_pipeline
-from openvocab.moved_modules import present_path
+from openvocab.former_names import present_arguments, present_path
 from openvocab.registry import (
     BACKBONES,
     CONTRASTIVE_TERMS,
@@ -211,6 +211,8 @@ def _class_of(name: Any, place: str, known: Mapping[str, type]) -> type:
 
 def _differences(then: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(then, Mapping) and isinstance(now, Mapping):
+        if isinstance(kind := then.get("type"), str):
+            then = present_arguments(present_path(kind), then, warn=False)
         for key in [*then, *(key for key in now if key not in then)]:
             inner = f"{place}.{key}" if place else str(key)
             yield from _differences(then.get(key, _ABSENT), now.get(key, _ABSENT), inner)

@@ -25,7 +25,7 @@ ANCHORS = (1, 0, 2)
 ANCHOR_WIDTHS = (2.0**0.5, 1.0, 0.5**0.5)
 """Of our anchors, in units of the root of their area; heights are the reciprocals."""
 HALF_STRIDE = 1 / 16
-"""Their anchors, 8 strides large, lie at the centres of cells, ours at the corners: half a stride apart."""
+"""Their anchors, 8 strides large, lie at the centers of cells, ours at the corners: half a stride apart."""
 OFFSETS = (1, 0, 3, 2)
 """Theirs are y, x, h, w; ours x, y, w, h."""
 DROPPED = (

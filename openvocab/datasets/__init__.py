@@ -1,4 +1,4 @@
-"""Data sets: files on disk in, samples out. Each is imported when its name is used."""
+"""Datasets: files on disk in, samples out. Each is imported when its name is used."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

@@ -1,4 +1,4 @@
-"""The data set that all others are: an index of files, a pipeline, and a policy for bad samples."""
+"""The dataset that all others are: an index of files, a pipeline, and a policy for bad samples."""
 
 import logging
 import pickle
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from openvocab.argument_checks import check_choice
 from openvocab.datasets.contracts import ChecksIndex, reads_files
 from openvocab.files.file_values import number
+from openvocab.former_names import refuse_former_arguments
 from openvocab.images.image_io import BadSample
 from openvocab.registry import TRANSFORMS
 from openvocab.seeding import seeded_draw
@@ -38,11 +39,16 @@ class PipelineDataset(Dataset):
         max_bad_share: with `skip`, the share of bad items above which the run stops after all.
         cache_images: keep what the leading `cacheable` transforms (reading files) made in memory. For small images.
         test_mode: evaluation: nothing is ever skipped.
-        name: of the data set, for logs and result files; by default where its files are (`place_name`).
+        name: of the dataset, for logs and result files; by default where its files are (`place_name`).
 
     Raises:
         ValueError: a pipeline that is no list, an unknown policy, a share outside 0..1, or `skip` at evaluation.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "PipelineDataset":
+        """Refuse arguments under the names that they had before 0.2; a config's are translated."""
+        refuse_former_arguments(cls, kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -195,7 +201,7 @@ def build_transforms(pipeline: Sequence[dict | Transform]) -> list[Transform]:
 
 
 def place_name(root: str | Path, files: str | Path) -> str:
-    """Return the name of a data set that is given none, such as `my_data/labels/val`; "" where it has no root.
+    """Return the name of a dataset that is given none, such as `my_data/labels/val`; "" where it has no root.
 
     Args:
         root: its folder, of which the last part counts.

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 PART_NAMES = frozenset(
     ("train", "training", "val", "valid", "validation", "test", "testing", "trainval", "minitrain", "minival")
 )
-"""Folders that hold the parts of a data set, not its classes."""
+"""Folders that hold the parts of a dataset, not its classes."""
 
 
 @DATASETS.register_module()
@@ -155,7 +155,7 @@ class ClassificationFolder(PipelineDataset):
         """Return the folders there are, numbers in their names by value."""
         if there and all(folder.lower() in PART_NAMES for folder in there):
             raise ValueError(
-                f"images: {parent} holds the parts of a data set ({some_names(there)}), not folders of classes; give "
+                f"images: {parent} holds the parts of a dataset ({some_names(there)}), not folders of classes; give "
                 f"one of them: images={str(Path(self.images, there[0]))!r}"
             )
         folders = sorted(there, key=_by_numbers)

@@ -1,4 +1,4 @@
-"""What a data set, a sampler or a transform may offer beyond what torch and mmcv ask of it, and who asks for it.
+"""What a dataset, a sampler or a transform may offer beyond what torch and mmcv ask of it, and who asks for it.
 
 Those of other packages offer nothing of this and work all the same.
 """
@@ -11,21 +11,21 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A data set with class names: checkpoints keep them, a resumed run compares them, metrics take their keys."""
+    """A dataset with class names: checkpoints keep them, a resumed run compares them, metrics take their keys."""
 
     vocabulary: Vocabulary | None
 
 
 @runtime_checkable
 class StatesFacts(Protocol):
-    """A data set with facts for metrics and pictures, as mmengine's have them."""
+    """A dataset with facts for metrics and pictures, as mmengine's have them."""
 
     metainfo: Mapping[str, Any]
 
 
 @runtime_checkable
 class CountsBadSamples(Protocol):
-    """A data set that leaves bad samples out: `BadSampleHook` lists them."""
+    """A dataset that leaves bad samples out: `BadSampleHook` lists them."""
 
     bad_sample_count: int
     bad_sample_paths: Sequence[str]
@@ -33,7 +33,7 @@ class CountsBadSamples(Protocol):
 
 @runtime_checkable
 class ResumableStream(Protocol):
-    """A data set without indices: the train loop tells it what has been trained on, and where to go on."""
+    """A dataset without indices: the train loop tells it what has been trained on, and where to go on."""
 
     def note_consumed(self, positions: Sequence[Any]) -> None:
         """Take the positions that came with a batch which has been trained on."""
@@ -66,14 +66,14 @@ class Packs(Protocol):
 
 @runtime_checkable
 class ChecksIndex(Protocol):
-    """A transform that reads what was made for certain images: it is shown the index of the data set first."""
+    """A transform that reads what was made for certain images: it is shown the index of the dataset first."""
 
     def check_index(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Raise for an image that nothing was made for."""
 
 
 def vocabulary_of(dataset: Any) -> Vocabulary | None:
-    """Return the class names of a data set; None of one that has none."""
+    """Return the class names of a dataset; None of one that has none."""
     return dataset.vocabulary if isinstance(dataset, NamesClasses) else None
 
 

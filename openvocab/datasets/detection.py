@@ -1,4 +1,4 @@
-"""Images with labelled objects: COCO, LVIS, and a user's own COCO, YOLO or Pascal-VOC labels."""
+"""Images with labeled objects: COCO, LVIS, and a user's own COCO, YOLO or Pascal-VOC labels."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class DetectionDataset(PipelineDataset):
             `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
             list that comes with the package. None takes the categories of the file, in the order of their ids, but for
             a parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
-            parts of a data set in folders of their own need the list.
+            parts of a dataset in folders of their own need the list.
             Categories are matched by name, any synonym, but YOLO's by their number.
         pipeline: transforms; by default the image and its objects as they are.
         root: put before every relative path that is given here.
@@ -123,7 +123,7 @@ class DetectionDataset(PipelineDataset):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Classes that this data set's labels index."""
+        """Classes that this dataset's labels index."""
         return self._read[0].vocabulary
 
     @property

@@ -23,11 +23,11 @@ class DetectionSampler(ResumableSampler):
         batch_size: of one rank: batches are then made of images with similar width / height, on all ranks at once, so
             that little of them is padding. None leaves the order as it is.
         window: batches among which images are exchanged to be grouped; more of them, more alike.
-        shuffle: False keeps the data set's own order.
+        shuffle: False keeps the dataset's own order.
         seed: the same on all ranks; None agrees on a random one.
 
     Raises:
-        TypeError: another kind of data set.
+        TypeError: another kind of dataset.
         ValueError: a number out of range, groups without shuffling.
     """
 
@@ -67,7 +67,7 @@ class DetectionSampler(ResumableSampler):
             draw += self.world_size
 
     def __len__(self) -> int:
-        """Draws of one rank in one time through the data set, on average."""
+        """Draws of one rank in one time through the dataset, on average."""
         total = self.size if self.factors is None else float(self.factors.sum())
         return -int(-total // self.world_size)
 

@@ -13,7 +13,7 @@ from openvocab.seeding import DrawIndex, mix_seed
 
 
 class SingleClassItems(Protocol):
-    """A data set each of whose items shows one class."""
+    """A dataset each of whose items shows one class."""
 
     class_of_item: list[int]
     """Class index of each item."""
@@ -35,7 +35,7 @@ class EpisodeSampler(ResumableSampler):
         seed: the same on all ranks; None agrees on a random one.
 
     Raises:
-        TypeError: a data set whose items have no class.
+        TypeError: a dataset whose items have no class.
         ValueError: an unknown word, or a class with a single item, which has no support.
     """
 
@@ -44,7 +44,7 @@ class EpisodeSampler(ResumableSampler):
     ) -> None:
         check_choice("queries", queries, ("all", "by_class"))
         if not hasattr(dataset, "class_of_item"):
-            raise TypeError(f"EpisodeSampler: expected a few-shot data set, got {type(dataset).__name__}")
+            raise TypeError(f"EpisodeSampler: expected a few-shot dataset, got {type(dataset).__name__}")
         super().__init__(dataset, seed=seed)
         self.queries = queries
         self.class_of_item = list(dataset.class_of_item)

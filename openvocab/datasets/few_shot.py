@@ -52,7 +52,7 @@ class FewShotDataset(EpisodeDataset):
             Without it they are found by reading every label map once, which takes minutes for COCO. An image that does
             not show the class that it is listed for is a bad sample.
         first_id: label id of the first class; a list gives the id of every class.
-        boundary: id of unlabelled pixels; "others" in training, ignored in testing (as in the official code).
+        boundary: id of unlabeled pixels; "others" in training, ignored in testing (as in the official code).
         episodes, draw, seed: of the test part.
         bad_samples, max_bad_share, cache_images, name: see `PipelineDataset`.
 

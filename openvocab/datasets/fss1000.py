@@ -19,9 +19,9 @@ from openvocab.registry import DATASETS
 from openvocab.vocabulary.class_lists import load_split
 
 FOREGROUND = 128
-"""Grey value from which a pixel of a mask belongs to the class."""
+"""Gray value from which a pixel of a mask belongs to the class."""
 COLOUR = 16
-"""Difference of two channels from which a pixel is coloured."""
+"""Difference of two channels from which a pixel is colored."""
 ADVICE = "the object is white, 255"
 MASK_EXTENSIONS = frozenset((".png",))
 PAIR_RULE = "an image and its mask lie side by side, 1.jpg and 1.png"
@@ -127,26 +127,26 @@ class FSS1000Dataset(EpisodeDataset):
 def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read a black and white picture as (H, W) uint8: 1 where it is brighter than half, else 0.
 
-    A palette counts as its colours, an alpha channel that is opaque everywhere does not count.
+    A palette counts as its colors, an alpha channel that is opaque everywhere does not count.
 
     Args:
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: see `read_image`; a mask with transparent pixels, with more coloured than white ones, or with some
+        BadSample: see `read_image`; a mask with transparent pixels, with more colored than white ones, or with some
             that are brighter than black and none that is bright: what is object cannot be told.
     """
     content = read_image_bytes(path, max_pixels)
     image = decode_image_bgr(content, path, max_pixels)
     if _is_transparent(content):
         raise BadSample(path, "transparent pixels: white or opaque may be the object; save the mask without alpha")
-    grey, coloured = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.ptp(image, axis=2) >= COLOUR
-    if coloured.sum() > ((grey >= FOREGROUND) & ~coloured).sum():
-        raise BadSample(path, "expected a black and white mask, but more pixels are coloured than white; " + ADVICE)
-    if 0 < grey.max() < FOREGROUND:
-        reason = f"expected a black and white mask, but its brightest pixel is {grey.max()} of 255; {ADVICE}"
+    gray, colored = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.ptp(image, axis=2) >= COLOUR
+    if colored.sum() > ((gray >= FOREGROUND) & ~colored).sum():
+        raise BadSample(path, "expected a black and white mask, but more pixels are colored than white; " + ADVICE)
+    if 0 < gray.max() < FOREGROUND:
+        reason = f"expected a black and white mask, but its brightest pixel is {gray.max()} of 255; {ADVICE}"
         raise BadSample(path, reason)
-    return (grey >= FOREGROUND).astype(np.uint8)
+    return (gray >= FOREGROUND).astype(np.uint8)
 
 
 def _is_transparent(content: bytes) -> bool:

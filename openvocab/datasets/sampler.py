@@ -16,23 +16,23 @@ from openvocab.seeding import DrawIndex, mix_seed
 
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(Sampler):
-    """Draw samples without end, in a new random order each time through the data set.
+    """Draw samples without end, in a new random order each time through the dataset.
 
     Draw number d of the whole job is item `d % size` of the permutation number `d // size`; rank r of W takes the draws
     r, r + W, r + 2W, ... Both the order and the seed of each draw depend on `seed` alone.
 
     Args:
         dataset: anything with a length.
-        shuffle: False walks through the data set in its own order.
+        shuffle: False walks through the dataset in its own order.
         seed: the same on all ranks; None agrees on a random one.
 
     Raises:
-        ValueError: the data set is empty.
+        ValueError: the dataset is empty.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
         if len(dataset) == 0:
-            raise ValueError(f"the data set {type(dataset).__name__} is empty: nothing to draw from")
+            raise ValueError(f"the dataset {type(dataset).__name__} is empty: nothing to draw from")
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         self.shuffle = shuffle
@@ -55,7 +55,7 @@ class ResumableSampler(Sampler):
             draw += self.world_size
 
     def __len__(self) -> int:
-        """Draws of one rank in one time through the data set."""
+        """Draws of one rank in one time through the dataset."""
         return -(-self.size // self.world_size)
 
     def _order(self, epoch: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Image folder + label-map folder + class names: every semantic segmentation data set, and a user's own."""
+"""Image folder + label-map folder + class names: every semantic segmentation dataset, and a user's own."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -43,7 +43,7 @@ class SegmentationDataset(PipelineDataset):
     """Images with one class a pixel.
 
     `SegmentationDataset("photos", "masks", ["wall", "floor"])` is enough: masks are single-channel PNGs that hold the
-    position of the class in the list, 255 where unlabelled, and are found by the stem of the image.
+    position of the class in the list, 255 where unlabeled, and are found by the stem of the image.
 
     Args:
         images, annotations: folders, searched recursively; `annotations=None` gives images without labels.
@@ -55,8 +55,8 @@ class SegmentationDataset(PipelineDataset):
             left out.
         keys: file that lists the samples of this part, one a line; see `find_listed`.
         require_annotations: refuse images without a label map, instead of leaving them out.
-        reduce_zero_label: id 0 means unlabelled and the first class has id 1 (ADE20K).
-        ignored_ids: other ids that mean unlabelled; by default 255 (65535 above 254 classes).
+        reduce_zero_label: id 0 means unlabeled and the first class has id 1 (ADE20K).
+        ignored_ids: other ids that mean unlabeled; by default 255 (65535 above 254 classes).
         label_ids: the id of each class in the files, as a list in class order or a dict {id: class index};
             by default its position.
         unlisted_ids: whether an id that is neither a class nor ignored is an error or ignored too.
@@ -140,7 +140,7 @@ class SegmentationDataset(PipelineDataset):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Classes that this data set's labels index."""
+        """Classes that this dataset's labels index."""
         vocabulary = self.all_classes.subset(self._kept_classes)
         vocabulary.digest  # noqa: B018  computed once here, it travels with every sample
         return vocabulary
@@ -210,7 +210,7 @@ class SegmentationDataset(PipelineDataset):
             as_class = "label_ids=[0, 255], ignored_ids=[]" if len(names) == 2 else "label_ids=[255], ignored_ids=[0]"
             raise ValueError(
                 f"{self.name}: the label maps hold the ids 0 and 255 only; where 255 is {names[-1]!r}, give "
-                f"{as_class}; where it is unlabelled, give ignored_ids=[255]"
+                f"{as_class}; where it is unlabeled, give ignored_ids=[255]"
             )
 
     @cached_property

@@ -52,7 +52,7 @@ class WebCaptionDataset(IterableDataset):
         seed: of order and augmentation; None takes the run's (0 outside of a run).
         max_member_bytes: a sample with a larger image or text is skipped like a broken one, without reading it.
         allow_commands: run shell commands (`pipe:...`) among `shards`; without it they are an error.
-        name: of the data set, for logs and result files.
+        name: of the dataset, for logs and result files.
 
     Raises:
         ImportError: the package webdataset is not installed.

@@ -18,25 +18,25 @@ def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) ->
         weights: of x, y, width and height.
 
     Returns:
-        (N, 4) weighted offsets: of the centre in sizes of the reference, and logarithms of the size ratios.
+        (N, 4) weighted offsets: of the center in sizes of the reference, and logarithms of the size ratios.
 
     Reference: arXiv 1311.2524, appendix C.
     """
-    centre, size = _centre_and_size(boxes)
-    reference_centre, reference_size = _centre_and_size(references)
-    offsets = torch.cat([(centre - reference_centre) / reference_size, (size / reference_size).log()], dim=1)
+    center, size = _center_and_size(boxes)
+    reference_center, reference_size = _center_and_size(references)
+    offsets = torch.cat([(center - reference_center) / reference_size, (size / reference_size).log()], dim=1)
     return offsets * offsets.new_tensor(weights)
 
 
 def decode_boxes(offsets: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
     """Invert `encode_boxes`; return (N, 4) boxes."""
     offsets = offsets.float() / references.new_tensor(weights)
-    centre, size = _centre_and_size(references)
-    moved = centre + offsets[:, :2] * size
+    center, size = _center_and_size(references)
+    moved = center + offsets[:, :2] * size
     half = 0.5 * size * offsets[:, 2:].clamp(max=MAX_LOG_SCALE).exp()
     return torch.cat([moved - half, moved + half], dim=1)
 
 
-def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _center_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     size = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, :2] + 0.5 * size, size

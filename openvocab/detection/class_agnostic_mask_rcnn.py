@@ -121,7 +121,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
             The maps of the pyramid, the regions, and the losses of the proposals.
 
         Raises:
-            ValueError: a sample without labelled objects, or without masks where masks are learnt.
+            ValueError: a sample without labeled objects, or without masks where masks are learnt.
         """
         targets = [self._objects(sample) for sample in samples]
         maps = self.pyramid(features)
@@ -189,12 +189,12 @@ class ClassAgnosticMaskRCNN(nn.Module):
     def _objects(self, sample: Sample) -> Instances:
         if sample.instances is None:
             raise ValueError(
-                f"sample {sample.sample_id!r} has no instances; detection needs labelled objects (an empty list is "
+                f"sample {sample.sample_id!r} has no instances; detection needs labeled objects (an empty list is "
                 "fine): use a DetectionDataset, with LoadInstances in its pipeline"
             )
         if self.masks is not None and sample.instances.masks is None:
             raise ValueError(
-                f"sample {sample.sample_id!r} has no masks to learn from; set with_masks=True in its data set, or "
+                f"sample {sample.sample_id!r} has no masks to learn from; set with_masks=True in its dataset, or "
                 "masks=None in the head's detector"
             )
         return without_crowds(sample.instances)

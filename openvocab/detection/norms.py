@@ -1,4 +1,4 @@
-"""The normalisations that detection heads choose from, by name."""
+"""The normalizations that detection heads choose from, by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
 
 
 def norm_layer(name: str | None) -> Callable[[int], nn.Module] | None:
-    """Return the constructor (of a number of channels) of a normalisation, None for none.
+    """Return the constructor (of a number of channels) of a normalization, None for none.
 
     Args:
         name: "batch" (over ranks with the config's `sync_bn`), "slow_batch" (the same with

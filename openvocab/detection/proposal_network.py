@@ -136,7 +136,7 @@ class ProposalNetwork(RegionProposalNetwork):
         return F.binary_cross_entropy_with_logits(logits.flatten()[sampled], torch.cat(labels)[sampled])
 
     def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return the anchors (A, 4) of maps (B, ., h_i, w_i), centred at multiples of the strides.
+        """Return the anchors (A, 4) of maps (B, ., h_i, w_i), centered at multiples of the strides.
 
         Torchvision's stride is the size of the batch over that of the map: too little where a map is rounded up.
         """

@@ -21,7 +21,7 @@ class RegionAlign(nn.Module):
             coarser and smaller ones finer.
         canonical_stride: see above.
         sampling_ratio: points a side in each cell; 0 takes as many as the box has pixels of the map.
-        aligned: pixels lie at their centres (half a pixel off otherwise, as in torchvision's and TensorFlow's models).
+        aligned: pixels lie at their centers (half a pixel off otherwise, as in torchvision's and TensorFlow's models).
 
     Raises:
         ValueError: strides of which one is not twice the one before: no rule says which boxes are theirs.

@@ -98,7 +98,7 @@ def region_class_loss(
         unseen = ~torch.tensor((*vocabulary.seen, True), device=logits.device)
         if unseen[classes].any():  # -1, background, is the last one and seen
             raise ValueError(
-                "objects of unseen classes have labels; set train_classes='seen' (or 'seen_labels') in the data set"
+                "objects of unseen classes have labels; set train_classes='seen' (or 'seen_labels') in the dataset"
             )
         logits = logits.masked_fill(unseen, 0.0 if unseen_logits == "zero" else -torch.inf)
     labels = classes.where(classes >= 0, len(vocabulary))

@@ -32,7 +32,7 @@ def sample_regions(
     positive_share: float = 0.25,
     match_iou: float = 0.5,
 ) -> SampledRegions:
-    """Draw regions from the proposals of each image and its labelled boxes.
+    """Draw regions from the proposals of each image and its labeled boxes.
 
     Args:
         proposals: (N_i, 4) of each image.

@@ -26,7 +26,7 @@ def draw_detections(
     alpha: float = MASK_ALPHA,
     legend: bool = True,
 ) -> np.ndarray:
-    """Draw the best objects of a photo in the colours of their classes, with names and scores.
+    """Draw the best objects of a photo in the colors of their classes, with names and scores.
 
     Where there is no room, a tag leaves out the score, then it is the number of the class in the legend, and then the
     object has only its outline.
@@ -66,7 +66,7 @@ def draw_detection_comparison(
     max_objects: int = MAX_OBJECTS,
     alpha: float = MASK_ALPHA,
 ) -> np.ndarray:
-    """Draw photo, labelled objects and detected objects side by side, with one legend.
+    """Draw photo, labeled objects and detected objects side by side, with one legend.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -81,14 +81,14 @@ def draw_detection_comparison(
         ValueError: see `draw_detections`.
     """
     check_image(image, alpha)
-    labelled = _as_prediction(ground_truth, prediction.vocabulary)
+    labeled = _as_prediction(ground_truth, prediction.vocabulary)
     found = best_objects(prediction, min_score, max_objects)
-    counts = [class_counts(part) for part in (labelled, found)]
+    counts = [class_counts(part) for part in (labeled, found)]
     present = dict.fromkeys([*counts[0], *counts[1]])
-    long_side = _long_side(max(len(labelled.boxes), len(found.boxes)))
+    long_side = _long_side(max(len(labeled.boxes), len(found.boxes)))
     photo = enlarge(image, long_side)
     panels, numbered = [photo], False
-    for part, with_scores in ((labelled, False), (found, True)):
+    for part, with_scores in ((labeled, False), (found, True)):
         _check_objects(part, image)
         style = _style(prediction.vocabulary, present, alpha, with_scores=with_scores)
         overlay, has_numbers = _overlay(image, part, style, long_side)
@@ -128,7 +128,7 @@ def describe_objects(objects: DetectionPrediction) -> str:
 
 
 def _as_prediction(instances: Instances, vocabulary: Vocabulary) -> DetectionPrediction:
-    """Return labelled objects as certain detections."""
+    """Return labeled objects as certain detections."""
     masks = None
     if instances.masks is not None:
         masks = [rle.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8)) for mask in instances.masks]

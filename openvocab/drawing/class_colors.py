@@ -1,4 +1,4 @@
-"""One colour a class name: vivid, far from the others, the same in every picture of a vocabulary."""
+"""One color a class name: vivid, far from the others, the same in every picture of a vocabulary."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ NEUTRAL = (112, 116, 122)
 NEUTRAL_NAMES = frozenset({"background", "other", "others", "everything else"})
 CANDIDATES = 48
 NEAR = 0.2
-"""Two colours closer than this in Oklab are hard to tell apart in an overlay."""
+"""Two colors closer than this in Oklab are hard to tell apart in an overlay."""
 LIGHTNESS_WEIGHT = 0.6
 """A photo shines through an overlay and changes its lightness, so that hue must tell classes apart."""
 
 
 def class_colors(names: Sequence[str]) -> np.ndarray:
-    """Choose a colour for each name.
+    """Choose a color for each name.
 
-    A name's digest proposes colours in a fixed order; it gets the first that is far from those given before it, or else
-    the farthest. So a name keeps its colour in other pictures, in longer lists and mostly in other lists, too.
+    A name's digest proposes colors in a fixed order; it gets the first that is far from those given before it, or else
+    the farthest. So a name keeps its color in other pictures, in longer lists and mostly in other lists, too.
 
     Args:
         names: K names.
@@ -45,7 +45,7 @@ def class_colors(names: Sequence[str]) -> np.ndarray:
 
 
 def _proposals(name: str) -> np.ndarray:
-    """Return the colours that a name proposes, (CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
+    """Return the colors that a name proposes, (CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
     digest = hashlib.shake_256(name.encode()).digest(3 * CANDIDATES)
     hue, lightness, chroma = np.frombuffer(digest, dtype=np.uint8).reshape(3, CANDIDATES) / 255.0
     lightness = 0.55 + 0.33 * lightness

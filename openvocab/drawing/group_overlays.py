@@ -41,12 +41,12 @@ def find_groups(predictor: Predictor, image: Any) -> list[np.ndarray]:
 
 
 def draw_groups(image: np.ndarray, group_maps: Sequence[np.ndarray], *, alpha: float = 0.55) -> np.ndarray:
-    """Draw a photo and, beside it, the groups of each grouping block as coloured and numbered overlays.
+    """Draw a photo and, beside it, the groups of each grouping block as colored and numbered overlays.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         group_maps: [(H, W)] of `find_groups`.
-        alpha: opacity of the colours, 0..1.
+        alpha: opacity of the colors, 0..1.
 
     Returns:
         (H', W', 3) uint8 RGB; tiny images are enlarged.

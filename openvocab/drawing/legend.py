@@ -31,7 +31,7 @@ def draw_legend(
     """Draw a table with a swatch, a name and columns of figures.
 
     Args:
-        rows: (name, (3,) RGB colour, figures); those that do not fit are counted in a last line.
+        rows: (name, (3,) RGB color, figures); those that do not fit are counted in a last line.
         heads: the titles of the figures; empty strings leave the line out.
         text: height of the text in pixels.
         height: of the picture beside, in pixels; `MIN_ROWS` are shown even where it is lower.

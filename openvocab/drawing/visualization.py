@@ -14,18 +14,18 @@ LONG_SIDE = 448
 """Smaller pictures are enlarged to about this, by a whole number, so that contours and names can be read."""
 MAP_ALPHA = 0.55
 FEW_CLASSES = 24
-"""Up to here a class has one colour in all pictures; of longer lists only those present are told apart."""
+"""Up to here a class has one color in all pictures; of longer lists only those present are told apart."""
 
 
 def draw_label_map(
     image: np.ndarray, prediction: SemanticPrediction, *, alpha: float = MAP_ALPHA, legend: bool = True
 ) -> np.ndarray:
-    """Lay the predicted classes over a photo, each in its own colour, with contour and name.
+    """Lay the predicted classes over a photo, each in its own color, with contour and name.
 
     Args:
         image: (H, W, 3) uint8 RGB, of the prediction's size.
         prediction: label map in the original frame; `ignore_index` is left bare.
-        alpha: opacity of the colours, 0..1.
+        alpha: opacity of the colors, 0..1.
         legend: whether to add a panel with the names of the classes present and their shares of the area.
 
     Returns:
@@ -55,7 +55,7 @@ def draw_comparison(
         image: (H, W, 3) uint8 RGB.
         prediction: label map in the original frame.
         ground_truth: (H, W) integers of the same vocabulary; `ignore_index` is left bare.
-        alpha: opacity of the colours, 0..1.
+        alpha: opacity of the colors, 0..1.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -80,7 +80,7 @@ def draw_comparison(
 
 
 def class_shares(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
-    """Return the share of the labelled area, 0..1, of every class present, the largest first."""
+    """Return the share of the labeled area, 0..1, of every class present, the largest first."""
     counts = np.bincount(label_map[label_map != ignore_index(num_classes)].ravel(), minlength=num_classes)
     total = max(1, int(counts.sum()))
     return {int(label): counts[label] / total for label in np.argsort(-counts, kind="stable") if counts[label]}
@@ -116,7 +116,7 @@ def _check_sizes(image: np.ndarray, label_maps: Iterable[np.ndarray]) -> None:
 
 
 def shown_colors(names: Sequence[str], present: Iterable[int]) -> dict[int, np.ndarray]:
-    """Give each class present its colour (3,) uint8 RGB."""
+    """Give each class present its color (3,) uint8 RGB."""
     labels = range(len(names)) if len(names) <= FEW_CLASSES else sorted(present)
     return dict(zip(labels, class_colors([names[label] for label in labels])))
 
@@ -136,16 +136,16 @@ def enlarge(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
 def _overlay(
     image: np.ndarray, label_map: np.ndarray, names: Sequence[str], colors: dict[int, np.ndarray], alpha: float
 ) -> np.ndarray:
-    """Blend the class colours into the photo, draw the borders between classes and name the large areas."""
+    """Blend the class colors into the photo, draw the borders between classes and name the large areas."""
     factor = enlargement(image.shape)
     labels = label_map.repeat(factor, 0).repeat(factor, 1)
     photo = enlarge(image).astype(np.float32)
-    grey = photo.mean(axis=2, keepdims=True)
+    gray = photo.mean(axis=2, keepdims=True)
     table = np.zeros((len(names) + 1, 3), np.float32)  # the last row for labels that are no class
     for label, color in colors.items():
         table[label] = color
     tint = table[np.minimum(labels, len(names), dtype=np.intp)]
-    mixed = (1 - alpha) * (0.35 * photo + 0.65 * grey) + alpha * tint  # the photo's own colours would mislead
+    mixed = (1 - alpha) * (0.35 * photo + 0.65 * gray) + alpha * tint  # the photo's own colors would mislead
     mixed = np.where((labels == ignore_index(len(names)))[..., None], photo, mixed)
     border = _borders(labels, max(1, round(max(labels.shape) / 400)))
     mixed[border] = 0.2 * mixed[border] + 0.8 * 255
@@ -168,7 +168,7 @@ def _with_names(
     draw = ImageDraw.Draw(canvas)
     size = max(11, round(0.8 * text_size(labels.shape)))
     for label in np.unique(labels):
-        if label not in colors:  # not labelled
+        if label not in colors:  # not labeled
             continue
         name = short_name(names[label])
         width = font(size).getlength(name)

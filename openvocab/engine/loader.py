@@ -284,7 +284,7 @@ def _ending(process: BaseProcess) -> str:
 
 
 def _begun(loader: DataLoader, worker: int) -> str:
-    """Return the sample that a worker has begun last as text, where its data set notes that."""
+    """Return the sample that a worker has begun last as text, where its dataset notes that."""
     index = loader.worker_init_fn.begun[worker] if isinstance(loader.worker_init_fn, WorkerStart) else -1
     return "" if index < 0 else f"; the last sample it began: {_names(loader, [index])}"
 

@@ -1,4 +1,4 @@
-"""Muon: gradient momentum, orthogonalised, for weight matrices and convolutions; AdamW for everything else.
+"""Muon: gradient momentum, orthogonalized, for weight matrices and convolutions; AdamW for everything else.
 
 Reference: Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024), with the update scale of
 Liu et al., Muon is Scalable for LLM Training (arXiv 2502.16982), so that both rules share one learning rate.

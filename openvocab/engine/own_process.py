@@ -17,7 +17,7 @@ def own_process(config: Config) -> None:
     Freed memory is kept for re-use, float32 matrix products get the `precision` of the config, modules beside the
     config stay importable (for spawned loader workers), and mmengine's loaders read tensors and plain types alone.
 
-    The library itself changes none of these: `load`, `Predictor`, data sets and metrics leave the process as the host
+    The library itself changes none of these: `load`, `Predictor`, datasets and metrics leave the process as the host
     has set it up. `build_runner` sets what mmengine's runner sets (random generators, start method and OpenCV threads
     of the loader, limit of open files, default scope) and the log; a resumed run computes its matrix products as it did
     when it began. A program of your own that trains may call this too.

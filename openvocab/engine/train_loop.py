@@ -26,7 +26,7 @@ class TrainLoop(IterBasedTrainLoop):
     """Train for `max_iters` batches, validating every `val_interval` of them.
 
     It differs from mmengine's loop in these things. A resumed run starts its sampler at the next draw instead of
-    loading and dropping all earlier batches; a data set without sampler (a stream, such as `WebCaptionDataset`) is told
+    loading and dropping all earlier batches; a dataset without sampler (a stream, such as `WebCaptionDataset`) is told
     where each of its loader workers stood, by the positions that came with the batches. Hooks have two more stages:
     `after_step`, behind the validation that may follow a batch: what is saved there needs nothing repeated; and
     `on_stop`, where a signal ends the run between two steps of the optimizer, or in a validation, which is then
@@ -219,7 +219,7 @@ class TrainLoop(IterBasedTrainLoop):
 
     @property
     def _stream(self) -> ResumableStream | None:
-        """The data set, if it is a stream that can be resumed."""
+        """The dataset, if it is a stream that can be resumed."""
         dataset = self.dataloader.dataset
         return dataset if isinstance(dataset, ResumableStream) else None
 

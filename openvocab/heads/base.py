@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from openvocab.former_names import refuse_former_arguments
 from openvocab.logit_map import LogitMap
 from openvocab.process.memory_fallback import Halving
 from openvocab.structures import ImageFeatures, Prediction, Sample, TextFeatures
@@ -34,6 +35,11 @@ class Head(nn.Module):
     reads_whole_image: bool = False
     """Whether it reads `ImageFeatures.whole_embed`, where images come in windows."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Head":
+        """Refuse arguments under the names that they had before 0.2; a config's are translated."""
+        refuse_former_arguments(cls, kwargs)
+        return super().__new__(cls)
+
     def __init__(self) -> None:
         super().__init__()
         self.rows_at_once = Halving("rows of logits")
@@ -44,7 +50,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def embed_images(self, features: ImageFeatures) -> Tensor:
-        """Return what stands for each whole image in the space of the texts, (B, D), not normalised.
+        """Return what stands for each whole image in the space of the texts, (B, D), not normalized.
 
         Raises:
             ValueError: this head does not read the embeddings of whole images, which then nothing has trained.
@@ -75,7 +81,7 @@ class Head(nn.Module):
         return False
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return scalars whose keys start with `loss_`; their sum is minimised."""
+        """Return scalars whose keys start with `loss_`; their sum is minimized."""
         raise NotImplementedError
 
     def postprocess(self, outputs: Any, samples: Sequence[Sample]) -> list[Prediction]:
@@ -118,7 +124,7 @@ def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
     """
     vocabulary = samples[0].vocabulary
     if vocabulary is None:
-        raise ValueError(f"sample {samples[0].sample_id!r} carries no vocabulary; its data set must provide one")
+        raise ValueError(f"sample {samples[0].sample_id!r} carries no vocabulary; its dataset must provide one")
     for sample in samples[1:]:
         if sample.vocabulary is not vocabulary and sample.vocabulary != vocabulary:
             raise ValueError(

@@ -75,7 +75,7 @@ class ContrastiveHead(Head):
     def training_texts(self, samples: Sequence[Sample]) -> list[str]:
         """Return the first caption of each sample, then the second, up to as many as the terms compare.
 
-        Where an image has more captions, the data set picks.
+        Where an image has more captions, the dataset picks.
 
         Raises:
             ValueError: a sample with too few captions.
@@ -88,7 +88,7 @@ class ContrastiveHead(Head):
             if len(sample.captions) < self.num_texts:
                 raise ValueError(
                     f"sample {sample.sample_id!r} carries {len(sample.captions)} captions, the terms compare "
-                    f"{self.num_texts}; raise num_captions of the data set, or add AddEditedCaption to its pipeline"
+                    f"{self.num_texts}; raise num_captions of the dataset, or add AddEditedCaption to its pipeline"
                 )
         return [sample.captions[number] for number in range(self.num_texts) for sample in samples]
 

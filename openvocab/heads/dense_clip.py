@@ -24,7 +24,7 @@ class DenseCLIPHead(Head):
     MaskCLIP, not MaskCLIP+, which trains a segmenter on its labels.
 
     Args:
-        backbone, text_dim: facts of the neighbours, given by the model.
+        backbone, text_dim: facts of the neighbors, given by the model.
         logit_scale: multiplier of the cosine; None takes the text encoder's. It matters only to the threshold below.
         background_threshold: where no class reaches this probability, the place belongs to the background class, for
             vocabularies that name one; None leaves background to compete as a name like any other.

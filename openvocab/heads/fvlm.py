@@ -29,7 +29,7 @@ class FVLMHead(Head):
     unlearned, so that nothing needs to be distilled. Only the pyramid, the proposals and the region heads are trained.
 
     Args:
-        backbone, text_dim: facts of the neighbours, given by the model.
+        backbone, text_dim: facts of the neighbors, given by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         temperature: divides the cosines of the trained classifier.
         clip_temperature: divides those of CLIP's embedding.
@@ -119,7 +119,7 @@ class FVLMHead(Head):
         """Return the losses of the detector, and `loss_class` of its classifier.
 
         Raises:
-            ValueError: a sample without labelled objects.
+            ValueError: a sample without labeled objects.
         """
         maps, sampled, losses = self.detector.training_regions(features, samples)
         regions = self.detector.box_head(self.detector.align(maps, sampled.boxes))  # (S, F)

@@ -35,7 +35,7 @@ class GroupedTokens:
     """What the stages make of the patches of a batch."""
 
     tokens: Tensor
-    """(B, S, C) segment tokens, normalised; S = groups of the last stage that has any."""
+    """(B, S, C) segment tokens, normalized; S = groups of the last stage that has any."""
     assignments: list[Tensor]
     """[(B, G_i, N_i)] soft assignment of each grouping block; columns sum to one."""
 

@@ -26,7 +26,7 @@ class TokenMixer(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Groups look at tokens: attention and an MLP, each added to its input, then a norm. Inputs are normalised already.
+    """Groups look at tokens: attention and an MLP, each added to its input, then a norm. Inputs are normalized already.
 
     Args:
         dim: C.

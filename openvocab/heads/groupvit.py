@@ -48,7 +48,7 @@ class GroupViTHead(Head):
     threshold is background. See `group_segmentation.py`.
 
     Args:
-        backbone, text_dim: facts of the neighbours, given by the model.
+        backbone, text_dim: facts of the neighbors, given by the model.
         layers: which `hidden` maps to read. Several are projected, brought to the grid of the first and added.
         width: C of the transformer; None takes the map as it is.
         depths: blocks of each stage.
@@ -171,7 +171,7 @@ class GroupViTHead(Head):
         return [maps.unflatten(2, grid_size) for maps in self.group(features).soft_maps()]
 
     def embed_images(self, features: ImageFeatures) -> Tensor:
-        """Return the mean of the segments, projected, (B, D), not normalised."""
+        """Return the mean of the segments, projected, (B, D), not normalized."""
         return self.projector(self.group(features).tokens.mean(dim=1))
 
     def image_embed(self, grouped: GroupedTokens) -> Tensor:

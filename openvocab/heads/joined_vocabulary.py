@@ -19,7 +19,7 @@ def joined_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
     vocabularies = list(dict.fromkeys(objects.values()))
     if None in vocabularies:
         sample = next(sample for sample in samples if sample.vocabulary is None)
-        raise ValueError(f"sample {sample.sample_id!r} carries no vocabulary; its data set must provide one")
+        raise ValueError(f"sample {sample.sample_id!r} carries no vocabulary; its dataset must provide one")
     if len(vocabularies) == 1:
         return vocabularies[0]
     lengths = sorted({len(vocabulary) for vocabulary in vocabularies})

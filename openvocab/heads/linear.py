@@ -17,7 +17,7 @@ SOURCES = ("image_embed", "class_token", "mean")
 
 @HEADS.register_module()
 class LinearHead(Head):
-    """Pool the image, normalise, map linearly into the space of the text rows, and read each class off its row.
+    """Pool the image, normalize, map linearly into the space of the text rows, and read each class off its row.
 
     With `OneHotTextEncoder` the rows are axes: this is the ordinary classifier of a fixed list. With the rows of a CLIP
     text tower it is a linear classifier too, of rank D at most, that can also be asked for classes without labels.

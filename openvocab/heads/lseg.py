@@ -130,7 +130,7 @@ class LSegHead(Head):
     def pixel_logits(self, decoded: Tensor, text: TextFeatures) -> Tensor:
         """Return logits (B, K, 2h, 2w) of the decoder's output (B, features, h, w).
 
-        The plain order is: upsample, project, normalise, multiply. Where nothing between is non-linear the upsampling
+        The plain order is: upsample, project, normalize, multiply. Where nothing between is non-linear the upsampling
         comes last. Competing synonyms (a maximum) and the parity switch need the plain order.
         """
         embed = self.embed(decoded)  # (B, D, h, w)
@@ -152,7 +152,7 @@ class LSegHead(Head):
         return joined_vocabulary(samples)
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the cross entropy over labelled pixels as `loss_pixel`, each image among its own classes.
+        """Return the cross entropy over labeled pixels as `loss_pixel`, each image among its own classes.
 
         Raises:
             ValueError: a sample without label map, or with a label that its vocabulary does not have.

@@ -28,7 +28,7 @@ def smooth_by_keys(cosines: Tensor, keys: Tensor, threshold: float) -> Tensor:
     """Give a place whose best probability is below `threshold` the sum of all places' probabilities, by their keys.
 
     The published code gives each channel of the keys unit norm over the places, not each place over its channels, and
-    does not normalise the weights; this does the same.
+    does not normalize the weights; this does the same.
 
     Args:
         cosines: (B, K, h, w).

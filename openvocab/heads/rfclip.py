@@ -21,7 +21,7 @@ class RFCLIPHead(TrainingFreeHead):
     Words that are close to each other form clusters; of each, the word that is most like the image moves towards the
     two patches most like it. The cosine of the image with the word is then mixed into that of every patch.
 
-    The paper sets the three numbers for each data set (image_share, patch_share, cluster_distance): VOC21 .1, .03, .10;
+    The paper sets the three numbers for each dataset (image_share, patch_share, cluster_distance): VOC21 .1, .03, .10;
     Context .25, .04, .09; COCO-Object .25, .01, .10; VOC20 .4, .02, .10; COCO-Stuff .2, .02, .02; Cityscapes .1, .03,
     .14; ADE20K .3, .05, .06. The defaults are ours, for names of any kind.
 

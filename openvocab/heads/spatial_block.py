@@ -1,4 +1,4 @@
-"""LSeg's optional spatial regularisation of the class maps (section 4.3 of arXiv 2201.03546)."""
+"""LSeg's optional spatial regularization of the class maps (section 4.3 of arXiv 2201.03546)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ class SpatialBlock(nn.Module):
 
     Args:
         kind: `depthwise`, or `bottleneck`, which also adds the maximum over the classes of its input to each map.
-        depth: applications of the same weights; each but the last is followed by the activation. Official behaviour:
+        depth: applications of the same weights; each but the last is followed by the activation. Official behavior:
             depth 0 still applies the block once.
         activation: `lrelu`, `tanh` or `relu`.
 

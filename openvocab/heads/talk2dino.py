@@ -30,7 +30,7 @@ class Talk2DINOHead(Head):
     of the image, the caption picks the one with the largest product, and InfoNCE compares these over the batch.
 
     Args:
-        backbone, text_dim: facts of the neighbours, given by the model. The texts are not to be of unit norm
+        backbone, text_dim: facts of the neighbors, given by the model. The texts are not to be of unit norm
             (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False, final_norm=False)`).
         pretrained: file of the network's weights, ours or in the official names; None for random ones.
         background_score: score of the background class everywhere, in place of its text's (the paper's 0.55); for

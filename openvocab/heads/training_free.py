@@ -27,7 +27,7 @@ class TrainingFreeHead(DenseCLIPHead):
     no map at full size; results differ at edges.
 
     Args:
-        backbone, text_dim: facts of the neighbours, given by the model.
+        backbone, text_dim: facts of the neighbors, given by the model.
         logit_scale: multiplier of the cosine; None takes the text encoder's.
         background_threshold: where no class reaches this probability, the place belongs to the background class, for
             vocabularies that name one.

@@ -33,7 +33,7 @@ class ViLDHead(Head):
     | `ensemble` | both, an embedding for each with layers of its own | both, weighted (`fuse_scores`) |
 
     Args:
-        backbone, text_dim: facts of the neighbours, given by the model.
+        backbone, text_dim: facts of the neighbors, given by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         variant: see above.
         temperature: divides the cosines.
@@ -113,7 +113,7 @@ class ViLDHead(Head):
         """Return the losses of the detector, `loss_class` against the texts and `loss_distill` against the teacher.
 
         Raises:
-            ValueError: a sample without labelled objects; one without the teacher's regions, where they are needed.
+            ValueError: a sample without labeled objects; one without the teacher's regions, where they are needed.
         """
         maps, sampled, losses = self.detector.training_regions(features, samples)
         read = self.detector.align(maps, sampled.boxes)  # (S, C, s, s)

@@ -14,7 +14,7 @@ from openvocab.images.pil_image import load_pil, pil_orientation, upright
 
 CHANNELS = (1, 3, 4)
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-"""Of files whose deep greys have 16 bits, though Pillow (for PNG: older ones) reads them as its 32-bit mode I."""
+"""Of files whose deep grays have 16 bits, though Pillow (for PNG: older ones) reads them as its 32-bit mode I."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/\\\\]")
 
 
@@ -104,7 +104,7 @@ def _pil_pixels(image: Image.Image) -> np.ndarray:
     """Return (H, W, 3) uint8 RGB, as the pixels lie."""
     if image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS:
         return _from_array(np.asarray(image).astype(np.uint16))
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit, 32-bit and float grey: PIL's own conversion clips
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit, 32-bit and float gray: PIL's own conversion clips
         return _from_array(np.asarray(image))
     return np.array(image.convert("RGB"))
 
@@ -156,7 +156,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
     if low < 0 or high > 255:
         raise ValueError(
             f"image values range from {low:g} to {high:g}; expected 0..255 or, as floats, 0..1; 16-bit images are "
-            "uint16. Normalised images must be turned back: the model normalises by itself"
+            "uint16. Normalized images must be turned back: the model normalizes by itself"
         )
     if np.issubdtype(image.dtype, np.integer):
         return image.astype(np.uint8)

@@ -62,8 +62,8 @@ def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
     """Read an image as (H, W, 3) uint8 RGB.
 
     The format is judged by the content, not the extension. The orientation in EXIF, or in the boxes of an AVIF, is
-    applied; grey becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is
-    dropped (the colour below it stays). A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is
+    applied; gray becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is
+    dropped (the color below it stays). A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is
     cut off is noticed, one with changed bytes within mostly decodes to wrong pixels, here as with every other reader.
 
     Args:
@@ -102,7 +102,7 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
 
 
 def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the grey values.
+    """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the gray values.
 
     Greys of 1, 2 or 4 bits are the numbers 0 to 1, 3 or 15, in any format. It is turned upright as an image is.
 
@@ -177,7 +177,7 @@ def _is_tiff(content: bytes) -> bool:
 
 
 def _is_mistaken_tiff(content: bytes) -> bool:
-    """Say whether OpenCV gives other colours than the file holds: it darkens them by alpha, and takes Lab for RGB."""
+    """Say whether OpenCV gives other colors than the file holds: it darkens them by alpha, and takes Lab for RGB."""
     entries = tiff_entries(BytesIO(content))
     return entries.get(EXTRA_SAMPLES) in TIFF_ALPHA or entries.get(PHOTOMETRIC) == TIFF_LAB
 

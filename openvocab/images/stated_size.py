@@ -33,7 +33,7 @@ _MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the
 def stated_size(file: BinaryIO) -> Size:
     """Return (height, width) of the pixels in an image file, before any rotation.
 
-    Own readers for what data sets are made of; Pillow's stops at a number of pixels that is a setting of the process,
+    Own readers for what datasets are made of; Pillow's stops at a number of pixels that is a setting of the process,
     and reads all of a PNG. Pillow answers for the other formats.
 
     Raises:

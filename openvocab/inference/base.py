@@ -15,7 +15,7 @@ class Inference:
     takes_logit_maps: bool = False
     """Whether the network may answer with a `LogitMap` per image in the place of (B, K, h, w)."""
     reads_pixel_batches: bool = False
-    """Whether it reads a large image window by window, so that the batch need not be normalised as a whole."""
+    """Whether it reads a large image window by window, so that the batch need not be normalized as a whole."""
 
     def __call__(
         self,
@@ -27,9 +27,9 @@ class Inference:
         """Return the network's outputs for a batch.
 
         Args:
-            network: of normalised images (B, 3, H, W).
-            images: (B, 3, H, W), normalised; a `PixelBatch` where `reads_pixel_batches`.
+            network: of normalized images (B, 3, H, W).
+            images: (B, 3, H, W), normalized; a `PixelBatch` where `reads_pixel_batches`.
             samples: of the images, with their sizes.
-            black: the normalised black pixel (1, 3, 1, 1), for filling up.
+            black: the normalized black pixel (1, 3, 1, 1), for filling up.
         """
         raise NotImplementedError

@@ -87,7 +87,7 @@ def window_starts(length: int, window: int, stride: int, unit: int = 1) -> list[
 
 
 def pad_with_black(images: Tensor, size: Size, black: Tensor) -> Tensor:
-    """Fill `images` (B, 3, H, W) up to at least `size`, right and below, with normalised black (1, 3, 1, 1)."""
+    """Fill `images` (B, 3, H, W) up to at least `size`, right and below, with normalized black (1, 3, 1, 1)."""
     height, width = images.shape[-2:]
     if height >= size[0] and width >= size[1]:
         return images

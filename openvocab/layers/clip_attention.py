@@ -20,7 +20,7 @@ def project_qkv(attention: nn.Module, tokens: Tensor) -> Projections:
     Args:
         attention: `nn.MultiheadAttention` with packed projections, the `PackedSelfAttention` that replaces it for
             prediction, or open_clip's `AttentionPool2d`.
-        tokens: (B, N, C), already normalised by the block.
+        tokens: (B, N, C), already normalized by the block.
     """
     if isinstance(attention, AttentionPool2d):
         layers = (attention.q_proj, attention.k_proj, attention.v_proj)

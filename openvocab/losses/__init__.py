@@ -3,13 +3,13 @@
 from openvocab.losses.contrastive import decoupled_info_nce, info_nce
 from openvocab.losses.filip import filip
 from openvocab.losses.masked_language import corrupt_tokens, masked_language
-from openvocab.losses.nearest_neighbour import TextQueue
+from openvocab.losses.nearest_neighbor import TextQueue
 from openvocab.losses.nt_xent import nt_xent
 from openvocab.losses.one_directional import one_directional_info_nce
 from openvocab.losses.patch_correspondence import matching_patches
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.losses.siglip import siglip
-from openvocab.losses.similarity_regularisation import similarity_regularisation
+from openvocab.losses.similarity_regularization import similarity_regularization
 from openvocab.losses.simsiam import simsiam
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "pixel_cross_entropy",
     "sampled_cross_entropy",
     "siglip",
-    "similarity_regularisation",
+    "similarity_regularization",
     "simsiam",
     "upsampled_cross_entropy",
 ]

@@ -1,4 +1,4 @@
-"""Masked language modelling: hide some words of a caption and name them."""
+"""Masked language modeling: hide some words of a caption and name them."""
 
 from collections.abc import Sequence
 

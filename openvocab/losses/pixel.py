@@ -15,14 +15,14 @@ VALUES_PER_STRIP = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 def pixel_cross_entropy(logits: Tensor, label_map: Tensor) -> Tensor:
-    """Average the cross entropy over the labelled pixels of a batch, in float32 whatever the autocast.
+    """Average the cross entropy over the labeled pixels of a batch, in float32 whatever the autocast.
 
     Args:
         logits: (B, K, H, W).
         label_map: (B, H, W) integers below K, or `structures.ignore_index(K)`.
 
     Returns:
-        () mean over labelled pixels; zero, with a gradient of zeros, where no pixel is labelled.
+        () mean over labeled pixels; zero, with a gradient of zeros, where no pixel is labeled.
 
     Raises:
         ValueError: the sizes differ.
@@ -40,7 +40,7 @@ def pixel_cross_entropy(logits: Tensor, label_map: Tensor) -> Tensor:
 
 
 def upsampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool = False) -> Tensor:
-    """Upsample logits bilinearly to the label map and average the cross entropy over its labelled pixels.
+    """Upsample logits bilinearly to the label map and average the cross entropy over its labeled pixels.
 
     Equal to `pixel_cross_entropy(F.interpolate(logits, ...), ...)`, but works in strips of rows and forms the gradient
     along the way, so that the (B, K, H, W) map never exists. Its second derivative is not defined.

@@ -1,4 +1,4 @@
-"""Metrics over a whole data set, summed across ranks; each is imported when its name is used."""
+"""Metrics over a whole dataset, summed across ranks; each is imported when its name is used."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

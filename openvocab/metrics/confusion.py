@@ -23,7 +23,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
         (K, K) int64, labels along the rows.
 
     Raises:
-        ValueError: a labelled pixel whose prediction is not a class.
+        ValueError: a labeled pixel whose prediction is not a class.
     """
     if labels.dtype == np.uint8 and predicted.dtype == np.uint8 and num_classes <= IGNORED_BYTE:
         return _count_bytes(labels, predicted, num_classes)
@@ -61,7 +61,7 @@ class ClassScores:
     """(K, K) int64, labels along the rows."""
 
     @cached_property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """(K,) pixels with this label."""
         return self.matrix.sum(axis=1)
 
@@ -69,24 +69,24 @@ class ClassScores:
     def iou(self) -> np.ndarray:
         """(K,) intersection over union, 0..1."""
         correct = self.matrix.diagonal()
-        return _divide(correct, self.labelled + self.matrix.sum(axis=0) - correct)
+        return _divide(correct, self.labeled + self.matrix.sum(axis=0) - correct)
 
     @cached_property
     def accuracy(self) -> np.ndarray:
         """(K,) share of the label's pixels that are right, 0..1."""
-        return _divide(self.matrix.diagonal(), self.labelled)
+        return _divide(self.matrix.diagonal(), self.labeled)
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of all labelled pixels that are right, 0..1."""
+        """Share of all labeled pixels that are right, 0..1."""
         return float(_divide(self.matrix.trace(), self.matrix.sum()))
 
     def merge_foreground(self, background: int) -> "ClassScores":
         """Return the scores of two classes: the background and all others as one."""
         both = self.matrix[background, background]
-        labelled, predicted = self.labelled[background], self.matrix[:, background].sum()
-        rest = self.matrix.sum() - labelled - predicted + both
-        return ClassScores(np.array([[both, labelled - both], [predicted - both, rest]]))
+        labeled, predicted = self.labeled[background], self.matrix[:, background].sum()
+        rest = self.matrix.sum() - labeled - predicted + both
+        return ClassScores(np.array([[both, labeled - both], [predicted - both, rest]]))
 
 
 def mean_of_present(scores: np.ndarray) -> float:

@@ -24,7 +24,7 @@ class EpisodeIoU(Metric):
     """Scores in percent of episodes with the vocabulary ("others", class), as in HSNet's and LSeg's evaluators.
 
     `mIoU`: foreground IoU of each class, counted over all its episodes, averaged over the classes that occur. `FB_IoU`:
-    mean of foreground and background IoU, counted over all episodes. Unlabelled pixels do not count.
+    mean of foreground and background IoU, counted over all episodes. Unlabeled pixels do not count.
     """
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:

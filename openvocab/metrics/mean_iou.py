@@ -40,11 +40,11 @@ class Tally:
 
 @METRICS.register_module()
 class MeanIoU(Metric):
-    """Semantic segmentation scores in percent, from exact int64 counts over the whole data set.
+    """Semantic segmentation scores in percent, from exact int64 counts over the whole dataset.
 
-    - Only labelled pixels count. IoU of a class = intersection / union over the data set, not a mean over images.
+    - Only labeled pixels count. IoU of a class = intersection / union over the dataset, not a mean over images.
     - A class that is absent from labels and predictions alike is left out of every mean; one that is predicted but
-      never labelled counts with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the
+      never labeled counts with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the
       classes that have labels. So a mean says nothing of a class without labels: the table, a warning and the protocol
       name each of them.
     - `mIoU` is over all classes, the background class included. `mIoU_seen` and `mIoU_unseen` leave the background out;
@@ -94,7 +94,7 @@ class MeanIoU(Metric):
         """Return the metrics over all ranks, and start anew.
 
         Args:
-            size: number of images in the data set.
+            size: number of images in the dataset.
 
         Raises:
             ValueError: no image was processed, or one was evaluated twice.
@@ -119,9 +119,9 @@ class MeanIoU(Metric):
         if self.show_classes:
             logger.info("\n" + class_table(self.class_rows))
         self.protocol["classes_without_labels"] = note_absent(
-            "mean IoU", "labelled pixel", vocabulary.class_names, scores.labelled
+            "mean IoU", "labeled pixel", vocabulary.class_names, scores.labeled
         )
-        return summarise(vocabulary, scores)
+        return summarize(vocabulary, scores)
 
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
         background = vocabulary.background
@@ -129,13 +129,13 @@ class MeanIoU(Metric):
             **class_protocol(self.dataset_meta, vocabulary, count),
             "background": None if background is None else vocabulary.class_names[background],
             "background_rule": "in mIoU, not in mIoU_seen and mIoU_unseen",
-            "absent_classes": "left out where neither labelled nor predicted; IoU 0 where predicted only",
+            "absent_classes": "left out where neither labeled nor predicted; IoU 0 where predicted only",
             "templates": self.templates,
             "window": self.window,
         }
 
 
-def summarise(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
+def summarize(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
     """Return the flat metrics in percent."""
     metrics = {
         "mIoU": mean_of_present(scores.iou),
@@ -153,13 +153,13 @@ def summarise(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
 
 
 def score_rows(vocabulary: Vocabulary, scores: ClassScores) -> list[dict[str, Any]]:
-    """Return a row for each class: IoU and accuracy in percent, labelled pixels, and its role."""
+    """Return a row for each class: IoU and accuracy in percent, labeled pixels, and its role."""
     return [
         {
             "class": name,
             "IoU": 100 * float(scores.iou[index]),
             "accuracy": 100 * float(scores.accuracy[index]),
-            "pixels": int(scores.labelled[index]),
+            "pixels": int(scores.labeled[index]),
             "role": class_role(vocabulary, index),
         }
         for index, name in enumerate(vocabulary.class_names)

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def class_protocol(dataset_meta: Mapping[str, Any] | None, vocabulary: Vocabulary, images: int) -> dict[str, Any]:
-    """Return the data set's name, the number of images and the class list, for a metric over a vocabulary."""
+    """Return the dataset's name, the number of images and the class list, for a metric over a vocabulary."""
     return {
         "dataset": (dataset_meta or {}).get("dataset"),
         "images": images,

@@ -39,7 +39,7 @@ class TextPool:
 
 @METRICS.register_module()
 class RetrievalRecall(Metric):
-    """R@k in percent, both ways, for a data set whose vocabulary is its captions (`CaptionDataset` with `test_mode`).
+    """R@k in percent, both ways, for a dataset whose vocabulary is its captions (`CaptionDataset` with `test_mode`).
 
     - `image_to_text_R@k`: share of images with one of their captions among the best k.
     - `text_to_image_R@k`: share of captions with an image they belong to among the best k.

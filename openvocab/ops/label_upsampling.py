@@ -2,7 +2,7 @@
 
     F.interpolate(logits, size, mode="bilinear").argmax(1)  # for any positions of the rows and columns
 
-without the (K, H, W) map in between. Between four neighbouring nodes of the grid (a *cell*) a bilinear value is a
+without the (K, H, W) map in between. Between four neighboring nodes of the grid (a *cell*) a bilinear value is a
 convex combination of the values at the four corners. A class that lies below one other class at all four corners
 therefore lies below it in the whole cell and cannot win there. Of a thousand classes a handful per cell survives this
 test, and only these are interpolated.

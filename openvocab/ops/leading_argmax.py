@@ -14,7 +14,7 @@ def leading_argmax_(values: Tensor) -> Tensor:
     """Return where each column of `values` is largest, and overwrite `values`.
 
     torch's argmax over a leading dimension walks down one column after the other, and takes about twenty times as long
-    on a CPU. Here the maximum is one vectorised pass, marking the winners another, and a matrix product turns marks
+    on a CPU. Here the maximum is one vectorized pass, marking the winners another, and a matrix product turns marks
     into numbers. Products with marks (0 or 1) and digits are exact in TF32 and bfloat16 too.
 
     Args:

@@ -24,7 +24,7 @@ def encode_masks(probabilities: Tensor, boxes: Tensor, size: Size, threshold: fl
     """Paste each mask into its box and encode it: what torchvision's `paste_masks_in_image` gives, pixel for pixel.
 
     As there, boxes are widened by the padding and cut to whole pixels, which moves an edge by up to a pixel;
-    detectron2 samples at pixel centres within the unrounded box instead. Where the sides of a box are large beside
+    detectron2 samples at pixel centers within the unrounded box instead. Where the sides of a box are large beside
     the image, clip it first: a mask is resized to the whole of its box, then cut.
 
     Args:
@@ -50,7 +50,7 @@ def encode_masks(probabilities: Tensor, boxes: Tensor, size: Size, threshold: fl
 
 
 def _whole_pixels(boxes: Tensor, scale: float) -> list[list[int]]:
-    """Return the first and last pixel, x1 y1 x2 y2, of boxes (M, 4) widened by `scale` about their centres."""
+    """Return the first and last pixel, x1 y1 x2 y2, of boxes (M, 4) widened by `scale` about their centers."""
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * scale
     center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
     return torch.cat([center - half, center + half], dim=1).long().tolist()

@@ -1,7 +1,7 @@
 """Pixel-adaptive mask refinement: class maps that follow the edges of their image, without training.
 
     for _ in range(steps):
-        maps = sum(weight * shifted for weight, shifted in zip(weights, neighbours(maps)))
+        maps = sum(weight * shifted for weight, shifted in zip(weights, neighbors(maps)))
 
 with weights that follow from the image, and a part of the classes at a time.
 """
@@ -20,17 +20,17 @@ NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx
 
 
 def pamr(maps: Tensor, image: Tensor, dilations: Sequence[int] = (8, 16), steps: int = 10) -> Tensor:
-    """Let every pixel take, step by step, the mean of its neighbours, weighted by how alike their colours are.
+    """Let every pixel take, step by step, the mean of its neighbors, weighted by how alike their colors are.
 
-    The neighbours of a pixel are the eight around it at each dilation; the pixel itself is not among them. The weights
+    The neighbors of a pixel are the eight around it at each dilation; the pixel itself is not among them. The weights
     are softmax(-mean over channels of |I_p - I_q| / (0.1 sigma_p)), sigma_p the standard deviation of the channel over
-    p and its neighbours. Borders are repeated. Classes do not depend on each other.
+    p and its neighbors. Borders are repeated. Classes do not depend on each other.
 
     Args:
         maps: (K, h, w) logits or probabilities; resized bilinearly (corners aligned) where they are not as large as
             the image.
         image: (3, H, W), in any units.
-        dilations: distances of the neighbours, in pixels.
+        dilations: distances of the neighbors, in pixels.
         steps: how often the mean is taken.
 
     Returns:
@@ -54,30 +54,30 @@ def pamr(maps: Tensor, image: Tensor, dilations: Sequence[int] = (8, 16), steps:
 def _propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int], steps: int) -> Tensor:
     for _ in range(steps):
         refined = torch.zeros_like(maps)
-        for weight, neighbour in zip(weights, _neighbours(maps, dilations)):
-            refined.addcmul_(weight, neighbour)
+        for weight, neighbor in zip(weights, _neighbors(maps, dilations)):
+            refined.addcmul_(weight, neighbor)
         maps = refined
     return maps
 
 
 def _affinities(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Return the weight of each neighbour of each pixel, (N, H, W), from image (3, H, W)."""
+    """Return the weight of each neighbor of each pixel, (N, H, W), from image (3, H, W)."""
     sharpness = 1e-8 + SHARPNESS * _local_std(image, dilations)  # (3, H, W)
-    scores = [-((image - other).abs() / sharpness).mean(0) for other in _neighbours(image, dilations)]
+    scores = [-((image - other).abs() / sharpness).mean(0) for other in _neighbors(image, dilations)]
     return torch.stack(scores).softmax(0)
 
 
 def _local_std(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Return the unbiased standard deviation over a pixel, once a dilation, and its neighbours."""
+    """Return the unbiased standard deviation over a pixel, once a dilation, and its neighbors."""
     count = len(dilations) * (len(NEIGHBOURS) + 1)
-    mean = (len(dilations) * image + sum(_neighbours(image, dilations))) / count
+    mean = (len(dilations) * image + sum(_neighbors(image, dilations))) / count
     squares = len(dilations) * (image - mean) ** 2
-    squares = squares + sum((other - mean) ** 2 for other in _neighbours(image, dilations))
+    squares = squares + sum((other - mean) ** 2 for other in _neighbors(image, dilations))
     return (squares / (count - 1)).sqrt()
 
 
-def _neighbours(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the maps (C, H, W), moved so that each pixel holds one of its neighbours."""
+def _neighbors(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the maps (C, H, W), moved so that each pixel holds one of its neighbors."""
     height, width = maps.shape[-2:]
     for dilation in dilations:
         padded = F.pad(maps[None], (dilation,) * 4, mode="replicate")[0]

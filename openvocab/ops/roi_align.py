@@ -23,7 +23,7 @@ def roi_align(
         output_size: rows and columns of cells.
         stride: of the map, in pixels.
         sampling_ratio: samples a side in each cell; 0 takes as many as the box has pixels of the map.
-        aligned: pixels lie at their centres, half a pixel off otherwise.
+        aligned: pixels lie at their centers, half a pixel off otherwise.
 
     Returns:
         (N, C, output_size, output_size) in the type of `values`; positions are float32 always, and so are sums that

@@ -42,7 +42,7 @@ def upsampled_square_length(embed: Tensor) -> Tensor:
     top, bottom = pixels[:, :-1], pixels[:, 1:]
     dot = torch.linalg.vecdot
     own = dot(pixels, pixels)  # (B, h + 1, w + 1)
-    across = dot(pixels[:, :, :-1], pixels[:, :, 1:])  # (B, h + 1, w): a pixel and its right neighbour
+    across = dot(pixels[:, :, :-1], pixels[:, :, 1:])  # (B, h + 1, w): a pixel and its right neighbor
     down = dot(top, bottom)  # (B, h, w + 1): a pixel and the one below
     diagonal = dot(top[:, :, :-1], bottom[:, :, 1:]) + dot(top[:, :, 1:], bottom[:, :, :-1])  # (B, h, w): both
     y, low = _cells(embed.shape[-2], embed.device)

@@ -89,7 +89,7 @@ class DetectorProposals:
 
     @torch.inference_mode()
     def _detect(self, results: dict) -> tuple[np.ndarray, np.ndarray, Size]:
-        """Run the detector on one image alone, so that no box depends on a neighbour.
+        """Run the detector on one image alone, so that no box depends on a neighbor.
 
         Returns:
             Boxes (N, 4) float64 in the image, their objectness (N,) float32, and the image's size.

@@ -17,7 +17,7 @@ class ProposalSource(Protocol):
     """Boxes for every image."""
 
     reads_labels: bool
-    """Whether the boxes come from the labels of the data set: then a cache is as old as the labels it was made of."""
+    """Whether the boxes come from the labels of the dataset: then a cache is as old as the labels it was made of."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class ProposalSource(Protocol):
 
 @PROPOSAL_SOURCES.register_module()
 class GroundTruthProposals:
-    """The labelled objects of the data set, without crowds: of a training set with base classes, those alone."""
+    """The labeled objects of the dataset, without crowds: of a training set with base classes, those alone."""
 
     reads_labels = True
 
@@ -46,11 +46,11 @@ class GroundTruthProposals:
         """Return the boxes of an item of `DetectionDataset`, sure to be objects.
 
         Raises:
-            ValueError: an item of another data set.
+            ValueError: an item of another dataset.
         """
         table = results.get("instance_table")
         if table is None:
-            raise ValueError(f"{results['sample_id']}: GroundTruthProposals needs a data set with boxes")
+            raise ValueError(f"{results['sample_id']}: GroundTruthProposals needs a dataset with boxes")
         rows = slice(*table.first[results["image_position"] :][:2])
         boxes = torch.from_numpy(table.boxes[rows][~table.is_crowd[rows]])
         return boxes, torch.ones(len(boxes))
@@ -63,7 +63,7 @@ class GridProposals:
     Args:
         sizes: square root of a box's area, as shares of the image's short side.
         aspect_ratios: width / height.
-        stride: largest distance between neighbours, as a share of their own width and height.
+        stride: largest distance between neighbors, as a share of their own width and height.
 
     Raises:
         ValueError: a value that is not positive.

@@ -1,4 +1,4 @@
-"""A folder with the regions of all images of a data set, read while training."""
+"""A folder with the regions of all images of a dataset, read while training."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ class RegionCache:
         if lacking:
             names = ", ".join(lacking[:SHOWN]) + ", ..." * (len(lacking) > SHOWN)
             raise ValueError(
-                f"the region cache {self.folder} lacks {len(lacking)} images of the data set: {names}; "
+                f"the region cache {self.folder} lacks {len(lacking)} images of the dataset: {names}; "
                 "it was made of another one: give the config another folder and run tools/cache_region_embeddings.py"
             )
 

@@ -1,4 +1,4 @@
-"""Make the region cache of a data set: shard by shard, by any number of processes, through any number of kills."""
+"""Make the region cache of a dataset: shard by shard, by any number of processes, through any number of kills."""
 
 import hashlib
 import json

@@ -25,7 +25,7 @@ def check_crop_rule(rule: str) -> None:
 
 
 def crop_windows(boxes: Tensor, size: Size, scales: Sequence[float]) -> np.ndarray:
-    """Scale boxes about their centres and round them outwards to whole pixels of the image.
+    """Scale boxes about their centers and round them outwards to whole pixels of the image.
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels.

@@ -1,4 +1,4 @@
-"""Proposals and their embeddings for items of a data set: what the cache tool keeps, and `EmbedRegions` computes."""
+"""Proposals and their embeddings for items of a dataset: what the cache tool keeps, and `EmbedRegions` computes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ class RegionEmbedder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that the regions depend on besides the data set."""
+        """All that the regions depend on besides the dataset."""
         return {"teacher": self.teacher.facts, "proposals": self.proposals.facts}
 
     def __call__(self, items: Iterable[dict]) -> list[Regions]:

@@ -22,14 +22,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class RegionTeacher:
-    """CLIP embeddings of regions: each box is cropped at several scales, raw embeddings are summed, then normalised.
+    """CLIP embeddings of regions: each box is cropped at several scales, raw embeddings are summed, then normalized.
 
     No module: it is never part of a trained model, of its checkpoints or of its device moves.
 
     Args:
         model, pretrained: see `create_clip`.
         crop: "center" or "squash"; see `crop_picture`.
-        scales: of the box, about its centre.
+        scales: of the box, about its center.
         dtype: of weights and activations; "bfloat16" takes about half the time where the processor has it, and turns an
             embedding by 0.007. "auto" takes it where a probe shows it to be faster on the device.
         batch_size: crops at once.

@@ -36,17 +36,17 @@ class LoadRegions(BaseTransform):
         if folder is None:
             raise ValueError("LoadRegions: give it the folder of a cache, or a teacher that names one")
         self.cache = RegionCache(folder)
-        self._labelled: Any = None
+        self._labeled: Any = None
         if teacher is not None:
             from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which data alone does not
 
             settled = {"dtype": self.cache.teacher_dtype} if teacher.get("dtype") == "auto" else {}
             embedder = build_embedder({**teacher, **settled, "device": "cpu"})
             self.cache.check_settings(embedder.facts)
-            self._labelled = embedder.proposals if embedder.proposals.reads_labels else None
+            self._labeled = embedder.proposals if embedder.proposals.reads_labels else None
 
     def check_index(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Check that the cache has all images of a data set.
+        """Check that the cache has all images of a dataset.
 
         Raises:
             ValueError: with the number of those that it lacks.
@@ -61,7 +61,7 @@ class LoadRegions(BaseTransform):
                 proposals were; a shard that is damaged.
         """
         regions = self.cache.regions(str(results["sample_id"]), results["img"].shape[:2])
-        if self._labelled is not None and not torch.equal(self._labelled(results)[0], regions.boxes):
+        if self._labeled is not None and not torch.equal(self._labeled(results)[0], regions.boxes):
             raise ValueError(
                 f"{results['sample_id']}: its labels have changed since {self.cache.folder} was made of them; "
                 "remove that folder and run tools/cache_region_embeddings.py"
@@ -74,7 +74,7 @@ class LoadRegions(BaseTransform):
 class EmbedRegions(BaseTransform):
     """Add `regions`, boxes with embeddings that are computed here: for small runs, and for a look at a setting.
 
-    Comes where `LoadRegions` does and makes the same, a cache's rounding apart. A data set with `cache_images=True`
+    Comes where `LoadRegions` does and makes the same, a cache's rounding apart. A dataset with `cache_images=True`
     computes each image once a process. In loader workers it needs `device="cpu"`, of the
     teacher and of a detector that proposes.
 

@@ -27,7 +27,7 @@ class TextEncoder(nn.Module):
         raise NotImplementedError
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Return the embeddings of raw texts as the tower makes them, (N, D) float32, not normalised.
+        """Return the embeddings of raw texts as the tower makes them, (N, D) float32, not normalized.
 
         Raises:
             ValueError: this encoder takes class names only.

@@ -31,7 +31,7 @@ def encode_captions(
         unread: captions at the beginning that the tower does not run on.
 
     Returns:
-        (B - unread, D) float32 pooled embeddings, not normalised, and the tokens up to the longest caption.
+        (B - unread, D) float32 pooled embeddings, not normalized, and the tokens up to the longest caption.
 
     Raises:
         ValueError: a tower of another kind: its token outputs have no agreed meaning here.

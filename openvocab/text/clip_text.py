@@ -122,7 +122,7 @@ class CLIPTextEncoder(TextEncoder):
         return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Return the embeddings of raw texts, without templates and cache, (N, D) float32, not normalised.
+        """Return the embeddings of raw texts, without templates and cache, (N, D) float32, not normalized.
 
         Raises:
             ValueError: as `forward`.
@@ -264,7 +264,7 @@ class CLIPTextEncoder(TextEncoder):
         return self._projected(rows)
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return (N, D) float32 embeddings of whole prompts, not normalised."""
+        """Return (N, D) float32 embeddings of whole prompts, not normalized."""
         return self._projected(self._pooled(prompts))
 
     def _pooled(self, prompts: Sequence[str]) -> Tensor:

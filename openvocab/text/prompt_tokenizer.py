@@ -66,7 +66,7 @@ class PromptTokenizer:
             return self._tokenizer.encoder[self._tokenizer.byte_encoder[0]]
         found = self._tokenizer.tokenizer.mask_token_id
         if found is None:
-            raise ValueError(f"the tokenizer of {self.model!r} has no mask token; masked language modelling needs one")
+            raise ValueError(f"the tokenizer of {self.model!r} has no mask token; masked language modeling needs one")
         return found
 
     @property

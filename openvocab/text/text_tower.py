@@ -27,10 +27,10 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
         lengths: (N,) tokens of each prompt, end included.
         batch_size: prompts in a chunk.
         exact_lengths: put only prompts of equal length in a chunk: no padding at all, and an embedding that does not
-            depend on its neighbours; more and smaller chunks.
+            depend on its neighbors; more and smaller chunks.
 
     Returns:
-        (N, D) projected, not normalised.
+        (N, D) projected, not normalized.
     """
     cut = ignores_padding(tower)
     order = lengths.argsort(stable=True)

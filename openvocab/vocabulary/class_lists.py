@@ -120,7 +120,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root:
 
 
 def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], count: int) -> dict[int, int]:
-    """Return the class index of each id of a data set's files.
+    """Return the class index of each id of a dataset's files.
 
     Args:
         argument: that gives `ids`, for messages.
@@ -184,7 +184,7 @@ def check_class_choices(
     unlisted_ids: str,
     known: Sequence[str] = ("all", "seen"),
 ) -> None:
-    """Check the arguments by which a data set chooses among its classes.
+    """Check the arguments by which a dataset chooses among its classes.
 
     Raises:
         ValueError: an unknown word, or seen classes asked for without a list of the unseen ones.

@@ -8,7 +8,7 @@ _MARKS = {
     "numbered": r"[(（]?(\d+|[a-z])[)）]|\d+\s*(:\s|[：、．])|[\"']\d+[\"']\s*:|class\s+\d+\s*:|[①-⑳]|№\s*\d",
     "like an item of a list": r"[-–—*•·◦▪‣→]\s|\*\*.+\*\*$|\|.*\|$",
     "in quotes": r"(?:b?([\"']).+\1|[“„‘«「].+[”“’»」]),?$",
-    "like an entry of a colour map": r"(\d{1,3}\s+){3}\D|.+:\d{1,3},\d{1,3},\d{1,3}:",
+    "like an entry of a color map": r"(\d{1,3}\s+){3}\D|.+:\d{1,3},\d{1,3},\d{1,3}:",
     "like an entry of a list, with a comma behind it": r".*,$",
     "like a list or mapping of Python or JSON": r"\[|\{(?!\})|\(\s*[\"']|[\w ]+=\s*([\[({\"']|dict\()",  # not {}
     "like YAML": r"(((class|label|category)[_ ])?(names|classes|labels|categories)|nc)\s*[:=]|(display_)?name\s*:",

@@ -1,4 +1,4 @@
-"""The class names of a data set or of a user: what "open vocabulary" is open in."""
+"""The class names of a dataset or of a user: what "open vocabulary" is open in."""
 
 import hashlib
 import json

@@ -18,7 +18,7 @@ def test_is_registered_and_states_its_facts():
     assert backbone.spec.hidden_dims == (12,) and backbone.spec.stride == 16 and backbone.spec.embed_dim is None
 
 
-def test_a_token_is_its_patch_projected_normalised_and_placed():
+def test_a_token_is_its_patch_projected_normalized_and_placed():
     backbone, images = build(), torch.randn(2, 3, 32, 32)
     hidden = backbone(images, (0,)).hidden[0]
     patch = images[1, :, 8:16, 16:24]

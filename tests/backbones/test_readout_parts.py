@@ -19,21 +19,21 @@ def make_patches(batch: int = 2, width: int = 6) -> torch.Tensor:
     return base[:, :1] + own  # alike, more or less
 
 
-def neighbours(i: int) -> list[int]:
-    """Places of the 3 x 3 neighbourhood within the map, itself included."""
+def neighbors(i: int) -> list[int]:
+    """Places of the 3 x 3 neighborhood within the map, itself included."""
     row, column = divmod(i, GRID[1])
     rows, columns = range(max(row - 1, 0), min(row + 2, GRID[0])), range(max(column - 1, 0), min(column + 2, GRID[1]))
     return [GRID[1] * y + x for y in rows for x in columns]
 
 
-def test_outliers_are_filled_from_sound_neighbours():
+def test_outliers_are_filled_from_sound_neighbors():
     patches = make_patches()
     outliers = torch.zeros(2, COUNT, dtype=torch.bool)
-    outliers[0, [0, 1, 4, 5, 7]] = True  # the corner 0 has no sound neighbour
+    outliers[0, [0, 1, 4, 5, 7]] = True  # the corner 0 has no sound neighbor
     filled, stranded = fill(patches, outliers, GRID)
     assert stranded.nonzero().tolist() == [[0, 0, 0]]
     for i in range(COUNT):
-        sound = [j for j in neighbours(i) if not outliers[0, j]]
+        sound = [j for j in neighbors(i) if not outliers[0, j]]
         expected = patches[0, i] if not outliers[0, i] else patches[0, sound].sum(0) / max(len(sound), 1)
         torch.testing.assert_close(filled[0, i], expected)
     assert filled[1].equal(patches[1])
@@ -81,7 +81,7 @@ def test_a_lone_patch_is_no_outlier():
     assert local_outlier_factors(torch.ones(2, 1, 4)).tolist() == [[0.0], [0.0]]
 
 
-def test_sinks_are_mixed_with_their_neighbourhood():
+def test_sinks_are_mixed_with_their_neighborhood():
     readout = build_readout(dict(type="rfclip", sink_channels=(2,)))
     tokens = torch.rand(1, 1 + COUNT, 100, generator=torch.Generator().manual_seed(0))
     tokens[0, 1 + 5, 2] = 50.0  # patch 5, channel 2
@@ -89,7 +89,7 @@ def test_sinks_are_mixed_with_their_neighbourhood():
     damped = readout.after_block(tokens, GRID)
     patches = tokens[0, 1:]
     assert readout.sinks(tokens[:, 1:]).nonzero().tolist() == [[0, 5]]
-    expected = 0.6 * patches[5] + 0.4 * patches[neighbours(5)].sum(0) / 9
+    expected = 0.6 * patches[5] + 0.4 * patches[neighbors(5)].sum(0) / 9
     torch.testing.assert_close(damped[0, 1 + 5], expected)
     untouched = [i for i in range(1 + COUNT) if i != 1 + 5]
     assert damped[0, untouched].equal(tokens[0, untouched])

@@ -52,8 +52,8 @@ def literal_row(name: str, q: np.ndarray, k: np.ndarray, i: int) -> np.ndarray:
 
 
 def layer_norm(x: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
-    centred = x - x.mean(-1, keepdims=True)
-    normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + norm.eps)
+    centered = x - x.mean(-1, keepdims=True)
+    normal = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + norm.eps)
     return normal * norm.weight.double().numpy() + norm.bias.double().numpy()
 
 
@@ -173,7 +173,7 @@ def test_rows_and_columns_are_not_mixed_up(name):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", known_readouts())
-def test_an_image_of_one_colour_has_finite_embeddings(name):
+def test_an_image_of_one_color_has_finite_embeddings(name):
     backbone = make(name)
     backbone.visual.positional_embedding.data[1:] = 0  # all patches equal
     assert backbone(torch.zeros(1, 3, 40, 64)).patch_embed.isfinite().all()

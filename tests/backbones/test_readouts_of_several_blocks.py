@@ -41,10 +41,8 @@ def ours(visual: VisionTransformer, image: torch.Tensor, readout) -> tuple[np.nd
 
 
 def norm(layer: torch.nn.LayerNorm, x: np.ndarray) -> np.ndarray:
-    centred = x - x.mean(-1, keepdims=True)
-    return (
-        centred / np.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps) * layer.weight.numpy() + layer.bias.numpy()
-    )
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + layer.eps) * layer.weight.numpy() + layer.bias.numpy()
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -82,7 +80,7 @@ def alike(rows: np.ndarray) -> np.ndarray:
     return np.where(similarity < 0.4, 0, similarity)
 
 
-def neighbours(i: int) -> list[int]:
+def neighbors(i: int) -> list[int]:
     row, column = divmod(i, WIDTH)
     places = [(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     return [WIDTH * y + x for y, x in places if 0 <= y < HEIGHT and 0 <= x < WIDTH]
@@ -116,7 +114,7 @@ def calibrated(visual: VisionTransformer, f: dict[int, np.ndarray], name: str) -
     def filled(patches: np.ndarray) -> np.ndarray:
         result = patches.copy()
         for i in outliers.nonzero()[0]:
-            sound = [j for j in neighbours(i) if not outliers[j]]
+            sound = [j for j in neighbors(i) if not outliers[j]]
             if sound or name == "sfp":
                 result[i] = patches[sound].mean(0) if sound else 0
         return result
@@ -153,12 +151,12 @@ def test_self_calibration_equals_its_equations(name, visual, image):
 
 
 def damped(tokens: np.ndarray) -> np.ndarray:
-    """Return the tokens with sinks mixed with a ninth of the sum over their neighbourhood."""
+    """Return the tokens with sinks mixed with a ninth of the sum over their neighborhood."""
     result = tokens.copy()
     for i in range(COUNT):
         raised = tokens[1 + i] - tokens[1 + i].min()
         if (raised / raised.sum())[list(SINK_CHANNELS)].max() > 5 / CHANNELS:
-            around = sum(tokens[1 + j] for j in neighbours(i)) / 9
+            around = sum(tokens[1 + j] for j in neighbors(i)) / 9
             result[1 + i] = 0.6 * tokens[1 + i] + 0.4 * around
     return result
 

@@ -123,7 +123,7 @@ class TensorFlowViLD:
                 result = result + padded[:, rows, columns] @ kernel[y, x]
         return result
 
-    def normalise(self, values: Tensor, name: str) -> Tensor:
+    def normalize(self, values: Tensor, name: str) -> Tensor:
         gamma, beta, mean, variance = (
             self.variables[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
         )
@@ -140,7 +140,7 @@ class TensorFlowViLD:
             nonlocal count
             count += 1
             maps = self.convolve(maps, f"{scope}/{numbered('conv2d', count)}", stride)
-            return self.normalise(maps, f"{scope}/{numbered('batch_normalization', count)}")
+            return self.normalize(maps, f"{scope}/{numbered('batch_normalization', count)}")
 
         maps = layer(images, stride=2).relu()
         padded = F.pad(maps, (0, 0, 0, 1, 0, 1), value=-torch.inf)
@@ -164,25 +164,25 @@ class TensorFlowViLD:
         levels = [self.convolve(maps, f"fpn/post_hoc_d{level}") for level, maps in enumerate(lateral, start=2)]
         coarsest = F.pad(levels[-1], (0, 0, 0, 1, 0, 1))  # "SAME" at stride 2 and an even size
         levels.append(self._slide(coarsest, self.variables["fpn/p6/kernel"], 2) + self.variables["fpn/p6/bias"])
-        return [self.normalise(maps, f"fpn/p{level}-bn") for level, maps in enumerate(levels, start=2)]
+        return [self.normalize(maps, f"fpn/p{level}-bn") for level, maps in enumerate(levels, start=2)]
 
     def proposals(self, maps: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Return logits (h, w, 3) and boxes (h, w, 3, 4) y1 x1 y2 x2 of the first image: square, wide and tall anchors.
 
         Boxes are decoded without the official code's last pixel.
         """
-        hidden = self.normalise(self.convolve(maps, "rpn_head/rpn"), f"rpn_head/rpn-l{level}-bn").relu()
-        hidden = self.normalise(self.convolve(hidden, "rpn_head/rpn-1"), f"rpn_head/rpn-l{level}-bn-1").relu()
+        hidden = self.normalize(self.convolve(maps, "rpn_head/rpn"), f"rpn_head/rpn-l{level}-bn").relu()
+        hidden = self.normalize(self.convolve(hidden, "rpn_head/rpn-1"), f"rpn_head/rpn-l{level}-bn-1").relu()
         logits = self.convolve(hidden, "rpn_head/rpn-class")[0]  # (h, w, 3)
         dy, dx, dh, dw = self.convolve(hidden, "rpn_head/rpn-box")[0].unflatten(-1, (3, 4)).unbind(-1)
         stride = 2**level
         ratio = torch.tensor([1.0, 2.0, 0.5])  # width / height
         width, height = 8 * stride * ratio**0.5, 8 * stride * ratio**-0.5
         y, x = (torch.arange(length) * stride + stride / 2 for length in logits.shape[:2])
-        centre_y, centre_x = y[:, None, None] + dy * height, x[None, :, None] + dx * width
+        center_y, center_x = y[:, None, None] + dy * height, x[None, :, None] + dx * width
         limit = math.log(1000 / 16)
         half_height, half_width = dh.clamp(max=limit).exp() * height / 2, dw.clamp(max=limit).exp() * width / 2
-        first, last = (centre_y - half_height, centre_x - half_width), (centre_y + half_height, centre_x + half_width)
+        first, last = (center_y - half_height, center_x - half_width), (center_y + half_height, center_x + half_width)
         return logits, torch.stack([*first, *last], dim=-1)
 
     def embed(self, regions: Tensor, distill: bool = False) -> tuple[Tensor, Tensor]:
@@ -190,24 +190,24 @@ class TensorFlowViLD:
         part, first = ("distill_", 6) if distill else ("", 0)
         for i in range(4):
             regions = self.convolve(regions, f"{BOX_HEAD}/{part}conv_{i}")
-            regions = self.normalise(regions, f"{BOX_HEAD}/{numbered('batch_normalization', first + i)}").relu()
+            regions = self.normalize(regions, f"{BOX_HEAD}/{numbered('batch_normalization', first + i)}").relu()
         flat = regions.flatten(1)
         for i in (0, 1):
             flat = self.dense(flat, f"{BOX_HEAD}/{part}fc{6 + i}")
-            flat = self.normalise(flat, f"{BOX_HEAD}/{numbered('batch_normalization', first + 4 + i)}").relu()
+            flat = self.normalize(flat, f"{BOX_HEAD}/{numbered('batch_normalization', first + 4 + i)}").relu()
         return flat, self.dense(flat, f"{BOX_HEAD}/{'distill-' if distill else ''}project-to-clip")
 
     def masks(self, regions: Tensor) -> Tensor:
         """Map regions (N, 14, 14, D) to mask logits (N, 28, 28)."""
         for i in range(4):
             regions = self.convolve(regions, f"mask_head/mask-conv-l{i}")
-            regions = self.normalise(regions, f"mask_head/{numbered('batch_normalization', i)}").relu()
+            regions = self.normalize(regions, f"mask_head/{numbered('batch_normalization', i)}").relu()
         kernel = self.variables["mask_head/conv5-mask/kernel"]  # (2, 2, out, in)
         doubled = regions.new_zeros(len(regions), 28, 28, kernel.shape[2])
         for y in (0, 1):
             for x in (0, 1):
                 doubled[:, y::2, x::2] = regions @ kernel[y, x].T
-        doubled = self.normalise(
+        doubled = self.normalize(
             doubled + self.variables["mask_head/conv5-mask/bias"], "mask_head/batch_normalization_4"
         )
         return self.convolve(doubled.relu(), "mask_head/mask_fcn_logits")[..., 0]

@@ -123,9 +123,9 @@ def test_proposals_equal_the_official_ones(head: ViLDHead, official: TensorFlowV
 def our_anchors(level: int, side: int) -> Tensor:
     """Return (h * w * 3, 4) anchors as torchvision places them, at the corners of cells, but not rounded to pixels."""
     y, x = (part.flatten() * 2.0**level for part in torch.meshgrid([torch.arange(side)] * 2, indexing="ij"))
-    centres = torch.stack([x, y], dim=1)[:, None]  # (h * w, 1, 2)
+    centers = torch.stack([x, y], dim=1)[:, None]  # (h * w, 1, 2)
     half = 4 * 2**level * torch.tensor([[2**0.5, 0.5**0.5], [1, 1], [0.5**0.5, 2**0.5]])  # width / height 2, 1, 1/2
-    return torch.cat([centres - half, centres + half], dim=2).flatten(0, 1)
+    return torch.cat([centers - half, centers + half], dim=2).flatten(0, 1)
 
 
 @pytest.mark.parametrize("distill", [False, True])
@@ -147,8 +147,8 @@ def test_boxes_move_as_officially(head: ViLDHead, official: TensorFlowViLD):
     )
     with torch.no_grad():
         moved = head.detector.refine(hidden, [torch.tensor([[40.0, 50.0, 60.0, 90.0]])])[0][0]
-    centre, size = torch.stack([50 + 20 * dx, 70 + 40 * dy]), torch.stack([20 * dw.exp(), 40 * dh.exp()])
-    torch.testing.assert_close(moved, torch.cat([centre - size / 2, centre + size / 2]))
+    center, size = torch.stack([50 + 20 * dx, 70 + 40 * dy]), torch.stack([20 * dw.exp(), 40 * dh.exp()])
+    torch.testing.assert_close(moved, torch.cat([center - size / 2, center + size / 2]))
 
 
 def test_masks_equal_the_official_ones(head: ViLDHead, official: TensorFlowViLD):
@@ -160,7 +160,7 @@ def test_masks_equal_the_official_ones(head: ViLDHead, official: TensorFlowViLD)
 
 
 def test_regions_are_read_where_official_vild_reads_them(head: ViLDHead, maps: list[Tensor]):
-    """One point at the centre of each cell, at the position of the map that the box's scaled coordinates name."""
+    """One point at the center of each cell, at the position of the map that the box's scaled coordinates name."""
     box = torch.tensor([[20.0, 30.0, 76.0, 100.0]])  # sizes below 112 are read at stride 4
     levels = [channels_first(level) for level in maps]
     read = head.detector.align(levels, [box])[0]  # (D, 7, 7)

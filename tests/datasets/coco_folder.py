@@ -1,4 +1,4 @@
-"""A small COCO data set on disk, for tests that spoil it in some way."""
+"""A small COCO dataset on disk, for tests that spoil it in some way."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An argument of the wrong type is one line with its name, of every data set."""
+"""An argument of the wrong type is one line with its name, of every dataset."""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Files of the form that each data set reads, as far as it gets before it looks at its arguments."""
+    """Files of the form that each dataset reads, as far as it gets before it looks at its arguments."""
     root = tmp_path_factory.mktemp("data")
     for name in ("images/x.jpg", "labels/x.png", "classes/a/x.png", "classes/b/x.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ RECORDS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three small images, each of one grey value, and their captions."""
+    """Three small images, each of one gray value, and their captions."""
     for index, record in enumerate(RECORDS):
         path = tmp_path / record["image"]
         path.parent.mkdir(exist_ok=True)

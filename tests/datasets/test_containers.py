@@ -78,7 +78,7 @@ def test_a_picture_is_the_same_by_its_path_and_by_pillow(tmp_path, kind, mode):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG"])
-def test_colours_below_what_is_transparent_stay(tmp_path, kind):
+def test_colors_below_what_is_transparent_stay(tmp_path, kind):
     palette = in_mode("P")
     save(tmp_path / "x", palette, kind, transparency=3)
     assert np.array_equal(check_alike(tmp_path / "x", tolerance=0), np.asarray(palette.convert("RGB")))
@@ -105,7 +105,7 @@ def test_a_turned_tiff_of_any_mode_is_upright(tmp_path, mode, compression):
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("extension", [".png", ".tif"])
-def test_deep_colours_keep_their_high_byte_in_any_container(tmp_path, extension, channels):
+def test_deep_colors_keep_their_high_byte_in_any_container(tmp_path, extension, channels):
     deep = np.dstack([PHOTO, ROWS * 5 + 50]).astype(np.uint16)[..., :channels] * 256 + 77
     order = [2, 1, 0, 3][:channels]
     cv2.imwrite(str(tmp_path / f"x{extension}"), deep[..., order])
@@ -126,14 +126,14 @@ def label_image(mode: str) -> tuple[np.ndarray, Image.Image]:
         return IDS.astype(np.uint16) * 300, Image.fromarray(IDS.astype(np.uint16) * 300)
     if mode == "L":
         return IDS, Image.fromarray(IDS)
-    ids = IDS % 16 if mode == "P, 16 colours" else IDS
+    ids = IDS % 16 if mode == "P, 16 colors" else IDS
     image = Image.frombytes("P", SIZE[::-1], ids.tobytes())
-    image.putpalette(PALETTE[: 48 if mode == "P, 16 colours" else 768] if mode != "P, greys" else GREY)
+    image.putpalette(PALETTE[: 48 if mode == "P, 16 colors" else 768] if mode != "P, grays" else GREY)
     return ids, image
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
-@pytest.mark.parametrize("mode", ["1", "L", "P", "P, 16 colours", "P, greys", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "P, 16 colors", "P, grays", "I;16"])
 def test_label_ids_are_the_same_in_any_container(tmp_path, kind, mode):
     ids, image = label_image(mode)
     save(tmp_path / "x", image, kind)
@@ -151,7 +151,7 @@ def test_a_label_map_is_turned_as_its_image_is(tmp_path, kind, mode, orientation
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_greys_of_few_bits_in_a_tiff_are_ids(tmp_path, bits):
+def test_grays_of_few_bits_in_a_tiff_are_ids(tmp_path, bits):
     ids = IDS[:, :32] % 2**bits
     packed = np.packbits(np.unpackbits(ids[..., None], axis=2)[..., -bits:].reshape(SIZE[0], -1), axis=1)
     tags = [(256, 32), (257, SIZE[0]), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (279, packed.size)]

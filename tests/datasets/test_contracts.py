@@ -13,7 +13,7 @@ from openvocab.vocabulary import Vocabulary
 
 
 class Foreign(torch.utils.data.Dataset):
-    """A data set as torch asks for it."""
+    """A dataset as torch asks for it."""
 
     def __len__(self):
         return 3

@@ -32,7 +32,7 @@ def make_results(height: int = 60, width: int = 90) -> dict:
 @pytest.mark.parametrize(("size", "short_side"), [(32, None), (32, 37), (80, None)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("shape", [(60, 90), (78, 66)])
-def test_centre_crop_equals_torchvision_on_a_pillow_image(size, short_side, interpolation, shape):
+def test_center_crop_equals_torchvision_on_a_pillow_image(size, short_side, interpolation, shape):
     results = make_results(*shape)
     mode = torchvision_transforms.InterpolationMode(interpolation)
     peer = torchvision_transforms.Compose(
@@ -83,7 +83,7 @@ def test_color_jitter_equals_torchvision_with_the_same_draws():
     assert np.array_equal(ColorJitter(prob=0.0)({**results})["img"], results["img"])
 
 
-def test_grey_pictures_have_the_luma_of_itu_r_601_in_three_equal_channels():
+def test_gray_pictures_have_the_luma_of_itu_r_601_in_three_equal_channels():
     results = make_results()
     original = results["img"].copy()
     image = RandomGrayscale(prob=1.0)({**results})["img"]

@@ -126,16 +126,16 @@ def test_a_shape_of_keypoints_that_is_none_is_named(folder, shape):
 def _pose(generator, keypoints: int, count: int, beyond: float = 0.0, closing: bool = False) -> list[str]:
     """Return lines of boxes, which reach out of the image by so much at most, and of keypoints in them."""
     sides = generator.uniform(0.05, 0.4, (count, 1, 2))
-    centres = np.clip(generator.uniform(-beyond, 1 + beyond, (count, 1, 2)), sides / 2 - beyond, 1 + beyond - sides / 2)
-    points = centres + generator.uniform(-0.5, 0.5, (count, keypoints, 2)) * sides
+    centers = np.clip(generator.uniform(-beyond, 1 + beyond, (count, 1, 2)), sides / 2 - beyond, 1 + beyond - sides / 2)
+    points = centers + generator.uniform(-0.5, 0.5, (count, keypoints, 2)) * sides
     if closing:
-        points[:, -1:] = centres
-    values = np.concatenate([centres, sides, points.clip(0, 1)], axis=1).reshape(count, -1)
+        points[:, -1:] = centers
+    values = np.concatenate([centers, sides, points.clip(0, 1)], axis=1).reshape(count, -1)
     return ["0 " + " ".join(f"{value:.6f}" for value in line) for line in values]
 
 
 POSES = {
-    "the last keypoint is the centre of the box": [(5, 8, 0.0, True)],
+    "the last keypoint is the center of the box": [(5, 8, 0.0, True)],
     "boxes beyond the image": [(5, 30, 0.08, False)],
     "two lengths": [(5, 8, 0.0, False), (4, 8, 0.0, False)],
     "four lengths": [(count, 8, 0.0, False) for count in (3, 4, 5, 17)],
@@ -156,8 +156,8 @@ def _blobs(generator, corners: int, count: int, place: float = 1.0) -> list[str]
     """Return lines of polygons, round about points of the image's upper left `place`."""
     turns = np.sort(generator.uniform(0, 2 * np.pi, (count, corners)), axis=1)
     radius = generator.uniform(0.02, 0.08, (count, 1, 1)) * generator.uniform(0.8, 1, (count, corners, 1))
-    centres = generator.uniform(0.1, 0.9 * place, (count, 1, 2))
-    points = centres + radius * np.stack([np.cos(turns), np.sin(turns)], axis=2)
+    centers = generator.uniform(0.1, 0.9 * place, (count, 1, 2))
+    points = centers + radius * np.stack([np.cos(turns), np.sin(turns)], axis=2)
     return ["0 " + " ".join(f"{value:.6f}" for value in line) for line in points.reshape(count, -1)]
 
 

@@ -69,8 +69,8 @@ def test_a_class_without_a_second_image_and_unknown_words_are_refused():
         EpisodeSampler(Items(class_of_item=[0, 0, 7]))
     with pytest.raises(ValueError, match="queries: expected one of .*some"):
         EpisodeSampler(Items(), queries="some")
-    with pytest.raises(TypeError, match="expected a few-shot data set, got list"):
+    with pytest.raises(TypeError, match="expected a few-shot dataset, got list"):
         EpisodeSampler([1, 2, 3])
-    several = SimpleNamespace(item_classes=[np.array([0, 3]), np.array([0])])  # a data set of detection
-    with pytest.raises(TypeError, match="expected a few-shot data set, got SimpleNamespace"):
+    several = SimpleNamespace(item_classes=[np.array([0, 3]), np.array([0])])  # a dataset of detection
+    with pytest.raises(TypeError, match="expected a few-shot dataset, got SimpleNamespace"):
         EpisodeSampler(several)

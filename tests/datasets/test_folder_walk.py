@@ -1,4 +1,4 @@
-"""One rule says which files of a folder are samples, and every data set follows it."""
+"""One rule says which files of a folder are samples, and every dataset follows it."""
 
 import os
 import shutil
@@ -184,12 +184,12 @@ def test_images_of_every_extension_can_be_read(tmp_path, extension):
 
 @pytest.mark.parametrize("extension", [".gif", ".tif", ".webp", ".avif"])
 def test_the_first_of_several_frames_is_the_image(tmp_path, extension):
-    first, second = (Image.new("RGB", (64, 48), colour) for colour in ("black", "white"))
+    first, second = (Image.new("RGB", (64, 48), color) for color in ("black", "white"))
     first.save(tmp_path / f"x{extension}", save_all=True, append_images=[second])
     assert read_image(tmp_path / f"x{extension}").max() < 10
 
 
-def test_masks_as_gif_are_refused_since_their_numbers_are_not_their_greys(folder):
+def test_masks_as_gif_are_refused_since_their_numbers_are_not_their_grays(folder):
     (folder / "masks/x.png").unlink()
     Image.fromarray(np.array([[3, 7], [200, 7]], np.uint8)).resize((8, 8)).save(folder / "masks/x.gif")
     with pytest.raises(BadSample, match=r"x\.gif: a label map cannot be a GIF: .* palette.*; save it as PNG"):

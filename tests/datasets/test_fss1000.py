@@ -1,4 +1,4 @@
-"""FSS-1000: folders a class, masks that are grey or coloured, and training on episodes of several classes."""
+"""FSS-1000: folders a class, masks that are gray or colored, and training on episodes of several classes."""
 
 import cv2
 import numpy as np
@@ -51,11 +51,11 @@ def test_an_item_is_the_class_against_all_others(root):
     assert sample.label_map[0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
-def test_masks_count_from_half_brightness_grey_or_coloured(tmp_path):
+def test_masks_count_from_half_brightness_gray_or_colored(tmp_path):
     row = np.array([[0, 127, 128, 255]], np.uint8)
-    cv2.imwrite(str(tmp_path / "grey.png"), row)
-    cv2.imwrite(str(tmp_path / "colour.png"), row[..., None].repeat(3, -1))
-    for name in ("grey", "colour"):
+    cv2.imwrite(str(tmp_path / "gray.png"), row)
+    cv2.imwrite(str(tmp_path / "color.png"), row[..., None].repeat(3, -1))
+    for name in ("gray", "color"):
         assert read_mask(tmp_path / f"{name}.png").tolist() == [[0, 0, 1, 1]]
     cv2.imwrite(str(tmp_path / "ones.png"), np.array([[0, 1, 1, 0]], np.uint8))
     with pytest.raises(BadSample, match="brightest pixel is 1 of 255"):
@@ -65,30 +65,30 @@ def test_masks_count_from_half_brightness_grey_or_coloured(tmp_path):
         read_mask(tmp_path / "broken.png")
 
 
-def _palette_mask(path, *colours) -> None:
-    """Save a mask of as many pixels as there are colours, whose ids are their places in a palette."""
-    picture = Image.fromarray(np.arange(len(colours), dtype=np.uint8)[None])
-    picture.putpalette([channel for colour in colours for channel in colour])
+def _palette_mask(path, *colors) -> None:
+    """Save a mask of as many pixels as there are colors, whose ids are their places in a palette."""
+    picture = Image.fromarray(np.arange(len(colors), dtype=np.uint8)[None])
+    picture.putpalette([channel for color in colors for channel in color])
     picture.save(path)
     assert Image.open(path).mode == "P"
 
 
-def test_a_palette_counts_as_its_colours(tmp_path):
+def test_a_palette_counts_as_its_colors(tmp_path):
     _palette_mask(tmp_path / "m.png", (0, 0, 0), (255, 255, 255), (20, 20, 20))
     assert read_mask(tmp_path / "m.png").tolist() == [[0, 1, 0]]
 
 
 @pytest.mark.parametrize(
-    ("colours", "message"),
+    ("colors", "message"),
     [
-        ([(0, 0, 0), (128, 0, 0)], "more pixels are coloured than white"),
-        ([(0, 0, 0), (128, 0, 0), (224, 224, 192)], "more pixels are coloured than white"),  # VOC's colours
-        ([(0, 0, 0), (0, 255, 0)], "more pixels are coloured than white"),
+        ([(0, 0, 0), (128, 0, 0)], "more pixels are colored than white"),
+        ([(0, 0, 0), (128, 0, 0), (224, 224, 192)], "more pixels are colored than white"),  # VOC's colors
+        ([(0, 0, 0), (0, 255, 0)], "more pixels are colored than white"),
         ([(0, 0, 0), (1, 1, 1)], "brightest pixel is 1 of 255; the object is white, 255"),
     ],
 )
-def test_palettes_of_other_colours_are_refused(tmp_path, colours, message):
-    _palette_mask(tmp_path / "m.png", *colours)
+def test_palettes_of_other_colors_are_refused(tmp_path, colors, message):
+    _palette_mask(tmp_path / "m.png", *colors)
     with pytest.raises(BadSample, match=message):
         read_mask(tmp_path / "m.png")
 

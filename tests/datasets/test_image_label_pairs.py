@@ -1,4 +1,4 @@
-"""A file of keys means the same samples to every data set that takes one."""
+"""A file of keys means the same samples to every dataset that takes one."""
 
 import json
 import unicodedata

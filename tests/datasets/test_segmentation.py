@@ -200,13 +200,13 @@ def test_classes_without_a_pixel_are_named_before_training(folder, logged):
     (record,) = logged
     assert record.levelname == "WARNING"
     assert "6 images, 6 classes; 2 of the classes have no pixel in the 6 label maps: lion, sky; " in record.getMessage()
-    assert re.search("3[0-9] % of the pixels are unlabelled, id 255; label_ids, ignored_ids", record.getMessage())
+    assert re.search("3[0-9] % of the pixels are unlabeled, id 255; label_ids, ignored_ids", record.getMessage())
 
 
 def test_reduced_ids_of_maps_that_count_from_0_leave_the_last_class_out_with_a_word(folder, logged):
     len(SegmentationDataset("images", "masks", CLASSES, root=folder, reduce_zero_label=True))
     assert "1 of the classes have no pixel in the 6 label maps: dog;" in logged[0].getMessage()
-    assert "unlabelled, id 0, 255; label_ids, ignored_ids, reduce_zero_label" in logged[0].getMessage()
+    assert "unlabeled, id 0, 255; label_ids, ignored_ids, reduce_zero_label" in logged[0].getMessage()
 
 
 def test_a_sample_smaller_than_the_class_list_is_no_reason_for_a_warning(folder, logged, monkeypatch):
@@ -249,8 +249,8 @@ def test_masks_of_0_and_255_need_a_word_on_255(binary, classes, advice):
     as_class = SegmentationDataset("images", "masks", classes, root=binary, **advice)
     is_crack = _mask(binary) == 255
     assert np.array_equal(_labels(as_class) == len(classes) - 1, is_crack)
-    unlabelled = SegmentationDataset("images", "masks", classes, root=binary, ignored_ids=[255])
-    assert np.array_equal(_labels(unlabelled), np.where(is_crack, 255, 0))
+    unlabeled = SegmentationDataset("images", "masks", classes, root=binary, ignored_ids=[255])
+    assert np.array_equal(_labels(unlabeled), np.where(is_crack, 255, 0))
 
 
 def test_masks_of_0_and_255_beside_more_classes_are_a_warning(binary, logged):

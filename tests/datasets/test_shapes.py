@@ -19,7 +19,7 @@ from bounded_processes import started
 from pycocotools import mask as coco_mask
 
 from openvocab.datasets.shapes.captions import RELATIONS, plural
-from openvocab.datasets.shapes.classes import CLASS_NAMES, COLOURS, FORMS, SEEN, UNSEEN
+from openvocab.datasets.shapes.classes import CLASS_NAMES, COLORS, FORMS, SEEN, UNSEEN
 from openvocab.datasets.shapes.drawing import HUE_JITTER, HUES, TINT, draw, hsv
 from openvocab.datasets.shapes.forms import OUTLINES, REACH, coverage_patch
 from openvocab.datasets.shapes.plan import SPLITS, Picture, ShapesParameters, make_scene, plan
@@ -56,14 +56,14 @@ def _files(root: Path) -> dict[str, bytes]:
 
 def _pairs_named(caption: str) -> set[str]:
     """Class names in a caption, in any of its word orders, singular or plural."""
-    colours, forms = "|".join(COLOURS), "|".join(sorted((f for f in FORMS), key=len, reverse=True))
-    before = {(c, f) for c, f in re.findall(rf"\b({colours}) ({forms})(?:s|es)?\b", caption)}
-    after = {(c, f) for f, c in re.findall(rf"\b({forms}) (?:is|in|that is|of) ({colours})\b", caption)}
+    colors, forms = "|".join(COLORS), "|".join(sorted((f for f in FORMS), key=len, reverse=True))
+    before = {(c, f) for c, f in re.findall(rf"\b({colors}) ({forms})(?:s|es)?\b", caption)}
+    after = {(c, f) for f, c in re.findall(rf"\b({forms}) (?:is|in|that is|of) ({colors})\b", caption)}
     return {f"{c} {f}" for c, f in before | after}
 
 
 def _scenes(split: str) -> list[tuple[Picture, Scene]]:
-    """Pictures of the small data set with their scenes, sampled anew."""
+    """Pictures of the small dataset with their scenes, sampled anew."""
     chosen = [picture for picture in plan(ShapesParameters(**SMALL)) if picture.split == split]
     return [(picture, make_scene(picture, RandomStream(0, SPLITS[split], picture.index))) for picture in chosen]
 
@@ -96,10 +96,10 @@ def test_a_picture_does_not_depend_on_how_many_others_there_are(root, tmp_path):
 # ---- classes ----
 
 
-def test_a_quarter_of_the_pairs_is_unseen_and_each_colour_and_form_is_met_in_several_seen_pairs():
+def test_a_quarter_of_the_pairs_is_unseen_and_each_color_and_form_is_met_in_several_seen_pairs():
     assert len(CLASS_NAMES) == 48 and len(UNSEEN) == 12 and set(SEEN) | set(UNSEEN) == set(range(48))
     seen = [CLASS_NAMES[k].split() for k in SEEN]
-    assert min(sum(colour == c for c, _ in seen) for colour in COLOURS) >= 4
+    assert min(sum(color == c for c, _ in seen) for color in COLORS) >= 4
     assert min(sum(form == f for _, f in seen) for form in FORMS) >= 4
 
 
@@ -173,7 +173,7 @@ def test_every_object_shows_its_fair_part():
 
 
 def test_an_object_can_be_told_from_what_lies_around_it():
-    """The colour inside a mask differs from the colour just outside it, for nearly all objects."""
+    """The color inside a mask differs from the color just outside it, for nearly all objects."""
     contrasts = []
     for picture in plan(ShapesParameters(num_train=0, num_val=60, objects_per_class=0)):
         stream = RandomStream(0, 1, picture.index)
@@ -186,10 +186,10 @@ def test_an_object_can_be_told_from_what_lies_around_it():
     assert np.percentile(contrasts, 5) > 30
 
 
-def test_no_two_colour_names_meet_under_jitter_and_lamp():
+def test_no_two_color_names_meet_under_jitter_and_lamp():
     """Hue ranges, after the worst tint of the lamp, keep apart."""
     ranges = []
-    for name in [c for c in COLOURS if c != "white"]:
+    for name in [c for c in COLORS if c != "white"]:
         hues = []
         for hue in (HUES[name] - HUE_JITTER, HUES[name] + HUE_JITTER):
             for corner in range(8):
@@ -224,10 +224,10 @@ def test_unseen_pairs_are_named_in_training_captions(root):
 def test_relations_between_two_objects_are_told_right(root):
     """Each half of such a caption names one object; their places and their order from back to front must fit."""
     right = {
-        "left": lambda a, b: a[1].centre[1] < b[1].centre[1],
-        "right": lambda a, b: a[1].centre[1] > b[1].centre[1],
-        "above": lambda a, b: a[1].centre[0] < b[1].centre[0],
-        "below": lambda a, b: a[1].centre[0] > b[1].centre[0],
+        "left": lambda a, b: a[1].center[1] < b[1].center[1],
+        "right": lambda a, b: a[1].center[1] > b[1].center[1],
+        "above": lambda a, b: a[1].center[0] < b[1].center[0],
+        "below": lambda a, b: a[1].center[0] > b[1].center[0],
         "behind": lambda a, b: a[0] < b[0],
         "front": lambda a, b: a[0] > b[0],
     }
@@ -274,8 +274,8 @@ def test_every_form_covers_its_area_at_any_angle_and_place(form):
     outer, *holes = OUTLINES[form]
     assert np.hypot(*outer.T).max() <= REACH + 1e-6
     expected = (area(outer) - sum(map(area, holes))) * 12**2
-    for degrees, centre in ((0, (32.0, 32.0)), (37, (10.3, 40.7)), (180, (0.0, 63.5))):
-        patch, _ = coverage_patch(form, centre, 24.0, degrees)
+    for degrees, center in ((0, (32.0, 32.0)), (37, (10.3, 40.7)), (180, (0.0, 63.5))):
+        patch, _ = coverage_patch(form, center, 24.0, degrees)
         assert abs(patch.sum() / 255 - expected) < 0.02 * expected
 
 
@@ -306,7 +306,7 @@ def test_a_complete_folder_is_kept_and_another_is_refused(root):
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match="no Shapes data set"):
+    with pytest.raises(FileExistsError, match="no Shapes dataset"):
         write_shapes(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -1,6 +1,6 @@
 """Any value in the place of any other, and any damage to a file: one line that names the file, and never a traceback.
 
-A seeded sample of such damage, which reaches each part of a data set's files. Errors are `ValueError` (of which
+A seeded sample of such damage, which reaches each part of a dataset's files. Errors are `ValueError` (of which
 `BadSample` is one) or `FileNotFoundError`.
 """
 
@@ -57,7 +57,7 @@ def use(dataset: Any) -> None:
 
 
 def check(make: Any, *named: str) -> None:
-    """Make a data set and read it all; an error is of the right kind, in one line, and names one of the files."""
+    """Make a dataset and read it all; an error is of the right kind, in one line, and names one of the files."""
     try:
         use(make())
     except (ValueError, FileNotFoundError) as error:

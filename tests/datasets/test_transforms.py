@@ -17,7 +17,7 @@ from openvocab.registry import TRANSFORMS
 
 
 def _results(height: int = 48, width: int = 64, dtype=np.uint8) -> dict:
-    """Labels in blocks; the image shows the label as grey value."""
+    """Labels in blocks; the image shows the label as gray value."""
     generator = np.random.default_rng(0)
     blocks = generator.choice([3, 60, 200, 255], (height // 8, width // 8)).astype(dtype)
     labels = blocks.repeat(8, 0).repeat(8, 1)
@@ -140,7 +140,7 @@ def test_cutting_first_has_the_distribution_of_resizing_first():
         theirs.append(_place_and_scale(_resize_then_crop(results, crop, 0.6, 2), crop))
     for quantile in (0.1, 0.3, 0.5, 0.7, 0.9):
         difference = np.abs(np.quantile(ours, quantile, axis=0) - np.quantile(theirs, quantile, axis=0))
-        assert (difference < (12, 12, 0.3)).all(), (quantile, difference)  # of 255 grey levels
+        assert (difference < (12, 12, 0.3)).all(), (quantile, difference)  # of 255 gray levels
 
 
 def test_same_draws_cut_the_same_place_up_to_a_pixel():

@@ -22,8 +22,8 @@ from openvocab.images.image_io import BadSample
 pytest.importorskip("webdataset")
 
 
-def png(grey: int) -> bytes:
-    return cv2.imencode(".png", np.full((4, 6, 3), grey % 256, np.uint8))[1].tobytes()
+def png(gray: int) -> bytes:
+    return cv2.imencode(".png", np.full((4, 6, 3), gray % 256, np.uint8))[1].tobytes()
 
 
 def sample_files(number: int) -> dict[str, bytes]:

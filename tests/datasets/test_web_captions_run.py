@@ -20,7 +20,7 @@ pytest.importorskip("webdataset")
 
 
 @MODELS.register_module()
-class MeanColour(BaseModel):
+class MeanColor(BaseModel):
     """One weight; writes down what it is trained on."""
 
     def __init__(self, log: str):
@@ -53,7 +53,7 @@ def config(folder: Path, log: str, workers: int, max_iters: int) -> Config:
     dataset["pipeline"] = [dict(type="LoadImage"), dict(type="PackSample")]
     return Config(
         dict(
-            model=dict(type="MeanColour", log=str(folder / log)),
+            model=dict(type="MeanColor", log=str(folder / log)),
             train_dataloader=dict(
                 dataset=dataset,
                 sampler=None,

@@ -13,8 +13,8 @@ WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def test_offsets_of_one_box_by_hand():
-    references = torch.tensor([[0.0, 0.0, 10.0, 20.0]])  # centre (5, 10), size 10 x 20
-    boxes = torch.tensor([[2.0, 5.0, 22.0, 35.0]])  # centre (12, 20), size 20 x 30
+    references = torch.tensor([[0.0, 0.0, 10.0, 20.0]])  # center (5, 10), size 10 x 20
+    boxes = torch.tensor([[2.0, 5.0, 22.0, 35.0]])  # center (12, 20), size 20 x 30
     expected = torch.tensor([[10 * 7 / 10, 10 * 10 / 20, 5 * math.log(2), 5 * math.log(1.5)]])
     torch.testing.assert_close(encode_boxes(boxes, references, WEIGHTS), expected)
 

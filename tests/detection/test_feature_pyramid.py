@@ -17,7 +17,7 @@ VIT = BackboneSpec(16, 16, (5, 5, 5, 5), (16, 16, 16, 16))
 
 
 def make_transparent(pyramid: FeaturePyramid) -> None:
-    """Make every convolution hand its input on: the identity, at the centre of its kernel."""
+    """Make every convolution hand its input on: the identity, at the center of its kernel."""
     for part in pyramid.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.dirac_(part.weight)

@@ -107,7 +107,7 @@ def test_every_level_has_its_own_norms_and_shares_the_convolutions():
 
 
 def test_untrained_proposals_are_the_anchors_by_hand():
-    """Anchors are centred at multiples of the stride; sides are rounded halves, as in torchvision."""
+    """Anchors are centered at multiples of the stride; sides are rounded halves, as in torchvision."""
     network = make_network(aspect_ratios=(1.0,), nms_iou=1.0, before_nms=(999, 999), after_nms=(999, 999)).eval()
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
@@ -131,8 +131,8 @@ def test_anchors_keep_their_stride_where_a_map_is_rounded_up():
     size = (56, 72)  # 16 divides neither side
     proposals, _ = network(make_maps(size, batch=1), [(1000, 1000)])
     boxes = proposals.boxes[0]
-    centres = {((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in boxes.tolist() if x2 - x1 == y2 - y1 == 40}
-    assert centres == {(x, y) for x in (32, 48, 64) for y in (32, 48)}  # others are cut off at the left or top
+    centers = {((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in boxes.tolist() if x2 - x1 == y2 - y1 == 40}
+    assert centers == {(x, y) for x in (32, 48, 64) for y in (32, 48)}  # others are cut off at the left or top
 
 
 def test_proposals_are_best_first_apart_and_inside_their_own_image():

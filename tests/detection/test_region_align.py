@@ -18,7 +18,7 @@ def make_maps(size=SIZE, batch=2, channels=3, strides=STRIDES, dtype=torch.float
 
 
 def ramp_maps(size=SIZE, strides=STRIDES):
-    """Maps (1, 2, h, w) whose pixels say where their centres lie, x and y."""
+    """Maps (1, 2, h, w) whose pixels say where their centers lie, x and y."""
     maps = []
     for stride in strides:
         y, x = torch.meshgrid(*(stride * (torch.arange(side // stride) + 0.5) for side in size), indexing="ij")
@@ -51,7 +51,7 @@ def test_the_level_of_a_box_by_hand():
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 1, 2])
-def test_cells_of_a_ramp_are_their_centres_at_every_level(sampling_ratio):
+def test_cells_of_a_ramp_are_their_centers_at_every_level(sampling_ratio):
     inner = make_boxes(30, (160, 220), 2, (6, 150)) + 40  # a bilinear read is exact half a pixel inside the map
     cells = RegionAlign(STRIDES, 5, sampling_ratio=sampling_ratio)(ramp_maps(), [inner])
     steps = (torch.arange(5) + 0.5) / 5

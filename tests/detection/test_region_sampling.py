@@ -68,7 +68,7 @@ def test_shares_are_upper_bounds_and_background_fills_up():
         assert len(sampled.boxes[0]) == min(samples, shown + len(negative))
 
 
-def test_labelled_boxes_are_regions_too_and_carry_their_class():
+def test_labeled_boxes_are_regions_too_and_carry_their_class():
     target = make_instances(3, SIZE, seed=4)
     sampled = sample_regions([torch.zeros(0, 4)], [target], samples=64)
     assert sorted(sampled.boxes[0].tolist()) == sorted(target.boxes.tolist())

@@ -35,7 +35,7 @@ def test_no_two_tags_overlap(count):
     assert len(tags) >= min(count, 60) and (shared.clip(0).prod(axis=-1) > 0).sum() == len(tags)  # each with itself
 
 
-def test_a_small_neighbour_is_not_hidden():
+def test_a_small_neighbor_is_not_hidden():
     boxes = np.array([[100.0, 100, 150, 180], [100, 88, 110, 99]])  # the second one is where the tag would be
     place = place_tags(boxes, [[40], [40]], 10, SIZE)[0]
     right, bottom = place.left + 40, place.top + 10

@@ -69,14 +69,14 @@ def test_the_legend_is_added_beside():
     assert np.array_equal(picture[-1, -1], PAPER)
 
 
-def test_unlabelled_pixels_stay_bare():
+def test_unlabeled_pixels_stay_bare():
     image = np.full((448, 448, 3), 77, np.uint8)
     truth = np.full((448, 448), 255, np.uint8)
     overlay = draw_label_map(image, prediction(truth, ["cat"]), legend=False)
     assert (overlay == 77).all()
 
 
-def test_shares_are_sorted_and_leave_out_unlabelled_pixels():
+def test_shares_are_sorted_and_leave_out_unlabeled_pixels():
     label_map = np.array([[2, 2, 2, 0], [255, 255, 255, 255]], np.uint8)
     assert class_shares(label_map, 3) == {2: 0.75, 0: 0.25}
     assert class_shares(np.full((2, 2), 255, np.uint8), 3) == {}

@@ -1,4 +1,4 @@
-"""Loader workers that hang or die end the run in one line with worker, data set and samples, and leave no process."""
+"""Loader workers that hang or die end the run in one line with worker, dataset and samples, and leave no process."""
 
 import gc
 import json

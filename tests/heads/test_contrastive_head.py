@@ -21,7 +21,7 @@ def make_sample(name: str, captions: tuple[str, ...] = ("a caption",), vocabular
 
 def make_batch(count: int) -> tuple[ImageFeatures, TextFeatures]:
     generator = torch.Generator().manual_seed(0)
-    images = 5 * torch.randn(count, 8, generator=generator)  # not normalised
+    images = 5 * torch.randn(count, 8, generator=generator)  # not normalized
     texts = F.normalize(torch.randn(count, 8, generator=generator), dim=1)
     return ImageFeatures((64, 64), image_embed=images), TextFeatures(texts, torch.tensor(10.0))
 

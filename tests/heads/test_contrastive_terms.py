@@ -15,12 +15,12 @@ from openvocab.heads import ContrastiveHead
 from openvocab.heads.terms import (
     CaptionContrast,
     MaskedLanguage,
-    NeighbourContrast,
+    NeighborContrast,
     NounContrast,
     PairBatch,
     PatchContrast,
     SigmoidContrast,
-    SimilarityRegularisation,
+    SimilarityRegularization,
     SimSiam,
     TokenContrast,
     TwoProjectionContrast,
@@ -33,7 +33,7 @@ from openvocab.losses import (
     info_nce,
     nt_xent,
     siglip,
-    similarity_regularisation,
+    similarity_regularization,
 )
 from openvocab.losses.multi_label import multi_label_info_nce
 from openvocab.registry import MODELS
@@ -94,9 +94,9 @@ def test_second_projections_start_as_the_first():
     embeds = batch.image_embed(0), batch.text_embed(0)
     plain = info_nce(*embeds, batch.text.logit_scale)
     torch.testing.assert_close(TwoProjectionContrast(SPEC, 8)(batch), plain)
-    regularised = TwoProjectionContrast(SPEC, 8, similarity=0.5)(batch)
-    torch.testing.assert_close(regularised, plain + 0.5 * similarity_regularisation(*embeds))
-    torch.testing.assert_close(SimilarityRegularisation(SPEC, 8)(batch), similarity_regularisation(*embeds))
+    regularized = TwoProjectionContrast(SPEC, 8, similarity=0.5)(batch)
+    torch.testing.assert_close(regularized, plain + 0.5 * similarity_regularization(*embeds))
+    torch.testing.assert_close(SimilarityRegularization(SPEC, 8)(batch), similarity_regularization(*embeds))
 
 
 def test_second_projections_serve_one_direction_only():
@@ -117,8 +117,8 @@ def test_sigmoid_term_learns_its_bias():
     assert term.logit_bias.grad != 0
 
 
-def test_neighbours_come_from_the_batches_before():
-    batch, term = make_batch(), NeighbourContrast(SPEC, 8, queue=8)
+def test_neighbors_come_from_the_batches_before():
+    batch, term = make_batch(), NeighborContrast(SPEC, 8, queue=8)
     assert term(batch).item() == 0  # nothing remembered yet
     logits = batch.text.logit_scale * batch.image_embed(0) @ batch.text_embed(0).T
     expected = F.cross_entropy(logits, torch.arange(5))  # images find captions, and not the other way round
@@ -130,10 +130,10 @@ def test_neighbours_come_from_the_batches_before():
     assert torch.equal(term.queue.rows, before)
 
 
-def test_neighbours_of_captions_and_edited_ones_are_searched_before_both_are_remembered():
+def test_neighbors_of_captions_and_edited_ones_are_searched_before_both_are_remembered():
     batch, later = make_batch(), make_batch(seed=1)
     pairs = ((0, 0), (0, 1), (1, 0), (1, 1))
-    term = NeighbourContrast(SPEC, 8, pairs=pairs, queue=100)
+    term = NeighborContrast(SPEC, 8, pairs=pairs, queue=100)
     term(batch)
     rows = term.queue.rows[:10]
     assert torch.equal(rows, torch.cat([batch.text_embed(1), batch.text_embed(0)]))  # edited ones first

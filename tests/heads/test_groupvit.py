@@ -88,7 +88,7 @@ def test_the_softmax_runs_over_the_groups():
     torch.testing.assert_close(soft.sum(dim=1), torch.ones(2, 5))
 
 
-def test_groups_average_their_tokens_with_one_in_the_normaliser():
+def test_groups_average_their_tokens_with_one_in_the_normalizer():
     assign = Assignment(4).eval()
     groups, tokens = noise(1, 3, 4), noise(1, 6, 4, seed=1)
     new, soft = assign(groups, tokens)
@@ -229,7 +229,7 @@ def test_several_layers_are_read_on_the_grid_of_the_first():
 
 
 @torch.no_grad()
-def test_an_image_does_not_depend_on_its_neighbours():
+def test_an_image_does_not_depend_on_its_neighbors():
     head, text = small_head(background_threshold=0.3).eval(), small_text(background=0)
     both = head(small_features(), text)
     for index in range(2):

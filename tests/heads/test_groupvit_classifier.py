@@ -42,7 +42,7 @@ def test_logits_are_those_of_the_reference(reference, ours):
 
 
 @torch.no_grad()
-def test_prompts_are_averaged_before_they_are_normalised(reference, ours):
+def test_prompts_are_averaged_before_they_are_normalized(reference, ours):
     prompts = [template.format(name) for name in NAMES for template in TEMPLATES]
     raw = reference_texts(reference, ours, prompts).unflatten(0, (len(NAMES), len(TEMPLATES)))
     expected = F.normalize(raw.mean(dim=1), dim=-1)

@@ -31,9 +31,9 @@ HEADS.import_from_location()
 # other tests register heads of their own
 NAMES = sorted(name for name, head in HEADS.module_dict.items() if head.__module__.startswith("openvocab."))
 FEW = Vocabulary.from_names(["background", "red circle", "blue star"], background="background")
-COLOURS, FORMS = ("red", "green", "blue"), ("disc", "box", "ring")
+COLORS, FORMS = ("red", "green", "blue"), ("disc", "box", "ring")
 EMBED_DIM = 128  # of the Shapes CLIP, whose regions a teacher embeds
-MANY = Vocabulary.from_names([f"{colour} {form}" for colour in COLOURS for form in FORMS])
+MANY = Vocabulary.from_names([f"{color} {form}" for color in COLORS for form in FORMS])
 
 
 @dataclass

@@ -155,7 +155,7 @@ def test_encoder_and_decoder_equal_hugging_face_dpt(size):
 
 
 def plain_pixels(head: LSegHead, features: ImageFeatures) -> Tensor:
-    """The paper's order: upsample, out-convolution, project, normalise."""
+    """The paper's order: upsample, out-convolution, project, normalize."""
     last = head.decoder.fusions[0]
     captured = []
     out, last.out = last.out, nn.Identity()

@@ -116,7 +116,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("palette", [False, True], ids=["grey", "palette"])
+@pytest.mark.parametrize("palette", [False, True], ids=["gray", "palette"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bomb_is_a_bad_sample_of_every_data_set(folder, kind, palette):
     (folder / KINDS[kind]).write_bytes(png_bomb(palette))
@@ -158,7 +158,7 @@ def jpeg_with_two_sizes() -> bytes:
 
 
 def tiff_with_sides(order: str, big: bool, kind: int) -> bytes:
-    """A grey TIFF of `SIZE` whose width and height are of a type of eight bytes."""
+    """A gray TIFF of `SIZE` whose width and height are of a type of eight bytes."""
     strip = zlib.compress(bytes(SIZE[0] * SIZE[1]))
     start = 16 if big else 8
     content = struct.pack(order + "QQ", *SIZE[::-1]) + strip + bytes(len(strip) % 2)

@@ -80,8 +80,8 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path, photo):
     assert read_image(path).shape == photo.shape
 
 
-def test_grey_becomes_three_equal_channels(tmp_path, photo):
-    path = tmp_path / "grey.png"
+def test_gray_becomes_three_equal_channels(tmp_path, photo):
+    path = tmp_path / "gray.png"
     Image.fromarray(photo[..., 0]).save(path)
     assert np.array_equal(read_image(path), np.repeat(photo[..., :1], 3, axis=-1))
 
@@ -139,7 +139,7 @@ def test_palette_png_gives_indices_not_colors(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_few_bit_grey_png_gives_ids(tmp_path, bits):
+def test_few_bit_gray_png_gives_ids(tmp_path, bits):
     ids = np.arange(8, dtype=np.uint8).reshape(2, 4) % 2**bits
     path = tmp_path / "bits.png"
     path.write_bytes(_few_bit_png(ids, bits))
@@ -147,7 +147,7 @@ def test_few_bit_grey_png_gives_ids(tmp_path, bits):
 
 
 def _few_bit_png(ids: np.ndarray, bits: int) -> bytes:
-    """Write a grey PNG of 1, 2 or 4 bits by hand."""
+    """Write a gray PNG of 1, 2 or 4 bits by hand."""
     rows = b""
     for row in ids:
         text = "".join(format(value, f"0{bits}b") for value in row)

@@ -14,7 +14,7 @@ from openvocab.config.config import read_config
 from openvocab.inference import SlidingWindow, UnpaddedSlidingWindow
 from openvocab.process.memory_fallback import NotEnoughMemory
 
-NAMES = [f"{colour} {form}" for colour in ("red", "green", "blue", "pale") for form in ("disc", "box", "ring", "star")]
+NAMES = [f"{color} {form}" for color in ("red", "green", "blue", "pale") for form in ("disc", "box", "ring", "star")]
 MANY = [f"{name} {number}" for name in NAMES for number in range(10)]
 DENSE = ["lseg_shapes", "dense_clip_shapes", "groupvit_shapes"]
 DETECTORS = ["vild_shapes", "fvlm_shapes"]

@@ -24,7 +24,7 @@ KEPT = []
 
 @TRANSFORMS.register_module()
 class UsersLetterbox(BaseTransform):
-    """Shrink to a square, grey bars around."""
+    """Shrink to a square, gray bars around."""
 
     def transform(self, results):
         height, width = results["img"].shape[:2]
@@ -84,7 +84,7 @@ class KeepPredictions(BaseMetric):
 PIPELINES = {
     "letterbox": [dict(type="LoadImage"), dict(type="UsersLetterbox"), dict(type="PackSample")],
     "subclass": [dict(type="LoadImage"), dict(type="UsersResize", short_side=80), dict(type="PackSample")],
-    "colours": [dict(type="LoadImage"), dict(type="UsersBlueOnly"), dict(type="Resize", size=(64, 96)),
+    "colors": [dict(type="LoadImage"), dict(type="UsersBlueOnly"), dict(type="Resize", size=(64, 96)),
                 dict(type="LoadLabels"), dict(type="PackSample")],
     "reader": [dict(type="UsersReader"), dict(type="PackSample")],
     "packer": [dict(type="LoadImage"), dict(type="ResizeCenterCrop", size=(64, 64)), dict(type="UsersPacker")],
@@ -154,7 +154,7 @@ def predictor_weights(checkpoint):
     return load_state_dict(checkpoint)
 
 
-@pytest.mark.parametrize("name", ["letterbox", "subclass", "colours"])
+@pytest.mark.parametrize("name", ["letterbox", "subclass", "colors"])
 def test_arrays_and_files_are_one(folder, name):
     predictor = load(test_config(folder, PIPELINES[name]), folder / "model.pth", device="cpu")
     path = folder / "images" / "a.png"
@@ -205,7 +205,7 @@ def test_a_classifier_of_cifar_takes_photos(folder):
     predictor = load(read_config(REPOSITORY / "configs" / "vit_cifar10.py", tiny), device="cpu")
     path = folder / "images" / "a.png"
     assert predictor(path, "cat, dog").logits.shape == (2,)
-    results = {"img": np.asarray(Image.open(path))[..., ::-1], "ori_shape": (48, 80), "sample_id": "of the data set"}
+    results = {"img": np.asarray(Image.open(path))[..., ::-1], "ori_shape": (48, 80), "sample_id": "of the dataset"}
     for step in predictor.pipeline:
         results = step(results)
     assert torch.equal(results["image"], predictor.prepare(path)[0])

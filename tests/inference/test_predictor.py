@@ -93,38 +93,38 @@ def test_equal_pixels_in_any_container_are_equal_images(image, tmp_path):
         assert np.array_equal(converted, image), name
 
 
-def test_grey_in_any_container_is_three_equal_channels(image, tmp_path):
-    grey = image[..., 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    tensor = torch.from_numpy(grey.copy())
+def test_gray_in_any_container_is_three_equal_channels(image, tmp_path):
+    gray = image[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    expected = np.repeat(gray[..., None], 3, axis=2)
+    tensor = torch.from_numpy(gray.copy())
     deep = Image.open(tmp_path / "deep.png")
-    for container in (grey, grey[..., None], Image.fromarray(grey), tmp_path / "grey.png", tensor, tensor[None], deep):
+    for container in (gray, gray[..., None], Image.fromarray(gray), tmp_path / "gray.png", tensor, tensor[None], deep):
         assert np.array_equal(rgb_image(container), expected)
-    assert np.array_equal(rgb_image(grey > 99), np.where(expected > 99, 255, 0))
+    assert np.array_equal(rgb_image(gray > 99), np.where(expected > 99, 255, 0))
 
 
 @pytest.mark.parametrize("brightest", [65535, 200])
-def test_16_bit_grey_in_any_container_is_its_high_byte(image, tmp_path, brightest):
-    grey = (image[..., 0].astype(np.uint32) * brightest // 255).astype(np.uint16)
-    size, big_endian = grey.shape[::-1], grey.astype(">u2")
-    (tmp_path / "grey.pgm").write_bytes(b"P5 %d %d 65535\n" % size + big_endian.tobytes())
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    pgm = Image.open(tmp_path / "grey.pgm")
+def test_16_bit_gray_in_any_container_is_its_high_byte(image, tmp_path, brightest):
+    gray = (image[..., 0].astype(np.uint32) * brightest // 255).astype(np.uint16)
+    size, big_endian = gray.shape[::-1], gray.astype(">u2")
+    (tmp_path / "gray.pgm").write_bytes(b"P5 %d %d 65535\n" % size + big_endian.tobytes())
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    pgm = Image.open(tmp_path / "gray.pgm")
     assert pgm.mode == "I"  # Pillow widens 16 bits to 32
-    containers = [grey, big_endian, torch.from_numpy(grey), Image.fromarray(grey), pgm]
-    containers += [Image.frombytes("I;16B", size, big_endian.tobytes()), Image.open(tmp_path / "grey.png")]
-    containers += [tmp_path / "grey.pgm", tmp_path / "grey.png"]
+    containers = [gray, big_endian, torch.from_numpy(gray), Image.fromarray(gray), pgm]
+    containers += [Image.frombytes("I;16B", size, big_endian.tobytes()), Image.open(tmp_path / "gray.png")]
+    containers += [tmp_path / "gray.pgm", tmp_path / "gray.png"]
     for container in containers:
-        assert np.array_equal(rgb_image(container)[..., 1], grey >> 8), container
+        assert np.array_equal(rgb_image(container)[..., 1], gray >> 8), container
 
 
-def test_32_bit_grey_is_like_other_integers(image):
-    grey = image[..., 0].astype(np.int32)
-    assert np.array_equal(rgb_image(Image.fromarray(grey))[..., 1], grey)
+def test_32_bit_gray_is_like_other_integers(image):
+    gray = image[..., 0].astype(np.int32)
+    assert np.array_equal(rgb_image(Image.fromarray(gray))[..., 1], gray)
     with pytest.raises(ValueError, match="16-bit images are uint16"):
-        rgb_image(Image.fromarray(grey * 257))
+        rgb_image(Image.fromarray(gray * 257))
 
 
 GRADIENT = np.stack(np.broadcast_arrays(*np.ogrid[:240:10, :240:6], 99), -1).astype(np.uint8)  # (24, 40, 3)
@@ -202,7 +202,7 @@ def test_the_xmp_of_a_photo_stays(tmp_path):
         (np.full((4, 4, 3), np.nan), ValueError, "NaN"),
         (np.array([[0.0, np.nan], [1.0, np.inf]]), ValueError, "NaN"),
         (torch.full((3, 4, 4), torch.inf), ValueError, "NaN or infinity"),
-        (np.full((4, 4, 3), -0.5), ValueError, "Normalised"),
+        (np.full((4, 4, 3), -0.5), ValueError, "Normalized"),
         (np.full((4, 4, 3), 300), ValueError, "300"),
         (np.full((4, 4, 3), 1.25), ValueError, "neither"),
         (np.full((4, 4, 3), "a"), ValueError, "uint8 or float"),

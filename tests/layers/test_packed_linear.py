@@ -111,7 +111,7 @@ def test_a_packed_tower_says_the_same(make, dtype, tolerance):
         assert (got.patch_embed.float() - expected.patch_embed).norm() / expected.patch_embed.norm() < tolerance
 
 
-def test_blocks_that_normalise_their_queries_keep_their_attention():
+def test_blocks_that_normalize_their_queries_keep_their_attention():
     torch.manual_seed(0)
     block = Block(32, 2, qk_norm=True).eval()
     tokens = torch.randn(1, 9, 32)

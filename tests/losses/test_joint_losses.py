@@ -13,7 +13,7 @@ from openvocab.losses import (
     nt_xent,
     one_directional_info_nce,
     siglip,
-    similarity_regularisation,
+    similarity_regularization,
 )
 
 IS_WORD = torch.arange(24).view(8, 3).remainder(5).ne(4)
@@ -33,7 +33,7 @@ LOSSES = {
     "siglip": lambda i, t, s, rows, c: siglip(i, t, s, s - 5, chunk_size=c),
     "nt_xent": lambda i, t, s, rows, c: nt_xent(i, t, 0.2, chunk_size=c) + 0 * s,
     "nt_xent_xclip": lambda i, t, s, rows, c: nt_xent(i, t, 0.2, parity="xclip", chunk_size=c) + 0 * s,
-    "similarity": lambda i, t, s, rows, c: similarity_regularisation(i, t, chunk_size=c) + 0 * s,
+    "similarity": lambda i, t, s, rows, c: similarity_regularization(i, t, chunk_size=c) + 0 * s,
     "filip": tokens_loss,
 }
 

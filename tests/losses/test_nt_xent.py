@@ -8,10 +8,10 @@ from embeds import as_double, assert_same_value_and_gradients, random_rows
 from openvocab.losses import nt_xent
 
 
-def row_by_row(first, second, temperature, normalise=True):
+def row_by_row(first, second, temperature, normalize=True):
     """-log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), averaged over the 2N rows; with Python loops."""
     rows = torch.cat([first, second])
-    rows = F.normalize(rows, dim=1) if normalise else rows
+    rows = F.normalize(rows, dim=1) if normalize else rows
     count, losses = len(first), []
     for i in range(2 * count):
         logits = torch.stack([rows[i] @ rows[k] / temperature for k in range(2 * count) if k != i])
@@ -33,7 +33,7 @@ def test_equals_the_formula_and_ignores_the_length_of_rows(chunk_size: int, leng
 def test_parity_with_xclip_leaves_the_length_of_rows():
     leaves = [(random_rows(7, 5, seed=seed) * 3).detach().requires_grad_() for seed in (0, 1)]
     exact = as_double(leaves)
-    expected = row_by_row(*exact, 0.1, normalise=False)
+    expected = row_by_row(*exact, 0.1, normalize=False)
     assert_same_value_and_gradients(nt_xent(*leaves, 0.1, parity="xclip"), leaves, expected, exact, rel=1e-4)
 
 

@@ -13,7 +13,7 @@ def matches(first, second, grid=(4, 4)):
     return list(zip(one.tolist(), two.tolist()))
 
 
-def centre(box, grid, patch):
+def center(box, grid, patch):
     """Where the middle of a patch lies in the source, (x, y)."""
     left, top, right, bottom = box
     row, column = divmod(patch, grid[1])
@@ -51,7 +51,7 @@ def test_a_magnified_part_pairs_at_most_one_small_patch_with_a_large_one():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_pair_of_random_crops_covers_the_centres_of_both(seed: int):
+def test_every_pair_of_random_crops_covers_the_centers_of_both(seed: int):
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(2, 2, generator=generator) * 20
     sizes = 25 + torch.rand(2, 2, generator=generator) * 15
@@ -63,7 +63,7 @@ def test_every_pair_of_random_crops_covers_the_centres_of_both(seed: int):
         (a, b)
         for a in range(35)
         for b in range(35)
-        if contains(second, grid, b, centre(first, grid, a)) and contains(first, grid, a, centre(second, grid, b))
+        if contains(second, grid, b, center(first, grid, a)) and contains(first, grid, a, center(second, grid, b))
     }
     assert pairs == brute_force
 

@@ -1,4 +1,4 @@
-"""Small, medium and large by the areas that an annotation file states, through the data set, as official tools count.
+"""Small, medium and large by the areas that an annotation file states, through the dataset, as official tools count.
 
 The areas are drawn at random, so that neither boxes nor masks can give them.
 """

@@ -208,8 +208,8 @@ def test_refuses_labels_that_cannot_be_measured():
     _, found = one_image()
     cases = [
         (Sample("a", VOCABULARY, SIZE, SIZE), "no instances"),
-        (make_sample("a", [[5, 5, 1, 9]], [0]), "1 labelled boxes of negative size"),
-        (make_sample("a", BOXES, [0, 9]), "labelled class 9"),
+        (make_sample("a", [[5, 5, 1, 9]], [0]), "1 labeled boxes of negative size"),
+        (make_sample("a", BOXES, [0, 9]), "labeled class 9"),
     ]
     for sample, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -154,9 +154,9 @@ def test_each_class_has_the_numbers_of_pycocotools_objects_and_role(logged):
     assert lines[1].split("  ")[-1] == "role" and "coco_mask_AP50 (%)" in lines[1] and len(lines) == 2 + len(NAMES)
 
 
-def test_each_class_of_data_labelled_in_full_has_cocos_numbers_by_lvis_rules():
+def test_each_class_of_data_labeled_in_full_has_cocos_numbers_by_lvis_rules():
     samples, predictions = random_pairs(7, masks=True)
-    for sample in samples:  # every class that is not labelled is known to be absent, so that no detection is ignored
+    for sample in samples:  # every class that is not labeled is known to be absent, so that no detection is ignored
         absent = set(range(len(NAMES))) - set(sample.instances.classes.tolist())
         sample.federated = FederatedLabels(tuple(absent))
     metric = LvisAveragePrecision(masks=True, fixed=False, show_classes=False)

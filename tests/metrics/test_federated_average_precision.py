@@ -73,7 +73,7 @@ def test_what_was_not_looked_for_is_ignored_and_what_is_absent_is_wrong():
         assert box_ap(tables)[2] == pytest.approx(expected)
 
 
-def test_a_class_not_labelled_exhaustively_has_no_wrong_detections():
+def test_a_class_not_labeled_exhaustively_has_no_wrong_detections():
     boxes, classes, scores = [*BOXES, [80, 80, 99, 99]], [0, 1, 0], [0.5, 0.5, 0.9]
     assert box_ap(one_image(boxes, classes, scores))[0] == pytest.approx(0.5)
     lenient = one_image(boxes, classes, scores, FederatedLabels((), (0,)))

@@ -41,18 +41,18 @@ def _evaluate(scenes: list, **options) -> dict[str, float]:
 
 def _by_sets(scenes: list, index: int) -> float:
     """IoU of a class from sets of (image, pixel)."""
-    labelled, predicted = set(), set()
+    labeled, predicted = set(), set()
     for number, (sample, prediction) in enumerate(scenes):
         ignored = ignore_index(len(sample.vocabulary))
         for place, label in np.ndenumerate(sample.label_map.numpy()):
             if label == ignored:
                 continue
             if label == index:
-                labelled.add((number, place))
+                labeled.add((number, place))
             if prediction.label_map[place] == index:
                 predicted.add((number, place))
-    union = labelled | predicted
-    return len(labelled & predicted) / len(union) if union else math.nan
+    union = labeled | predicted
+    return len(labeled & predicted) / len(union) if union else math.nan
 
 
 def test_equals_sets_of_pixels():
@@ -60,7 +60,7 @@ def test_equals_sets_of_pixels():
     iou = [_by_sets(scenes, index) for index in range(5)]
     metrics = _evaluate(scenes)
     seen, unseen = 100 * np.mean([iou[1], iou[3]]), 100 * iou[2]
-    assert math.isnan(iou[4])  # neither labelled nor predicted: left out
+    assert math.isnan(iou[4])  # neither labeled nor predicted: left out
     assert metrics["mIoU"] == pytest.approx(100 * np.mean(iou[:4]), abs=1e-9)
     assert metrics["mIoU_seen"] == pytest.approx(seen, abs=1e-9)
     assert metrics["mIoU_unseen"] == pytest.approx(unseen, abs=1e-9)
@@ -96,7 +96,7 @@ def test_order_of_images_does_not_matter():
     assert _evaluate(scenes) == _evaluate(scenes[::-1])
 
 
-def test_class_predicted_but_never_labelled_counts_as_zero():
+def test_class_predicted_but_never_labeled_counts_as_zero():
     vocabulary = Vocabulary.from_names(["a", "b"])
     sample = Sample("x", vocabulary, (1, 4), (1, 4), label_map=torch.zeros(1, 4, dtype=torch.uint8))
     prediction = SemanticPrediction(np.array([[0, 0, 0, 1]], np.uint8), vocabulary)
@@ -114,7 +114,7 @@ def test_all_ignored_gives_nan():
 
 
 def test_a_class_without_labels_is_left_out_of_the_mean_but_not_of_the_report(logged):
-    """A prediction of background alone, where the other class was never labelled."""
+    """A prediction of background alone, where the other class was never labeled."""
     vocabulary = Vocabulary.from_names(["ground", "crack"])
     labels = np.where(np.arange(30).reshape(5, 6) % 3, 0, 255).astype(np.uint8)
     sample = Sample("a", vocabulary, (5, 6), (5, 6), label_map=torch.from_numpy(labels))
@@ -123,7 +123,7 @@ def test_a_class_without_labels_is_left_out_of_the_mean_but_not_of_the_report(lo
     assert metric.evaluate(1)["mIoU"] == 100
     table, warning = logged
     assert re.search(r"crack +nan +nan +0$", table.getMessage())
-    assert warning.levelname == "WARNING" and "1 of 2 classes have no labelled pixel" in warning.getMessage()
+    assert warning.levelname == "WARNING" and "1 of 2 classes have no labeled pixel" in warning.getMessage()
     assert warning.getMessage().endswith(": crack")
     assert metric.protocol["classes_without_labels"] == ["crack"]
 

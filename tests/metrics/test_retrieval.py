@@ -10,7 +10,7 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def make_task(images: int, texts: int, seed: int) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """Scores (N, K) that favour an image's own texts; some texts belong to several images, the last to none."""
+    """Scores (N, K) that favor an image's own texts; some texts belong to several images, the last to none."""
     rng = np.random.default_rng(seed)
     own = [tuple(rng.choice(texts - 1, rng.integers(1, 6), replace=False).tolist()) for _ in range(images)]
     scores = rng.normal(size=(images, texts)).astype(np.float32)

@@ -75,7 +75,7 @@ def test_a_share_of_no_image_is_nan():
 
 def test_images_repeated_to_fill_the_last_batch_count_once():
     logits = torch.zeros(5, 12)
-    logits[:3, 0] = 1.0  # the first three are right; the last two repeat the start of the data set
+    logits[:3, 0] = 1.0  # the first three are right; the last two repeat the start of the dataset
     metrics, _ = evaluate(logits, [0, 0, 0, 3, 3], size=3)
     assert metrics["top1"] == 100.0
 

@@ -111,7 +111,7 @@ def test_overlap_of_exactly_the_threshold_is_judged_as_in_torchvision(tenths):
 
 
 def test_classes_do_not_suppress_each_other_and_a_chain_is_broken_by_its_first():
-    boxes = torch.tensor([[0, 0, 10, 10], [0, 3, 10, 13], [0, 6, 10, 16.0]])  # neighbours overlap by 7 / 13
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 3, 10, 13], [0, 6, 10, 16.0]])  # neighbors overlap by 7 / 13
     scores = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.6, 0.0]])
     rows, classes, kept_scores = class_wise_nms(boxes, scores, 0.5, 10)
     assert rows.tolist() == [0, 1, 2]

@@ -15,7 +15,7 @@ def distances(points: torch.Tensor) -> torch.Tensor:
     [
         (0.4, [0, 1, 2, 3, 4]),
         (0.5, [0, 1, 2, 3, 3]),  # a height that is just reached joins
-        (1.6, [0, 0, 2, 3, 3]),  # 2.5 is 1.5 from its neighbour, and 2.5 from the cluster
+        (1.6, [0, 0, 2, 3, 3]),  # 2.5 is 1.5 from its neighbor, and 2.5 from the cluster
         (2.5, [0, 0, 0, 3, 3]),
         (20, [0, 0, 0, 0, 0]),
     ],

@@ -49,7 +49,7 @@ def test_the_memory_order_of_the_map_does_not_matter():
 
 def test_one_cell_of_one_sample_by_hand():
     values = torch.arange(12.0).view(1, 1, 3, 4)  # value = 4 row + column
-    region = torch.tensor([[0.0, 4, 4, 8, 12]])  # centre (6, 8): column 6 / 4 - 0.5 = 1, row 1.5
+    region = torch.tensor([[0.0, 4, 4, 8, 12]])  # center (6, 8): column 6 / 4 - 0.5 = 1, row 1.5
     assert roi_align(values, region, 1, 4, 1).item() == pytest.approx(4 * 1.5 + 1)
     assert roi_align(values, region, 1, 4, 1, aligned=False).item() == pytest.approx(4 * 2 + 1.5)
 

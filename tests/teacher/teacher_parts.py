@@ -1,4 +1,4 @@
-"""Pictures and a data set for the tests of regions."""
+"""Pictures and a dataset for the tests of regions."""
 
 from pathlib import Path
 from typing import Any

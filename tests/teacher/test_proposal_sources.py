@@ -20,7 +20,7 @@ def test_ground_truth_is_the_objects_of_the_image_without_crowds():
     found, objectness = source({**item(), "instance_table": table})
     assert found.tolist() == boxes[[1, 3]].tolist() and objectness.tolist() == [1, 1]
     assert source({**item(), "instance_table": table, "image_position": 2})[0].shape == (0, 4)
-    with pytest.raises(ValueError, match="x: GroundTruthProposals needs a data set with boxes"):
+    with pytest.raises(ValueError, match="x: GroundTruthProposals needs a dataset with boxes"):
         source(item())
 
 

@@ -276,9 +276,9 @@ def test_lacking_images_are_counted_and_named(tmp_path, pictures, embedder):
     write(pictures, embedder, tmp_path / "cache")
     cache = RegionCache(tmp_path / "cache")
     cache.check_images(["0", "6"])
-    with pytest.raises(ValueError, match=r"lacks 8 images of the data set: a0, a1, a2, a3, a4, \.\.\.;"):
+    with pytest.raises(ValueError, match=r"lacks 8 images of the dataset: a0, a1, a2, a3, a4, \.\.\.;"):
         cache.check_images(["0", *(f"a{number}" for number in range(8))])
-    with pytest.raises(ValueError, match="lacks 1 images of the data set: x;"):
+    with pytest.raises(ValueError, match="lacks 1 images of the dataset: x;"):
         cache.regions("x", (2, 2))
 
 

@@ -94,7 +94,7 @@ def test_a_data_set_with_more_images_fails_before_its_first_item(cache, pictures
     for name in ("8", "9"):
         (pictures.folder / f"{name}.png").write_bytes((pictures.folder / "0.png").read_bytes())
     dataset = Pictures(pictures.folder, [LoadImage(), LoadRegions(cache), PackSample()], bad_samples="skip")
-    with pytest.raises(ValueError, match="lacks 2 images of the data set: 8, 9;"):
+    with pytest.raises(ValueError, match="lacks 2 images of the dataset: 8, 9;"):
         dataset.full_init()
 
 

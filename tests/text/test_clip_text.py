@@ -1,4 +1,4 @@
-"""The CLIP text encoder: equal to open_clip, to the published orders of normalisation, and to itself without cache."""
+"""The CLIP text encoder: equal to open_clip, to the published orders of normalization, and to itself without cache."""
 
 import copy
 import multiprocessing
@@ -167,7 +167,7 @@ def test_the_context_is_cut_to_the_longest_prompt_of_a_chunk(make, monkeypatch):
 
 @pytest.mark.parametrize("normalize_templates", [True, False])
 @pytest.mark.parametrize("final_norm", [True, False])
-def test_templates_are_normalised_averaged_and_normalised_in_the_order_asked_for(
+def test_templates_are_normalized_averaged_and_normalized_in_the_order_asked_for(
     clip, make, normalize_templates, final_norm
 ):
     encoder = make(templates="imagenet7", normalize_templates=normalize_templates, final_norm=final_norm)

@@ -58,7 +58,7 @@ def test_embeddings_equal_the_towers_own(tower):
         torch.testing.assert_close(found, tower(tokens), rtol=1e-5, atol=1e-5)
 
 
-def test_an_embedding_does_not_depend_on_its_neighbours(tower):
+def test_an_embedding_does_not_depend_on_its_neighbors(tower):
     names = ("cat", "dog", "cow", "car", "zebra", "cup", "pig")
     tokens, lengths = tokens_of([f"a photo of a {name}" for name in names])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""tools/cache_region_embeddings.py: from a config with a teacher to a cache that its data set reads."""
+"""tools/cache_region_embeddings.py: from a config with a teacher to a cache that its dataset reads."""
 
 import shutil
 from pathlib import Path

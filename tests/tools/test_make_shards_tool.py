@@ -62,7 +62,7 @@ def test_an_interrupted_run_is_continued(root: Path, capsys):
 
 def test_other_captions_do_not_mix_into_the_folder(root: Path, capsys):
     make(root)
-    (root / "c.jsonl").write_text((root / "c.jsonl").read_text().replace("grau", "grey"))
+    (root / "c.jsonl").write_text((root / "c.jsonl").read_text().replace("grau", "gray"))
     assert make(root) == 2
     assert "holds shards of other captions or options" in capsys.readouterr().err
     (root / "out" / "shards.json").unlink()

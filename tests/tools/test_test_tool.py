@@ -13,7 +13,7 @@ from openvocab.registry import MODELS
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Return the checkpoint of a random model, the options of a tiny data set, and its folder."""
+    """Return the checkpoint of a random model, the options of a tiny dataset, and its folder."""
     folder = tmp_path_factory.mktemp("test_tool")
     options = tiny_lseg_options(write_tiny_shapes(folder / "shapes"))
     overrides = {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None}

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.comparison import Row, Sides
 from benchmarks.errors import relative_error
 from benchmarks.hf_groupvit import random_peer
-from benchmarks.lseg_inference import normalised
+from benchmarks.lseg_inference import normalized
 from openvocab.backbones.patch_embedding import PatchEmbedding
 from openvocab.converters.groupvit import convert
 from openvocab.heads.groupvit import GroupViTHead
@@ -40,7 +40,7 @@ def prepare_labels(size: int, device: str = "cpu") -> Sides:
     predictor = Predictor(model)
     vocabulary = voc_vocabulary()
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    pixels = normalised(model, image).to(device)
+    pixels = normalized(model, image).to(device)
     tokens = open_clip.tokenize([fill_template(TEMPLATE, name) for name in vocabulary.class_names]).to(device)
 
     @torch.inference_mode()

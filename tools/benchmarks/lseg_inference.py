@@ -53,7 +53,7 @@ def prepare(
     @torch.inference_mode()
     def peer() -> Tensor:
         text = text_rows(plain.text_encoder.text, tokens) if encode_each_call else ready
-        logits = full_size_logits(plain, normalised(plain, image).to(device), text)
+        logits = full_size_logits(plain, normalized(plain, image).to(device), text)
         return (logits if encode_each_call else logits.softmax(1)).argmax(1)
 
     def ours() -> np.ndarray:
@@ -73,7 +73,7 @@ def ade_vocabulary(num_classes: int) -> Vocabulary:
     return Vocabulary.from_names(read_class_names(class_names_path("ade20k_150"))[:num_classes])
 
 
-def normalised(model: OpenVocabModel, image: np.ndarray) -> Tensor:
+def normalized(model: OpenVocabModel, image: np.ndarray) -> Tensor:
     """Return an image (H, W, 3) uint8 as (1, 3, H, W) float32 input."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.backbone.mean, model.backbone.std))
     return ((torch.from_numpy(image).permute(2, 0, 1).float() - mean) / std)[None]

@@ -8,7 +8,7 @@ from typing import Any
 from repeats.seed_run import SeedRun, read_record
 
 
-def summarise(runs: Sequence[SeedRun]) -> dict[str, Any]:
+def summarize(runs: Sequence[SeedRun]) -> dict[str, Any]:
     """Return the metrics of finished runs as plain values.
 
     Returns:

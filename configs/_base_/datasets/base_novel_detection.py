@@ -1,6 +1,6 @@
 """How COCO and LVIS are read for detection with base and novel classes: large-scale jitter, a short side of 800 at test.
 
-A data set adds its names, files and metric.
+A dataset adds its names, files and metric.
 """
 
 from mmengine.dataset import DefaultSampler

@@ -5,7 +5,7 @@ Files: data/coco20i/{train2014,val2014} and data/coco20i/annotations/{train2014,
 The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
 LSeg's own weights ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
 scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in an
-eighth of the time, and a label is that at the centre of the new pixel, where the image is read too; official:
+eighth of the time, and a label is that at the center of the new pixel, where the image is read too; official:
 Pillow's resize, antialiased where it shrinks, and the label at the pixel's corner.
 
 Training draws episodes: a class, then two images of it. An official epoch is as many episodes as there are training

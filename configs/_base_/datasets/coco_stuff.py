@@ -2,7 +2,7 @@
 
 Files: data/coco/{train,val}2017 and data/coco/stuffthingmaps/{train,val}2017.
 
-The ids of the published pixel maps are COCO category ids less one, with holes; 255 where unlabelled.
+The ids of the published pixel maps are COCO category ids less one, with holes; 255 where unlabeled.
 
 Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.

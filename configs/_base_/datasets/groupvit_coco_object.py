@@ -1,4 +1,4 @@
-"""COCO-Object as GroupViT evaluates it: the 80 things of COCO; stuff and what is unlabelled are background. Short side 448.
+"""COCO-Object as GroupViT evaluates it: the 80 things of COCO; stuff and what is unlabeled are background. Short side 448.
 
 Files as in `coco_stuff.py`; its pixel maps are read as they are, without a conversion.
 

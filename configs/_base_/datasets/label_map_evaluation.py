@@ -1,4 +1,4 @@
-"""How label maps are evaluated: one image at a time, a short side of 512, mIoU. A data set adds its name and files."""
+"""How label maps are evaluated: one image at a time, a short side of 512, mIoU. A dataset adds its name and files."""
 
 from mmengine.dataset import DefaultSampler
 

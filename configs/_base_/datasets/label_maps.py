@@ -1,6 +1,6 @@
-"""What the data sets of whole label maps share: crops of 512 pixels to train on, a short side of 512 to test at.
+"""What the datasets of whole label maps share: crops of 512 pixels to train on, a short side of 512 to test at.
 
-A data set adds its name, folders and classes.
+A dataset adds its name, folders and classes.
 """
 
 from mmengine.config import read_base

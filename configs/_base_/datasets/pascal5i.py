@@ -3,7 +3,7 @@
 The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
 LSeg's own weights ("diningtable", "pottedplant", "tvmonitor"), everything at 480 x 480 without augmentation,
 scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in an
-eighth of the time, and a label is that at the centre of the new pixel, where the image is read too; official:
+eighth of the time, and a label is that at the center of the new pixel, where the image is read too; official:
 Pillow's resize, antialiased where it shrinks, and the label at the pixel's corner.
 
 Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode of an

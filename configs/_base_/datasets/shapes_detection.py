@@ -1,4 +1,4 @@
-"""Shapes with boxes and masks: 64 px scenes of coloured forms; 12 of 48 classes are novel.
+"""Shapes with boxes and masks: 64 px scenes of colored forms; 12 of 48 classes are novel.
 
 `python tools/make_shapes.py` writes it to data/shapes. Elsewhere: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the 36 base classes; objects of the novel

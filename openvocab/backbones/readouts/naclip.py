@@ -1,4 +1,4 @@
-"""NACLIP: key-key attention that favours the neighbourhood."""
+"""NACLIP: key-key attention that favors the neighborhood."""
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class NACLIP(AttentionReadout):
         self.std = std
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Attend by the similarity of keys, favouring the neighbourhood."""
+        """Attend by the similarity of keys, favoring the neighborhood."""
         _, k, v = projections
         return attend(k, k, v, gaussian_window(grid_size, k.shape[2], self.std).to(k))
 

@@ -7,7 +7,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
 from openvocab.backbones.readouts.base import ForwardPass, Readout
-from openvocab.backbones.readouts.similarity import alike, attention_weights, cosines, neighbour_sum
+from openvocab.backbones.readouts.similarity import alike, attention_weights, cosines, neighbor_sum
 from openvocab.layers.clip_attention import project_output, project_qkv
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
@@ -20,12 +20,12 @@ SINK_CHANNELS = {
 SINK_SIZE = 5.0
 """From how many times the mean over channels on."""
 KEPT = 0.6
-"""Share of a sink that stays; the rest comes from its neighbourhood."""
+"""Share of a sink that stays; the rest comes from its neighborhood."""
 
 
 @READOUTS.register_module(name="rfclip")
 class RFCLIP(Readout):
-    """Patches that gather attention without meaning (sinks) are mixed with their neighbours after every block.
+    """Patches that gather attention without meaning (sinks) are mixed with their neighbors after every block.
 
     `image_embed` and `hidden` are then those of the damped tower. The patches are read from the last attention, with
     the mean of the key-key attention of all blocks as its weights, on two inputs: what enters it, and the mean of all
@@ -51,9 +51,9 @@ class RFCLIP(Readout):
         return range(num_blocks + 1)
 
     def after_block(self, tokens: Tensor, grid_size: Size) -> Tensor:
-        """Mix sinks with their 3 x 3 neighbourhood, themselves included, zeros outside the map."""
+        """Mix sinks with their 3 x 3 neighborhood, themselves included, zeros outside the map."""
         patches = tokens[:, 1:]
-        mean = neighbour_sum(patches, grid_size) / 9
+        mean = neighbor_sum(patches, grid_size) / 9
         damped = torch.where(self.sinks(patches)[..., None], KEPT * patches + (1 - KEPT) * mean, patches)
         return torch.cat([tokens[:, :1], damped], dim=1)
 

@@ -33,7 +33,7 @@ class SCCLIP(SelfCalibration):
         return factors > factors.quantile(SOUND, dim=1, keepdim=True)
 
     def filled(self, patches: Tensor, outliers: Tensor, grid_size: Size) -> Tensor:
-        """Return the mean of sound neighbours for outliers that have one."""
+        """Return the mean of sound neighbors for outliers that have one."""
         filled, stranded = fill(patches, outliers, grid_size)
         return torch.where(stranded, patches, filled)
 
@@ -50,16 +50,16 @@ class SCCLIP(SelfCalibration):
 
 
 def local_outlier_factors(patches: Tensor) -> Tensor:
-    """Return how much farther off a patch is than its neighbours are from theirs, (B, N) float32.
+    """Return how much farther off a patch is than its neighbors are from theirs, (B, N) float32.
 
-    The published factor is d_i * mean over the neighbours j of 1 / d_j, d the squared distance to the last neighbour.
+    The published factor is d_i * mean over the neighbors j of 1 / d_j, d the squared distance to the last neighbor.
     """
-    neighbours = min(NEIGHBOURS, patches.shape[1] - 1)
-    if neighbours < 1:
+    neighbors = min(NEIGHBOURS, patches.shape[1] - 1)
+    if neighbors < 1:
         return patches.new_zeros(patches.shape[:2], dtype=torch.float32)
     distances = torch.cdist(patches.float(), patches.float()).square()  # (B, N, N)
     distances.diagonal(dim1=1, dim2=2).fill_(-1)  # itself comes first and is left out
-    nearest, index = distances.topk(neighbours + 1, largest=False)
+    nearest, index = distances.topk(neighbors + 1, largest=False)
     reach = nearest[..., -1].clamp(min=torch.finfo(torch.float32).tiny)  # (B, N)
-    of_neighbours = reach[:, None].expand_as(distances).gather(2, index[..., 1:])  # (B, N, neighbours)
-    return reach * of_neighbours.reciprocal().mean(-1)
+    of_neighbors = reach[:, None].expand_as(distances).gather(2, index[..., 1:])  # (B, N, neighbors)
+    return reach * of_neighbors.reciprocal().mean(-1)

@@ -24,7 +24,7 @@ class SelfCalibration(Readout):
     Nothing is published for towers of another depth; there f_11 enters the last block, and the others lie at the same
     share of the depth.
 
-    1. Outliers among the patches of f_11 are filled up from their neighbours, in f_9 too: y and R.
+    1. Outliers among the patches of f_11 are filled up from their neighbors, in f_9 too: y and R.
     2. C are the cosines of R; y becomes its mean over the patches that are alike in C.
     3. The last attention mixes y by C and by its own keys; no residual, no feed-forward half.
     4. Patches that are alike in f_4 are averaged.

@@ -50,7 +50,7 @@ class SFP(SelfCalibration):
         return torch.zeros_like(drawing, dtype=torch.bool).scatter_(1, most, True) & drawing.isfinite()
 
     def filled(self, patches: Tensor, outliers: Tensor, grid_size: Size) -> Tensor:
-        """Return the mean of sound neighbours for outliers, 0 for those without."""
+        """Return the mean of sound neighbors for outliers, 0 for those without."""
         return fill(patches, outliers, grid_size)[0]
 
     def guide(self, similarity: Tensor) -> Tensor:

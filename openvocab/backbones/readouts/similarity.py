@@ -44,23 +44,23 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     return (q.float() @ k.float().transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
 
 
-def neighbour_sum(patches: Tensor, grid_size: Size) -> Tensor:
-    """Return the sum over the 3 x 3 neighbourhood of each patch, itself included, zeros outside the map."""
+def neighbor_sum(patches: Tensor, grid_size: Size) -> Tensor:
+    """Return the sum over the 3 x 3 neighborhood of each patch, itself included, zeros outside the map."""
     sums = F.avg_pool2d(to_map(patches, grid_size), 3, stride=1, padding=1, divisor_override=1)
     return sums.flatten(2).transpose(1, 2)  # (B, N, C)
 
 
 def fill(patches: Tensor, outliers: Tensor, grid_size: Size) -> tuple[Tensor, Tensor]:
-    """Replace outliers by the mean of their 3 x 3 neighbours that are none.
+    """Replace outliers by the mean of their 3 x 3 neighbors that are none.
 
     Args:
         outliers: (B, N) bool.
 
     Returns:
-        patches (B, N, C); an outlier without such neighbours becomes 0.
+        patches (B, N, C); an outlier without such neighbors becomes 0.
         stranded: (B, N, 1) bool, whether it is one of these.
     """
     sound = (~outliers)[..., None].to(patches.dtype)  # (B, N, 1)
-    count = neighbour_sum(sound, grid_size)
-    mean = neighbour_sum(patches * sound, grid_size) / count.clamp(min=1)
+    count = neighbor_sum(sound, grid_size)
+    mean = neighbor_sum(patches * sound, grid_size) / count.clamp(min=1)
     return torch.where(outliers[..., None], mean, patches), outliers[..., None] & (count == 0)

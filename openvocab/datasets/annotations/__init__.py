@@ -1,1 +1,1 @@
-"""Labelled objects: the annotation formats, and what of them can be used."""
+"""Labeled objects: the annotation formats, and what of them can be used."""

@@ -13,7 +13,7 @@ Names = Sequence[str | Sequence[str]]
 
 @dataclass(frozen=True)
 class CategoryChoice:
-    """The vocabulary of a data set, and the class of each category id."""
+    """The vocabulary of a dataset, and the class of each category id."""
 
     vocabulary: Vocabulary
     class_of_id: dict[int, int]
@@ -62,13 +62,13 @@ def choose_categories(
         raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
     class_of_id = _match(vocabulary, category_names, category_ids, ids_of_classes, unlisted_ids)
     position = {index: place for place, index in enumerate(kept)}
-    unlabelled = set() if train_classes == "all" else held_out
+    unlabeled = set() if train_classes == "all" else held_out
     flagged = Vocabulary.from_names(names, unseen=unseen_names).subset(kept)
     flagged.digest  # noqa: B018  computed once here, it travels with every sample
     return CategoryChoice(
         vocabulary=flagged,
-        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in set(kept) - unlabelled},
-        held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in unlabelled),
+        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in set(kept) - unlabeled},
+        held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in unlabeled),
     )
 
 

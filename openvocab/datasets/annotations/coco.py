@@ -55,7 +55,7 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point annotations to it")
+        raise FileNotFoundError(f"annotations: no file {path}; prepare the dataset or point annotations to it")
     images, categories, columns = [], [], Columns(with_masks)
     found = set()
     for key, value in read_members(path, streamed=("annotations",)):
@@ -119,7 +119,7 @@ def _category(entry: dict[str, Any], path: Path) -> _Category:
 def _root_id(categories: Sequence[_Category]) -> int | None:
     """Return the id of the category that has no supercategory and is that of all others, None where there is none.
 
-    Which it is, the categories alone say: the objects differ between the files of a data set.
+    Which it is, the categories alone say: the objects differ between the files of a dataset.
     """
     roots = [category for category in categories if category.parent.lower() in NO_PARENT]
     parents = {same_name_key(category.parent) for category in categories if category.parent.lower() not in NO_PARENT}

@@ -217,7 +217,7 @@ def _suspicions(usable: np.ndarray, sticking_out: np.ndarray, is_crowd: np.ndarr
     if 2 * sticking_out.sum() > usable.sum():
         found.append(
             "most boxes stick out of their image: are they in the form of this format (COCO: left, top, width, height; "
-            "YOLO: centre, width, height), and for images of this size?"
+            "YOLO: center, width, height), and for images of this size?"
         )
     if usable.any() and is_crowd[usable].all():
         found.append("all objects are crowds (iscrowd, difficult): none is learned and none is counted")

@@ -1,4 +1,4 @@
-"""The usable objects of a data set, sorted by image, as arrays that loader workers share."""
+"""The usable objects of a dataset, sorted by image, as arrays that loader workers share."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Object masks of a whole data set, as they are written in its files, in one buffer; decoded one by one when wanted."""
+"""Object masks of a whole dataset, as they are written in its files, in one buffer; decoded one by one when wanted."""
 
 import pickle
 from collections.abc import Sequence

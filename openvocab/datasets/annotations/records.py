@@ -1,4 +1,4 @@
-"""The labelled objects of a data set as its files state them, whatever their format: columns, not dicts."""
+"""The labeled objects of a dataset as its files state them, whatever their format: columns, not dicts."""
 
 import math
 from array import array
@@ -24,7 +24,7 @@ class ImageEntry:
     size: Size | None = None
     """(height, width); None where the annotations do not say."""
     negative: tuple[int, ...] | None = None
-    """Category ids that are known to be absent; None where all that are not labelled are (LVIS says which)."""
+    """Category ids that are known to be absent; None where all that are not labeled are (LVIS says which)."""
     not_exhaustive: tuple[int, ...] = ()
     """Category ids of which some objects lack a label."""
 

@@ -21,7 +21,7 @@ EDGES = ("xmin", "ymin", "xmax", "ymax")
 def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> AnnotationList:
     """Read the XML files of `folder`; categories are the names met, in alphabetical order.
 
-    Coordinates are taken as edges in pixels, as today's labelling tools write them (VOC itself counts pixels from 1 and
+    Coordinates are taken as edges in pixels, as today's labeling tools write them (VOC itself counts pixels from 1 and
     includes both ends: a difference of one pixel). Objects flagged `difficult` become crowds: neither learned nor
     counted as misses. A side that a file states in its `size` must be that of its image; 0 states none. Images without
     an XML file, and XML files without an image, are left out. There are no masks.

@@ -201,12 +201,12 @@ def _parse(line: str, place: str, names: Mapping[int, str]) -> tuple[int, Sequen
 
 
 def _box(values: Sequence[float], size: Size, place: str) -> list[float]:
-    """Return x1 y1 x2 y2 in pixels of values that begin with the centre, width and height of a box."""
+    """Return x1 y1 x2 y2 in pixels of values that begin with the center, width and height of a box."""
     beyond = [value for value in values[:BOX_VALUES] if math.isfinite(value) and not MIN_SHARE <= value <= MAX_SHARE]
     if beyond:
         raise BadSample(
             place,
-            f"expected the centre, width and height of a box as shares of the image in 0..1, got {beyond[0]:g}; "
+            f"expected the center, width and height of a box as shares of the image in 0..1, got {beyond[0]:g}; "
             "divide pixels by the width and height of the image",
         )
     height, width = size

@@ -79,16 +79,16 @@ class LongLines:
 def _readings(values: Sequence[float]) -> tuple[bool, bool, bool]:
     """Say whether a line can be a box, one with keypoints in it, and can hardly be a polygon."""
     corners = np.reshape(values, (-1, 2))
-    centre, sides = corners[:2]
-    if not ((sides > 0) & (centre - sides / 2 >= -MAX_BEYOND) & (centre + sides / 2 <= 1 + MAX_BEYOND)).all():
+    center, sides = corners[:2]
+    if not ((sides > 0) & (center - sides / 2 >= -MAX_BEYOND) & (center + sides / 2 <= 1 + MAX_BEYOND)).all():
         return False, False, False
     if len(corners) == 4 and (np.abs(corners[0] + corners[2] - corners[1] - corners[3]) < ROUNDING).all():
         return False, False, False  # a parallelogram, which is none by chance
     inside = [
-        points for points in _keypoint_forms(values) if (np.abs(points - centre) <= sides / 2 * 1.1 + ROUNDING).all()
+        points for points in _keypoint_forms(values) if (np.abs(points - center) <= sides / 2 * 1.1 + ROUNDING).all()
     ]
     is_closed = len(corners) > 3 and (corners[0] == corners[-1]).all()
-    return bool(inside) or not is_closed, bool(inside), any(_is_far(sides, centre, points) for points in inside)
+    return bool(inside) or not is_closed, bool(inside), any(_is_far(sides, center, points) for points in inside)
 
 
 def _keypoint_forms(values: Sequence[float]) -> list[np.ndarray]:
@@ -100,9 +100,9 @@ def _keypoint_forms(values: Sequence[float]) -> list[np.ndarray]:
     return [points[points.any(1)] for points in forms]  # 0 0 is not visible
 
 
-def _is_far(corner: np.ndarray, centre: np.ndarray, points: np.ndarray) -> bool:
+def _is_far(corner: np.ndarray, center: np.ndarray, points: np.ndarray) -> bool:
     """Say whether a corner lies farther from all others than they lie from each other."""
-    others = np.concatenate([centre[None], points])
+    others = np.concatenate([center[None], points])
     low, high = others.min(0), others.max(0)
     reach = (high - low).max() * (3 if len(others) == 2 else 1)  # triangles may be long
     return bool(((corner < low - reach) | (corner > high + reach)).any())

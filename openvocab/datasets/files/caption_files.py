@@ -53,7 +53,7 @@ def read_records(
             two, a double quote that is not closed, no such split; with the line.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"annotations: no file {path}; prepare the data set or point root to it")
+        raise FileNotFoundError(f"annotations: no file {path}; prepare the dataset or point root to it")
     extension = path.suffix.lower()
     karpathy = _karpathy_images(path) if extension == ".json" else None
     if split is not None and karpathy is None:

@@ -1,4 +1,4 @@
-"""Which files of a folder are samples: one rule for every reader of a data set."""
+"""Which files of a folder are samples: one rule for every reader of a dataset."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def check_folder(path: Path, argument: str) -> Path:
         FileNotFoundError: it is not a folder; names the argument that gave it.
     """
     if not path.is_dir():
-        raise FileNotFoundError(f"{argument}: no folder {path}; prepare the data set or point {argument} to it")
+        raise FileNotFoundError(f"{argument}: no folder {path}; prepare the dataset or point {argument} to it")
     return path
 
 

@@ -70,5 +70,5 @@ def describe_survey(survey: Survey, table: LabelTable, class_names: Sequence[str
     ignored = met[classes < 0]
     if ignored.size:
         share = 100 * survey.pixels[ignored].sum() / survey.pixels.sum()
-        words += f"; {share:.0f} % of the pixels are unlabelled, id {some_names([str(raw) for raw in ignored])}"
+        words += f"; {share:.0f} % of the pixels are unlabeled, id {some_names([str(raw) for raw in ignored])}"
     return survey.num_maps == total or survey.num_maps >= len(class_names), words

@@ -19,7 +19,7 @@ class LabelTable:
         ignored_ids: raw ids that carry no label.
         num_classes: K. Up to 254 classes make uint8 maps (255 = ignored), more make uint16 maps (65535 = ignored).
         ignore_unlisted: ignore all other ids instead of refusing them.
-        advice: what says which id means what, for messages: the arguments of the data set.
+        advice: what says which id means what, for messages: the arguments of the dataset.
 
     Raises:
         ValueError: more than 65,534 classes, an id or class that is out of range, or an id that is a class and ignored.

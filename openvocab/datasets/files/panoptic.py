@@ -17,7 +17,7 @@ NUM_IDS = 2**16
 
 
 class PanopticReader:
-    """Reads panoptic PNGs, whose colours are segment ids, as maps of category ids (arXiv 1801.00868, COCO format).
+    """Reads panoptic PNGs, whose colors are segment ids, as maps of category ids (arXiv 1801.00868, COCO format).
 
     Args:
         json_path: the file that says which category each segment is. A `file_name` may begin with folders, which are

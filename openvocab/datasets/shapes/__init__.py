@@ -1,1 +1,1 @@
-"""The Shapes world: labelled scenes drawn to disk in the formats of real data sets."""
+"""The Shapes world: labeled scenes drawn to disk in the formats of real datasets."""

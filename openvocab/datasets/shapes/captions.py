@@ -115,7 +115,7 @@ def _relation(scene: Scene, first: int, second: int) -> str:
     if bool(((scene.coverages[first] > 127) & (scene.coverages[second] > 127)).any()):
         return "behind"
     a, b = scene.objects[first], scene.objects[second]
-    dy, dx = a.centre[0] - b.centre[0], a.centre[1] - b.centre[1]
+    dy, dx = a.center[0] - b.center[0], a.center[1] - b.center[1]
     if abs(dx) > 1.5 * abs(dy):
         return "left" if dx < 0 else "right"
     if abs(dy) > 1.5 * abs(dx):
@@ -124,10 +124,10 @@ def _relation(scene: Scene, first: int, second: int) -> str:
 
 
 def _predicate(scene: Scene, stream: RandomStream) -> str:
-    """Say the colour after the form."""
+    """Say the color after the form."""
     obj = stream.choice(scene.objects)
     return stream.choice(("the {f} is {c}", "a {f} in {c}", "a {f} that is {c}", "a {f} of {c} colour")).format(
-        f=obj.form, c=obj.colour
+        f=obj.form, c=obj.color
     )
 
 
@@ -173,6 +173,6 @@ def _join(phrases: list[str], stream: RandomStream) -> str:
 
 
 def _place(obj: ShapeObject, stream: RandomStream) -> str:
-    """Return the third of the image, in words, where the object's centre is."""
-    row, column = (min(2, int(3 * c / IMAGE_SIZE)) for c in obj.centre)
+    """Return the third of the image, in words, where the object's center is."""
+    row, column = (min(2, int(3 * c / IMAGE_SIZE)) for c in obj.center)
     return stream.choice(PLACES[row, column])

@@ -7,48 +7,48 @@ machine.
 import cv2
 import numpy as np
 
-from openvocab.datasets.shapes.classes import COLOURS
+from openvocab.datasets.shapes.classes import COLORS
 from openvocab.datasets.shapes.forms import cos_sin
 from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.raster import polygon_coverage, stroke_outline
 from openvocab.datasets.shapes.scene import IMAGE_SIZE, Scene, ShapeObject
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 
-# Degrees. Neighbours keep apart under any jitter and tint together, so that a colour always has one right name.
+# Degrees. Neighbors keep apart under any jitter and tint together, so that a color always has one right name.
 HUES = {"red": 0, "orange": 27, "yellow": 56, "green": 118, "cyan": 182, "blue": 226, "purple": 284, "white": 0}
 HUE_JITTER = 6
 TINT = 0.09
 """Most that the lamp strengthens or weakens one of red, green and blue."""
-COLOUR_CONTRAST = 90.0
+COLOR_CONTRAST = 90.0
 """Least distance in RGB of a large background area to every object of the scene."""
-CENTRES = np.arange(IMAGE_SIZE) + 0.5
+CENTERS = np.arange(IMAGE_SIZE) + 0.5
 
 
 def draw(scene: Scene, stream: RandomStream) -> np.ndarray:
     """Return the picture of a scene, (64, 64, 3) uint8 RGB."""
-    colours = [object_colour(obj.colour, stream) for obj in scene.objects]
-    image = _background(colours, stream).astype(np.float32)
-    for obj, coverage, colour in zip(scene.objects, scene.coverages, colours):
+    colors = [object_color(obj.color, stream) for obj in scene.objects]
+    image = _background(colors, stream).astype(np.float32)
+    for obj, coverage, color in zip(scene.objects, scene.coverages, colors):
         rows, columns = (slice(hit.min(), hit.max() + 1) for hit in np.nonzero(coverage))
         share = (coverage[rows, columns] * np.float32(1 / 255))[:, :, None]
-        skin = _skin(obj, colour, rows, columns, stream)
+        skin = _skin(obj, color, rows, columns, stream)
         image[rows, columns] += (skin - image[rows, columns]) * share
     image *= _light(stream)
     return _camera(np.clip(image + 0.5, 0, 255).astype(np.uint8), stream)
 
 
-def object_colour(name: str, stream: RandomStream) -> Colour:
-    """Draw one of the tints that go by a colour's name."""
+def object_color(name: str, stream: RandomStream) -> Color:
+    """Draw one of the tints that go by a color's name."""
     if name == "white":
         return hsv(stream.uniform(0, 360), stream.uniform(0, 0.06), stream.uniform(0.92, 1))
     hue = HUES[name] + stream.uniform(-HUE_JITTER, HUE_JITTER)
     return hsv(hue, stream.uniform(0.72, 1), stream.uniform(0.75, 1))
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Return the RGB colour in 0..255 of a hue in degrees and a saturation and value in 0..1."""
+def hsv(hue: float, saturation: float, value: float) -> Color:
+    """Return the RGB color in 0..255 of a hue in degrees and a saturation and value in 0..1."""
 
     def channel(offset: int) -> float:
         k = (offset + hue / 60) % 6
@@ -57,64 +57,64 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
     return channel(5), channel(3), channel(1)
 
 
-def _background(objects: list[Colour], stream: RandomStream) -> np.ndarray:
-    """Return a surface without any object, uint8: colours in a pattern, then smudges, strokes and specks."""
-    palette = [_background_colour(objects, stream) for _ in range(3)]
+def _background(objects: list[Color], stream: RandomStream) -> np.ndarray:
+    """Return a surface without any object, uint8: colors in a pattern, then smudges, strokes and specks."""
+    palette = [_background_color(objects, stream) for _ in range(3)]
     pattern = stream.choice((_gradient, _clouds, _clouds, _stripes))
     image = pattern(palette, stream)
     for _ in range(stream.integer(0, 3)):
         image = _smudge(image, objects, stream)
-    tints = [object_colour(name, stream) for name in stream.shuffled(COLOURS)]
-    for _ in range(stream.integer(0, 7)):  # each tint once: two strokes of one colour might make a cross
+    tints = [object_color(name, stream) for name in stream.shuffled(COLORS)]
+    for _ in range(stream.integer(0, 7)):  # each tint once: two strokes of one color might make a cross
         _stroke(image, tints.pop() if stream.chance(0.5) else stream.choice(palette), stream)
     for _ in range(stream.integer(0, 14) if stream.chance(0.5) else 0):
         x, y, side = stream.integer(0, 63), stream.integer(0, 63), stream.integer(1, 2)
-        image[y : y + side, x : x + side] = object_colour(stream.choice(COLOURS), stream)
+        image[y : y + side, x : x + side] = object_color(stream.choice(COLORS), stream)
     return image
 
 
-def _background_colour(objects: list[Colour], stream: RandomStream) -> Colour:
-    """Draw a colour, muted or as strong as an object's, that no object of this scene vanishes in."""
+def _background_color(objects: list[Color], stream: RandomStream) -> Color:
+    """Draw a color, muted or as strong as an object's, that no object of this scene vanishes in."""
     for _ in range(20):
         saturation = stream.uniform(0, 0.35) if stream.chance(0.6) else stream.uniform(0.35, 1)
-        colour = hsv(stream.uniform(0, 360), saturation, stream.uniform(0.08, 0.95))
-        if all(_distance(colour, other) >= COLOUR_CONTRAST for other in objects):
-            return colour
-    return hsv(stream.uniform(0, 360), 0.2, stream.uniform(0.05, 0.3))  # dark grey is far from all eight
+        color = hsv(stream.uniform(0, 360), saturation, stream.uniform(0.08, 0.95))
+        if all(_distance(color, other) >= COLOR_CONTRAST for other in objects):
+            return color
+    return hsv(stream.uniform(0, 360), 0.2, stream.uniform(0.05, 0.3))  # dark gray is far from all eight
 
 
-def _distance(a: Colour, b: Colour) -> float:
+def _distance(a: Color, b: Color) -> float:
     return sum((x - y) * (x - y) for x, y in zip(a, b)) ** 0.5
 
 
 def _ramp(stream: RandomStream) -> np.ndarray:
     """Return (64, 64) in about -0.7..0.7 that grows along a random direction."""
     cosine, sine = cos_sin(stream.integer(0, 359))
-    position = (CENTRES - IMAGE_SIZE / 2) / IMAGE_SIZE
+    position = (CENTERS - IMAGE_SIZE / 2) / IMAGE_SIZE
     return position[None, :] * cosine + position[:, None] * sine
 
 
-def _mix(share: np.ndarray, palette: list[Colour]) -> np.ndarray:
-    """Return the blend of the first two colours, `share` (64, 64) of 0..1 being that of the second."""
+def _mix(share: np.ndarray, palette: list[Color]) -> np.ndarray:
+    """Return the blend of the first two colors, `share` (64, 64) of 0..1 being that of the second."""
     first, second = np.array(palette[0]), np.array(palette[1])
     return np.floor(first + (second - first) * share[:, :, None] + 0.5).astype(np.uint8)
 
 
-def _gradient(palette: list[Colour], stream: RandomStream) -> np.ndarray:
-    """Fade from one colour to another."""
+def _gradient(palette: list[Color], stream: RandomStream) -> np.ndarray:
+    """Fade from one color to another."""
     return _mix(np.clip(_ramp(stream) + 0.5, 0, 1), palette)
 
 
-def _clouds(palette: list[Colour], stream: RandomStream) -> np.ndarray:
-    """Blend the colours in soft blobs."""
+def _clouds(palette: list[Color], stream: RandomStream) -> np.ndarray:
+    """Blend the colors in soft blobs."""
     cells = stream.integer(2, 7)
     grid = np.array([[stream.choice(palette) for _ in range(cells)] for _ in range(cells)])
     size = (IMAGE_SIZE, IMAGE_SIZE)
     return cv2.resize(np.floor(grid).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR_EXACT)
 
 
-def _stripes(palette: list[Colour], stream: RandomStream) -> np.ndarray:
-    """Repeat two colours in soft or sharp bands."""
+def _stripes(palette: list[Color], stream: RandomStream) -> np.ndarray:
+    """Repeat two colors in soft or sharp bands."""
     return _mix(0.5 + 0.5 * _wave(_ramp(stream) * IMAGE_SIZE, stream.uniform(5, 24), stream.uniform(1, 4)), palette)
 
 
@@ -125,21 +125,21 @@ def _wave(position: np.ndarray, period: float, sharpness: float) -> np.ndarray:
     return np.clip(triangle * sharpness, -1, 1)
 
 
-def _smudge(image: np.ndarray, objects: list[Colour], stream: RandomStream) -> np.ndarray:
-    """Return the image with a soft, long spot in a colour that objects have: colour alone makes no object."""
-    colour = object_colour(stream.choice(COLOURS), stream)
-    if any(_distance(colour, other) < COLOUR_CONTRAST for other in objects):
+def _smudge(image: np.ndarray, objects: list[Color], stream: RandomStream) -> np.ndarray:
+    """Return the image with a soft, long spot in a color that objects have: color alone makes no object."""
+    color = object_color(stream.choice(COLORS), stream)
+    if any(_distance(color, other) < COLOR_CONTRAST for other in objects):
         return image
     cosine, sine = cos_sin(stream.integer(0, 359))
-    x = (CENTRES - stream.uniform(0, IMAGE_SIZE))[None, :]
-    y = (CENTRES - stream.uniform(0, IMAGE_SIZE))[:, None]
+    x = (CENTERS - stream.uniform(0, IMAGE_SIZE))[None, :]
+    y = (CENTERS - stream.uniform(0, IMAGE_SIZE))[:, None]
     length = stream.uniform(8, 26)
     along, across = (x * cosine + y * sine) / length, (y * cosine - x * sine) / (length * stream.uniform(0.25, 0.5))
     share = np.clip(1 - along * along - across * across, 0, 1)[:, :, None] * stream.uniform(0.6, 1)
-    return np.floor(image + (np.array(colour) - image) * share + 0.5).astype(np.uint8)
+    return np.floor(image + (np.array(color) - image) * share + 0.5).astype(np.uint8)
 
 
-def _stroke(image: np.ndarray, colour: Colour, stream: RandomStream) -> None:
+def _stroke(image: np.ndarray, color: Color, stream: RandomStream) -> None:
     """Draw an open, bent line in place: too thin for an object, too open for a form."""
     x, y = stream.uniform(-8, 72), stream.uniform(-8, 72)
     heading, points = stream.integer(0, 359), [(x, y)]
@@ -154,13 +154,13 @@ def _stroke(image: np.ndarray, colour: Colour, stream: RandomStream) -> None:
     if (high > low).all():
         box = image[low[1] : high[1], low[0] : high[0]]
         share = polygon_coverage([outline - low], *box.shape[:2])[:, :, None] / 255
-        box[:] = np.floor(box + (np.array(colour) - box) * share + 0.5)
+        box[:] = np.floor(box + (np.array(color) - box) * share + 0.5)
 
 
-def _skin(obj: ShapeObject, colour: Colour, rows: slice, columns: slice, stream: RandomStream) -> np.ndarray:
+def _skin(obj: ShapeObject, color: Color, rows: slice, columns: slice, stream: RandomStream) -> np.ndarray:
     """Return the surface of an object in a box of the image, (rows, columns, 3) float32."""
-    x = (CENTRES[columns] - obj.centre[1])[None, :]
-    y = (CENTRES[rows] - obj.centre[0])[:, None]
+    x = (CENTERS[columns] - obj.center[1])[None, :]
+    y = (CENTERS[rows] - obj.center[0])[:, None]
     cosine, sine = cos_sin(obj.degrees + stream.integer(0, 359))
     along, across = x * cosine + y * sine, y * cosine - x * sine
     shade = 1 + stream.uniform(0, 0.3) / obj.diameter * along
@@ -173,7 +173,7 @@ def _skin(obj: ShapeObject, colour: Colour, rows: slice, columns: slice, stream:
         shade = shade - depth * np.clip(dots * 2 - 0.5, 0, 1)
     elif obj.texture == "speckled":
         shade = shade - depth * (stream.bytes(*shade.shape) / 255)
-    return (shade[:, :, None] * np.array(colour)).astype(np.float32)
+    return (shade[:, :, None] * np.array(color)).astype(np.float32)
 
 
 def _light(stream: RandomStream) -> np.ndarray:

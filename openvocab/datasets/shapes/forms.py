@@ -8,7 +8,7 @@ from openvocab.datasets.shapes.classes import FORMS
 from openvocab.datasets.shapes.raster import polygon_coverage
 
 REACH = 1.25
-"""No outline goes further from its centre than this many radii."""
+"""No outline goes further from its center than this many radii."""
 
 
 def cos_sin(degrees: int) -> tuple[float, float]:
@@ -18,7 +18,7 @@ def cos_sin(degrees: int) -> tuple[float, float]:
 
 
 def _around(radii: list[float], start: int = 0) -> np.ndarray:
-    """Return a closed polygon (P, 2) of points (x, y) at equal angles and these distances from the centre."""
+    """Return a closed polygon (P, 2) of points (x, y) at equal angles and these distances from the center."""
     step = 360 // len(radii)
     return np.array([[r * axis for axis in cos_sin(start + step * i)] for i, r in enumerate(radii)])
 
@@ -43,13 +43,13 @@ assert tuple(OUTLINES) == FORMS
 
 
 def coverage_patch(
-    form: str, centre: tuple[float, float], diameter: float, degrees: int
+    form: str, center: tuple[float, float], diameter: float, degrees: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Return how much of each pixel a form covers, in a square patch around it, and where the patch lies.
 
     Args:
         form: One of `FORMS`.
-        centre: (y, x) in pixels; pixel (0, 0) spans 0 to 1.
+        center: (y, x) in pixels; pixel (0, 0) spans 0 to 1.
         diameter: Nominal, pixels.
         degrees: Rotation.
 
@@ -57,11 +57,11 @@ def coverage_patch(
         (side, side) uint8, 255 = covered in full; and (top, left) of the patch in the image, possibly negative.
     """
     side = 2 * math.ceil(diameter / 2 * REACH) + 3
-    top, left = math.floor(centre[0] - side / 2), math.floor(centre[1] - side / 2)
+    top, left = math.floor(center[0] - side / 2), math.floor(center[1] - side / 2)
     radius, (cosine, sine) = diameter / 2, cos_sin(degrees)
     contours = []
     for outline in OUTLINES[form]:
         x, y = outline[:, 0] * radius, outline[:, 1] * radius
-        turned = (x * cosine - y * sine + centre[1] - left, x * sine + y * cosine + centre[0] - top)
+        turned = (x * cosine - y * sine + center[1] - left, x * sine + y * cosine + center[0] - top)
         contours.append(np.stack(turned, axis=1))  # (P, 2)
     return polygon_coverage(contours, side, side), (top, left)

@@ -1,4 +1,4 @@
-"""Which pictures a Shapes data set has, which labels each carries, and which classes go into each."""
+"""Which pictures a Shapes dataset has, which labels each carries, and which classes go into each."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ SINGLE_SIZES = (16.0, 44.0)
 
 @dataclass(frozen=True)
 class ShapesParameters:
-    """What decides every byte of the data set.
+    """What decides every byte of the dataset.
 
     Raises:
         ValueError: a negative number.
@@ -36,7 +36,7 @@ class ShapesParameters:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image file to be drawn; paths are relative to the data set's root."""
+    """One image file to be drawn; paths are relative to the dataset's root."""
 
     split: str
     """Key of `SPLITS`."""
@@ -52,7 +52,7 @@ class Picture:
 
 
 def plan(parameters: ShapesParameters) -> list[Picture]:
-    """Return every picture of the data set in order."""
+    """Return every picture of the dataset in order."""
     return [*_train(parameters), *_val(parameters), *_single_objects(parameters)]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from openvocab.datasets.shapes.classes import CLASS_NAMES, COLOURS, FORMS
+from openvocab.datasets.shapes.classes import CLASS_NAMES, COLORS, FORMS
 from openvocab.datasets.shapes.forms import coverage_patch
 from openvocab.datasets.shapes.random_stream import RandomStream
 
@@ -22,16 +22,16 @@ class ShapeObject:
 
     class_id: int
     """Row of `CLASS_NAMES`."""
-    centre: tuple[float, float]
+    center: tuple[float, float]
     """(y, x)."""
     diameter: float
     degrees: int
     texture: str
 
     @property
-    def colour(self) -> str:
-        """Name of its colour."""
-        return COLOURS[self.class_id // len(FORMS)]
+    def color(self) -> str:
+        """Name of its color."""
+        return COLORS[self.class_id // len(FORMS)]
 
     @property
     def form(self) -> str:
@@ -88,13 +88,13 @@ def _place(scene: Scene, stream: RandomStream, class_id: int, sizes: tuple[float
         u = stream.fraction()
         diameter = sizes[0] + (sizes[1] - sizes[0]) * u * (0.4 + 0.6 * u)  # small ones are more common
         margin = 0.3 * diameter
-        centre = (stream.uniform(margin, IMAGE_SIZE - margin), stream.uniform(margin, IMAGE_SIZE - margin))
-        obj = ShapeObject(class_id, centre, diameter, stream.integer(0, 359), stream.choice(TEXTURES))
-        patch, corner = coverage_patch(obj.form, obj.centre, obj.diameter, obj.degrees)
+        center = (stream.uniform(margin, IMAGE_SIZE - margin), stream.uniform(margin, IMAGE_SIZE - margin))
+        obj = ShapeObject(class_id, center, diameter, stream.integer(0, 359), stream.choice(TEXTURES))
+        patch, corner = coverage_patch(obj.form, obj.center, obj.diameter, obj.degrees)
         coverage = _paste(patch, corner)
         owner = np.where(coverage >= 128, np.uint8(len(scene.objects) + 1), scene.owner)
         areas = [*scene.areas, int(np.count_nonzero(patch >= 128))]
-        if _is_fair(owner, areas) and not _merges(scene, coverage, obj.colour):
+        if _is_fair(owner, areas) and not _merges(scene, coverage, obj.color):
             scene.objects.append(obj)
             scene.coverages.append(coverage)
             scene.areas, scene.owner = areas, owner
@@ -116,10 +116,9 @@ def _is_fair(owner: np.ndarray, areas: list[int]) -> bool:
     return all(n >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * area) for n, area in zip(seen, areas))
 
 
-def _merges(scene: Scene, coverage: np.ndarray, colour: str) -> bool:
-    """Return whether an object of the same colour lies right behind, so that no edge between the two could be seen."""
+def _merges(scene: Scene, coverage: np.ndarray, color: str) -> bool:
+    """Return whether an object of the same color lies right behind, so that no edge between the two could be seen."""
     covered = coverage > 0
     return any(
-        obj.colour == colour and bool((covered & (other > 0)).any())
-        for obj, other in zip(scene.objects, scene.coverages)
+        obj.color == color and bool((covered & (other > 0)).any()) for obj, other in zip(scene.objects, scene.coverages)
     )

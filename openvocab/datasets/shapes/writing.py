@@ -1,6 +1,6 @@
-"""The Shapes world: labelled scenes drawn to disk in the formats of real data sets, for work without any download.
+"""The Shapes world: labeled scenes drawn to disk in the formats of real datasets, for work without any download.
 
-Its 12 unseen pairs of colour and form occur in captions and in the val labels, never in the dense training labels nor
+Its 12 unseen pairs of color and form occur in captions and in the val labels, never in the dense training labels nor
 in the images that carry them.
 """
 
@@ -55,10 +55,10 @@ def write_shapes(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Draw a Shapes data set into a new folder; the same arguments give the same bytes whatever the machine.
+    """Draw a Shapes dataset into a new folder; the same arguments give the same bytes whatever the machine.
 
     Args:
-        root: Folder to make; it appears when it is complete. One that already holds this very data set is kept.
+        root: Folder to make; it appears when it is complete. One that already holds this very dataset is kept.
         seed: Of all choices.
         num_train: Training scenes; the first half of them carry dense labels.
         num_val: Validation scenes, over all 48 classes in turn.
@@ -88,14 +88,14 @@ def write_shapes(
 
 
 def _is_complete(root: Path, parameters: ShapesParameters) -> bool:
-    """Return whether the folder already holds this data set; raise if it holds anything else."""
+    """Return whether the folder already holds this dataset; raise if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
         found = json.loads((root / MANIFEST).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         raise FileExistsError(
-            f"{root} exists and is no Shapes data set (no valid {MANIFEST} in it); delete it or name another folder"
+            f"{root} exists and is no Shapes dataset (no valid {MANIFEST} in it); delete it or name another folder"
         ) from None
     different = [
         f"{key} {found.get(key)} instead of {value}"
@@ -104,7 +104,7 @@ def _is_complete(root: Path, parameters: ShapesParameters) -> bool:
     ]
     if different:
         raise FileExistsError(
-            f"{root} holds another Shapes data set ({', '.join(different)}); delete it or name another folder"
+            f"{root} holds another Shapes dataset ({', '.join(different)}); delete it or name another folder"
         )
     return True
 
@@ -196,7 +196,7 @@ def _instances(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _texts(records: list[Record]) -> dict[str, str]:
-    """Return the text files of the data set by their name."""
+    """Return the text files of the dataset by their name."""
     named = {"seen": [CLASS_NAMES[k] for k in SEEN], "unseen": [CLASS_NAMES[k] for k in UNSEEN]}
     texts = {
         "classes.txt": "\n".join(("background", *CLASS_NAMES)) + "\n",

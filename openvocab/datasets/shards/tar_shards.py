@@ -124,7 +124,7 @@ def read_shard(
 ) -> Iterator[dict[str, Any]]:
     """Yield the samples of a shard: `{"__key__": str, "jpg": bytes, "txt": bytes, ...}` by extension in lower case.
 
-    Files that share their path up to the first dot of the name are one sample, if they are neighbours in the archive.
+    Files that share their path up to the first dot of the name are one sample, if they are neighbors in the archive.
 
     Args:
         url: as `expand_shards` returns it.

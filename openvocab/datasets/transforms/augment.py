@@ -1,4 +1,4 @@
-"""Augmentation for classification and pretraining: colour jitter, grey, blur, RandAugment, random erasing.
+"""Augmentation for classification and pretraining: color jitter, gray, blur, RandAugment, random erasing.
 
 SimCLR's (arXiv 2002.05709), which SLIP, DeCLIP and x-clip take for their second view, is `RandomResizedCrop` of an area
 from 0.2 (0.08), `RandomFlip(0.5)`, `ColorJitter(0.4, 0.4, 0.4, 0.1, prob=0.8)`, `RandomGrayscale(0.2)` and
@@ -29,7 +29,7 @@ FILLS = ("noise", "mean")
 
 @TRANSFORMS.register_module()
 class ColorJitter(BaseTransform):
-    """torchvision's colour jitter: brightness, contrast, saturation and hue in random order, each always drawn.
+    """torchvision's color jitter: brightness, contrast, saturation and hue in random order, each always drawn.
 
     `PhotometricDistortion` is the faster and milder kin of it for dense prediction.
 
@@ -55,7 +55,7 @@ class ColorJitter(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Change the colours of `img`."""
+        """Change the colors of `img`."""
         if np.random.random() < self.prob:
             results["img"] = _to_bgr(self.jitter(_to_pil(results["img"])))
         return results
@@ -63,7 +63,7 @@ class ColorJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomGrayscale(BaseTransform):
-    """Take the colours away, and keep three equal channels.
+    """Take the colors away, and keep three equal channels.
 
     Args:
         prob: share of the images that lose them. SimCLR: 0.2.
@@ -77,7 +77,7 @@ class RandomGrayscale(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Turn `img` grey, by the luma of ITU-R 601."""
+        """Turn `img` gray, by the luma of ITU-R 601."""
         if np.random.random() < self.prob:
             results["img"] = cv2.cvtColor(cv2.cvtColor(results["img"], cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         return results
@@ -153,7 +153,7 @@ class RandomErasing(BaseTransform):
         area: range of the rectangle's share of the image.
         aspect: range of width over height, drawn on a logarithmic scale.
         fill: "noise", a normal draw for each value with ImageNet's mean and deviation ("pixel" in DeiT and timm), or
-            "mean", ImageNet's mean colour.
+            "mean", ImageNet's mean color.
 
     Raises:
         ValueError: a number out of range, an unknown fill.

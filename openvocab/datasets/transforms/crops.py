@@ -78,7 +78,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeCenterCrop(BaseTransform):
-    """Resize the short side, keeping the aspect ratio, and cut out the centre: the usual evaluation of classifiers.
+    """Resize the short side, keeping the aspect ratio, and cut out the center: the usual evaluation of classifiers.
 
     Args:
         size: (height, width) of the result.
@@ -102,7 +102,7 @@ class ResizeCenterCrop(BaseTransform):
         height, width = results["img"].shape[:2]
         short = min(height, width)
         resized = tuple(int(self.short_side * length / short) for length in (height, width))
-        check_enlargement(results, resized, "crop it: so narrow an image is mostly outside of its centre")
+        check_enlargement(results, resized, "crop it: so narrow an image is mostly outside of its center")
         image = _resize(results["img"], resized, self.method)
         top, left = (round((length - crop) / 2) for length, crop in zip(resized, self.size))
         return _set_image(results, image[top : top + self.size[0], left : left + self.size[1]])

@@ -12,7 +12,7 @@ from openvocab.registry import TRANSFORMS
 class AddEditedCaption(BaseTransform):
     """Append an edited copy of the first caption: words left out, exchanged, or replaced at random.
 
-    Three of the four edits of EDA (arXiv 1901.11196). Exchanged words can make a caption wrong where it binds colours
+    Three of the four edits of EDA (arXiv 1901.11196). Exchanged words can make a caption wrong where it binds colors
     to things, so the default leaves words out only. Official DeCLIP: `delete=0.1, swaps=1, one_edit=True` and the
     synonyms of WordNet.
 

@@ -1,4 +1,4 @@
-"""Resize, scale, crop and flip: images bilinear, label maps and masks by nearest neighbour, boxes with them."""
+"""Resize, scale, crop and flip: images bilinear, label maps and masks by nearest neighbor, boxes with them."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -10,7 +10,7 @@ from openvocab.registry import TRANSFORMS
 class LoadImage(BaseTransform):
     """Read `img_path` into `img` (H, W, 3) uint8 BGR, and set `ori_shape` and `img_shape`.
 
-    Items of a data set that reads the files itself bring `img_bytes` (the file's content) or `img`, which is then used.
+    Items of a dataset that reads the files itself bring `img_bytes` (the file's content) or `img`, which is then used.
 
     Args:
         max_pixels: larger images are bad samples; see `read_image`.
@@ -73,7 +73,7 @@ class LoadLabels(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadInstances(BaseTransform):
-    """Add `instances`, the labelled objects of an item of `DetectionDataset`, with masks where the data set has them.
+    """Add `instances`, the labeled objects of an item of `DetectionDataset`, with masks where the dataset has them.
 
     Comes after `LoadImage`. In training it comes before all geometry, which then moves image, boxes and masks; at
     evaluation after it: the objects stay in the original frame. Items without labels pass unchanged.

@@ -11,7 +11,7 @@ from torch import Tensor
 from openvocab.structures import Instances, Size
 
 OBJECT_KEYS = ("instances", "regions")
-"""Entries of a results dict that hold boxes: labelled objects, and regions that carry features of a teacher. Both are
+"""Entries of a results dict that hold boxes: labeled objects, and regions that carry features of a teacher. Both are
 dataclasses of tensors with a row an object, `boxes` (N, 4) among them."""
 VISIBLE_PIXELS = 1.0
 """A crop drops objects of which less than this is left, in width or in height."""

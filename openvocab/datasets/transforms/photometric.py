@@ -1,4 +1,4 @@
-"""Changes of light and colour."""
+"""Changes of light and color."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ class PhotometricDistortion(BaseTransform):
     All on uint8 with look-up tables: brightness and contrast are one table, saturation and hue one for each channel.
 
     Args:
-        brightness: largest shift, in grey levels.
+        brightness: largest shift, in gray levels.
         contrast, saturation: (low, high) factors.
         hue: largest shift, in degrees of 180 (OpenCV's half degrees).
     """

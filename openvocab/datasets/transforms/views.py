@@ -23,7 +23,7 @@ class CropViews(BaseTransform):
     """Make several views of an image, all of one size; `PackViews` packs them.
 
     Losses decide which views they read. Captions need views that still show what they say: the whole image, or a mild
-    crop; a mirrored view contradicts "left", changed colours contradict "red".
+    crop; a mirrored view contradicts "left", changed colors contradict "red".
 
     Args:
         size: (height, width) of every view, divisible by the backbone's stride.
@@ -31,7 +31,7 @@ class CropViews(BaseTransform):
             `area`: range of the crop's share of the image, None for the whole image, resized (default None);
             `aspect`: range of the crop's width over height (default (3/4, 4/3));
             `flip`: probability of mirroring left and right (default 0);
-            `transforms`: further transforms of `img` that move nothing, such as changes of colour.
+            `transforms`: further transforms of `img` that move nothing, such as changes of color.
 
     Raises:
         ValueError: fewer than two views, an unknown setting, a share out of range, a transform that changes the size.

@@ -63,7 +63,7 @@ class PictureHook(Hook):
 
 
 def _draw(sample: Sample, prediction: Prediction) -> np.ndarray:
-    image = read_image(sample.image_path, max_pixels=None)  # the data set has read it, within a limit of its own
+    image = read_image(sample.image_path, max_pixels=None)  # the dataset has read it, within a limit of its own
     if isinstance(prediction, DetectionPrediction):
         if sample.instances is None:
             return draw_detections(image, prediction)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from openvocab.heads.terms.base import ContrastiveTerm, PairBatch, unit_norm
 from openvocab.losses.contrastive import decoupled_info_nce, info_nce
-from openvocab.losses.nearest_neighbour import TextQueue
+from openvocab.losses.nearest_neighbor import TextQueue
 from openvocab.losses.one_directional import one_directional_info_nce
 from openvocab.losses.siglip import siglip
-from openvocab.losses.similarity_regularisation import similarity_regularisation
+from openvocab.losses.similarity_regularization import similarity_regularization
 from openvocab.registry import CONTRASTIVE_TERMS
 from openvocab.structures import BackboneSpec
 
@@ -79,7 +79,7 @@ class TwoProjectionContrast(ContrastiveTerm):
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         decoupled: leave the right pair out of the denominators.
-        similarity: weight of the similarity regularisation (arXiv 2309.08773), averaged over both spaces; 0 for none.
+        similarity: weight of the similarity regularization (arXiv 2309.08773), averaged over both spaces; 0 for none.
         chunk_size: rows scored at a time.
 
     Reference: arXiv 2110.11316 (CLOOB).
@@ -103,7 +103,7 @@ class TwoProjectionContrast(ContrastiveTerm):
         self.text_projection = _identity(text_dim)
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Return the mean of both directions, and the regularisation."""
+        """Return the mean of both directions, and the regularization."""
         images, texts = batch.image_embed(0), batch.text_embed(0)
         more_images, more_texts = unit_norm(self.image_projection(images)), unit_norm(self.text_projection(texts))
         options = dict(decoupled=self.decoupled, chunk_size=self.chunk_size)
@@ -113,12 +113,12 @@ class TwoProjectionContrast(ContrastiveTerm):
         if not self.similarity:
             return loss
         spaces = (images, texts), (more_images, more_texts)
-        parts = [similarity_regularisation(*space, chunk_size=self.chunk_size) for space in spaces]
+        parts = [similarity_regularization(*space, chunk_size=self.chunk_size) for space in spaces]
         return loss + self.similarity * (parts[0] + parts[1]) / 2
 
 
 @CONTRASTIVE_TERMS.register_module()
-class SimilarityRegularisation(ContrastiveTerm):
+class SimilarityRegularization(ContrastiveTerm):
     """Images should be as alike as their captions; for any head, beside a loss that matches them.
 
     Args:
@@ -142,7 +142,7 @@ class SimilarityRegularisation(ContrastiveTerm):
 
     def forward(self, batch: PairBatch) -> Tensor:
         """Compare the first view's with the first text's cosines."""
-        return similarity_regularisation(batch.image_embed(0), batch.text_embed(0), chunk_size=self.chunk_size)
+        return similarity_regularization(batch.image_embed(0), batch.text_embed(0), chunk_size=self.chunk_size)
 
 
 @CONTRASTIVE_TERMS.register_module()
@@ -178,8 +178,8 @@ class SigmoidContrast(ContrastiveTerm):
 
 
 @CONTRASTIVE_TERMS.register_module()
-class NeighbourContrast(ContrastiveTerm):
-    """DeCLIP's nearest neighbours: an image finds, among those of the batch, the past caption most like its own.
+class NeighborContrast(ContrastiveTerm):
+    """DeCLIP's nearest neighbors: an image finds, among those of the batch, the past caption most like its own.
 
     One direction only, as in the official code. Departures: the queue is one of all ranks (official: one of each), so
     that a run does not depend on their number; and it starts empty, so that the first batch has a loss of zero
@@ -188,7 +188,7 @@ class NeighbourContrast(ContrastiveTerm):
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        pairs: which view is matched with the neighbour of which text.
+        pairs: which view is matched with the neighbor of which text.
         queue: texts remembered, all that are named in `pairs`; saved with the weights.
         chunk_size: images scored at a time.
 
@@ -200,7 +200,7 @@ class NeighbourContrast(ContrastiveTerm):
         backbone: BackboneSpec,
         text_dim: int,
         weight: float = 1.0,
-        name: str = "neighbour",
+        name: str = "neighbor",
         pairs: Pairs = ((0, 0),),
         queue: int = 65_536,
         chunk_size: int = 256,
@@ -223,9 +223,9 @@ class NeighbourContrast(ContrastiveTerm):
         return loss
 
     def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
-        neighbours = self.queue.nearest(batch.text_embed(text), self.chunk_size)
+        neighbors = self.queue.nearest(batch.text_embed(text), self.chunk_size)
         return one_directional_info_nce(
-            batch.image_embed(view), neighbours, batch.text.logit_scale, chunk_size=self.chunk_size
+            batch.image_embed(view), neighbors, batch.text.logit_scale, chunk_size=self.chunk_size
         )
 
 

@@ -15,8 +15,8 @@ from openvocab.structures import BackboneSpec
 class NounContrast(ContrastiveTerm):
     """GroupViT's multi-label loss for any tower: images, or their patches, against the noun prompts of the batch.
 
-    A caption can be found among others by its easiest words, such as colours. A noun prompt ("red circle") meets its
-    neighbours ("red square") in every batch, so that all of it has to be seen.
+    A caption can be found among others by its easiest words, such as colors. A noun prompt ("red circle") meets its
+    neighbors ("red square") in every batch, so that all of it has to be seen.
 
     Args:
         backbone, text_dim: given by the head.

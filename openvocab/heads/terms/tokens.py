@@ -63,7 +63,7 @@ class TokenContrast(ContrastiveTerm):
 
 @CONTRASTIVE_TERMS.register_module()
 class MaskedLanguage(ContrastiveTerm):
-    """Masked language modelling on the text tower.
+    """Masked language modeling on the text tower.
 
     In CLIP's causal tower a hidden word is guessed from those before it, as in DeCLIP; in a bidirectional one (such as
     that of `ConvNet-8-shapes-bidirectional`) from both sides, as in BERT and x-clip.

@@ -6,7 +6,7 @@ Each protocol has its own word in the names of its numbers, so that they cannot 
 - `ovd_box_AP50_base`, `ovd_box_AP50_novel`, `ovd_box_AP50_all`: COCO's rules at an overlap of 0.5, over the classes
   that had labels in training, over those that had none, and over both;
 - `lvis_box_AP`, `lvis_mask_AP_r`, ...: LVIS's rules, 300 detections an image;
-- `lvis_box_fixed_AP`, `lvis_mask_fixed_AP_r`, ...: fixed AP, 10,000 detections a class over the whole data set.
+- `lvis_box_fixed_AP`, `lvis_mask_fixed_AP_r`, ...: fixed AP, 10,000 detections a class over the whole dataset.
 """
 
 import logging
@@ -46,7 +46,7 @@ class AveragePrecision(Metric):
     Args:
         masks: also measure masks.
         results_file: COCO results JSON to write all detections to, for other tools; needs `category_ids` (K ids of the
-            annotation file) in the data set's `metainfo`.
+            annotation file) in the dataset's `metainfo`.
         shard_folder: where the ranks' files pass by, on a disk that all machines see. None: the system's temporary
             folder; under our runner the work dir.
         show_classes: log a table with the scores of every class.
@@ -87,7 +87,7 @@ class AveragePrecision(Metric):
         """Return the metrics in percent over all ranks, and start anew.
 
         Args:
-            size: number of images in the data set.
+            size: number of images in the dataset.
 
         Raises:
             ValueError: no image was processed.
@@ -145,7 +145,7 @@ class AveragePrecision(Metric):
         ids = (self.dataset_meta or {}).get("category_ids", ())
         if len(ids) != len(sample.vocabulary) or None in ids:
             raise ValueError(
-                "results_file needs the data set's metainfo['category_ids'], the classes' ids in the annotation file: "
+                "results_file needs the dataset's metainfo['category_ids'], the classes' ids in the annotation file: "
                 f"expected {len(sample.vocabulary)}, got {len(ids)}, {list(ids).count(None)} of them unknown"
             )
 
@@ -208,7 +208,7 @@ class LvisAveragePrecision(AveragePrecision):
     the same as `lvis_mask_...`. A mean over no class is NaN.
 
     Args:
-        frequencies: K letters "r", "c" or "f", one a class; None takes `frequencies` from the data set's `metainfo`,
+        frequencies: K letters "r", "c" or "f", one a class; None takes `frequencies` from the dataset's `metainfo`,
             and leaves the three out where it has none.
         fixed: also measure fixed AP.
     """
@@ -258,7 +258,7 @@ class LvisAveragePrecision(AveragePrecision):
         if sample.federated is None:
             raise ValueError(
                 f"sample {sample.sample_id!r}: LVIS's AP needs sample.federated, the classes verified to be absent; "
-                "for data where every object is labelled use CocoAveragePrecision"
+                "for data where every object is labeled use CocoAveragePrecision"
             )
         judged = None
         if self.results_file is None and sample.instances is not None:

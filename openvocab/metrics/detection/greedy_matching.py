@@ -1,4 +1,4 @@
-"""Which detection finds which labelled object, as in COCO's and LVIS's evaluators, on sorted arrays.
+"""Which detection finds which labeled object, as in COCO's and LVIS's evaluators, on sorted arrays.
 
 A group is what is matched together: one class in one image. Detections and labels are sorted by group, the detections
 of a group by falling score. Overlaps below the lowest threshold can match nothing and are dropped at once, so that

@@ -1,6 +1,6 @@
 """LVIS's average precision on arrays.
 
-In a federated data set an image says of few classes what it shows. A detection counts only where its class is labelled
+In a federated dataset an image says of few classes what it shows. A detection counts only where its class is labeled
 in its image or verified to be absent; most of an open-vocabulary model's detections are dropped by that rule before any
 overlap is computed. Reference: Gupta et al. 2019, arXiv 1908.03195; fixed AP: Dave et al. 2021, arXiv 2102.01066.
 """
@@ -33,17 +33,17 @@ def federated_average_precision(
 ) -> ClassPrecision:
     """Return the average precision of each class under the rules of LVIS.
 
-    A detection of a class that is neither labelled nor verified absent in its image is ignored; one that finds nothing
-    is ignored too where its class is not labelled exhaustively, or where it is outside the range of areas.
+    A detection of a class that is neither labeled nor verified absent in its image is ignored; one that finds nothing
+    is ignored too where its class is not labeled exhaustively, or where it is outside the range of areas.
 
     Args:
         num_classes: K.
         max_per_image: best detections of an image, all classes together, that count; 300 is LVIS's rule.
-        max_per_class: best detections of a class in the whole data set that count. Fixed AP is `max_per_image=None,
+        max_per_class: best detections of a class in the whole dataset that count. Fixed AP is `max_per_image=None,
             max_per_class=10_000`. Either limit comes before the federated filter.
 
     Raises:
-        ValueError: a labelled crowd, of which LVIS has none.
+        ValueError: a labeled crowd, of which LVIS has none.
     """
     if tables.labels.is_crowd.any():
         raise ValueError(f"{tables.labels.is_crowd.sum()} labels are crowds; federated AP knows none, leave them out")

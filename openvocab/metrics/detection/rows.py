@@ -38,7 +38,7 @@ def image_tables(
 
 def _check_pair(sample: Sample, prediction: DetectionPrediction) -> None:
     if sample.instances is None:
-        raise ValueError("it has no instances; average precision needs labelled objects (an empty list is fine)")
+        raise ValueError("it has no instances; average precision needs labeled objects (an empty list is fine)")
     if prediction.sample_id not in ("", sample.sample_id):
         raise ValueError(f"the prediction beside it is of {prediction.sample_id!r}, an image that was not asked for")
     if prediction.vocabulary is not sample.vocabulary and prediction.vocabulary != sample.vocabulary:
@@ -47,17 +47,17 @@ def _check_pair(sample: Sample, prediction: DetectionPrediction) -> None:
 
 def _labels(sample: Sample, masks: bool) -> Labels:
     instances, count = sample.instances, len(sample.instances.boxes)
-    boxes = _checked_boxes(instances.boxes, "labelled")
-    classes = _checked_classes(instances.classes, count, len(sample.vocabulary), "labelled")
+    boxes = _checked_boxes(instances.boxes, "labeled")
+    classes = _checked_classes(instances.classes, count, len(sample.vocabulary), "labeled")
     crowd = torch.zeros(count, dtype=torch.bool) if instances.is_crowd is None else instances.is_crowd
     if len(crowd) != count:
-        raise ValueError(f"expected {count} crowd flags, one a labelled box, got {len(crowd)}")
+        raise ValueError(f"expected {count} crowd flags, one a labeled box, got {len(crowd)}")
     areas, counts = box_areas(boxes), None
     if instances.masks is not None:
-        _check_shape(tuple(instances.masks.shape), (count, *sample.original_size), "labelled masks")
+        _check_shape(tuple(instances.masks.shape), (count, *sample.original_size), "labeled masks")
         areas = instances.masks.flatten(1).sum(1).double().numpy() if count else areas
     if instances.areas is not None:
-        _check_shape(tuple(instances.areas.shape), (count,), "labelled areas")
+        _check_shape(tuple(instances.areas.shape), (count,), "labeled areas")
         stated = instances.areas.double().numpy()
         areas = np.where(np.isnan(stated), areas, stated)
     if masks:

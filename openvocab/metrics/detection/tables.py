@@ -10,7 +10,7 @@ from pycocotools import mask as rle
 
 @dataclass
 class Labels:
-    """The labelled objects of many images."""
+    """The labeled objects of many images."""
 
     images: np.ndarray
     """(L,) int32, positions of their images, ascending."""
@@ -55,7 +55,7 @@ class DetectionTables:
     negative: np.ndarray
     """(M, 2) int32: (image, class) pairs verified to be absent."""
     not_exhaustive: np.ndarray
-    """(M, 2) int32: (image, class) pairs of which some objects may be unlabelled."""
+    """(M, 2) int32: (image, class) pairs of which some objects may be unlabeled."""
 
 
 Rows = TypeVar("Rows", Labels, Detections)

@@ -1,4 +1,4 @@
-"""DeCLIP's nearest-neighbour supervision: a queue of past texts, searched for the one most like a caption."""
+"""DeCLIP's nearest-neighbor supervision: a queue of past texts, searched for the one most like a caption."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Similarity regularisation: images should be as alike as their texts."""
+"""Similarity regularization: images should be as alike as their texts."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from openvocab.losses.distributed_batch import (
 )
 
 
-def similarity_regularisation(
+def similarity_regularization(
     image_embed: Tensor, text_embed: Tensor, *, chunk_size: int = 256, gather: bool = True
 ) -> Tensor:
     """Return the mean square difference of image-image and text-text cosines over all pairs of different samples.

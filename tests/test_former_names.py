@@ -8,8 +8,10 @@ from importlib import import_module
 import pytest
 from config_parts import REPOSITORY
 
+from openvocab import former_names
 from openvocab.config.saved import config_changes, config_of
-from openvocab.moved_modules import MOVED, present_path
+from openvocab.former_names import MOVED, PARTS, present_arguments, present_path, refuse_former_arguments
+from openvocab.registry import CONTRASTIVE_TERMS, HEADS
 
 OLD_CONFIG = """
 from openvocab.datasets.noun_prompts import RuleNouns
@@ -74,6 +76,63 @@ def test_a_part_under_its_old_path_is_built_from_a_checkpoint():
     assert config.model.head.type.__name__ == "DenseCLIPHead"
 
 
-@pytest.mark.parametrize("text", ["a.b", "", "vocabulary.X", "text.vocabulary.X", "openvocab.heads.lseg.LSegHead"])
+@pytest.mark.parametrize("old", PARTS)
+def test_a_part_is_found_and_imported_by_its_former_name(old):
+    with pytest.warns(FutureWarning, match=f"{old} is {PARTS[old]} now"):
+        kind = CONTRASTIVE_TERMS.get(old)
+    assert kind.__name__ == PARTS[old]
+    with pytest.warns(FutureWarning, match=f"{old} is {PARTS[old]} now"):
+        assert getattr(import_module("openvocab.heads.terms"), old) is kind
+    assert present_path(f"openvocab.heads.terms.captions.{old}").endswith(PARTS[old])
+
+
+class Renaming:
+    """A part whose arguments had other names."""
+
+    def __init__(self, present=0, group=None, kept=0):
+        self.given = present, group, kept
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    monkeypatch.setitem(
+        former_names.ARGUMENTS, "Renaming", {"old": "present", "group.b": "group.c", "flat": "group.flat"}
+    )
+
+
+def test_former_arguments_are_given_under_their_present_names(renamed):
+    config = {"type": Renaming, "old": 1, "kept": 2, "group": {"b": 3}, "flat": 4}
+    with pytest.warns(FutureWarning, match="Renaming: group.b is group.c now; the old name goes with 0.3"):
+        assert HEADS.build(config).given == (1, {"c": 3, "flat": 4}, 2)
+    assert config == {"type": Renaming, "old": 1, "kept": 2, "group": {"b": 3}, "flat": 4}
+
+
+def test_an_argument_under_both_names_is_an_error(renamed):
+    with pytest.raises(ValueError, match="got both present and old, its name before 0.2; give present alone"):
+        present_arguments(Renaming, {"old": 1, "present": 2}, warn=False)
+
+
+def test_python_is_told_the_present_form(renamed):
+    with pytest.raises(TypeError, match=r"^Renaming: flat=\.\.\. is group=dict\(flat=\.\.\.\) since 0\.2$"):
+        refuse_former_arguments(Renaming, {"flat": 4})
+    with pytest.raises(TypeError, match=r"^Renaming: old=\.\.\. is present=\.\.\. since 0\.2$"):
+        refuse_former_arguments(Renaming, {"kept": 1, "old": 4})
+    refuse_former_arguments(Renaming, {"present": 1})
+
+
+def test_a_subclass_takes_the_former_arguments_of_its_base(renamed):
+    kind = type("Of", (Renaming,), {})
+    assert present_arguments(kind, {"old": 1}, warn=False) == {"present": 1}
+
+
+def test_a_renamed_argument_is_no_change_of_a_config(renamed):
+    then, now = {"type": "m.Renaming", "old": 1}, {"type": "m.Renaming", "present": 1}
+    assert config_changes({"model": then}, {"model": now}) == {}
+    assert list(config_changes({"model": then}, {"model": {**now, "present": 2}})) == ["model.present"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a.b", "user.NeighbourContrast", "", "vocabulary.X", "text.vocabulary.X", "openvocab.heads.lseg.LSegHead"]
+)
 def test_other_texts_stay_as_they_are(text):
     assert present_path(text) == text

@@ -1,10 +1,11 @@
-"""Modules under the names that they had before 0.2: a config or a head of before still finds what it imports.
+"""Names of modules, parts and arguments from before 0.2: older configs, heads and checkpoints still find them.
 
 These names go with 0.3.
 """
 
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -85,8 +86,10 @@ MOVED = {
     "label_upsampling": "ops.label_upsampling",
     "leading_argmax": "ops.leading_argmax",
     "losses.chunks": "losses.chunked_sum",
+    "losses.nearest_neighbour": "losses.nearest_neighbor",
     "losses.one_way": "losses.one_directional",
     "losses.ranks": "losses.distributed_batch",
+    "losses.similarity_regularisation": "losses.similarity_regularization",
     "matmul_precision": "process.matmul_precision",
     "memory_fallback": "process.memory_fallback",
     "metrics.average_precision": "metrics.detection.average_precision",
@@ -115,6 +118,17 @@ MOVED = {
     "word_labels": "heads.word_labels",
 }
 
+"""Former module: present one, both below `openvocab`."""
+
+PARTS = {
+    "NeighbourContrast": "NeighborContrast",
+    "SimilarityRegularisation": "SimilarityRegularization",
+}
+"""Former name of a registered class: present one."""
+
+ARGUMENTS: dict[str, dict[str, str]] = {}
+"""For each class, former argument: present one. A dot leads into a dict: `{"ignore_index": "labels.ignore_index"}`."""
+
 
 class MovedModule(ModuleType):
     """A module under its old name: what is asked of it, or changed, is that of the new one, with a warning."""
@@ -132,15 +146,86 @@ class MovedModule(ModuleType):
 
     def _present_module(self) -> ModuleType:
         new = f"openvocab.{MOVED[self.__name__.removeprefix('openvocab.')]}"
-        warnings.warn(f"{self.__name__} is {new} now; the old name goes with 0.3", FutureWarning, stacklevel=3)
+        _warn(self.__name__, new, stacklevel=4)
         return import_module(new)
 
 
+def present_part(name: str) -> str:
+    """Return the present name of a registered class; a former one warns."""
+    if name in PARTS:
+        _warn(name, PARTS[name], stacklevel=4)
+    return PARTS.get(name, name)
+
+
 def present_path(path: str) -> str:
-    """Return "module.Class" with the module's present name; any other text as it is."""
+    """Return a part's name, "module.Class" or "Class" alone, in its present form; any other text as it is."""
     module, _, name = path.rpartition(".")
-    new = MOVED.get(module.removeprefix("openvocab.")) if module.startswith("openvocab.") else None
-    return f"openvocab.{new}.{name}" if new else path
+    if module and module.partition(".")[0] != "openvocab":
+        return path
+    below = module.removeprefix("openvocab.")
+    module = f"openvocab.{MOVED[below]}" if below in MOVED else module
+    return f"{module}.{PARTS.get(name, name)}" if module else PARTS.get(name, name)
+
+
+def present_arguments(kind: type | str, arguments: Mapping[str, Any], *, warn: bool) -> dict[str, Any]:
+    """Return the arguments of a class under their present names.
+
+    Args:
+        kind: the class, or its path where only that is known; a subclass takes the former arguments of its bases, too.
+        arguments: as a config states them.
+        warn: whether a former name is worth a warning: nobody can mend one in a checkpoint.
+
+    Raises:
+        ValueError: an argument is given under both names.
+    """
+    names = [kind.rpartition(".")[2]] if isinstance(kind, str) else [base.__name__ for base in reversed(kind.__mro__)]
+    renamed = {old: new for name in names for old, new in ARGUMENTS.get(name, {}).items()}
+    present = _copied(arguments) if renamed else dict(arguments)
+    for old, new in renamed.items():
+        group, key = _group(present, old)
+        if group is None or key not in group:
+            continue
+        target, target_key = _group(present, new, make=True)
+        if target is None or target_key in target:
+            raise ValueError(f"{names[-1]}: got both {new} and {old}, its name before 0.2; give {new} alone")
+        target[target_key] = group.pop(key)
+        if warn:
+            _warn(f"{names[-1]}: {old}", new, stacklevel=2)
+    return present
+
+
+def refuse_former_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments under their former names, where a class is called in Python.
+
+    Raises:
+        TypeError: the first of them, with its present form.
+    """
+    for base in kind.__mro__:
+        for old, new in ARGUMENTS.get(base.__name__, {}).items():
+            if old in arguments:
+                group, _, name = new.rpartition(".")
+                form = f"{group}=dict({name}=...)" if group else f"{name}=..."
+                raise TypeError(f"{kind.__name__}: {old}=... is {form} since 0.2")
+
+
+def _warn(old: str, new: str, stacklevel: int) -> None:
+    warnings.warn(f"{old} is {new} now; the old name goes with 0.3", FutureWarning, stacklevel=stacklevel)
+
+
+def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a dict and of the dicts within it, so that no config changes."""
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in arguments.items()}
+
+
+def _group(arguments: dict[str, Any], path: str, *, make: bool = False) -> tuple[dict[str, Any] | None, str]:
+    """Return the dict that a dotted path leads to, and the last name of the path; None where another value is met."""
+    *groups, key = path.split(".")
+    for name in groups:
+        inner = arguments.setdefault(name, {}) if make else arguments.get(name)
+        if not isinstance(inner, dict):
+            return None, key
+        arguments = inner
+    return arguments, key
 
 
 def keep_old_names() -> None:
