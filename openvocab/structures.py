@@ -6,6 +6,7 @@ H W pixels, h w feature grid, N boxes, G group tokens, P prefix tokens, T templa
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 Size = tuple[int, int]
+Known = TypeVar("Known")
 IGNORE_INDEX = 255
 WIDE_IGNORE_INDEX = 65535
 WIDEST_IGNORE_INDEX = 2**31 - 1
@@ -27,6 +29,21 @@ def ignore_index(num_classes: int) -> int:
     if num_classes < IGNORE_INDEX:
         return IGNORE_INDEX
     return WIDE_IGNORE_INDEX if num_classes < WIDE_IGNORE_INDEX else WIDEST_IGNORE_INDEX
+
+
+def known(value: Known | None, what: str) -> Known:
+    """Return a field of a sample or of features that may be None, where this code needs it.
+
+    Args:
+        value: the field.
+        what: its name and whose it is, for the message, such as "label_map of sample 'a.png'".
+
+    Raises:
+        ValueError: it is None.
+    """
+    if value is None:
+        raise ValueError(f"{what} is needed here, but it is None")
+    return value
 
 
 @dataclass
