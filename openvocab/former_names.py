@@ -3,12 +3,16 @@
 These names go with 0.3.
 """
 
+import inspect
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+Class = TypeVar("Class")
 
 MOVED = {
     "atomic_files": "files.atomic_files",
@@ -167,45 +171,54 @@ def present_path(path: str) -> str:
     return f"{module}.{PARTS.get(name, name)}" if module else PARTS.get(name, name)
 
 
-def present_arguments(kind: type | str, arguments: Mapping[str, Any], *, warn: bool) -> dict[str, Any]:
+def present_arguments(
+    kind: type | str, arguments: Mapping[str, Any], *, warn: bool, construct: Callable | None = None
+) -> dict[str, Any]:
     """Return the arguments of a class under their present names.
 
     Args:
         kind: the class, or its path where only that is known; a subclass takes the former arguments of its bases, too.
         arguments: as a config states them.
         warn: whether a former name is worth a warning: nobody can mend one in a checkpoint.
+        construct: what takes the arguments; default: the class. A name that it takes today is no former one.
 
     Raises:
         ValueError: an argument is given under both names.
     """
     names = [kind.rpartition(".")[2]] if isinstance(kind, str) else [base.__name__ for base in reversed(kind.__mro__)]
     renamed = {old: new for name in names for old, new in ARGUMENTS.get(name, {}).items()}
+    taken = () if isinstance(kind, str) or not renamed else inspect.signature(construct or kind).parameters
     present = _copied(arguments) if renamed else dict(arguments)
     for old, new in renamed.items():
         group, key = _group(present, old)
-        if group is None or key not in group:
+        if group is None or key not in group or old in taken:
             continue
         target, target_key = _group(present, new, make=True)
         if target is None or target_key in target:
             raise ValueError(f"{names[-1]}: got both {new} and {old}, its name before 0.2; give {new} alone")
         target[target_key] = group.pop(key)
         if warn:
-            _warn(f"{names[-1]}: {old}", new, stacklevel=2)
+            _warn(f"{names[-1]}: {old}=...", _spelled(new), stacklevel=4)
     return present
 
 
-def refuse_former_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments under their former names, where a class is called in Python.
+def accept_former_arguments(kind: type[Class]) -> type[Class]:
+    """Let the constructor of a class take its arguments under their former names, too, with a warning."""
+    construct = vars(kind).get("__init__")
+    if construct is not None:
 
-    Raises:
-        TypeError: the first of them, with its present form.
-    """
-    for base in kind.__mro__:
-        for old, new in ARGUMENTS.get(base.__name__, {}).items():
-            if old in arguments:
-                group, _, name = new.rpartition(".")
-                form = f"{group}=dict({name}=...)" if group else f"{name}=..."
-                raise TypeError(f"{kind.__name__}: {old}=... is {form} since 0.2")
+        @wraps(construct)
+        def construct_with_present_names(self: Any, *args: Any, **kwargs: Any) -> None:
+            construct(self, *args, **present_arguments(type(self), kwargs, warn=True, construct=construct))
+
+        setattr(kind, "__init__", construct_with_present_names)  # noqa: B010  mypy takes no other assignment
+    return kind
+
+
+def _spelled(path: str) -> str:
+    """Return an argument as Python spells it, `labels=dict(ignore_index=...)` for `labels.ignore_index`."""
+    first, _, rest = path.partition(".")
+    return f"{first}=dict({_spelled(rest)})" if rest else f"{first}=..."
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:

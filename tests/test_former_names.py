@@ -10,7 +10,7 @@ from config_parts import REPOSITORY
 
 from openvocab import former_names
 from openvocab.config.saved import config_changes, config_of
-from openvocab.former_names import MOVED, PARTS, present_arguments, present_path, refuse_former_arguments
+from openvocab.former_names import MOVED, PARTS, accept_former_arguments, present_arguments, present_path
 from openvocab.registry import CONTRASTIVE_TERMS, HEADS
 
 OLD_CONFIG = """
@@ -102,7 +102,7 @@ def renamed(monkeypatch):
 
 def test_former_arguments_are_given_under_their_present_names(renamed):
     config = {"type": Renaming, "old": 1, "kept": 2, "group": {"b": 3}, "flat": 4}
-    with pytest.warns(FutureWarning, match="Renaming: group.b is group.c now; the old name goes with 0.3"):
+    with pytest.warns(FutureWarning, match=r"Renaming: group\.b=\.\.\. is group=dict\(c=\.\.\.\) now; the old name"):
         assert HEADS.build(config).given == (1, {"c": 3, "flat": 4}, 2)
     assert config == {"type": Renaming, "old": 1, "kept": 2, "group": {"b": 3}, "flat": 4}
 
@@ -112,12 +112,18 @@ def test_an_argument_under_both_names_is_an_error(renamed):
         present_arguments(Renaming, {"old": 1, "present": 2}, warn=False)
 
 
-def test_python_is_told_the_present_form(renamed):
-    with pytest.raises(TypeError, match=r"^Renaming: flat=\.\.\. is group=dict\(flat=\.\.\.\) since 0\.2$"):
-        refuse_former_arguments(Renaming, {"flat": 4})
-    with pytest.raises(TypeError, match=r"^Renaming: old=\.\.\. is present=\.\.\. since 0\.2$"):
-        refuse_former_arguments(Renaming, {"kept": 1, "old": 4})
-    refuse_former_arguments(Renaming, {"present": 1})
+def test_a_call_in_python_takes_former_names_too(renamed):
+    class Of(accept_former_arguments(Renaming)):
+        """A subclass that hands its arguments on."""
+
+        def __init__(self, *args, flat=None, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    for kind in (Renaming, accept_former_arguments(Of)):
+        with pytest.warns(FutureWarning, match=r"old=\.\.\. is present=\.\.\. now; the old name") as warned:
+            assert kind(old=4, kept=1).given == (4, None, 1)
+        assert warned[0].filename == __file__
+    assert Of(flat=1).given == (0, None, 0)  # an argument of its own
 
 
 def test_a_subclass_takes_the_former_arguments_of_its_base(renamed):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("argument_checks", "files", "finite_guard", "lazy_names", "former_names", "process", "progress", "registry",
-     "seeding", "version"),
+    ("former_names",),
+    ("argument_checks", "files", "finite_guard", "lazy_names", "process", "progress", "registry", "seeding", "version"),
     ("checkpoint", "config", "vocabulary", "datasets.shapes", "clip.model_configs"),
     ("clip", "structures"),
     ("images", "layers", "ops", "metrics", "converters", "pixel_batch"),

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from openvocab.argument_checks import check_choice
 from openvocab.datasets.contracts import ChecksIndex, reads_files
 from openvocab.files.file_values import number
-from openvocab.former_names import refuse_former_arguments
+from openvocab.former_names import accept_former_arguments
 from openvocab.images.image_io import BadSample
 from openvocab.registry import TRANSFORMS
 from openvocab.seeding import seeded_draw
@@ -25,6 +25,7 @@ Transform = Callable[[dict], dict]
 BadSamplePolicy = Literal["raise", "skip"]
 
 
+@accept_former_arguments
 class PipelineDataset(Dataset):
     """Items of an index, each sent through a pipeline of mmcv transforms.
 
@@ -45,10 +46,10 @@ class PipelineDataset(Dataset):
         ValueError: a pipeline that is no list, an unknown policy, a share outside 0..1, or `skip` at evaluation.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "PipelineDataset":
-        """Refuse arguments under the names that they had before 0.2; a config's are translated."""
-        refuse_former_arguments(cls, kwargs)
-        return super().__new__(cls)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of each subclass take its arguments under their former names, too, with a warning."""
+        super().__init_subclass__(**kwargs)
+        accept_former_arguments(cls)
 
     def __init__(
         self,

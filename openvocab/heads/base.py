@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from openvocab.former_names import refuse_former_arguments
+from openvocab.former_names import accept_former_arguments
 from openvocab.logit_map import LogitMap
 from openvocab.process.memory_fallback import Halving
 from openvocab.structures import ImageFeatures, Prediction, Sample, TextFeatures
@@ -35,10 +35,10 @@ class Head(nn.Module):
     reads_whole_image: bool = False
     """Whether it reads `ImageFeatures.whole_embed`, where images come in windows."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Head":
-        """Refuse arguments under the names that they had before 0.2; a config's are translated."""
-        refuse_former_arguments(cls, kwargs)
-        return super().__new__(cls)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of each subclass take its arguments under their former names, too, with a warning."""
+        super().__init_subclass__(**kwargs)
+        accept_former_arguments(cls)
 
     def __init__(self) -> None:
         super().__init__()
