@@ -1,12 +1,15 @@
 # Two commands for a fresh machine: `make quickstart` and `make test`. Both install into .venv first what they need.
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.10
 VENV ?= .venv
 LIBRARY := $(VENV)/.installed
 EXTRAS := $(VENV)/.installed-extras
 INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+WHEEL := build/wheel
+OLDEST := build/oldest
 STARTED := $(shell date +%s)
 
-.PHONY: quickstart test lint benchmark clean
+.PHONY: quickstart test lint wheel oldest benchmark clean
 
 $(LIBRARY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,9 +29,29 @@ test: $(EXTRAS)
 lint: $(EXTRAS)
 	$(VENV)/bin/ruff check openvocab configs tools tests
 	$(VENV)/bin/ruff format --check openvocab configs tools tests
+	$(VENV)/bin/mypy
+
+# The wheel, installed into a fresh environment, predicts outside of the checkout.
+wheel:
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL) .
+	$(WHEEL)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(WHEEL)/*.whl
+	cd $(WHEEL) && venv/bin/python ../../tests/wheel_check.py
+
+# The same with the oldest versions that setup.cfg admits, and Python 3.10; then the contract tests and some short runs.
+oldest:
+	rm -rf $(OLDEST)
+	$(OLDEST_PYTHON) -m venv $(OLDEST)/venv
+	$(OLDEST)/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OLDEST) .
+	$(OLDEST)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
+		$(OLDEST)/*.whl pytest
+	cd $(OLDEST) && venv/bin/python ../../tests/wheel_check.py
+	cd $(OLDEST) && OMP_NUM_THREADS=1 venv/bin/python -m pytest -q ../../tests/test_first_use.py \
+		../../tests/heads/test_head_contract.py ../../tests/engine/test_runner.py
 
 benchmark: $(EXTRAS)
 	$(VENV)/bin/python tools/benchmark.py --out work_dirs/benchmark.json
 
 clean:
-	rm -rf $(VENV) work_dirs data/shapes
+	rm -rf $(VENV) build work_dirs data/shapes

@@ -1,7 +1,7 @@
 """What every run shares: logging, saving, seed. Iterations are the only clock."""
 
 from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
-from mmengine.visualization import TensorboardVisBackend, Visualizer
+from mmengine.visualization import LocalVisBackend, Visualizer
 
 from openvocab.engine.hooks.bad_sample_hook import BadSampleHook
 from openvocab.engine.hooks.checkpoint_hook import CheckpointHook
@@ -18,7 +18,8 @@ default_hooks = dict(
     bad_samples=dict(type=BadSampleHook),
 )
 log_processor = dict(type=UnitLogProcessor, by_epoch=False, window_size=50)
-visualizer = dict(type=Visualizer, vis_backends=[dict(type=TensorboardVisBackend)])
+# scalars as JSON lines; TensorBoard, W&B and MLflow are further entries, `dict(type="TensorboardVisBackend")`
+visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])
 randomness = dict(seed=0)
 # of float32 matrix products: "auto" takes torch's "medium" where it was measured to round like float32
 precision = "auto"
