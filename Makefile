@@ -4,12 +4,13 @@ OLDEST_PYTHON ?= python3.10
 VENV ?= .venv
 LIBRARY := $(VENV)/.installed
 EXTRAS := $(VENV)/.installed-extras
+DOCS := $(VENV)/.installed-docs
 INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 WHEEL := build/wheel
 OLDEST := build/oldest
 STARTED := $(shell date +%s)
 
-.PHONY: quickstart test lint wheel oldest benchmark clean
+.PHONY: quickstart test lint docs wheel oldest benchmark clean
 
 $(LIBRARY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +19,10 @@ $(LIBRARY): setup.cfg pyproject.toml constraints.txt
 
 $(EXTRAS): $(LIBRARY)
 	$(INSTALL) ".[test,dev]"
+	touch $@
+
+$(DOCS): $(LIBRARY)
+	$(INSTALL) ".[docs]"
 	touch $@
 
 quickstart: $(LIBRARY)
@@ -49,6 +54,9 @@ oldest:
 	cd $(OLDEST) && venv/bin/python ../../tests/wheel_check.py
 	cd $(OLDEST) && OMP_NUM_THREADS=1 venv/bin/python -m pytest -q ../../tests/test_first_use.py \
 		../../tests/heads/test_head_contract.py ../../tests/engine/test_runner.py
+
+docs: $(DOCS)
+	$(VENV)/bin/python tools/build_docs.py --out build/docs
 
 benchmark: $(EXTRAS)
 	$(VENV)/bin/python tools/benchmark.py --out work_dirs/benchmark.json
