@@ -39,7 +39,7 @@ def test_links_lead_to_files_and_headings(page: Path):
     assert not broken
 
 
-@pytest.mark.parametrize("page", (REPOSITORY / "docs").glob("*.md"), ids=lambda path: path.name)
+@pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_a_page_is_linked_from_another(page: Path):
     linked = {(other.parent / target.partition("#")[0]).resolve() for other in PAGES for target in links(other) if other != page}
     assert page in linked
