@@ -1,4 +1,4 @@
-"""CLIP on the proposals of a Shapes detector, without training: what ViLD's teacher knows by itself.
+"""CLIP on the proposals of a Shapes detector, without training: ViLD's teacher alone.
 
 Paper: the baseline of Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921).
 Command: python tools/test.py configs/clip_on_regions_shapes.py

@@ -1,9 +1,9 @@
-"""Zero-shot retrieval by CLIP ViT-L/14 at 336 px: the 1,000 images and 5,000 captions of Flickr30k, both ways.
+"""Zero-shot retrieval by CLIP ViT-L/14 at 336 px: the 1,000 images and 5,000 captions of Flickr30k, in both directions.
 
 Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), which puts "a photo of" before
 every caption.
 Command: python tools/test.py configs/clip_retrieval_flickr30k.py
-Captions as they are: --cfg-options model.text_encoder.templates=none
+Captions without it: --cfg-options model.text_encoder.templates=none
 Another CLIP: --cfg-options model.backbone.model=NAME model.backbone.pretrained=TAG, the same for model.text_encoder, and its
 size as test_dataloader.dataset.pipeline.1.size
 Hardware: one GPU. Expected score: not yet measured; published R@1, R@5, R@10 in percent: image to text 88.0, 98.7, 99.4; text to

@@ -1,4 +1,4 @@
-"""Retrieval on Shapes by its tiny CLIP: 500 scenes and their 2500 captions, both ways.
+"""Retrieval on Shapes with its tiny CLIP: 500 scenes and their 2500 captions, in both directions.
 
 Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020). Network of `clip_shapes.py`; no "a
 photo of" before the captions, which begin as they do in training.

@@ -1,7 +1,7 @@
-"""CLIP on Shapes: the tiny model that the other Shapes configs start from, from scratch on captions alone.
+"""CLIP on Shapes: the tiny model that the other Shapes configs start from, trained from scratch on captions alone.
 
-Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), in small, with GroupViT's
-loss over noun prompts (arXiv 2202.11094) beside it: by captions alone most seeds learn colors and few forms
+Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), at small scale, with GroupViT's
+loss over noun prompts (arXiv 2202.11094) in addition: with captions alone, most seeds learn colors and few forms
 (`infonce_shapes.py`).
 Command: python tools/make_shapes.py && python tools/train.py configs/clip_shapes.py
 Hardware: 2 CPU cores. Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

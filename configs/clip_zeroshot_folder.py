@@ -1,10 +1,10 @@
-"""Zero-shot classification of your own images by CLIP: a folder of images a class, and a file of names.
+"""Zero-shot classification of your own images by CLIP: one folder of images per class, and a file of names.
 
 Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020).
 Command: python tools/test.py configs/clip_zeroshot_folder.py --cfg-options test_dataloader.dataset.images=DIR
 test_dataloader.dataset.classes=NAMES.txt model.text_encoder.templates=imagenet80
-Templates: simple, imagenet7, imagenet80, or sentences of your own, '["a scan of a {}."]'. Every prompt's embedding is
-normalized, their mean is the class, and that is normalized again.
+Templates: simple, imagenet7, imagenet80, or your own sentences, '["a scan of a {}."]'. The embedding of a class is
+the normalized mean of the normalized embeddings of its prompts.
 Hardware: any. Expected score: depends on the images; `top1` and `top5` in percent.
 """
 

@@ -1,9 +1,9 @@
-"""Zero-shot classification of ImageNet-1k by CLIP ViT-B/16, in 80 prompts a class.
+"""Zero-shot classification of ImageNet-1k by CLIP ViT-B/16, with 80 prompts per class.
 
-Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020). Every prompt's embedding is
-normalized, their mean is the class, and that is normalized again.
+Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020). The embedding of a class is
+the normalized mean of the normalized embeddings of its prompts.
 Command: python tools/test.py configs/clip_zeroshot_imagenet.py
-Names: the list of CLIP's notebook, with which the published figure was measured. It gives both classes of two pairs one name
+Names: the list of CLIP's notebook, with which the published figure was measured. It has two pairs of classes with the same name
 ("missile": 657 and 744; "sunglasses": 836 and 837): the second of a pair is never predicted.
 Another CLIP: --cfg-options model.backbone.model=NAME model.backbone.pretrained=TAG and the same for model.text_encoder
 Hardware: one GPU, minutes for the 50,000 validation images. Expected score: not yet measured; published top1 68.3.

@@ -1,10 +1,10 @@
-"""ConSE on COCO: no training at all, on the network and text rows of `lseg_coco_mobilenetv2.py`, as its baseline.
+"""ConSE on COCO: the baseline without training, with the network and text rows of `lseg_coco_mobilenetv2.py`.
 
-Paper: Zero-Shot Learning by Convex Combination of Semantic Embeddings (arXiv 1312.5650), applied to every place: the ten
-likeliest ImageNet classes vote with the CLIP rows of their names, and a place takes the COCO name nearest to the mean.
-ImageNet names that LVIS has no row for are passed over.
+Paper: Zero-Shot Learning by Convex Combination of Semantic Embeddings (arXiv 1312.5650), applied to every position: the CLIP
+rows of the ten most likely ImageNet classes are averaged, weighted by their scores, and the position gets the COCO name nearest
+to the mean. ImageNet names without an LVIS row are skipped.
 Command: python tools/test.py configs/conse_coco_mobilenetv2.py
-Files: those of `lseg_coco_mobilenetv2.py`, and the LVIS rows beside its COCO rows.
+Files: those of `lseg_coco_mobilenetv2.py`, and the LVIS rows next to its COCO rows.
 Hardware: 2 CPU cores, half a minute. Expected score: base mIoU 11.7, novel 8.9, measured by the command above.
 """
 

@@ -1,11 +1,11 @@
 """DeCLIP on Shapes: two views by two texts, SimSiam, masked words and the nearest past caption.
 
-Paper: Supervision Exists Everywhere (arXiv 2110.05208), in small, with its weights (.4, .2, .2, .2).
-Departures: views are mild crops that change neither sides nor colors, since captions name both (paper: small crops,
-flips, colors, gray and blur); captions are edited by leaving words out alone, since an exchange binds colors to other
-forms and the words of Shapes have no synonyms (official: one of the three edits); 4096 texts are remembered, not
-65,536, and SimSiam's layers are 256 and 64 wide, not 1024 and 512, as the tower is small; hidden words are scored by
-the tower's own table of words, which needs no layer of its own (official: one); the queue is one of all ranks and
+Paper: Supervision Exists Everywhere (arXiv 2110.05208), at small scale, with its weights (.4, .2, .2, .2).
+Departures: views are mild crops that change neither sides nor colors, since captions state both (paper: small crops,
+flips, colors, gray and blur); captions are edited only by dropping words, since swapping words gives colors to other
+forms, and the words of Shapes have no synonyms (official: one of the three edits); the queue holds 4096 texts, not
+65,536, and SimSiam's layers are 256 and 64 wide, not 1024 and 512, as the tower is small; masked words are predicted
+with the tower's token embeddings, without another layer (official: one layer); all ranks share one queue, which
 starts empty (see `NeighborContrast`).
 Command: python tools/train.py configs/declip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs several times that of infonce_shapes (two views).
@@ -41,7 +41,7 @@ model = dict(
     ),
 )
 
-# Both views meet the captions, so the crops are mild and neither sides nor colors change.
+# Both views are compared with the captions, so the crops are mild, and neither sides nor colors change.
 train_dataloader["dataset"]["pipeline"] = [
     dict(type=LoadImage),
     dict(type=AddEditedCaption, delete=0.1),

@@ -1,4 +1,4 @@
-"""Dense CLIP on ADE20K-150, as the training-free papers evaluate; nothing is trained.
+"""Dense CLIP on ADE20K-150, with the protocol of the training-free papers; nothing is trained.
 
 Paper: SC-CLIP (arXiv 2411.15869), protocol of SCLIP (arXiv 2312.01597): `_base_/training_free.py`.
 Command: python tools/test.py configs/dense_clip_ade.py

@@ -1,4 +1,4 @@
-"""Dense CLIP on Cityscapes, as the training-free papers evaluate; nothing is trained.
+"""Dense CLIP on Cityscapes, with the protocol of the training-free papers; nothing is trained.
 
 Paper: SC-CLIP (arXiv 2411.15869), protocol of SCLIP (arXiv 2312.01597): `_base_/training_free.py`.
 Short side 560.

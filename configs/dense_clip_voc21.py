@@ -1,7 +1,7 @@
-"""Dense CLIP on PASCAL VOC 2012 with background, as the training-free papers evaluate; nothing is trained.
+"""Dense CLIP on PASCAL VOC 2012 with background, with the protocol of the training-free papers; nothing is trained.
 
 Paper: SC-CLIP (arXiv 2411.15869), protocol of SCLIP (arXiv 2312.01597): `_base_/training_free.py`.
-The background is 26 words of stuff, of which "sky" is the one shown.
+The background is 26 names of stuff; results call it "sky", the first of them.
 Command: python tools/test.py configs/dense_clip_voc21.py
 Other readouts: --cfg-options model.backbone.readout=naclip (all of them, with their settings: docs/training_free.md)
 Hardware: one GPU. Expected score: not yet measured. Published mIoU: SC-CLIP 64.6, SFP 63.9, NACLIP with PAMR 64.1, SCLIP 59.6.

@@ -1,10 +1,10 @@
-"""FILIP on Shapes: late interaction of patches and words beside CLIP's pooled loss.
+"""FILIP on Shapes: late interaction of patches and words, in addition to CLIP's pooled loss.
 
-Paper: FILIP: Fine-grained Interactive Language-Image Pre-Training (arXiv 2111.07783), in small. It classifies by
-late interaction; here the pooled embeddings are trained along and classify, as in DeFILIP (arXiv 2203.05796): with them a
-vocabulary is a matrix of rows, whatever its size. Departures: all tokens take part (paper and its public code: the most
-similar ones, to save traffic between machines), in the joint space and at the scale of the pooled loss (code: a
-projection and a scale of their own), so that words and patches are comparable with class names at test time.
+Paper: FILIP: Fine-grained Interactive Language-Image Pre-Training (arXiv 2111.07783), at small scale. The paper
+classifies by late interaction; here the pooled embeddings are trained too and used to classify, as in DeFILIP (arXiv
+2203.05796), so a vocabulary of any size is a matrix of rows. Departures: all tokens are used (paper and its public code: the
+most similar ones, to save traffic between machines), in the joint space and with the scale of the pooled loss
+(code: a separate projection and scale), so that words and patches are comparable with class names at test time.
 Command: python tools/train.py configs/filip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores.
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

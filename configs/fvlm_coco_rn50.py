@@ -1,11 +1,11 @@
 """F-VLM on COCO, 48 base and 17 novel classes: a detector on a frozen CLIP ResNet-50.
 
 Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639). Network of the
-released code, and its 100 detections above 0.05. Departures: as in `fvlm_lvis_rn50.py`, but for the detections. The
+released code, and its 100 detections above 0.05. Departures: as in `fvlm_lvis_rn50.py`, except for the detections. The
 schedule of the paper's COCO table is not released; the code's defaults are 46,100 steps of 256 images at a rate of
-0.36. Here the steps are as many, on 8 GPUs: batches of 64 (27 epochs) at a quarter of the rate. On 32 GPUs, with
---cfg-options optim_wrapper.optimizer.lr=0.36, it is the code's. Masks are learnt too, as in the paper's network (the
-released file for COCO leaves them out).
+0.36. Here there are as many steps, on 8 GPUs: batches of 64 (27 epochs) at a quarter of the rate. On 32 GPUs,
+--cfg-options optim_wrapper.optimizer.lr=0.36 gives the code's recipe. Masks are trained too, as in the paper's network (the
+released file for COCO excludes them).
 Command: torchrun --nproc_per_node 8 tools/train.py configs/fvlm_coco_rn50.py --launcher pytorch
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: box AP50 of novel classes
 28.0.

@@ -4,12 +4,12 @@ Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language M
 recipe of the released code: 46,100 steps of 256 images, SGD, rate 0.36 with drops at 80, 90 and 95 %, decay of 1e-4 on
 all but norms, large-scale jitter to 1024 px, the empty text as background at 0.9 of a class's weight.
 Departures: 1,000 steps of warm-up as in ViLD, whose code it builds on (the only published file, a run of 4 images of
-COCO on one GPU, has 100); 300 detections of any score, which LVIS asks for (the code's default: 100 above 0.05);
-anchors, sizes of boxes and borders of maps are torchvision's, see `vild_text_lvis_r50.py`, whose official detector the
+COCO on one GPU, has 100); 300 detections with any score, which LVIS requires (the code's default: 100 above 0.05);
+anchors, box sizes and borders of feature maps are torchvision's, see `vild_text_lvis_r50.py`, whose official detector the
 released one follows; texts have the templates of ViLD's demo (released: arrays, whose texts are not published).
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/fvlm_lvis_rn50.py --launcher pytorch
-Files: see `_base_/datasets/lvis_detection.py`; a work dir that all machines share.
+Files: see `_base_/datasets/lvis_detection.py`; the work dir must be shared by all machines.
 Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: mask AP_r 18.6.
 """
 

@@ -1,13 +1,13 @@
-"""F-VLM on Shapes: a detector of 36 classes on a frozen CLIP, which is asked for 48.
+"""F-VLM on Shapes: a detector on a frozen CLIP, trained on 36 classes and tested on 48.
 
-Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639), in small.
-Scores are the released code's, the default: softmaxes over 48 classes and the background, fused, as shares of their
+Paper: F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models (arXiv 2209.15639), at small scale.
+Scores are those of the released code, the default: softmaxes over 48 classes and the background, fused, as fractions of their
 sum.
 Command: python tools/train.py configs/fvlm_shapes.py && python tools/test.py configs/fvlm_shapes.py
 work_dirs/fvlm_shapes/best.pth
 Files: data/shapes (tools/make_shapes.py) and work_dirs/clip_shapes/last.pth (clip_shapes.py).
 Hardware: 2 CPU cores, 7 minutes. Expected score: box AP50 base 64.5 ± 1.1, novel 56.6 ± 1.6 (three
-seeds); with scores="without background" 62.9 ± 1.3 and 53.8 ± 0.9 of the same weights.
+seeds); with scores="without background" 62.9 ± 1.3 and 53.8 ± 0.9 with the same weights.
 """
 
 from mmengine.config import read_base

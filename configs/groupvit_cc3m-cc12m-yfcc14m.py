@@ -3,7 +3,7 @@
 Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094), with the multi-label loss over 3 noun prompts.
 Command: torchrun --nproc_per_node 8 --nnodes 2 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/groupvit_cc3m-cc12m-yfcc14m.py --launcher pytorch
-Shards: one folder a dataset under data/captions (`tools/make_shards.py` writes them); elsewhere:
+Shards: one folder per dataset under data/captions (`tools/make_shards.py` writes them); in other folders:
 --cfg-options train_dataloader.dataset.root=DIR
 Official weights: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth, then
 python tools/test.py configs/groupvit_cc3m-cc12m-yfcc14m.py groupvit.pth (VOC; `groupvit_context.py`, `groupvit_coco_object.py` and

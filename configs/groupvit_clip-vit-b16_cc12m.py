@@ -1,7 +1,7 @@
 """GroupViT's head on CLIP ViT-B/16: our shared-backbone variant, not the paper's.
 
-Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). Its network groups from the first
-layer and starts at random; here the same head starts at layer 9 of CLIP's image tower, and both towers are CLIP's.
+Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). Its network groups tokens from the first
+layer on and starts from random weights; here the same head starts at layer 9 of CLIP's image tower, and both towers are CLIP's.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/groupvit_clip-vit-b16_cc12m.py --launcher pytorch
 Hardware: 8 GPUs of 40 GB, 256 pairs each; time not yet measured. Expected score: not yet measured.
 """

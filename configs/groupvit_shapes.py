@@ -31,18 +31,18 @@ model = dict(
         type=GroupViTHead,
         layers=(2, 3),  # strides 4 and 8
         width=128,
-        depths=(0, 0),  # the tower is trained along and does the work of the blocks
+        depths=(0, 0),  # the tower is trained too and replaces the blocks
         num_groups=(64, 12),
         num_heads=4,
         drop_path=0.0,
         projector_dim=512,
         num_prompts=3,
         multi_label_weight=3.0,
-        # Ours, for a hundred and sixty thousand pairs instead of hundreds of millions:
+        # Our settings for 160,000 pairs instead of hundreds of millions:
         match="segment",
         positives_by_text=True,
         soft_scale=8.0,
-        # Of scales from 5 to 20 and thresholds from 0.003 to 0.1 the best mean mIoU of three seeds on 600 training pictures.
+        # Of scales from 5 to 20 and thresholds from 0.003 to 0.1, the best mean mIoU of three seeds on 600 training images.
         logit_scale=15.0,
         background_threshold=0.02,
         top_k=None,
@@ -50,7 +50,7 @@ model = dict(
 )
 
 # The first caption names every object; the last two words of each phrase ("red circle" of "striped red circle") are
-# the noun prompts. No flips: the captions say left and right. No color changes: they name colors.
+# the noun prompts. No flips: the captions contain left and right. No color changes: they contain colors.
 train_dataloader["batch_size"] = 64
 train_dataloader["drop_last"] = True
 train_dataloader["dataset"] = dict(

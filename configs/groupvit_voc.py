@@ -3,8 +3,8 @@
 Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094).
 Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
 python tools/test.py configs/groupvit_voc.py groupvit.pth
-The RedCaps weights, and those of Hugging Face (hf-hub:nvidia/groupvit-gcc-yfcc in place of the .pth, or its folder):
---cfg-options model.head.num_prompts=0. Without a threshold, the simpler protocol in which the background
+The RedCaps weights, and those of Hugging Face (hf-hub:nvidia/groupvit-gcc-yfcc instead of the .pth, or its folder):
+--cfg-options model.head.num_prompts=0. For the simpler protocol without a threshold, in which the background
 competes as a name: --cfg-options model.head.background_threshold=None
 Hardware: one GPU. Expected score: not yet measured. Published: 52.3 and 50.8 mIoU (CC and YFCC; CC and RedCaps).
 """

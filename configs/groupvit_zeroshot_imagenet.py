@@ -1,7 +1,7 @@
-"""Zero-shot classification of ImageNet-1k by GroupViT, as its released code evaluates it.
+"""Zero-shot classification of ImageNet-1k by GroupViT, with the protocol of its released code.
 
-Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). The mean of the segments, projected,
-is compared with the mean of seven prompts a class, which are not normalized before they are averaged.
+Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). The projected mean of the segments
+is compared with the mean of seven prompts per class, which are not normalized before they are averaged.
 Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
 python tools/test.py configs/groupvit_zeroshot_imagenet.py groupvit.pth
 The RedCaps weights: --cfg-options model.head.num_prompts=0
@@ -21,7 +21,7 @@ with read_base():
     from ._base_.datasets.imagenet import *
     from ._base_.runtime import *
 
-# CLIP's `imagenet7`, but for the article of the second
+# CLIP's `imagenet7`, except for the article of the second
 templates = [
     "itap of a {}.",
     "a bad photo of a {}.",

@@ -1,7 +1,7 @@
-"""GroupViT on Shapes as a classifier: zero-shot naming of single objects by the mean of its segments.
+"""GroupViT on Shapes as a classifier: zero-shot classification of single objects by the mean of its segments.
 
 Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094). Network, data and recipe of
-`groupvit_shapes.py`, whose checkpoints it takes; trained by this config, the best checkpoint is the best classifier.
+`groupvit_shapes.py`, whose checkpoints it loads; if this config is trained, the best checkpoint is the best classifier.
 Command: python tools/test.py configs/groupvit_zeroshot_shapes.py work_dirs/groupvit_shapes/best.pth
 Hardware: 2 CPU cores. Expected score: not yet measured; top1 over 48 classes of single objects.
 """

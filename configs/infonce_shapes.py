@@ -1,6 +1,6 @@
-"""CLIP's own loss alone on Shapes: what captions teach without noun prompts.
+"""CLIP's own loss on Shapes, without noun prompts.
 
-Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), in small.
+Paper: Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), at small scale.
 Command: python tools/train.py configs/infonce_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores.
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

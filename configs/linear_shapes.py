@@ -1,9 +1,9 @@
-"""A linear probe on Shapes: what the frozen tower of the tiny CLIP knows of single objects, read out by labels.
+"""A linear probe on Shapes: a linear classifier of single objects on the frozen tower of the tiny CLIP.
 
 Paper: the probes of Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020), section 3.2;
-theirs is a logistic regression, this is the same model by gradient descent. The map ends in the space of the frozen text
-rows, which loses nothing (48 classes, 128 dimensions). Training and test objects are drawn by different seeds, so the
-figure stands beside the zero-shot top1 of `clip_shapes.py` on the same test objects. `--cfg-options
+theirs is a logistic regression, this is the same model trained by gradient descent. The linear map ends in the space of the frozen
+text rows, which loses nothing (48 classes, 128 dimensions). Training and test objects are drawn with different seeds, so the
+figure is comparable with the zero-shot top1 of `clip_shapes.py` on the same test objects. `--cfg-options
 model.backbone.trainable=all` fine-tunes the tower too.
 Command: python tools/make_shapes.py --root data/shapes_probe --seed 1 --num-train 0 --num-val 0 --objects-per-class 100 &&
 python tools/train.py configs/linear_shapes.py

@@ -1,7 +1,7 @@
 """LSeg's head on CLIP's own image tower, ADE20K-150: our shared-backbone variant, not the paper's.
 
-Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), which takes an ImageNet ViT-L/16 for the images; here
-both towers are CLIP ViT-B/16, so that one backbone serves every head of this library. AdamW, poly, warm-up.
+Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), which uses an ImageNet ViT-L/16 for the images; here
+both towers are CLIP ViT-B/16, so that one backbone serves every head of this library. AdamW, polynomial decay, warm-up.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade_clip-vit-b16.py --launcher pytorch --amp
 Hardware: 8 GPUs of 16 GB, 4 images each; time not yet measured. Expected score: not yet measured.
 """

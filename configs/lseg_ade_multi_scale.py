@@ -1,4 +1,4 @@
-"""LSeg on ADE20K-150, tested as published: six scales and flip of the image as it is, logits summed at its own size.
+"""LSeg on ADE20K-150, tested as published: six scales and flip of the original image, logits summed at its size.
 
 Paper: Language-driven Semantic Segmentation (arXiv 2201.03546). The model is that of `lseg_ade.py`; this config is for
 testing, `lseg_ade.py` trains and validates with one scale.

@@ -1,7 +1,7 @@
 """LSeg's zero-shot form on COCO-20i: ResNet-101, CLIP ViT-B/32's text tower, vocabulary ("others", class).
 
 Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), table 2. Trained by the defaults of the official
-code, since the hyper-parameters behind the table were never published: 20 episodes a GPU, 4 epochs.
+code, since the hyperparameters of the table were never published: 20 episodes per GPU, 4 epochs.
 Command, fold 0: python tools/train.py configs/lseg_coco20i.py && python tools/test.py configs/lseg_coco20i.py
 work_dirs/lseg_coco20i/best.pth
 Fold 1 to 3: --cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1

@@ -1,14 +1,14 @@
 """LSeg on real pixels without a download: MobileNetV2 and CLIP text rows from files, 200 COCO images, on a CPU.
 
-Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), with a small ImageNet tower in place of its ViT-L/16
-and CLIP ViT-B/32 rows of "a {name}" in place of its text tower. Training: pixels of the 48 base classes of
-open-vocabulary COCO in 100 images; test: all 65 classes in 100 others, pixels of other things and of stuff left out.
+Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), with a small ImageNet tower instead of its ViT-L/16
+and CLIP ViT-B/32 rows of "a {name}" instead of its text tower. Training: pixels of the 48 base classes of
+open-vocabulary COCO in 100 images; test: all 65 classes in 100 others, ignoring pixels of other things and of stuff.
 Command: python tools/train.py configs/lseg_coco_mobilenetv2.py && python tools/test.py
 configs/lseg_coco_mobilenetv2.py work_dirs/lseg_coco_mobilenetv2/best.pth
-Files: coco_sample/, weights/ and meta/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
+Files: coco_sample/, weights/ and meta/ below ../shared/data; in other folders: --cfg-options model.backbone.pretrained=FILE
 model.text_encoder.path=FILE and train_dataloader.dataset.root=DIR (val_, test_).
 Hardware: 2 CPU cores, 11 minutes. Expected score: base mIoU 13.8, novel 0.0 (3.8 with model.head.seen_penalty=2), measured by
-the command above; docs/results.md says why, and has the baseline without training (conse_coco_mobilenetv2.py).
+the command above; docs/results.md explains why, and has the baseline without training (conse_coco_mobilenetv2.py).
 """
 
 from mmengine.config import read_base
@@ -33,7 +33,7 @@ model = dict(
         trainable="none",
         mean=(127.5, 127.5, 127.5),
         std=(127.5, 127.5, 127.5),
-        model_args=dict(pad_type="same"),  # trained in TensorFlow: its stride-2 convolutions pad right and bottom
+        model_args=dict(pad_type="same"),  # trained in TensorFlow, whose stride-2 convolutions pad right and bottom
     ),
     text_encoder=dict(
         type=PrecomputedTextEncoder,

@@ -1,8 +1,8 @@
 """LSeg's zero-shot form on FSS-1000: ViT-L/16, CLIP ViT-B/32's text tower, vocabulary ("others", class).
 
 Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), table 3. Trained by the defaults of the official
-code, since the hyper-parameters behind the table were never published: 20 episodes a GPU, 200 epochs to their end, over
-which the rate falls to zero (on PASCAL-5i and COCO-20i the code stops after 4 of the 200).
+code, since the hyperparameters of the table were never published: 20 episodes per GPU, for 200 epochs, over which
+the rate falls to zero (on PASCAL-5i and COCO-20i, the code stops after 4 of the 200).
 Command: python tools/train.py configs/lseg_fss1000_vit-l16.py && python tools/test.py configs/lseg_fss1000_vit-l16.py
 work_dirs/lseg_fss1000_vit-l16/best.pth
 Official weights: python tools/convert_checkpoint.py lseg official.ckpt lseg_fss1000_vit-l16.pth

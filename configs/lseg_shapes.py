@@ -1,7 +1,7 @@
-"""LSeg on Shapes: pixels learn the names of 36 classes and are asked for 48.
+"""LSeg on Shapes: trained on the labels of 36 classes and tested on 48.
 
 Paper: Language-driven Semantic Segmentation (arXiv 2201.03546), here on the tiny CLIP that `clip_shapes.py` trains: our
-shared-backbone variant, since official LSeg takes only the text tower from CLIP.
+shared-backbone variant, since official LSeg uses only the text tower of CLIP.
 Command: python tools/train.py configs/lseg_shapes.py && python tools/test.py configs/lseg_shapes.py work_dirs/lseg_shapes/best.pth
 Hardware: 2 CPU cores. Expected score: see docs/results.md, measured by the command above.
 """
@@ -30,7 +30,7 @@ model = dict(
         factors=None,
         features=64,
         learn_scale=True,
-        loss_size="sampled",  # reads 4.7 seen and 6.6 unseen above "head" at its price (docs/results.md)
+        loss_size="sampled",  # 4.7 seen and 6.6 unseen above "head", at the same cost (docs/results.md)
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The oracle of LSeg on Shapes: the same network, trained on labels of all 48 classes. What "unseen" costs is the gap to it.
+"""The oracle of LSeg on Shapes: the same network, trained on labels of all 48 classes: an upper bound for unseen classes.
 
 Command: python tools/train.py configs/lseg_shapes_oracle.py
     python tools/test.py configs/lseg_shapes_oracle.py work_dirs/lseg_shapes_oracle/best.pth

@@ -1,8 +1,8 @@
 """ProxyCLIP on PASCAL VOC 2012 with background: CLIP's values, mixed by DINO's similarity; nothing is trained.
 
-Paper: ProxyCLIP (arXiv 2408.04883), DINO ViT-B/8: windows of 336 px and words of its own, everything else as in
-`_base_/training_free.py`. The paper pads windows of smaller images to a multiple of 56 px, ours are not padded: at a
-short side of 336 px only images more than six times as long as they are wide have one.
+Paper: ProxyCLIP (arXiv 2408.04883), DINO ViT-B/8: windows of 336 px and its own class names, everything else as in
+`_base_/training_free.py`. The paper pads windows of smaller images to a multiple of 56 px, and ours are not padded: with a
+short side of 336 px, this concerns only images more than six times as long as they are wide.
 Other datasets: the same lines on another `dense_clip_*.py`, with the thresholds in docs/training_free.md.
 Command: python tools/test.py configs/proxyclip_voc21.py
 Hardware: one GPU. Expected score: not yet measured. Published mIoU: 61.3; 42.3 is the mean over this and

@@ -1,4 +1,4 @@
-"""RF-CLIP's decision on Shapes: words move towards what the image shows of them. Its readout is for transformers only.
+"""RF-CLIP's text side on Shapes: text embeddings are moved towards the image features of their class. Its readout is for transformers only.
 
 Paper: RF-CLIP's text side, first in CASS (arXiv 2411.17150), on the tiny CLIP that `clip_shapes.py` trains.
 Command: python tools/test.py configs/rfclip_shapes.py work_dirs/clip_shapes/last.pth

@@ -1,6 +1,6 @@
-"""SigLIP on Shapes: a yes-no question for every image-caption pair instead of a softmax.
+"""SigLIP on Shapes: a binary loss per image-caption pair instead of a softmax.
 
-Paper: Sigmoid Loss for Language Image Pre-Training (arXiv 2303.15343), in small.
+Paper: Sigmoid Loss for Language Image Pre-Training (arXiv 2303.15343), at small scale.
 Command: python tools/train.py configs/siglip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores.
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by

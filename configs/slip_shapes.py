@@ -1,9 +1,9 @@
 """SLIP on Shapes: CLIP on the whole image, and SimCLR on two views of it.
 
-Paper: SLIP: Self-supervision meets Language-Image Pre-training (arXiv 2112.12750), in small. Departures: SimCLR reads the
-joint embedding (official: the features before its projection, `layer` of the term), since 128 dimensions are all that
-this tower has; its views change colors less and are neither turned gray nor blurred, which leaves of forms of 12 to
-32 px too little to tell them apart.
+Paper: SLIP: Self-supervision meets Language-Image Pre-training (arXiv 2112.12750), at small scale. Departures: SimCLR reads the
+joint embedding (official: the features before its projection, `layer` of the term), since this tower has only 128
+dimensions; its views change colors less and are neither turned gray nor blurred, after which forms of 12 to
+32 px could hardly be told apart.
 Command: python tools/train.py configs/slip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs about twice that of infonce_shapes (three views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
@@ -35,7 +35,7 @@ model = dict(
     ),
 )
 
-# Captions belong to the whole image, colors and sides as they are. The other two views never meet them.
+# Captions belong to the whole image with its colors and sides. The other two views are never compared with them.
 ssl_view = dict(area=(0.4, 1.0), flip=0.5, transforms=[dict(type=PhotometricDistortion)])
 train_dataloader["dataset"]["pipeline"] = [
     dict(type=LoadImage),

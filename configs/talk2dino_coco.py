@@ -2,11 +2,11 @@
 
 Paper: Talk to DINO (arXiv 2411.19331), ViT-B/14 with registers: Adam 1e-4, batches of 128, 100 epochs, towers frozen.
 Command: python tools/train.py configs/talk2dino_coco.py
-Departures: images are squashed to 448 px without antialiasing, by the resize that training and test here share (the
-paper's code antialiases; COCO's 640 px are shrunk by less than a third); the loss is the mean over a batch (there: over
-the batch once more, a factor that Adam takes out again).
+Departures: images are squashed to 448 px without antialiasing, by the resize that training and test share here (the
+paper's code antialiases; COCO's 640 px are shrunk by less than a third); the loss is the mean over a batch (official: divided
+by the batch size once more, a factor that Adam cancels).
 Files: data/coco/{train2014,val2014} and Karpathy's dataset_coco.json there.
-A file of the official network: --cfg-options model.head.pretrained=FILE, and tools/test.py without a checkpoint
+With a file of the official network: --cfg-options model.head.pretrained=FILE, and tools/test.py without a checkpoint
 Hardware: one GPU. Expected score: not yet measured. Published mIoU: 65.8 with background cleaning on VOC21 (37.7
 Context60, 45.1 Object, 88.5 VOC20, 42.4 Context59, 30.2 Stuff, 38.1 Cityscapes, 22.5 ADE).
 """

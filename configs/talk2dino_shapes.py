@@ -1,6 +1,6 @@
-"""Talk2DINO's recipe on Shapes: runs everything and learns little, since no self-supervised tower has seen Shapes.
+"""Talk2DINO's recipe on Shapes: it runs every part and learns little, since no self-supervised tower was trained on Shapes.
 
-Paper: Talk2DINO (arXiv 2411.19331), in small: a random tower stands in for DINOv2; the real one is `talk2dino_coco.py`.
+Paper: Talk2DINO (arXiv 2411.19331), at small scale: a random tower replaces DINOv2; for the real one see `talk2dino_coco.py`.
 Command: python tools/train.py configs/talk2dino_shapes.py && python tools/test.py configs/talk2dino_shapes.py work_dirs/talk2dino_shapes/last.pth
 Hardware: 2 CPU cores. Expected score: not yet measured.
 """

@@ -1,4 +1,4 @@
-"""Dense CLIP on Shapes, decided on pixels as the training-free papers do; `dense_clip_shapes.py` decides on patches.
+"""Dense CLIP on Shapes, classified per pixel as in the training-free papers; `dense_clip_shapes.py` classifies per patch.
 
 Paper: SCLIP's protocol (arXiv 2312.01597) on the tiny CLIP that `clip_shapes.py` trains.
 Command: python tools/test.py configs/training_free_shapes.py work_dirs/clip_shapes/last.pth

@@ -1,10 +1,10 @@
-"""ViLD-ensemble on COCO with CLIP's own ResNet-50 as student: one CLIP is start, texts and teacher.
+"""ViLD-ensemble on COCO with CLIP's own ResNet-50 as student: one CLIP provides start weights, texts and teacher.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), our
-variant of it: the student starts from the image tower of its teacher and learns at a tenth of the head's rate.
+variant of it: the student starts from the image tower of its teacher and has a tenth of the head's learning rate.
 Command: after vild_text_coco_r50.py, torchrun --nproc_per_node 8 tools/cache_region_embeddings.py configs/vild_coco_clip-rn50.py, then
 torchrun --nproc_per_node 8 tools/train.py configs/vild_coco_clip-rn50.py --launcher pytorch
-The proposals that CLIP looks at are those of `vild_text_coco_r50.py`.
+CLIP embeds the proposals of `vild_text_coco_r50.py`.
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured; not in the paper.
 """
 

@@ -1,11 +1,11 @@
 """ViLD-text on real pixels without a download: MobileNetV2 and CLIP text rows from files, 128 COCO images, on a CPU.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), with a small
-ImageNet tower in place of its ResNet-50, and without its teacher: CLIP's image tower is not among the files. Training:
+ImageNet tower instead of its ResNet-50, and without its teacher: CLIP's image tower is not among the files. Training:
 boxes of the 48 base classes of open-vocabulary COCO; test: 65 classes in 128 other images.
 Command: python tools/train.py configs/vild_coco_mobilenetv2.py && python tools/test.py
 configs/vild_coco_mobilenetv2.py work_dirs/vild_coco_mobilenetv2/best.pth
-Files: coco_sample/, weights/ and meta/ below ../shared/data; elsewhere: --cfg-options model.backbone.pretrained=FILE
+Files: coco_sample/, weights/ and meta/ below ../shared/data; in other folders: --cfg-options model.backbone.pretrained=FILE
 model.text_encoder.path=FILE and train_dataloader.dataset.root=DIR (val_, test_).
 Hardware: 2 CPU cores, 7 minutes. Expected score: box AP50 base 5.0, novel 1.1, by the second command
 (measured with torchvision's box losses, the default before ViLD's means).
@@ -33,7 +33,7 @@ model = dict(
         trainable="none",
         mean=(127.5, 127.5, 127.5),
         std=(127.5, 127.5, 127.5),
-        model_args=dict(pad_type="same"),  # trained in TensorFlow: its stride-2 convolutions pad right and bottom
+        model_args=dict(pad_type="same"),  # trained in TensorFlow, whose stride-2 convolutions pad right and bottom
     ),
     text_encoder=dict(
         type=PrecomputedTextEncoder,

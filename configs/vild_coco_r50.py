@@ -1,7 +1,7 @@
-"""ViLD-ensemble on COCO: boxes and masks of 48 classes, CLIP's view of proposals, detections of 65.
+"""ViLD-ensemble on COCO: boxes and masks of 48 classes, CLIP's embeddings of proposals, detections of 65.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921); recipe, and
-what in it is not Mask R-CNN's, as in `vild_text_coco_r50.py`, whose proposals CLIP looks at.
+its differences from Mask R-CNN, as in `vild_text_coco_r50.py`, whose proposals CLIP embeds.
 Command: after vild_text_coco_r50.py, torchrun --nproc_per_node 8 tools/cache_region_embeddings.py
 configs/vild_coco_r50.py, then torchrun --nproc_per_node 8 tools/train.py configs/vild_coco_r50.py --launcher pytorch
 One branch instead of two, as in the paper's table: --cfg-options model.head.variant=vild --work-dir DIR

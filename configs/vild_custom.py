@@ -1,13 +1,13 @@
 """ViLD-text on your own objects: a COCO file (or YOLO or Pascal-VOC labels), your own names, a small network.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), without its
-teacher: the frozen texts of CLIP and a small ImageNet tower. At test time any other names can be asked for.
+teacher: the frozen texts of CLIP and a small ImageNet tower. At test time, any other names can be used.
 Command: see "Your own objects" in the README; with data/custom as `_base_/datasets/custom_detection.py` describes it,
 python tools/train.py configs/vild_custom.py && python tools/test.py configs/vild_custom.py work_dirs/vild_custom/best.pth
 Files: weights of the tower (timm) and of CLIP (open_clip) are downloaded, or give files: --cfg-options
-model.backbone.pretrained=FILE model.text_encoder.pretrained=FILE. With a fixed list of classes in place of CLIP's
-texts it is an ordinary detector; `vild_bccd.py` is one.
-Hardware: 2 CPU cores or any GPU. Expected score: that of your data, not yet measured.
+model.backbone.pretrained=FILE model.text_encoder.pretrained=FILE. With a fixed list of classes instead of CLIP's
+texts, it is an ordinary detector, such as `vild_bccd.py`.
+Hardware: 2 CPU cores or any GPU. Expected score: depends on your data, not yet measured.
 """
 
 from mmengine.config import read_base

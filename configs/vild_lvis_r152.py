@@ -1,7 +1,7 @@
 """ViLD-ensemble on LVIS with ResNet-152, as published.
 
-Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921); all but
-the depth and the weight of the distillation as in `vild_lvis_r50.py`, its region cache too.
+Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921); everything
+except the depth and the weight of the distillation as in `vild_lvis_r50.py`, its region cache too.
 Command: after the cache of vild_lvis_r50.py, torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/vild_lvis_r152.py --launcher pytorch
 One branch: --cfg-options model.head.variant=vild model.head.distill_weight=1 --work-dir DIR

@@ -1,12 +1,12 @@
 """ViLD-ensemble on LVIS as in DetPro's port: from a pretrained ResNet, 20 epochs on 8 GPUs.
 
 Paper: ViLD (arXiv 2104.13921), port in DetPro (arXiv 2203.14940, there "ViLD*"). Its recipe: batches of 16, SGD,
-rate 0.02, a tenth of it after 16 of 20 epochs, decay 2.5e-5, short side 640 to 800, repeat factors 0.001, one fully
+rate 0.02, a tenth of that after 16 of 20 epochs, decay 2.5e-5, short side 640 to 800, repeat factors 0.001, one fully
 connected layer in the box head, L1 loss of the boxes, temperature 0.007 at test.
-Departures: the proposals that CLIP looks at are those of `vild_text_lvis_r50.py` (the cache of `vild_lvis_r50.py`; DetPro: a ResNet-101); an
-epoch is taken as 8,000 iterations; only parts of the network start from weights, DetPro's starts from SoCo's detector;
+Departures: CLIP embeds the proposals of `vild_text_lvis_r50.py` (the cache of `vild_lvis_r50.py`; DetPro: a ResNet-101); an
+epoch counts as 8,000 iterations; only parts of the network start from pretrained weights (DetPro: all, from SoCo's detector);
 norms and biases are not decayed; proposals have torchvision's smooth L1 loss (DetPro: L1); 63 templates instead of 74.
-Start weights: a ResNet-50 that halves in its 1x1 convolutions, under torchvision's names, see `pretrained` below.
+Start weights: a ResNet-50 with its strides in the 1x1 convolutions, with torchvision's names, see `pretrained` below.
 Command: after that cache, torchrun --nproc_per_node 8 tools/train.py configs/vild_lvis_r50_detpro.py --launcher pytorch
 DetPro's weights: python tools/convert_checkpoint.py detpro vild_ens_20e.pth vild_detpro.pth && python tools/test.py
 configs/vild_lvis_r50_detpro.py vild_detpro.pth

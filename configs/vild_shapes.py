@@ -1,7 +1,7 @@
-"""ViLD-ensemble on Shapes: labels of 36 classes for one branch, CLIP's view of proposals for the other.
+"""ViLD-ensemble on Shapes: labels of 36 classes for one branch, CLIP's embeddings of proposals for the other.
 
-Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), in small. The
-proposals that CLIP looks at are those of `vild_text_shapes.py`.
+Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), at small scale. CLIP
+embeds the proposals of `vild_text_shapes.py`.
 Command: python tools/train.py configs/vild_text_shapes.py && python tools/cache_region_embeddings.py
 configs/vild_shapes.py && python tools/train.py configs/vild_shapes.py && python tools/test.py configs/vild_shapes.py
 work_dirs/vild_shapes/best.pth
@@ -22,7 +22,7 @@ with read_base():
 
 teacher = dict(
     **clip,
-    crop="squash",  # the pictures of single objects that this CLIP saw fill their frame
+    crop="squash",  # in the images of single objects that this CLIP was trained on, the object fills the frame
     dtype="auto",
     proposals=dict(
         type=DetectorProposals,

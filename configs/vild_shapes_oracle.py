@@ -1,6 +1,6 @@
 """The oracle of ViLD-text on Shapes: the same network, trained on boxes and masks of all 48 classes.
 
-Paper: the supervised row beside Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
+Paper: the supervised row next to Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv
 2104.13921).
 Command: python tools/train.py configs/vild_shapes_oracle.py && python tools/test.py configs/vild_shapes_oracle.py
 work_dirs/vild_shapes_oracle/best.pth

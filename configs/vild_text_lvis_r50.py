@@ -1,19 +1,19 @@
-"""ViLD-text on LVIS, the official network from random weights; its proposals serve the teacher of `vild_lvis_r50.py`.
+"""ViLD-text on LVIS, the official network from random weights; its proposals are those of the teacher of `vild_lvis_r50.py`.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921). Official
-recipe: 180,000 steps of 256 images, SGD, rate 0.32, a tenth of it at 162,000 and 171,000, decay of 4e-5 on kernels,
-large-scale jitter, 1024 px at test, synchronised batch norms everywhere.
-Departures: rare classes leave the softmax, so that none takes part in a comparison that it has no labels for (official:
-their logits are 0, more than a base class whose cosine is negative; --cfg-options
+recipe: 180,000 steps of 256 images, SGD, rate 0.32, divided by ten at 162,000 and at 171,000, decay of 4e-5 on kernels,
+large-scale jitter, 1024 px at test, synchronized batch norms everywhere.
+Departures: rare classes are excluded from the softmax, since they have no labels to learn from (official: their logits are
+0, which is more than that of a base class whose cosine is negative; --cfg-options
 train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63 templates of the
-paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published). The others come with
-torchvision, whose proposal network and RoIAlign are taken as they are: anchors lie at the corners of cells (official:
-at their centers, half a stride or a 16th of an anchor away) and are rounded to pixels; a box is x2 - x1 wide (official:
-one pixel more where offsets become boxes); points over a pixel outside a map read zeros (official: its edge).
-Proposals' offsets of exactly zero count in their loss, which the official code takes for padding.
+paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published). The other departures
+come from torchvision's proposal network and RoIAlign, which are used unchanged: anchors are at the corners of cells (official:
+at their centers, half a stride or a 16th of an anchor away) and are rounded to pixels; a box is x2 - x1 wide (official: one
+pixel more when offsets become boxes); points more than a pixel outside a map are zero (official: the value at its
+edge). Proposal offsets of exactly zero count in the loss, while the official code treats them as padding.
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500
 tools/train.py configs/vild_text_lvis_r50.py --launcher pytorch
-Files: see `_base_/datasets/lvis_detection.py`; a work dir that all machines share.
+Files: see `_base_/datasets/lvis_detection.py`; the work dir must be shared by all machines.
 Hardware: 32 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper: mask AP 24.9, AP_r 10.1.
 """
 

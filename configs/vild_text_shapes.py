@@ -1,4 +1,4 @@
-"""ViLD-text on Shapes: boxes and masks of 36 classes, named by texts; its proposals serve the teacher of `vild_shapes.py`.
+"""ViLD-text on Shapes: boxes and masks of 36 classes, classified by texts; its proposals are those of the teacher of `vild_shapes.py`.
 
 Paper: Open-vocabulary Object Detection via Vision and Language Knowledge Distillation (arXiv 2104.13921), here on the
 tiny CLIP that `clip_shapes.py` trains: our shared-backbone variant, since official ViLD starts from random weights.

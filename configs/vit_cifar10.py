@@ -1,7 +1,7 @@
-"""ViT-B/16 fine-tuned on CIFAR-10 at 224 px, from ImageNet-21k: the plain classifier that the transformer began with.
+"""ViT-B/16 fine-tuned on CIFAR-10 at 224 px, from ImageNet-21k: the original image classifier of the vision transformer.
 
 Paper: An Image is Worth 16x16 Words (arXiv 2010.11929). Its tables fine-tune at 384 px, see `vit_cifar10_384.py`. The new
-map starts at zero, as there; the pretrained final norm is replaced by a new one (see `LinearHead`).
+linear layer starts at zero, as there; the pretrained final norm is replaced by a new one (see `LinearHead`).
 Command: torchrun --nproc_per_node 8 tools/train.py configs/vit_cifar10.py --launcher pytorch --amp
 Another tower or file: --cfg-options model.backbone.model=NAME model.backbone.pretrained=FILE
 Hardware: 8 GPUs of 16 GB (64 images each; the paper's batch of 512). Expected score: not yet measured.

@@ -1,8 +1,8 @@
-"""ViT-B/16 pretrained at 224 px and fine-tuned on CIFAR-10 at 384 px, as the tables of the paper have it.
+"""ViT-B/16 pretrained at 224 px and fine-tuned on CIFAR-10 at 384 px, as in the tables of the paper.
 
 Paper: An Image is Worth 16x16 Words (arXiv 2010.11929), section 3.2: more patches of the same size, positions resampled.
-There they are resampled once and trained at the new size; here the 14 x 14 positions stay the parameters and are resampled
-at each step, so that one checkpoint serves every size.
+There they are resampled once and trained at the new size; here the 14 x 14 positions remain the parameters and are resampled
+in each step, so that one checkpoint works at every size.
 Command: torchrun --nproc_per_node 8 tools/train.py configs/vit_cifar10_384.py --launcher pytorch --amp
 Hardware: 8 GPUs of 32 GB (64 images each). Expected score: not yet measured; the paper has 98.13 after ImageNet-1k and
 98.95 after ImageNet-21k.

@@ -1,8 +1,8 @@
 """ViT-B/16 on CIFAR-10 from random weights at 224 px, as tutorials train it: Adam at 1e-4, batches of 128, 10 epochs.
 
-Paper: An Image is Worth 16x16 Words (arXiv 2010.11929), which finds that such a network needs far more data than this; it is the
-tutorials' exercise, not the paper's recipe, which is `vit_cifar10.py`: the same network fine-tuned from ImageNet-21k by SGD.
-The whole picture is enlarged to 224 px and mirrored at random; the rate is constant.
+Paper: An Image is Worth 16x16 Words (arXiv 2010.11929), which finds that such a network needs far more data than this. This is the
+exercise of tutorials, not the paper's recipe, which is `vit_cifar10.py`: the same network fine-tuned from ImageNet-21k by
+SGD. The whole image is enlarged to 224 px and flipped at random; the rate is constant.
 Command: python tools/train.py configs/vit_cifar10_scratch.py --amp
 Another tower: --cfg-options model.backbone.model=vit_small_patch16_224
 Hardware: one GPU of 24 GB. Expected score: not yet measured.

@@ -1,10 +1,10 @@
-"""x-clip's options together on Shapes: decoupled loss, second projections, more views, patches, masked words.
+"""All options of x-clip together on Shapes: decoupled loss, second projections, more views, patches, masked words.
 
 Code: lucidrains/x-clip; papers: arXiv 2110.06848 (DCL), 2110.11316 (CLOOB), 2110.05208 (DeCLIP), 2002.05709 (SimCLR),
-2309.08773 (similarity). Its default weights, and its bidirectional text tower for the hidden words. Departures: patches
-are compared where both crops show the same place, which x-clip does not (`parity="xclip"` compares its rows); the
-similarity regularization is on, inside the first term's weight (x-clip: off by default), and the scale starts at CLIP's
-14.3 (x-clip: 2.7). A baseline of ours, not a run that x-clip has published.
+2309.08773 (similarity). Its default weights, and its bidirectional text tower for the masked words. Departures: patches
+are compared where both crops show the same position, unlike in x-clip (`parity="xclip"` compares its rows); the
+similarity regularization is on, within the weight of the first term (x-clip: off by default), and the scale starts at CLIP's
+14.3 (x-clip: 2.7). This is our baseline, not a run that x-clip has published.
 Command: python tools/train.py configs/xclip_shapes.py (after python tools/make_shapes.py)
 Hardware: 2 CPU cores; an iteration costs about two and a half times that of infonce_shapes (two views).
 Expected score: see docs/results.md; zero-shot top1 over 48 classes of single objects, by
@@ -40,7 +40,7 @@ model = dict(
     ),
 )
 
-# Both views meet the captions, so the crops are mild and neither sides nor colors change.
+# Both views are compared with the captions, so the crops are mild, and neither sides nor colors change.
 train_dataloader["dataset"]["pipeline"] = [
     dict(type=LoadImage),
     dict(type=AddEditedCaption, delete=0.1),

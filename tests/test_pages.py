@@ -41,7 +41,12 @@ def test_links_lead_to_files_and_headings(page: Path):
 
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_a_page_is_linked_from_another(page: Path):
-    linked = {(other.parent / target.partition("#")[0]).resolve() for other in PAGES for target in links(other) if other != page}
+    linked = {
+        (other.parent / target.partition("#")[0]).resolve()
+        for other in PAGES
+        for target in links(other)
+        if other != page
+    }
     assert page in linked
 
 

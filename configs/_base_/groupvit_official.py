@@ -1,7 +1,7 @@
 """The official GroupViT: network, augmentation and optimizer. A config adds its shards, their iterations and the noun prompts.
 
-Departures: bfloat16 where it is faster in place of apex's float16, which needs a scaled loss; the warm-up is mmengine's
-line, which reaches the full rate one step earlier.
+Departures: bfloat16, if it is faster, instead of apex's float16, which needs a scaled loss; mmengine's linear warm-up,
+which reaches the full rate one step earlier.
 """
 
 from mmengine.config import read_base
@@ -58,7 +58,7 @@ train_dataloader = dict(
             dict(type=LoadImage),
             dict(type=RandomResizedCrop, size=(224, 224), area=(0.08, 1.0), interpolation="bilinear"),
             dict(type=RandomFlip, prob=0.5),
-            # with it, timm leaves out the color jitter of 0.4 that the official settings name too
+            # with it, timm omits the color jitter of 0.4, which the official settings also contain
             dict(type=RandAugment, policy="rand-m9-mstd0.5-inc1", interpolation="bilinear"),
             dict(type=RandomErasing, prob=0.25),
             dict(type=PackSample),
@@ -67,7 +67,7 @@ train_dataloader = dict(
 )
 
 optim_wrapper["optimizer"] = dict(type=AdamW, lr=1.6e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
-# decayed is what has two dimensions or none: the two temperatures, positions and group tokens too
+# parameters with two dimensions or none are decayed: the two temperatures, positions and group tokens too
 optim_wrapper["paramwise_cfg"] = dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0)
 optim_wrapper["clip_grad"] = dict(max_norm=5.0)
 optim_wrapper["amp"] = "auto"

@@ -1,4 +1,4 @@
-"""What every run shares: logging, saving, seed. Iterations are the only clock."""
+"""Settings of every run: logging, saving, seed. Training is counted in iterations only."""
 
 from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook, RuntimeInfoHook
 from mmengine.visualization import LocalVisBackend, Visualizer
@@ -21,12 +21,12 @@ log_processor = dict(type=UnitLogProcessor, by_epoch=False, window_size=50)
 # scalars as JSON lines; TensorBoard, W&B and MLflow are further entries, `dict(type="TensorboardVisBackend")`
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])
 randomness = dict(seed=0)
-# of float32 matrix products: "auto" takes torch's "medium" where it was measured to round like float32
+# of float32 matrix products; "auto" uses torch's "medium" if a probe shows that it rounds like float32
 precision = "auto"
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    # seconds that a rank waits for a lost one before it ends with an error
+    # seconds before a collective operation times out: a rank that waits for a lost one ends with an error
     dist_cfg=dict(backend="nccl", timeout=1800),
 )
 log_level = "INFO"

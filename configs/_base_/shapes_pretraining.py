@@ -1,6 +1,6 @@
-"""What every pretraining on the captions of Shapes shares: pairs, the zero-shot test on single objects, 800 steps of Muon.
+"""Shared by all pretraining on the captions of Shapes: pairs, the zero-shot test on single objects, 800 steps of Muon.
 
-A rate of 1e-2 learns as much on some seeds and half as much on others; at 5e-3 the seeds agree (docs/results.md).
+A rate of 1e-2 is as good for some seeds and half as good for others; at 5e-3, the seeds agree (docs/results.md).
 """
 
 from mmengine.config import read_base

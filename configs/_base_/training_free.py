@@ -1,9 +1,9 @@
-"""What the training-free papers share, from SCLIP (arXiv 2312.01597) on: OpenAI's ViT-B/16, short side 336, windows of 224 px.
+"""Shared by the training-free papers since SCLIP (arXiv 2312.01597): OpenAI's ViT-B/16, short side 336, windows of 224 px.
 
-80 templates; all words of all classes in one softmax on the pixels of the original image; windows every 112 px. A data
-set adds its words and, where it has a background, the thresholds of SC-CLIP (arXiv 2411.15869). Its readout is taken since
-its constants are those of every dataset and of any weights. Others, and what their papers change: docs/training_free.md.
-One departure: float32, in which every machine gives the same labels (official: float16 on a GPU).
+80 templates; one softmax over all names of all classes on the pixels of the original image; windows every 112 px. A dataset
+config adds its names and, if it has a background, the thresholds of SC-CLIP (arXiv 2411.15869). SC-CLIP's readout is used since its
+constants are the same for every dataset and any weights. For others, and what their papers change, see docs/training_free.md.
+One departure: float32, with which every machine gives the same labels (official: float16 on a GPU).
 """
 
 from openvocab.backbones.clip import CLIPBackbone

@@ -1,11 +1,11 @@
 """ADE20K, 150 classes (arXiv 1608.05442): data/ADEChallengeData2016/{images,annotations}/{training,validation}.
 
 Training as LSeg's official code: long side resized to a random 260..1040 (0.5 to 2 times 520), padded, cropped to 480,
-flipped. One departure: its resize is Pillow's, antialiased where it shrinks; ours is OpenCV's without, as in
-mmsegmentation, and resizes the crop alone, in an eighth of the time. Evaluation: short side 512, scores in
-the original frame. LSeg's multi-scale evaluation scales from the original image: `configs/lseg_ade_multi_scale.py`.
+flipped. One departure: its resize is Pillow's, antialiased when it shrinks; ours is OpenCV's without antialiasing,
+as in mmsegmentation, and resizes only the crop, in an eighth of the time. Evaluation: short side 512, scores at
+the size of the original image. LSeg's multi-scale evaluation scales the original image: `configs/lseg_ade_multi_scale.py`.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

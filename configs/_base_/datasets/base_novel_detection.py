@@ -1,6 +1,6 @@
-"""How COCO and LVIS are read for detection with base and novel classes: large-scale jitter, a short side of 800 at test.
+"""COCO and LVIS for detection with base and novel classes: large-scale jitter in training, a short side of 800 in a test.
 
-A dataset adds its names, files and metric.
+A dataset config adds its names, files and metric.
 """
 
 from mmengine.dataset import DefaultSampler

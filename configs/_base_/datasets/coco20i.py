@@ -2,15 +2,15 @@
 
 Files: data/coco20i/{train2014,val2014} and data/coco20i/annotations/{train2014,val2014}, PNGs with ids 1..80.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
-LSeg's own weights ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
-scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in an
-eighth of the time, and a label is that at the center of the new pixel, where the image is read too; official:
-Pillow's resize, antialiased where it shrinks, and the label at the pixel's corner.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words that LSeg's
+weights were trained on ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
+scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in
+an eighth of the time, and labels are sampled at the centers of the new pixels, like the image; official:
+Pillow's resize, antialiased when it shrinks, and labels at the corners of the pixels.
 
 Training draws episodes: a class, then two images of it. An official epoch is as many episodes as there are training
 images: 62,040, 74,381, 73,035 and 73,808 of the folds 0 to 3. 1000 test episodes draw a class, then an image of it,
-with seed 0 of our own generator: other images than the official draws.
+with seed 0 of our own generator: not the images of the official code.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
 test_dataloader.dataset.fold=1`.

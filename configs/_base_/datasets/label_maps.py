@@ -1,6 +1,6 @@
-"""What the datasets of whole label maps share: crops of 512 pixels to train on, a short side of 512 to test at.
+"""Shared by the datasets of fully labeled maps: crops of 512 pixels in training, a short side of 512 in a test.
 
-A dataset adds its name, folders and classes.
+A dataset config adds its name, folders and classes.
 """
 
 from mmengine.config import read_base

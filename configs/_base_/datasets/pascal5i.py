@@ -1,15 +1,15 @@
 """PASCAL-5i, four folds of five classes: data/VOCdevkit/VOC2012 with the labels of SBD in SegmentationClassAug.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
-LSeg's own weights ("diningtable", "pottedplant", "tvmonitor"), everything at 480 x 480 without augmentation,
-scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in an
-eighth of the time, and a label is that at the center of the new pixel, where the image is read too; official:
-Pillow's resize, antialiased where it shrinks, and the label at the pixel's corner.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words that LSeg's
+weights were trained on ("diningtable", "pottedplant", "tvmonitor"), everything at 480 x 480 without augmentation,
+scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in
+an eighth of the time, and labels are sampled at the centers of the new pixels, like the image; official:
+Pillow's resize, antialiased when it shrinks, and labels at the corners of the pixels.
 
-Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode of an
-epoch. 1000 test episodes walk through the pairs again and again. The pairs are found in the label maps; HSNet published
-lists of them, 11,394 pairs to train fold 0: put below `root`, they are given by `--cfg-options
-train_dataloader.dataset.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (those of the fold's own classes are left out) and
+Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode
+per epoch. 1000 test episodes cycle through the pairs. The pairs are found in the label maps. HSNet published
+lists of them (11,394 pairs to train fold 0): put them below `root` and use `--cfg-options
+train_dataloader.dataset.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (pairs of the fold's own classes are excluded) and
 `test_dataloader.dataset.pairs=val0.txt`.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1

@@ -1,6 +1,6 @@
 """AdamW with a linear warm-up and polynomial decay, for transformers that are fine-tuned.
 
-The pretrained parts learn at a tenth of the rate of the head; norms, biases and the logit scale are not decayed.
+The pretrained parts have a tenth of the learning rate of the head; norms, biases and the logit scale are not decayed.
 A config that changes `train_cfg["max_iters"]` changes `param_scheduler[1]["end"]` with it.
 """
 

@@ -1,13 +1,13 @@
-"""How LSeg's zero-shot form is trained, by the defaults of its official code.
+"""Training of LSeg's zero-shot form, with the defaults of its official code.
 
-SGD 0.9, weight decay 1e-4, rate 0.004 / 16 for each of 20 episodes on a GPU, the decoder at ten times it, synchronised
-batch norm, float32. The rate falls by poly 0.9 over 200 epochs, but on PASCAL-5i and COCO-20i the official run ends
-after 4 of them: it is constant but for 2 %. On FSS-1000 it runs to the end, and the rate falls to zero. As everywhere
-here it falls by iteration, not by epoch (`sgd_poly.py`). A config sets `train_cfg["max_iters"]` and
-`param_scheduler[0]["end"]` for one GPU; on N of them the official epochs have an Nth of the steps, at the same rate.
+SGD 0.9, weight decay 1e-4, rate 0.004 / 16 for each of 20 episodes on a GPU, ten times that for the decoder, synchronized
+batch norm, float32. The rate decays polynomially (power 0.9) over 200 epochs, but on PASCAL-5i and COCO-20i the official
+run ends after 4 of them, when it has fallen by 2 %. On FSS-1000 it runs to the end, and the rate falls to zero. As everywhere
+here, it falls per iteration, not per epoch (`sgd_poly.py`). A config sets `train_cfg["max_iters"]` and
+`param_scheduler[0]["end"]` for one GPU; on N GPUs, the official epochs have 1/N of the steps, at the same rate.
 
-The hyper-parameters of the published weights were never told (isl-org/lang-seg issues 19 and 34, in which others reach
-28 mIoU in place of 52.8 on fold 0).
+The hyperparameters of the published weights were never published (isl-org/lang-seg issues 19 and 34, in which others reach
+28 mIoU instead of 52.8 on fold 0).
 """
 
 from mmengine.config import read_base

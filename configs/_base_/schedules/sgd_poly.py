@@ -1,8 +1,8 @@
-"""SGD with polynomial decay, the recipe of LSeg: momentum 0.9, weight decay 1e-4, power 0.9, decoder at 10 x the rate.
+"""SGD with polynomial decay, the recipe of LSeg: momentum 0.9, weight decay 1e-4, power 0.9, ten times the rate for the decoder.
 
-The official rate is 0.004 / 16 for a backbone at batch 1 a GPU, stepped once an epoch; here it falls every iteration,
-since iterations are the only clock of a run. Within an epoch that is less by up to 0.9 of the first rate over the
-number of epochs: 0.4 % of it in 240. A config sets `train_cfg["max_iters"]`, `param_scheduler[0]["end"]` to the same,
+The official rate is 0.004 / 16 for a backbone at batch 1 per GPU, stepped once per epoch; here it falls every iteration,
+since a run is counted in iterations only. Within an epoch, the rate is lower by up to 0.9 times the first rate divided by
+the number of epochs: 0.4 % of it for 240. A config sets `train_cfg["max_iters"]`, `param_scheduler[0]["end"]` to the same value,
 and the rate.
 """
 
