@@ -18,7 +18,7 @@ default_hooks = dict(
     bad_samples=dict(type=BadSampleHook),
 )
 log_processor = dict(type=UnitLogProcessor, by_epoch=False, window_size=50)
-# scalars as JSON lines; TensorBoard, W&B and MLflow are further entries, `dict(type="TensorboardVisBackend")`
+# scalars as JSON lines; the README lists the lines that add TensorBoard, W&B or MLflow
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])
 randomness = dict(seed=0)
 # of float32 matrix products; "auto" uses torch's "medium" if a probe shows that it rounds like float32
