@@ -38,7 +38,7 @@ lint: $(EXTRAS)
 
 # The wheel, installed into a fresh environment, predicts outside of the checkout.
 wheel:
-	rm -rf $(WHEEL)
+	rm -rf $(WHEEL) build/lib build/bdist*  # an old build/lib would put its files into the wheel
 	$(PYTHON) -m venv $(WHEEL)/venv
 	$(WHEEL)/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL) .
 	$(WHEEL)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(WHEEL)/*.whl
@@ -46,7 +46,7 @@ wheel:
 
 # The same with the oldest versions that setup.cfg admits, and Python 3.10; then the contract tests and some short runs.
 oldest:
-	rm -rf $(OLDEST)
+	rm -rf $(OLDEST) build/lib build/bdist*
 	$(OLDEST_PYTHON) -m venv $(OLDEST)/venv
 	$(OLDEST)/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OLDEST) .
 	$(OLDEST)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
