@@ -5,6 +5,8 @@ Heads and training-free readouts use these functions, so they need not know whet
 (B, heads, N, C / heads), prefix tokens first.
 """
 
+from typing import TypeAlias
+
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d
 from open_clip.transformer import ResidualAttentionBlock
@@ -15,7 +17,7 @@ from openvocab.layers.packed_linear import PackedSelfAttention
 
 Projections = tuple[Tensor, Tensor, Tensor]
 """q, k and v, (B, heads, N, C / heads) each."""
-Attention = nn.MultiheadAttention | PackedSelfAttention | AttentionPool2d
+Attention: TypeAlias = nn.MultiheadAttention | PackedSelfAttention | AttentionPool2d
 
 
 def project_qkv(attention: Attention, tokens: Tensor) -> Projections:

@@ -49,7 +49,7 @@ def set_trainable(
 
 
 def set_mode(module: nn.Module, training: bool) -> None:
-    """Call `module.train(training)`, then keep submodules without trained parameters in eval mode (batch norm, dropout)."""
+    """Call `module.train(training)`, but keep fully frozen submodules in eval mode (batch norm, dropout)."""
     module.train(training)  # some towers override it to do more than set a flag
     if training:
         _keep_frozen_parts_in_eval(module)
