@@ -75,7 +75,7 @@ def test_a_names_file_of_another_length(parts, tmp_path):
 def test_no_class_with_a_text(parts):
     arguments = parts[0]
     arguments["class_names"].write_text("one\ntwo\nthree\nfour\n")
-    with pytest.raises(ValueError, match="no text for any of 4 classes, such as 'one'"):
+    with pytest.raises(ValueError, match="knows none of 4 classes, such as 'one'"):
         ConSEBackbone(**arguments)
 
 

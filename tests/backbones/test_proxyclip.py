@@ -47,7 +47,7 @@ def test_equals_the_published_code_with_dino(published, size):
 @pytest.mark.parametrize("side", [14, 21])
 def test_equals_the_published_code_on_any_grid(published, side):
     external = normal((1, 32, side, side), 8)
-    weights = contrast_softmax(cosines(external.flatten(2).transpose(1, 2)), share=1.2)
+    weights = contrast_softmax(cosines(external.flatten(2).transpose(1, 2)), mean_factor=1.2)
     reader = VisionTransformerReader(published.visual, ProxyAttention(weights, (side, side)), "bicubic_offset", False)
     check(reader(scene(224, 224), (), True).patch_embed, f"proxy_a_{side}")
 

@@ -15,7 +15,7 @@ from openvocab.text import clip_text, text_tower
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.precomputed import PrecomputedTextEncoder
 from openvocab.text.templates import fill_template, resolve_templates
-from openvocab.text.text_tower import SMALLEST_CHUNK, encode_tokens, is_causal
+from openvocab.text.text_tower import MIN_CHUNK, encode_tokens, is_causal
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 MODEL = "ViT-Ti-8-shapes"
@@ -159,7 +159,7 @@ def test_the_context_is_cut_to_the_longest_prompt_of_a_chunk(make, monkeypatch):
     tree = text_tower.PromptTree
     monkeypatch.setattr(text_tower, "PromptTree", lambda tokens: shapes.append(tuple(tokens.shape)) or tree(tokens))
     encoder(Vocabulary.from_names(["cat", "dog", "a red circle"]))
-    assert sorted(shapes) == [(SMALLEST_CHUNK, 3), (SMALLEST_CHUNK, 5)]
+    assert sorted(shapes) == [(MIN_CHUNK, 3), (MIN_CHUNK, 5)]
 
 
 # ---- the four knobs ----

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from openvocab.text import text_tower
-from openvocab.text.prompt_tree import FEWEST_ROWS, PromptTree, similar_first
+from openvocab.text.prompt_tree import MIN_NODES, PromptTree, lexicographic_order
 from openvocab.text.text_tower import encode_tokens
 
 PROMPTS = torch.tensor([[1, 5, 6, 9], [1, 5, 6, 9], [1, 5, 7, 9], [1, 8, 6, 9]])
@@ -29,7 +29,7 @@ def test_every_distinct_beginning_is_one_node():
     beginnings = {tuple(row[: length + 1].tolist()) for row in PROMPTS for length in range(4)}
     assert len(set(tree.first.tolist())) == len(beginnings) == int(tree.node.max()) + 1
     assert torch.equal(tree.node[0], tree.node[1])
-    assert len(tree.ids) == FEWEST_ROWS
+    assert len(tree.ids) == MIN_NODES
 
 
 def test_nodes_hold_the_token_and_place_that_they_stand_for():
@@ -46,7 +46,7 @@ def test_gathering_what_was_spread_gives_it_back():
 
 def test_equal_beginnings_are_put_side_by_side():
     shuffled = PROMPTS[torch.tensor([3, 0, 2, 1])]
-    assert torch.equal(shuffled[similar_first(shuffled)], PROMPTS)
+    assert torch.equal(shuffled[lexicographic_order(shuffled)], PROMPTS)
 
 
 def test_embeddings_equal_the_towers_own(tower):
