@@ -14,7 +14,7 @@ from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap
 from openvocab.pixel_batch import PixelBatch
 from openvocab.process.memory_fallback import Halving, if_memory_suffices
 from openvocab.registry import INFERENCERS
-from openvocab.structures import Sample, Size, size_of
+from openvocab.structures import Sample, Size
 
 Images = Tensor | PixelBatch
 Outputs = Tensor | list[LogitMap]
@@ -75,7 +75,7 @@ class SlidingWindow(Inference):
             ValueError: the grids of the windows do not coincide with one grid of the image.
         """
         first = _check_outputs(network(_window(_pad(images, self.window, black), (0, 0), self.window)))
-        layout = _Layout(self, network, _pad(images, self.window, black), _size(images), first)
+        layout = _Layout(self, network, _pad(images, self.window, black), input_size(images), first)
         fits = layout.num_logits <= ELEMENTS_AT_ONCE
         if isinstance(first, Tensor) and fits and not self.rows_at_once.has_learnt:
             logits = if_memory_suffices(partial(layout.average, first), last_try=len(images) > 1)
@@ -86,7 +86,7 @@ class SlidingWindow(Inference):
 
 
 def window_starts(length: int, window: int, stride: int, unit: int = 1) -> list[int]:
-    """Return where windows start along one axis: every `stride` (rounded down to `unit`); the last ends at the border."""
+    """Return where windows start along an axis: every `stride` (rounded down to `unit`), the last one at the border."""
     stride = max(unit, stride // unit * unit)
     return [*range(0, length - window, stride), length - window]
 
@@ -120,15 +120,18 @@ def _check_outputs(outputs: Outputs) -> Outputs:
     return check_dense(outputs)
 
 
-def _size(images: Images) -> Size:
-    return size_of(images) if isinstance(images, Tensor) else images.size
+def input_size(images: Images) -> Size:
+    """Return (H, W) of images (B, 3, H, W)."""
+    height, width = images.shape[-2:]
+    return height, width
 
 
 def _pad(images: Images, size: Size, black: Tensor) -> Images:
     """Pad images that are smaller than `size`."""
     if isinstance(images, Tensor):
         return pad_with_black(images, size, black)
-    return images.with_size((max(images.size[0], size[0]), max(images.size[1], size[1])))
+    height, width = input_size(images)
+    return images.with_size((max(height, size[0]), max(width, size[1])))
 
 
 def _window(images: Images, position: Size, size: Size) -> Tensor:
@@ -167,7 +170,7 @@ class _Layout:
 
     def average(self, first: Tensor) -> Tensor:
         """Return the averaged logits (B, K, h, w) of all windows, given those of the first, (B, K, n, m)."""
-        padded_size = self.grid.size(_size(self.images))
+        padded_size = self.grid.size(input_size(self.images))
         # A sum and a count instead of a stack of windows: memory for one map, whatever the overlap.
         total = first.new_zeros(*first.shape[:2], *padded_size, dtype=torch.float32)
         counts = total.new_zeros(padded_size)

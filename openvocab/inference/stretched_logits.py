@@ -40,7 +40,7 @@ class Stretching:
         """
         size = size_of(images)
         if min(size) < self.patch_size:
-            raise ValueError(f"{size[0]}x{size[1]} pixels are less than a patch of {self.patch_size}; enlarge the image")
+            raise ValueError(f"{size[0]}x{size[1]} pixels hold no patch of {self.patch_size}; enlarge the image")
         height, width = (length // self.patch_size * self.patch_size for length in size)
         outputs = network(images[..., :height, :width])
         logits = self._resize(outputs if isinstance(outputs, list) else check_dense(outputs), size)

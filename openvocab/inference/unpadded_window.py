@@ -7,11 +7,11 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow
+from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow, input_size
 from openvocab.inference.stretched_logits import Stretching
 from openvocab.logit_map import ExtendedLogits
 from openvocab.registry import INFERENCERS
-from openvocab.structures import Sample, Size, size_of
+from openvocab.structures import Sample, Size
 
 
 @INFERENCERS.register_module()
@@ -62,7 +62,7 @@ class UnpaddedSlidingWindow(SlidingWindow):
         unpadded = images[..., : size[0], : size[1]] if isinstance(images, Tensor) else images.with_size(size)
         windows = partial(self.stretching.run, network)
         logits = SlidingWindow.__call__(self._fitted(size), windows, unpadded, samples, black)
-        return with_padding(logits, size_of(images) if isinstance(images, Tensor) else images.size)
+        return with_padding(logits, input_size(images))
 
     def _fitted(self, size: Size) -> "UnpaddedSlidingWindow":
         """Return this strategy with windows that are no larger than the image."""

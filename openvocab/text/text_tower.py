@@ -107,7 +107,7 @@ def _encode_chunk(tower: nn.Module, tokens: Tensor, pad_chunk: bool) -> Tensor:
     return embed[:count]
 
 
-def _has_prefix_tree(tower: nn.Module, tokens: Tensor) -> bool:
+def _has_prefix_tree(tower: TextTransformer, tokens: Tensor) -> bool:
     """Return whether `PromptTree` applies: a causal tower of plain blocks, no gradient, all end tokens last."""
     if not is_causal(tower) or not has_plain_blocks(tower) or torch.is_grad_enabled():
         return False
