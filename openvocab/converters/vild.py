@@ -169,7 +169,10 @@ def _branch(variables: Entries, prefix: str, box_head: str, classifier: str) -> 
 
 
 def _layer(variables: Entries, name: str) -> Entries:
-    """Take a layer's kernel and bias: HWIO becomes OIHW (transposed convolutions: HWOI to IOHW; dense layers: IO to OI)."""
+    """Take a layer's kernel, transposed to torch's layout, and bias.
+
+    HWIO becomes OIHW, HWOI of transposed convolutions IOHW, and IO of dense layers OI.
+    """
     kernel = variables.pop(f"{name}/kernel")
     layer = {"weight": kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T}
     if f"{name}/bias" in variables:

@@ -295,7 +295,7 @@ class CLIPTextEncoder(TextEncoder):
         return torch.autocast(device, enabled=False) if self.frozen else nullcontext()
 
     def _content_key(self) -> str:
-        """Return the digest of everything that the row of a name depends on, besides the name."""
+        """Return the digest of everything that the row of a name depends on, apart from the name."""
         version = weights_version(self.text)
         if self._weights is None or self._weights[0] != version:
             self._weights = version, tower_digest(self.text)

@@ -24,7 +24,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeE
 class EmbeddingCache:
     """One row per name, in memory and, if a folder is given, on disk.
 
-    Rows are stored under a key, the digest of everything that they depend on besides their name: weights, tokenizer,
+    Rows are stored under a key, the digest of everything that they depend on apart from their name: weights, tokenizer,
     templates, numerics. Other weights have another key, so nothing needs to be invalidated. On disk, each batch of new
     rows is one immutable file, `<key>/<digest of its names>.safetensors`, so any number of processes may write at the
     same time. A file that fails its checksum is skipped with a warning.
