@@ -7,7 +7,7 @@ from torch import Tensor
 from openvocab.clip.hugging_face_layout import clip_from_hugging_face, is_hugging_face
 
 OPENAI_MARKERS = ("input_resolution", "context_length", "vocab_size")
-"""Entries besides the weights that only OpenAI's archives contain."""
+"""Entries other than weights that only OpenAI's archives contain."""
 OLD_TEXT_KEYS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 OUR_PREFIXES = {"backbone.visual.": "visual.", "text_encoder.text.": "text.", "text_encoder.logit_": "logit_"}
 
