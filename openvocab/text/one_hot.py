@@ -62,7 +62,7 @@ class OneHotTextEncoder(TextEncoder):
                 f"vocabulary are not among them: {listed}; give OneHotTextEncoder the classes of the data"
             )
         if len(set(axes)) < len(axes):
-            raise ValueError(f"two classes of {texts.class_names[:MAX_LISTED]} are the same one of the fixed classes")
+            raise ValueError(f"two classes of {texts.class_names[:MAX_LISTED]} match the same fixed class")
         index = torch.tensor(axes, device=self.scale.device)
         rows = F.one_hot(index, self.embed_dim).to(self.scale.dtype)
         return TextFeatures(rows, self.scale, background=texts.background)
