@@ -243,6 +243,7 @@ class TextFeatures:
         """
         if self.row_class is None:
             return rows
+        # scatter_reduce needs an index of the shape of the rows; a view repeats it without a copy.
         index_shape = [1] * rows.ndim
         index_shape[dim] = -1
         index = self.row_class.view(index_shape).expand_as(rows)

@@ -98,7 +98,7 @@ class VisionTransformerReader:
             states[count] = self.readout.after_block(self._run(self.blocks[-1], tower.entering), grid_size)
             _store(features, count, states[count], grid_size, layers)
             features.image_embed = self._project_pooled(states[count])
-        else:
+        else:  # only the class token of the last block is used, so the other tokens need not be computed
             features.image_embed = self._project_pooled(_class_token(tower))
         patches = self._project(self.readout.patches(tower))
         features.patch_embed = to_map(patches, self.readout.output_size(grid_size))
@@ -130,6 +130,7 @@ class VisionTransformerReader:
         """Pool tokens (B, N, C) as the tower does and project them to the joint space, (B, D)."""
         if self.visual.pool_type == "tok":
             return self._project(tokens[:, 0])
+        # Other towers average the patches; the norm and the mean do not commute.
         if self.visual.final_ln_after_pool:
             return self._project(tokens[:, 1:].mean(dim=1))
         return self.visual.ln_post(tokens)[:, 1:].mean(dim=1) @ self.visual.proj

@@ -118,7 +118,8 @@ class ProxyAttention(Readout):
 
     def patches(self, tower: ForwardPass) -> Tensor:
         """See `Readout.patches`."""
-        values = tower.projections[2][:, :, 1:]  # (B, heads, N, d)
+        values = tower.projections[2][:, :, 1:]  # (B, heads, N, d), without the class token
+        # The heads become channels of one map, since interpolation takes (B, C, h, w).
         maps = values.transpose(2, 3).flatten(1, 2).unflatten(2, tower.grid_size)  # (B, C, h, w)
         if self.grid_size != tower.grid_size:
             maps = F.interpolate(maps, size=self.grid_size, mode="bilinear", align_corners=False)

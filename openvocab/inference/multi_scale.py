@@ -137,6 +137,7 @@ class MultiScaleFlip(Inference):
         padded = pad_with_black(window, (self.crop_size, self.crop_size), black)
         logits = check_dense(network(padded)).float()
         if self.flip:
+            # The padding is mirrored too, to the left, and returns to the right with the logits.
             logits = logits + check_dense(network(padded.flip(3))).float().flip(3)
         return self._resize(logits, (self.crop_size, self.crop_size))[..., :height, :width]
 

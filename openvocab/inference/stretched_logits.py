@@ -56,6 +56,7 @@ class Stretching:
             if outputs.shape[-2:] == size:
                 return outputs
             return F.interpolate(outputs.float(), size=size, mode="bilinear", align_corners=self.align_corners)
+        # Too large for memory: resize every image where it is read.
         maps = [TensorLogits(part) if isinstance(part, Tensor) else part for part in outputs]
         return [
             part if part.shape[1:] == size else ResizedLogits(part, size, align_corners=self.align_corners)

@@ -64,6 +64,7 @@ class WindowedLogits(LogitMap):
                 for part, start, length in zip((rows, columns), position, self.window)
             )
         ]
+        # Parts are read from top to bottom, so windows above this part are not needed again.
         self._outputs = {index: self._outputs[index] for index in covering if index in self._outputs}
         missing = [index for index in covering if index not in self._outputs]
         if missing:

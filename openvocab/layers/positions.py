@@ -33,7 +33,7 @@ def resize_positions(positions: Tensor, grid_from: Size, grid_to: Size, method: 
     if tuple(grid_from) == tuple(grid_to):
         return positions
     height, width = grid_to
-    count = grid_from[0] * grid_from[1]
+    count = grid_from[0] * grid_from[1]  # prefix positions come first and are not resampled
     prefix, grid = positions[:-count], positions[-count:]
     maps = grid.float().T.reshape(1, -1, *grid_from)  # (1, C, h, w)
     maps = _resize_maps(maps, (height, width), method)
@@ -48,6 +48,7 @@ def check_position_resize(method: str) -> None:
 def _resize_maps(maps: Tensor, size: Size, method: PositionResize) -> Tensor:
     """Resample maps (1, C, h, w) to (1, C, *size)."""
     if method == "bicubic_offset":
+        # recompute_scale_factor=False: torch then samples with these factors, not with those of the rounded sizes.
         factors = [(target + OFFSET) / source for target, source in zip(size, maps.shape[-2:])]
         return F.interpolate(maps, scale_factor=factors, mode="bicubic", recompute_scale_factor=False)
     mode, antialias = method.removesuffix("_plain"), method == "bicubic"

@@ -217,7 +217,7 @@ class CLIPTextEncoder(TextEncoder):
         rows = self._name_rows(names)  # (R, D)
         if len(names) == len(vocabulary):
             return self._final_norm(rows), None
-        counts = [len(synonyms) for synonyms in vocabulary.synonyms]
+        counts = [len(synonyms) for synonyms in vocabulary.synonyms]  # rows of a class are adjacent
         if vocabulary.synonym_merge == "max":
             row_class = torch.arange(len(counts), device=rows.device).repeat_interleave(rows.new_tensor(counts).long())
             return self._final_norm(rows), row_class

@@ -49,6 +49,7 @@ def encode_states(tower: TextTransformer, tokens: Tensor) -> Tensor:
     """
     context = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
+    # Positions are absolute, so a cut context uses the first ones.
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
     return tower.ln_final(_run_blocks(tower, embed, _attention_bias(tower, tokens, dtype)))
 

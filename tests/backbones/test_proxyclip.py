@@ -67,9 +67,9 @@ def test_patches_lie_on_the_grid_of_the_proxy():
     assert features.patch_embed.shape == (2, 128, 2, 5) and features.hidden[2].shape[-2:] == (4, 10)
     alone = torch.cat([backbone(image[None]).patch_embed for image in images])
     torch.testing.assert_close(features.patch_embed, alone, atol=1e-5, rtol=1e-4)
-    own = CLIPBackbone("ViT-Ti-8-shapes", position_resize="bicubic_offset")
-    own.visual.load_state_dict(backbone.visual.state_dict())
-    torch.testing.assert_close(features.image_embed, own.eval()(images).image_embed)
+    clip = CLIPBackbone("ViT-Ti-8-shapes", position_resize="bicubic_offset")
+    clip.visual.load_state_dict(backbone.visual.state_dict())
+    torch.testing.assert_close(features.image_embed, clip.eval()(images).image_embed)
 
 
 @torch.inference_mode()

@@ -15,8 +15,8 @@ COUNT = 12
 
 
 def make_patches(batch: int = 2, width: int = 6) -> torch.Tensor:
-    base, own = torch.randn(2, batch, COUNT, width, generator=torch.Generator().manual_seed(0))
-    return base[:, :1] + own  # alike, more or less
+    base, offsets = torch.randn(2, batch, COUNT, width, generator=torch.Generator().manual_seed(0))
+    return base[:, :1] + offsets  # alike, more or less
 
 
 def neighbors(i: int) -> list[int]:
@@ -107,7 +107,9 @@ def test_outliers_of_sfp_draw_the_class_tokens_attention():
     block = blocks[2]
     normed = block.ln_1(tokens)
     _, weights = block.attn(normed, normed, normed, need_weights=True, average_attn_weights=True)
-    seen, own = weights[0, 0, 1:], weights[0].diagonal()[1:]
-    candidates = sorted((i for i in range(COUNT) if 1.5 * seen[i] > own[i]), key=lambda i: -seen[i])[:10]
+    from_class, to_itself = weights[0, 0, 1:], weights[0].diagonal()[1:]
+    candidates = sorted((i for i in range(COUNT) if 1.5 * from_class[i] > to_itself[i]), key=lambda i: -from_class[i])[
+        :10
+    ]
     assert 0 < len(candidates) < COUNT
     assert sorted(candidates) == outliers.nonzero().flatten().tolist()

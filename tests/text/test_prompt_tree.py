@@ -54,8 +54,8 @@ def test_embeddings_equal_the_towers_own(tower):
     prompts = [t.format(name) for name in ("cat", "red cat", "red car", "zebra crossing", "cat") for t in templates]
     tokens, lengths = tokens_of(prompts)
     with torch.no_grad():
-        found = encode_tokens(tower, tokens, lengths, batch_size=7, exact_lengths=True)
-        torch.testing.assert_close(found, tower(tokens), rtol=1e-5, atol=1e-5)
+        actual = encode_tokens(tower, tokens, lengths, batch_size=7, exact_lengths=True)
+        torch.testing.assert_close(actual, tower(tokens), rtol=1e-5, atol=1e-5)
 
 
 def test_an_embedding_does_not_depend_on_its_neighbors(tower):
@@ -73,8 +73,8 @@ def test_a_name_that_holds_an_end_token_ends_there_as_in_open_clip(tower):
     tokens, lengths = tokens_of(["a cat", "a dog"])
     tokens[0, 2] = tokens[0, lengths[0] - 1]
     with torch.no_grad():
-        found = encode_tokens(tower, tokens, lengths, batch_size=8, exact_lengths=True)
-        torch.testing.assert_close(found, tower(tokens), rtol=1e-5, atol=1e-5)
+        actual = encode_tokens(tower, tokens, lengths, batch_size=8, exact_lengths=True)
+        torch.testing.assert_close(actual, tower(tokens), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_take_the_plain_way(tower, monkeypatch):

@@ -62,5 +62,6 @@ def local_outlier_factors(patches: Tensor) -> Tensor:
     distances.diagonal(dim1=1, dim2=2).fill_(-1)  # the patch itself comes first and is skipped
     nearest, index = distances.topk(neighbors + 1, largest=False)
     reach = nearest[..., -1].clamp(min=torch.finfo(torch.float32).tiny)  # (B, N), no 1 / 0 for equal patches
+    # Gathering from an expanded view: (B, N, N) is never copied.
     of_neighbors = reach[:, None].expand_as(distances).gather(2, index[..., 1:])  # (B, N, neighbors)
     return reach * of_neighbors.reciprocal().mean(-1)

@@ -13,6 +13,7 @@ SIMILAR = 0.4
 
 def cosines(patches: Tensor) -> Tensor:
     """Return the cosines between all patches (B, N, C), (B, N, N) float32."""
+    # In half precision the rounding of a cosine would decide what exceeds a threshold.
     with torch.autocast(patches.device.type, enabled=False):
         unit = F.normalize(patches.float(), dim=-1)
         return unit @ unit.transpose(1, 2)
@@ -65,6 +66,7 @@ def fill_outliers(patches: Tensor, outliers: Tensor, grid_size: Size) -> tuple[T
         patches (B, N, C), where an outlier without inlier neighbors becomes 0, and which ones these are, (B, N, 1)
         bool.
     """
+    # Two sums, of features and of ones, give a mean that ignores outliers and the padding at the border.
     inliers = (~outliers)[..., None].to(patches.dtype)  # (B, N, 1)
     count = neighbor_sum(inliers, grid_size)
     mean = neighbor_sum(patches * inliers, grid_size) / count.clamp(min=1)
