@@ -108,8 +108,7 @@ def test_outliers_of_sfp_draw_the_class_tokens_attention():
     normed = block.ln_1(tokens)
     _, weights = block.attn(normed, normed, normed, need_weights=True, average_attn_weights=True)
     from_class, to_itself = weights[0, 0, 1:], weights[0].diagonal()[1:]
-    candidates = sorted((i for i in range(COUNT) if 1.5 * from_class[i] > to_itself[i]), key=lambda i: -from_class[i])[
-        :10
-    ]
+    candidates = [i for i in range(COUNT) if 1.5 * from_class[i] > to_itself[i]]
+    candidates = sorted(candidates, key=lambda i: -from_class[i])[:10]
     assert 0 < len(candidates) < COUNT
     assert sorted(candidates) == outliers.nonzero().flatten().tolist()
