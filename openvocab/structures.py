@@ -1,6 +1,6 @@
-"""What travels between the parts: samples in, features between, predictions out.
+"""Data structures that the parts of a model exchange: samples, features and predictions.
 
-Dimension key, in the whole library: B batch, K classes of the vocabulary, D joint embedding, C hidden channels,
+Dimension key of the whole library: B batch, K classes of the vocabulary, D joint embedding, C hidden channels,
 H W pixels, h w feature grid, N boxes, G group tokens, P prefix tokens, T templates. Sizes are (height, width).
 """
 
@@ -22,9 +22,9 @@ WIDEST_IGNORE_INDEX = 2**31 - 1
 
 
 def ignore_index(num_classes: int) -> int:
-    """Return the label that means "no label": 255, or 65535 where 255 may be a class (vocabularies above 254 classes).
+    """Return the label that means "no label": 255, or 65535 for a vocabulary of more than 254 classes.
 
-    Where 65535 may be one too (above 65,534 classes, more than label files hold), it is the largest int32.
+    Above 65,534 classes, which is more than label files hold, it is the largest int32.
     """
     if num_classes < IGNORE_INDEX:
         return IGNORE_INDEX
@@ -32,11 +32,11 @@ def ignore_index(num_classes: int) -> int:
 
 
 def known(value: Known | None, what: str) -> Known:
-    """Return a field of a sample or of features that may be None, where this code needs it.
+    """Return an optional field of a sample or of features that the caller cannot do without.
 
     Args:
         value: the field.
-        what: its name and whose it is, for the message, such as "label_map of sample 'a.png'".
+        what: its name and its owner, for the message, such as "label_map of sample 'a.png'".
 
     Raises:
         ValueError: it is None.
@@ -46,42 +46,48 @@ def known(value: Known | None, what: str) -> Known:
     return value
 
 
+def size_of(maps: Tensor) -> Size:
+    """Return (height, width) of images or maps (..., H, W)."""
+    height, width = maps.shape[-2:]
+    return height, width
+
+
 @dataclass
 class Instances:
     """The labeled objects of one image."""
 
     boxes: Tensor
-    """(N, 4) float32 x1 y1 x2 y2 in pixels: positions of edges, so that a box over one whole pixel is 1 wide."""
+    """(N, 4) float32 x1 y1 x2 y2 in pixels: coordinates of edges, so a box that covers exactly one pixel is 1 wide."""
     classes: Tensor
     """(N,) int64, indices into the vocabulary."""
     masks: Tensor | None = None
-    """(N, H, W) bool, same frame as the boxes."""
+    """(N, H, W) bool, in the frame of the boxes."""
     is_crowd: Tensor | None = None
-    """(N,) bool; None where no object is a crowd."""
+    """(N,) bool; None if no object is a crowd."""
     ids: Tensor | None = None
     """(N,) int64, ids of the annotations in their file."""
     areas: Tensor | None = None
-    """(N,) float64 square pixels of the original image as the file states them, NaN where it does not; no geometry
-    changes them. None where it states none. They decide what metrics take for small, medium and large."""
+    """(N,) float64 square pixels of the original image, as the annotation file states them; NaN where it states none,
+    None if it never does. Transforms do not change them. Metrics use them to tell small, medium and large objects."""
 
 
 @dataclass
 class Regions:
-    """Boxes of one image that need not be objects, each with what a teacher says of it."""
+    """Boxes of one image, objects or not, with a teacher's embedding of each."""
 
     boxes: Tensor
     """(N, 4) float32 x1 y1 x2 y2 in pixels, as in `Instances`."""
     embed: Tensor
     """(N, D) float32, unit norm, joint space of the teacher."""
     objectness: Tensor | None = None
-    """(N,) in 0..1, how sure the proposal was that this is an object; None where nobody asked."""
+    """(N,) in 0..1, the proposal network's confidence that the box is an object; None if it was not recorded."""
 
 
 @dataclass(frozen=True)
 class FederatedLabels:
-    """Which classes were looked for in an image of a federated dataset such as LVIS.
+    """Which classes were verified in an image of a federated dataset such as LVIS.
 
-    Classes of its labeled objects are present, negative ones absent; of all others nothing is known.
+    Classes with labeled objects are present, negative classes are absent; the others are unknown.
     """
 
     negative: tuple[int, ...] = ()
@@ -92,9 +98,9 @@ class FederatedLabels:
 
 @dataclass
 class Sample:
-    """One image's identity, sizes, vocabulary and targets. Fields that a dataset does not know stay at their default.
+    """Identity, sizes, vocabulary and targets of one image. Fields that a dataset does not provide keep their default.
 
-    The vocabulary travels with the sample: nothing in a model or a config states a class count.
+    The vocabulary travels with the sample: no model and no config states a class count.
     """
 
     sample_id: str
@@ -102,78 +108,79 @@ class Sample:
     vocabulary: Vocabulary | None
     """The classes that `label_map` and `class_ids` index; None for pure caption data."""
     original_size: Size
-    """Of the file on disk (after EXIF rotation)."""
+    """Of the image file, after EXIF rotation."""
     input_size: Size
     """Of the image tensor before batch padding."""
     padded_size: Size | None = None
-    """Of the batch that the network saw; set by the preprocessor."""
+    """Of the padded batch that the network sees; set by the preprocessor."""
     label_map: Tensor | None = None
-    """(H, W) integers, `ignore_index` where unlabeled. Training: input frame, padded by the preprocessor. Evaluation:
-    original frame."""
+    """(H, W) integers, `ignore_index` where unlabeled. In training in the input frame, padded by the preprocessor; in
+    evaluation in the original frame."""
     captions: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
     """Image-level labels, indices into the vocabulary."""
     image_path: str = ""
-    instances: "Instances | None" = None
-    """Labeled objects. Training: input frame. Evaluation: original frame."""
+    instances: Instances | None = None
+    """Labeled objects. In training in the input frame, in evaluation in the original frame."""
     regions: Regions | None = None
-    """What a teacher says of this image, for distillation; input frame, at evaluation too."""
+    """Regions with a teacher's embeddings, for distillation; always in the input frame."""
     federated: FederatedLabels | None = None
-    """What is known of classes without objects here; None where every object of every class is labeled."""
+    """Which classes without objects are known to be absent; None if every object of every class is labeled."""
     view_boxes: Tensor | None = None
-    """(V, 4) float32 where the image tensor holds V views: what each one shows, as the source positions (pixels of the
-    loaded image) of its left, top, right and bottom edge. A mirrored view has left > right."""
+    """(V, 4) float32 if the image tensor holds V views: the left, top, right and bottom edge of each view, in pixels of
+    the loaded image. A mirrored view has left > right."""
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What a head may know of the backbone it reads."""
+    """What a head knows of its backbone."""
 
     embed_dim: int | None
-    """D of `image_embed` and `patch_embed`; None where the backbone has no joint space with text."""
+    """D of `image_embed` and `patch_embed`; None if the backbone has no joint space with text."""
     stride: int
     """Input sizes must be divisible by it; also the stride of `patch_embed`."""
     hidden_dims: tuple[int, ...]
-    """C of `hidden[i]`, for every i that may be asked for."""
+    """C of `hidden[i]`, for every i that may be requested."""
     hidden_strides: tuple[int, ...]
+    """Stride of `hidden[i]` in pixels."""
 
 
 @dataclass
 class ImageFeatures:
-    """What a backbone says of a batch of images."""
+    """Backbone outputs for a batch of images."""
 
     input_size: Size
-    """Padded (H, W) that the network saw."""
+    """(H, W) of the network's input, padding included."""
     image_embed: Tensor | None = None
     """(B, D) pooled, joint space, not normalized."""
     patch_embed: Tensor | None = None
     """(B, D, h, w) projected patches, joint space, not normalized."""
     hidden: dict[int, Tensor] = field(default_factory=dict)
-    """{i: (B, C, h, w)} after block i (or level i of a pyramid), for layers asked for; `hidden[0]` enters block 1."""
+    """{i: (B, C, h, w)} after block i (or level i of a pyramid), for the requested i; `hidden[0]` enters block 1."""
     prefix: dict[int, Tensor] = field(default_factory=dict)
-    """{i: (B, P, C)} class and register tokens at the same places; absent for backbones without them."""
+    """{i: (B, P, C)} class and register tokens after the same blocks; absent for backbones without them."""
     pool: Callable[[Tensor], Tensor] | None = None
-    """Embeds regions (N, C, s, s) of the last `hidden` map as the tower embeds a whole image: (N, D), joint space, not
-    normalized. None for backbones whose pooling needs more than that map (vision transformers)."""
+    """Maps regions (N, C, s, s) of the last `hidden` map to embeddings (N, D), in the joint space, not normalized, as
+    the tower pools a whole image. None for backbones whose pooling needs more than that map (vision transformers)."""
     whole_embed: Tensor | None = None
-    """(B, D) pooled embedding of the whole image where the network sees windows of it; for heads that ask."""
+    """(B, D) pooled embedding of the whole image if the network sees windows of it; for heads that request it."""
     patch_keys: Tensor | None = None
-    """(B, C, h, w) keys of the last attention, where the readout gives them (`maskclip`)."""
+    """(B, C, h, w) keys of the last attention, from readouts that return them (`maskclip`)."""
     class_attention: Tensor | None = None
-    """(B, heads, h, w) scores of the class token's query with the patches' keys in the last attention, before softmax;
-    from backbones that are asked for it."""
+    """(B, heads, h, w) attention logits between the class token's query and the patches' keys in the last block; from
+    backbones that are configured to return them."""
 
 
 @dataclass
 class TextTokens:
-    """Captions token by token, cut to the longest one (T tokens), for losses that read words."""
+    """Token-level embeddings of captions, cut to the longest one (T tokens), for losses on words."""
 
     ids: Tensor
     """(B, T) int64."""
     is_word: Tensor
     """(B, T) bool; False for start, end and padding."""
     embed: Tensor
-    """(B, T, D) projected tokens, joint space, not normalized; of the captions that were run through the tower."""
+    """(B, T, D) projected tokens, joint space, not normalized; of the captions that went through the tower."""
     states_of: Callable[[Tensor], Tensor]
     """Runs the tower on other ids (B, T) and returns its last states (B, T, C)."""
     project: Callable[[Tensor], Tensor]
@@ -181,35 +188,35 @@ class TextTokens:
     table: Tensor
     """(V, C) token embeddings of the tower."""
     mask_id: int
-    """A token that no text contains, for masked words."""
+    """Id of a token that no text contains, for masked words."""
     special_ids: tuple[int, ...]
-    """Start, end, padding and mask."""
+    """Ids of start, end, padding and mask."""
 
 
 @dataclass
 class TextFeatures:
-    """The classifier that a text encoder makes of a vocabulary (or of raw captions: then K = number of texts)."""
+    """Classifier that a text encoder builds from a vocabulary, or from raw captions (then K is the number of texts)."""
 
     embed: Tensor
-    """(R, D) unit norm, one row a class, or one a synonym where `row_class` is given."""
+    """(R, D) unit norm, one row per class, or one per synonym if `row_class` is given."""
     logit_scale: Tensor
-    """() multiplier of the cosine, already exponentiated."""
+    """() multiplier of the cosines, after the exponential."""
     row_class: Tensor | None = None
-    """(R,) class of each row, ascending, where synonyms compete and the best one speaks for its class."""
+    """(R,) class of each row, ascending, if the score of a class is the maximum over its synonyms."""
     background: int | None = None
     """Index of the vocabulary's class that means "everything else"."""
     tokens: TextTokens | None = None
-    """Of raw captions, for heads with `text_tokens`."""
+    """Token-level embeddings of raw captions, for heads with `text_tokens`."""
     empty: Tensor | None = None
-    """(D,) unit norm, of the text without words, for heads with `empty_text`."""
+    """(D,) unit-norm embedding of the empty text, for heads with `empty_text`."""
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes K."""
         return len(self.embed) if self.row_class is None else int(self.row_class[-1]) + 1
 
     def part(self, classes: slice) -> "TextFeatures":
-        """Return the classifier of some neighboring classes alone."""
+        """Return the classifier of a contiguous range of classes; their ids start at 0."""
         if self.row_class is None:
             return TextFeatures(self.embed[classes], self.logit_scale)
         rows = (self.row_class >= classes.start) & (self.row_class < classes.stop)
@@ -225,9 +232,18 @@ class TextFeatures:
         return self.merge(rows, dim=1)
 
     def merge(self, rows: Tensor, dim: int) -> Tensor:
-        """Reduce synonym rows to classes by their maximum along `dim`."""
+        """Reduce synonym rows to classes by their maximum.
+
+        Args:
+            rows: any shape with R scores along `dim`.
+            dim: the dimension of the rows.
+
+        Returns:
+            The same shape with K scores along `dim`.
+        """
         if self.row_class is None:
             return rows
+        # scatter_reduce needs an index of the shape of the rows; a view repeats it without a copy.
         index_shape = [1] * rows.ndim
         index_shape[dim] = -1
         index = self.row_class.view(index_shape).expand_as(rows)
@@ -247,7 +263,7 @@ class SemanticPrediction:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names that `label_map` indexes."""
+        """K names that `label_map` indexes."""
         return self.vocabulary.class_names
 
 
@@ -278,12 +294,12 @@ class ClassificationPrediction:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """(K,) the name of each class."""
+        """K names, in the order of the logits."""
         return self.vocabulary.class_names
 
     @property
     def probabilities(self) -> Tensor:
-        """(K,) float32 that sum to one: the softmax of the logits, as CLIP's of 100 times the cosines."""
+        """(K,) float32, softmax of the logits, which for CLIP are 100 times the cosines."""
         return self.logits.softmax(dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Image backbones, each imported when its name is used."""
+"""Image backbones; each is imported when its name is first used."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

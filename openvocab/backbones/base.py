@@ -1,50 +1,53 @@
-"""The contract of an image backbone."""
+"""Base class of image backbones."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from torch import Tensor, nn
 
 from openvocab.structures import BackboneSpec, ImageFeatures
 
+RGB = tuple[float, float, float]
+
 
 class Backbone(nn.Module):
-    """Images in, `ImageFeatures` out. Subclasses set these facts in their constructor."""
+    """Maps images to `ImageFeatures`. Subclasses set these attributes in their constructor."""
 
     spec: BackboneSpec
-    mean: tuple[float, float, float]
-    """RGB, of pixel values in 0..255."""
-    std: tuple[float, float, float]
+    mean: RGB
+    """Mean of pixel values in 0..255."""
+    std: RGB
+    """Standard deviation of pixel values in 0..255."""
     quick_gelu: bool | None = None
-    """Whether a CLIP computes with QuickGELU, to which its weights are bound; None of others."""
+    """Whether a CLIP was trained with QuickGELU, as its weights require; None for other backbones."""
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch.
 
         Args:
             images: (B, 3, H, W) normalized RGB; H and W divisible by `spec.stride`.
-            layers: which `hidden` maps to keep.
-            embed: give the embeddings in the joint space too, where there is one; without them a tower runs no further
-                than the deepest of `layers`.
+            layers: indices of the `hidden` maps to return.
+            embed: also return the embeddings in the joint space, if there is one; without them the tower runs only up
+                to the deepest of `layers`.
 
         Raises:
-            ValueError: a size that is not divisible by the stride, or a layer that does not exist.
+            ValueError: a size is not divisible by the stride, or a layer does not exist.
         """
         raise NotImplementedError
 
     def fold_batch_norms(self) -> None:
-        """Make batch norms part of the convolutions before them, for prediction; towers that have them override this.
+        """Fold batch norms into the convolutions before them, for prediction; overridden by towers with batch norms.
 
-        The backbone is in eval mode, and cannot be trained or loaded afterwards.
+        Call it in eval mode. The backbone cannot be trained or loaded afterwards.
         """
 
     def pack_linears(self) -> None:
-        """Bring linear layers into the form that is fast for prediction here; see `packed_linear.pack_linears`.
+        """Pack linear layers for fast prediction on a CPU; see `packed_linear.pack_linears`.
 
-        Towers that have many override this. The backbone cannot be trained, saved or loaded afterwards.
+        Overridden by towers with many linear layers. The backbone cannot be trained, saved or loaded afterwards.
         """
 
     def check_input(self, images: Tensor, layers: Collection[int]) -> None:
-        """Raise `ValueError` for a size or a layer that this backbone cannot serve."""
+        """Raise `ValueError` if the size of images (B, 3, H, W) does not fit the stride, or a layer does not exist."""
         height, width = images.shape[-2:]
         stride = self.spec.stride
         if height % stride or width % stride:
@@ -52,3 +55,15 @@ class Backbone(nn.Module):
         unknown = [layer for layer in layers if not 0 <= layer < len(self.spec.hidden_dims)]
         if unknown:
             raise ValueError(f"layers {unknown} do not exist; this backbone has 0 to {len(self.spec.hidden_dims) - 1}")
+
+
+def rgb(values: Iterable[float], name: str) -> RGB:
+    """Return `values` as one number per channel.
+
+    Raises:
+        ValueError: there are not three of them; the message starts with `name`.
+    """
+    channels = tuple(values)
+    if len(channels) != 3:
+        raise ValueError(f"{name}: expected three values (red, green, blue), got {len(channels)}: {channels}")
+    return channels

@@ -1,6 +1,6 @@
-"""Any image tower of open_clip as a backbone, at any image size."""
+"""Image towers of open_clip as backbones, at any image size."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from open_clip.modified_resnet import ModifiedResNet
@@ -23,19 +23,24 @@ from openvocab.structures import BackboneSpec, ImageFeatures
 
 
 class TowerReader(Protocol):
-    """What `CLIPBackbone` asks of each kind of tower."""
+    """Computes the features of one type of tower for `CLIPBackbone`."""
 
-    tail: tuple[str, ...]
-    blocks: list[nn.Module]
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """Name prefixes of the parameters after the last block."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Blocks or stages in order."""
 
     def spec(self) -> BackboneSpec:
-        """Return the facts that heads read."""
+        """Return embedding width, strides and channels."""
 
     def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
-        """Encode a batch whose size fits."""
+        """Encode images (B, 3, H, W) whose size is divisible by the stride."""
 
 
-READERS: dict[type[nn.Module], type[TowerReader]] = {
+READERS: dict[type[nn.Module], Callable[[Any, Readout, PositionResize, bool], TowerReader]] = {
     VisionTransformer: VisionTransformerReader,
     ModifiedResNet: ModifiedResNetReader,
     TimmModel: ConvNetReader,
@@ -44,24 +49,24 @@ READERS: dict[type[nn.Module], type[TowerReader]] = {
 
 @BACKBONES.register_module()
 class CLIPBackbone(Backbone):
-    """The image tower of a CLIP: ViT, ResNet with attention pool, or ConvNeXt.
+    """The image tower of a CLIP model: ViT, ResNet with attention pool, or ConvNeXt.
 
-    At the size it was trained on, `image_embed` equals open_clip's `encode_image`. Images of any size divisible by the
-    stride are taken; position embeddings are resampled. `hidden[0]` is what enters the first block or stage,
-    `hidden[i]` what leaves number i; `prefix[i]` the class token there (ViT).
+    At the image size of its training, `image_embed` equals open_clip's `encode_image`. Images may have any size
+    divisible by the stride; position embeddings are resampled. `hidden[0]` is the input of the first block or stage,
+    `hidden[i]` the output of the i-th; `prefix[i]` is the class token there (ViT).
 
     Args:
         model, pretrained: see `create_clip`.
-        readout: what `patch_embed` is read from, by name or as a config with arguments; see `readouts/`. ConvNeXt has
-            no attention; there only "clip", the head at each place.
-        trainable: "none", "attention", "all", or n: the last n blocks (stages) and what follows them. What is frozen
-            stays in eval mode and out of the autograd graph.
-        position_resize: see `resize_positions`; default: as the code of the readout does it ("clip": "bicubic").
+        readout: how `patch_embed` is computed, as a name or a config with arguments; see `readouts/`. ConvNeXt has no
+            attention and only takes "clip", its head applied to every cell of the map.
+        trainable: "none", "attention", "all", or n: the last n blocks (stages) and everything after them. Frozen parts
+            stay in eval mode and out of the autograd graph.
+        position_resize: see `resize_positions`; default: the method of the readout's official code ("clip": "bicubic").
         checkpointing: recompute the blocks in the backward pass to save memory.
         norm_eval: keep batch norms at their running statistics while training.
 
     Raises:
-        ValueError: unknown names, or a tower that has no per-patch embedding in the joint space.
+        ValueError: a name is unknown, or the tower has no patch embeddings in the joint space.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class CLIPBackbone(Backbone):
         self.train()
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch; see `Backbone.forward`. Images take the type of the weights."""
+        """Encode a batch, cast to the dtype of the weights; see `Backbone.forward`."""
         self.check_input(images, layers)
         return self.reader(images.to(next(self.visual.parameters()).dtype), layers, embed)
 
@@ -106,7 +111,7 @@ class CLIPBackbone(Backbone):
             pack_linears(block)
 
     def train(self, mode: bool = True) -> "CLIPBackbone":
-        """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
+        """Set the mode of trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
         self.training = mode
         set_mode(self.visual, mode)
         if self.norm_eval:

@@ -1,4 +1,4 @@
-"""Convolutional towers that open_clip takes from timm: ConvNeXt, FastViT (MobileCLIP)."""
+"""Features of the convolutional towers that open_clip builds with timm: ConvNeXt, FastViT (MobileCLIP)."""
 
 from collections.abc import Collection
 
@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from openvocab.backbones.readouts import Plain, Readout
 from openvocab.layers.positions import PositionResize
 from openvocab.layers.recompute import recompute
-from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.structures import BackboneSpec, ImageFeatures, size_of
 
 
 class ConvNetReader:
-    """Reads pooled, dense and hidden features from a stem-and-stages tower of timm without changing it.
+    """Computes pooled, dense and hidden features of a timm tower with a stem and stages, without changing it.
 
-    Patch embeddings are the tower's own head (norm, projection) applied to each place as if it were the whole map.
+    Patch embeddings are the output of the tower's own head (norm, projection) on each cell as if it were the whole map.
 
     Args:
-        visual: the tower; the module that holds this reader owns it.
+        visual: the tower; owned by the module that holds this reader.
         readout: must be "clip".
-        position_resize: unused, these towers have no position embeddings.
+        position_resize: unused, since these towers have no position embeddings.
         checkpointing: recompute the stages in the backward pass.
 
     Raises:
-        ValueError: another readout, or a tower of another build.
+        ValueError: the readout is another one, or the tower has no stem and stages.
     """
 
     tail = ("trunk.norm_pre", "trunk.final_conv", "trunk.head", "head")
@@ -37,7 +37,7 @@ class ConvNetReader:
                 f"timm tower {type(trunk).__name__} is not supported; expected a stem and stages (ConvNeXt)"
             )
         if not isinstance(readout, Plain):
-            raise ValueError(f"{type(trunk).__name__} has no last attention to read from; use readout='clip'")
+            raise ValueError(f"{type(trunk).__name__} has no attention for a readout; use readout='clip'")
         self.visual = visual
         self.checkpointing = checkpointing
 
@@ -47,9 +47,11 @@ class ConvNetReader:
         return list(self.visual.trunk.stages)
 
     def spec(self) -> BackboneSpec:
-        """Return the facts that heads read; `hidden[0]` leaves the stem, `hidden[i]` stage i."""
+        """Return widths and strides; `hidden[0]` is the output of the stem, `hidden[i]` of stage i."""
         levels = list(self.visual.trunk.feature_info)
-        if len(levels) == len(self.blocks):  # ConvNeXt lists its stages only; the stem has the facts of the first
+        if len(levels) == len(
+            self.blocks
+        ):  # ConvNeXt lists its stages only; its stem has the width and stride of the first
             levels.insert(0, levels[0])
         dims = tuple(level["num_chs"] for level in levels)
         strides = tuple(level["reduction"] for level in levels)
@@ -57,7 +59,7 @@ class ConvNetReader:
 
     def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""
-        features = ImageFeatures(input_size=tuple(images.shape[-2:]))
+        features = ImageFeatures(input_size=size_of(images))
         trunk = self.visual.trunk
         maps = trunk.stem(images)
         if 0 in layers:
@@ -70,7 +72,7 @@ class ConvNetReader:
         if embed:
             maps = self._finish(maps)
             features.image_embed = self._project(maps)
-            features.patch_embed = self._project_places(maps)
+            features.patch_embed = self._project_cells(maps)
         features.pool = lambda regions: self._project(self._finish(regions))
         return features
 
@@ -78,19 +80,19 @@ class ConvNetReader:
         return recompute(stage, maps) if self.checkpointing else stage(maps)
 
     def _finish(self, maps: Tensor) -> Tensor:
-        """Do what follows the last stage, (B, C, h, w)."""
+        """Apply the layer after the last stage to maps (B, C, h, w)."""
         trunk = self.visual.trunk
         return trunk.norm_pre(maps) if hasattr(trunk, "norm_pre") else trunk.final_conv(maps)
 
     def _project(self, maps: Tensor) -> Tensor:
-        """Pool (B, C, h, w) and map it to the joint space, (B, D)."""
+        """Pool maps (B, C, h, w) and project them to the joint space, (B, D)."""
         return self.visual.head(self.visual.trunk.forward_head(maps))
 
-    def _project_places(self, maps: Tensor) -> Tensor:
-        """Map each place to the joint space, (B, D, h, w); the pool of one place is that place."""
+    def _project_cells(self, maps: Tensor) -> Tensor:
+        """Project every cell to the joint space, (B, D, h, w); a map of one cell is unchanged by the pooling."""
         batch, channels, height, width = maps.shape
-        places = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (B * h * w, C, 1, 1)
-        return self._project(places).view(batch, height, width, -1).permute(0, 3, 1, 2)  # (B, D, h, w)
+        cells = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (B * h * w, C, 1, 1)
+        return self._project(cells).view(batch, height, width, -1).permute(0, 3, 1, 2)  # (B, D, h, w)
 
     def _embed_dim(self) -> int:
         linear = [part for part in self.visual.modules() if isinstance(part, nn.Linear)]

@@ -1,4 +1,4 @@
-"""The vision transformer of CLIP at any image size."""
+"""Features of CLIP's vision transformer at any image size."""
 
 from collections.abc import Collection
 
@@ -12,34 +12,36 @@ from openvocab.layers.attention import attend
 from openvocab.layers.clip_attention import finish_block, project_output, run_block
 from openvocab.layers.positions import PositionResize, resize_positions
 from openvocab.layers.token_maps import to_map
-from openvocab.structures import BackboneSpec, ImageFeatures, Size
+from openvocab.structures import BackboneSpec, ImageFeatures, Size, size_of
 
 
 class VisionTransformerReader:
-    """Reads pooled, dense and hidden features from open_clip's `VisionTransformer` without changing it.
+    """Computes pooled, dense and hidden features of open_clip's `VisionTransformer` without changing it.
 
     Args:
-        visual: the tower; the module that holds this reader owns it.
-        readout: which tokens stand for the patches.
+        visual: the tower; owned by the module that holds this reader.
+        readout: how patch embeddings are computed.
         position_resize: see `resize_positions`.
         checkpointing: recompute the blocks in the backward pass.
 
     Raises:
-        ValueError: a tower without a place for every patch in the joint space (attentional pooler, custom blocks), or
-            one that the readout cannot read.
+        ValueError: the tower has no patch embeddings in the joint space (attentional pooler), has custom blocks, or
+            does not suit the readout.
     """
 
     tail = ("ln_post", "proj")
-    """Parameters that follow the last block."""
+    """Name prefixes of the parameters after the last block."""
 
     def __init__(
         self, visual: VisionTransformer, readout: Readout, position_resize: PositionResize, checkpointing: bool
     ) -> None:
         if visual.attn_pool is not None:
-            raise ValueError("this tower pools by learned queries (CoCa): its patches have no place in the joint space")
+            raise ValueError(
+                "this tower pools by learned queries (CoCa): its patches have no embeddings in the joint space"
+            )
         if not all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks):
             raise ValueError(
-                "this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are known"
+                "this tower has custom attention blocks (qk_norm, scaled cosine); only plain ones are supported"
             )
         readout.check_tower(visual.transformer.width, len(visual.transformer.resblocks))
         self.visual = visual
@@ -49,35 +51,36 @@ class VisionTransformerReader:
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Layers in order."""
+        """Blocks in order."""
         return list(self.visual.transformer.resblocks)
 
     def spec(self) -> BackboneSpec:
-        """Return the facts that heads read; `hidden[0]` enters block 1, `hidden[i]` leaves block i."""
+        """Return widths and strides; `hidden[0]` is the input of block 1, `hidden[i]` the output of block i."""
         patch = self.visual.patch_size
         if patch[0] != patch[1]:
             raise ValueError(f"expected square patches, got {patch[0]}x{patch[1]}")
-        places = len(self.blocks) + 1
+        num_hidden = len(self.blocks) + 1
         return BackboneSpec(
             embed_dim=self.visual.proj.shape[1],
             stride=patch[0],
-            hidden_dims=(self.visual.transformer.width,) * places,
-            hidden_strides=(patch[0],) * places,
+            hidden_dims=(self.visual.transformer.width,) * num_hidden,
+            hidden_strides=(patch[0],) * num_hidden,
         )
 
     def __call__(self, images: Tensor, layers: Collection[int], embed: bool) -> ImageFeatures:
         """Encode (B, 3, H, W); see `Backbone.forward`."""
-        tokens, grid_size = self._embed(images)
-        features = ImageFeatures(input_size=tuple(images.shape[-2:]))
+        tokens, grid_size = self._embed_patches(images)
+        features = ImageFeatures(input_size=size_of(images))
+        # With embeddings, the last block is left to _embed_last: many readouts replace its attention.
         body = self.blocks[:-1] if embed else self.blocks[: max(layers, default=0)]
-        read = self.readout.reads(len(self.blocks)) if embed else ()
-        states = {0: tokens} if 0 in read else {}
-        _keep(features, 0, tokens, grid_size, layers)
+        required = self.readout.reads(len(self.blocks)) if embed else ()
+        states = {0: tokens} if 0 in required else {}
+        _store(features, 0, tokens, grid_size, layers)
         for i, block in enumerate(body, start=1):
             tokens = self.readout.after_block(self._run(block, tokens), grid_size)
-            if i in read:
+            if i in required:
                 states[i] = tokens
-            _keep(features, i, tokens, grid_size, layers)
+            _store(features, i, tokens, grid_size, layers)
         if embed:
             self._embed_last(features, {**states, len(body): tokens}, grid_size, layers)
         return features
@@ -85,14 +88,17 @@ class VisionTransformerReader:
     def _embed_last(
         self, features: ImageFeatures, states: dict[int, Tensor], grid_size: Size, layers: Collection[int]
     ) -> None:
-        """Run the last block, and project what it says of the image and what the readout says of the patches."""
+        """Run the last block, and add the embeddings of the image and of the patches.
+
+        `states` are the required states (B, 1 + h * w, C) and the one that enters the last block.
+        """
         count = len(self.blocks)
         tower = ForwardPass(self.blocks, states, grid_size)
         if count in layers or count in self.readout.reads(count) or self.visual.pool_type != "tok":
             states[count] = self.readout.after_block(self._run(self.blocks[-1], tower.entering), grid_size)
-            _keep(features, count, states[count], grid_size, layers)
+            _store(features, count, states[count], grid_size, layers)
             features.image_embed = self._project_pooled(states[count])
-        else:
+        else:  # only the class token of the last block is used, so the other tokens need not be computed
             features.image_embed = self._project_pooled(_class_token(tower))
         patches = self._project(self.readout.patches(tower))
         features.patch_embed = to_map(patches, self.readout.output_size(grid_size))
@@ -100,15 +106,15 @@ class VisionTransformerReader:
             keys = project_output(self.blocks[-1].attn, tower.projections[1])  # (B, 1 + h * w, C)
             features.patch_keys = to_map(keys[:, 1:], grid_size)
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, Size]:
-        """Return the tokens that enter block 1, (B, 1 + h * w, C), and the grid (h, w)."""
+    def _embed_patches(self, images: Tensor) -> tuple[Tensor, Size]:
+        """Return the tokens (B, 1 + h * w, C) that enter block 1, and the grid (h, w)."""
         visual = self.visual
         patches = visual.conv1(images)  # (B, C, h, w)
-        grid_size = tuple(patches.shape[-2:])
+        grid_size = size_of(patches)
         patches = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
         class_token = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         positions = resize_positions(visual.positional_embedding, visual.grid_size, grid_size, self.position_resize)
-        # Patch dropout is left out: every place of the map needs its token.
+        # No patch dropout: every cell of the map needs its token.
         return visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions.to(patches.dtype)), grid_size
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
@@ -117,27 +123,28 @@ class VisionTransformerReader:
         return run_block(block, tokens)
 
     def _project(self, tokens: Tensor) -> Tensor:
-        """Map (B, N, C) to the joint space, (B, N, D)."""
+        """Project tokens (B, N, C) to the joint space, (B, N, D)."""
         return self.visual.ln_post(tokens) @ self.visual.proj
 
     def _project_pooled(self, tokens: Tensor) -> Tensor:
-        """Pool (B, N, C) as the tower does and map it to the joint space, (B, D)."""
+        """Pool tokens (B, N, C) as the tower does and project them to the joint space, (B, D)."""
         if self.visual.pool_type == "tok":
             return self._project(tokens[:, 0])
+        # Other towers average the patches; the norm and the mean do not commute.
         if self.visual.final_ln_after_pool:
             return self._project(tokens[:, 1:].mean(dim=1))
         return self.visual.ln_post(tokens)[:, 1:].mean(dim=1) @ self.visual.proj
 
 
 def _class_token(tower: ForwardPass) -> Tensor:
-    """Return what the last block makes of the class token alone, (B, 1, C)."""
+    """Return the output (B, 1, C) of the last block for the class token only."""
     q, k, v = tower.projections
     attended = project_output(tower.blocks[-1].attn, attend(q[:, :, :1], k, v))
     return finish_block(tower.blocks[-1], tower.entering[:, :1], attended)
 
 
-def _keep(features: ImageFeatures, i: int, tokens: Tensor, grid_size: Size, layers: Collection[int]) -> None:
-    """Store the tokens of place i, if asked for, as a map and a class token."""
+def _store(features: ImageFeatures, i: int, tokens: Tensor, grid_size: Size, layers: Collection[int]) -> None:
+    """Store tokens (B, 1 + h * w, C) as `hidden[i]` and `prefix[i]`, if i is among `layers`."""
     if i in layers:
         features.prefix[i] = tokens[:, :1]
         features.hidden[i] = to_map(tokens[:, 1:], grid_size)

@@ -1,4 +1,4 @@
-"""ConSE: an image classifier as a backbone with a joint space, without any training."""
+"""ConSE: an image classifier as a backbone with a joint space, without training."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from openvocab.backbones.base import Backbone
-from openvocab.backbones.timm_backbone import create_timm_model, read_timm_weights, step_counters
+from openvocab.backbones.timm_backbone import create_timm_model, pixel_statistics, read_timm_weights, step_counters
 from openvocab.checkpoint.start_weights import reads_start_weights, start_weights
 from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.registry import BACKBONES, TEXT_ENCODERS, build_part
-from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.structures import BackboneSpec, ImageFeatures, size_of
 from openvocab.vocabulary.class_lists import class_names_path
 from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 
@@ -22,26 +22,33 @@ logger = logging.getLogger(__name__)
 
 @BACKBONES.register_module()
 class ConSEBackbone(Backbone):
-    """A frozen convolutional classifier of timm whose every place is embedded as a mean of texts.
+    """A frozen convolutional classifier of timm that embeds every cell of its map as a mean of text embeddings.
 
-    A place that looks 0.6 like a tiger and 0.4 like a cat gets 0.6 text("tiger") + 0.4 text("cat"): the classes that
-    the classifier knows span the space, and any name can be compared with it. Classes without a text are passed over.
+    A cell that is classified as 0.6 tiger and 0.4 cat gets 0.6 text("tiger") + 0.4 text("cat"): the text embeddings of
+    the classifier's classes span the space, in which any other name can be compared. Classes without a text embedding
+    are skipped.
 
     Args:
         model: a convolutional network of `timm.list_models()`.
-        text_encoder: config (or built part) that embeds the classifier's class names; the same as the model's, so that
-            places and names meet in one space.
-        class_names: of the classifier's outputs, in order: a list of the package or a names file.
+        text_encoder: config (or built part) that embeds the classifier's class names; must be the same as the model's,
+            so that cells and names are in one space.
+        class_names: names of the classifier's outputs, in order: a class list of the package or a names file.
         pretrained: see `TimmBackbone`.
-        top: how many classes a place is made of; the paper's T.
+        top: number of classes that are averaged per cell; the paper's T.
         mean, std, model_args: see `TimmBackbone`.
 
     Raises:
-        ValueError: no class of the classifier has a text, another number of names than outputs; in `forward`, a
-            network whose features are no map; else see `TimmBackbone`.
+        ValueError: no class of the classifier has a text embedding; the numbers of names and outputs differ; in
+            `forward`, the network's features are not a map; else see `TimmBackbone`.
 
     Reference: arXiv 1312.5650, equation 2.
     """
+
+    visual: Any  # a classifier of timm: these have no common type
+    known: Tensor
+    """(K',) int64 outputs of the classifier whose class has a text embedding."""
+    known_embed: Tensor
+    """(K', D) text embeddings of these classes, unit norm."""
 
     def __init__(
         self,
@@ -57,41 +64,40 @@ class ConSEBackbone(Backbone):
         super().__init__()
         self.visual = create_classifier(model, pretrained, model_args).requires_grad_(False)
         names = read_class_names(class_names_path(class_names, "class_names"))
-        with start_weights(read=True):  # its rows are computed here, no checkpoint holds them
+        with start_weights(read=True):  # its embeddings are computed here and not stored in checkpoints
             encoder = build_part(TEXT_ENCODERS, text_encoder)
         known, embed = embed_known(encoder, names)
         if len(names) != self.visual.num_classes:
             raise ValueError(f"{model} has {self.visual.num_classes} outputs, but {class_names} has {len(names)} names")
-        self.register_buffer("known", known, persistent=False)  # (K',) outputs of the classifier that have a text
-        self.register_buffer("known_embed", embed, persistent=False)  # (K', D) their texts, unit norm
+        self.register_buffer("known", known, persistent=False)
+        self.register_buffer("known_embed", embed, persistent=False)
         self.top = min(top, len(known))
         self.spec = BackboneSpec(embed.shape[1], self.visual.feature_info[-1]["reduction"], (), ())
-        entry = self.visual.pretrained_cfg
-        self.mean = tuple(mean or (255 * value for value in entry["mean"]))
-        self.std = tuple(std or (255 * value for value in entry["std"]))
+        self.mean, self.std = pixel_statistics(self.visual, mean, std)
         self.train(False)
-        logger.info(f"{len(known)} of the {len(names)} classes of {model} have a text")
+        logger.info(f"{len(known)} of the {len(names)} classes of {model} have a text embedding")
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
         """Encode a batch; see `Backbone.forward`."""
         self.check_input(images, layers)
         maps = self.visual.forward_features(images)  # (B, C, h, w)
         if maps.ndim != 4:
-            raise ValueError(f"{type(self.visual).__name__} gives no map; ConSE reads convolutional networks")
+            raise ValueError(f"{type(self.visual).__name__} returns no map; ConSE needs a convolutional network")
         batch, channels, height, width = maps.shape
-        places = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (B * h * w, C, 1, 1): the pool of one place
-        patch_embed = self.embed(places).view(batch, height, width, -1).permute(0, 3, 1, 2)
-        return ImageFeatures(tuple(images.shape[-2:]), image_embed=self.embed(maps), patch_embed=patch_embed)
+        # A map of one cell is unchanged by the classifier's pooling.
+        cells = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (B * h * w, C, 1, 1)
+        patch_embed = self.embed(cells).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        return ImageFeatures(size_of(images), image_embed=self.embed(maps), patch_embed=patch_embed)
 
     def embed(self, maps: Tensor) -> Tensor:
-        """Classify (N, C, h, w) pooled maps, and return the mean of the texts of their top classes, (N, D)."""
+        """Classify pooled maps (N, C, h, w), and return the mean text embedding of their top classes, (N, D)."""
         probabilities = self.visual.forward_head(maps)[:, self.known].softmax(1)  # (N, K')
         weights, classes = probabilities.topk(self.top, dim=1)  # (N, T)
         weights = weights / weights.sum(1, keepdim=True)
         return torch.zeros_like(probabilities).scatter_(1, classes, weights) @ self.known_embed
 
     def train(self, mode: bool = True) -> "ConSEBackbone":
-        """Stay in eval mode: nothing here is trained."""
+        """Stay in eval mode: the backbone is frozen."""
         return super().train(False)
 
 
@@ -110,16 +116,16 @@ def create_classifier(
 
 @torch.no_grad()
 def embed_known(text_encoder: Any, names: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-    """Embed those of K classes that the encoder has a text for.
+    """Embed those of K classes that the text encoder knows.
 
     Returns:
-        positions (K',) and embeddings (K', D), unit norm.
+        their indices (K',) int64 and embeddings (K', D), unit norm.
 
     Raises:
-        ValueError: not one.
+        ValueError: it knows none of them.
     """
     known = [index for index, synonyms in enumerate(names) if text_encoder.knows(synonyms)]
     if not known:
-        raise ValueError(f"the text encoder has no text for any of {len(names)} classes, such as {names[0][0]!r}")
+        raise ValueError(f"the text encoder knows none of {len(names)} classes, such as {names[0][0]!r}")
     vocabulary = Vocabulary(tuple(tuple(names[index]) for index in known), synonym_merge="mean")
     return torch.tensor(known), text_encoder(vocabulary).embed

@@ -1,7 +1,8 @@
-"""ProxyCLIP: the values of CLIP, mixed by the similarity of another tower's patches."""
+"""ProxyCLIP: CLIP's values, averaged by the similarity of another tower's patches."""
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,34 +13,35 @@ from torch import Tensor
 from openvocab.backbones.base import Backbone
 from openvocab.backbones.clip_vit import VisionTransformerReader
 from openvocab.backbones.readouts import ForwardPass, Readout
-from openvocab.backbones.readouts.self_calibration import guided
+from openvocab.backbones.readouts.self_calibration import apply_weights
 from openvocab.backbones.readouts.similarity import contrast_softmax, cosines
 from openvocab.clip.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
 from openvocab.layers.clip_attention import project_output
 from openvocab.layers.packed_linear import pack_linears
 from openvocab.layers.positions import PositionResize, check_position_resize
 from openvocab.registry import BACKBONES, build_part
-from openvocab.structures import BackboneSpec, ImageFeatures, Size
+from openvocab.structures import ImageFeatures, Size, size_of
 
-SHARE = 1.2
-"""Of the mean similarity that a patch must exceed to be mixed in."""
+MEAN_FACTOR = 1.2
+"""Patches take part in an average if their similarity exceeds this factor times the mean similarity."""
 
 
 @BACKBONES.register_module()
 class ProxyCLIPBackbone(Backbone):
-    """CLIP whose last attention is softmax(3 (C - 1.2 mean C)), C the cosines of a self-supervised tower's patches.
+    """CLIP with the last attention softmax(3 (C - 1.2 mean C)), where C are the cosines of another tower's patches.
 
-    `patch_embed` lies on that tower's grid, to which the values are resized; everything else is CLIP's own. Each image
-    is taken by itself (the published code takes the mean of C over a batch, and runs windows one by one).
+    `patch_embed` lies on the grid of that tower (the proxy), to which the values are resized; everything else is CLIP's
+    own. The mean of C is per image (the official code takes it over the batch, and runs windows one by one).
 
     Args:
-        model, pretrained: of CLIP, a vision transformer; see `create_clip`.
+        model, pretrained: CLIP's, a vision transformer; see `create_clip`.
         proxy: config (or built part) of the other backbone, such as `dict(type=DINOBackbone,
-            model="vit_base_patch8_224.dino", pretrained=True)`; it sees the same pixels by its own mean and std.
-        position_resize: of CLIP, see `resize_positions`.
+            model="vit_base_patch8_224.dino", pretrained=True)`; it gets the same pixels, normalized by its own mean and
+            std.
+        position_resize: of CLIP; see `resize_positions`.
 
     Raises:
-        ValueError: a CLIP that is no vision transformer, or a proxy without patch embeddings.
+        ValueError: the CLIP is not a vision transformer, or the proxy has no patch embeddings.
 
     Reference: arXiv 2408.04883.
     """
@@ -56,15 +58,13 @@ class ProxyCLIPBackbone(Backbone):
         check_position_resize(position_resize)
         self.visual = create_clip(model, pretrained).visual.requires_grad_(False)
         if type(self.visual) is not VisionTransformer:
-            raise ValueError(f"{model}: ProxyCLIP reads a vision transformer, got a {type(self.visual).__name__}")
+            raise ValueError(f"{model}: ProxyCLIP needs a vision transformer, got a {type(self.visual).__name__}")
         self.proxy: Backbone = build_part(BACKBONES, proxy)
         if self.proxy.spec.embed_dim is None:
-            raise ValueError(f"proxy: {type(self.proxy).__name__} gives no patch embeddings; use DINOBackbone")
+            raise ValueError(f"proxy: {type(self.proxy).__name__} has no patch embeddings; use DINOBackbone")
         self.position_resize = position_resize
-        own = self._reader(Readout()).spec()
-        self.spec = BackboneSpec(
-            own.embed_dim, math.lcm(own.stride, self.proxy.spec.stride), own.hidden_dims, own.hidden_strides
-        )
+        spec = self._reader(Readout()).spec()
+        self.spec = replace(spec, stride=math.lcm(spec.stride, self.proxy.spec.stride))
         self.mean, self.std = pixel_statistics(model, pretrained)
         self.quick_gelu = uses_quick_gelu(model)
         self.train(False)
@@ -75,12 +75,12 @@ class ProxyCLIPBackbone(Backbone):
         readout = Readout()
         if embed:
             maps = self.proxy(self.for_proxy(images)).patch_embed  # (B, C, h', w')
-            weights = contrast_softmax(cosines(maps.flatten(2).transpose(1, 2)), share=SHARE)
-            readout = ProxyAttention(weights, tuple(maps.shape[-2:]))
+            weights = contrast_softmax(cosines(maps.flatten(2).transpose(1, 2)), mean_factor=MEAN_FACTOR)
+            readout = ProxyAttention(weights, size_of(maps))
         return self._reader(readout)(images.to(next(self.visual.parameters()).dtype), layers, embed)
 
     def for_proxy(self, images: Tensor) -> Tensor:
-        """Return images (B, 3, H, W), normalized for CLIP, as the proxy's mean and std make them."""
+        """Return images (B, 3, H, W) that are normalized for CLIP, normalized by the proxy's mean and std instead."""
         mean, std, proxy_mean, proxy_std = (
             torch.tensor(values, device=images.device).view(3, 1, 1)
             for values in (self.mean, self.std, self.proxy.mean, self.proxy.std)
@@ -94,7 +94,7 @@ class ProxyCLIPBackbone(Backbone):
             pack_linears(block)
 
     def train(self, mode: bool = True) -> "ProxyCLIPBackbone":
-        """Stay in eval mode: nothing here is trained."""
+        """Stay in eval mode: the backbone is frozen."""
         return super().train(False)
 
     def _reader(self, readout: Readout) -> VisionTransformerReader:
@@ -102,11 +102,11 @@ class ProxyCLIPBackbone(Backbone):
 
 
 class ProxyAttention(Readout):
-    """Values of the last attention, resized to another grid and mixed there by given weights.
+    """Values of the last attention, resized to another grid and averaged there with given weights.
 
     Args:
-        weights: (B, h' * w', h' * w'), the same in every head.
-        grid_size: (h', w').
+        weights: (B, h' * w', h' * w'), the same for every head.
+        grid_size: (h', w') of the other grid.
     """
 
     def __init__(self, weights: Tensor, grid_size: Size) -> None:
@@ -118,9 +118,10 @@ class ProxyAttention(Readout):
 
     def patches(self, tower: ForwardPass) -> Tensor:
         """See `Readout.patches`."""
-        values = tower.projections[2][:, :, 1:]  # (B, heads, N, d)
+        values = tower.projections[2][:, :, 1:]  # (B, heads, N, d), without the class token
+        # The heads become channels of one map, since interpolation takes (B, C, h, w).
         maps = values.transpose(2, 3).flatten(1, 2).unflatten(2, tower.grid_size)  # (B, C, h, w)
         if self.grid_size != tower.grid_size:
             maps = F.interpolate(maps, size=self.grid_size, mode="bilinear", align_corners=False)
         values = maps.flatten(2).unflatten(1, (values.shape[1], -1)).transpose(2, 3)  # (B, heads, N', d)
-        return project_output(tower.blocks[-1].attn, guided(values, self.weights))
+        return project_output(tower.blocks[-1].attn, apply_weights(values, self.weights))

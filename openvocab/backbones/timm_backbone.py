@@ -1,16 +1,16 @@
-"""Any image tower of timm as a backbone without a joint space: LSeg's ViT-L/16, ResNet-101, hybrids, MobileNetV2."""
+"""Image towers of timm as backbones without a joint space: LSeg's ViT-L/16, ResNet-101, hybrids, MobileNetV2."""
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from openvocab.backbones.base import Backbone
+from openvocab.backbones.base import RGB, Backbone, rgb
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
 from openvocab.checkpoint.checkpoint import load_state_dict
@@ -19,10 +19,11 @@ from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
 from openvocab.layers.batch_norm_folding import fold_batch_norms
 from openvocab.layers.packed_linear import pack_linears
+from openvocab.layers.positions import PositionResize
 from openvocab.layers.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.layers.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
 from openvocab.registry import BACKBONES
-from openvocab.structures import BackboneSpec, ImageFeatures
+from openvocab.structures import ImageFeatures
 
 UNUSED_PARTS = (
     "norm.",
@@ -36,41 +37,44 @@ UNUSED_PARTS = (
     "conv_head.",
     "bn2.",
 )
-"""Parts of a classifier behind the last feature map; left out of the tower and skipped in weight files."""
+"""Layers of a classifier after its last feature map; removed from the tower and skipped in weight files."""
 
 
 @BACKBONES.register_module()
 class TimmBackbone(Backbone):
-    """A timm model read at several depths.
+    """A timm model with features from several depths.
 
-    A plain or hybrid vision transformer gives tokens at any size divisible by its patch: `hidden[0]` enters the first
-    block, `hidden[i]` leaves block i (the residual stream, never normalized), `prefix[i]` holds the class token there.
-    Every other architecture gives timm's feature pyramid: `hidden[i]` is stage i, fine to coarse.
+    A plain or hybrid vision transformer takes any size divisible by its patch: `hidden[0]` is the input of the first
+    block, `hidden[i]` the output of block i (the residual stream, before any norm), `prefix[i]` the class token there.
+    For every other architecture, `hidden[i]` is stage i of timm's feature pyramid, fine to coarse.
 
     Args:
         model: a name of `timm.list_models()`.
         pretrained: None (random weights), True (timm's own: needs network or its cache), or a local file in timm's
-            key layout (MobileNetV2: also torchvision's).
+            layout (MobileNetV2: also torchvision's).
         trainable: "none", "attention", "all", or n: the last n blocks (of a pyramid: its last n parts).
-        position_resize: "bilinear" as LSeg resamples position embeddings, or "bicubic".
-        mean, std: RGB of pixel values in 0..255; None takes those of timm's entry for the model.
+        position_resize: how position embeddings are resampled: "bilinear", as in LSeg, or another method of
+            `resize_positions`.
+        mean, std: RGB of pixel values in 0..255; default: those of the model's entry in timm.
         norm_eval: keep batch norms at their running statistics while training.
         checkpointing: recompute blocks in the backward pass to save memory.
-        resnet_style: "caffe" or "tensorflow" for ResNet weights of that origin, see `set_resnet_style`.
+        resnet_style: "caffe" or "tensorflow" for ResNet weights of that origin; see `set_resnet_style`.
         model_args: further arguments of timm's constructor, such as `dict(pad_type="same")` for weights trained in
             TensorFlow (stride-2 convolutions then pad right and bottom), or `dict(strict_img_size=False)` for Swin.
 
     Raises:
-        ValueError: an unknown model, or a file that does not fit it.
-        FileNotFoundError: no such file, or weights that cannot be downloaded.
+        ValueError: the model is unknown, or the file does not fit it.
+        FileNotFoundError: the file does not exist, or the weights cannot be downloaded.
     """
+
+    reader: TokenReader | PyramidReader
 
     def __init__(
         self,
         model: str,
         pretrained: str | Path | bool | None = None,
         trainable: Trainable = "all",
-        position_resize: str = "bilinear",
+        position_resize: PositionResize = "bilinear",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         norm_eval: bool = False,
@@ -90,10 +94,8 @@ class TimmBackbone(Backbone):
             self.reader = PyramidReader(self.visual, checkpointing)
         if isinstance(pretrained, (str, Path)):
             load_tower(self.visual, model, Path(pretrained))
-        self.spec: BackboneSpec = self.reader.spec()
-        entry = self.visual.pretrained_cfg
-        self.mean = tuple(mean or (255 * value for value in entry["mean"]))
-        self.std = tuple(std or (255 * value for value in entry["std"]))
+        self.spec = self.reader.spec()
+        self.mean, self.std = pixel_statistics(self.visual, mean, std)
         self.norm_eval = norm_eval
         set_trainable(self.visual, self.reader.blocks, trainable)
         self.train()
@@ -109,14 +111,14 @@ class TimmBackbone(Backbone):
             self.visual = self.reader.visual = fold_batch_norms(self.visual)
 
     def pack_linears(self) -> None:
-        """See `Backbone.pack_linears`; plain blocks only, since others read the weights of their layers."""
+        """See `Backbone.pack_linears`; only for plain blocks, since others access the weights of their layers."""
         if isinstance(self.reader, TokenReader):
             for block in self.reader.blocks:
                 if type(block) is Block:
                     pack_linears(block)
 
     def train(self, mode: bool = True) -> "TimmBackbone":
-        """Set the mode of the trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
+        """Set the mode of trained parts; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
         self.training = mode
         set_mode(self.visual, mode)
         if self.norm_eval:
@@ -125,30 +127,46 @@ class TimmBackbone(Backbone):
 
 
 def create_tower(model: str, pretrained: bool = False, model_args: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build a timm model without its classifier: a `VisionTransformer`, or a pyramid of features.
+    """Build a timm model without its classifier: a `VisionTransformer`, or a feature pyramid.
 
     Raises:
         ValueError: timm does not know the model or an argument.
-        FileNotFoundError: `pretrained` and the weights cannot be downloaded.
+        FileNotFoundError: `pretrained` is True and the weights cannot be downloaded.
     """
     args = dict(model_args or {})
     if "pretrained" in args:
         raise ValueError("model_args: 'pretrained' is an argument of the backbone itself; give it there")
-    with torch.device("meta"):
+    with torch.device("meta"):  # to learn the type without memory for the weights
         plain_vit = type(create_timm_model(model, **args)) is VisionTransformer
     if not plain_vit:
         return create_timm_model(model, pretrained, features_only=True, **args)
-    return without_classifier(create_timm_model(model, pretrained, dynamic_img_size=True, **args))
+    tower = create_timm_model(model, pretrained, dynamic_img_size=True, **args)
+    return without_classifier(cast(VisionTransformer, tower))
+
+
+def pixel_statistics(
+    tower: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[RGB, RGB]:
+    """Return mean and std of pixel values in 0..255: the given ones, or those of timm's entry for the tower.
+
+    Raises:
+        ValueError: the given ones are not three values each.
+    """
+    entry: Any = tower.pretrained_cfg
+    return (
+        rgb(mean or (255 * value for value in entry["mean"]), "mean"),
+        rgb(std or (255 * value for value in entry["std"]), "std"),
+    )
 
 
 def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -> nn.Module:
-    """Call timm's constructor; errors as in `create_tower`."""
+    """Call timm's constructor; raises the same errors as `create_tower`."""
     if not timm.is_model(model):
         near = difflib.get_close_matches(model, timm.list_models(), n=4, cutoff=0.4)
         raise ValueError(f"timm has no model {model!r}; nearest known names: {', '.join(near) or 'none'}")
-    loading = sorted({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"} & set(model_args))
-    if loading:
-        raise ValueError(f"model_args: {loading[0]!r} would let timm load other weights; give them as pretrained=")
+    rejected = sorted({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"} & set(model_args))
+    if rejected:
+        raise ValueError(f"model_args: {rejected[0]!r} would let timm load other weights; give them as pretrained=")
     try:
         return timm.create_model(model, pretrained=pretrained, **model_args)
     except TypeError as error:
@@ -163,18 +181,18 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
 
 
 def load_tower(tower: nn.Module, model: str, path: Path) -> None:
-    """Load a local file into what `create_tower` built; parts of a classifier in the file are skipped.
+    """Load a local file into a tower of `create_tower`; the layers of a classifier in the file are skipped.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: names or shapes do not fit; the first differences are listed.
+        FileNotFoundError: the file does not exist.
+        ValueError: names or shapes do not fit; the message lists the first differences.
     """
     state = read_timm_weights(path)
     load_strictly(tower, fit_keys(state, tower.state_dict()), f"{path} does not fit {model}")
 
 
 def read_timm_weights(path: Path) -> dict[str, Tensor]:
-    """Read a file in timm's layout; MobileNetV2 under torchvision's names is renamed."""
+    """Read a file in timm's layout; MobileNetV2 in torchvision's layout is renamed."""
     if not path.is_file():
         raise FileNotFoundError(f"pretrained: no such file: {path}")
     state = load_state_dict(path)
@@ -182,9 +200,10 @@ def read_timm_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename entries in timm's layout of a whole classifier to those of the tower.
+    """Rename the entries of a classifier in timm's layout to those of the tower.
 
-    A pyramid writes `stages.0` as `stages_0`. Step counters of batch norms, which many files lack, stay as they are.
+    A pyramid calls `stages.0` `stages_0`. The step counters of batch norms, which many files lack, keep their values
+    in `expected`.
     """
     fitted = step_counters(expected)
     for key, value in state.items():

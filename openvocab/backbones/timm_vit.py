@@ -1,4 +1,4 @@
-"""Reading the blocks of a timm vision transformer at any image size."""
+"""Features of a timm vision transformer at any image size."""
 
 from collections.abc import Collection
 
@@ -7,29 +7,30 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from openvocab.layers.positions import check_position_resize, resize_positions
+from openvocab.layers.positions import PositionResize, check_position_resize, resize_positions
 from openvocab.layers.token_maps import to_map
-from openvocab.structures import BackboneSpec, ImageFeatures, Size
+from openvocab.structures import BackboneSpec, ImageFeatures, Size, size_of
 
 
 def without_classifier(tower: VisionTransformer) -> VisionTransformer:
-    """Remove what follows the last block, so that every parameter left has a use."""
+    """Remove the layers after the last block in place, so that every remaining parameter is used."""
     tower.reset_classifier(0)
-    tower.norm, tower.fc_norm, tower.attn_pool = nn.Identity(), nn.Identity(), None
+    tower.norm, tower.fc_norm = nn.Identity(), nn.Identity()
+    tower.attn_pool = None  # type: ignore[assignment]  # None is what timm itself sets without a pool
     return tower
 
 
 class TokenReader:
-    """Reads the residual stream and the class token after any block, without changing the tower.
+    """Computes the residual stream and the class token after any block, without changing the tower.
 
     Args:
-        visual: a plain or hybrid `VisionTransformer` built with `dynamic_img_size=True`; the module that holds this
-            reader owns it.
-        position_resize: "bilinear" or "bicubic".
+        visual: a plain or hybrid `VisionTransformer` built with `dynamic_img_size=True`; owned by the module that
+            holds this reader.
+        position_resize: see `resize_positions`.
         checkpointing: recompute the blocks in the backward pass.
     """
 
-    def __init__(self, visual: VisionTransformer, position_resize: str, checkpointing: bool) -> None:
+    def __init__(self, visual: VisionTransformer, position_resize: PositionResize, checkpointing: bool) -> None:
         check_position_resize(position_resize)
         self.visual = visual
         self.position_resize = position_resize
@@ -41,34 +42,34 @@ class TokenReader:
         return list(self.visual.blocks)
 
     def spec(self) -> BackboneSpec:
-        """Return the facts that heads read."""
-        places = len(self.visual.blocks) + 1
+        """Return widths and strides; `hidden[0]` is the input of block 1, `hidden[i]` the output of block i."""
+        num_hidden = len(self.visual.blocks) + 1
         stride = self.visual.patch_embed.feat_ratio(as_scalar=True)
-        return BackboneSpec(None, stride, (self.visual.embed_dim,) * places, (stride,) * places)
+        return BackboneSpec(None, stride, (self.visual.embed_dim,) * num_hidden, (stride,) * num_hidden)
 
     def __call__(self, images: Tensor, layers: Collection[int]) -> ImageFeatures:
         """Encode (B, 3, H, W) up to the deepest of `layers`; see `Backbone.forward`."""
-        features = ImageFeatures(input_size=tuple(images.shape[-2:]))
+        features = ImageFeatures(input_size=size_of(images))
         patches = self.visual.patch_embed(images)  # (B, h, w, C)
-        grid = tuple(patches.shape[1:3])
-        tokens = self._enter(patches)
+        grid_size = (patches.shape[1], patches.shape[2])
+        tokens = self._add_positions(patches)
         for i in range(max(layers, default=0) + 1):
             if i > 0:
                 tokens = self._run(self.visual.blocks[i - 1], tokens)
             if i in layers:
-                self._keep(features, i, tokens, grid)
+                self._store(features, i, tokens, grid_size)
         return features
 
-    def _enter(self, patches: Tensor) -> Tensor:
-        """Prepend class and register tokens and add positions, (B, P + h * w, C)."""
+    def _add_positions(self, patches: Tensor) -> Tensor:
+        """Return patches (B, h, w, C) with prefix tokens and positions, (B, P + h * w, C)."""
         visual = self.visual
-        batch, *grid, _ = patches.shape
+        batch, height, width, _ = patches.shape
         tokens = patches.flatten(1, 2)
         prefix = [token.expand(batch, -1, -1) for token in (visual.cls_token, visual.reg_token) if token is not None]
         if visual.pos_embed is None:
             return visual.norm_pre(torch.cat([*prefix, tokens], dim=1))
         positions = resize_positions(
-            visual.pos_embed[0], visual.patch_embed.grid_size, tuple(grid), self.position_resize
+            visual.pos_embed[0], visual.patch_embed.grid_size, (height, width), self.position_resize
         )
         if visual.no_embed_class:
             tokens = torch.cat([*prefix, tokens + positions], dim=1)
@@ -81,8 +82,9 @@ class TokenReader:
             return checkpoint(block, tokens, use_reentrant=False)
         return block(tokens)
 
-    def _keep(self, features: ImageFeatures, layer: int, tokens: Tensor, grid: Size) -> None:
+    def _store(self, features: ImageFeatures, layer: int, tokens: Tensor, grid_size: Size) -> None:
+        """Store tokens (B, P + h * w, C) as `hidden[layer]` and `prefix[layer]`."""
         count = self.visual.num_prefix_tokens
-        features.hidden[layer] = to_map(tokens[:, count:], grid)  # (B, C, h, w)
+        features.hidden[layer] = to_map(tokens[:, count:], grid_size)  # (B, C, h, w)
         if count:
             features.prefix[layer] = tokens[:, :count]

@@ -1,1 +1,1 @@
-"""CLIP models by name, and the layouts in which their weights come."""
+"""CLIP models by name, and the layouts of their weight files."""

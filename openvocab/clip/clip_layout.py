@@ -1,4 +1,4 @@
-"""The names of a CLIP's weights, in whichever of the known layouts a file has them; pure, without open_clip."""
+"""Conversion of the known layouts of CLIP weights to open_clip's names; pure functions that do not need open_clip."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,17 @@ from torch import Tensor
 
 from openvocab.clip.hugging_face_layout import clip_from_hugging_face, is_hugging_face
 
-# Entries that OpenAI's archives carry beside the weights; no other publisher writes them.
 OPENAI_MARKERS = ("input_resolution", "context_length", "vocab_size")
+"""Entries other than weights that only OpenAI's archives contain."""
 OLD_TEXT_KEYS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 OUR_PREFIXES = {"backbone.visual.": "visual.", "text_encoder.text.": "text.", "text_encoder.logit_": "logit_"}
 
 
 def clip_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop what is no part of a CLIP.
+    """Rename the entries of a file to those of `open_clip.CustomTextCLIP`; drop those that are not part of a CLIP.
 
     Raises:
-        ValueError: a file in Hugging Face's layout with entries that its CLIP and SigLIP do not have.
+        ValueError: a file in Hugging Face's layout has entries that its CLIP and SigLIP do not have.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if is_hugging_face(state):

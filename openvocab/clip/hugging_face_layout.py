@@ -1,7 +1,7 @@
-"""The names that Hugging Face's transformers give to the weights of CLIP, SigLIP and GroupViT; pure.
+"""Conversion of CLIP, SigLIP and GroupViT weights in the layout of Hugging Face's transformers; pure functions.
 
-Query, key and value of self-attention are three layers there and one here; CLIP's projections are linear layers there
-and matrices that are multiplied from the right here.
+There, query, key and value of self-attention are three layers; here they are one. CLIP's projections are linear layers
+there, and matrices that are multiplied from the right here.
 """
 
 import re
@@ -13,11 +13,11 @@ from torch import Tensor
 from openvocab.checkpoint.entry_renaming import Rules, rename_entries
 
 _POSITION_IDS = r"(text|vision)_model\.embeddings\.position_ids"
-"""0, 1, 2, ...: in files of older versions."""
+"""Constants 0, 1, 2, ... in files of older versions; dropped."""
 
 
 def _blocks(theirs: str, ours: str) -> Rules:
-    """Return the rules of transformer blocks that open_clip calls `resblocks`."""
+    """Return the renaming rules of transformer blocks, which open_clip calls `resblocks`."""
     theirs, ours = rf"{theirs}\.encoder\.layers\.(\d+)", rf"{ours}transformer.resblocks.\1"
     return (
         (rf"{theirs}\.layer_norm([12])\.(.+)", rf"{ours}.ln_\2.\3"),
@@ -29,7 +29,7 @@ def _blocks(theirs: str, ours: str) -> Rules:
 
 
 def text_tower(prefix: str) -> Rules:
-    """Return the rules of the text tower, the same in all three, for names of ours that begin with `prefix`."""
+    """Return the renaming rules of the text tower, the same for all three models; `prefix` starts the new names."""
     return (
         (r"text_model\.embeddings\.token_embedding\.weight", f"{prefix}token_embedding.weight"),
         (r"text_model\.embeddings\.position_embedding\.weight", f"{prefix}positional_embedding"),
@@ -73,18 +73,19 @@ SIGLIP: Rules = (
 
 
 def is_hugging_face(state: Mapping[str, Tensor]) -> bool:
-    """Say whether these are weights under the names of transformers' models of two towers."""
+    """Return whether these are weights of a two-tower model in the layout of transformers."""
     return any(key.startswith(("text_model.", "vision_model.")) for key in state)
 
 
 def clip_from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of a `CLIPModel` or `SiglipModel` to those of `open_clip.CustomTextCLIP`.
 
-    The base and large SigLIP of open_clip have the exact GELU, Hugging Face's its approximation by tanh: on random
-    weights outputs differ by 2e-4 of their length.
+    The base and large SigLIP of open_clip use the exact GELU, those of Hugging Face the tanh approximation: with random
+    weights, outputs differ by 2e-4 of their norm.
 
     Raises:
-        ValueError: entries that these do not have, or an attention without one of its three projections; by name.
+        ValueError: there are unknown entries, or one of the three projections of an attention is missing; the message
+            names them.
     """
     if any(key.startswith(("text_model.head.", "vision_model.head.")) for key in state):
         return renamed(_split_pooling(state), SIGLIP, "Hugging Face's SigLIP")
@@ -93,14 +94,15 @@ def clip_from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def renamed(state: Mapping[str, Tensor], rules: Rules, source: str) -> dict[str, Tensor]:
-    """Rename every entry, the projections of self-attention joined to one.
+    """Rename all entries by `rules`, after joining the three projections of each self-attention.
 
     Raises:
-        ValueError: entries without a rule, or an attention without one of its three projections; by name.
+        ValueError: an entry has no rule, or one of the three projections of an attention is missing; the message names
+            them.
     """
     joined = _join_projections(state)
-    kept = {key: value.contiguous() for key, value in joined.items() if not re.fullmatch(_POSITION_IDS, key)}
-    return rename_entries(kept, rules, f"a checkpoint of {source}", num_entries=len(state))
+    weights = {key: value.contiguous() for key, value in joined.items() if not re.fullmatch(_POSITION_IDS, key)}
+    return rename_entries(weights, rules, f"a checkpoint of {source}", num_entries=len(state))
 
 
 def _join_projections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,15 +115,15 @@ def _join_projections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = f"{part[1]}qkv_proj.{part[2]}"
         if name not in joined:
             parts = [f"{part[1]}{letter}_proj.{part[2]}" for letter in "qkv"]
-            missing = [one for one in parts if one not in state]
+            missing = [projection for projection in parts if projection not in state]
             if missing:
-                raise ValueError(f"{key} is there, but not {' and '.join(missing)}")
-            joined[name] = torch.cat([state[one] for one in parts])
+                raise ValueError(f"the weights have {key}, but not {' and '.join(missing)}")
+            joined[name] = torch.cat([state[projection] for projection in parts])
     return joined
 
 
 def _split_pooling(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Cut the joint projection of SigLIP's pooling into query and key-value, and give positions their batch axis."""
+    """Split the joint projection of SigLIP's pooling into query and key-value, and give positions a batch axis."""
     split: dict[str, Tensor] = {}
     for key, value in state.items():
         part = re.fullmatch(r"(vision_model\.head\.attention\.)in_proj_(weight|bias)", key)

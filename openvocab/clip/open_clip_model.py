@@ -1,15 +1,15 @@
-"""CLIP models by name: open_clip's architectures and ours, random, from a tag or from a local file.
+"""CLIP models by name: architectures of open_clip and of this package, with weights from a tag or a local file.
 
-The activation is part of the weights: OpenAI's were trained with QuickGELU, and a model built with GELU takes them
-without a word and is wrong by 0.025 in its image embeddings. So what a tag, a file or our checkpoint says of it is
-checked here; likewise whether the words of a text see those behind them.
+The activation belongs to the weights: OpenAI's were trained with QuickGELU; a model built with GELU loads them without
+an error, and its image embeddings are off by 0.025. The activation that a tag, a file or a checkpoint records is
+therefore checked, and so is whether its text tower is causal or bidirectional.
 """
 
 import copy
 import difflib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FOLDER = Path(__file__).parent / "model_configs"
 QUICK_GELU_SUFFIX = "-quickgelu"
+RGB = tuple[float, float, float]
 
 
 def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTextCLIP:
@@ -38,15 +39,15 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
 
     Args:
         model: a name of open_clip (`ViT-B-16`, `RN50-quickgelu`, `convnext_base`), or of a file in `model_configs/`.
-        pretrained: None (random weights), a tag of open_clip (`openai`: needs network or its cache), a local file:
-            open_clip's, OpenAI's or Hugging Face's layout (.pt, .bin, .safetensors) or a checkpoint of an
-            `OpenVocabModel`; a folder as transformers saves it; or `hf-hub:openai/clip-vit-base-patch16`. Not read
+        pretrained: None (random weights); a tag of open_clip (`openai`: needs network or its cache); a local file in
+            open_clip's, OpenAI's or Hugging Face's layout (.pt, .bin, .safetensors); a checkpoint of an
+            `OpenVocabModel`; a folder that transformers saved; or `hf-hub:openai/clip-vit-base-patch16`. Ignored
             within `start_weights(read=False)`.
 
     Raises:
-        ValueError: an unknown name or tag, a file that does not fit, or weights trained with the other activation;
-            the message names the model that fits.
-        FileNotFoundError: no such file, or a tag that cannot be downloaded.
+        ValueError: the name or tag is unknown, the file does not fit, or its weights were trained with the other
+            activation; the message names the model that fits.
+        FileNotFoundError: the file does not exist, or the tag cannot be downloaded.
     """
     config = clip_config(model)
     if pretrained is None or not reads_start_weights():
@@ -66,7 +67,7 @@ def clip_config(model: str) -> dict[str, Any]:
     """Return the architecture of `model` as a new dict.
 
     Raises:
-        ValueError: an unknown name; the message gives the nearest known ones.
+        ValueError: the name is unknown; the message lists the nearest known ones.
     """
     if model in own_models():
         return json.loads((CONFIG_FOLDER / f"{model}.json").read_text(encoding="utf-8"))
@@ -78,45 +79,51 @@ def clip_config(model: str) -> dict[str, Any]:
 
 
 def known_models() -> list[str]:
-    """List every model name that `create_clip` takes."""
+    """Return all model names that `create_clip` accepts."""
     return sorted({*open_clip.list_models(), *own_models()})
 
 
 def own_models() -> list[str]:
-    """List the names of the files in `model_configs/`; a path to another file is no name."""
+    """Return the names of the architectures in `model_configs/`."""
     return [file.stem for file in CONFIG_FOLDER.glob("*.json")]
 
 
 def uses_quick_gelu(model: str) -> bool:
-    """Say whether `model` is built with QuickGELU; our checkpoints record it as `quick_gelu` in their `meta`."""
+    """Return whether `model` is built with QuickGELU; our checkpoints record it as `quick_gelu` in their `meta`."""
     return bool(clip_config(model).get("quick_gelu", False))
 
 
 def sees_later_words(model: str) -> bool:
-    """Say whether the text tower of `model` is bidirectional; our checkpoints record it as `bidirectional_text`."""
+    """Return whether the text tower of `model` is bidirectional; our checkpoints record it as `bidirectional_text`."""
     return bool(clip_config(model)["text_cfg"].get("no_causal_mask", False))
 
 
-def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std (3,) of RGB pixel values in 0..255 that the weights of a tag expect.
+def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[RGB, RGB]:
+    """Return the mean and std of RGB pixel values in 0..255 that the weights of a tag expect.
 
-    Without a known tag these are OpenAI's, which every model of open_clip without a tag of its own uses.
+    Without a known tag these are OpenAI's, which open_clip uses for every model without its own.
     """
     tag = get_pretrained_cfg(model, pretrained) if pretrained else {}
     mean, std = tag.get("mean", OPENAI_DATASET_MEAN), tag.get("std", OPENAI_DATASET_STD)
-    return tuple(255 * value for value in mean), tuple(255 * value for value in std)
+    return _scaled(mean), _scaled(std)
 
 
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    """Make the modules without open_clip's factory, which needs a global entry for our own names and real tensors."""
-    config = copy.deepcopy(dict(config))
+def _scaled(values: Sequence[float]) -> RGB:
+    """Return the three values for pixels in 0..255."""
+    red, green, blue = values
+    return 255 * red, 255 * green, 255 * blue
+
+
+def _build(architecture: Mapping[str, Any]) -> nn.Module:
+    """Build the modules without open_clip's factory, which needs real tensors and a global entry for our own names."""
+    config = copy.deepcopy(dict(architecture))
     config.pop("custom_text", None)
     for part, flag in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
         if flag.removesuffix("_pretrained") + "_name" in config[part]:
-            config[part][flag] = False  # CLIP weights follow; never fetch another dataset's
+            config[part][flag] = False  # the CLIP weights follow; never download ImageNet's
     if "multimodal_cfg" in config:
         return open_clip.CoCa(**config)
-    masks_padding = config["text_cfg"].pop("use_pad_mask", False)  # open_clip's tower has it, its factory does not
+    masks_padding = config["text_cfg"].pop("use_pad_mask", False)  # an option of the tower, not of this class
     clip = open_clip.CustomTextCLIP(**config)
     if masks_padding:
         clip.text.use_pad_mask = True
@@ -124,7 +131,7 @@ def _build(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _download(model: str, tag: str) -> str:
-    """Return the path of a tag's weights, after a look at their activation."""
+    """Check the activation of a tag's weights, and return their path."""
     entry = get_pretrained_cfg(model, tag)
     _check_activation(model, bool(entry.get("quick_gelu", False)), f"the weights of tag {tag!r}")
     try:
@@ -137,15 +144,15 @@ def _download(model: str, tag: str) -> str:
 
 
 def _read_file(model: str, path: Path) -> dict[str, Tensor]:
-    """Return the weights in a local file, after a look at their activation."""
+    """Read the weights in a local file, and check their activation and text direction."""
     if not path.is_file():
         tags = ", ".join(list_pretrained_tags_by_model(model)) or "none"
         raise FileNotFoundError(
             f"pretrained={str(path)!r} is neither a file nor a tag of {model} (its tags: {tags}); a repository of "
-            f"Hugging Face's hub is called {HUB_PREFIX}OWNER/NAME"
+            f"Hugging Face's hub is given as {HUB_PREFIX}OWNER/NAME"
         )
     state = load_state_dict(path)
-    meta = _recorded(path, state)
+    meta = _recorded_meta(path, state)
     _check_direction(model, path, meta)
     recorded = _recorded_activation(path, state, meta)
     if recorded is not None:
@@ -153,13 +160,13 @@ def _read_file(model: str, path: Path) -> dict[str, Tensor]:
     elif _other_activation(model) in known_models():
         logger.warning(
             f"{path} does not record its activation; {model} uses {_activation_name(uses_quick_gelu(model))}. "
-            f"Weights of OpenAI, DFN or MetaCLIP need the model called {QUICK_GELU_SUFFIX}"
+            f"Weights of OpenAI, DFN or MetaCLIP need the model with the suffix {QUICK_GELU_SUFFIX}"
         )
     return state
 
 
 def _recorded_activation(path: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bool | None:
-    """Return whether the file says that its weights use QuickGELU; None where it says nothing."""
+    """Return whether the file records that its weights use QuickGELU; None if it records nothing."""
     if "openai" in path.name.lower() or all(marker in state for marker in OPENAI_MARKERS):
         return True
     if is_hugging_face(state):
@@ -168,8 +175,8 @@ def _recorded_activation(path: Path, state: Mapping[str, Tensor], meta: Mapping[
     return None if recorded is None else bool(recorded)
 
 
-def _recorded(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
-    """Return what a checkpoint of an `OpenVocabModel` says of itself; nothing for other files."""
+def _recorded_meta(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """Return the `meta` of a checkpoint of an `OpenVocabModel`; empty for other files."""
     if path.suffix == ".safetensors" or not any(key.startswith("backbone.visual.") for key in state):
         return {}
     return load_checkpoint(path).get("meta", {})
@@ -178,21 +185,22 @@ def _recorded(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
 def _check_direction(model: str, path: Path, meta: Mapping[str, Any]) -> None:
     recorded = meta.get("bidirectional_text")
     if recorded is not None and bool(recorded) != sees_later_words(model):
-        kinds = "causal", "bidirectional"
+        directions = "causal", "bidirectional"
         raise ValueError(
-            f"the weights in {path} were trained with a {kinds[bool(recorded)]} text tower, but that of {model!r} is "
-            f"{kinds[not recorded]}: its texts would be silently wrong; use the model that they were trained as"
+            f"the weights in {path} were trained with a {directions[bool(recorded)]} text tower, but that of {model!r} "
+            f"is {directions[not recorded]}: its embeddings would be silently wrong; use the model they were trained as"
         )
 
 
 def _activation_in_config(path: Path) -> bool | None:
-    """Return whether the config beside Hugging Face's CLIP says QuickGELU; None without one that says it or GELU."""
+    """Return whether the config next to Hugging Face's CLIP states QuickGELU; None if it states neither it nor GELU."""
     config = read_json(path) if path.is_file() else None
     if not isinstance(config, dict) or config.get("model_type") != "clip":
         return None
     parts = [config.get(name) for name in ("text_config", "vision_config")]
-    named = [part.get("hidden_act", "quick_gelu") for part in parts if isinstance(part, dict)]  # their default
-    return {("quick_gelu", "quick_gelu"): True, ("gelu", "gelu"): False}.get(tuple(map(str, named)))
+    # Without an entry, transformers defaults to quick_gelu.
+    names = [str(part.get("hidden_act", "quick_gelu")) for part in parts if isinstance(part, dict)]
+    return {"quick_gelu": True, "gelu": False}.get(names[0]) if len(names) == 2 and names[0] == names[1] else None
 
 
 def _check_activation(model: str, quick_gelu: bool, weights: str) -> None:

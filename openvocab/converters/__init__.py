@@ -1,4 +1,4 @@
-"""Official checkpoints of other projects in our names: pure functions `convert(state_dict) -> state_dict`."""
+"""Converters of official checkpoints of other projects: pure functions `convert(state_dict) -> state_dict`."""
 
 from openvocab.converters import detpro, groupvit, lseg, vild
 
@@ -8,4 +8,4 @@ CONVERTERS = {
     "lseg": lseg.convert,
     "vild": vild.convert,
 }
-"""By the name that `tools/convert_checkpoint.py` takes."""
+"""{name in `tools/convert_checkpoint.py`: converter}."""

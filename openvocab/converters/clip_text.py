@@ -1,4 +1,4 @@
-"""The text tower of a CLIP checkpoint in the names of an `OpenVocabModel`."""
+"""Conversion of the text tower of a CLIP checkpoint to the names of an `OpenVocabModel`."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from openvocab.clip.clip_layout import clip_layout
 
 
 def text_tower(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what belongs to a `CLIPTextEncoder`, as float32.
+    """Return the weights of a `CLIPTextEncoder`, as float32.
 
     Args:
-        state_dict: of OpenAI's, open_clip's or Hugging Face's CLIP, or of an `OpenVocabModel`.
+        state_dict: of a CLIP in OpenAI's, open_clip's or Hugging Face's layout, or of an `OpenVocabModel`.
 
     Raises:
-        ValueError: no text tower in it.
+        ValueError: it has no text tower.
     """
     clip = clip_layout(state_dict)
     tower = {f"text_encoder.{key}": value.float() for key, value in clip.items() if key.startswith("text.")}

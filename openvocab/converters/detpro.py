@@ -1,4 +1,4 @@
-"""ViLD checkpoints of the DetPro port (dyabel/detpro, mmdetection 2) in the names of an `OpenVocabModel`."""
+"""Conversion of ViLD checkpoints of the DetPro port (dyabel/detpro, mmdetection 2)."""
 
 from collections.abc import Mapping
 
@@ -28,35 +28,35 @@ RENAMED = (
     (r"roi_head\.mask_head\.conv_logits\.(.+)", rf"{DETECTOR}.masks.predictor.mask_fcn_logits.\1"),
 )
 BACKGROUND = "roi_head.bg_embedding"
-KIND = "a ViLD checkpoint of DetPro"
+SOURCE = "a ViLD checkpoint of DetPro"
 
 
 def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a checkpoint; values are not touched but for the background.
+    """Rename the entries of a checkpoint; only the values of the background change.
 
-    Their background is a linear map of the number one: the sum of its weight and bias is our vector. Of the frozen CLIP
-    that the checkpoint carries along, the text tower becomes the text encoder.
+    In the checkpoint, the background is a linear layer applied to the number one; its weight plus its bias is the
+    background vector here. The checkpoint includes a frozen CLIP, whose text tower becomes the text encoder.
 
     Args:
         state_dict: the checkpoint's `state_dict`.
 
     Returns:
-        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/vild_lvis_r50_detpro.py`, with
-        `head.variant="vild"` for checkpoints without an image branch.
+        A state dict for the model of `configs/vild_lvis_r50_detpro.py` that loads strictly, with `head.variant="vild"`
+        for checkpoints without an image branch.
 
     Raises:
-        ValueError: entries that this network does not have, or none of its entries; the first are listed.
+        ValueError: there are unknown entries, or required ones are missing; the message lists the first ones.
     """
-    kept = {key: value for key, value in state_dict.items() if not key.startswith(CLIP)}
-    weight, bias = (kept.pop(f"{BACKGROUND}.{name}", None) for name in ("weight", "bias"))
-    renamed = rename_entries(kept, RENAMED, KIND, _spell, len(state_dict))
+    detector = {key: value for key, value in state_dict.items() if not key.startswith(CLIP)}
+    weight, bias = (detector.pop(f"{BACKGROUND}.{name}", None) for name in ("weight", "bias"))
+    renamed = rename_entries(detector, RENAMED, SOURCE, _spell, len(state_dict))
     if weight is None or bias is None:
-        raise ValueError(f"not {KIND}: it lacks {BACKGROUND}.weight and .bias")
+        raise ValueError(f"not {SOURCE}: it lacks {BACKGROUND}.weight and .bias")
     renamed["head.classifier.background"] = weight[:, 0] + bias
     clip = {key.removeprefix(CLIP): value for key, value in state_dict.items() if key.startswith(CLIP)}
     return renamed | (text_tower(clip) if clip else {})
 
 
 def _spell(name: str) -> str:
-    """Number a convolution and its norm."""
+    """Replace `{conv}` and `{bn}` by their indices in a sequence."""
     return name.replace("{conv}", "0").replace("{bn}", "1")

@@ -1,4 +1,4 @@
-"""Official GroupViT checkpoints (NVlabs/GroupViT, or Hugging Face's) in the names of an `OpenVocabModel`.
+"""Conversion of official GroupViT checkpoints (NVlabs/GroupViT, or Hugging Face's).
 
 They become a `PatchEmbedding`, a `CLIPTextEncoder` with a projector, and a `GroupViTHead`.
 """
@@ -69,42 +69,42 @@ HUGGING_FACE: Rules = (
     (r"text_projection\.([01])\.(.+)", r"text_projector.linear_hidden.\1.\2"),
     (r"text_projection\.3\.(.+)", r"text_projector.linear_out.\1"),
 )
-"""From the names of transformers' `GroupViTModel` to the official ones."""
+"""Renames transformers' `GroupViTModel` to the official layout."""
 LETTERS = {"{q}": "query", "{k}": "key", "{v}": "value"}
-KIND = "an official GroupViT checkpoint"
+SOURCE = "an official GroupViT checkpoint"
 
 
 def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of an official checkpoint; of values only axes of length one change.
+    """Rename the entries of an official checkpoint, and remove axes of length one.
 
     Args:
         state_dict: the checkpoint's `model`, or the whole state dict of its network; or that of transformers'
             `GroupViTModel` (`nvidia/groupvit-gcc-yfcc`, `nvidia/groupvit-gcc-redcaps`).
 
     Returns:
-        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/groupvit_cc3m-cc12m-yfcc14m.py`
-        (`groupvit_cc3m-cc12m-redcaps12m.py`, or `model.head.num_prompts=0`, for checkpoints without
-        `multi_label_logit_scale`, which are all of Hugging Face's).
+        A state dict for the model of `configs/groupvit_cc3m-cc12m-yfcc14m.py` that loads strictly. For checkpoints
+        without `multi_label_logit_scale`, which includes all of Hugging Face's, the config is
+        `groupvit_cc3m-cc12m-redcaps12m.py`, or needs `model.head.num_prompts=0`.
 
     Raises:
-        ValueError: entries that GroupViT does not have, or none of its entries; the first are listed.
+        ValueError: there are unknown entries, or required ones are missing; the message lists the first ones.
     """
     if is_hugging_face(state_dict):
         state_dict = renamed(state_dict, HUGGING_FACE, "Hugging Face's GroupViT")
     shaped = {key: _shaped(key, value) for key, value in state_dict.items()}
-    converted = rename_entries(shaped, RENAMED, KIND, _spell)
+    converted = rename_entries(shaped, RENAMED, SOURCE, _spell)
     if "head.transformer.norm.weight" not in converted:
-        raise ValueError(f"not {KIND}: it lacks img_encoder.norm.weight")
+        raise ValueError(f"not {SOURCE}: it lacks img_encoder.norm.weight")
     return converted
 
 
 def _spell(name: str) -> str:
-    """Write out query, key and value."""
-    return re.sub(r"\{[qkv]\}", lambda found: LETTERS[found[0]], name)
+    """Replace `{q}`, `{k}` and `{v}` by query, key and value."""
+    return re.sub(r"\{[qkv]\}", lambda letter: LETTERS[letter[0]], name)
 
 
 def _shaped(key: str, value: Tensor) -> Tensor:
-    """Drop the batch axis of the positions, and the length axis of convolutions that are linear maps."""
+    """Drop the batch axis of the positions, and the length axis of convolutions that are linear layers."""
     if key == "img_encoder.pos_embed":
         return value[0]
     return value[:, :, 0] if "_projector." in key and value.ndim == 3 else value

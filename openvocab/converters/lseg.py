@@ -1,10 +1,10 @@
-"""Official LSeg checkpoints (isl-org/lang-seg, Lightning) in the names of an `OpenVocabModel`.
+"""Conversion of official LSeg checkpoints (isl-org/lang-seg, Lightning).
 
-Two networks are known: the ViT (ADE20K demo, few-shot) and the zero-shot ResNet-101. Both become a `TimmBackbone`, a
-`CLIPTextEncoder` and an `LSegHead`.
+Two networks are supported: the ViT (ADE20K demo, few-shot) and the zero-shot ResNet-101. Both become a `TimmBackbone`,
+a `CLIPTextEncoder` and an `LSegHead`.
 
-The weights know the texts that they were trained on: `lseg_ade_150` (the demo's), `lseg_pascal_20`, `lseg_coco_80` and
-the folders of FSS-1000 (few-shot). The configs of these networks take them.
+The networks were trained with the class names `lseg_ade_150` (the demo's), `lseg_pascal_20`, `lseg_coco_80` and the
+folders of FSS-1000 (few-shot), which their configs use.
 """
 
 import re
@@ -16,8 +16,8 @@ from openvocab.checkpoint.entry_renaming import rename_entries
 
 LIGHTNING_PREFIX = "net."
 DROPPED = (
-    r"clip_pretrained\.visual\.",  # CLIP's image tower: carried along, never run
-    r"pretrained\.model\.(norm|head|fc_norm)\.",  # evaluated, but its result is not read
+    r"clip_pretrained\.visual\.",  # CLIP's image tower, which is never run
+    r"pretrained\.model\.(norm|head|fc_norm)\.",  # computed, but not used
     r"scratch\.refinenet4\.resConfUnit1\.",  # the coarsest level has no skip
 )
 RENAMED = (
@@ -41,24 +41,24 @@ RENAMED = (
 
 
 def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of an official checkpoint; values are not touched, parts without use are left out.
+    """Rename the entries of an official checkpoint, and drop those of unused layers; values do not change.
 
     Args:
         state_dict: the checkpoint's `state_dict` with Lightning's prefix, or the network's own.
 
     Returns:
-        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/lseg_ade.py`.
+        A state dict for the model of `configs/lseg_ade.py` that loads strictly.
 
     Raises:
-        ValueError: entries that LSeg does not have, or none of its entries; the first are listed.
+        ValueError: there are unknown entries, or none of LSeg's; the message lists the first ones.
     """
     network = _network_entries(state_dict)
-    kept = {key: value for key, value in network.items() if not any(re.match(rule, key) for rule in DROPPED)}
-    return rename_entries(kept, RENAMED, "an official LSeg checkpoint", _spell)
+    entries = {key: value for key, value in network.items() if not any(re.match(rule, key) for rule in DROPPED)}
+    return rename_entries(entries, RENAMED, "an official LSeg checkpoint", _spell)
 
 
 def _network_entries(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the network's entries without Lightning's prefix; entries of metrics beside the network are dropped."""
+    """Return the network's entries without Lightning's prefix; other entries, such as those of metrics, are dropped."""
     inside = {
         key.removeprefix(LIGHTNING_PREFIX): value
         for key, value in state_dict.items()
@@ -68,6 +68,6 @@ def _network_entries(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _spell(name: str) -> str:
-    """Count levels from 0 (official ones count from 1, fine to coarse as ours), and call norms so."""
-    name = re.sub(r"\{(\d) - 1\}", lambda found: str(int(found[1]) - 1), name)
-    return re.sub(r"_?unit\.bn", lambda found: found[0].replace("bn", "norm"), name)
+    """Number levels from 0 (official ones start at 1, also fine to coarse), and rename `bn` to `norm`."""
+    name = re.sub(r"\{(\d) - 1\}", lambda level: str(int(level[1]) - 1), name)
+    return re.sub(r"_?unit\.bn", lambda part: part[0].replace("bn", "norm"), name)

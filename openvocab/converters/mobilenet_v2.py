@@ -1,11 +1,11 @@
-"""MobileNetV2 weights under torchvision's names, renamed to timm's."""
+"""Conversion of MobileNetV2 weights from torchvision's layout to timm's."""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
 STAGE_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
-"""Inverted residuals of each stage (arXiv 1801.04381, table 2)."""
+"""Inverted residuals per stage (arXiv 1801.04381, table 2)."""
 FIRST_BLOCK = {"conv.0.0": "conv_dw", "conv.0.1": "bn1", "conv.1": "conv_pw", "conv.2": "bn2"}
 OTHER_BLOCKS = {
     "conv.0.0": "conv_pw",
@@ -18,22 +18,22 @@ OTHER_BLOCKS = {
 
 
 def is_torchvision_layout(state_dict: Mapping[str, Tensor]) -> bool:
-    """Say whether these are MobileNetV2 weights under torchvision's names."""
+    """Return whether these are MobileNetV2 weights in torchvision's layout."""
     return "features.1.conv.0.0.weight" in state_dict and "features.18.0.weight" in state_dict
 
 
 def torchvision_to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename every entry; values are not touched.
+    """Rename all entries; values do not change.
 
     Raises:
-        ValueError: an entry that torchvision's MobileNetV2 does not have.
+        ValueError: there is an entry that torchvision's MobileNetV2 does not have.
     """
     names = _names()
     renamed = {}
     for key, value in state_dict.items():
         part, _, field = key.rpartition(".")
         if part not in names:
-            raise ValueError(f"{key!r} is no entry of torchvision's mobilenet_v2")
+            raise ValueError(f"{key!r} is not an entry of torchvision's mobilenet_v2")
         renamed[f"{names[part]}.{field}"] = value
     return renamed
 

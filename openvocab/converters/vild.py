@@ -1,14 +1,14 @@
-"""Official ViLD checkpoints (tensorflow/tpu, models/official/detection) in the names of an `OpenVocabModel`.
+"""Conversion of official ViLD checkpoints (tensorflow/tpu, models/official/detection).
 
-They become a ResNet of timm and a `ViLDHead`. TensorFlow 1 writes its own format; where TensorFlow is installed, this
-makes a file of it that the converter reads:
+They become a ResNet of timm and a `ViLDHead`. They are in TensorFlow 1's own format; with TensorFlow installed, this
+writes a file that the converter can read:
 
     reader = tf.train.load_checkpoint("resnet50_vild_ensemble/model.ckpt-180000")
     names = reader.get_variable_to_shape_map()
     safetensors.numpy.save_file({name: reader.get_tensor(name) for name in names}, "vild.safetensors")
 
-Three things stay different, each by about a pixel or less: their box coder counts the last pixel (sizes are
-x2 - x1 + 1), they do not round anchors to whole pixels, and points outside a map take the value at its edge.
+Three differences remain, each of about a pixel or less: the official box coder includes the last pixel (sizes are
+x2 - x1 + 1), its anchors are not rounded to whole pixels, and points outside a map take the value at its edge.
 """
 
 import re
@@ -21,17 +21,20 @@ BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36
 OWN_LEVELS, LEVELS = range(2, 6), range(2, 7)
 CONVS, PROPOSAL_CONVS = 4, 2
 ANCHORS = (1, 0, 2)
-"""Their anchors are square, wide, tall; ours wide, square, tall."""
+"""Index of the official anchor (square, wide, tall) for each of ours (wide, square, tall)."""
 ANCHOR_WIDTHS = (2.0**0.5, 1.0, 0.5**0.5)
-"""Of our anchors, in units of the root of their area; heights are the reciprocals."""
+"""Widths of our anchors, in units of the square root of their area; heights are the reciprocals."""
 HALF_STRIDE = 1 / 16
-"""Their anchors, 8 strides large, lie at the centers of cells, ours at the corners: half a stride apart."""
+"""Offset of half a stride, as a fraction of the anchors' side of 8 strides.
+
+Official anchors are centered at the centers of cells, ours at their corners.
+"""
 OFFSETS = (1, 0, 3, 2)
-"""Theirs are y, x, h, w; ours x, y, w, h."""
+"""Index of the official offset (y, x, h, w) for each of ours (x, y, w, h)."""
 DROPPED = (
     r"global_step",
     r".+/Momentum",
-    r".+/class-predict/kernel",  # the texts
+    r".+/class-predict/kernel",  # text embeddings
 )
 BOX_HEAD = "frcnn_layer_0/fast_rcnn_head"
 
@@ -42,15 +45,15 @@ def convert(state_dict: Mapping[str, Tensor]) -> Entries:
     """Rename, transpose and reorder the variables of an official checkpoint.
 
     Args:
-        state_dict: TensorFlow's variables by name; slots of the optimizer and the text classifier are left out.
+        state_dict: TensorFlow's variables by name; slots of the optimizer and the text classifier are dropped.
 
     Returns:
-        What `OpenVocabModel.load_state_dict` takes strictly when built as `configs/vild_lvis_r50.py`, but for the text
-        encoder, which official files do not hold (see `text_tower`); with `head.variant="vild"` for checkpoints without
-        an image branch.
+        A state dict for the model of `configs/vild_lvis_r50.py` that loads strictly, except for the text encoder, which
+        official files do not include (see `text_tower`); with `head.variant="vild"` for checkpoints without an image
+        branch.
 
     Raises:
-        ValueError: variables that ViLD does not have, or missing ones; the first are listed.
+        ValueError: there are unknown variables, or required ones are missing; the message lists the first ones.
     """
     variables = {
         name: value for name, value in state_dict.items() if not any(re.fullmatch(rule, name) for rule in DROPPED)
@@ -63,13 +66,15 @@ def convert(state_dict: Mapping[str, Tensor]) -> Entries:
     except KeyError as error:
         raise ValueError(f"not an official ViLD checkpoint: it lacks the variable {error}") from error
     if variables:
-        shown = ", ".join(list(variables)[:4])
-        raise ValueError(f"not an official ViLD checkpoint: {len(variables)} unknown of {len(state_dict)}: {shown}")
+        first = ", ".join(list(variables)[:4])
+        raise ValueError(f"not an official ViLD checkpoint: {len(variables)} unknown of {len(state_dict)}: {first}")
     return {key: value.contiguous() for key, value in converted.items()}
 
 
 def _backbone(variables: Entries) -> Entries:
-    depths = {int(found[1]) for found in (re.match(r"resnet(\d+)/", name) for name in variables) if found}
+    """Convert the ResNet, whose depth is part of the names of its variables."""
+    matches = (re.match(r"resnet(\d+)/", name) for name in variables)
+    depths = {int(match[1]) for match in matches if match}
     depth = next(iter(depths & BLOCKS.keys()), 50)
     converted: Entries = {}
     for index, (convolution, norm) in enumerate(_resnet_layers(BLOCKS[depth])):
@@ -81,7 +86,7 @@ def _backbone(variables: Entries) -> Entries:
 
 
 def _resnet_layers(blocks: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """Yield our names of convolutions and their norms in the order of theirs: of a block, the shortcut first."""
+    """Yield our names of convolutions and their norms in the official order, with the shortcut of a block first."""
     yield "conv1", "bn1"
     for stage, count in enumerate(blocks, start=1):
         for block in range(count):
@@ -93,7 +98,7 @@ def _resnet_layers(blocks: tuple[int, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _detector(variables: Entries) -> Entries:
-    """Convert pyramid, proposals, box offsets and masks."""
+    """Convert the feature pyramid, proposal network, box offsets and mask head."""
     converted: Entries = {}
     for i, level in enumerate(LEVELS):
         if level in OWN_LEVELS:
@@ -111,7 +116,7 @@ def _detector(variables: Entries) -> Entries:
 
 
 def _proposals(variables: Entries) -> Entries:
-    """Convert convolutions that all levels share, norms of each level, and the two predictions."""
+    """Convert the convolutions that all levels share, the norms of each level, and the two output layers."""
     converted: Entries = {}
     for conv in range(PROPOSAL_CONVS):
         number = f"-{conv}" if conv else ""
@@ -122,6 +127,7 @@ def _proposals(variables: Entries) -> Entries:
     objectness = _layer(variables, "rpn_head/rpn-class")
     boxes = _layer(variables, "rpn_head/rpn-box")
     boxes = {key: value.unflatten(0, (-1, 4))[anchors][:, offsets] for key, value in boxes.items()}  # (A, 4, ...)
+    # The bias moves the predicted boxes by the distance between official anchors and ours.
     for anchor, width in enumerate(ANCHOR_WIDTHS):
         boxes["bias"][anchor, :2] += HALF_STRIDE * boxes["bias"].new_tensor([1 / width, width])
     converted |= _named("cls_logits", {key: value[anchors] for key, value in objectness.items()})
@@ -139,7 +145,7 @@ def _masks(variables: Entries) -> Entries:
 
 
 def _branch(variables: Entries, prefix: str, box_head: str, classifier: str) -> Entries:
-    """Convert the layers from a region to its embedding, of the text branch ("") or the image branch ("distill")."""
+    """Convert the layers from region features to embeddings, of the text ("") or the image branch ("distill")."""
     part, first = (f"{prefix}_", CONVS + 2) if prefix else ("", 0)
     converted: Entries = {}
     for i in range(CONVS):
@@ -150,10 +156,10 @@ def _branch(variables: Entries, prefix: str, box_head: str, classifier: str) -> 
         layer = _layer(variables, f"{BOX_HEAD}/{part}fc{6 + i}")
         if i == 0:
             layer["weight"] = _channels_first(layer["weight"], channels)
-        place = CONVS + 1 + 3 * i  # behind the flattening: linear, norm, ReLU
-        converted |= _named(f"{box_head}.layers.{place}", layer)
+        index = CONVS + 1 + 3 * i  # after the flattening: linear, norm, ReLU
+        converted |= _named(f"{box_head}.layers.{index}", layer)
         norm = _unnamed_norm(variables, BOX_HEAD, first + CONVS + i)
-        converted |= _named(f"{box_head}.layers.{place + 1}.1", norm)
+        converted |= _named(f"{box_head}.layers.{index + 1}.1", norm)
     project = "distill-project-to-clip" if prefix else "project-to-clip"
     converted |= _named(f"{classifier}.project", _layer(variables, f"{BOX_HEAD}/{project}"))
     if not prefix:
@@ -163,7 +169,10 @@ def _branch(variables: Entries, prefix: str, box_head: str, classifier: str) -> 
 
 
 def _layer(variables: Entries, name: str) -> Entries:
-    """Take kernel and bias: HWIO becomes OIHW, of transposed convolutions HWOI becomes IOHW, of dense layers IO OI."""
+    """Take a layer's kernel, transposed to torch's layout, and bias.
+
+    HWIO becomes OIHW, HWOI of transposed convolutions IOHW, and IO of dense layers OI.
+    """
     kernel = variables.pop(f"{name}/kernel")
     layer = {"weight": kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T}
     if f"{name}/bias" in variables:
@@ -186,15 +195,15 @@ def _unnamed_norm(variables: Entries, scope: str, index: int) -> Entries:
 
 
 def _without_bias(name: str, layer: Entries, norm: Entries) -> Entries:
-    """Name a convolution and its norm; ours has no bias there, and the running mean absorbs it."""
+    """Name a convolution and its norm; our convolution has no bias, so the running mean absorbs it."""
     shifted = norm | {"running_mean": norm["running_mean"] - layer["bias"]}
     return {f"{name}.0.weight": layer["weight"]} | _named(f"{name}.1", shifted)
 
 
 def _channels_first(weight: Tensor, channels: int) -> Tensor:
-    """Reorder the inputs of a linear layer (out, h * w * C) behind a flattened square region to (out, C * h * w)."""
+    """Reorder the inputs of a linear layer on flattened square regions from (out, h * w * C) to (out, C * h * w)."""
     side = round((weight.shape[1] / channels) ** 0.5)
-    return weight.unflatten(1, (side, side, channels)).permute(0, 3, 1, 2).flatten(1)
+    return weight.unflatten(1, (side, side, channels)).permute(0, 3, 1, 2).flatten(1)  # (out, C * h * w)
 
 
 def _named(prefix: str, entries: Entries) -> Entries:

@@ -1,4 +1,4 @@
-"""From an image to network outputs; each strategy is imported when its name is used."""
+"""Inference strategies: whole image, sliding windows, several scales; each is imported when its name is first used."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

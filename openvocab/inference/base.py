@@ -1,4 +1,4 @@
-"""The contract of an inference strategy: from images to the network's outputs, in one piece or in many."""
+"""Base class of inference strategies, which run a network on whole images or on parts of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from openvocab.structures import Sample
 
 
 class Inference:
-    """How a network that takes batches of one size sees images of any size."""
+    """Runs a network that takes batches of one size on images of any size."""
 
     takes_logit_maps: bool = False
-    """Whether the network may answer with a `LogitMap` per image in the place of (B, K, h, w)."""
+    """Whether the network may return a list of one `LogitMap` per image instead of (B, K, h, w)."""
     reads_pixel_batches: bool = False
-    """Whether it reads a large image window by window, so that the batch need not be normalized as a whole."""
+    """Whether images are read window by window, so that the batch need not be normalized as a whole."""
 
     def __call__(
         self,
@@ -27,9 +27,19 @@ class Inference:
         """Return the network's outputs for a batch.
 
         Args:
-            network: of normalized images (B, 3, H, W).
-            images: (B, 3, H, W), normalized; a `PixelBatch` where `reads_pixel_batches`.
-            samples: of the images, with their sizes.
-            black: the normalized black pixel (1, 3, 1, 1), for filling up.
+            network: takes normalized images (B, 3, H, W).
+            images: (B, 3, H, W), normalized; may be a `PixelBatch` if `reads_pixel_batches`.
+            samples: the samples of the images, with their sizes.
+            black: the normalized black pixel (1, 3, 1, 1), for padding.
         """
         raise NotImplementedError
+
+    def check_normalized(self, images: Tensor | PixelBatch) -> Tensor:
+        """Return `images` (B, 3, H, W) if they are normalized already.
+
+        Raises:
+            TypeError: they are a `PixelBatch`.
+        """
+        if isinstance(images, PixelBatch):
+            raise TypeError(f"{type(self).__name__} needs normalized images, got a PixelBatch; pass images.whole()")
+        return images

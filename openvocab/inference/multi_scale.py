@@ -1,4 +1,4 @@
-"""Several scales and the mirror image, as the official LSeg evaluates."""
+"""Several scales and mirror images, as in the official LSeg evaluation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,34 +9,36 @@ from torch import Tensor
 
 from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import check_dense, pad_with_black
+from openvocab.pixel_batch import PixelBatch
 from openvocab.registry import INFERENCERS
-from openvocab.structures import Sample, Size
+from openvocab.structures import Sample, Size, size_of
 
 
 @INFERENCERS.register_module()
 class MultiScaleFlip(Inference):
     """Sum the logits of an image over scales and mirror images, each at full resolution.
 
-    At scale s the long side becomes ceil(base_size * s). An image that fits is filled up with black to one window of
-    `crop_size`; a larger one is cut into windows every `stride` pixels, whose logits are averaged where they overlap.
-    The result is resized to the image's size and summed. Memory: a few maps (K, H, W) of the largest scale.
+    At scale s the long side becomes ceil(base_size * s). An image that fits into a window of `crop_size` is padded to
+    it with black; a larger one is divided into windows every `stride` pixels, whose logits are averaged where they
+    overlap. The logits of each scale are resized to the size of the image and summed. This takes memory for a few maps
+    (K, H, W) of the largest scale.
 
-    Scales count from the original image, so that a test pipeline that resizes it first is refused; see
+    Scales are relative to the original image, so a test pipeline that resizes it first is rejected; see
     `configs/lseg_ade_multi_scale.py` for one that does not.
 
     Args:
-        scales: ADE20K's are the default; Cityscapes: 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25.
+        scales: default: ADE20K's; Cityscapes: 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25.
         flip: whether to add the mirror image at every scale.
         base_size: long side at scale 1, in pixels.
-        crop_size: side of the square window, divisible by the backbone's stride.
-        stride: between windows; default: two thirds of `crop_size`, rounded up.
-        align_corners: of every resizing, as in the official code.
-        takes_resized: scale what the pipeline has made of an image; the sum then has that size.
+        crop_size: side of the square window in pixels, divisible by the backbone's stride.
+        stride: distance between windows in pixels; default: two thirds of `crop_size`, rounded up.
+        align_corners: of all resizing, as in the official code.
+        takes_resized: accept an image that the pipeline has resized; the logits then have its resized size.
 
     Raises:
-        ValueError: no scales, or a size or scale that is not positive.
+        ValueError: there are no scales, or a size or scale is not positive.
 
-    Reference: arXiv 2201.03546, official evaluator (windows at the border are cut and filled up, not shifted).
+    Reference: arXiv 2201.03546, official evaluator (windows at the border are cut and padded, not shifted).
     """
 
     def __init__(
@@ -60,14 +62,19 @@ class MultiScaleFlip(Inference):
             )
 
     def __call__(
-        self, network: Callable[[Tensor], Tensor], images: Tensor, samples: Sequence[Sample], black: Tensor
+        self,
+        network: Callable[[Tensor], Tensor],
+        images: Tensor | PixelBatch,
+        samples: Sequence[Sample],
+        black: Tensor,
     ) -> Tensor:
-        """Return summed logits (B, K, H, W) over `images` (B, 3, H, W); padding pixels get zeros.
+        """Return summed logits (B, K, H, W) for `images` (B, 3, H, W), with zeros at the batch's padding.
 
         Raises:
-            TypeError: the head's outputs are not one tensor (B, K, h, w).
-            ValueError: an image that the pipeline has resized, without `takes_resized`.
+            TypeError: the head's outputs are not one tensor (B, K, h, w), or the images are not normalized.
+            ValueError: the pipeline has resized an image, without `takes_resized`.
         """
+        images = self.check_normalized(images)
         rows = []
         for image, sample in zip(images, samples):
             self._check_size(sample)
@@ -80,22 +87,27 @@ class MultiScaleFlip(Inference):
         if not self.takes_resized and tuple(sample.input_size) != tuple(sample.original_size):
             raise ValueError(
                 f"MultiScaleFlip scales the original image, but the test pipeline has resized {sample.sample_id!r} "
-                f"from {tuple(sample.original_size)} to {tuple(sample.input_size)} (height, width): leave out its "
+                f"from {tuple(sample.original_size)} to {tuple(sample.input_size)} (height, width): remove its "
                 "Resize, as configs/lseg_ade_multi_scale.py does, or set takes_resized=True"
             )
 
     def _all_scales(self, network: Callable[[Tensor], Tensor], image: Tensor, black: Tensor) -> Tensor:
-        size = tuple(image.shape[-2:])
-        total = None
-        for scale in self.scales:
+        """Return the summed logits (1, K, H, W) of one image (1, 3, H, W)."""
+        size = size_of(image)
+
+        def logits_at(scale: float) -> Tensor:
             scaled = self._resize(image, self._scaled_size(size, scale))
-            logits = self._resize(self._one_scale(network, scaled, black), size)
-            total = logits if total is None else total.add_(logits)
+            return self._resize(self._one_scale(network, scaled, black), size)
+
+        total = logits_at(self.scales[0])
+        for scale in self.scales[1:]:
+            total.add_(logits_at(scale))
         return total
 
     def _scaled_size(self, size: Size, scale: float) -> Size:
         long_side = math.ceil(self.base_size * scale)
-        return tuple(max(1, math.floor(length * long_side / max(size) + 0.5)) for length in size)
+        height, width = (max(1, math.floor(length * long_side / max(size) + 0.5)) for length in size)
+        return height, width
 
     def _one_scale(self, network: Callable[[Tensor], Tensor], image: Tensor, black: Tensor) -> Tensor:
         """Return the logits (1, K, H, W) of one scaled image (1, 3, H, W)."""
@@ -104,14 +116,14 @@ class MultiScaleFlip(Inference):
         if max(height, width) <= crop:
             return self._window(network, image, black)
         image = pad_with_black(image, (crop, crop), black)
-        total = counts = None
+        # The first window, at (0, 0), tells the number of classes.
+        first = self._window(network, image[..., :crop, :crop], black)
+        total = first.new_zeros(*first.shape[:2], *image.shape[-2:])  # (1, K, H, W)
+        counts = first.new_zeros(image.shape[-2:])
         for y in self._starts(image.shape[2]):
             for x in self._starts(image.shape[3]):
                 window = image[..., y : y + crop, x : x + crop]
-                logits = self._window(network, window, black)
-                if total is None:
-                    total = logits.new_zeros(*logits.shape[:2], *image.shape[-2:])
-                    counts = logits.new_zeros(image.shape[-2:])
+                logits = first if x == y == 0 else self._window(network, window, black)
                 total[..., y : y + crop, x : x + crop] += logits
                 counts[y : y + crop, x : x + crop] += 1
         return total.div_(counts)[..., :height, :width]
@@ -120,12 +132,13 @@ class MultiScaleFlip(Inference):
         return range(0, max(length - self.crop_size, 0) + self.stride, self.stride)
 
     def _window(self, network: Callable[[Tensor], Tensor], window: Tensor, black: Tensor) -> Tensor:
-        """Return the logits of one window, (1, K, H, W), with its mirror image's added."""
+        """Return the logits (1, K, h, w) of one window (1, 3, h, w), plus those of its mirror image."""
         height, width = window.shape[-2:]
-        filled = pad_with_black(window, (self.crop_size, self.crop_size), black)
-        logits = check_dense(network(filled)).float()
+        padded = pad_with_black(window, (self.crop_size, self.crop_size), black)
+        logits = check_dense(network(padded)).float()
         if self.flip:
-            logits = logits + check_dense(network(filled.flip(3))).float().flip(3)
+            # The padding is mirrored too, to the left, and returns to the right with the logits.
+            logits = logits + check_dense(network(padded.flip(3))).float().flip(3)
         return self._resize(logits, (self.crop_size, self.crop_size))[..., :height, :width]
 
     def _resize(self, maps: Tensor, size: Size) -> Tensor:

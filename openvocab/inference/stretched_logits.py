@@ -1,4 +1,4 @@
-"""Logits at the pixels of what a network saw, whatever its stride."""
+"""Logits that are resized to the pixels of the network's input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ from torch import Tensor
 from openvocab.inference.sliding_window import Outputs, check_dense
 from openvocab.logit_map import LOGITS_IN_MEMORY, ResizedLogits, TensorLogits
 from openvocab.ops.pamr import pamr
+from openvocab.structures import Size, size_of
 
 
 @dataclass(frozen=True)
 class Stretching:
-    """How logits on a network's grid come to its pixels.
+    """Runs a network and resizes its logits to the pixels of its input.
 
     Args:
-        patch_size: of the network; what is left of an image beyond whole patches it does not see.
-        align_corners: as in `F.interpolate`.
-        pamr_dilations, pamr_steps: refine the logits on the image by `pamr`; no dilations, no refinement.
+        patch_size: of the network; rows and columns of pixels beyond whole patches are not shown to it.
+        align_corners: see `F.interpolate`.
+        pamr_dilations, pamr_steps: refine the logits on the image by `pamr`; default: no refinement.
     """
 
     patch_size: int = 1
@@ -31,29 +32,31 @@ class Stretching:
         """Run a network on images (B, 3, H, W).
 
         Returns:
-            logits (B, K, H, W), or a map for each image where they are many.
+            logits (B, K, H, W), or a list of one `LogitMap` per image if they are too large for memory.
 
         Raises:
-            TypeError: the network's outputs are no map.
-            ValueError: images of less than a patch.
+            TypeError: the network's outputs are not (B, K, h, w).
+            ValueError: the images are smaller than a patch.
         """
-        size = tuple(images.shape[-2:])
+        size = size_of(images)
         if min(size) < self.patch_size:
             raise ValueError(f"{size[0]}x{size[1]} pixels hold no patch of {self.patch_size}; enlarge the image")
         height, width = (length // self.patch_size * self.patch_size for length in size)
         outputs = network(images[..., :height, :width])
-        logits = self._stretched(outputs if isinstance(outputs, list) else check_dense(outputs), size)
+        logits = self._resize(outputs if isinstance(outputs, list) else check_dense(outputs), size)
         if not self.pamr_dilations:
             return logits
-        whole = [part if isinstance(part, Tensor) else part.whole() for part in logits]
-        refined = [pamr(part, image, self.pamr_dilations, self.pamr_steps) for part, image in zip(whole, images)]
+        maps = [part if isinstance(part, Tensor) else part.whole() for part in logits]  # (K, H, W) each
+        refined = [pamr(part, image, self.pamr_dilations, self.pamr_steps) for part, image in zip(maps, images)]
         return torch.stack(refined)
 
-    def _stretched(self, outputs: Outputs, size: tuple[int, int]) -> Outputs:
+    def _resize(self, outputs: Outputs, size: Size) -> Outputs:
+        """Resize outputs (B, K, h, w) or maps to `size`; large ones become maps."""
         if isinstance(outputs, Tensor) and outputs[..., 0, 0].numel() * size[0] * size[1] <= LOGITS_IN_MEMORY:
             if outputs.shape[-2:] == size:
                 return outputs
             return F.interpolate(outputs.float(), size=size, mode="bilinear", align_corners=self.align_corners)
+        # Too large for memory: resize every image where it is read.
         maps = [TensorLogits(part) if isinstance(part, Tensor) else part for part in outputs]
         return [
             part if part.shape[1:] == size else ResizedLogits(part, size, align_corners=self.align_corners)

@@ -1,28 +1,28 @@
-"""The image as one window, without the padding of its batch."""
+"""The whole image without the padding of its batch."""
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from openvocab.inference.base import Inference
-from openvocab.inference.sliding_window import Outputs
+from openvocab.inference.sliding_window import Images, Outputs
 from openvocab.inference.stretched_logits import Stretching
 from openvocab.inference.unpadded_window import shared_size, with_padding
 from openvocab.registry import INFERENCERS
-from openvocab.structures import Sample
+from openvocab.structures import Sample, size_of
 
 
 @INFERENCERS.register_module()
 class UnpaddedWholeImage(Inference):
-    """Give the network the image as it is, but for what is left beyond whole patches, and stretch the logits over it.
+    """Run the network on the unpadded image, cropped to whole patches, and resize the logits to the full image.
 
-    As NACLIP and others evaluate on VOC. `WholeImage` fills the last patches up with black instead.
+    NACLIP and others are evaluated on VOC this way. `WholeImage` pads the last patches with black instead.
 
     Args:
-        patch_size: of the network.
+        patch_size: of the network, in pixels.
 
     Raises:
-        ValueError: a patch size below 1.
+        ValueError: the patch size is below 1.
     """
 
     takes_logit_maps = True
@@ -33,14 +33,15 @@ class UnpaddedWholeImage(Inference):
         self.patch_size = patch_size
 
     def __call__(
-        self, network: Callable[[Tensor], Outputs], images: Tensor, samples: Sequence[Sample], black: Tensor
+        self, network: Callable[[Tensor], Outputs], images: Images, samples: Sequence[Sample], black: Tensor
     ) -> Outputs:
-        """Return logits (B, K, H, W) over the padded `images` (B, 3, H, W); the padding repeats the border.
+        """Return logits (B, K, H, W) for the padded `images` (B, 3, H, W); the padding repeats the border.
 
         Raises:
-            TypeError: the head's outputs are not one tensor (B, K, h, w).
-            ValueError: images of different sizes in one batch, or of less than a patch.
+            TypeError: the head's outputs are not one tensor (B, K, h, w), or the images are not normalized.
+            ValueError: the batch has images of different sizes, or smaller than a patch.
         """
+        images = self.check_normalized(images)
         height, width = shared_size(samples)
         logits = Stretching(self.patch_size).run(network, images[..., :height, :width])
-        return with_padding(logits, tuple(images.shape[-2:]))
+        return with_padding(logits, size_of(images))

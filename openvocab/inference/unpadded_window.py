@@ -1,4 +1,4 @@
-"""Sliding windows that end where the image ends, not where its padding does."""
+"""Sliding windows on the image without the padding of its batch."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow
+from openvocab.inference.sliding_window import Images, Outputs, SlidingWindow, input_size
 from openvocab.inference.stretched_logits import Stretching
 from openvocab.logit_map import ExtendedLogits
 from openvocab.registry import INFERENCERS
@@ -16,22 +16,22 @@ from openvocab.structures import Sample, Size
 
 @INFERENCERS.register_module()
 class UnpaddedSlidingWindow(SlidingWindow):
-    """`SlidingWindow` on the image without the padding of its batch, averaged on pixels, as mmsegmentation does it.
+    """`SlidingWindow` on the unpadded image, with logits averaged at full resolution, as in mmsegmentation.
 
-    So GroupViT and the training-free readouts are evaluated. Windows start every `stride` pixels, and the last window
-    of a row ends at the last pixel of the image. The logits of each are stretched bilinearly to its pixels first.
+    GroupViT and the training-free readouts are evaluated this way. Windows start every `stride` pixels, and the last
+    window of a row ends at the last pixel of the image. The logits of each window are first resized to its pixels.
 
     Args:
         window, stride, batch_size: see `SlidingWindow`.
-        patch_size: of the network. Where given, an image that is smaller than the window is one smaller window, and
-            what is left of it beyond whole patches is dropped, as a convolution does; its logits are stretched over
-            the whole. Without it such an image is filled up with black.
-        align_corners: of the stretching.
+        patch_size: of the network, in pixels. If given, an image smaller than the window becomes one smaller window,
+            cropped to whole patches, and its logits are resized to the full image. Otherwise such an image is padded
+            with black.
+        align_corners: of the resizing.
         pamr_dilations, pamr_steps: refine the logits of each window on its pixels by `pamr`, as Talk2DINO does (1, 2,
-            4, 8, 12, 24); no dilations, no refinement.
+            4, 8, 12, 24); default: no refinement.
 
     Raises:
-        ValueError: see `SlidingWindow`; a patch that is larger than the window.
+        ValueError: see `SlidingWindow`; the patch is larger than the window.
     """
 
     def __init__(
@@ -53,42 +53,46 @@ class UnpaddedSlidingWindow(SlidingWindow):
     def __call__(
         self, network: Callable[[Tensor], Outputs], images: Images, samples: Sequence[Sample], black: Tensor
     ) -> Outputs:
-        """Return logits (B, K, H, W) over the padded `images` (B, 3, H, W); the padding repeats the border.
+        """Return logits (B, K, H, W) for the padded `images` (B, 3, H, W); the padding repeats the border.
 
         Raises:
-            TypeError, ValueError: see `SlidingWindow`; images of different sizes in one batch.
+            TypeError, ValueError: see `SlidingWindow`; the batch has images of different sizes.
         """
         size = shared_size(samples)
         unpadded = images[..., : size[0], : size[1]] if isinstance(images, Tensor) else images.with_size(size)
         windows = partial(self.stretching.run, network)
         logits = SlidingWindow.__call__(self._fitted(size), windows, unpadded, samples, black)
-        return with_padding(logits, tuple(images.shape[-2:]))
+        return with_padding(logits, input_size(images))
 
     def _fitted(self, size: Size) -> "UnpaddedSlidingWindow":
-        """Return the strategy with windows that are no larger than the image."""
+        """Return this strategy with windows that are no larger than the image."""
         if self.patch_size is None or all(side <= length for side, length in zip(self.window, size)):
             return self
-        fitted = copy.copy(self)  # what memory has taught stays shared
-        fitted.window = tuple(map(min, self.window, size))
-        fitted.stride = tuple(map(min, self.stride, fitted.window))
+        fitted = copy.copy(self)  # shallow, to share the batch sizes that were found to fit into memory
+        fitted.window = _smaller(self.window, size)
+        fitted.stride = _smaller(self.stride, fitted.window)
         return fitted
 
 
+def _smaller(size: Size, limit: Size) -> Size:
+    return min(size[0], limit[0]), min(size[1], limit[1])
+
+
 def shared_size(samples: Sequence[Sample]) -> Size:
-    """Return the size of the images of a batch without their padding.
+    """Return the common (height, width) of the images of a batch without their padding.
 
     Raises:
-        ValueError: they have different ones.
+        ValueError: they have different sizes.
     """
-    sizes = {tuple(sample.input_size) for sample in samples}
+    sizes = {(sample.input_size[0], sample.input_size[1]) for sample in samples}
     if len(sizes) > 1:
         raise ValueError(f"expected images of one size in a batch, got {sorted(sizes)}; use batch_size=1")
     return sizes.pop()
 
 
 def with_padding(logits: Outputs, size: Size) -> Outputs:
-    """Repeat the last row and column of logits (B, K, h, w), or of a map for each image, up to `size`."""
+    """Repeat the last row and column of logits (B, K, h, w), or of one map per image, up to `size`."""
     if not isinstance(logits, Tensor):
         return [ExtendedLogits(part, size) for part in logits]
-    below, right = (length - part for length, part in zip(size, logits.shape[-2:]))
-    return F.pad(logits, (0, right, 0, below), mode="replicate")
+    bottom, right = (length - part for length, part in zip(size, logits.shape[-2:]))
+    return F.pad(logits, (0, right, 0, bottom), mode="replicate")

@@ -1,8 +1,8 @@
-"""Linear layers on weights that oneDNN has brought into its own order once: the fast ones for prediction on CPUs.
+"""Linear layers with weights packed for oneDNN, for fast prediction on CPUs.
 
-torch's own layer orders the weights anew with every call, copies the bias into the result first, and leaves the
-activation to further passes over memory. Packed, the products of a ViT take 0.87 to 0.93 of the time in float32 and in
-bfloat16, those of few rows 0.65. The global precision of float32 products holds for them too.
+torch's own layer reorders the weights in every call, copies the bias into the result first, and applies the activation
+in further passes over memory. Packed, the products of a ViT take 0.87 to 0.93 of the time in float32 and bfloat16,
+and products of few rows 0.65. They follow the global precision of float32 products.
 """
 
 import platform
@@ -21,18 +21,21 @@ from openvocab.layers.quick_gelu_folding import FEED_FORWARDS, linear_of
 Activation = Literal["none", "swish", "gelu"]
 ACTIVATIONS = {"none": lambda x: x, "swish": F.silu, "gelu": F.gelu}
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""Largest error of a packed product, over the largest entry, at which it is used."""
+"""Largest error of a packed product, relative to the largest entry, at which packing is used."""
 
 
 class PackedLinear(nn.Module):
-    """A linear layer and the activation behind it as one operation, for prediction.
+    """A linear layer and the activation after it as one operation, for prediction.
 
-    Moved or cast, it packs its weights anew; where the processor cannot work on packed ones, it computes as torch does.
+    It packs its weights again when it is moved or cast, and computes as torch does if the processor cannot use packed
+    weights.
 
     Args:
-        linear: whose weights are taken; copied where they are packed.
+        linear: the layer to replace; its weights are copied if they are packed.
         activation: applied to the result.
     """
+
+    bias: Tensor | None
 
     def __init__(self, linear: nn.Linear, activation: Activation = "none") -> None:
         super().__init__()
@@ -40,33 +43,33 @@ class PackedLinear(nn.Module):
         self.activation = activation
         bias = None if linear.bias is None else linear.bias.detach()
         self.register_buffer("bias", bias, persistent=False)
-        self._take(linear.weight.detach())
+        self._set_weight(linear.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features), in the type of the weights also within a host's autocast.
+        """Map (..., in_features) to (..., out_features), in the dtype of the weights even under autocast.
 
-        Where the input takes a gradient it computes as torch does, on unpacked weights: slower, and right.
+        If the input requires a gradient, the unpacked weights are used: slower, but differentiable.
         """
         if not self._packed:
             return ACTIVATIONS[self.activation](F.linear(x, self._weight, self.bias))
-        x = x.to(self._weight.dtype)  # autocast, which does not know this operation, may have left another one
+        x = x.to(self._weight.dtype)  # autocast does not cover this operation, and the input may have its dtype
         if torch.is_grad_enabled() and x.requires_grad:  # the packed operation has no backward
             return ACTIVATIONS[self.activation](F.linear(x, self.weight, self.bias))
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, self.activation, [], "none")
 
     @property
     def weight(self) -> Tensor:
-        """(out_features, in_features), unpacked: a copy, for looks only."""
+        """(out_features, in_features), an unpacked copy for inspection."""
         return self._weight.to_dense() if self._packed else self._weight
 
-    def _take(self, weight: Tensor) -> None:
+    def _set_weight(self, weight: Tensor) -> None:
         self._packed = weight.device.type == "cpu" and can_pack(weight.dtype)
-        # No buffer: a packed weight has no storage that could be shared, saved or hashed.
+        # Not a buffer: a packed weight has no storage that could be shared, saved or hashed.
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self._packed else weight
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
         super()._apply(fn, recurse)
-        self._take(fn(self.weight))
+        self._set_weight(fn(self.weight))
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,20 +77,20 @@ class PackedLinear(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._take(self._weight)
+        self._set_weight(self._weight)
 
     def extra_repr(self) -> str:
-        """Say what the layer maps and how."""
+        """Describe the layer for `repr`."""
         return f"{self.in_features} -> {self.out_features}, activation={self.activation}, packed={self._packed}"
 
 
 class PackedSelfAttention(nn.Module):
-    """Self-attention of a block, its projections packed; for prediction.
+    """Self-attention of a block with packed projections, for prediction.
 
     Args:
-        in_proj: to q, k and v, one behind the other.
-        out_proj: of the mixed values.
-        num_heads: of the attention.
+        in_proj: (C to 3 C) projection to q, k and v, concatenated in this order.
+        out_proj: projection of the mixed values.
+        num_heads: number of heads.
     """
 
     def __init__(self, in_proj: nn.Linear, out_proj: nn.Linear, num_heads: int) -> None:
@@ -96,7 +99,11 @@ class PackedSelfAttention(nn.Module):
         self.num_heads = num_heads
 
     def forward(self, tokens: Tensor, attn_mask: None = None, is_causal: Literal[False] = False) -> Tensor:
-        """Mix (B, N, C); timm's blocks pass the other two, which an image tower leaves at their defaults.
+        """Attend over tokens (B, N, C) and return (B, N, C).
+
+        Args:
+            tokens: (B, N, C).
+            attn_mask, is_causal: passed by timm's blocks; image towers leave them at their defaults.
 
         Raises:
             ValueError: a mask.
@@ -108,11 +115,11 @@ class PackedSelfAttention(nn.Module):
 
 
 def pack_linears(part: nn.Module) -> None:
-    """Pack all linear layers below `part` and fuse their activations, where the processor can; else change nothing.
+    """Pack all linear layers below `part` and fuse their activations, if the processor supports it.
 
     Args:
-        part: is changed, and only good for prediction afterwards. Its linear layers must only be called: nothing below
-            it may read their weights, but for the attentions of open_clip and timm, which are replaced.
+        part: changed in place, and only good for prediction afterwards. Its code must only call its linear layers, not
+            read their weights; the attentions of open_clip and timm do read them, and are replaced.
     """
     weight = next(part.parameters(), None)
     if weight is not None and weight.device.type == "cpu" and can_pack(weight.dtype):
@@ -121,9 +128,9 @@ def pack_linears(part: nn.Module) -> None:
 
 @cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Say whether a packed product works here, by trying one."""
-    known = dtype in TOLERANCE and platform.machine() in ("x86_64", "AMD64")
-    if not known or not torch.backends.mkldnn.is_available():
+    """Return whether packed products work for this dtype on this machine, by trying one."""
+    supported = dtype in TOLERANCE and platform.machine() in ("x86_64", "AMD64")
+    if not supported or not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
     x, weight, bias = (torch.randn(shape, generator=generator).to(dtype) for shape in ((8, 64), (32, 64), (32,)))
@@ -131,7 +138,7 @@ def can_pack(dtype: torch.dtype) -> bool:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         result = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "none")
         unpacked = packed.to_dense()
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another build of torch, or no bfloat16
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a different build of torch, or no bfloat16
         return False
     exact = F.linear(x.double(), weight.double(), bias.double())
     return bool((result - exact).abs().max() <= TOLERANCE[dtype] * exact.abs().max()) and unpacked.equal(weight)
@@ -150,7 +157,7 @@ def _pack(part: nn.Module) -> None:
 
 
 def _packed_attention(attention: nn.Module) -> PackedSelfAttention | None:
-    """Return what replaces a plain self-attention; None for every other module."""
+    """Return the replacement of a plain self-attention; None for every other module."""
     if isinstance(attention, nn.MultiheadAttention):
         if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
             return None
@@ -164,7 +171,7 @@ def _packed_attention(attention: nn.Module) -> PackedSelfAttention | None:
 
 
 def _fuse_activation(part: nn.Module) -> None:
-    """Let the first layer of a feed-forward half apply the activation behind it."""
+    """Move the activation of a feed-forward half into its first layer."""
     for first, activation, _ in FEED_FORWARDS:
         layer, function = getattr(part, first, None), getattr(part, activation, None)
         if not isinstance(layer, PackedLinear) or layer.activation != "none":

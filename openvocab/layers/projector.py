@@ -1,4 +1,4 @@
-"""The projector between a tower and the joint space that GroupViT puts behind both of its towers."""
+"""GroupViT's projector from the output of a tower to the joint space."""
 
 from torch import Tensor, nn
 
@@ -19,10 +19,10 @@ class ProjectMLP(nn.Module):
         self.out = nn.Linear(hidden_dim, out_dim)
 
     def forward(self, embed: Tensor) -> Tensor:
-        """Map (..., in_dim) to (..., out_dim); all rows share one batch statistic in training.
+        """Map (..., in_dim) to (..., out_dim); in training, the batch norm takes its statistics over all rows.
 
         Raises:
-            ValueError: a single row in training.
+            ValueError: there is a single row in training.
         """
         rows = embed.flatten(0, -2).to(self.hidden.weight.dtype)  # (N, in_dim)
         if self.training and len(rows) < 2:

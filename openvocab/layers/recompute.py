@@ -1,4 +1,4 @@
-"""Activations that are computed again in the backward pass instead of being kept."""
+"""Activation checkpointing: activations are recomputed in the backward pass instead of being stored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(part: Callable[[Any], Any], inputs: Any, draws: bool = True) -> Any:
-    """Return `part(inputs)`, keeping only `inputs` for the backward pass, which runs `part` again.
+    """Return `part(inputs)`, storing only `inputs` for the backward pass, which runs `part` again.
 
     Args:
         part: a module, or a function of tensors.
         inputs: its only argument.
-        draws: whether it draws random numbers (dropout), which must be the same ones the second time.
+        draws: whether it draws random numbers (dropout), which must be the same in both runs.
 
     Raises:
         ValueError: see `check_recomputable`.
@@ -27,12 +27,12 @@ def recompute(part: Callable[[Any], Any], inputs: Any, draws: bool = True) -> An
 
 
 def check_recomputable(part: nn.Module) -> None:
-    """Refuse batch norms in training mode: run twice a step, they would update their statistics twice.
+    """Reject batch norms in training mode: run twice per step, they would update their statistics twice.
 
     Raises:
-        ValueError: there is one.
+        ValueError: there is such a batch norm.
     """
     if any(norm.training for norm in part.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)):
         raise ValueError(
-            "checkpointing would update batch norms twice a step; set checkpointing=False, or norm_eval=True"
+            "checkpointing would update batch norms twice per step; set checkpointing=False, or norm_eval=True"
         )

@@ -1,4 +1,4 @@
-"""Tokens of patches, row by row, as a map."""
+"""Conversion of patch tokens to a feature map."""
 
 from torch import Tensor
 
@@ -6,5 +6,5 @@ from openvocab.structures import Size
 
 
 def to_map(tokens: Tensor, grid_size: Size) -> Tensor:
-    """Lay the tokens (B, h * w, C) of patches out on their grid (h, w), (B, C, h, w)."""
+    """Reshape patch tokens (B, h * w, C), row by row, to a map (B, C, h, w)."""
     return tokens.transpose(1, 2).unflatten(2, grid_size)

@@ -1,4 +1,4 @@
-"""Which parts of a tower are trained: one function resolves it and logs it, one keeps what is frozen in eval mode."""
+"""Which parts of a tower are trained, and keeping frozen parts in eval mode."""
 
 import logging
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ ATTENTION_NAMES = ("attn", "attnpool")
 def set_trainable(
     tower: nn.Module, blocks: Sequence[nn.Module], trainable: Trainable, tail: Sequence[str] = ()
 ) -> None:
-    """Set `requires_grad` over a whole tower.
+    """Set `requires_grad` of all parameters of a tower, and log how many are trained.
 
     Args:
         tower: the module whose parameters are set.
-        blocks: its layers in order.
-        trainable: "none"; "attention" (the attention weights of every block); "all"; or n >= 1: the last n blocks and
-            what follows them.
-        tail: names (prefixes) of the tower's own parameters that follow the last block: final norm, projection.
+        blocks: its blocks in order.
+        trainable: "none", "attention" (the attention weights of every block), "all", or n >= 1 (the last n blocks and
+            everything after them).
+        tail: name prefixes of the tower's parameters after the last block, such as final norm and projection.
 
     Raises:
-        ValueError: another word, n beyond the number of blocks, or "attention" where the tower has none.
+        ValueError: an unknown value, n above the number of blocks, or "attention" for a tower without attention.
     """
     tower.requires_grad_(False)
     if trainable == "all":
@@ -49,33 +49,33 @@ def set_trainable(
 
 
 def set_mode(module: nn.Module, training: bool) -> None:
-    """Do what `module.train(training)` does, but keep every wholly frozen part in eval mode (batch norm, dropout)."""
-    module.train(training)  # some towers do more than setting a flag there
+    """Call `module.train(training)`, but keep fully frozen submodules in eval mode (batch norm, dropout)."""
+    module.train(training)  # some towers override it to do more than set a flag
     if training:
-        _keep_frozen_parts_still(module)
+        _keep_frozen_parts_in_eval(module)
 
 
-def _keep_frozen_parts_still(module: nn.Module) -> None:
+def _keep_frozen_parts_in_eval(module: nn.Module) -> None:
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         module.eval()
         return
     for child in module.children():
-        _keep_frozen_parts_still(child)
+        _keep_frozen_parts_in_eval(child)
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
-    """Let the batch norms of a module keep their running statistics."""
+    """Put the batch norms of a module in eval mode, so that they keep their running statistics."""
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.eval()
 
 
 def _train_attention(tower: nn.Module) -> None:
-    found = [part for name, part in tower.named_modules() if name.rpartition(".")[2] in ATTENTION_NAMES]
-    if not found:
+    attentions = [part for name, part in tower.named_modules() if name.rpartition(".")[2] in ATTENTION_NAMES]
+    if not attentions:
         raise ValueError(
             f"trainable='attention': {type(tower).__name__} has no attention; use 'none', 'all' or a number"
         )
-    for part in found:
+    for part in attentions:
         part.requires_grad_(True)

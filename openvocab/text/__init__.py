@@ -1,4 +1,4 @@
-"""Prompt templates and text encoders; each encoder is imported when its name is used."""
+"""Prompt templates and text encoders; an encoder is imported when its name is first used."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

@@ -1,4 +1,4 @@
-"""The contract of a text encoder."""
+"""Base class of text encoders."""
 
 from collections.abc import Sequence
 
@@ -9,37 +9,42 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 class TextEncoder(nn.Module):
-    """A vocabulary, or raw texts, in; `TextFeatures` out. Subclasses set `embed_dim`."""
+    """Maps a vocabulary or raw texts to `TextFeatures`. Subclasses set `embed_dim`."""
 
     embed_dim: int
     """D of the joint space."""
     templates: Sequence[str] | None = None
-    """By which class names become prompts; None where they do not."""
+    """Templates that turn class names into prompts; None if there are no prompts."""
     templates_note: str | None = None
-    """How rows were made whose `templates` nobody knows."""
+    """How precomputed rows were made, if `templates` cannot state it."""
     bidirectional: bool | None = None
-    """Whether a word of a prompt sees those after it, where there is a tower that has to be told."""
+    """Whether a token attends to later ones; None for encoders without a tower."""
     learns_logit_scale: bool = False
-    """Whether there is a logit scale that `clamp_logit_scale` bounds."""
+    """Whether the encoder has a learned logit scale, which `clamp_logit_scale` bounds."""
 
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Encode class names (with templates and synonyms, cached while frozen) or raw captions (as they are)."""
+        """Encode class names (with templates and synonyms, cached while frozen) or raw captions (without templates).
+
+        Returns:
+            `TextFeatures` with rows (K, D), or (R, D) with `row_class` if synonyms compete; K captions give K rows.
+        """
         raise NotImplementedError
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Return the embeddings of raw texts as the tower makes them, (N, D) float32, not normalized.
+        """Return the embeddings of N raw texts, (N, D) float32, not normalized.
 
         Raises:
-            ValueError: this encoder takes class names only.
+            ValueError: this encoder encodes class names only.
         """
         raise ValueError(f"{type(self).__name__} encodes class names only; free texts need a text tower")
 
-    def with_tokens(self, captions: Sequence[str], unread: int = 0) -> TextFeatures:
+    def with_tokens(self, captions: Sequence[str], first_encoded: int = 0) -> TextFeatures:
         """Encode raw captions as `forward` does, and token by token (`TextFeatures.tokens`).
 
         Args:
             captions: N texts.
-            unread: so many of the first ones are split into tokens only; embeddings are those of the others.
+            first_encoded: index of the first caption that goes through the tower. Those before it are only tokenized:
+                `TextTokens.ids` has all captions, all embeddings are of the others.
 
         Raises:
             ValueError: this encoder has no token outputs.
@@ -47,24 +52,24 @@ class TextEncoder(nn.Module):
         raise ValueError(f"{type(self).__name__} has no token outputs; the loss of this head needs a text tower")
 
     def empty_text(self) -> Tensor:
-        """Return the unit-norm embedding (D,) of the text without words, which stands for "none of the classes".
+        """Return the unit-norm embedding (D,) of the empty text, which represents "none of the classes".
 
         Raises:
-            ValueError: this encoder has none.
+            ValueError: this encoder has no such embedding.
         """
         raise ValueError(
-            f"{type(self).__name__} has no embedding of the empty text; take a text tower, or a head that learns its "
+            f"{type(self).__name__} has no embedding of the empty text; use a text tower, or a head that learns its "
             "background (model.head.background=learned)"
         )
 
     def clamp_logit_scale(self, maximum: float = 100.0) -> None:
-        """Hold the multiplier in [1, maximum]; to be called after each optimizer step, as CLIP does.
+        """Clamp the multiplier of the cosines to [1, maximum]; called after each optimizer step, as in CLIP.
 
         Raises:
-            ValueError: this encoder learns none.
+            ValueError: this encoder has no learned logit scale.
         """
         raise ValueError(f"{type(self).__name__} has no learned logit scale")
 
     def knows(self, synonyms: Sequence[str]) -> bool:
-        """Say whether a class of these names can be encoded; only a table of texts knows some and not others."""
+        """Return whether a class with these names can be encoded; always, unless the encoder has a fixed list."""
         return True

@@ -1,4 +1,4 @@
-"""Captions token by token, for losses that read words."""
+"""Token-level embeddings of captions, for losses on words."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,39 +18,38 @@ def encode_captions(
     lengths: Tensor,
     tokenizer: PromptTokenizer,
     states_of: Callable[[Tensor], Tensor],
-    unread: int = 0,
+    first_encoded: int = 0,
 ) -> tuple[Tensor, TextTokens]:
-    """Encode captions in one pass, pooled and token by token.
+    """Encode captions in one pass, pooled and per token.
 
     Args:
         tower: CLIP's text transformer, causal or bidirectional.
         ids: (B, context) int64, start and end included, padded.
         lengths: (B,) tokens of each caption, start and end included.
-        tokenizer: what made them.
-        states_of: runs the tower, (B, T) ids to (B, T, C) states.
-        unread: captions at the beginning that the tower does not run on.
+        tokenizer: the tokenizer of the ids.
+        states_of: runs the tower, from (B, T) ids to (B, T, C) states.
+        first_encoded: index of the first caption that goes through the tower.
 
     Returns:
-        (B - unread, D) float32 pooled embeddings, not normalized, and the tokens up to the longest caption.
+        pooled embeddings (B - first_encoded, D) float32, not normalized, and the tokens, cut to the longest caption.
 
     Raises:
-        ValueError: a tower of another kind: its token outputs have no agreed meaning here.
+        ValueError: the tower is not of this type, so that its token outputs may depend on the padding.
     """
     if not ignores_padding(tower):
         raise ValueError(
-            f"{type(tower).__name__}: token outputs are read from CLIP's text transformer only, causal or with masked "
-            "padding"
+            f"{type(tower).__name__}: token outputs need CLIP's text transformer, causal or with masked padding"
         )
     device = tower.token_embedding.weight.device
     ends = lengths - 1
     special_ids = {int(ids[0, 0]), int(ids[0, ends[0]]), tokenizer.padding_id, tokenizer.mask_id}
-    place = torch.arange(int(lengths.max()), device=device)
-    ids = ids[:, : len(place)].to(device, non_blocking=True)  # (B, T)
-    states = states_of(ids[unread:])
-    pooled = text_global_pool(states, ids[unread:], pool_type=tower.pool_type, eos_token_id=tower.eos_id)
+    position = torch.arange(int(lengths.max()), device=device)
+    ids = ids[:, : len(position)].to(device, non_blocking=True)  # (B, T)
+    states = states_of(ids[first_encoded:])
+    pooled = text_global_pool(states, ids[first_encoded:], pool_type=tower.pool_type, eos_token_id=tower.eos_id)
     tokens = TextTokens(
         ids=ids,
-        is_word=(place > 0) & (place < ends.to(device)[:, None]),  # (B, T)
+        is_word=(position > 0) & (position < ends.to(device)[:, None]),  # (B, T)
         embed=project(tower, states),
         states_of=states_of,
         project=partial(project, tower),

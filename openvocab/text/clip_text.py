@@ -1,4 +1,4 @@
-"""The text tower of any open_clip model as a classifier maker, cached while it is frozen."""
+"""The text tower of any open_clip model as a text encoder, with a cache while it is frozen."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from openvocab.argument_checks import check_choice
 from openvocab.clip.open_clip_model import create_clip, sees_later_words
@@ -33,20 +33,21 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 Average = Literal["names", "prompts"]
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPTS_AT_ONCE = 65_536
-"""Prompts sorted together: enough to fill every length, few enough for memory (128 MB at D = 512)."""
+"""Prompts that are sorted by length together: enough for full batches of every length, at 128 MB for D = 512."""
 RECENT_CLASSIFIERS = 8
+"""Classifiers (rows of a whole vocabulary) that are kept in memory."""
 
 
 @TEXT_ENCODERS.register_module()
 class CLIPTextEncoder(TextEncoder):
-    """Class names in prompt templates, or raw captions, through an open_clip text tower.
+    """Encodes class names in prompt templates, or raw captions, with an open_clip text tower.
 
-    Four knobs make a class of its prompts, and every published system turns them differently: the templates, the norm
-    of each prompt, the average, the final norm. CLIP on ImageNet: `imagenet80` and the defaults. LSeg: `lseg`.
-    GroupViT: `simple`, on ImageNet seven with `normalize_templates=False`. ViLD: `vild63`.
+    Four settings determine the embedding of a class, and published methods differ in all of them: the templates, the
+    norm of each prompt, the average, and the final norm. CLIP on ImageNet: `imagenet80` and the defaults. LSeg: `lseg`.
+    GroupViT: `simple`; on ImageNet `imagenet7` with `normalize_templates=False`. ViLD: `vild63`.
 
-    While frozen (`trainable="none"`) it stays in eval mode, takes no gradient, and encodes each name once: rows are
-    kept in memory and in `cache_dir` under a digest of weights, tokenizer, templates and numerics. While trained it
+    A frozen encoder (`trainable="none"`) stays in eval mode, computes no gradients, and encodes each name once: rows
+    are cached in memory and in `cache_dir` under a digest of weights, tokenizer, templates and numerics. A trained one
     caches nothing. Raw captions are never cached.
 
     Args:
@@ -54,24 +55,26 @@ class CLIPTextEncoder(TextEncoder):
         pretrained: None (random weights), an open_clip tag, or a local file; see `create_clip`.
         templates: a named set or a list of sentences; see `resolve_templates`.
         normalize_templates: give every prompt's embedding unit norm before the average over templates.
-        average: what several names of a class are averaged as: `names`, each name's finished row weighs the same;
-            `prompts`, one mean over all prompts of all names. The vocabulary's `synonym_merge="max"` averages none.
-        final_norm: give the rows of classes and captions unit norm. Without it the row of a class tells by its length
-            how well its prompts agree, and `TextFeatures.embed` is not unit norm.
-        projector: (hidden width, D) of a `ProjectMLP` behind the tower, as GroupViT has; None for none.
+        average: how the names of a class are averaged: `names`, the mean of one row per name, after its final norm;
+            `prompts`, one mean over all prompts of all names. With the vocabulary's `synonym_merge="max"` they are not
+            averaged.
+        final_norm: give the rows of classes and captions unit norm. Without it, the norm of a row reflects how well the
+            prompts of the class agree, and `TextFeatures.embed` is not unit norm.
+        projector: (hidden width, D) of a `ProjectMLP` after the tower, as in GroupViT; default: none.
         trainable: `none`, `attention`, `all`, or the number of last blocks; `logit_scale` is trained unless `none`.
-        cache_dir: folder for embeddings that outlive the process.
-        batch_size: prompts in a chunk.
+        cache_dir: folder where embeddings are kept between runs.
+        batch_size: prompts per forward pass.
         dtype: `float32`, `bfloat16` or `float16` (autocast, with rows in float32).
 
     Raises:
-        ValueError: an unknown model, template set, trainable, average or dtype.
+        ValueError: the model, template set, trainable, average or dtype is unknown.
 
     Reference:
         Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
     """
 
     learns_logit_scale = True
+    templates: tuple[str, ...]
 
     def __init__(
         self,
@@ -97,60 +100,60 @@ class CLIPTextEncoder(TextEncoder):
         self.final_norm = final_norm
         self.batch_size = batch_size
         self.dtype = dtype
-        self._take_tower(model, pretrained, trainable, projector)
+        self._build_tower(model, pretrained, trainable, projector)
         self.cache = EmbeddingCache(cache_dir)
         self.names_at_once = Halving("names", limit=max(1, PROMPTS_AT_ONCE // len(self.templates)))
         self._recent: OrderedDict[tuple[str, str, torch.device], tuple[Tensor, Tensor | None]] = OrderedDict()
-        self._weights: tuple[tuple, str] | None = None  # version and digest of the weights that were hashed last
+        self._weights: tuple[tuple, str] | None = None  # version and digest of the last hashed weights
         self.train(not self.frozen)
 
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Encode the classes of a vocabulary (templates, synonyms, cache) or raw captions (as they are).
+        """Encode the classes of a vocabulary (with templates, synonyms, cache) or raw captions (without templates).
 
         Returns:
-            rows (K, D), or (R, D) with `row_class` where synonyms compete; float32, unit norm, on the tower's device.
+            rows (K, D), or (R, D) with `row_class` if synonyms compete; float32, unit norm, on the tower's device.
 
         Raises:
-            ValueError: no captions, or an empty one; the message gives the index.
+            ValueError: there are no captions, or one is empty; the message states its index.
         """
         if isinstance(texts, Vocabulary):
-            embed, row_class = self._remembered(texts.digest, partial(self._classifier, texts))
+            embed, row_class = self._cached_classifier(texts.digest, partial(self._build_classifier, texts))
         else:
             with self._numerics():
-                embed, row_class = self._finish(self.embed(texts)), None
+                embed, row_class = self._final_norm(self.embed(texts)), None
         background = texts.background if isinstance(texts, Vocabulary) else None
         return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Return the embeddings of raw texts, without templates and cache, (N, D) float32, not normalized.
+        """Return the embeddings of N raw texts, without templates and cache, (N, D) float32, not normalized.
 
         Raises:
-            ValueError: as `forward`.
+            ValueError: as in `forward`.
         """
         _check_captions(texts)
         with self._numerics():
             return self._encode_once(texts)
 
-    def with_tokens(self, captions: Sequence[str], unread: int = 0) -> TextFeatures:
-        """Encode raw captions at once, pooled as `forward` does and token by token; T is the longest one's length.
+    def with_tokens(self, captions: Sequence[str], first_encoded: int = 0) -> TextFeatures:
+        """Encode raw captions in one batch, pooled as in `forward` and per token; T is the length of the longest one.
 
         Args:
-            captions, unread: see `TextEncoder.with_tokens`.
+            captions, first_encoded: see `TextEncoder.with_tokens`.
 
         Raises:
-            ValueError: as `forward`, or a tower that is not CLIP's transformer, or one with a projector.
+            ValueError: as in `forward`, or the tower is not CLIP's transformer or has a projector.
         """
         _check_captions(captions)
         if self.has_projector:
-            raise ValueError("a tower with a projector has no token outputs: the projector is made for pooled texts")
+            raise ValueError("a tower with a projector has no token outputs: the projector is trained on pooled texts")
         ids, lengths = self._tokenizer(captions)
         with self._numerics():
-            embed, tokens = encode_captions(self.text, ids, lengths, self._tokenizer, self._states_of, unread)
+            embed, tokens = encode_captions(self.text, ids, lengths, self._tokenizer, self._states_of, first_encoded)
         return TextFeatures(F.normalize(embed, dim=-1), self.logit_scale.exp().reshape(()), tokens=tokens)
 
     def empty_text(self) -> Tensor:
-        """Return the unit-norm embedding (D,) of the text without words; remembered while frozen."""
-        return self._remembered("", self._empty_row)[0][0]
+        """Return the unit-norm embedding (D,) of the empty text; cached while frozen."""
+        return self._cached_classifier("", self._empty_row)[0][0]
 
     def _empty_row(self) -> tuple[Tensor, None]:
         with self._numerics():
@@ -163,15 +166,15 @@ class CLIPTextEncoder(TextEncoder):
 
     def train(self, mode: bool = True) -> "CLIPTextEncoder":
         """Switch mode; a frozen tower stays in eval mode."""
-        self._weights = None  # weight averaging swaps weights behind autograd's back, at a change of mode
+        self._weights = None  # weight averaging swaps weights unseen by autograd, at a change of mode
         return super().train(mode and not self.frozen)
 
     @torch.no_grad()
     def clamp_logit_scale(self, maximum: float = 100.0) -> None:
-        """Hold the multiplier in [1, maximum]."""
+        """Clamp the multiplier of the cosines to [1, maximum]."""
         self.logit_scale.clamp_(0.0, torch.tensor(maximum).log().item())
 
-    def _take_tower(
+    def _build_tower(
         self, model: str, pretrained: str | None, trainable: Trainable, projector: tuple[int, int] | None
     ) -> None:
         clip = create_clip(model, pretrained)
@@ -180,7 +183,7 @@ class CLIPTextEncoder(TextEncoder):
         self.logit_scale = clip.logit_scale
         self.embed_dim = _output_width(self.text)
         if projector is not None:
-            self.text.projector = ProjectMLP(self.embed_dim, *projector)  # of the tower: what digests it digests both
+            self.text.projector = ProjectMLP(self.embed_dim, *projector)  # inside the tower, so its digest covers both
             self.embed_dim = projector[1]
         self.has_projector = projector is not None
         self.frozen = trainable == "none"
@@ -189,44 +192,44 @@ class CLIPTextEncoder(TextEncoder):
         self.logit_scale.requires_grad_(not self.frozen)
         self._tokenizer = PromptTokenizer(model, self.text.context_length)
 
-    def _remembered(
+    def _cached_classifier(
         self, digest: str, make: Callable[[], tuple[Tensor, Tensor | None]]
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the classifier of a digest from memory, or make it; a copy, so that no caller can spoil it.
+        """Return the rows and row classes for a digest from memory, or from `make`, which fills the memory.
 
-        A trained tower remembers nothing.
+        The rows are a copy, so that callers may change them. A trained tower caches nothing.
         """
         if not self.frozen:
             return make()
-        place = (self._content_key(), digest, self.logit_scale.device)
-        if place not in self._recent:
-            with torch.inference_mode(False), torch.no_grad():  # a row made while predicting may serve training later
-                self._recent[place] = make()
+        key = (self._content_key(), digest, self.logit_scale.device)
+        if key not in self._recent:
+            with torch.inference_mode(False), torch.no_grad():  # rows that prediction builds may be used in training
+                self._recent[key] = make()
             while len(self._recent) > RECENT_CLASSIFIERS:
                 self._recent.popitem(last=False)
-        self._recent.move_to_end(place)
-        embed, row_class = self._recent[place]
+        self._recent.move_to_end(key)
+        embed, row_class = self._recent[key]
         return embed.clone(), row_class
 
-    def _classifier(self, vocabulary: Vocabulary) -> tuple[Tensor, Tensor | None]:
-        """Make one row a class, or one a name with the class of each."""
+    def _build_classifier(self, vocabulary: Vocabulary) -> tuple[Tensor, Tensor | None]:
+        """Build one row per class (K, D), or one per name (R, D) with the class of each (R,)."""
         names = [name for synonyms in vocabulary.synonyms for name in synonyms]
         rows = self._name_rows(names)  # (R, D)
         if len(names) == len(vocabulary):
-            return self._finish(rows), None
-        counts = [len(synonyms) for synonyms in vocabulary.synonyms]
+            return self._final_norm(rows), None
+        counts = [len(synonyms) for synonyms in vocabulary.synonyms]  # rows of a class are adjacent
         if vocabulary.synonym_merge == "max":
             row_class = torch.arange(len(counts), device=rows.device).repeat_interleave(rows.new_tensor(counts).long())
-            return self._finish(rows), row_class
+            return self._final_norm(rows), row_class
         if self.average == "names":
-            rows = self._finish(rows)
-        return self._finish(torch.stack([group.mean(0) for group in rows.split(counts)])), None
+            rows = self._final_norm(rows)
+        return self._final_norm(torch.stack([group.mean(0) for group in rows.split(counts)])), None
 
-    def _finish(self, rows: Tensor) -> Tensor:
+    def _final_norm(self, rows: Tensor) -> Tensor:
         return F.normalize(rows, dim=-1) if self.final_norm else rows
 
     def _name_rows(self, names: Sequence[str]) -> Tensor:
-        """Return (R, D) means over the templates, before the final norm."""
+        """Return the means over the templates (R, D), before the final norm, from the cache where possible."""
         if not self.frozen:
             return self._encode_names(names)
         key = self._content_key()
@@ -236,7 +239,7 @@ class CLIPTextEncoder(TextEncoder):
         def add(start: int, stop: int) -> None:
             block = missing[start:stop]
             new = dict(zip(block, self._encode_names(block).cpu()))
-            self.cache.add(key, new)  # block by block: an interrupted run keeps what it has
+            self.cache.add(key, new)  # block by block, so that an interrupted run keeps its progress
             rows.update(new)
 
         if missing:
@@ -244,7 +247,7 @@ class CLIPTextEncoder(TextEncoder):
         return torch.stack([rows[name] for name in names]).to(self.logit_scale.device)
 
     def _encode_names(self, names: Sequence[str]) -> Tensor:
-        """Encode every name in every template; (R, D) means over the templates."""
+        """Encode every name in every template; return the means over the templates (R, D)."""
         prompts = [fill_template(template, name) for name in names for template in self.templates]
         with self._numerics():
             embed = self._encode(prompts)
@@ -253,9 +256,9 @@ class CLIPTextEncoder(TextEncoder):
         return torch.stack([group.mean(0) for group in embed.split(len(self.templates))])
 
     def _encode_once(self, texts: Sequence[str]) -> Tensor:
-        """Return (N, D) as `_encode` does; the tower reads equal texts, such as the noun prompts of a batch, once.
+        """Return the embeddings (N, D) of texts, equal ones (such as the noun prompts of a batch) encoded once.
 
-        A projector gets all N rows: the statistics of its batch norm count a text as often as it occurs.
+        A projector gets all N rows, since the statistics of its batch norm count a text as often as it occurs.
         """
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         rows = self._pooled(list(row_of))
@@ -264,11 +267,11 @@ class CLIPTextEncoder(TextEncoder):
         return self._projected(rows)
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return (N, D) float32 embeddings of whole prompts, not normalized."""
+        """Return the embeddings (N, D) float32 of prompts, not normalized."""
         return self._projected(self._pooled(prompts))
 
     def _pooled(self, prompts: Sequence[str]) -> Tensor:
-        """Return (N, C) what the tower makes of whole prompts."""
+        """Return the output (N, C) of the tower for prompts."""
         tokens, lengths = self._tokenizer(prompts)
         return encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen)
 
@@ -277,7 +280,7 @@ class CLIPTextEncoder(TextEncoder):
 
     @contextmanager
     def _numerics(self) -> Iterator[None]:
-        """Own the precision while frozen, so that a row does not depend on who asked first; else follow the caller."""
+        """Set the precision while frozen, since cached rows must not depend on the caller's; else keep it."""
         with ExitStack() as stack:
             if self.frozen:
                 stack.enter_context(torch.no_grad())
@@ -292,7 +295,7 @@ class CLIPTextEncoder(TextEncoder):
         return torch.autocast(device, enabled=False) if self.frozen else nullcontext()
 
     def _content_key(self) -> str:
-        """Return the digest of all that a name's row depends on besides the name."""
+        """Return the digest of everything that the row of a name depends on, apart from the name."""
         version = weights_version(self.text)
         if self._weights is None or self._weights[0] != version:
             self._weights = version, tower_digest(self.text)
@@ -302,7 +305,8 @@ class CLIPTextEncoder(TextEncoder):
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _output_width(tower: nn.Module) -> int:
+def _output_width(tower: Any) -> int:
+    """Return D of a text tower of open_clip, which have no common type."""
     if isinstance(tower, TextTransformer) and tower.text_projection is None:
         return tower.width
     return tower.output_dim

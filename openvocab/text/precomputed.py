@@ -1,4 +1,4 @@
-"""Text embeddings that somebody else computed: rows in a file, looked up by name."""
+"""Precomputed text embeddings: rows of a file, looked up by name."""
 
 import logging
 from collections.abc import Sequence
@@ -19,25 +19,29 @@ from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names, same_n
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 8
+MAX_LISTED = 8
+"""Names or rows that an error message lists."""
 
 
 @TEXT_ENCODERS.register_module()
 class PrecomputedTextEncoder(TextEncoder):
-    """A table of text embeddings in place of a text tower; it knows the names of its rows and no others.
+    """A table of text embeddings instead of a text tower; only the names of its rows can be encoded.
 
     Args:
-        path: (R, D) rows, as `.npy` or as `.safetensors` with a single tensor, or one called `rows`.
+        path: file of rows (R, D), as `.npy` or as `.safetensors` with a single tensor or one called `rows`.
         names: name of each row: a list (an entry may be a list of synonyms of one row), the name of a class list of the
             package, or a names file.
-        logit_scale: multiplier of the cosine; CLIP's trained value is 100.
-        templates_note: how the rows were made ("a {}", OpenAI ViT-B/32), for the log: the file does not say.
+        logit_scale: multiplier of the cosines; CLIP's trained value is 100.
+        templates_note: how the rows were made ("a {}", OpenAI ViT-B/32), for the log, since the file does not state it.
 
     Raises:
-        FileNotFoundError: no file at `path`.
-        ValueError: a file that is not a table of finite numbers, another number of names than rows, or a row of length
-            zero.
+        FileNotFoundError: there is no file at `path`.
+        ValueError: the file is not a table of finite numbers, the numbers of names and rows differ, or a row is zero.
     """
+
+    rows: Tensor
+    """(R, D) unit norm."""
+    scale: Tensor
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class PrecomputedTextEncoder(TextEncoder):
         rows = _read_table(self.path)
         self._index = _index_names(names, len(rows), self.path)
         by_key = ((same_name_key(name), row) for name, row in reversed(self._index.items()))
-        self._folded = dict(by_key)  # the first of equals wins
+        self._index_by_key = dict(by_key)  # reversed, so that the first of several equal keys is kept
         self.register_buffer("rows", F.normalize(rows, dim=-1), persistent=False)
         self.register_buffer("scale", torch.tensor(float(logit_scale)), persistent=False)
         self.embed_dim = rows.shape[1]
@@ -60,40 +64,43 @@ class PrecomputedTextEncoder(TextEncoder):
         logger.info(f"{len(rows)} text embeddings of width {rows.shape[1]} from {self.path}{note}")
 
     def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Look every name up, exactly, else without regard to case, white space and underscores.
+        """Look every name up, first exactly, then ignoring case, white space and underscores.
 
-        A class of several names is made of those that have a row; one is enough.
+        Names of a class that have no row are ignored, as long as one has.
 
         Returns:
-            rows (K, D), or (R, D) with `row_class` where synonyms compete; float32, unit norm.
+            rows (K, D), or (R, D) with `row_class` if synonyms compete; float32, unit norm.
 
         Raises:
-            ValueError: classes without a row (the message lists the first), or raw captions.
+            ValueError: classes have no row (the message lists the first ones), or the texts are raw captions.
         """
         if not isinstance(texts, Vocabulary):
             raise ValueError("precomputed text embeddings know class names only; for captions use CLIPTextEncoder")
-        counts, found, missing = [], [], []
+        counts: list[int] = []
+        indices: list[int] = []
+        missing: list[str] = []
         for synonyms in texts.synonyms:
-            known = [row for row in map(self._find, synonyms) if row is not None]
-            if not known:
+            rows = [row for row in map(self._find, synonyms) if row is not None]
+            if not rows:
                 missing.append(synonyms[0])
-            counts.append(len(known))
-            found.extend(known)
+            counts.append(len(rows))
+            indices.extend(rows)
         if missing:
-            raise ValueError(self._missing(missing))
-        return self._features(texts, found, counts)
+            raise ValueError(self._describe_missing(missing))
+        return self._features(texts, indices, counts)
 
     def knows(self, synonyms: Sequence[str]) -> bool:
-        """Say whether one of these names has a row."""
+        """Return whether one of these names has a row."""
         return any(self._find(name) is not None for name in synonyms)
 
     def _find(self, name: str) -> int | None:
         row = self._index.get(name)
-        return self._folded.get(same_name_key(name)) if row is None else row
+        return self._index_by_key.get(same_name_key(name)) if row is None else row
 
-    def _features(self, vocabulary: Vocabulary, found: list[int], counts: list[int]) -> TextFeatures:
-        rows = self.rows[torch.tensor(found, device=self.rows.device)]  # (R, D)
-        if len(found) == len(vocabulary):
+    def _features(self, vocabulary: Vocabulary, indices: list[int], counts: list[int]) -> TextFeatures:
+        """Build the classifier of a vocabulary from the rows at `indices`, `counts` of them per class."""
+        rows = self.rows[torch.tensor(indices, device=self.rows.device)]  # (R, D)
+        if len(indices) == len(vocabulary):
             return TextFeatures(rows, self.scale, background=vocabulary.background)
         if vocabulary.synonym_merge == "max":
             row_class = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(rows.device)
@@ -101,13 +108,13 @@ class PrecomputedTextEncoder(TextEncoder):
         means = torch.stack([group.mean(0) for group in rows.split(counts)])
         return TextFeatures(F.normalize(means, dim=-1), self.scale, background=vocabulary.background)
 
-    def _missing(self, names: Sequence[str]) -> str:
-        shown = ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
-        return f"{len(names)} of the class names have no row in {self.path} ({len(self.rows)} rows): {shown}"
+    def _describe_missing(self, names: Sequence[str]) -> str:
+        listed = ", ".join(map(repr, names[:MAX_LISTED])) + (", ..." if len(names) > MAX_LISTED else "")
+        return f"{len(names)} of the class names have no row in {self.path} ({len(self.rows)} rows): {listed}"
 
 
 def _read_table(path: Path) -> Tensor:
-    """Return (R, D) float32."""
+    """Read a table (R, D) float32 of finite, nonzero rows."""
     if not path.is_file():
         raise FileNotFoundError(f"no text embeddings at {path}")
     try:
@@ -119,7 +126,7 @@ def _read_table(path: Path) -> Tensor:
     lengths = rows.float().norm(dim=1)
     bad = torch.nonzero(~(lengths.isfinite() & (lengths > 0))).flatten().tolist()
     if bad:
-        raise ValueError(f"{path}: rows {bad[:SHOWN]} are zero or not finite")
+        raise ValueError(f"{path}: rows {bad[:MAX_LISTED]} are zero or not finite")
     return rows.float()
 
 
@@ -143,7 +150,7 @@ def _read_safetensors(path: Path) -> Tensor:
 
 
 def _index_names(names: str | Path | Sequence[str | Sequence[str]], rows: int, path: Path) -> dict[str, int]:
-    """Return {name: row}; of equal names the first row counts."""
+    """Return {name: row}; a name that occurs twice means the first of its rows."""
     entries = read_class_names(class_names_path(names, "names")) if isinstance(names, (str, Path)) else list(names)
     if len(entries) != rows:
         raise ValueError(f"{path} has {rows} rows, but {len(entries)} names were given; both must be in the same order")

@@ -1,4 +1,4 @@
-"""Prompts to token ids, with the tokenizer that belongs to an open_clip model."""
+"""Tokenization of prompts with the tokenizer of an open_clip model."""
 
 import hashlib
 import json
@@ -17,15 +17,15 @@ from openvocab.clip.open_clip_model import clip_config
 logger = logging.getLogger(__name__)
 
 PROBE = "A photo of: 12 cafés_(small), naïve &amp; rock'n'roll!?"
-"""Exercises case, accents, entities, digits and punctuation: tokenizers that differ in cleaning differ here."""
+"""Contains case, accents, entities, digits and punctuation, so that tokenizers with different cleaning differ on it."""
 
 
 class PromptTokenizer:
-    """The tokenizer of one model, built when it is first needed; CLIP's own is built once and shared.
+    """The tokenizer of one model, built on first use; CLIP's own is built once and shared.
 
     Args:
-        model: open_clip name; models without an entry of their own use CLIP's byte-pair encoding.
-        context_length: tokens of the longest prompt that the tower takes, start and end included.
+        model: name of an open_clip model; models without their own tokenizer use CLIP's byte-pair encoding.
+        context_length: maximum number of tokens per prompt, start and end included.
     """
 
     def __init__(self, model: str, context_length: int) -> None:
@@ -35,7 +35,7 @@ class PromptTokenizer:
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return token ids (N, context_length) and lengths (N,), both int64.
 
-        A prompt that does not fit is cut, with a warning that shows how it begins.
+        A prompt that is too long is cut, with a warning that quotes its beginning.
         """
         tokens = self._tokenizer(list(prompts), context_length=self.context_length)
         # Up to the last token that is not padding: the padding id may also occur inside a prompt.
@@ -45,29 +45,29 @@ class PromptTokenizer:
 
     @cached_property
     def identity(self) -> str:
-        """What the token ids depend on: class, vocabulary, cleaning, context; hexadecimal digest."""
+        """Hexadecimal digest of what the token ids depend on: class, vocabulary, cleaning and context length."""
         probe = self._tokenizer([PROBE], context_length=self.context_length).tolist()
         content = [_vocabulary_digest(self._tokenizer), probe, self.context_length]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
     def padding_id(self) -> int:
-        """Of what fills a prompt up to the context length."""
+        """Id of the token that fills a prompt up to the context length."""
         return _padding_id(self._tokenizer)
 
     @property
     def mask_id(self) -> int:
-        """A token that no text contains: the mask token of the vocabulary, or the byte 0 that cleaning removes.
+        """Id of a token that no text contains: the vocabulary's mask token, or the byte 0, which cleaning removes.
 
         Raises:
-            ValueError: a vocabulary with neither.
+            ValueError: the vocabulary has neither.
         """
         if isinstance(self._tokenizer, SimpleTokenizer):
             return self._tokenizer.encoder[self._tokenizer.byte_encoder[0]]
-        found = self._tokenizer.tokenizer.mask_token_id
-        if found is None:
+        mask_id = self._tokenizer.tokenizer.mask_token_id
+        if mask_id is None:
             raise ValueError(f"the tokenizer of {self.model!r} has no mask token; masked language modeling needs one")
-        return found
+        return mask_id
 
     @property
     def _tokenizer(self) -> Any:
@@ -105,7 +105,7 @@ def _named_tokenizer(model: str) -> Any:
     try:
         return open_clip.get_tokenizer(model)
     except OSError as error:
-        raise OSError(f"the tokenizer of {model!r} is not on this machine and could not be fetched") from error
+        raise OSError(f"the tokenizer of {model!r} is not on this machine and could not be downloaded") from error
 
 
 @cache

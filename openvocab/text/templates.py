@@ -1,4 +1,4 @@
-"""Prompt templates: how a class name becomes sentences. They belong to the method, names to the data."""
+"""Prompt templates, which turn a class name into sentences."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -14,19 +14,19 @@ SHORT_SETS: dict[str, tuple[str, ...]] = {
 """`none` and `lseg` are the bare name; `simple` is CLIP's default sentence (also GroupViT's for segmentation)."""
 
 LONG_SETS = ("imagenet7", "imagenet80", "vild63")
-"""Kept one template a line in `template_sets/`: CLIP's ImageNet ensembles, and 63 sentences in the manner of ViLD."""
+"""Files in `template_sets/`, one template per line: CLIP's ImageNet ensembles, and 63 sentences as in ViLD."""
 
 
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the sentences of a named set, or check a list of one's own.
+    """Return the templates of a named set, or check a custom list.
 
     Args:
         templates: `none`, `lseg`, `simple`, `imagenet7`, `imagenet80`, `vild63`, or a list of sentences, each with
-            exactly one `{}` for the name and, where wanted, `{article}` for "a" or "an".
+            exactly one `{}` for the name and optionally `{article}` for "a" or "an".
 
     Raises:
-        ValueError: an unknown set (the message lists the known ones), an empty list, or a sentence without exactly
-            one `{}`.
+        ValueError: the set is unknown (the message lists the known ones), the list is empty, or a sentence does not
+            have exactly one `{}`.
     """
     if isinstance(templates, str):
         return _named_set(templates)
@@ -38,20 +38,20 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def fill_template(template: str, name: str) -> str:
-    """Put a class name, and its article by the first letter, into one sentence."""
+    """Return the sentence for a class name; its article depends on the first letter."""
     article = "an" if name.strip()[:1].lower() in tuple("aeiou") else "a"
-    before, after = template.replace(ARTICLE, article).split(SLOT)
-    return before + name + after
+    start, end = template.replace(ARTICLE, article).split(SLOT)
+    return start + name + end
 
 
 def _named_set(name: str) -> tuple[str, ...]:
     if name in SHORT_SETS:
         return SHORT_SETS[name]
     if name in LONG_SETS:
-        text = files("openvocab.text").joinpath("template_sets", f"{name}.txt").read_text(encoding="utf-8")
+        text = (files("openvocab.text") / "template_sets" / f"{name}.txt").read_text(encoding="utf-8")
         return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
     known = ", ".join(sorted([*SHORT_SETS, *LONG_SETS]))
-    raise ValueError(f"unknown template set {name!r}; known: {known}; sentences of your own go in a list")
+    raise ValueError(f"unknown template set {name!r}; known: {known}; give your own sentences as a list")
 
 
 def _check_template(template: str) -> None:

@@ -1,4 +1,4 @@
-"""An open_clip text tower, run on no more tokens than its prompts have."""
+"""Running an open_clip text tower on no more tokens than its prompts have."""
 
 from collections.abc import Iterator
 
@@ -8,58 +8,59 @@ from torch import Tensor, nn
 
 from openvocab.checkpoint.weights_digest import weights_digest
 from openvocab.layers.clip_attention import run_block
-from openvocab.text.prompt_tree import PromptTree, encode_tree, has_plain_blocks, similar_first
+from openvocab.text.prompt_tree import PromptTree, encode_tree, has_plain_blocks, lexicographic_order
 
-SMALLEST_CHUNK = 8
-"""Chunks of equal length are filled up to this: matrix products of very few rows use other kernels, whose last bits
-differ. Above it a prompt's embedding was measured not to depend on the prompts beside it."""
+MIN_CHUNK = 8
+"""Chunks of prompts of equal length are padded to this size: matrix products of very few rows use other kernels, whose
+last bits differ. From this size on, an embedding was measured not to depend on the other prompts of its chunk."""
 
 
 def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Tensor:
-    """Encode prompts in chunks of similar length, each at the context of its longest prompt.
+    """Encode prompts in chunks of similar length, each cut to its longest prompt.
 
-    Where nothing after the end token can reach it, the cut changes rounding only (below 1e-5). Other towers get the
-    full context.
+    For towers in which padding cannot affect the end token, the cut changes only rounding (less than 1e-5). Other
+    towers get the full context.
 
     Args:
-        tower: `text` part of an open_clip model.
+        tower: the `text` module of an open_clip model.
         tokens: (N, context) ids.
         lengths: (N,) tokens of each prompt, end included.
-        batch_size: prompts in a chunk.
-        exact_lengths: put only prompts of equal length in a chunk: no padding at all, and an embedding that does not
-            depend on its neighbors; more and smaller chunks.
+        batch_size: prompts per chunk.
+        exact_lengths: only combine prompts of equal length. Chunks then have no padding, and an embedding does not
+            depend on the other prompts, but chunks are more and smaller.
 
     Returns:
         (N, D) projected, not normalized.
     """
     cut = ignores_padding(tower)
     order = lengths.argsort(stable=True)
-    done, embeds = [], []
+    indices, embeds = [], []
     for index in _chunks(order, tokens, lengths, batch_size, exact_lengths and cut):
         context = int(lengths[index].max()) if cut else tokens.shape[1]
         embeds.append(_encode_chunk(tower, tokens[index, :context], exact_lengths))
-        done.append(index)
-    return torch.cat(embeds)[torch.cat(done).argsort().to(embeds[0].device)]  # (N, D) in the order given
+        indices.append(index)
+    return torch.cat(embeds)[torch.cat(indices).argsort().to(embeds[0].device)]  # (N, D) in the original order
 
 
 def encode_states(tower: TextTransformer, tokens: Tensor) -> Tensor:
-    """Return the states after the last norm, (n, context, C), of a tower that ignores padding.
+    """Return the states after the last norm, (n, context, C), for ids (n, context).
 
-    The tower's own forward takes the full context only.
+    Unlike the tower's own forward, it also accepts ids that are cut to less than the full context.
     """
     context = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
+    # Positions are absolute, so a cut context uses the first ones.
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
     return tower.ln_final(_run_blocks(tower, embed, _attention_bias(tower, tokens, dtype)))
 
 
 def ignores_padding(tower: nn.Module) -> bool:
-    """Say whether tokens after the end token cannot change a prompt's embedding."""
+    """Return whether tokens after the end token cannot affect a prompt's embedding."""
     return is_causal(tower) or (_pools_the_end(tower) and tower.attn_mask is None and tower.use_pad_mask)
 
 
 def is_causal(tower: nn.Module) -> bool:
-    """Say whether no token can change the states of those before it, and the embedding is that of the end token."""
+    """Return whether tokens only attend to earlier ones, and the embedding is that of the end token."""
     return _pools_the_end(tower) and tower.attn_mask is not None
 
 
@@ -68,40 +69,37 @@ def _pools_the_end(tower: nn.Module) -> bool:
 
 
 def tower_digest(tower: nn.Module) -> str:
-    """Return SHA-256 of everything that the tower computes with: layers, activation, heads and every weight."""
-    facts = [getattr(tower, name, None) for name in ("heads", "pool_type", "eos_id", "pad_id", "context_length")]
+    """Return a SHA-256 of everything that the tower's output depends on: layers, activation, heads and all weights."""
+    settings = [getattr(tower, name, None) for name in ("heads", "pool_type", "eos_id", "pad_id", "context_length")]
     attention = is_causal(tower) or ("padding masked" if ignores_padding(tower) else False)
-    return weights_digest(tower.state_dict(), repr((facts, attention, tower)))
+    return weights_digest(tower.state_dict(), repr((settings, attention, tower)))
 
 
 def weights_version(tower: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Return what changes, at no cost, whenever a weight is written or replaced in the ordinary ways.
-
-    Writes through `.data` escape it.
-    """
+    """Return a cheap value that changes when a weight is modified or replaced, except for writes through `.data`."""
     return tuple((value.data_ptr(), 0 if value.is_inference() else value._version) for value in tower.parameters())
 
 
 def _chunks(order: Tensor, tokens: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Iterator[Tensor]:
-    """Yield indices of prompts of similar length, or of equal length with equal beginnings side by side."""
+    """Yield chunks of indices of prompts of similar length, or of equal length in lexicographic order."""
     if not exact_lengths:
         yield from order.split(batch_size)
         return
     _, counts = lengths[order].unique_consecutive(return_counts=True)
     for same_length in order.split(counts.tolist()):
         context = int(lengths[same_length[0]])
-        yield from same_length[similar_first(tokens[same_length, :context])].split(batch_size)
+        yield from same_length[lexicographic_order(tokens[same_length, :context])].split(batch_size)
 
 
-def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
-    """Encode (n, context) ids to (n, D)."""
+def _encode_chunk(tower: nn.Module, tokens: Tensor, pad_chunk: bool) -> Tensor:
+    """Encode ids (n, context) to (n, D); `pad_chunk` runs small chunks at `MIN_CHUNK` prompts."""
     count = len(tokens)
-    if fill_up and count < SMALLEST_CHUNK:
-        tokens = torch.cat([tokens, tokens[:1].expand(SMALLEST_CHUNK - count, -1)])
-    share = fill_up and _can_share(tower, tokens)
+    if pad_chunk and count < MIN_CHUNK:
+        tokens = torch.cat([tokens, tokens[:1].expand(MIN_CHUNK - count, -1)])
+    use_tree = pad_chunk and _has_prefix_tree(tower, tokens)  # checked on the CPU, where the ids still are
     tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
-    if share:
-        embed = project(tower, tower.ln_final(encode_tree(tower, PromptTree(tokens))))
+    if use_tree:
+        embed = _encode_by_prefix(tower, tokens)
     elif ignores_padding(tower):
         embed = _encode_cut(tower, tokens)
     else:
@@ -110,12 +108,16 @@ def _encode_chunk(tower: nn.Module, tokens: Tensor, fill_up: bool) -> Tensor:
     return embed[:count]
 
 
-def _can_share(tower: TextTransformer, tokens: Tensor) -> bool:
-    """Say whether `PromptTree` applies: known blocks, no gradient, and no end token inside a prompt."""
+def _has_prefix_tree(tower: TextTransformer, tokens: Tensor) -> bool:
+    """Return whether `PromptTree` applies: a causal tower of plain blocks, no gradient, all end tokens last."""
     if not is_causal(tower) or not has_plain_blocks(tower) or torch.is_grad_enabled():
         return False
     ends = tokens.argmax(1) if tower.pool_type == "argmax" else (tokens == tower.eos_id).int().argmax(1)
     return bool((ends == tokens.shape[1] - 1).all())
+
+
+def _encode_by_prefix(tower: TextTransformer, tokens: Tensor) -> Tensor:
+    return project(tower, tower.ln_final(encode_tree(tower, PromptTree(tokens))))
 
 
 def _encode_cut(tower: TextTransformer, tokens: Tensor) -> Tensor:
@@ -124,7 +126,7 @@ def _encode_cut(tower: TextTransformer, tokens: Tensor) -> Tensor:
 
 
 def project(tower: TextTransformer, pooled: Tensor) -> Tensor:
-    """Map states (..., C) to the joint space, (..., D)."""
+    """Project states (..., C) to the joint space, (..., D)."""
     if tower.text_projection is None:
         return pooled
     if isinstance(tower.text_projection, nn.Linear):
@@ -133,7 +135,7 @@ def project(tower: TextTransformer, pooled: Tensor) -> Tensor:
 
 
 def _attention_bias(tower: TextTransformer, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what is added to the scores: (context, context) of a causal tower, else (n, 1, 1, context)."""
+    """Return the mask that is added to the scores: causal (context, context), or of padding (n, 1, 1, context)."""
     context = tokens.shape[1]
     if tower.attn_mask is not None:
         return tower.attn_mask[:context, :context]
@@ -142,7 +144,7 @@ def _attention_bias(tower: TextTransformer, tokens: Tensor, dtype: torch.dtype) 
 
 
 def _run_blocks(tower: TextTransformer, embed: Tensor, bias: Tensor) -> Tensor:
-    """Run all blocks on (n, context, width) with the attention that is fast in half precision on CPUs too."""
+    """Run all blocks on (n, context, width), with `attend` if possible, which is fast in half precision on CPUs too."""
     if not has_plain_blocks(tower):
         if bias.ndim == 4:
             bias = bias.expand(-1, tower.heads, embed.shape[1], -1).flatten(0, 1)

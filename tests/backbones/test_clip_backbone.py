@@ -131,13 +131,13 @@ def test_resnet_values_are_projected_place_by_place(resnet, readout, positions):
     with torch.no_grad():
         features = resnet(images, layers=(4,))
         for row, column in ((0, 0), (2, 5)):
-            place = features.hidden[4][0, :, row, column]
+            cell = features.hidden[4][0, :, row, column]
             if positions:
-                place = place + pool.positional_embedding[1 + 7 * row + column]
-            expected = pool.c_proj(pool.v_proj(place))
+                cell = cell + pool.positional_embedding[1 + 7 * row + column]
+            expected = pool.c_proj(pool.v_proj(cell))
             torch.testing.assert_close(features.patch_embed[0, :, row, column], expected, atol=1e-5, rtol=1e-4)
         if readout == "maskclip":
-            torch.testing.assert_close(features.patch_keys[0, :, 2, 5], pool.k_proj(place), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(features.patch_keys[0, :, 2, 5], pool.k_proj(cell), atol=1e-5, rtol=1e-4)
     resnet.reader.readout = before
 
 

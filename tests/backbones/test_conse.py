@@ -1,4 +1,4 @@
-"""ConSE: places as means of the texts of ImageNet classes, against the plain sum over a classifier's own output."""
+"""ConSE: cells as means of text embeddings of ImageNet classes, against a plain sum over a classifier's output."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ TEXTS = {"cat": [3.0, 4.0], "Tiger": [0.0, 2.0], "sofa": [-1.0, 0.0]}
 
 @pytest.fixture
 def parts(tmp_path):
-    """Return arguments of a backbone with four outputs, three of which have a text, and timm's own classifier."""
+    """Return the arguments of a backbone with four outputs, three of them with a text embedding, and its classifier."""
     torch.manual_seed(0)
     classifier = timm.create_model("mobilenetv2_035", num_classes=len(NAMES)).eval()
     classifier.classifier.weight.data.mul_(5)
@@ -50,13 +50,13 @@ def test_a_place_is_the_mean_of_its_likeliest_known_classes(parts, top):
     with torch.no_grad():
         features = backbone(images)
         whole = classifier(images).softmax(1)
-        places = classifier.classifier(classifier.forward_features(images).permute(0, 2, 3, 1)).softmax(-1)
+        cells = classifier.classifier(classifier.forward_features(images).permute(0, 2, 3, 1)).softmax(-1)
     assert features.patch_embed.shape == (2, 2, 1, 2) and backbone.spec.stride == 32
     for image in range(2):
         expected = torch.tensor(expected_embedding(whole[image], top), dtype=torch.float32)
         torch.testing.assert_close(features.image_embed[image], expected)
         for column in range(2):
-            expected = torch.tensor(expected_embedding(places[image, 0, column], top), dtype=torch.float32)
+            expected = torch.tensor(expected_embedding(cells[image, 0, column], top), dtype=torch.float32)
             torch.testing.assert_close(features.patch_embed[image, :, 0, column], expected)
 
 
@@ -75,7 +75,7 @@ def test_a_names_file_of_another_length(parts, tmp_path):
 def test_no_class_with_a_text(parts):
     arguments = parts[0]
     arguments["class_names"].write_text("one\ntwo\nthree\nfour\n")
-    with pytest.raises(ValueError, match="no text for any of 4 classes, such as 'one'"):
+    with pytest.raises(ValueError, match="knows none of 4 classes, such as 'one'"):
         ConSEBackbone(**arguments)
 
 
@@ -90,10 +90,10 @@ def test_imagenet_names_meet_real_text_rows(shared_data):
     text_encoder = PrecomputedTextEncoder(rows, "lvis_1203_synonyms")
     names = read_class_names(class_names_path("imagenet_1k"))
     known, embed = embed_known(text_encoder, names)
-    found = [names[index][0] for index in known]
-    assert {"zebra", "umbrella", "laptop computer"} <= set(found) and "tench" not in found
+    known_names = [names[index][0] for index in known]
+    assert {"zebra", "umbrella", "laptop computer"} <= set(known_names) and "tench" not in known_names
     zebra = text_encoder(Vocabulary.from_names(["zebra"])).embed[0]
-    torch.testing.assert_close(embed[found.index("zebra")], zebra)
+    torch.testing.assert_close(embed[known_names.index("zebra")], zebra)
 
 
 def test_its_texts_are_read_even_where_a_checkpoint_follows(parts):

@@ -47,7 +47,7 @@ def test_equals_the_published_code_with_dino(published, size):
 @pytest.mark.parametrize("side", [14, 21])
 def test_equals_the_published_code_on_any_grid(published, side):
     external = normal((1, 32, side, side), 8)
-    weights = contrast_softmax(cosines(external.flatten(2).transpose(1, 2)), share=1.2)
+    weights = contrast_softmax(cosines(external.flatten(2).transpose(1, 2)), mean_factor=1.2)
     reader = VisionTransformerReader(published.visual, ProxyAttention(weights, (side, side)), "bicubic_offset", False)
     check(reader(scene(224, 224), (), True).patch_embed, f"proxy_a_{side}")
 
@@ -67,9 +67,9 @@ def test_patches_lie_on_the_grid_of_the_proxy():
     assert features.patch_embed.shape == (2, 128, 2, 5) and features.hidden[2].shape[-2:] == (4, 10)
     alone = torch.cat([backbone(image[None]).patch_embed for image in images])
     torch.testing.assert_close(features.patch_embed, alone, atol=1e-5, rtol=1e-4)
-    own = CLIPBackbone("ViT-Ti-8-shapes", position_resize="bicubic_offset")
-    own.visual.load_state_dict(backbone.visual.state_dict())
-    torch.testing.assert_close(features.image_embed, own.eval()(images).image_embed)
+    clip = CLIPBackbone("ViT-Ti-8-shapes", position_resize="bicubic_offset")
+    clip.visual.load_state_dict(backbone.visual.state_dict())
+    torch.testing.assert_close(features.image_embed, clip.eval()(images).image_embed)
 
 
 @torch.inference_mode()

@@ -8,15 +8,15 @@ from openvocab.backbones.clip import CLIPBackbone
 from openvocab.backbones.readouts import build_readout, scclip
 from openvocab.backbones.readouts.base import ForwardPass
 from openvocab.backbones.readouts.scclip import local_outlier_factors
-from openvocab.backbones.readouts.similarity import aggregate, alike, contrast_softmax, cosines, fill
+from openvocab.backbones.readouts.similarity import aggregate, contrast_softmax, cosines, fill_outliers, keep_similar
 
 GRID = (3, 4)
 COUNT = 12
 
 
 def make_patches(batch: int = 2, width: int = 6) -> torch.Tensor:
-    base, own = torch.randn(2, batch, COUNT, width, generator=torch.Generator().manual_seed(0))
-    return base[:, :1] + own  # alike, more or less
+    base, offsets = torch.randn(2, batch, COUNT, width, generator=torch.Generator().manual_seed(0))
+    return base[:, :1] + offsets  # alike, more or less
 
 
 def neighbors(i: int) -> list[int]:
@@ -30,7 +30,7 @@ def test_outliers_are_filled_from_sound_neighbors():
     patches = make_patches()
     outliers = torch.zeros(2, COUNT, dtype=torch.bool)
     outliers[0, [0, 1, 4, 5, 7]] = True  # the corner 0 has no sound neighbor
-    filled, stranded = fill(patches, outliers, GRID)
+    filled, stranded = fill_outliers(patches, outliers, GRID)
     assert stranded.nonzero().tolist() == [[0, 0, 0]]
     for i in range(COUNT):
         sound = [j for j in neighbors(i) if not outliers[0, j]]
@@ -55,7 +55,7 @@ def test_contrast_softmax_is_literal_and_of_each_image():
 def test_means_of_alike_patches():
     patches = make_patches()
     similarity = torch.nn.functional.cosine_similarity(patches[:, :, None], patches[:, None], dim=-1)
-    weights = alike(cosines(patches))
+    weights = keep_similar(cosines(patches))
     torch.testing.assert_close(weights, torch.where(similarity < 0.4, 0.0, similarity), atol=1e-6, rtol=1e-5)
     mean = aggregate(patches, weights)
     for i in range(COUNT):
@@ -65,7 +65,7 @@ def test_means_of_alike_patches():
 
 @pytest.mark.parametrize("count", [4, 30])
 def test_outlier_factors_are_literal(monkeypatch, count):
-    monkeypatch.setattr(scclip, "NEIGHBOURS", count)
+    monkeypatch.setattr(scclip, "NEIGHBORS", count)
     patches = make_patches()
     count = min(count, COUNT - 1)
     factors = local_outlier_factors(patches)
@@ -107,7 +107,8 @@ def test_outliers_of_sfp_draw_the_class_tokens_attention():
     block = blocks[2]
     normed = block.ln_1(tokens)
     _, weights = block.attn(normed, normed, normed, need_weights=True, average_attn_weights=True)
-    seen, own = weights[0, 0, 1:], weights[0].diagonal()[1:]
-    candidates = sorted((i for i in range(COUNT) if 1.5 * seen[i] > own[i]), key=lambda i: -seen[i])[:10]
+    from_class, to_itself = weights[0, 0, 1:], weights[0].diagonal()[1:]
+    candidates = [i for i in range(COUNT) if 1.5 * from_class[i] > to_itself[i]]
+    candidates = sorted(candidates, key=lambda i: -from_class[i])[:10]
     assert 0 < len(candidates) < COUNT
     assert sorted(candidates) == outliers.nonzero().flatten().tolist()

@@ -180,9 +180,9 @@ def test_an_image_of_one_color_has_finite_embeddings(name):
 
 
 def test_readouts_that_a_tower_does_not_fit_say_so():
-    with pytest.raises(ValueError, match="ResNet has its pool alone"):
+    with pytest.raises(ValueError, match="ResNet only has its pool"):
         CLIPBackbone("RN50", readout="scclip")
-    with pytest.raises(ValueError, match="width 192 needs sink_channels"):
+    with pytest.raises(ValueError, match="width 192 needs its own sink_channels"):
         CLIPBackbone("ViT-Ti-8-shapes", readout="rfclip")
     with pytest.raises(ValueError, match="192"):
         CLIPBackbone("ViT-Ti-8-shapes", readout=dict(type="rfclip", sink_channels=(192,)))

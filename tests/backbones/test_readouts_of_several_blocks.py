@@ -82,8 +82,8 @@ def alike(rows: np.ndarray) -> np.ndarray:
 
 def neighbors(i: int) -> list[int]:
     row, column = divmod(i, WIDTH)
-    places = [(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    return [WIDTH * y + x for y, x in places if 0 <= y < HEIGHT and 0 <= x < WIDTH]
+    neighbors = [(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return [WIDTH * y + x for y, x in neighbors if 0 <= y < HEIGHT and 0 <= x < WIDTH]
 
 
 def outliers_of_scclip(f: dict[int, np.ndarray]) -> np.ndarray:
@@ -100,9 +100,9 @@ def outliers_of_sfp(visual: VisionTransformer, f: dict[int, np.ndarray]) -> np.n
     """Ten at most, the largest of those that the class token looks at over 1.5 times as much as they at themselves."""
     q, k, _ = project(visual.transformer.resblocks[10], f[10])
     weights = attention(q, k).mean(0)
-    seen, own = weights[0, 1:], np.diagonal(weights)[1:]
-    drawing = [i for i in np.argsort(-seen) if 1.5 * seen[i] > own[i]][:10]
-    return np.isin(np.arange(COUNT), drawing)
+    from_class, to_itself = weights[0, 1:], np.diagonal(weights)[1:]
+    candidates = [i for i in np.argsort(-from_class) if 1.5 * from_class[i] > to_itself[i]][:10]
+    return np.isin(np.arange(COUNT), candidates)
 
 
 def calibrated(visual: VisionTransformer, f: dict[int, np.ndarray], name: str) -> np.ndarray:

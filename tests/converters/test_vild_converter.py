@@ -107,7 +107,7 @@ def test_pyramid_equals_the_official_one(head: ViLDHead, backbone: TimmBackbone,
 
 
 def test_proposals_equal_the_official_ones(head: ViLDHead, official: TensorFlowViLD, maps: list[Tensor]):
-    wide, square, tall = 1, 0, 2  # places of our three anchors among theirs
+    wide, square, tall = 1, 0, 2  # index of each of our anchors among theirs
     with torch.no_grad():
         predictions = head.detector.proposal_network.head([channels_first(level) for level in maps])
     for number, (logits, offsets, level) in enumerate(zip(*predictions, maps, strict=True), start=2):

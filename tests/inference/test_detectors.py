@@ -40,15 +40,15 @@ def test_a_loaded_detector_answers_in_the_frame_of_each_photo(detector, photos):
     path, model, checkpoint = detector
     predictions = load(path, checkpoint, device="cpu").predict_batch(photos, NAMES)
     unprepared = Predictor(model).predict_batch(photos, NAMES)
-    for photo, found, expected in zip(photos, predictions, unprepared, strict=True):
+    for photo, actual, expected in zip(photos, predictions, unprepared, strict=True):
         height, width = photo.shape[:2]
-        assert 0 < len(found.boxes) == len(found.scores) == len(found.classes) == len(found.masks) <= 100
-        assert (found.boxes >= 0).all() and (found.boxes <= torch.tensor([width, height, width, height])).all()
-        assert (found.scores.diff() <= 0).all() and found.classes.max() < len(NAMES)
-        assert coco_mask.decode(found.masks).shape == (height, width, len(found.masks))
-        torch.testing.assert_close(found.boxes[:20], expected.boxes[:20], atol=1e-2, rtol=1e-3)
-        torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=1e-3)
-        assert draw_detections(photo, found).ndim == 3
+        assert 0 < len(actual.boxes) == len(actual.scores) == len(actual.classes) == len(actual.masks) <= 100
+        assert (actual.boxes >= 0).all() and (actual.boxes <= torch.tensor([width, height, width, height])).all()
+        assert (actual.scores.diff() <= 0).all() and actual.classes.max() < len(NAMES)
+        assert coco_mask.decode(actual.masks).shape == (height, width, len(actual.masks))
+        torch.testing.assert_close(actual.boxes[:20], expected.boxes[:20], atol=1e-2, rtol=1e-3)
+        torch.testing.assert_close(actual.scores, expected.scores, atol=1e-4, rtol=1e-3)
+        assert draw_detections(photo, actual).ndim == 3
 
 
 def test_its_proposals_are_those_of_its_head(detector, photos):

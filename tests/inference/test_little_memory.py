@@ -72,7 +72,7 @@ def build_short_of_logits(name):
     predictor = build(name)
     if name != "dense_clip_shapes":
         return predictor, ((48, 80), MANY)
-    # its logits are coarse, and small beside the features: memory is short from there on
+    # its logits are coarse, and small compared with the features: memory is short from there on
     predictor.model.backbone.forward = without_watching(predictor.model.backbone.forward)
     return predictor, ((160, 240), [f"name {number}" for number in range(480)])
 
@@ -85,13 +85,13 @@ def halvings(predictor):
     return predictor.model._memory_settings()
 
 
-def assert_equal(found, expected):
+def assert_equal(actual, expected):
     if hasattr(expected, "label_map"):
-        assert np.array_equal(found.label_map, expected.label_map)
+        assert np.array_equal(actual.label_map, expected.label_map)
     else:
-        assert torch.equal(found.classes, expected.classes) and len(found.boxes) > 0
-        torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-5, atol=1e-4)
-        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
+        assert torch.equal(actual.classes, expected.classes) and len(actual.boxes) > 0
+        torch.testing.assert_close(actual.boxes, expected.boxes, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(actual.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_an_error_in_the_head_itself_is_survived(name, log):
 
     predictor.model.head.forward = failing
     for _ in range(2):
-        found = predictor.predict_batch([image, image], NAMES)
-        assert_equal(found[0], expected)
-        assert_equal(found[1], expected)
+        actual = predictor.predict_batch([image, image], NAMES)
+        assert_equal(actual[0], expected)
+        assert_equal(actual[1], expected)
     assert raised and len(log) == 1
     if name in DETECTORS:
         assert predictor.model.images_at_once.limit == 1 and len(raised) == 1
@@ -155,8 +155,8 @@ def test_a_batch_goes_down_to_single_images(log):
         return forward(images, *rest)
 
     predictor.model.backbone.forward = small
-    for found, one in zip(predictor.predict_batch(images, NAMES), expected, strict=True):
-        assert_equal(found, one)
+    for actual, one in zip(predictor.predict_batch(images, NAMES), expected, strict=True):
+        assert_equal(actual, one)
     assert predictor.model.images_at_once.limit == 1 and len(log) == 1 and "1 images" in log[0][1]
 
 
@@ -240,7 +240,7 @@ def test_the_background_of_dense_clip_is_raised_in_parts_too():
         if 0.1 < (expected.label_map == len(NAMES)).mean() < 0.9:
             break
     else:
-        pytest.fail("no threshold separates the places")
+        pytest.fail("no threshold separates background from classes")
     predictor.model.head.rows_at_once.shrink_to(2)
     assert_equal(predictor(image, vocabulary), expected)
 

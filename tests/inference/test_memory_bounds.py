@@ -1,4 +1,4 @@
-"""How much memory a prediction takes, measured in processes of their own."""
+"""How much memory a prediction takes, measured in separate processes."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def build(name, window=None, stride=None):
 
 
 def photo(height, width):
-    """A photo with something in it, at the cost of no more than its own memory."""
+    """A photo with some content, made without further memory."""
     image = np.empty((height, width, 3), np.uint8)
     x = np.arange(width)
     for y, row in enumerate(image):
@@ -69,7 +69,7 @@ def measure(settings):
 
 
 def apart(**settings):
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     settings = {"threads": 1, **settings}
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     done = subprocess.run(

@@ -154,7 +154,7 @@ def test_the_official_test_of_ade20k_scales_the_original_image(tmp_path, monkeyp
 def test_an_image_that_was_resized_before_is_refused_unless_asked_for():
     image, (sample,) = torch.randn(1, 3, 40, 56), samples((40, 56))
     sample = dataclasses.replace(sample, original_size=(80, 112))
-    with pytest.raises(ValueError, match=r"from \(80, 112\) to \(40, 56\).*leave out its Resize.*takes_resized=True"):
+    with pytest.raises(ValueError, match=r"from \(80, 112\) to \(40, 56\).*remove its Resize.*takes_resized=True"):
         MultiScaleFlip((1.0,))(positional, image, [sample], BLACK)
     strategy = MultiScaleFlip((1.0,), base_size=52, crop_size=48, takes_resized=True)
     assert strategy(positional, image, [sample], BLACK).shape == (1, 2, 40, 56)

@@ -142,8 +142,8 @@ def test_the_predictor_answers_as_the_test_loop(folder, tmp_path, pipeline):
     unprepared.model.load_state_dict(predictor_weights(checkpoint))
     changed = False
     for expected, path in zip(KEPT, sorted((folder / "images").iterdir()), strict=True):
-        found = predictor(path, NAMES)
-        assert np.array_equal(found.label_map, expected.label_map)
+        actual = predictor(path, NAMES)
+        assert np.array_equal(actual.label_map, expected.label_map)
         changed |= not np.array_equal(unprepared(path, NAMES).label_map, expected.label_map)
     assert changed or pipeline is PIPELINES["packer"], "the transform matters"
 

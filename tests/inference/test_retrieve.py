@@ -28,9 +28,9 @@ def folder(tmp_path_factory):
     (root / "more").mkdir()
     random = np.random.default_rng(1)
     for index in range(7):
-        place = root / "more" if index % 3 == 0 else root
+        folder = root / "more" if index % 3 == 0 else root
         pixels = random.integers(0, 256, (32, 32 + 16 * (index % 2), 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{index}.png")
+        Image.fromarray(pixels).save(folder / f"{index}.png")
     (root / "notes.txt").write_text("no photo")
     return root
 

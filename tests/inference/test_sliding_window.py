@@ -12,7 +12,7 @@ def constant(images):
 
 
 def positional(images):
-    """Answers that depend on the content and on the place within the window."""
+    """Outputs that depend on the content and on the position within the window."""
     pooled = F.avg_pool2d(images[:, :2], 4)
     ramp = torch.arange(pooled.shape[3]) + 10.0 * torch.arange(pooled.shape[2])[:, None]
     return pooled * (1 + ramp)

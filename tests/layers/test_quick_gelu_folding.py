@@ -95,9 +95,9 @@ def test_a_model_made_ready_to_predict_neither_saves_nor_loads(monkeypatch, pack
     with torch.inference_mode():
         before = model.compute_in(torch.float32).encode(images).patch_embed
         copied = again(model)
-        for part, own in ((copied, weights), (copied.backbone, {}), (copied.head, {})):
+        for part, state in ((copied, weights), (copied.backbone, {}), (copied.head, {})):
             with pytest.raises(RuntimeError, match=r"ready to predict.* load\(config, checkpoint\)"):
                 part.state_dict()
             with pytest.raises(RuntimeError, match="ready to predict"):
-                part.load_state_dict(own, strict=False)
+                part.load_state_dict(state, strict=False)
         assert copied.encode(images).patch_embed.equal(before)

@@ -27,7 +27,7 @@ def test_gradients_are_equal_and_nothing_is_kept():
 def test_batch_norms_that_learn_are_refused():
     part = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     images = torch.randn(2, 3, 4, 4, requires_grad=True)
-    with pytest.raises(ValueError, match="update batch norms twice a step"):
+    with pytest.raises(ValueError, match="update batch norms twice per step"):
         recompute(part, images)
     recompute(part.eval(), images)
     with torch.no_grad():

@@ -82,10 +82,10 @@ def test_a_bidirectional_tower_equals_open_clips_with_its_padding_masked(
     tower.set_grad_checkpointing(checkpointing)
     with torch.no_grad():
         expected = tower(ids)  # at the full context
-        found = encode_tokens(tower, ids, lengths, batch_size=2, exact_lengths=exact_lengths)
+        actual = encode_tokens(tower, ids, lengths, batch_size=2, exact_lengths=exact_lengths)
     tower.set_grad_checkpointing(False)
     assert tower.attn_mask is None and tower.use_pad_mask
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
         bidirectional.with_tokens(CAPTIONS).embed, torch.nn.functional.normalize(expected[:2], dim=1)
     )

@@ -15,7 +15,7 @@ from openvocab.text import clip_text, text_tower
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.precomputed import PrecomputedTextEncoder
 from openvocab.text.templates import fill_template, resolve_templates
-from openvocab.text.text_tower import SMALLEST_CHUNK, encode_tokens, is_causal
+from openvocab.text.text_tower import MIN_CHUNK, encode_tokens, is_causal
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 MODEL = "ViT-Ti-8-shapes"
@@ -148,9 +148,9 @@ def test_every_kind_of_tower_equals_its_own_full_context(text_config, exact_leng
     with torch.no_grad():
         expected = tower(tokens)
         expected = expected[0] if isinstance(expected, tuple) else expected
-        found = encode_tokens(tower, tokens, lengths, batch_size=4, exact_lengths=exact_lengths)
+        actual = encode_tokens(tower, tokens, lengths, batch_size=4, exact_lengths=exact_lengths)
     assert is_causal(tower) == (not {"no_causal_mask", "embed_cls"} & text_config.keys())
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_context_is_cut_to_the_longest_prompt_of_a_chunk(make, monkeypatch):
@@ -159,7 +159,7 @@ def test_the_context_is_cut_to_the_longest_prompt_of_a_chunk(make, monkeypatch):
     tree = text_tower.PromptTree
     monkeypatch.setattr(text_tower, "PromptTree", lambda tokens: shapes.append(tuple(tokens.shape)) or tree(tokens))
     encoder(Vocabulary.from_names(["cat", "dog", "a red circle"]))
-    assert sorted(shapes) == [(SMALLEST_CHUNK, 3), (SMALLEST_CHUNK, 5)]
+    assert sorted(shapes) == [(MIN_CHUNK, 3), (MIN_CHUNK, 5)]
 
 
 # ---- the four knobs ----
@@ -171,8 +171,8 @@ def test_templates_are_normalized_averaged_and_normalized_in_the_order_asked_for
     clip, make, normalize_templates, final_norm
 ):
     encoder = make(templates="imagenet7", normalize_templates=normalize_templates, final_norm=final_norm)
-    found = encoder(Vocabulary.from_names(NAMES)).embed
-    for name, row in zip(NAMES, found):
+    actual = encoder(Vocabulary.from_names(NAMES)).embed
+    for name, row in zip(NAMES, actual):
         prompts = by_open_clip(clip, [fill_template(template, name) for template in resolve_templates("imagenet7")])
         mean = (unit(prompts) if normalize_templates else prompts).mean(0)
         torch.testing.assert_close(row, unit(mean) if final_norm else mean, rtol=1e-5, atol=1e-5)
@@ -188,14 +188,14 @@ def test_norm_mean_norm_and_mean_norm_differ(make):
 @pytest.mark.parametrize("average", ["names", "prompts"])
 def test_synonyms_are_averaged_by_names_or_by_prompts(clip, make, average):
     encoder = make(templates="imagenet7", average=average)
-    found = encoder(Vocabulary.from_names([["cat", "small kitten", "pussy cat on a mat"], "dog"])).embed
+    actual = encoder(Vocabulary.from_names([["cat", "small kitten", "pussy cat on a mat"], "dog"])).embed
     rows = []
     for name in ("cat", "small kitten", "pussy cat on a mat"):
         prompts = by_open_clip(clip, [fill_template(template, name) for template in resolve_templates("imagenet7")])
         mean = unit(prompts).mean(0)
         rows.append(unit(mean) if average == "names" else mean)
-    torch.testing.assert_close(found[0], unit(torch.stack(rows).mean(0)), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found[1], encoder(Vocabulary.from_names(["dog"])).embed[0])
+    torch.testing.assert_close(actual[0], unit(torch.stack(rows).mean(0)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual[1], encoder(Vocabulary.from_names(["dog"])).embed[0])
 
 
 def test_synonyms_that_compete_keep_their_rows(make):
@@ -241,8 +241,8 @@ def test_bad_arguments_are_refused(make, arguments, message):
 def test_a_prompt_that_is_too_long_is_cut_with_a_warning(clip, make, logged):
     long_name = "very " * 500 + "long cat"
     exactly_fits = " ".join(["cat"] * 75)  # and start and end
-    found = make(templates="none")(Vocabulary.from_names(["dog", long_name, exactly_fits])).embed
-    torch.testing.assert_close(found, unit(by_open_clip(clip, ["dog", long_name, exactly_fits])), rtol=1e-5, atol=1e-5)
+    actual = make(templates="none")(Vocabulary.from_names(["dog", long_name, exactly_fits])).embed
+    torch.testing.assert_close(actual, unit(by_open_clip(clip, ["dog", long_name, exactly_fits])), rtol=1e-5, atol=1e-5)
     warnings = [record.getMessage() for record in logged if record.levelname == "WARNING"]
     assert len(warnings) == 1
     assert "tokens cut to 77" in warnings[0]
@@ -368,9 +368,9 @@ def test_one_new_name_encodes_the_prompts_of_one_name(make, prompts_encoded, tmp
     if on_disk:
         encoder = make(templates="imagenet7", cache_dir=cache_dir)
     larger = Vocabulary.from_names(["new name", *NAMES])
-    found = encoder(larger).embed
+    actual = encoder(larger).embed
     assert prompts_encoded == [fill_template(template, "new name") for template in resolve_templates("imagenet7")]
-    torch.testing.assert_close(found, make(templates="imagenet7")(larger).embed, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(actual, make(templates="imagenet7")(larger).embed, rtol=1e-6, atol=1e-6)
 
 
 def test_names_are_shared_between_vocabularies_and_ways_to_merge(make, prompts_encoded):
@@ -493,14 +493,14 @@ def test_eight_processes_that_fill_one_cache_all_get_the_same_bits(make, tmp_pat
     workers = [context.Process(target=encode_beside_others, args=(encoder, results)) for _ in range(8)]
     for worker in workers:
         worker.start()
-    found = [torch.from_numpy(results.get(timeout=60)) for _ in workers]
+    actual = [torch.from_numpy(results.get(timeout=60)) for _ in workers]
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
     torch.set_num_threads(1)
     expected = make()(Vocabulary.from_names(NAMES)).embed
     torch.set_num_threads(threads)
-    assert all(torch.equal(embed, expected) for embed in found)
+    assert all(torch.equal(embed, expected) for embed in actual)
     assert torch.equal(make(cache_dir=tmp_path)(Vocabulary.from_names(NAMES)).embed, expected)
 
 

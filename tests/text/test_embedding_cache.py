@@ -20,8 +20,8 @@ def rows(*names, seed=0):
     return {name: torch.randn(16, generator=generator) for name in names}
 
 
-def same(found, expected):
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+def same(actual, expected):
+    return actual.keys() == expected.keys() and all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def test_a_file_with_one_changed_byte_gives_no_wrong_row(filled, part):
     content = bytearray(file.read_bytes())
     content[len(content) * part // 20] ^= 0x41
     file.write_bytes(content)
-    found = EmbeddingCache(folder).find(KEY, expected)
-    assert not found or same(found, expected)
+    actual = EmbeddingCache(folder).find(KEY, expected)
+    assert not actual or same(actual, expected)
 
 
 def foreign_contents():
@@ -179,8 +179,8 @@ def write_and_read(folder, worker, queue):
     for turn in range(15):
         EmbeddingCache(folder).add(KEY, shared)
         EmbeddingCache(folder).add(KEY, rows(f"{worker} {turn}", seed=worker * 100 + turn))
-        found = EmbeddingCache(folder).find(KEY, shared)
-        right &= same(found, shared)
+        actual = EmbeddingCache(folder).find(KEY, shared)
+        right &= same(actual, shared)
     queue.put(right)
 
 

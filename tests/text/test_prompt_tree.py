@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from openvocab.text import text_tower
-from openvocab.text.prompt_tree import FEWEST_ROWS, PromptTree, similar_first
+from openvocab.text.prompt_tree import MIN_NODES, PromptTree, lexicographic_order
 from openvocab.text.text_tower import encode_tokens
 
 PROMPTS = torch.tensor([[1, 5, 6, 9], [1, 5, 6, 9], [1, 5, 7, 9], [1, 8, 6, 9]])
@@ -29,7 +29,7 @@ def test_every_distinct_beginning_is_one_node():
     beginnings = {tuple(row[: length + 1].tolist()) for row in PROMPTS for length in range(4)}
     assert len(set(tree.first.tolist())) == len(beginnings) == int(tree.node.max()) + 1
     assert torch.equal(tree.node[0], tree.node[1])
-    assert len(tree.ids) == FEWEST_ROWS
+    assert len(tree.ids) == MIN_NODES
 
 
 def test_nodes_hold_the_token_and_place_that_they_stand_for():
@@ -46,7 +46,7 @@ def test_gathering_what_was_spread_gives_it_back():
 
 def test_equal_beginnings_are_put_side_by_side():
     shuffled = PROMPTS[torch.tensor([3, 0, 2, 1])]
-    assert torch.equal(shuffled[similar_first(shuffled)], PROMPTS)
+    assert torch.equal(shuffled[lexicographic_order(shuffled)], PROMPTS)
 
 
 def test_embeddings_equal_the_towers_own(tower):
@@ -54,8 +54,8 @@ def test_embeddings_equal_the_towers_own(tower):
     prompts = [t.format(name) for name in ("cat", "red cat", "red car", "zebra crossing", "cat") for t in templates]
     tokens, lengths = tokens_of(prompts)
     with torch.no_grad():
-        found = encode_tokens(tower, tokens, lengths, batch_size=7, exact_lengths=True)
-        torch.testing.assert_close(found, tower(tokens), rtol=1e-5, atol=1e-5)
+        actual = encode_tokens(tower, tokens, lengths, batch_size=7, exact_lengths=True)
+        torch.testing.assert_close(actual, tower(tokens), rtol=1e-5, atol=1e-5)
 
 
 def test_an_embedding_does_not_depend_on_its_neighbors(tower):
@@ -73,8 +73,8 @@ def test_a_name_that_holds_an_end_token_ends_there_as_in_open_clip(tower):
     tokens, lengths = tokens_of(["a cat", "a dog"])
     tokens[0, 2] = tokens[0, lengths[0] - 1]
     with torch.no_grad():
-        found = encode_tokens(tower, tokens, lengths, batch_size=8, exact_lengths=True)
-        torch.testing.assert_close(found, tower(tokens), rtol=1e-5, atol=1e-5)
+        actual = encode_tokens(tower, tokens, lengths, batch_size=8, exact_lengths=True)
+        torch.testing.assert_close(actual, tower(tokens), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_take_the_plain_way(tower, monkeypatch):

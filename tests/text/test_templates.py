@@ -1,4 +1,4 @@
-"""Templates: the named sets, the slots, and what a list of one's own must look like."""
+"""Templates: the named sets, the slots, and what a custom list must look like."""
 
 import json
 

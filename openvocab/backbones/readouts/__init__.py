@@ -1,20 +1,20 @@
-"""Training-free dense readouts of CLIP towers, by the names that `CLIPBackbone(readout=...)` takes. One file a method.
+"""Training-free dense readouts of CLIP towers, by their names in `CLIPBackbone(readout=...)`; one file per method.
 
-With x the tokens that enter the last block, q, k and v its projections of ln_1(x), s = 1 / sqrt(d), per head:
+With x the tokens that enter the last block, q, k and v its projections of ln_1(x), and s = 1 / sqrt(d), per head:
 
-    clip      the tower as it is                          arXiv 2103.00020
-    value     v                                           what later papers compare with as MaskCLIP
-    maskclip  v, then residual and feed-forward half      arXiv 2112.01071
-    sclip     (softmax(s q qT) + softmax(s k kT)) v,      arXiv 2312.01597
+    clip      the unchanged tower                                 arXiv 2103.00020
+    value     v                                                   the "MaskCLIP" baseline of later papers
+    maskclip  v, then residual and feed-forward half              arXiv 2112.01071
+    sclip     (softmax(s q qT) + softmax(s k kT)) v,              arXiv 2312.01597
               then residual and feed-forward half
-    clearclip softmax(s q qT) v                           arXiv 2407.12442
-    naclip    softmax(s k kT + G) v, G a Gaussian window  arXiv 2404.08181
-    scclip    outliers filled, weights from mid-depth     arXiv 2411.15869
-    sfp       the same, other outliers and weights
-    rfclip    sinks damped, mean of all blocks' k kT
+    clearclip softmax(s q qT) v                                   arXiv 2407.12442
+    naclip    softmax(s k kT + G) v, G a Gaussian window          arXiv 2404.08181
+    scclip    outliers replaced, weights from the middle blocks   arXiv 2411.15869
+    sfp       the same with other outliers and weights
+    rfclip    sinks damped, mean of the k kT of all blocks
 
-All but `clip`, `maskclip` and `sclip` leave the residual and the feed-forward half of the last block out: ClearCLIP
-found that they drown what the attention says.
+All but `clip`, `maskclip` and `sclip` omit the residual and the feed-forward half of the last block: ClearCLIP found
+that these dominate the output and add noise.
 """
 
 from openvocab.backbones.readouts.base import AttentionReadout, ForwardPass, Readout, build_readout, known_readouts

@@ -1,7 +1,7 @@
-"""The contract of a dense readout: how patch embeddings are read from a CLIP tower that was trained on its class token.
+"""Base classes of dense readouts: computing patch embeddings with a CLIP tower that was trained on its class token.
 
-CLIP's last attention spreads the meaning of the patches over the image. A readout is a small pure object, without
-weights of its own, that says which tokens stand for the patches instead, before the tower's last norm and projection.
+CLIP's last attention mixes information across the whole image, so its patch tokens are poorly localized. A readout is
+a small object without weights and state that computes better patch tokens, before the tower's last norm and projection.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,17 +20,18 @@ from openvocab.structures import Size
 
 @dataclass
 class ForwardPass:
-    """What a readout may know of a vision transformer and of what it made of a batch. Token 0 is the class token."""
+    """A vision transformer and its states for a batch. Token 0 is the class token."""
 
     blocks: Sequence[ResidualAttentionBlock]
     states: Mapping[int, Tensor]
-    """{i: (B, 1 + h * w, C)} tokens that enter block 1 (i = 0) or leave block i: those the readout asked for, and
-    those that enter the last block."""
+    """{i: (B, 1 + h * w, C)} input of block 1 (i = 0) or output of block i, for the i of `Readout.reads` and the input
+    of the last block."""
     grid_size: Size
+    """(h, w) of the patches."""
 
     @property
     def entering(self) -> Tensor:
-        """(B, 1 + h * w, C), the tokens that enter the last block."""
+        """(B, 1 + h * w, C) tokens that enter the last block."""
         return self.states[len(self.blocks) - 1]
 
     @cached_property
@@ -41,43 +42,43 @@ class ForwardPass:
 
 
 class Readout:
-    """How patch embeddings are read from a vision transformer."""
+    """How patch embeddings are computed with a vision transformer."""
 
     position_resize: PositionResize = "bicubic_offset"
-    """How the published code resamples position embeddings."""
+    """How the official code resamples position embeddings."""
     gives_keys: bool = False
-    """Whether the keys of the last attention are read too (`ImageFeatures.patch_keys`)."""
+    """Whether the keys of the last attention are also returned (`ImageFeatures.patch_keys`)."""
 
     def check_tower(self, width: int, num_blocks: int) -> None:
-        """Raise `ValueError` for a vision transformer that this cannot read."""
+        """Raise `ValueError` for a vision transformer of a width and depth that this readout does not support."""
 
     def reads(self, num_blocks: int) -> Collection[int]:
-        """Return which `ForwardPass.states` of a tower of so many blocks are read."""
+        """Return the indices of the `ForwardPass.states` that are needed from a tower with `num_blocks` blocks."""
         return ()
 
     def after_block(self, tokens: Tensor, grid_size: Size) -> Tensor:
-        """Return the tokens (B, 1 + h * w, C) that stand for those a block has made, for whatever reads them next."""
+        """Return the tokens that replace the output (B, 1 + h * w, C) of a block, in the same shape."""
         return tokens
 
     def output_size(self, grid_size: Size) -> Size:
-        """Return the grid that `patches` lie on, for a tower with patches on `grid_size`."""
+        """Return the (h, w) of the output of `patches`, for a tower with patches on `grid_size`."""
         return grid_size
 
     def patches(self, tower: ForwardPass) -> Tensor:
-        """Return the tokens of the patches (B, h * w, C) before the tower's last norm and projection."""
+        """Return the patch tokens (B, h * w, C) before the tower's last norm and projection."""
         raise NotImplementedError
 
 
 class AttentionReadout(Readout):
-    """A readout that changes nothing but the attention matrix of the last block; the pool of a ResNet has one too."""
+    """A readout that only changes the attention matrix of the last block, or of the attention pool of a ResNet."""
 
     whole_block: bool = False
-    """Whether the block's residual and feed-forward half stay. The pool of a ResNet has neither."""
+    """Whether the block's residual and feed-forward half are applied. The pool of a ResNet has neither."""
     pool_positions: bool = True
-    """Whether the places of a ResNet's pool keep their position embeddings, which the values it averages contain."""
+    """Whether the cells in a ResNet's pool keep their position embeddings, which the averaged values contain too."""
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Return the mixed values (B, heads, N, d) of q, k and v, each (B, heads, N, d); N = prefix + h * w."""
+        """Return the mixed values (B, heads, N, d) for q, k and v of (B, heads, N, d) each, where N = 1 + h * w."""
         raise NotImplementedError
 
     def patches(self, tower: ForwardPass) -> Tensor:
@@ -86,15 +87,15 @@ class AttentionReadout(Readout):
         tokens = project_output(last.attn, self.mix(tower.projections, tower.grid_size))
         if self.whole_block:
             tokens = finish_block(last, tower.entering, tokens)
-        return tokens[:, 1:]
+        return tokens[:, 1:]  # (B, h * w, C)
 
 
 def build_readout(readout: str | Mapping[str, Any] | Readout) -> Readout:
-    """Return a readout by its name, by a config (`dict(type="rfclip", sink_channels=(...))`), or as it is.
+    """Build a readout from its name or a config (`dict(type="rfclip", sink_channels=(...))`); return a built one as is.
 
     Raises:
-        ValueError: an unknown name; the message lists the known ones.
-        TypeError: something else.
+        ValueError: the name is unknown; the message lists the known ones.
+        TypeError: the argument is none of these.
     """
     if isinstance(readout, str):
         readout = {"type": readout}

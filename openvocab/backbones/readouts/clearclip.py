@@ -1,4 +1,4 @@
-"""ClearCLIP: query-query attention, and nothing else of the last block."""
+"""ClearCLIP: query-query attention, without the rest of the last block."""
 
 from torch import Tensor
 
@@ -17,6 +17,6 @@ class ClearCLIP(AttentionReadout):
     """
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Attend by the similarity of queries."""
+        """Average the values by the similarity of queries; see `AttentionReadout.mix`."""
         q, _, v = projections
         return attend(q, q, v)

@@ -13,16 +13,16 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="clip")
 class Plain(AttentionReadout):
-    """The tower as it was trained: softmax(s q kT) v, with residual and feed-forward half."""
+    """The unchanged tower: softmax(s q kT) v, with residual and feed-forward half."""
 
     position_resize = "bicubic"
 
     def reads(self, num_blocks: int) -> Collection[int]:
-        """Read what leaves the last block."""
+        """Require the output of the last block."""
         return (num_blocks,)
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Mix as the tower was trained."""
+        """Average the values by the tower's own attention; see `AttentionReadout.mix`."""
         return attend(*projections)
 
     def patches(self, tower: ForwardPass) -> Tensor:

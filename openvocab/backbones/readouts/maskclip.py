@@ -1,4 +1,4 @@
-"""MaskCLIP, as its own code reads a vision transformer and a ResNet."""
+"""MaskCLIP, as in its official code for vision transformers and ResNets."""
 
 from torch import Tensor
 
@@ -12,12 +12,11 @@ from openvocab.structures import Size
 class MaskCLIP(AttentionReadout):
     """Values instead of attention: y = x + out_proj(v), then y + ffn(ln_2(y)); in the pool of a ResNet out_proj(v).
 
-    This is MaskCLIP, the form of the paper that trains nothing. MaskCLIP+, its other one, trains a segmenter on labels
-    that this makes, and is not here.
+    This is the training-free MaskCLIP. The paper's MaskCLIP+, which trains a segmenter on its labels, is not included.
 
-    The published towers were built with exact GELU and a norm epsilon of 1e-6, though the weights were trained with
-    QuickGELU and 1e-5; here a tower computes as it was trained. Key smoothing and prompt denoising, which take the keys
-    that this readout gives, are `DenseCLIPHead(ks_thresh=..., pd_thresh=...)`.
+    The official code builds the towers with exact GELU and a norm epsilon of 1e-6, although the weights were trained
+    with QuickGELU and 1e-5; here a tower computes as in training. Key smoothing and prompt denoising, which use the
+    keys that this readout returns, are `DenseCLIPHead(ks_thresh=..., pd_thresh=...)`.
 
     Reference: arXiv 2112.01071.
     """
@@ -28,5 +27,5 @@ class MaskCLIP(AttentionReadout):
     pool_positions = False
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Return v."""
+        """Return the values unchanged; see `AttentionReadout.mix`."""
         return projections[2]

@@ -1,4 +1,4 @@
-"""NACLIP: key-key attention that favors the neighborhood."""
+"""NACLIP: key-key attention with a bias towards neighboring patches."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ class NACLIP(AttentionReadout):
     """softmax(s k kT + G) v, without residual and feed-forward half; G_ij = exp(-|i - j|^2 / (2 std^2)).
 
     Args:
-        std: of the Gaussian window, in patches.
+        std: standard deviation of the Gaussian window, in patches.
 
     Reference: arXiv 2404.08181.
     """
@@ -26,17 +26,24 @@ class NACLIP(AttentionReadout):
         self.std = std
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Attend by the similarity of keys, favoring the neighborhood."""
+        """Average the values by the similarity of keys plus the window; see `AttentionReadout.mix`."""
         _, k, v = projections
         return attend(k, k, v, gaussian_window(grid_size, k.shape[2], self.std).to(k))
 
 
 def gaussian_window(grid_size: Size, length: int, std: float) -> Tensor:
-    """Return exp(-distance^2 / (2 std^2)) between the patches of a grid, (length, length); zero for prefix tokens."""
+    """Return exp(-distance^2 / (2 std^2)) between all tokens, (length, length) float32; zero for prefix tokens.
+
+    Args:
+        grid_size: (h, w) of the patches, which are the last h * w tokens.
+        length: number of tokens.
+        std: in patches.
+    """
     height, width = grid_size
     rows, columns = (torch.arange(size, dtype=torch.float32) for size in grid_size)
     vertical = torch.exp(-((rows[:, None] - rows) ** 2) / (2 * std**2))  # (h, h)
     horizontal = torch.exp(-((columns[:, None] - columns) ** 2) / (2 * std**2))  # (w, w)
     window = torch.zeros(length, length)
+    # exp of a sum of squares is a product, so the 2D window is the Kronecker product of two 1D ones.
     window[-height * width :, -height * width :] = torch.kron(vertical, horizontal)
     return window

@@ -1,4 +1,4 @@
-"""RF-CLIP: sinks damped after every block, key-key attention of all blocks."""
+"""RF-CLIP: attention sinks damped after every block, and the key-key attention of all blocks."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,7 +7,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
 from openvocab.backbones.readouts.base import ForwardPass, Readout
-from openvocab.backbones.readouts.similarity import alike, attention_weights, cosines, neighbor_sum
+from openvocab.backbones.readouts.similarity import attention_weights, cosines, keep_similar, neighbor_sum
 from openvocab.layers.clip_attention import project_output, project_qkv
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
@@ -16,25 +16,25 @@ SINK_CHANNELS = {
     768: (4, 162, 189, 326, 429, 474, 633, 713),
     1024: (250, 261, 437, 650, 720, 779, 936, 1005),
 }
-"""By width of the tower: in OpenAI's ViT-B/16 and ViT-L/14 a patch that has become a sink is large in one of these."""
+"""{width: channels} of OpenAI's ViT-B/16 and ViT-L/14; an attention sink is a patch that is large in one of them."""
 SINK_SIZE = 5.0
-"""From how many times the mean over channels on."""
-KEPT = 0.6
-"""Share of a sink that stays; the rest comes from its neighborhood."""
+"""A channel is large if it exceeds this factor times the mean over the channels."""
+SINK_FRACTION = 0.6
+"""Weight of a sink's own features; the rest comes from its neighborhood."""
 
 
 @READOUTS.register_module(name="rfclip")
 class RFCLIP(Readout):
-    """Patches that gather attention without meaning (sinks) are mixed with their neighbors after every block.
+    """Patches that draw attention regardless of content (sinks) are averaged with their neighbors after every block.
 
-    `image_embed` and `hidden` are then those of the damped tower. The patches are read from the last attention, with
-    the mean of the key-key attention of all blocks as its weights, on two inputs: what enters it, and the mean of all
-    blocks, both averaged over alike patches. No residual, no feed-forward half. The published code leaves its central
-    step, attention moved away from sinks inside the blocks, switched off; so does this.
+    This changes `image_embed` and `hidden` too. Patch tokens are the output of the last attention with the mean
+    key-key attention of all blocks as weights, averaged over two inputs: the last block's own, and the mean output of
+    all blocks, both averaged over similar patches first. No residual, no feed-forward half. The paper's central step,
+    moving attention away from sinks inside the blocks, is disabled in the official code and omitted here.
 
     Args:
-        sink_channels: by which sinks are known; they belong to the weights. Default: those published for OpenAI's
-            ViT-B/16 (width 768) and ViT-L/14 (width 1024).
+        sink_channels: the channels that identify sinks; they depend on the weights. Default: the published ones of
+            OpenAI's ViT-B/16 (width 768) and ViT-L/14 (width 1024).
 
     Reference: the code of RF-CLIP, commit c2b333e6.
     """
@@ -47,32 +47,34 @@ class RFCLIP(Readout):
         self.channels(width)
 
     def reads(self, num_blocks: int) -> Collection[int]:
-        """Read all blocks and what enters them."""
+        """Require the input of block 1 and the outputs of all blocks."""
         return range(num_blocks + 1)
 
     def after_block(self, tokens: Tensor, grid_size: Size) -> Tensor:
-        """Mix sinks with their 3 x 3 neighborhood, themselves included, zeros outside the map."""
+        """Average the sinks among tokens (B, 1 + h * w, C) with their 3 x 3 neighborhood, zero-padded."""
         patches = tokens[:, 1:]
         mean = neighbor_sum(patches, grid_size) / 9
-        damped = torch.where(self.sinks(patches)[..., None], KEPT * patches + (1 - KEPT) * mean, patches)
+        damped = torch.where(
+            self.sinks(patches)[..., None], SINK_FRACTION * patches + (1 - SINK_FRACTION) * mean, patches
+        )
         return torch.cat([tokens[:, :1], damped], dim=1)
 
     def sinks(self, patches: Tensor) -> Tensor:
-        """Return which patches (B, N, C) are sinks, (B, N) bool."""
-        raised = patches.float() - patches.float().amin(-1, keepdim=True)
-        share = raised / raised.sum(-1, keepdim=True).clamp(min=1e-8)
-        return share[..., list(self.channels(patches.shape[-1]))].amax(-1) > SINK_SIZE / patches.shape[-1]
+        """Return which of the patches (B, N, C) are sinks, (B, N) bool."""
+        positive = patches.float() - patches.float().amin(-1, keepdim=True)
+        fraction = positive / positive.sum(-1, keepdim=True).clamp(min=1e-8)  # the mean fraction is 1 / C
+        return fraction[..., list(self.channels(patches.shape[-1]))].amax(-1) > SINK_SIZE / patches.shape[-1]
 
     def channels(self, width: int) -> Sequence[int]:
-        """Return the channels that sinks are known by, in a tower of this width.
+        """Return the channels that identify sinks in a tower of this width.
 
         Raises:
-            ValueError: none are known, or a given one does not exist.
+            ValueError: none are published for it, or a given channel does not exist.
         """
         channels = SINK_CHANNELS.get(width) if self.sink_channels is None else self.sink_channels
         if not channels or not 0 <= min(channels) <= max(channels) < width:
             raise ValueError(
-                f"rfclip: a tower of width {width} needs sink_channels of its own, below {width} (known: OpenAI's "
+                f"rfclip: a tower of width {width} needs its own sink_channels, below {width} (published: OpenAI's "
                 f"ViT-B/16 and ViT-L/14), got {self.sink_channels}"
             )
         return channels
@@ -80,27 +82,30 @@ class RFCLIP(Readout):
     def patches(self, tower: ForwardPass) -> Tensor:
         """See `Readout.patches`."""
         outputs = [tower.states[i] for i in range(1, len(tower.blocks) + 1)]
-        guide = sum(outputs) / len(outputs)
-        weights = alike(cosines(guide[:, 1:])).to(guide.dtype)  # (B, N, N)
+        mean = sum(outputs, start=outputs[0].new_zeros(())) / len(outputs)  # (B, 1 + N, C)
+        similarity = keep_similar(cosines(mean[:, 1:])).to(mean.dtype)  # (B, N, N)
         earlier = sum(_key_weights(block, tower.states[i]) for i, block in enumerate(tower.blocks[:-1]))
-        read = [_attended(tower, _regrouped(tokens, weights), earlier) for tokens in (tower.entering, guide)]
-        return sum(read) / 2
+        first, second = (_attend(tower, _sum_similar(tokens, similarity), earlier) for tokens in (tower.entering, mean))
+        return (first + second) / 2
 
 
-def _regrouped(tokens: Tensor, weights: Tensor) -> Tensor:
-    """Return the tokens with each patch the sum of those alike; the class token stays."""
-    return torch.cat([tokens[:, :1], weights @ tokens[:, 1:]], dim=1)
+def _sum_similar(tokens: Tensor, similarity: Tensor) -> Tensor:
+    """Replace each patch by the sum of similar ones, weighted by `similarity` (B, N, N); the class token stays."""
+    return torch.cat([tokens[:, :1], similarity @ tokens[:, 1:]], dim=1)  # (B, 1 + N, C)
 
 
-def _attended(tower: ForwardPass, tokens: Tensor, earlier: Tensor) -> Tensor:
-    """Run the last attention with the mean of its own and the `earlier` blocks' key-key attention (B, heads, N, N)."""
+def _attend(tower: ForwardPass, tokens: Tensor, earlier: Tensor | int) -> Tensor:
+    """Run the last attention on tokens (B, 1 + N, C) with the mean key-key attention of all blocks, (B, N, C).
+
+    `earlier` is the sum (B, heads, N, N) over the blocks before the last; 0 if there are none.
+    """
     last = tower.blocks[-1]
-    v = project_qkv(last.attn, last.ln_1(tokens))[2][:, :, 1:]
+    v = project_qkv(last.attn, last.ln_1(tokens))[2][:, :, 1:]  # (B, heads, N, d)
     weights = (earlier + _key_weights(last, tokens)) / len(tower.blocks)
     return project_output(last.attn, weights.to(v.dtype) @ v)
 
 
 def _key_weights(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """Return softmax(s k kT) over all tokens (B, 1 + N, C), cut down to the patches, (B, heads, N, N) float32."""
+    """Return softmax(s k kT) over all tokens (B, 1 + N, C), cropped to the patches, (B, heads, N, N) float32."""
     k = project_qkv(block.attn, block.ln_1(tokens))[1]
     return attention_weights(k, k)[:, :, 1:, 1:]

@@ -1,89 +1,90 @@
-"""What SC-CLIP and SFP share: outliers are filled up, and mid-depth similarity says which patches belong together."""
+"""Base class of SC-CLIP and SFP: outliers are replaced, and patches are grouped by similarity in middle blocks."""
 
 from collections.abc import Callable, Collection
 
 from torch import Tensor
 
 from openvocab.backbones.readouts.base import ForwardPass, Readout
-from openvocab.backbones.readouts.similarity import aggregate, alike, cosines
+from openvocab.backbones.readouts.similarity import aggregate, cosines, keep_similar
 from openvocab.layers.clip_attention import Projections, project_output, project_qkv
 from openvocab.structures import Size
 
 DEPTH = 12
-"""Of the towers that the places below are published for."""
-CLASS_SHARE = 0.3
-"""Of the class token that is added to every patch."""
-
+"""Number of blocks of the towers that the block numbers below are published for."""
+CLASS_WEIGHT = 0.3
+"""Weight of the class token that is added to every patch."""
 
 Mix = Callable[[Projections, Tensor], Tensor]
 
 
 class SelfCalibration(Readout):
-    """The course of SC-CLIP and SFP, with f_i the output of block i of 12.
+    """The algorithm of SC-CLIP and SFP, where f_i is the output of block i of 12.
 
-    Nothing is published for towers of another depth; there f_11 enters the last block, and the others lie at the same
-    share of the depth.
+    Nothing is published for towers of another depth; there f_11 is the input of the last block, and the other blocks
+    are at the same fraction of the depth.
 
-    1. Outliers among the patches of f_11 are filled up from their neighbors, in f_9 too: y and R.
-    2. C are the cosines of R; y becomes its mean over the patches that are alike in C.
-    3. The last attention mixes y by C and by its own keys; no residual, no feed-forward half.
-    4. Patches that are alike in f_4 are averaged.
-    5. The same for f_4 + ... + f_10 instead of y; the sum of both is the result.
+    1. Outliers among the patches of f_11 are replaced from their neighbors, which gives y; the same patches of f_9 are
+       replaced too, which gives R.
+    2. C are the cosines of R; y is averaged over the patches that are similar in C.
+    3. The last attention averages y by C and by its own keys; no residual, no feed-forward half.
+    4. Patches that are similar in f_4 are averaged.
+    5. Steps 3 and 4 are repeated for f_4 + ... + f_10 instead of y; the result is the sum of both.
     """
 
     def reads(self, num_blocks: int) -> Collection[int]:
-        """Read f_4 to f_10, and f_11."""
-        return range(_place(4, num_blocks), num_blocks)
+        """Require f_4 to f_11."""
+        return range(_scaled_block(4, num_blocks), num_blocks)
 
     def outliers(self, tower: ForwardPass) -> Tensor:
-        """Return which patches stand apart from all others, (B, N) bool."""
+        """Return which patches are outliers, (B, N) bool."""
         raise NotImplementedError
 
     def filled(self, patches: Tensor, outliers: Tensor, grid_size: Size) -> Tensor:
-        """Return the patches (B, N, C) with outliers replaced."""
+        """Return the patches (B, N, C) with the outliers (B, N) replaced."""
         raise NotImplementedError
 
     def guide(self, similarity: Tensor) -> Tensor:
-        """Return the weights (B, N, N) that the cosines C (B, N, N) give the last attention."""
+        """Return the attention weights (B, N, N) from the cosines C (B, N, N)."""
         raise NotImplementedError
 
     def mix(self, projections: Projections, guide: Tensor) -> Tensor:
-        """Return the mixed values (B, heads, N, d) of the last attention."""
+        """Return the averaged values (B, heads, N, d) of the last attention, given the weights `guide` (B, N, N)."""
         raise NotImplementedError
 
     def mix_again(self, projections: Projections, guide: Tensor) -> Tensor:
-        """Return the mixed values of the second pass."""
+        """Return the averaged values (B, heads, N, d) of the second pass, step 5."""
         raise NotImplementedError
 
     def patches(self, tower: ForwardPass) -> Tensor:
         """See `Readout.patches`."""
         count = len(tower.blocks)
-        low, middle, high = (_place(place, count) for place in (4, 9, 10))
+        low, middle, high = (_scaled_block(block, count) for block in (4, 9, 10))
         outliers = self.outliers(tower)
         entering = self.filled(tower.entering[:, 1:], outliers, tower.grid_size)
         similarity = cosines(self.filled(tower.states[middle][:, 1:], outliers, tower.grid_size))
         guide = self.guide(similarity)
-        near = alike(cosines(tower.states[low][:, 1:]))
+        low_similarity = keep_similar(cosines(tower.states[low][:, 1:]))
 
-        entering = aggregate(entering, alike(similarity))
-        first = _attended(tower, entering, tower.entering, self.mix, guide)
-        levels = sum(tower.states[place] for place in range(low, high + 1))
-        second = _attended(tower, levels[:, 1:], levels, self.mix_again, guide)
-        return aggregate(first, near) + aggregate(second, near)
-
-
-def guided(values: Tensor, guide: Tensor) -> Tensor:
-    """Mix values (B, heads, N, d) by weights (B, N, N) that all heads share."""
-    return guide[:, None].to(values.dtype) @ values
+        entering = aggregate(entering, keep_similar(similarity))
+        first = _attend(tower, entering, tower.entering, self.mix, guide)
+        states = [tower.states[block] for block in range(low, high + 1)]
+        levels = sum(states, start=states[0].new_zeros(()))  # (B, 1 + N, C)
+        second = _attend(tower, levels[:, 1:], levels, self.mix_again, guide)
+        return aggregate(first, low_similarity) + aggregate(second, low_similarity)
 
 
-def _attended(tower: ForwardPass, patches: Tensor, tokens: Tensor, mix: Mix, guide: Tensor) -> Tensor:
-    """Run the last attention on the patches alone, and add a share of the class token of `tokens`."""
+def apply_weights(values: Tensor, weights: Tensor) -> Tensor:
+    """Average values (B, heads, N, d) with weights (B, N, N) that all heads share; return the shape of the values."""
+    return weights[:, None].to(values.dtype) @ values
+
+
+def _attend(tower: ForwardPass, patches: Tensor, tokens: Tensor, mix: Mix, guide: Tensor) -> Tensor:
+    """Run the last attention on the patches (B, N, C), and add the weighted class token of `tokens` (B, 1 + N, C)."""
     last = tower.blocks[-1]
     projections = project_qkv(last.attn, last.ln_1(patches))
-    return project_output(last.attn, mix(projections, guide)) + CLASS_SHARE * tokens[:, :1]
+    return project_output(last.attn, mix(projections, guide)) + CLASS_WEIGHT * tokens[:, :1]
 
 
-def _place(place: int, num_blocks: int) -> int:
-    """Return where block `place` of 12 lies in a tower of another depth, before its last block."""
-    return min(max(1, round(place * num_blocks / DEPTH)), num_blocks - 1)
+def _scaled_block(block: int, num_blocks: int) -> int:
+    """Return the block at the same fraction of the depth as `block` of 12, before the last block."""
+    return min(max(1, round(block * num_blocks / DEPTH)), num_blocks - 1)

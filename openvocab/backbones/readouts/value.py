@@ -1,4 +1,4 @@
-"""Values alone: what SCLIP and its successors compare with as MaskCLIP."""
+"""Values only: the baseline that SCLIP and its successors call MaskCLIP."""
 
 from torch import Tensor
 
@@ -10,8 +10,8 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="value")
 class Value(AttentionReadout):
-    """Let every token keep its own value (identity attention), without residual and feed-forward half."""
+    """Identity attention: every token keeps its own value, without residual and feed-forward half."""
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Return v."""
+        """Return the values unchanged; see `AttentionReadout.mix`."""
         return projections[2]

@@ -1,1 +1,1 @@
-"""Architectures of our own CLIPs, by the name that `create_clip` takes; `shapes_convnet` is the tower of one."""
+"""Architectures of this package's own CLIPs, by their name in `create_clip`; `shapes_convnet` is an image tower."""

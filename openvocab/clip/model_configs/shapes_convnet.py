@@ -1,7 +1,8 @@
-"""The image tower of the tiny CLIP of the Shapes world: a residual network that keeps a stride of 8.
+"""The image tower of the tiny CLIP for Shapes: a residual network with an output stride of 8.
 
-Forms of 10 to 40 pixels are told apart by convolutions after a few thousand images; a transformer of the same cost had
-not begun to after a hundred thousand. Registered with timm, so open_clip builds it from `model_configs` by its name.
+Convolutions learn to tell forms of 10 to 40 pixels apart within a few thousand images; a transformer of the same cost
+had not started to after a hundred thousand. It is registered with timm, so that open_clip can build it by name from
+`model_configs`.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ ARCHITECTURE = ByoModelCfg(
 
 
 default_cfgs = generate_default_cfgs({"shapes_convnet": {"pool_size": (8, 8)}})
-"""Looked up by timm under this name; there are no published weights."""
+"""timm looks this variable up; there are no published weights."""
 
 
 @register_model
@@ -30,7 +31,7 @@ def shapes_convnet(pretrained: bool = False, **options: Any) -> ByobNet:
     """Build the tower: stages at strides 2, 4 and 8 with 32, 64 and 128 channels, 0.6 M parameters.
 
     Args:
-        pretrained: of timm's protocol.
-        options: of timm's factory (class count, pool), from open_clip.
+        pretrained: required by timm's interface; there are no weights.
+        options: arguments of timm's factory that open_clip passes (class count, pool).
     """
     return build_model_with_cfg(ByobNet, "shapes_convnet", pretrained, model_cfg=ARCHITECTURE, **options)
