@@ -5,8 +5,8 @@ recipe: 180,000 steps of 256 images, SGD, rate 0.32, a tenth of it at 162,000 an
 large-scale jitter, 1024 px at test, synchronised batch norms everywhere.
 Departures: rare classes leave the softmax, so that none takes part in a comparison that it has no labels for (official:
 their logits are 0, more than a base class whose cosine is negative; --cfg-options
-train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63 templates of the
-paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published). The others come with
+train_dataloader.dataset.class_options.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63
+templates of the paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published). The others come with
 torchvision, whose proposal network and RoIAlign are taken as they are: anchors lie at the corners of cells (official:
 at their centers, half a stride or a 16th of an anchor away) and are rounded to pixels; a box is x2 - x1 wide (official:
 one pixel more where offsets become boxes); points over a pixel outside a map read zeros (official: its edge).

@@ -25,7 +25,7 @@ train_dataloader = dict(
         type=SegmentationDataset,
         root="data/ADEChallengeData2016",
         classes="ade20k_150",
-        reduce_zero_label=True,
+        labels=dict(reduce_zero_label=True),
         images="images/training",
         annotations="annotations/training",
         pipeline=[
@@ -47,7 +47,7 @@ val_dataloader = dict(
         type=SegmentationDataset,
         root="data/ADEChallengeData2016",
         classes="ade20k_150",
-        reduce_zero_label=True,
+        labels=dict(reduce_zero_label=True),
         images="images/validation",
         annotations="annotations/validation",
         test_mode=True,

@@ -16,7 +16,7 @@ train_dataloader = dict(
     sampler=dict(type=DetectionSampler),
     dataset=dict(
         type=DetectionDataset,
-        train_classes="seen",
+        class_options=dict(train_classes="seen"),
         with_masks=True,
         pipeline=[
             dict(type=LoadImage),

@@ -60,9 +60,7 @@ val_dataloader = dict(
         class_names="lseg_coco_80",
         fold=0,
         part="test",
-        episodes=1000,
-        draw="random",
-        seed=0,
+        episodes=dict(count=1000, draw="random", seed=0),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadLabels),

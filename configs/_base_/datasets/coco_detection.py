@@ -15,11 +15,13 @@ from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 with read_base():
     from .base_novel_detection import *
 
-coco = dict(root="data/coco", classes="coco_80", unseen="coco_48_17")
+coco = dict(root="data/coco", classes="coco_80")
 train_dataloader["dataset"].update(images="train2017", annotations="annotations/instances_train2017.json", **coco)
+train_dataloader["dataset"]["class_options"].update(unseen="coco_48_17")
 val_dataloader["dataset"].update(
     images="val2017",
     annotations="annotations/instances_val2017.json",
+    class_options=dict(unseen="coco_48_17"),
     keep_empty=False,
     **coco,
 )

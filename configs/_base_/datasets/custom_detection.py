@@ -2,7 +2,7 @@
 
 `annotations` may be a COCO JSON file, a folder of YOLO text files (then `classes` is its data.yaml or a list of names)
 or a folder of Pascal-VOC XML files. The classes are those of the JSON or XML files; `classes=[...]` orders
-them, leaves some out (`unlisted_ids="ignore"`) or adds synonyms: each entry holds the word of the file. One pool of files becomes two parts with `keys`, a text file with one image name a line. Files:
+them, leaves some out (`labels=dict(unlisted_ids="ignore")`) or adds synonyms: each entry holds the word of the file. One pool of files becomes two parts with `keys`, a text file with one image name a line. Files:
 data/custom/{train,val}/ and data/custom/{train,val}.json; elsewhere: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """

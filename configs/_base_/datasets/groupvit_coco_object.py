@@ -17,16 +17,15 @@ thing_ids = [
 ]  # fmt: skip
 label_ids = {index: 0 for index in range(91, 182)}
 label_ids[255] = 0
-label_ids.update({index: place for place, index in enumerate(thing_ids, start=1)})
+label_ids.update({index: position for position, index in enumerate(thing_ids, start=1)})
 
 val_dataloader["dataset"].update(
     root="data/coco",
     images="val2017",
     annotations="stuffthingmaps/val2017",
     classes="coco_object_81",
-    label_ids=label_ids,
-    ignored_ids=[],
-    background="background",
+    labels=dict(label_ids=label_ids, ignored_ids=[]),
+    class_options=dict(background="background"),
 )
 val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader

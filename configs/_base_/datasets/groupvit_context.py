@@ -16,7 +16,7 @@ val_dataloader["dataset"].update(
     annotations="SegmentationClassContext",
     classes="groupvit_context_60",
     keys="ImageSets/SegmentationContext/val.txt",
-    background="background",
+    class_options=dict(background="background"),
 )
 val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader

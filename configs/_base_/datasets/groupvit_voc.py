@@ -16,7 +16,7 @@ val_dataloader["dataset"].update(
     annotations="SegmentationClass",
     classes="groupvit_voc_21",
     keys="ImageSets/Segmentation/val.txt",
-    background="background",
+    class_options=dict(background="background"),
 )
 val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader

@@ -17,9 +17,15 @@ from openvocab.metrics.detection.average_precision import LvisAveragePrecision
 with read_base():
     from .base_novel_detection import *
 
-lvis = dict(root="data", images="coco", classes="lvis_1203", unseen="lvis_866_337")
+lvis = dict(root="data", images="coco", classes="lvis_1203")
 train_dataloader["dataset"].update(annotations="lvis/lvis_v1_train.json", **lvis)
-val_dataloader["dataset"].update(annotations="lvis/lvis_v1_val.json", frequencies="lvis_frequencies", **lvis)
+train_dataloader["dataset"]["class_options"].update(unseen="lvis_866_337")
+val_dataloader["dataset"].update(
+    annotations="lvis/lvis_v1_val.json",
+    labels=dict(frequencies="lvis_frequencies"),
+    class_options=dict(unseen="lvis_866_337"),
+    **lvis,
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type=LvisAveragePrecision, masks=True, fixed=False)

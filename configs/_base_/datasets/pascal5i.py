@@ -9,8 +9,8 @@ Pillow's resize, antialiased where it shrinks, and the label at the pixel's corn
 Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode of an
 epoch. 1000 test episodes walk through the pairs again and again. The pairs are found in the label maps; HSNet published
 lists of them, 11,394 pairs to train fold 0: put below `root`, they are given by `--cfg-options
-train_dataloader.dataset.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (those of the fold's own classes are left out) and
-`test_dataloader.dataset.pairs=val0.txt`.
+train_dataloader.dataset.episodes.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (those of the fold's own classes are left out) and
+`test_dataloader.dataset.episodes.pairs=val0.txt`.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
 test_dataloader.dataset.fold=1`.
@@ -62,9 +62,7 @@ val_dataloader = dict(
         class_names="lseg_pascal_20",
         fold=0,
         part="test",
-        episodes=1000,
-        draw="cycle",
-        seed=0,
+        episodes=dict(count=1000, draw="cycle", seed=0),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadLabels),

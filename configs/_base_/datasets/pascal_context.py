@@ -16,7 +16,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClassContext",
     classes="pascal_context_59",
-    reduce_zero_label=True,
+    labels=dict(reduce_zero_label=True),
 )
 train_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/val.txt", **files)

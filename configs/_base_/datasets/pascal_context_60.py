@@ -14,7 +14,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClassContext",
     classes="pascal_context_60",
-    background="background",
+    class_options=dict(background="background"),
 )
 train_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/val.txt", **files)

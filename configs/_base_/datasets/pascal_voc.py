@@ -16,7 +16,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClass",
     classes="pascal_voc_21",
-    background="background",
+    class_options=dict(background="background"),
 )
 train_dataloader["dataset"].update(keys="ImageSets/Segmentation/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/Segmentation/val.txt", **files)

@@ -14,7 +14,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClass",
     classes="pascal_voc_20",
-    reduce_zero_label=True,
+    labels=dict(reduce_zero_label=True),
 )
 train_dataloader["dataset"].update(keys="ImageSets/Segmentation/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/Segmentation/val.txt", **files)
