@@ -97,9 +97,9 @@ class DetectionDataset(PipelineDataset):
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
             `data.yaml` (whose `kpt_shape` states that keypoints follow the boxes; they are ignored), or the name of a
-            list that comes with the package. None takes the categories of the file, in the order of their ids, except
-            a parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
-            parts of a dataset in folders of their own need the list.
+            list that comes with the package. Default: the categories of the file, in the order of their ids, except a
+            parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
+            parts of a dataset in separate folders need the list.
             Categories are matched by name, including synonyms, but YOLO's by their number.
         pipeline: transforms; default: the image and its objects as they are.
         root: prefix of every relative path given here.

@@ -211,7 +211,7 @@ class SegmentationDataset(PipelineDataset):
             raise ValueError(f"images: no samples found, there is no image{ending} in {folder}")
         images = select_listed(images, keys, folder)
         if self.annotations is None:
-            logger.info(f"{self.name}: {len(images)} images without label maps, {len(self.vocabulary)} classes")
+            logger.info(f"{self.name}: {len(images)} images, no label maps, {len(self.vocabulary)} classes")
             return [{"sample_id": key, "img_path": str(path)} for key, path in images.items()]
         labels = files_by_key(check_folder(self.root / self.annotations, "annotations"), pairing.annotation_suffix)
         if keys is not None:

@@ -194,7 +194,7 @@ def test_numbers_of_images_and_classes_are_logged(folder, logged):
     len(SegmentationDataset("images", None, CLASSES, root=folder))
     assert [(record.levelname, record.getMessage()) for record in logged] == [
         ("INFO", f"{folder.name}/masks: 6 images, 4 classes"),
-        ("INFO", f"{folder.name}/images: 6 images without label maps, 4 classes"),
+        ("INFO", f"{folder.name}/images: 6 images, no label maps, 4 classes"),
     ]
 
 
