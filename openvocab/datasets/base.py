@@ -211,6 +211,7 @@ class PipelineDataset(Dataset):
         self._check_bad_share(self.bad_sample_paths, len(self) + len(self._unusable))
 
     def _check_bad_share(self, paths: Sequence[str], count: int) -> None:
+        """Raise an error that lists the bad samples if they are too many of `count`."""
         if len(paths) > max(1, self.max_bad_share * count):
             listed = "\n  ".join(paths)
             raise ValueError(

@@ -195,6 +195,7 @@ class CifarDataset(PipelineDataset):
             raise ValueError(f"{self.path}: {error}") from error
 
     def _bytes_in_folder(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the content of each file of an unpacked archive."""
         inner = self.path / self.archive.folder
         folder = inner if inner.is_dir() else self.path
         missing = [name for name in names if not (folder / name).is_file()]
@@ -203,6 +204,7 @@ class CifarDataset(PipelineDataset):
         return {name: (folder / name).read_bytes() for name in names}
 
     def _bytes_in_archive(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the content of each file of a packed archive."""
         if not self.path.is_file():
             raise FileNotFoundError(f"path: no archive or folder {self.path}; download CIFAR's python version")
         name_of_member = {f"{self.archive.folder}/{name}": name for name in names}

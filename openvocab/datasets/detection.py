@@ -171,7 +171,7 @@ class DetectionDataset(PipelineDataset):
 
     @property
     def item_classes(self) -> list[np.ndarray]:
-        """Classes that occur in each image (not as a crowd), for repeat-factor sampling."""
+        """For each image, the distinct classes that occur in it (not as a crowd), (n,) int64; for repeat factors."""
         return [self.table.classes_of(image) for image in range(len(self._selection.images))]
 
     @property

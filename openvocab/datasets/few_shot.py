@@ -245,6 +245,7 @@ class FewShotDataset(EpisodeDataset):
         return dict.fromkeys(pairs, "it had some when the label maps were first read")
 
     def _item(self, number: int, key: str, index: int, image: Path, label: Path, stated_by: str) -> dict[str, Any]:
+        """Return the entry of the index for one episode."""
         return {
             "sample_id": f"{number}:{key}:{self.class_names[index]}",
             "img_path": str(image),

@@ -594,7 +594,7 @@ def test_annotations_without_ids_are_numbered_and_sizes_are_read_from_the_images
 def test_an_image_of_another_size_than_its_annotations_is_a_bad_sample(tmp_path):
     content = coco_content()
     content["images"][0]["width"] = 61
-    with pytest.raises(BadSample, match="the image is 40x60 .* its annotations say 40x61"):
+    with pytest.raises(BadSample, match="the image is 40x60 .* its annotations state 40x61"):
         _dataset(tmp_path, content)[0]
 
 

@@ -60,6 +60,7 @@ class RandomResizedCrop(BaseTransform):
         return {**_set_image(results, _resize(results["img"], self.size, self.method, box)), "crop_box": box}
 
     def _draw(self, size: Size) -> Box:
+        """Draw a box within an image of `size`."""
         height, width = size
         for _ in range(MAX_DRAWS):
             part_height, part_width = draw_part(height * width, self.area, self.aspect)

@@ -69,6 +69,7 @@ class Resize(BaseTransform):
         return _scaled_size(size, self._scale(*size))
 
     def _scale(self, height: int, width: int) -> float:
+        """Return the factor by which the sides given by `short_side` or `long_side` scale an image."""
         if self.long_side is not None:
             return self.long_side / max(height, width)
         sides = self.short_side
