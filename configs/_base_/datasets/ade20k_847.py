@@ -2,7 +2,7 @@
 
 The label maps are 16-bit TIFFs as MaskFormer's preparation script writes them: 0..846, 65535 where unlabeled.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

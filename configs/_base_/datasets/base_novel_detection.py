@@ -1,6 +1,6 @@
-"""How COCO and LVIS are read for detection with base and novel classes: large-scale jitter, a short side of 800 at test.
+"""What COCO and LVIS share for detection with base and novel classes: large-scale jitter, a short side of 800 at test.
 
-A dataset adds its names, files and metric.
+The config of a dataset adds class names, files and metric.
 """
 
 from mmengine.dataset import DefaultSampler

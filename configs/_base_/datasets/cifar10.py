@@ -1,9 +1,9 @@
 """CIFAR-10 (Krizhevsky 2009) in the python version of its authors: data/cifar-10-python.tar.gz, or what it unpacks to.
 
-At 224 px, as vision transformers are fine-tuned on it: in training a random part of at least a twentieth of the picture
-(the ViT paper's code) and its mirror image, at evaluation the whole picture.
+At 224 px, at which vision transformers are fine-tuned: in training a random crop of at least a twentieth of the image
+(as in the ViT paper's code), flipped half of the time; at evaluation the whole image.
 
-Another place: `--cfg-options train_dataloader.dataset.path=PATH val_dataloader.dataset.path=PATH
+Another location: `--cfg-options train_dataloader.dataset.path=PATH val_dataloader.dataset.path=PATH
 test_dataloader.dataset.path=PATH`.
 """
 

@@ -4,7 +4,7 @@ Files: data/cityscapes/{leftImg8bit,gtFine}/{train,val}, label ids as published.
 
 Training with LSeg's sizes for it: long side 1024..4096 (0.5 to 2 times 2048), crop 768.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

@@ -1,6 +1,6 @@
 """COCO panoptic, 133 classes, read as semantic labels: data/coco with its panoptic PNGs and JSON files.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

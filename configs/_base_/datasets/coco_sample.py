@@ -5,7 +5,7 @@ Thing classes, 48 base and 17 novel (arXiv 1804.04340).
 The ids in the PNGs are COCO panoptic category ids, 0 where unlabeled. Training sees the pixels of base classes only;
 stuff, the 15 thing classes of neither set and, in training, the novel classes are ignored.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

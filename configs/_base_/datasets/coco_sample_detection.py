@@ -1,6 +1,6 @@
 """A sample of COCO 2017 with boxes: 128 images to train on, 128 to test on; 48 base and 17 novel classes.
 
-The other 15 classes are left out. Another place: `--cfg-options train_dataloader.dataset.root=DIR
+The other 15 classes are dropped. Another location: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 

@@ -2,9 +2,9 @@
 
 Files: data/coco/{train,val}2017 and data/coco/stuffthingmaps/{train,val}2017.
 
-The ids of the published pixel maps are COCO category ids less one, with holes; 255 where unlabeled.
+The ids of the published pixel maps are COCO category ids minus one, with gaps; 255 where unlabeled.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

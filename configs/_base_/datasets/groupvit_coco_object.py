@@ -1,8 +1,8 @@
-"""COCO-Object as GroupViT evaluates it: the 80 things of COCO; stuff and what is unlabeled are background. Short side 448.
+"""COCO-Object as GroupViT evaluates it: the 80 things of COCO; stuff and unlabeled pixels are background. Short side 448.
 
-Files as in `coco_stuff.py`; its pixel maps are read as they are, without a conversion.
+Files as in `coco_stuff.py`; its pixel maps need no conversion.
 
-Another place: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.config import read_base

@@ -1,8 +1,8 @@
-"""PASCAL Context as GroupViT evaluates it: 59 classes in its words and background, short side 448, validation only.
+"""PASCAL Context as GroupViT evaluates it: 59 classes under its names, and background, short side 448, validation only.
 
 Files as in `pascal_context_60.py`.
 
-Another place: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.config import read_base

@@ -1,8 +1,8 @@
-"""PASCAL VOC 2012 as GroupViT evaluates it: 20 classes in its words and background, short side 448, validation only.
+"""PASCAL VOC 2012 as GroupViT evaluates it: 20 classes under its names, and background, short side 448, validation only.
 
 Files as in `pascal_voc.py`.
 
-Another place: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.config import read_base

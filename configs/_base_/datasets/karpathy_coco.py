@@ -3,7 +3,7 @@
 Files: data/coco/dataset_coco.json of Karpathy's caption_datasets.zip, and the images in data/coco/val2014. An image's first
 five captions count, 25,000 in all (see `RetrievalRecall`).
 
-Another place: `--cfg-options test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.dataset import DefaultSampler

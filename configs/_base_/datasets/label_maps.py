@@ -1,6 +1,6 @@
-"""What the datasets of whole label maps share: crops of 512 pixels to train on, a short side of 512 to test at.
+"""What the datasets of label maps share: training on crops of 512 pixels, testing at a short side of 512.
 
-A dataset adds its name, folders and classes.
+The config of a dataset adds folders and class names.
 """
 
 from mmengine.config import read_base

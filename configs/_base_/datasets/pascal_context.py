@@ -2,7 +2,7 @@
 
 Files: data/VOCdevkit/VOC2010 with mmsegmentation's label maps.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

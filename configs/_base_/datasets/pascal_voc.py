@@ -1,8 +1,8 @@
 """PASCAL VOC 2012, 20 classes and background: data/VOCdevkit/VOC2012, palette PNGs, 255 on the boundaries.
 
-With the extra labels of SBD: `annotations="SegmentationClassAug"` and their list of keys.
+For the additional labels of SBD set `annotations="SegmentationClassAug"` and their list of keys.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

@@ -1,6 +1,6 @@
 """PASCAL VOC 2012, 20 classes, background pixels ignored: data/VOCdevkit/VOC2012.
 
-Another place: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

@@ -1,8 +1,8 @@
 """Shapes with boxes and masks: 64 px scenes of colored forms; 12 of 48 classes are novel.
 
-`python tools/make_shapes.py` writes it to data/shapes. Elsewhere: `--cfg-options train_dataloader.dataset.root=DIR
+`python tools/make_shapes.py` writes it to data/shapes. Another location: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the 36 base classes; objects of the novel
-ones lose their labels, their pixels stay in the pictures. Evaluation: all 48 classes, AP of base and novel apart.
+ones have no labels but stay in the images. Evaluation: all 48 classes, AP of base and novel separately.
 """
 
 from mmengine.dataset import DefaultSampler

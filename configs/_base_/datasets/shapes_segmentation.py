@@ -1,6 +1,6 @@
 """Shapes: 64 px scenes of colored forms; 12 of 48 classes are unseen in training.
 
-`python tools/make_shapes.py` writes it to data/shapes. Elsewhere: `--cfg-options train_dataloader.dataset.root=DIR
+`python tools/make_shapes.py` writes it to data/shapes. Another location: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the densely labeled part, vocabulary of
 the background and the seen classes. Evaluation: all 48 classes and the background, whole image.
 """
