@@ -259,14 +259,42 @@ def accept_former_arguments(kind: type[Class]) -> type[Class]:
     return kind
 
 
+def former_arguments() -> frozenset[str]:
+    """Return the former names of all arguments, of those in groups the first part."""
+    return frozenset(old.partition(".")[0] for renamed in ARGUMENTS.values() for old in renamed)
+
+
+def move_former_arguments(kind: type, arguments: dict[str, Any]) -> None:
+    """Give the arguments in the config of a class their present names, in place.
+
+    A value under a former name replaces that under the present one, which an inherited config states.
+    """
+    taken = inspect.signature(kind).parameters
+    for old, new in _renamed_arguments(kind).items():
+        group, key = _group(arguments, old)
+        is_group = new.startswith(f"{old}.")
+        if group is None or key not in group or (_is_group(group[key]) if is_group else old in taken):
+            continue
+        value = group.pop(key)
+        target, target_key = _group(arguments, new, make=True)
+        if target is None:
+            raise ValueError(f"{kind.__name__}: {new} and {old}, its name before 0.2, are both given; give {new} alone")
+        target[target_key] = value
+        _warn(f"{kind.__name__}: {old}=...", _spelled(new), stacklevel=5)
+
+
 def present_option(kind: type, option: str) -> str:
     """Return the present form of a dotted path below a class's arguments, `cache_images`; a former one warns."""
-    renamed = {old: new for base in reversed(kind.__mro__) for old, new in ARGUMENTS.get(base.__name__, {}).items()}
-    for old, new in renamed.items():
+    for old, new in _renamed_arguments(kind).items():
         if option == old or (option.startswith(f"{old}.") and not new.startswith(f"{old}.")):
             _warn(f"{kind.__name__}: {old}=...", _spelled(new), stacklevel=4)
             return new + option.removeprefix(old)
     return option
+
+
+def _renamed_arguments(kind: type) -> dict[str, str]:
+    """Return {former: present} argument of a class, those of its bases first."""
+    return {old: new for base in reversed(kind.__mro__) for old, new in ARGUMENTS.get(base.__name__, {}).items()}
 
 
 def _is_group(value: Any) -> bool:
@@ -292,7 +320,9 @@ def _group(arguments: dict[str, Any], path: str, *, make: bool = False) -> tuple
     """Return the dict that a dotted path leads to, and the last name of the path; None where another value is met."""
     *groups, key = path.split(".")
     for name in groups:
-        inner = arguments.setdefault(name, {}) if make else arguments.get(name)
+        if make and name not in arguments:
+            arguments[name] = type(arguments)()
+        inner = arguments.get(name)
         if not isinstance(inner, dict):
             return None, key
         arguments = inner

@@ -13,7 +13,7 @@ from mmengine.utils import import_modules_from_strings
 
 from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
 from openvocab.config.modules import import_modules_beside, modules_beside
-from openvocab.former_names import present_arguments, present_option
+from openvocab.former_names import former_arguments, move_former_arguments, present_arguments, present_option
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 _TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
@@ -69,6 +69,8 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         with _one_line(path):
             check_imports(Path(path))
             config = Config.fromfile(path)
+            for key in config:
+                _move_former_arguments(config[key], former_arguments())
         present = {_present_option(config, key): value for key, value in (overrides or {}).items()}
         for key in present:
             _check_override(config, key, path)
@@ -215,6 +217,18 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
         places = [place for name in config for place in _places(config[name], name, leaf)]
         instead = f"change {' or '.join(places)}" if places else "change the settings that it is part of"
         raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
+
+
+def _move_former_arguments(node: Any, former: frozenset[str]) -> None:
+    """Give all arguments in a config that have `former` names their present ones."""
+    if isinstance(node, dict):
+        if "type" in node and not former.isdisjoint(node) and inspect.isclass(node["type"]):
+            move_former_arguments(node["type"], node)
+        for value in dict.values(node):  # not those of mmengine's dict, which import all classes of the config
+            _move_former_arguments(value, former)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _move_former_arguments(value, former)
 
 
 def _is_absent_group(node: Any, name: str) -> bool:

@@ -165,6 +165,20 @@ def test_an_option_of_a_tool_may_have_either_form(folder, more):
         read_config(folder / "c.py", {f"{place}.lodaing.cache_images": True})
 
 
+def test_a_config_of_before_may_inherit_one_of_today(folder):
+    """As the page on one's own photos had it before 0.2, on a config whose dataset has `labels`."""
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    (folder / "c.py").write_text(
+        "from mmengine.config import read_base\n\nwith read_base():\n    from .configs.lseg_ade import *\n\n"
+        'train_dataloader["dataset"].update(classes="names.txt", reduce_zero_label=False, cache_images=True)\n'
+    )
+    with pytest.warns(FutureWarning, match=r"reduce_zero_label=\.\.\. is labels=dict\(reduce_zero_label=\.\.\.\) now"):
+        data = read_config(folder / "c.py").train_dataloader.dataset
+    assert data.labels.to_dict() == {"reduce_zero_label": False} and data.loading.cache_images is True
+    assert data.class_options.repeated_names == ["screen"] and "reduce_zero_label" not in data
+    assert isinstance(DATASETS.build(data), SegmentationDataset)
+
+
 def test_a_config_of_before_passes_the_check_of_arguments(folder):
     (folder / "c.py").write_text(CONFIG.format(root=folder, more="cache_images=True"))
     check_arguments(read_config(folder / "c.py"))

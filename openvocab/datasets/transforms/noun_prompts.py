@@ -21,21 +21,17 @@ _BE = frozenset("is are was were be been being am isn't aren't wasn't weren't".s
 _PICTURE_WORDS = frozenset(
     "photo photograph picture image scene view shot background foreground left right upper lower top bottom middle "
     "center front back side part corner edge".split()
-) | {"centre"}
-_FUNCTION_WORDS = (
-    _PICTURE_WORDS
-    | {"beside", "besides"}
-    | frozenset(
-        "a an the this that these those some any each every both all no another other its his her their our my your "
-        "one two three four five six seven eight nine ten several many few "
-        "and or but nor so yet if while as than then that which who whose whom where when what how there here it he she "
-        "they we i you him them us me itself himself herself themselves of in on at by for with without from to into onto "
-        "over under above below behind between among near next across along around through during before "
-        "after against toward towards inside outside upon off out up down about like via per has have had do does did can "
-        "could will would shall should may might must not very too also just only more most much see sees shows show seen "
-        "sit sits stand stands lie lies hold holds ride rides walk walks run runs play plays wear wears eat eats".split()
-    )
-)
+).union(("centre",))
+_FUNCTION_WORDS = frozenset(
+    "a an the this that these those some any each every both all no another other its his her their our my your "
+    "one two three four five six seven eight nine ten several many few "
+    "and or but nor so yet if while as than then that which who whose whom where when what how there here it he she "
+    "they we i you him them us me itself himself herself themselves of in on at by for with without from to into onto "
+    "over under above below behind between among near next across along around through during before "
+    "after against toward towards inside outside upon off out up down about like via per has have had do does did can "
+    "could will would shall should may might must not very too also just only more most much see sees shows show seen "
+    "sit sits stand stands lie lies hold holds ride rides walk walks run runs play plays wear wears eat eats".split()
+).union(_PICTURE_WORDS, ("beside", "besides"))
 _NOUNS_IN_ING = frozenset(
     "building painting ceiling clothing wedding railing evening morning string spring wing ring king thing swing "
     "drawing parking setting wing lightning pudding icing frosting stocking earring sibling duckling".split()
