@@ -27,5 +27,7 @@ model = dict(
     text_encoder=dict(type=CLIPTextEncoder, templates="imagenet80", **clip),
     head=dict(type=ContrastiveHead),
 )
-val_dataloader["dataset"].update(classes="clip_imagenet_1k", repeated_names=["missile", "sunglasses"])
+val_dataloader["dataset"].update(
+    classes="clip_imagenet_1k", class_options=dict(repeated_names=["missile", "sunglasses"])
+)
 test_dataloader = val_dataloader

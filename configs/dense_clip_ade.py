@@ -13,5 +13,5 @@ with read_base():
     from ._base_.runtime import *
     from ._base_.training_free import *
 
-val_dataloader["dataset"].update(classes="sclip_ade20k_150", synonym_merge="max", pipeline=pipeline)
+val_dataloader["dataset"].update(classes="sclip_ade20k_150", class_options=dict(synonym_merge="max"), pipeline=pipeline)
 test_dataloader = val_dataloader

@@ -15,5 +15,7 @@ with read_base():
     from ._base_.training_free import *
 
 pipeline[1].update(short_side=560)
-val_dataloader["dataset"].update(classes="sclip_cityscapes_19", synonym_merge="max", pipeline=pipeline)
+val_dataloader["dataset"].update(
+    classes="sclip_cityscapes_19", class_options=dict(synonym_merge="max"), pipeline=pipeline
+)
 test_dataloader = val_dataloader

@@ -16,7 +16,7 @@ with read_base():
     from ._base_.training_free import *
 
 val_dataloader["dataset"].update(
-    classes="sclip_coco_object_81", background="sky", synonym_merge="max", pipeline=pipeline
+    classes="sclip_coco_object_81", class_options=dict(background="sky", synonym_merge="max"), pipeline=pipeline
 )
 test_dataloader = val_dataloader
 model["head"].update(logit_scale=55.0, background_threshold=0.35)

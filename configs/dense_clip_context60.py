@@ -14,7 +14,7 @@ with read_base():
     from ._base_.training_free import *
 
 val_dataloader["dataset"].update(
-    classes="sclip_context_60", background="background", synonym_merge="max", pipeline=pipeline
+    classes="sclip_context_60", class_options=dict(background="background", synonym_merge="max"), pipeline=pipeline
 )
 test_dataloader = val_dataloader
 model["head"].update(background_threshold=0.15)

@@ -14,6 +14,8 @@ with read_base():
     from ._base_.runtime import *
     from ._base_.training_free import *
 
-val_dataloader["dataset"].update(classes="sclip_voc_21", background="sky", synonym_merge="max", pipeline=pipeline)
+val_dataloader["dataset"].update(
+    classes="sclip_voc_21", class_options=dict(background="sky", synonym_merge="max"), pipeline=pipeline
+)
 test_dataloader = val_dataloader
 model["head"].update(logit_scale=50.0, background_threshold=0.15, area_threshold=0.1)

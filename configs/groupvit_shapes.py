@@ -58,7 +58,7 @@ train_dataloader["dataset"] = dict(
     root="data/shapes",
     annotations="captions_train.jsonl",
     caption="first",
-    cache_images=True,
+    loading=dict(cache_images=True),
     pipeline=[
         dict(type=LoadImage),
         dict(type=AddNounPrompts, count=3, extractor=dict(type=RuleNouns, words=2), templates="simple", repeat=True),

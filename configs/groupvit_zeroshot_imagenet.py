@@ -43,6 +43,8 @@ model = dict(
     ),
     head=dict(type=GroupViTClassifierHead, depths=(6, 3, 3), num_groups=(64, 8, 0)),
 )
-val_dataloader["dataset"].update(classes="clip_imagenet_1k", repeated_names=["missile", "sunglasses"])
+val_dataloader["dataset"].update(
+    classes="clip_imagenet_1k", class_options=dict(repeated_names=["missile", "sunglasses"])
+)
 val_dataloader["dataset"]["pipeline"][1].update(short_side=256, interpolation="bilinear")
 test_dataloader = val_dataloader

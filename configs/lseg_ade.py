@@ -53,6 +53,6 @@ param_scheduler[0]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=25_000)
 sync_bn = "torch"
 
-train_dataloader["dataset"].update(classes="lseg_ade_150", repeated_names=["screen"])
-val_dataloader["dataset"].update(classes="lseg_ade_150", repeated_names=["screen"])
+train_dataloader["dataset"].update(classes="lseg_ade_150", class_options=dict(repeated_names=["screen"]))
+val_dataloader["dataset"].update(classes="lseg_ade_150", class_options=dict(repeated_names=["screen"]))
 test_dataloader = val_dataloader

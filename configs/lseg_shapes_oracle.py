@@ -10,4 +10,5 @@ from mmengine.config import read_base
 with read_base():
     from .lseg_shapes import *
 
-train_dataloader["dataset"].update(annotations="annotations/train_oracle", train_classes="all")
+train_dataloader["dataset"].update(annotations="annotations/train_oracle")
+train_dataloader["dataset"]["class_options"].update(train_classes="all")

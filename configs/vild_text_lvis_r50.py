@@ -5,7 +5,7 @@ recipe: 180,000 steps of 256 images, SGD, rate 0.32, divided by ten at 162,000 a
 large-scale jitter, 1024 px at test, synchronized batch norms everywhere.
 Departures: rare classes are excluded from the softmax, since they have no labels to learn from (official: their logits are
 0, which is more than that of a base class whose cosine is negative; --cfg-options
-train_dataloader.dataset.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63 templates of the
+train_dataloader.dataset.class_options.train_classes=seen_labels model.head.unseen_logits=zero); texts have the 63 templates of the
 paper's demo and no synonyms (official rows are a file of arrays, whose texts are not published). The other departures
 come from torchvision's proposal network and RoIAlign, which are used unchanged: anchors are at the corners of cells (official:
 at their centers, half a stride or a 16th of an anchor away) and are rounded to pixels; a box is x2 - x1 wide (official: one

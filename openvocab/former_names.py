@@ -7,6 +7,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import wraps
 from importlib import import_module
 from types import ModuleType
@@ -130,7 +131,48 @@ PARTS = {
 }
 """Former name of a registered class: present one."""
 
-ARGUMENTS: dict[str, dict[str, str]] = {}
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "ClassificationFolder": {
+        "leave_out": "class_options.leave_out",
+        "unseen": "class_options.unseen",
+        "repeated_names": "class_options.repeated_names",
+    },
+    "DetectionDataset": {
+        "category_ids": "labels.category_ids",
+        "unlisted_ids": "labels.unlisted_ids",
+        "frequencies": "labels.frequencies",
+        "unseen": "class_options.unseen",
+        "train_classes": "class_options.train_classes",
+    },
+    "FewShotDataset": {
+        "episodes": "episodes.count",
+        "pairs": "episodes.pairs",
+        "draw": "episodes.draw",
+        "seed": "episodes.seed",
+        "first_id": "labels.first_id",
+        "boundary": "labels.boundary",
+    },
+    "PipelineDataset": {
+        "bad_samples": "loading.bad_samples",
+        "max_bad_share": "loading.max_bad_share",
+        "cache_images": "loading.cache_images",
+    },
+    "SegmentationDataset": {
+        "image_suffix": "pairing.image_suffix",
+        "annotation_suffix": "pairing.annotation_suffix",
+        "require_annotations": "pairing.require_annotations",
+        "reduce_zero_label": "labels.reduce_zero_label",
+        "ignored_ids": "labels.ignored_ids",
+        "label_ids": "labels.label_ids",
+        "unlisted_ids": "labels.unlisted_ids",
+        "panoptic_json": "labels.panoptic_json",
+        "unseen": "class_options.unseen",
+        "train_classes": "class_options.train_classes",
+        "background": "class_options.background",
+        "synonym_merge": "class_options.synonym_merge",
+        "repeated_names": "class_options.repeated_names",
+    },
+}
 """For each class, former argument: present one. A dot leads into a dict: `{"ignore_index": "labels.ignore_index"}`."""
 
 
@@ -191,12 +233,14 @@ def present_arguments(
     present = _copied(arguments) if renamed else dict(arguments)
     for old, new in renamed.items():
         group, key = _group(present, old)
-        if group is None or key not in group or old in taken:
+        is_group = new.startswith(f"{old}.")  # named as the argument was: a dict is the group
+        if group is None or key not in group or (_is_group(group[key]) if is_group else old in taken):
             continue
+        value = group.pop(key)
         target, target_key = _group(present, new, make=True)
         if target is None or target_key in target:
             raise ValueError(f"{names[-1]}: got both {new} and {old}, its name before 0.2; give {new} alone")
-        target[target_key] = group.pop(key)
+        target[target_key] = value
         if warn:
             _warn(f"{names[-1]}: {old}=...", _spelled(new), stacklevel=4)
     return present
@@ -213,6 +257,48 @@ def accept_former_arguments(kind: type[Class]) -> type[Class]:
 
         setattr(kind, "__init__", construct_with_present_names)  # noqa: B010  mypy takes no other assignment
     return kind
+
+
+def former_arguments() -> frozenset[str]:
+    """Return the former names of all arguments, of those in groups the first part."""
+    return frozenset(old.partition(".")[0] for renamed in ARGUMENTS.values() for old in renamed)
+
+
+def move_former_arguments(kind: type, arguments: dict[str, Any]) -> None:
+    """Give the arguments in the config of a class their present names, in place.
+
+    A value under a former name replaces that under the present one, which an inherited config states.
+    """
+    taken = inspect.signature(kind).parameters
+    for old, new in _renamed_arguments(kind).items():
+        group, key = _group(arguments, old)
+        is_group = new.startswith(f"{old}.")
+        if group is None or key not in group or (_is_group(group[key]) if is_group else old in taken):
+            continue
+        value = group.pop(key)
+        target, target_key = _group(arguments, new, make=True)
+        if target is None:
+            raise ValueError(f"{kind.__name__}: {new} and {old}, its name before 0.2, are both given; give {new} alone")
+        target[target_key] = value
+        _warn(f"{kind.__name__}: {old}=...", _spelled(new), stacklevel=5)
+
+
+def present_option(kind: type, option: str) -> str:
+    """Return the present form of a dotted path below a class's arguments, `cache_images`; a former one warns."""
+    for old, new in _renamed_arguments(kind).items():
+        if option == old or (option.startswith(f"{old}.") and not new.startswith(f"{old}.")):
+            _warn(f"{kind.__name__}: {old}=...", _spelled(new), stacklevel=4)
+            return new + option.removeprefix(old)
+    return option
+
+
+def _renamed_arguments(kind: type) -> dict[str, str]:
+    """Return {former: present} argument of a class, those of its bases first."""
+    return {old: new for base in reversed(kind.__mro__) for old, new in ARGUMENTS.get(base.__name__, {}).items()}
+
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, Mapping) or is_dataclass(value)
 
 
 def _spelled(path: str) -> str:
@@ -234,7 +320,9 @@ def _group(arguments: dict[str, Any], path: str, *, make: bool = False) -> tuple
     """Return the dict that a dotted path leads to, and the last name of the path; None where another value is met."""
     *groups, key = path.split(".")
     for name in groups:
-        inner = arguments.setdefault(name, {}) if make else arguments.get(name)
+        if make and name not in arguments:
+            arguments[name] = type(arguments)()
+        inner = arguments.get(name)
         if not isinstance(inner, dict):
             return None, key
         arguments = inner

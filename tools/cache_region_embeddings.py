@@ -23,6 +23,7 @@ from openvocab.config.options import add_config_options
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
 from openvocab.engine.own_process import own_process
+from openvocab.former_names import present_arguments
 from openvocab.progress import Progress
 from openvocab.registry import DATASETS
 from openvocab.teacher.region_cache_dtype import settle_cache_dtype
@@ -45,12 +46,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def build_images(config: Config) -> PipelineDataset:
     """Build the training dataset of a config, its pipeline cut down to the images as they are on the disk."""
-    settings: dict[str, Any] = dict(config.train_dataloader.dataset)
-    settings |= {"pipeline": [{"type": LoadImage}], "cache_images": False, "bad_samples": "raise"}
-    dataset = DATASETS.build(settings)
+    dataset = DATASETS.build({**dataset_settings(config), "pipeline": [{"type": LoadImage}], "loading": {}})
     if not isinstance(dataset, PipelineDataset):
         raise ConfigError(f"{config.filename}: regions of a {type(dataset).__name__} cannot be cached")
     return dataset
+
+
+def dataset_settings(config: Config) -> dict[str, Any]:
+    """Return the settings of the training dataset, its arguments under their present names."""
+    settings: dict[str, Any] = dict(config.train_dataloader.dataset)
+    kind = settings.pop("type")
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return {"type": kind, **present_arguments(kind, settings, warn=False)}
 
 
 def main() -> None:
@@ -76,7 +83,7 @@ def main() -> None:
             config.teacher.folder,
             embed_dtype=arguments.embed_dtype,
             images_per_shard=arguments.images_per_shard,
-            skip_bad=config.train_dataloader.dataset.get("bad_samples") == "skip",
+            skip_bad=dict(dataset_settings(config).get("loading") or {}).get("bad_samples") == "skip",
             rank=rank,
             world_size=world_size,
             progress=Progress() if rank == 0 else None,

@@ -28,7 +28,7 @@ train_dataloader = dict(
         root="data/shapes",
         annotations="captions_train.jsonl",
         caption="first",
-        cache_images=True,
+        loading=dict(cache_images=True),
         pipeline=[dict(type=LoadImage), dict(type=PackSample)],
     ),
 )

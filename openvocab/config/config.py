@@ -13,6 +13,7 @@ from mmengine.utils import import_modules_from_strings
 
 from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
 from openvocab.config.modules import import_modules_beside, modules_beside
+from openvocab.former_names import former_arguments, move_former_arguments, present_arguments, present_option
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 _TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
@@ -68,10 +69,13 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         with _one_line(path):
             check_imports(Path(path))
             config = Config.fromfile(path)
-        for key in overrides or {}:
+            for key in config:
+                _move_former_arguments(config[key], former_arguments())
+        present = {_present_option(config, key): value for key, value in (overrides or {}).items()}
+        for key in present:
             _check_override(config, key, path)
-        if overrides:
-            config.merge_from_dict(dict(overrides))
+        if present:
+            config.merge_from_dict(present)
         _import_custom_modules(config, path)
         with _one_line(path):
             import_modules_beside(config, Path(path))
@@ -191,8 +195,9 @@ def _check_part(part: Mapping[str, Any], place: str) -> None:
     parameters = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    for name in part:
-        if name not in parameters and name not in ("type", "_scope_"):
+    given = {key: value for key, value in part.items() if key not in ("type", "_scope_")}
+    for name in present_arguments(kind, given, warn=False):
+        if name not in parameters:
             raise ConfigError(f"{place}: {kind.__name__} takes no {name!r}{_nearest(name, parameters)}")
 
 
@@ -201,6 +206,8 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
     node: Any = config
     *parents, leaf = key.split(".")
     for part in parents:
+        if _is_absent_group(node, part):
+            return
         node = _child(node, part, key, path)
     known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
     if not known:
@@ -210,6 +217,41 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
         places = [place for name in config for place in _places(config[name], name, leaf)]
         instead = f"change {' or '.join(places)}" if places else "change the settings that it is part of"
         raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
+
+
+def _move_former_arguments(node: Any, former: frozenset[str]) -> None:
+    """Give all arguments in a config that have `former` names their present ones."""
+    if isinstance(node, dict):
+        if "type" in node and not former.isdisjoint(node) and inspect.isclass(node["type"]):
+            move_former_arguments(node["type"], node)
+        for value in dict.values(node):  # not those of mmengine's dict, which import all classes of the config
+            _move_former_arguments(value, former)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _move_former_arguments(value, former)
+
+
+def _is_absent_group(node: Any, name: str) -> bool:
+    """Return whether `name` is an argument that the config of a class does not state: a group of arguments."""
+    kind = node.get("type") if isinstance(node, Mapping) else None
+    return inspect.isclass(kind) and name not in node and name in inspect.signature(kind).parameters
+
+
+def _present_option(config: Config, key: str) -> str:
+    """Return the key of an override in which no argument has a former name; one warns."""
+    node: Any = config
+    parts = key.split(".")
+    for depth in range(len(parts)):
+        kind = node.get("type") if isinstance(node, Mapping) else None
+        if inspect.isclass(kind):
+            present = present_option(kind, ".".join(parts[depth:]))
+            if present != ".".join(parts[depth:]):
+                return ".".join([*parts[:depth], present])
+        try:
+            node = _child(node, parts[depth], key, "")
+        except ConfigError:
+            break
+    return key
 
 
 def _places(node: Any, place: str, leaf: str) -> Iterator[str]:

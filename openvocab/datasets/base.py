@@ -1,18 +1,20 @@
-"""The dataset that all others are: an index of files, a pipeline, and a policy for bad samples."""
+"""The base class of all datasets: an index of files, a pipeline of transforms, and a policy for bad samples."""
 
 import logging
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from openvocab.argument_checks import check_choice
+from openvocab.argument_checks import argument_group, check_choice
 from openvocab.datasets.contracts import ChecksIndex, reads_files
+from openvocab.datasets.transforms.results import Results
 from openvocab.files.file_values import number
 from openvocab.former_names import accept_former_arguments
 from openvocab.images.image_io import BadSample
@@ -21,29 +23,53 @@ from openvocab.seeding import seeded_draw
 
 logger = logging.getLogger(__name__)
 
-Transform = Callable[[dict], dict]
+Transform = Callable[[Any], Any]
+"""Takes a `Results` dict and returns it, changed; the last one of a pipeline returns what the model takes."""
 BadSamplePolicy = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a dataset reads its files: the group of arguments `loading`, which all datasets share.
+
+    Raises:
+        ValueError: an unknown policy, or a fraction outside 0..1.
+    """
+
+    bad_samples: BadSamplePolicy = "raise"
+    """What a `BadSample` does in training. `raise` stops with its path. `skip` replaces it by another item, which
+    depends on the index alone, and lists it at the end (`bad_sample_paths`); a bad sample that is found while the index
+    is built is dropped from it, and listed too."""
+    max_bad_share: float = 0.01
+    """With `skip`, the fraction of bad samples above which the run stops after all."""
+    cache_images: bool = False
+    """Keep in memory what the leading `cacheable` transforms (those that read files) returned. For small images."""
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_choice("loading.bad_samples", self.bad_samples, ("raise", "skip"))
+        share = number(self.max_bad_share, "loading.max_bad_share")
+        if not 0 <= share <= 1:
+            raise ValueError(f"loading.max_bad_share: expected a fraction in 0..1, got {self.max_bad_share}")
+        object.__setattr__(self, "max_bad_share", share)
 
 
 @accept_former_arguments
 class PipelineDataset(Dataset):
     """Items of an index, each sent through a pipeline of mmcv transforms.
 
-    Subclasses implement `load_index`. An index that carries a `seed` attribute seeds all random draws of that item, so
-    that an item does not depend on the worker that makes it, nor on the items before it.
+    Subclasses implement `load_index`. An index that carries a `seed` attribute (`DrawIndex`) seeds all random draws of
+    that item, so that an item depends neither on the worker that loads it nor on the items before it.
 
     Args:
-        pipeline: transforms, as config dicts or callables; each takes and returns the results dict.
-        bad_samples: what a `BadSample` does in training. `raise` stops with its path. `skip` puts another item in its
-            place, which depends on the index alone, and lists it at the end (`bad_sample_paths`); one that is found
-            while the index is made is left out of it, and listed too.
-        max_bad_share: with `skip`, the share of bad items above which the run stops after all.
-        cache_images: keep what the leading `cacheable` transforms (reading files) made in memory. For small images.
+        pipeline: transforms, as config dicts or callables; each takes and returns the results dict (`Results`).
+        loading: a dict with some of the fields of `Loading`: bad samples and caching.
         test_mode: evaluation: nothing is ever skipped.
-        name: of the dataset, for logs and result files; by default where its files are (`place_name`).
+        name: of the dataset, for logs and result files; default: where its files are (`place_name`).
 
     Raises:
-        ValueError: a pipeline that is no list, an unknown policy, a share outside 0..1, or `skip` at evaluation.
+        TypeError: an unknown argument in `loading`.
+        ValueError: a pipeline that is no list, an unknown policy, a fraction outside 0..1, or `skip` at evaluation.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -55,41 +81,40 @@ class PipelineDataset(Dataset):
         self,
         pipeline: Sequence[dict | Transform],
         *,
-        bad_samples: BadSamplePolicy = "raise",
-        max_bad_share: float = 0.01,
-        cache_images: bool = False,
+        loading: Mapping[str, Any] | Loading | None = None,
         test_mode: bool = False,
         name: str = "",
     ) -> None:
-        check_choice("bad_samples", bad_samples, ("raise", "skip"))
-        if bad_samples == "skip" and test_mode:
-            raise ValueError("bad_samples='skip' with test_mode=True: an evaluation that leaves images out is not one")
-        self.max_bad_share = number(max_bad_share, "max_bad_share")
-        if not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"max_bad_share: expected a share in 0..1, got {max_bad_share}")
+        loading = argument_group("loading", loading, Loading)
+        if loading.bad_samples == "skip" and test_mode:
+            raise ValueError(
+                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not leave images out; give "
+                "bad_samples='raise'"
+            )
+        self.max_bad_share = loading.max_bad_share
+        self.bad_samples = loading.bad_samples
         self.transforms = build_transforms(pipeline)
-        self.bad_samples = bad_samples
         self.test_mode = test_mode
         self.name = name or type(self).__name__
-        self._num_cached = _leading_cacheable(self.transforms) if cache_images else 0
-        self._cache: dict[int, dict] = {}
+        self._num_cached = _leading_cacheable(self.transforms) if loading.cache_images else 0
+        self._cache: dict[int, Results] = {}
         self._index: PackedIndex | None = None
-        self._is_bad: torch.Tensor | None = None
+        self._is_bad = torch.zeros(0, dtype=torch.uint8)
         self.on_item: Callable[[int], None] | None = None
-        """Told the index of each item before it is loaded: of a worker that hangs, the loader then knows where."""
+        """Called with the index of each item before it is loaded: the loader then knows at which one a worker hangs."""
         self._unusable: dict[str, None] = {}  # paths, in order and once each
 
     def load_index(self) -> list[dict[str, Any]]:
-        """Return one small dict an item (`img_path`, `sample_id`, ...), in the same order on every machine."""
+        """Return one small dict per item (`img_path`, `sample_id`, ...), in the same order on every machine."""
         raise NotImplementedError
 
     def common_results(self) -> dict[str, Any]:
-        """Return what every item's results dict starts with, beside its own entry of the index."""
+        """Return what every item's results dict starts with, in addition to the item's own entry of the index."""
         return {}
 
-    def start_results(self, item: dict[str, Any]) -> dict[str, Any]:
+    def start_results(self, item: dict[str, Any]) -> Results:
         """Return the results dict that enters the pipeline for an entry of the index."""
-        return {**self.common_results(), **item}
+        return cast(Results, {**self.common_results(), **item})
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -102,21 +127,26 @@ class PipelineDataset(Dataset):
         Raises:
             ValueError: the index is empty.
         """
-        if self._index is not None:
-            return
-        items = self.load_index()
-        self._check_bad_share(list(self._unusable), len(items) + len(self._unusable))
-        if not items:
-            left_out = f"; {next(iter(self._unusable))} was left out as a bad sample" if self._unusable else ""
-            raise ValueError(f"{self.name}: no samples found{left_out}")
-        for transform in self.transforms:
-            if isinstance(transform, ChecksIndex):
-                transform.check_index(items)
-        self._index = PackedIndex(items)
-        self._is_bad = torch.zeros(len(items), dtype=torch.uint8).share_memory_()  # seen by all loader workers
+        self._loaded_index()
+
+    def _loaded_index(self) -> "PackedIndex":
+        """Return the index; the first call loads it."""
+        if self._index is None:
+            items = self.load_index()
+            self._check_bad_share(list(self._unusable), len(items) + len(self._unusable))
+            if not items:
+                dropped = f"; {next(iter(self._unusable))} was left out as a bad sample" if self._unusable else ""
+                raise ValueError(f"{self.name}: no samples found{dropped}")
+            for transform in self.transforms:
+                if isinstance(transform, ChecksIndex):
+                    transform.check_index(items)
+            self._index = PackedIndex(items)
+            # in shared memory: a sample that one loader worker finds bad is bad for all of them
+            self._is_bad = torch.zeros(len(items), dtype=torch.uint8).share_memory_()
+        return self._index
 
     def note_unusable(self, error: BadSample) -> None:
-        """Take the error of a file that is read while the index is made: raise it, or with `skip` list it."""
+        """Handle the error of a file that is read while the index is built: raise it, or list it with `skip`."""
         if self.bad_samples == "raise":
             raise error
         if error.path not in self._unusable:
@@ -124,8 +154,7 @@ class PipelineDataset(Dataset):
         self._unusable[error.path] = None
 
     def __len__(self) -> int:
-        self.full_init()
-        return len(self._index)
+        return len(self._loaded_index())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         self.full_init()
@@ -138,8 +167,7 @@ class PipelineDataset(Dataset):
 
     def sample_id_of(self, index: int) -> str:
         """Return the id of an item without loading it."""
-        self.full_init()
-        return str(self._index[int(index)].get("sample_id", index))
+        return str(self._loaded_index()[int(index)].get("sample_id", index))
 
     @property
     def bad_sample_count(self) -> int:
@@ -148,44 +176,46 @@ class PipelineDataset(Dataset):
 
     @property
     def bad_sample_paths(self) -> list[str]:
-        """Paths of the items that were replaced so far, by this process or its loader workers, or never indexed."""
-        if self._is_bad is None:
+        """Paths of the items that this process or its workers replaced so far, and of those that were never indexed."""
+        if self._index is None:
             return []
         replaced = self._is_bad.nonzero().flatten().tolist()
-        return [*self._unusable] + [_path_of(self._index[position]) for position in replaced]
+        return [*self._unusable] + [_path_of(self._index[index]) for index in replaced]
 
-    def _make(self, position: int) -> dict[str, Any]:
+    def _make(self, index: int) -> dict[str, Any]:
         """Run the pipeline on one item."""
-        results = self._cache.get(position)
+        results = self._cache.get(index)
         if results is None:
-            results = _run(self.transforms[: self._num_cached], self.start_results(self._index[position]))
+            results = _run(self.transforms[: self._num_cached], self.start_results(self._loaded_index()[index]))
             if self._num_cached:
-                self._cache[position] = _frozen(results)
-        return _run(self.transforms[self._num_cached :], dict(results))
+                self._cache[index] = _frozen(results)
+        return _run(self.transforms[self._num_cached :], results.copy())
 
-    def _make_or_replace(self, position: int) -> dict[str, Any]:
-        candidates = random.Random(position)
+    def _make_or_replace(self, index: int) -> dict[str, Any]:
+        """Run the pipeline on one item; if it is a bad sample, on others that follow from its index alone."""
+        candidates = random.Random(index)
         for _ in range(len(self)):
             try:
-                return self._make(position)
+                return self._make(index)
             except BadSample as error:
-                self._note_bad(position, error)
-                position = candidates.randrange(len(self))
-        raise BadSample(_path_of(self._index[position]), "no usable sample found in its place")
+                self._note_bad(index, error)
+                index = candidates.randrange(len(self))
+        raise BadSample(_path_of(self._loaded_index()[index]), "no usable sample found in its place")
 
-    def _note_bad(self, position: int, error: BadSample) -> None:
+    def _note_bad(self, index: int, error: BadSample) -> None:
         """Remember a bad item; stop when there are too many."""
-        if self._is_bad[position]:
+        if self._is_bad[index]:
             return
-        self._is_bad[position] = 1
+        self._is_bad[index] = 1
         logger.warning(f"bad sample replaced: {error}")
         self._check_bad_share(self.bad_sample_paths, len(self) + len(self._unusable))
 
     def _check_bad_share(self, paths: Sequence[str], count: int) -> None:
+        """Raise an error that lists the bad samples if they are too many of `count`."""
         if len(paths) > max(1, self.max_bad_share * count):
             listed = "\n  ".join(paths)
             raise ValueError(
-                f"{self.name}: {len(paths)} of {count} samples are bad, more than max_bad_share="
+                f"{self.name}: {len(paths)} of {count} samples are bad, more than loading.max_bad_share="
                 f"{self.max_bad_share}:\n  {listed}"
             )
 
@@ -202,33 +232,33 @@ def build_transforms(pipeline: Sequence[dict | Transform]) -> list[Transform]:
 
 
 def place_name(root: str | Path, files: str | Path) -> str:
-    """Return the name of a dataset that is given none, such as `my_data/labels/val`; "" where it has no root.
+    """Return the default name of a dataset, such as `my_data/labels/val`; "" if it has no root.
 
     Args:
-        root: its folder, of which the last part counts.
-        files: what tells its parts apart, below `root`.
+        root: its folder, of which the last part of the path is taken.
+        files: the file or folder below `root` that differs between the parts of a dataset, such as its labels.
     """
     folder, files = Path(root).name, Path(files)
     return "" if not folder or files.is_absolute() else f"{folder}/{files.as_posix()}"
 
 
 def _leading_cacheable(transforms: Sequence[Transform]) -> int:
-    """Return how many transforms from the start make the same thing each time."""
+    """Return how many transforms from the start return the same results each time."""
     count = 0
     while count < len(transforms) and reads_files(transforms[count]):
         count += 1
     return count
 
 
-def _frozen(results: dict[str, Any]) -> dict[str, Any]:
-    """Forbid writes into the arrays of `results`: a transform that works in place would spoil the cache."""
+def _frozen(results: Results) -> Results:
+    """Make the arrays of `results` read-only: a transform that works in place would corrupt the cache."""
     for value in results.values():
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
     return results
 
 
-def _run(transforms: Sequence[Transform], results: dict[str, Any]) -> dict[str, Any]:
+def _run(transforms: Sequence[Transform], results: Any) -> Any:
     for transform in transforms:
         results = transform(results)
     return results
@@ -242,7 +272,7 @@ class PackedIndex:
     """A long list of small dicts, stored pickled in one array.
 
     Worker processes share its pages: a list of Python objects would be copied into each of them, page by page, as
-    reference counts are written. Each access makes a fresh dict.
+    reference counts are written. Each access returns a new dict.
     """
 
     def __init__(self, items: Sequence[dict[str, Any]]) -> None:
@@ -253,6 +283,6 @@ class PackedIndex:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        start = self._ends[position - 1] if position else 0
-        return pickle.loads(memoryview(self._buffer[start : self._ends[position]]))
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start = self._ends[index - 1] if index else 0
+        return pickle.loads(self._buffer[start : self._ends[index]].data)

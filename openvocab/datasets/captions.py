@@ -1,15 +1,16 @@
 """Images with captions, for contrastive training and for retrieval."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from openvocab.argument_checks import check_choice, check_paths
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.base import Loading, PipelineDataset, Transform, place_name
 from openvocab.datasets.files.caption_files import read_records
 from openvocab.datasets.files.folder_walk import stored_names
 from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.datasets.transforms.results import Results
 from openvocab.files.file_values import count_from_1
 from openvocab.registry import DATASETS
 from openvocab.vocabulary.class_lists import list_of_names
@@ -21,12 +22,11 @@ CaptionChoice = Literal["random", "first"]
 class PickCaptions:
     """Keep `count` of an item's captions.
 
-    An image with fewer gives them all and then repeats them in the same order, so that every sample of a batch carries
-    as many.
+    The captions of an image with fewer are repeated in the same order: all samples of a batch have equally many.
 
     Args:
-        choice: `random` ones without repetition, drawn anew each time, or the `first`.
-        count: how many.
+        choice: `random` ones, drawn without replacement for each access, or the `first`.
+        count: number of captions.
 
     Raises:
         ValueError: an unknown choice, or a count below 1.
@@ -36,39 +36,40 @@ class PickCaptions:
         check_choice("caption", choice, ("random", "first"))
         self.choice, self.count = choice, count_from_1(count, "num_captions")
 
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, results: Results) -> Results:
         """Replace `captions`."""
         captions = results["captions"]
-        kept = min(self.count, len(captions))
-        picked = captions[:kept] if self.choice == "first" else random.sample(captions, kept)
-        return {**results, "captions": [picked[number % kept] for number in range(self.count)]}
+        distinct = min(self.count, len(captions))
+        picked = captions[:distinct] if self.choice == "first" else random.sample(captions, distinct)
+        return {**results, "captions": [picked[number % distinct] for number in range(self.count)]}
 
 
 @DATASETS.register_module()
 class CaptionDataset(PipelineDataset):
-    """Images and their captions, from a file beside them.
+    """Images and their captions, which one file lists.
 
-    One JSON object a line, `{"image": "images/1.jpg", "captions": ["a red circle"]}`; a `.csv` or `.tsv` with a header
-    and one caption a row; or Karpathy's JSON. HTML entities become characters.
+    The file has one JSON object per line, `{"image": "images/1.jpg", "captions": ["a red circle"]}`; or it is a `.csv`
+    or `.tsv` with a header and one caption per row; or Karpathy's JSON. HTML entities are decoded.
 
-    In training a sample carries one caption and no vocabulary. With `test_mode` it is a retrieval task that needs no
-    path of its own: the vocabulary is the list of all distinct captions, `class_ids` are those of an image's captions
+    In training a sample has one caption and no vocabulary. With `test_mode` the dataset is a retrieval task in the form
+    of classification: the vocabulary is the list of all distinct captions, `class_ids` are those of an image's captions
     in their order, and (N, K) logits rank texts for images along the rows, images for texts along the columns. The text
-    encoder must then take the captions as they are, `templates="none"`, or with a prefix. `RetrievalRecall` decides how
-    many captions of an image count, and how equal ones of several images do.
+    encoder must then take the captions as they are (`templates="none"`), or with a prefix. `RetrievalRecall` decides
+    how many captions of an image count, and how it treats equal captions of several images.
 
     Args:
         annotations: the caption file; see `read_records`.
-        pipeline: transforms; by default the image as it is. A mirrored image needs captions without left and right.
-        root: put before every relative path.
+        pipeline: transforms; default: the image as it is. A mirrored image contradicts captions with left and right.
+        root: prefix of every relative path.
         caption: which caption of an image is used in training: a `random` one each time, or the `first`.
-        num_captions: how many captions a sample carries in training; see `PickCaptions`.
-        columns: of a table: the names of the image's and of the caption's.
-        split: of Karpathy's JSON: which parts, `"test"` or `["train", "restval"]`; None takes all.
-        bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
+        num_captions: number of captions per sample in training; see `PickCaptions`.
+        columns: of a table: the names of the columns of the image and of the caption.
+        split: of Karpathy's JSON: the parts to take, `"test"` or `["train", "restval"]`; default: all.
+        loading, test_mode, name: see `PipelineDataset`.
 
     Raises:
-        FileNotFoundError: no such file, when the index is loaded.
+        FileNotFoundError: no such file, once the index is loaded.
+        TypeError: an unknown argument in `loading`.
         ValueError: a line of another form, no captions, an image in two lines of JSON; with the line's number.
     """
 
@@ -82,9 +83,7 @@ class CaptionDataset(PipelineDataset):
         num_captions: int = 1,
         columns: tuple[str, str] = ("image", "caption"),
         split: str | Sequence[str] | None = None,
-        bad_samples: BadSamplePolicy = "raise",
-        max_bad_share: float = 0.01,
-        cache_images: bool = False,
+        loading: Mapping[str, Any] | Loading | None = None,
         test_mode: bool = False,
         name: str = "",
     ) -> None:
@@ -92,19 +91,18 @@ class CaptionDataset(PipelineDataset):
         parts = [split] if isinstance(split, str) else list_of_names("split", () if split is None else split)
         super().__init__(
             [LoadImage(), PackSample()] if pipeline is None else pipeline,
-            bad_samples=bad_samples,
-            max_bad_share=max_bad_share,
-            cache_images=cache_images,
+            loading=loading,
             test_mode=test_mode,
             name=name or place_name(root, Path(annotations, "+".join(parts))),
         )
         pick = PickCaptions(caption, num_captions)
-        if not test_mode:  # behind what is cached, which must hold all captions; before what looks at the picked one
+        if not test_mode:  # after the cached transforms, which must keep all captions; before those that read captions
             self.transforms.insert(self._num_cached, pick)
         self.root, self.annotations = Path(root), annotations
-        self.columns, self.split = tuple(list_of_names("columns", columns)), split
-        if len(self.columns) != 2:
-            raise ValueError(f"columns: expected the names of the image's and the caption's, got {columns}")
+        names = list_of_names("columns", columns)
+        if len(names) != 2:
+            raise ValueError(f"columns: expected the names of the columns of image and caption, got {columns}")
+        self.columns, self.split = (names[0], names[1]), split
         self._vocabulary: Vocabulary | None = None
 
     @property
@@ -131,15 +129,15 @@ class CaptionDataset(PipelineDataset):
 
 
 def _number_captions(items: list[dict[str, Any]]) -> Vocabulary:
-    """Return the vocabulary of all captions, in order of appearance, and give each item the `class_ids` of its own.
+    """Return the vocabulary of all captions, in order of appearance, and set `class_ids` of each item.
 
     Captions that differ only in case or white space are one.
     """
-    shown: dict[str, str] = {}
+    text_of: dict[str, str] = {}
     for item in items:
         for caption in item["captions"]:
-            shown.setdefault(same_name_key(caption), caption)
-    number = {key: index for index, key in enumerate(shown)}
+            text_of.setdefault(same_name_key(caption), caption)
+    index_of = {key: index for index, key in enumerate(text_of)}
     for item in items:
-        item["class_ids"] = tuple(number[same_name_key(caption)] for caption in item["captions"])
-    return Vocabulary(tuple((caption,) for caption in shown.values()))  # texts, not names: each stays as it is
+        item["class_ids"] = tuple(index_of[same_name_key(caption)] for caption in item["captions"])
+    return Vocabulary(tuple((caption,) for caption in text_of.values()))  # texts, not names: each stays as it is

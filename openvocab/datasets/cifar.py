@@ -16,6 +16,7 @@ from openvocab.datasets.base import PipelineDataset, Transform
 from openvocab.datasets.files.safe_pickle import read_plain_pickle
 from openvocab.datasets.shards.tar_shards import UNREADABLE_ARCHIVE
 from openvocab.datasets.transforms import PackSample
+from openvocab.datasets.transforms.results import Results
 from openvocab.files.file_values import whole_number
 from openvocab.registry import DATASETS
 from openvocab.vocabulary.vocabulary import Vocabulary
@@ -25,14 +26,14 @@ SIZE = 32
 
 @dataclass(frozen=True)
 class _Archive:
-    """Where things are in one of the archives, and the MD5 of each file that its authors published."""
+    """The layout of one of the archives, and the MD5 of each file as published by the authors."""
 
     folder: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     meta: str
     labels: dict[str, tuple[bytes, bytes]]
-    """By kind: the keys of the labels and of their names."""
+    """By granularity: the keys of the labels and of their names."""
     md5: dict[str, str]
 
 
@@ -72,14 +73,14 @@ _ARCHIVES = {
 class CifarDataset(PipelineDataset):
     """The 32 x 32 images of CIFAR with one class each, kept in memory.
 
-    The files are pickles; they are read without executing anything of them.
+    The files are pickles; they are read without executing any code in them.
 
     Args:
         path: the archive (`cifar-10-python.tar.gz`, `cifar-100-python.tar.gz`), or the folder it was unpacked into.
-        num_classes: 10 or 100: which of the two.
+        num_classes: 10 for CIFAR-10, 100 for CIFAR-100.
         part: "train" (50,000 images) or "test" (10,000).
-        pipeline: transforms; by default the image as it is. `LoadImage` may be left out.
-        root: put before a relative `path`.
+        pipeline: transforms; default: the image as it is. `LoadImage` may be omitted.
+        root: prefix of a relative `path`.
         labels: "coarse" gives the 20 superclasses of CIFAR-100.
         verify: compare the MD5 of each file with the published one; False for files of your own in this format.
         test_mode, name: see `PipelineDataset`.
@@ -120,7 +121,8 @@ class CifarDataset(PipelineDataset):
         if labels not in self.archive.labels:
             raise ValueError(f"labels: CIFAR-{num_classes} has {sorted(self.archive.labels)}, got {labels!r}")
         self.path, self.part, self.labels, self.verify = Path(root) / path, part, labels, verify
-        self._images: torch.Tensor | None = None
+        self._images = torch.zeros(0, 3 * SIZE**2, dtype=torch.uint8)
+        """(N, 3072) RGB planes of the part, once the index is loaded."""
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -145,7 +147,7 @@ class CifarDataset(PipelineDataset):
             for number, label in enumerate(labels)
         ]
 
-    def start_results(self, item: dict[str, Any]) -> dict[str, Any]:
+    def start_results(self, item: dict[str, Any]) -> Results:
         """Add the image, (32, 32, 3) uint8 BGR."""
         planes = self._images[item["number"]].numpy().reshape(3, SIZE, SIZE)
         image = np.ascontiguousarray(planes[::-1].transpose(1, 2, 0))  # RGB planes -> (H, W, BGR)
@@ -163,7 +165,7 @@ class CifarDataset(PipelineDataset):
         return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
 
     def _checked(self, content: Any, name: str) -> tuple[np.ndarray, list[int]]:
-        """Return the pixels (N, 3072) and labels of one file."""
+        """Return the pixels (N, 3072) uint8, RGB planes, and the N labels of one file."""
         key = self.archive.labels[self.labels][0]
         pixels, labels = (content.get(b"data"), content.get(key)) if isinstance(content, dict) else (None, None)
         expected = f"{self.path}: {name}: expected uint8 data (N, {3 * SIZE**2}) and N {key.decode()}"
@@ -179,8 +181,7 @@ class CifarDataset(PipelineDataset):
 
     def _read(self, names: Sequence[str]) -> list[Any]:
         """Return the content of files of the archive."""
-        read = self._bytes_in_folder if self.path.is_dir() else self._bytes_in_archive
-        contents = read(names)
+        contents = self._bytes_in_folder(names) if self.path.is_dir() else self._bytes_in_archive(names)
         for name, content in contents.items():
             digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if self.verify and digest != self.archive.md5[name]:
@@ -194,6 +195,7 @@ class CifarDataset(PipelineDataset):
             raise ValueError(f"{self.path}: {error}") from error
 
     def _bytes_in_folder(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the content of each file of an unpacked archive."""
         inner = self.path / self.archive.folder
         folder = inner if inner.is_dir() else self.path
         missing = [name for name in names if not (folder / name).is_file()]
@@ -202,17 +204,20 @@ class CifarDataset(PipelineDataset):
         return {name: (folder / name).read_bytes() for name in names}
 
     def _bytes_in_archive(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the content of each file of a packed archive."""
         if not self.path.is_file():
             raise FileNotFoundError(f"path: no archive or folder {self.path}; download CIFAR's python version")
-        wanted, found = {f"{self.archive.folder}/{name}": name for name in names}, {}
+        name_of_member = {f"{self.archive.folder}/{name}": name for name in names}
+        contents: dict[str, bytes] = {}
         try:
             with tarfile.open(self.path) as archive:
                 for member in archive:
-                    if member.isreg() and member.name in wanted:
-                        found[wanted[member.name]] = archive.extractfile(member).read()
+                    file = archive.extractfile(member) if member.isreg() and member.name in name_of_member else None
+                    if file is not None:
+                        contents[name_of_member[member.name]] = file.read()
         except UNREADABLE_ARCHIVE as error:
-            raise ValueError(f"{self.path}: not a whole tar archive: {' '.join(str(error).split())}") from error
-        missing = [name for name in names if name not in found]
+            raise ValueError(f"{self.path}: not a complete tar archive: {' '.join(str(error).split())}") from error
+        missing = [name for name in names if name not in contents]
         if missing:
             raise FileNotFoundError(f"{self.path} has no file {self.archive.folder}/{missing[0]}")
-        return found
+        return contents

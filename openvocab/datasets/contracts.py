@@ -1,6 +1,6 @@
-"""What a dataset, a sampler or a transform may offer beyond what torch and mmcv ask of it, and who asks for it.
+"""Optional members of datasets, samplers and transforms, beyond what torch and mmcv require, and who uses them.
 
-Those of other packages offer nothing of this and work all the same.
+Datasets, samplers and transforms of other packages have none of these members, and work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,21 +11,21 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A dataset with class names: checkpoints keep them, a resumed run compares them, metrics take their keys."""
+    """A dataset with class names: checkpoints store them, a resumed run compares them, metrics use them."""
 
     vocabulary: Vocabulary | None
 
 
 @runtime_checkable
 class StatesFacts(Protocol):
-    """A dataset with facts for metrics and pictures, as mmengine's have them."""
+    """A dataset with plain facts for metrics and pictures, as in mmengine."""
 
     metainfo: Mapping[str, Any]
 
 
 @runtime_checkable
 class CountsBadSamples(Protocol):
-    """A dataset that leaves bad samples out: `BadSampleHook` lists them."""
+    """A dataset that skips bad samples: `BadSampleHook` lists them."""
 
     bad_sample_count: int
     bad_sample_paths: Sequence[str]
@@ -33,13 +33,13 @@ class CountsBadSamples(Protocol):
 
 @runtime_checkable
 class ResumableStream(Protocol):
-    """A dataset without indices: the train loop tells it what has been trained on, and where to go on."""
+    """A stream without indices: the train loop reports what has been trained on, and sets where to continue."""
 
     def note_consumed(self, positions: Sequence[Any]) -> None:
-        """Take the positions that came with a batch which has been trained on."""
+        """Record the positions of a batch that has been trained on."""
 
     def start_at(self, progress: Mapping[int, Mapping[str, Any]], seed: int) -> None:
-        """Go on after what was consumed."""
+        """Continue after what was consumed."""
 
 
 @runtime_checkable
@@ -52,28 +52,28 @@ class ResumableOrder(Protocol):
 
 @runtime_checkable
 class ReadsFiles(Protocol):
-    """A transform that says whether it makes the same of a file each time, and nothing random: it may be cached."""
+    """A transform that states whether it only reads files, without randomness, so that its results may be cached."""
 
     cacheable: bool
 
 
 @runtime_checkable
 class Packs(Protocol):
-    """A transform that says whether it makes what the model takes out of the results."""
+    """A transform that states whether it turns the results into what the model takes, as `PackSample` does."""
 
     packs: bool
 
 
 @runtime_checkable
 class ChecksIndex(Protocol):
-    """A transform that reads what was made for certain images: it is shown the index of the dataset first."""
+    """A transform that needs files made for certain images: it checks the index of the dataset before it runs."""
 
     def check_index(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Raise for an image that nothing was made for."""
+        """Raise an error for an image without such a file."""
 
 
 def vocabulary_of(dataset: Any) -> Vocabulary | None:
-    """Return the class names of a dataset; None of one that has none."""
+    """Return the class names of a dataset; None if it has none."""
     return dataset.vocabulary if isinstance(dataset, NamesClasses) else None
 
 

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from openvocab.argument_checks import check_paths
+from openvocab.argument_checks import argument_group, check_choice, check_paths
 from openvocab.datasets.annotations.categories import CategoryChoice, choose_categories
 from openvocab.datasets.annotations.coco import read_coco
 from openvocab.datasets.annotations.filtering import (
@@ -24,62 +25,101 @@ from openvocab.datasets.annotations.instances import InstanceTable
 from openvocab.datasets.annotations.records import AnnotationList
 from openvocab.datasets.annotations.voc import read_voc
 from openvocab.datasets.annotations.yolo import YoloYaml, read_yolo, read_yolo_yaml
-from openvocab.datasets.base import BadSamplePolicy, PipelineDataset, Transform, place_name
+from openvocab.datasets.base import Loading, PipelineDataset, Transform, place_name
 from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, walk_files
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
-from openvocab.vocabulary.class_lists import check_class_choices, load_class_names, load_frequencies
+from openvocab.vocabulary.class_lists import check_unseen_given, load_class_names, load_frequencies
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class CategoryIds:
+    """What the categories of the annotations mean: the group of arguments `labels`.
+
+    Raises:
+        ValueError: an unknown choice, or `frequencies` that is no path.
+    """
+
+    category_ids: Sequence[int] | Mapping[int, int] | None = None
+    """The id of each class in the file, as a list in class order or a dict {id: class index}, if names do not match."""
+    unlisted_ids: Literal["raise", "ignore"] = "raise"
+    """Whether categories that are no class are an error or dropped."""
+    frequencies: str | Path | None = None
+    """JSON file with the lists "rare", "common" and "frequent", or `lvis_frequencies` of the package; default: what the
+    categories of the file state. Metrics average over the classes of each list."""
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_choice("labels.unlisted_ids", self.unlisted_ids, ("raise", "ignore"))
+        check_paths({"labels.frequencies": self.frequencies})
+
+
+@dataclass(frozen=True)
+class ObjectClassOptions:
+    """What is known about the classes: the group of arguments `class_options`.
+
+    Raises:
+        ValueError: an unknown choice, or seen classes without a list of the unseen ones.
+    """
+
+    unseen: Sequence[str] | str | Path | None = None
+    """Classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"), or the
+    name of a split that comes with the package. A split that also has the key "seen" (or "base") drops the classes of
+    neither list."""
+    train_classes: Literal["all", "seen", "seen_labels"] = "all"
+    """`seen` drops the unseen classes from the vocabulary, and their objects; `seen_labels` drops the objects only, for
+    losses in which unseen names take part (official ViLD)."""
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_choice("class_options.train_classes", self.train_classes, ("all", "seen", "seen_labels"))
+        check_unseen_given(self.train_classes, self.unseen)
+
+
 @DATASETS.register_module()
 class DetectionDataset(PipelineDataset):
-    """Images with boxes and, where wanted, masks.
+    """Images with boxes and, with `with_masks`, masks.
 
-    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough, with a COCO or LVIS file, and so it is
-    with a folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
+    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough, with a COCO or LVIS file, or with a
+    folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
 
-    Unusable objects (not finite, of zero or negative size, wholly outside the image; where masks are wanted, without a
-    mask, with one of no pixel or one beside its box) are left out, boxes that stick out of the image are clipped; one
-    line of the log says how many, as a warning where most stick out or all are crowds.
+    Unusable objects are dropped: boxes that are not finite, of zero or negative size, or wholly outside the image; with
+    `with_masks` also objects without a mask, with an empty one, or with one outside their box. Boxes that extend past
+    the image are clipped. One line of the log states their numbers, as a warning if most boxes extend past the image or
+    all objects are crowds.
 
     Args:
         images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
         annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
-            `data.yaml` (whose `kpt_shape` says that keypoints follow the boxes; they are not read), or the name of a
-            list that comes with the package. None takes the categories of the file, in the order of their ids, but for
-            a parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
-            parts of a dataset in folders of their own need the list.
-            Categories are matched by name, any synonym, but YOLO's by their number.
-        pipeline: transforms; by default the image and its objects as they are.
-        root: put before every relative path that is given here.
-        with_masks: read masks too; decoded for each item, so boxes alone are faster. YOLO lines that are longer than a
-            box are polygons then, even where they could be boxes with more columns.
-        keys: file that lists the images of this part, one a line: path or name without extension, or the id in the
+            `data.yaml` (whose `kpt_shape` states that keypoints follow the boxes; they are ignored), or the name of a
+            list that comes with the package. Default: the categories of the file, in the order of their ids, except a
+            parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
+            parts of a dataset in separate folders need the list.
+            Categories are matched by name, including synonyms, but YOLO's by their number.
+        pipeline: transforms; default: the image and its objects as they are.
+        root: prefix of every relative path given here.
+        with_masks: read masks too; they are decoded for each item, so boxes alone are faster. YOLO lines that are
+            longer than a box are polygons then, even if they could be boxes with more columns.
+        keys: file that lists the images of this part, one per line: path or name without extension, or the id in the
             file; see `find_listed`.
-        category_ids: the id of each class in the file, as a list in class order or a dict {id: class index}, where
-            names do not match.
-        unlisted_ids: whether categories that are no class are an error or left out.
-        unseen: classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"),
-            or the name of a split that comes with the package. A split that has the key "seen" (or "base") too leaves
-            classes of neither list out altogether.
-        train_classes: `seen` leaves the unseen classes out of the vocabulary and drops their objects; `seen_labels`
-            only drops the objects, for losses in which unseen names take part (official ViLD).
-        frequencies: JSON file with the lists "rare", "common" and "frequent", or `lvis_frequencies` of the package; by
-            default what the categories of the file say. Metrics average over them.
-        keep_empty: keep images without objects, or with crowds only; by default at evaluation, not in training.
-        bad_samples, max_bad_share, cache_images, test_mode, name: see `PipelineDataset`.
+        labels: a dict with some of the fields of `CategoryIds`: ids and frequencies of the categories.
+        class_options: a dict with some of the fields of `ObjectClassOptions`: unseen classes, and training without
+            them.
+        keep_empty: keep images without objects, or with crowds only; default: at evaluation, not in training.
+        loading, test_mode, name: see `PipelineDataset`.
 
     Raises:
         FileNotFoundError: a missing folder or file, named with its argument.
+        TypeError: an unknown argument in a group.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
             a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
-            boxes with more columns, YOLO and VOC files in one folder, boxes that are shares where the format has pixels
-            or pixels where it has shares, no samples.
+            boxes with more columns, YOLO and VOC files in one folder, boxes in fractions of the image if the format has
+            pixels or the other way around, no samples.
     """
 
     def __init__(
@@ -92,78 +132,72 @@ class DetectionDataset(PipelineDataset):
         root: str | Path = "",
         with_masks: bool = False,
         keys: str | Path | None = None,
-        category_ids: Sequence[int] | Mapping[int, int] | None = None,
-        unlisted_ids: Literal["raise", "ignore"] = "raise",
-        unseen: Sequence[str] | str | Path | None = None,
-        train_classes: Literal["all", "seen", "seen_labels"] = "all",
-        frequencies: str | Path | None = None,
+        labels: Mapping[str, Any] | CategoryIds | None = None,
+        class_options: Mapping[str, Any] | ObjectClassOptions | None = None,
         keep_empty: bool | None = None,
-        bad_samples: BadSamplePolicy = "raise",
-        max_bad_share: float = 0.01,
-        cache_images: bool = False,
+        loading: Mapping[str, Any] | Loading | None = None,
         test_mode: bool = False,
         name: str = "",
     ) -> None:
-        check_paths(dict(keys=keys, frequencies=frequencies), root=root, images=images, annotations=annotations)
+        check_paths(dict(keys=keys), root=root, images=images, annotations=annotations)
         super().__init__(
             [LoadImage(), LoadInstances(), PackSample()] if pipeline is None else pipeline,
-            bad_samples=bad_samples,
-            max_bad_share=max_bad_share,
-            cache_images=cache_images,
+            loading=loading,
             test_mode=test_mode,
             name=name or place_name(root, keys or annotations),
         )
-        check_class_choices(train_classes, unseen, unlisted_ids, ("all", "seen", "seen_labels"))
         self.root = Path(root)
-        self.images, self.annotations, self.keys = images, annotations, keys
-        self.classes, self.category_ids, self.unlisted_ids = classes, category_ids, unlisted_ids
-        self.unseen, self.train_classes = unseen, train_classes
-        self.with_masks, self.frequencies = with_masks, frequencies
+        self.images, self.annotations, self.keys, self.classes = images, annotations, keys, classes
+        self.labels = argument_group("labels", labels, CategoryIds)
+        self.class_options = argument_group("class_options", class_options, ObjectClassOptions)
+        self.with_masks = with_masks
         self.keep_empty = test_mode if keep_empty is None else keep_empty
 
     @property
     def vocabulary(self) -> Vocabulary:
         """Classes that this dataset's labels index."""
-        return self._read[0].vocabulary
+        return self._choice.vocabulary
 
     @property
     def table(self) -> InstanceTable:
         """All objects."""
-        return self._read[1].table
+        return self._selection.table
 
     @property
     def aspect_ratios(self) -> np.ndarray:
         """(I,) float64 width / height of each image."""
-        sizes = np.array([entry.size for entry in self._read[1].images], np.float64)  # (I, 2)
+        sizes = np.array([entry.size for entry in self._selection.images], np.float64)  # (I, 2)
         return sizes[:, 1] / sizes[:, 0]
 
     @property
     def item_classes(self) -> list[np.ndarray]:
-        """Classes that occur in each image (not as a crowd), for repeat-factor sampling."""
-        return [self.table.classes_of(image) for image in range(len(self._read[1].images))]
+        """For each image, the distinct classes that occur in it (not as a crowd), (n,) int64; for repeat factors."""
+        return [self.table.classes_of(image) for image in range(len(self._selection.images))]
 
     @property
     def metainfo(self) -> dict[str, Any]:
         """Name, class names, the id of each class in the file (None: no such category), the vocabulary's digest.
 
-        `frequencies`, a letter r, c or f a class, is among them where all are known.
+        `frequencies`, one letter r, c or f per class, is among them if all are known.
         """
-        id_of_class = {index: raw for raw, index in self._read[0].class_of_id.items()}
+        letters: list[str | None]
+        id_of_class = {index: raw for raw, index in self._choice.class_of_id.items()}
         ids = [id_of_class.get(index) for index in range(len(self.vocabulary))]
         names = list(self.vocabulary.class_names)
-        if self.frequencies is not None:
-            letters = load_frequencies(self.frequencies, names, self.root)
+        if self.labels.frequencies is not None:
+            letters = [*load_frequencies(self.labels.frequencies, names, self.root)]
         else:
-            letters = [self._read[1].frequencies.get(raw) for raw in ids]
+            stated = self._selection.frequencies
+            letters = [None if raw is None else stated.get(raw) for raw in ids]
         known = {"frequencies": letters} if all(letters) else {}
         digest = self.vocabulary.digest
         return {"dataset": self.name, "classes": names, "category_ids": ids, "vocabulary_digest": digest, **known}
 
     def load_index(self) -> list[dict[str, Any]]:
         """List the images; their objects stay in `table`."""
-        folder, class_of_id = self.root / self.images, self._read[0].class_of_id
-        items = []
-        for position, entry in enumerate(self._read[1].images):
+        folder, class_of_id = self.root / self.images, self._choice.class_of_id
+        items: list[dict[str, Any]] = []
+        for position, entry in enumerate(self._selection.images):
             item = {
                 "sample_id": entry.image_id,
                 "img_path": str(folder / entry.path),
@@ -185,22 +219,30 @@ class DetectionDataset(PipelineDataset):
         """Give every item its vocabulary and the table of objects."""
         return {"vocabulary": self.vocabulary, "instance_table": self.table}
 
+    @property
+    def _choice(self) -> CategoryChoice:
+        """Which categories are which classes."""
+        return self._usable[0]
+
+    @property
+    def _selection(self) -> ObjectSelection:
+        """The images and objects that can be used."""
+        return self._usable[1]
+
     @cached_property
-    def _read(self) -> tuple[CategoryChoice, ObjectSelection]:
+    def _usable(self) -> tuple[CategoryChoice, ObjectSelection]:
         """Read the annotations once, and keep what can be used of them."""
         found = self._annotation_list()
-        names = self._given_names
-        settle_root(found, names, str(self.root / self.annotations))
-        if names is None:
-            names = self._names_of(found)
+        given_names = self._given_names
+        settle_root(found, given_names, str(self.root / self.annotations))
         choice = choose_categories(
-            names,
+            self._names_of(found) if given_names is None else given_names,
             found.category_names,
             found.category_ids,
-            ids_of_classes=self.category_ids,
-            unseen=self.unseen,
-            train_classes=self.train_classes,
-            unlisted_ids=self.unlisted_ids,
+            ids_of_classes=self.labels.category_ids,
+            unseen=self.class_options.unseen,
+            train_classes=self.class_options.train_classes,
+            unlisted_ids=self.labels.unlisted_ids,
             root=self.root,
         )
         spell_paths(found, self.root / self.images)
@@ -213,7 +255,7 @@ class DetectionDataset(PipelineDataset):
         logger.log(level, f"{self.name}: {selection.summary}")
         return choice, selection
 
-    def _names_of(self, found: AnnotationList) -> list[str]:
+    def _names_of(self, found: AnnotationList) -> Sequence[str | Sequence[str]]:
         """Return the categories of the file as class names."""
         names = [category for _, category in sorted(zip(found.category_ids, found.category_names))]
         try:
@@ -223,7 +265,7 @@ class DetectionDataset(PipelineDataset):
         return names
 
     def _annotation_list(self) -> AnnotationList:
-        """Read the annotations in whatever format they have."""
+        """Read the annotations, in any of the formats."""
         folder, source = check_folder(self.root / self.images, "images"), self.root / self.annotations
         if not source.is_dir():
             return read_coco(source, self.with_masks)
@@ -237,48 +279,50 @@ class DetectionDataset(PipelineDataset):
         return read_yolo(source, folder, given.names, self.with_masks, self.note_unusable, given.keypoint_values)
 
     @cached_property
-    def _given_names(self) -> list[str | Sequence[str]] | None:
+    def _given_names(self) -> Sequence[str | Sequence[str]] | None:
+        """The class names that `classes` gives; None if it gives none."""
         if self.classes is None:
             return None
         return list(self._yaml.names.values()) if self._yaml else load_class_names(self.classes, self.root)
 
     @cached_property
     def _yaml(self) -> YoloYaml | None:
-        """What `classes` says, where it is a data.yaml."""
+        """The content of `classes`, if it is a data.yaml."""
         if isinstance(self.classes, (str, Path)) and Path(self.classes).suffix.lower() in (".yaml", ".yml"):
             return read_yolo_yaml(self.root / self.classes)
         return None
 
     @property
     def _numbered_names(self) -> dict[int, str]:
-        """The first name of each class, by its place in the list."""
-        entries = enumerate(self._given_names)
+        """The first name of each class, by its index in the list."""
+        entries = enumerate(self._given_names or ())
         return {number: entry if isinstance(entry, str) else entry[0] for number, entry in entries}
 
 
 def _label_extension(source: Path, images: Path) -> str:
-    """Return the extension of the label files in a folder; of two kinds, that of those which belong to images.
+    """Return the extension of the label files in a folder; if there are two, that of the files that have images.
 
     Raises:
         FileNotFoundError: no label file.
-        ValueError: both kinds belong to images.
+        ValueError: files of both have images.
     """
-    kinds = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
-    if not kinds:
+    extensions = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
+    if not extensions:
         raise FileNotFoundError(
             f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
         )
-    if len(kinds) == 2:
+    if len(extensions) == 2:
         keys = files_by_key(images, extensions=IMAGE_EXTENSIONS).keys()
-        belonging = {kind for kind in kinds if keys & files_by_key(source, extensions=(kind,)).keys()}
-        if len(belonging) == 2:
+        with_images = {one for one in extensions if keys & files_by_key(source, extensions=(one,)).keys()}
+        if len(with_images) == 2:
             raise ValueError(
                 f"annotations: {source} holds .txt (YOLO) and .xml (VOC) files of images; move one kind to a folder of "
                 "its own"
             )
-        kinds = belonging or kinds
-    return max(kinds)
+        extensions = with_images or extensions
+    return max(extensions)
 
 
 def _classes(ids: Sequence[int], class_of_id: Mapping[int, int]) -> tuple[int, ...]:
+    """Return the distinct classes of category ids, in order; ids that are no class are skipped."""
     return tuple(sorted({class_of_id[raw] for raw in ids if raw in class_of_id}))

@@ -1,4 +1,4 @@
-"""Draws for few-shot training: two images of one class at a time."""
+"""A sampler for few-shot training: two images of one class at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from openvocab.seeding import DrawIndex, mix_seed
 
 
 class SingleClassItems(Protocol):
-    """A dataset each of whose items shows one class."""
+    """A dataset in which each item shows one class."""
 
     class_of_item: list[int]
     """Class index of each item."""
@@ -23,20 +23,20 @@ class SingleClassItems(Protocol):
 
 @DATA_SAMPLERS.register_module()
 class EpisodeSampler(ResumableSampler):
-    """Draw episodes without end: a query, then a support, another item of its class (HSNet's loader, LSeg's training).
+    """Draw episodes endlessly: a query, then a support, another item of its class (HSNet's loader, LSeg's training).
 
-    A batch of 2E images holds E episodes. Of W ranks, rank r takes the episodes r, r + W, r + 2W, ... Everything
-    depends on `seed` and the number of the draw alone, so that a run can be resumed at any draw.
+    A batch of 2E images holds E episodes. Of W ranks, rank r takes the episodes r, r + W, r + 2W, ... Each draw depends
+    on `seed` and its number alone, so that a run can be resumed at any draw.
 
     Args:
         dataset: a `FewShotDataset` or `FSS1000Dataset`.
-        queries: `all` takes every item once as the query, in a new random order each time (PASCAL-5i, FSS-1000);
+        queries: `all` takes every item once per epoch as the query, in a new random order (PASCAL-5i, FSS-1000);
             `by_class` draws a class, then an item of it (COCO-20i).
-        seed: the same on all ranks; None agrees on a random one.
+        seed: the same on all ranks; by default the ranks agree on a random one.
 
     Raises:
         TypeError: a dataset whose items have no class.
-        ValueError: an unknown word, or a class with a single item, which has no support.
+        ValueError: an unknown choice, or a class with a single item, which has no support.
     """
 
     def __init__(
@@ -51,13 +51,14 @@ class EpisodeSampler(ResumableSampler):
         self.items_of: dict[int, list[int]] = defaultdict(list)
         for item, index in enumerate(self.class_of_item):
             self.items_of[index].append(item)
-        alone = [index for index, items in self.items_of.items() if len(items) == 1]
-        if alone:
-            raise ValueError(f"EpisodeSampler: an episode needs two images, but the classes {alone} have one each")
+        too_few = [index for index, items in self.items_of.items() if len(items) == 1]
+        if too_few:
+            raise ValueError(f"EpisodeSampler: an episode needs two images, but the classes {too_few} have one each")
 
     def __iter__(self) -> Iterator[DrawIndex]:
         """Yield this rank's draws, forever."""
-        step, epoch, order = self.start // self.world_size, -1, []
+        step, epoch = self.start // self.world_size, -1
+        order: list[int] = []
         while True:
             number = step // 2 * self.world_size + self.rank
             if number // self.size != epoch:
@@ -69,11 +70,11 @@ class EpisodeSampler(ResumableSampler):
             step += 1
 
     def __len__(self) -> int:
-        """Draws of one rank in as many episodes as there are items."""
+        """Return the number of draws of one rank in one epoch: as many episodes as there are items."""
         return 2 * super().__len__()
 
     def _episode(self, number: int, item: int) -> tuple[int, int]:
-        """Return query and support of an episode; `item` is the query, or with `by_class` has no part in it."""
+        """Return query and support of an episode; `item` is the query, ignored with `by_class`."""
         generator = np.random.default_rng(mix_seed(self.seed, "episode", number))
         if self.queries == "by_class":
             classes = list(self.items_of)
@@ -81,4 +82,4 @@ class EpisodeSampler(ResumableSampler):
             item = items[generator.integers(len(items))]
         others = self.items_of[self.class_of_item[item]]
         support = generator.integers(len(others) - 1)
-        return item, others[support + (others[support] >= item)]
+        return item, others[support + (others[support] >= item)]  # items are in order: skip the query itself

@@ -1,6 +1,6 @@
-"""FSS-1000 in its zero-shot form: images of one object each, in a folder a class."""
+"""FSS-1000 in the zero-shot form: images of one object each, in one folder per class."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from openvocab.argument_checks import check_choice, check_paths
-from openvocab.datasets.base import BadSamplePolicy, Transform, place_name
-from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_a_class
+from openvocab.datasets.base import Loading, Transform, place_name
+from openvocab.datasets.episode_dataset import CLASS, OTHERS, EpisodeDataset, one_name_per_class
 from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key
 from openvocab.datasets.files.image_label_pairs import pair
 from openvocab.datasets.files.label_table import LabelTable
@@ -19,9 +19,9 @@ from openvocab.registry import DATASETS
 from openvocab.vocabulary.class_lists import load_split
 
 FOREGROUND = 128
-"""Gray value from which a pixel of a mask belongs to the class."""
-COLOUR = 16
-"""Difference of two channels from which a pixel is colored."""
+"""Smallest gray value of a mask's pixels that belong to the class."""
+MIN_COLOR_DIFFERENCE = 16
+"""A pixel is colored if two of its channels differ by at least this much."""
 ADVICE = "the object is white, 255"
 MASK_EXTENSIONS = frozenset((".png",))
 PAIR_RULE = "an image and its mask lie side by side, 1.jpg and 1.png"
@@ -29,19 +29,19 @@ PAIR_RULE = "an image and its mask lie side by side, 1.jpg and 1.png"
 
 @DATASETS.register_module()
 class FSS1000Dataset(EpisodeDataset):
-    """Images of one object each, in a folder a class: `root/zucchini/1.jpg` and the mask `root/zucchini/1.png`.
+    """Images of one object each, in one folder per class: `root/zucchini/1.jpg` and the mask `root/zucchini/1.png`.
 
-    Items are as in `EpisodeDataset`. Masks are PNGs, see `read_mask`; an image is a file of the same name with another
-    extension of images.
+    Items are as in `EpisodeDataset`. Masks are PNGs, see `read_mask`; an image has the name of its mask and any other
+    image extension.
 
     Args:
         root: folder of the class folders.
         part: `train` (520 classes), `val` (240) or `test` (240).
         pipeline: transforms.
-        class_names: a word for each of the 1000 classes, in the order of the split `fss1000`: a list, a names file or a
-            list of the package. Default: the names of the folders as they are, underscores too ("ac_wall"), on which
-            LSeg was trained.
-        bad_samples, max_bad_share, cache_images, name: see `PipelineDataset`.
+        class_names: a name for each of the 1000 classes, in the order of the split `fss1000`: a list, a names file or a
+            list of the package. Default: the names of the folders as they are, underscores included ("ac_wall"), on
+            which LSeg was trained.
+        loading, name: see `PipelineDataset`.
 
     Raises:
         ValueError: an unknown part, `class_names` of another length, two images of one mask.
@@ -57,29 +57,25 @@ class FSS1000Dataset(EpisodeDataset):
         pipeline: Sequence[dict | Transform],
         *,
         class_names: Sequence[str | Sequence[str]] | str | Path | None = None,
-        bad_samples: BadSamplePolicy = "raise",
-        max_bad_share: float = 0.01,
-        cache_images: bool = False,
+        loading: Mapping[str, Any] | Loading | None = None,
         name: str = "",
     ) -> None:
         check_paths(root=root)
         check_choice("part", part, ("train", "val", "test"))
-        super().__init__(
-            pipeline,
-            bad_samples=bad_samples,
-            max_bad_share=max_bad_share,
-            cache_images=cache_images,
-            test_mode=part != "train",
-            name=name or place_name(root, part),
-        )
+        super().__init__(pipeline, loading=loading, test_mode=part != "train", name=name or place_name(root, part))
         self.root = Path(root)
         parts = load_split("fss1000")["parts"]
-        self.folders = [folder for folders in parts.values() for folder in folders]
+        self.folders: list[str] = [folder for folders in parts.values() for folder in folders]
         self.class_names = self.folders
         if class_names is not None:
-            self.class_names = one_name_a_class("class_names", class_names, Path(), len(self.folders))
+            self.class_names = one_name_per_class("class_names", class_names, Path(), len(self.folders))
         first = self.folders.index(parts[part][0])
-        self.classes = range(first, first + len(parts[part]))
+        self._classes = range(first, first + len(parts[part]))
+
+    @property
+    def classes(self) -> range:
+        """Indices of the classes of this part."""
+        return self._classes
 
     def load_index(self) -> list[dict[str, Any]]:
         """List the images of this part, class by class."""
@@ -90,11 +86,13 @@ class FSS1000Dataset(EpisodeDataset):
                 f"root: {len(absent)} of {len(self.classes)} class folders are not in {self.root}, "
                 f"the first is {absent[0]!r}"
             )
-        images, masks = {}, {}
+        images: dict[str, Path] = {}
+        masks: dict[str, Path] = {}
         for index in self.classes:
-            images |= (found := self._files_of(index, IMAGE_EXTENSIONS - MASK_EXTENSIONS))
-            if not found:
+            images_of_class = self._files_of(index, IMAGE_EXTENSIONS - MASK_EXTENSIONS)
+            if not images_of_class:
                 raise FileNotFoundError(f"root: no images (.jpg) in the class folder {self.root / self.folders[index]}")
+            images |= images_of_class
             masks |= self._files_of(index, MASK_EXTENSIONS)
         index_of = {self.folders[index]: index for index in self.classes}
         return [
@@ -109,13 +107,13 @@ class FSS1000Dataset(EpisodeDataset):
         ]
 
     def _files_of(self, index: int, extensions: Collection[str]) -> dict[str, Path]:
-        """Return files of a class by key, the folder before it."""
+        """Return the files of a class by key, which begins with the folder."""
         folder = self.folders[index]
         return {f"{folder}/{key}": path for key, path in files_by_key(self.root / folder, "", extensions).items()}
 
     @property
-    def label_reader(self) -> Callable[[str, int | None], np.ndarray]:
-        """Reads a mask."""
+    def label_reader(self) -> Callable[[str | Path, int | None], np.ndarray]:
+        """(path, largest number of pixels) -> mask, (H, W); see `read_mask`."""
         return read_mask
 
     @cached_property
@@ -125,22 +123,23 @@ class FSS1000Dataset(EpisodeDataset):
 
 
 def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read a black and white picture as (H, W) uint8: 1 where it is brighter than half, else 0.
+    """Read a black and white image as (H, W) uint8: 1 where it is brighter than half, else 0.
 
-    A palette counts as its colors, an alpha channel that is opaque everywhere does not count.
+    A palette is converted to its colors; an alpha channel that is opaque everywhere is ignored.
 
     Args:
+        path: of the mask.
         max_pixels: see `read_image`.
 
     Raises:
-        BadSample: see `read_image`; a mask with transparent pixels, with more colored than white ones, or with some
-            that are brighter than black and none that is bright: what is object cannot be told.
+        BadSample: see `read_image`; masks whose object is ambiguous: with transparent pixels, with more colored pixels
+            than white ones, or with gray pixels and no bright one.
     """
     content = read_image_bytes(path, max_pixels)
     image = decode_image_bgr(content, path, max_pixels)
     if _is_transparent(content):
         raise BadSample(path, "transparent pixels: white or opaque may be the object; save the mask without alpha")
-    gray, colored = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.ptp(image, axis=2) >= COLOUR
+    gray, colored = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.ptp(image, axis=2) >= MIN_COLOR_DIFFERENCE
     if colored.sum() > ((gray >= FOREGROUND) & ~colored).sum():
         raise BadSample(path, "expected a black and white mask, but more pixels are colored than white; " + ADVICE)
     if 0 < gray.max() < FOREGROUND:
@@ -150,8 +149,8 @@ def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
 
 
 def _is_transparent(content: bytes) -> bool:
-    """Say whether any pixel of a PNG is less than opaque."""
+    """Return whether any pixel of a PNG is less than opaque."""
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim < 3 or image.shape[2] < 4:  # None: no PNG, but a picture that Pillow decodes
         return False
-    return bool((image[..., 3] < np.iinfo(image.dtype).max).any())
+    return bool((image[..., 3] < np.iinfo(str(image.dtype)).max).any())

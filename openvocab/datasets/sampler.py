@@ -1,7 +1,7 @@
-"""Which sample comes next, and with which randomness: a function of the seed and of a counter, never of a process.
+"""A sampler in which each draw and its randomness depend on the seed and a counter, never on a process.
 
-An interrupted run therefore continues with the very batches it would have seen, whatever the number of workers and
-without loading anything twice.
+An interrupted run therefore continues with the batches that it would have seen, with any number of workers, and without
+loading anything twice.
 """
 
 from collections.abc import Iterator, Sized
@@ -16,15 +16,15 @@ from openvocab.seeding import DrawIndex, mix_seed
 
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(Sampler):
-    """Draw samples without end, in a new random order each time through the dataset.
+    """Draw samples endlessly, in a new random order in each epoch.
 
     Draw number d of the whole job is item `d % size` of the permutation number `d // size`; rank r of W takes the draws
     r, r + W, r + 2W, ... Both the order and the seed of each draw depend on `seed` alone.
 
     Args:
         dataset: anything with a length.
-        shuffle: False walks through the dataset in its own order.
-        seed: the same on all ranks; None agrees on a random one.
+        shuffle: False keeps the dataset's own order.
+        seed: the same on all ranks; by default the ranks agree on a random one.
 
     Raises:
         ValueError: the dataset is empty.
@@ -46,7 +46,8 @@ class ResumableSampler(Sampler):
     def __iter__(self) -> Iterator[DrawIndex]:
         """Yield this rank's draws, forever."""
         draw = self.start + self.rank
-        epoch, order = -1, []
+        epoch = -1
+        order: list[int] = []
         while True:
             if draw // self.size != epoch:
                 epoch = draw // self.size
@@ -55,10 +56,11 @@ class ResumableSampler(Sampler):
             draw += self.world_size
 
     def __len__(self) -> int:
-        """Draws of one rank in one time through the dataset."""
+        """Return the number of draws of one rank in one epoch."""
         return -(-self.size // self.world_size)
 
     def _order(self, epoch: int) -> list[int]:
+        """Return the items of an epoch in their order."""
         if not self.shuffle:
             return list(range(self.size))
         generator = torch.Generator().manual_seed(mix_seed(self.seed, "order", epoch))

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from openvocab.argument_checks import check_choice
 from openvocab.files.file_values import whole_numbers
 from openvocab.files.text_files import read_json
 from openvocab.vocabulary.vocabulary import read_class_names, same_name_key, spaced
@@ -178,20 +177,14 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str, 
     raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
 
 
-def check_class_choices(
-    train_classes: str,
-    unseen: Sequence[str] | str | Path | None,
-    unlisted_ids: str,
-    known: Sequence[str] = ("all", "seen"),
-) -> None:
-    """Check the arguments by which a dataset chooses among its classes.
+def check_unseen_given(train_classes: str, unseen: Sequence[str] | str | Path | None) -> None:
+    """Check that a dataset which is to train on its seen classes alone knows the unseen ones.
 
     Raises:
-        ValueError: an unknown word, or seen classes asked for without a list of the unseen ones.
+        ValueError: it does not.
     """
-    check_choice("train_classes", train_classes, known)
-    check_choice("unlisted_ids", unlisted_ids, ("raise", "ignore"))
     if train_classes != "all" and unseen is None:
         raise ValueError(
-            f"train_classes={train_classes!r} needs `unseen`: the names or the split file that says which are not"
+            f"class_options: train_classes={train_classes!r} needs `unseen`: the names, or the split file that lists "
+            "the classes without labels"
         )

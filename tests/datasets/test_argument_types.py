@@ -37,30 +37,30 @@ WITH_CLASSES = [SegmentationDataset, ClassificationFolder, DetectionDataset]
 WRONG = [
     (EVERY, "root", [5, None, ["a"]]),
     (EVERY, "pipeline", [5, "LoadImage", dict(type="LoadImage")]),
-    (WITH_POLICY, "max_bad_share", ["x", None, True, [0.1]]),
-    (WITH_POLICY, "bad_samples", [5, ["skip"], True]),
+    (WITH_POLICY, "loading.max_bad_share", ["x", None, True, [0.1]]),
+    (WITH_POLICY, "loading.bad_samples", [5, ["skip"], True]),
     (WITH_IMAGES, "images", [5, None, ["images"]]),
     ([DetectionDataset, FewShotDataset, CaptionDataset], "annotations", [5, None, ["a", "b"]]),
     ([SegmentationDataset], "annotations", [5, True]),
     (WITH_KEYS, "keys", [5, ["a"]]),
     (WITH_CLASSES, "classes", [5, {"a": 0, "b": 1}, {"a"}]),
-    (WITH_CLASSES, "unseen", [5, {"a": 0}, ["wall", 5]]),
-    ([SegmentationDataset, ClassificationFolder], "repeated_names", ["wall", 5, None, [5]]),
-    ([SegmentationDataset], "label_ids", [5, "01", {1}, [0, 1.5], [True, False], {0: "x"}, {None: 0}]),
-    ([SegmentationDataset], "ignored_ids", [255, "255", [255.5], [True], [None], {255: 0}]),
-    ([SegmentationDataset], "panoptic_json", [5, ["a.json"]]),
-    ([DetectionDataset], "category_ids", [5, "01", {1}, [1.5], [True], {1: "a"}]),
-    ([DetectionDataset], "frequencies", [5, ["a"]]),
+    (WITH_CLASSES, "class_options.unseen", [5, {"a": 0}, ["wall", 5]]),
+    ([SegmentationDataset, ClassificationFolder], "class_options.repeated_names", ["wall", 5, None, [5]]),
+    ([SegmentationDataset], "labels.label_ids", [5, "01", {1}, [0, 1.5], [True, False], {0: "x"}, {None: 0}]),
+    ([SegmentationDataset], "labels.ignored_ids", [255, "255", [255.5], [True], [None], {255: 0}]),
+    ([SegmentationDataset], "labels.panoptic_json", [5, ["a.json"]]),
+    ([DetectionDataset], "labels.category_ids", [5, "01", {1}, [1.5], [True], {1: "a"}]),
+    ([DetectionDataset], "labels.frequencies", [5, ["a"]]),
     ([ClassificationFolder], "folders", [5, "wordnet", [1, 2], {"a"}, {"a": "b"}]),
-    ([ClassificationFolder], "leave_out", ["a", 5, None, [5]]),
+    ([ClassificationFolder], "class_options.leave_out", ["a", 5, None, [5]]),
     ([FewShotDataset], "split", [5, None, ["pascal5i"], "fss1000", "coco_48_17"]),
     ([FewShotDataset], "fold", ["x", True, None, 1.5, [0], -1, 4]),
-    ([FewShotDataset], "first_id", ["x", True, None, 1.5, ["a"] * 20, {0: 1}]),
-    ([FewShotDataset], "boundary", ["x", None, True, [255]]),
-    ([FewShotDataset], "episodes", [0, -1, "x", None, True, 1.5]),
-    ([FewShotDataset], "draw", [5, None, ["cycle"]]),
-    ([FewShotDataset], "seed", ["x", None, True]),
-    ([FewShotDataset], "pairs", [5, [], [5], {"a": 0}]),
+    ([FewShotDataset], "labels.first_id", ["x", True, None, 1.5, ["a"] * 20, {0: 1}]),
+    ([FewShotDataset], "labels.boundary", ["x", None, True, [255]]),
+    ([FewShotDataset], "episodes.count", [0, -1, "x", None, True, 1.5]),
+    ([FewShotDataset], "episodes.draw", [5, None, ["cycle"]]),
+    ([FewShotDataset], "episodes.seed", ["x", None, True]),
+    ([FewShotDataset], "episodes.pairs", [5, [], [5], {"a": 0}]),
     ([FewShotDataset, FSS1000Dataset], "class_names", [5, {"a": 0}, ["a", 5], "nowhere.txt"]),
     ([FewShotDataset, FSS1000Dataset, CifarDataset], "part", [5, None, ["train"]]),
     ([CaptionDataset], "columns", ["ab", 5, None, ["image"], [1, 2]]),
@@ -103,8 +103,10 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("kind", "argument", "value"), CASES)
 def test_an_argument_of_the_wrong_type_is_named(folder, kind, argument, value):
     pipeline = [LoadImage(), PackSample()] if kind is not SegmentationDataset else None
-    options = {"root": folder, "pipeline": pipeline, **REQUIRED[kind], argument: value}
-    with pytest.raises(ValueError, match=rf"^{argument}\b.*"):
+    group, _, name = argument.rpartition(".")
+    options = {"root": folder, "pipeline": pipeline, **REQUIRED[kind]} | ({group: {name: value}} if group else {})
+    options = options if group else {**options, argument: value}
+    with pytest.raises(ValueError, match=rf"^({group}\.)?{name}\b.*"):
         dataset = kind(**options)
         len(dataset)
         if kind is SegmentationDataset:

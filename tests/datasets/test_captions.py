@@ -47,7 +47,7 @@ def test_training_samples_carry_one_caption_and_no_vocabulary(folder: Path):
 
 @pytest.mark.parametrize("cache_images", [False, True])
 def test_random_captions_are_drawn_evenly_and_anew_each_time(folder: Path, cache_images: bool):
-    dataset = CaptionDataset("captions.jsonl", root=folder, cache_images=cache_images)
+    dataset = CaptionDataset("captions.jsonl", root=folder, loading=dict(cache_images=cache_images))
     drawn = Counter(dataset[0]["sample"].captions for _ in range(300))
     assert set(drawn) == {(caption,) for caption in RECORDS[0]["captions"]}
     assert min(drawn.values()) > 60
@@ -201,7 +201,7 @@ def test_images_are_found_however_their_accents_are_coded(cafe: Path, image: str
     ("options", "message"),
     [
         (dict(columns="ab"), "columns: expected a list of names, got 'ab'"),
-        (dict(columns=["image"]), r"columns: expected the names of the image's and the caption's, got \['image'\]"),
+        (dict(columns=["image"]), r"columns: expected the names of the columns of image and caption, got \['image'\]"),
         (dict(split=5), "split: expected a list of names, got 5"),
         (dict(num_captions=1.5), "num_captions: expected a whole number, got 1.5"),
         (dict(num_captions=True), "num_captions: expected a whole number, got True"),
@@ -307,7 +307,7 @@ def test_a_caption_that_nobody_can_see_is_named_by_its_line(folder: Path, captio
 
 @pytest.mark.parametrize("cache_images", [False, True])
 def test_an_image_with_fewer_captions_repeats_them(folder: Path, cache_images: bool):
-    dataset = CaptionDataset("captions.jsonl", root=folder, num_captions=3, cache_images=cache_images)
+    dataset = CaptionDataset("captions.jsonl", root=folder, num_captions=3, loading=dict(cache_images=cache_images))
     assert {len(set(dataset[0]["sample"].captions)) for _ in range(20)} == {3}
     for _ in range(20):
         first, second, third = dataset[1]["sample"].captions
@@ -325,6 +325,6 @@ def test_transforms_see_the_caption_that_was_picked(folder: Path):
         return results
 
     pipeline = [LoadImage(), look, PackSample()]
-    dataset = CaptionDataset("captions.jsonl", pipeline, root=folder, cache_images=True)
+    dataset = CaptionDataset("captions.jsonl", pipeline, root=folder, loading=dict(cache_images=True))
     drawn = [dataset[0]["sample"].captions for _ in range(10)]
     assert drawn == seen and len(set(drawn)) > 1

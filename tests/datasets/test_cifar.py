@@ -135,7 +135,7 @@ def test_wrong_arguments_are_clear(tmp_path):
     with pytest.raises(FileNotFoundError, match="no archive or folder"):
         len(CifarDataset(tmp_path / "none.tar.gz", 10, "test"))
     (tmp_path / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
-    with pytest.raises(ValueError, match="not a whole tar archive"):
+    with pytest.raises(ValueError, match="not a complete tar archive"):
         len(CifarDataset(tmp_path / "cut.tar.gz", 10, "test"))
 
 

@@ -24,7 +24,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_each_image_has_the_class_of_its_folder(root: Path):
-    dataset = ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"], unseen="split.json")
+    dataset = ClassificationFolder(
+        "objects", "classes.txt", root=root, class_options=dict(leave_out=["background"], unseen="split.json")
+    )
     samples = [dataset[index]["sample"] for index in range(len(dataset))]
     assert [sample.sample_id for sample in samples] == [
         "red circle/0.png",
@@ -45,7 +47,7 @@ def test_folders_may_have_other_names_than_the_classes(root: Path):
     dataset = ClassificationFolder("objects", "names.txt", root=root, folders=["red circle", "blue star", "car"])
     assert dataset[2]["sample"].class_ids == (1,)
     assert dataset.vocabulary.seen is None
-    with pytest.raises(ValueError, match="folders: expected 3, one a class, got 1"):
+    with pytest.raises(ValueError, match="folders: expected 3, one per class, got 1"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders=["car"]))
     with pytest.raises(ValueError, match="folders: folder 'car' is given for two classes"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders=["car", "blue star", "car"]))
@@ -53,7 +55,7 @@ def test_folders_may_have_other_names_than_the_classes(root: Path):
 
 def test_photos_whose_names_differ_in_the_extension_are_two(root: Path):
     cv2.imwrite(str(root / "objects/car/0.jpg"), np.zeros((5, 7, 3), np.uint8))
-    dataset = ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"])
+    dataset = ClassificationFolder("objects", "classes.txt", root=root, class_options=dict(leave_out=["background"]))
     assert [dataset[index]["sample"].sample_id for index in (3, 4)] == ["car/0.jpg", "car/0.png"]
 
 
@@ -62,24 +64,30 @@ def test_a_class_without_folder_and_a_folder_without_class_are_named(root: Path)
         len(ClassificationFolder("objects", "classes.txt", root=root))
     (root / "objects" / "extra").mkdir()
     with pytest.raises(ValueError, match="belong to no class, such as 'extra'"):
-        len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"]))
+        len(ClassificationFolder("objects", "classes.txt", root=root, class_options=dict(leave_out=["background"])))
 
 
 def test_wrong_arguments_are_clear(root: Path):
     with pytest.raises(ValueError, match=r"leave_out: \['sky'\]"):
-        len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["sky"]))
+        len(ClassificationFolder("objects", "classes.txt", root=root, class_options=dict(leave_out=["sky"])))
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         len(ClassificationFolder("nowhere", "classes.txt", root=root))
     (root / "wrong.json").write_text('{"other": []}')
     with pytest.raises(ValueError, match="neither 'unseen' nor 'novel'"):
-        len(ClassificationFolder("objects", "classes.txt", root=root, leave_out=["background"], unseen="wrong.json"))
+        len(
+            ClassificationFolder(
+                "objects", "classes.txt", root=root, class_options=dict(leave_out=["background"], unseen="wrong.json")
+            )
+        )
     with pytest.raises(ValueError, match="unseen: 'lion' is not among the 4 class names"):
-        len(ClassificationFolder("objects", "classes.txt", root=root, unseen=["blue star", "lion"]))
+        len(ClassificationFolder("objects", "classes.txt", root=root, class_options=dict(unseen=["blue star", "lion"])))
 
 
 def test_names_in_arguments_are_compared_as_all_names_are(root: Path):
     options = dict(
-        root=root, leave_out=["Background"], unseen=["Blue_Star"], folders=["Red_Circle", "BLUE STAR", "car"]
+        root=root,
+        class_options=dict(leave_out=["Background"], unseen=["Blue_Star"]),
+        folders=["Red_Circle", "BLUE STAR", "car"],
     )
     dataset = ClassificationFolder("objects", "classes.txt", **options)
     assert dataset.vocabulary.class_names == ("red circle", "blue star", "car")
@@ -106,7 +114,7 @@ def test_folders_that_differ_in_case_alone_are_told_apart_where_both_are_given(t
 def test_classes_may_share_a_name_as_in_the_list_of_clips_notebook(tmp_path: Path):
     _folders(tmp_path / "objects", "n04008634", "n03773504")
     options = dict(classes=["missile", "missile"], root=tmp_path, folders="sorted")
-    dataset = ClassificationFolder("objects", repeated_names=["missile"], **options)
+    dataset = ClassificationFolder("objects", class_options=dict(repeated_names=["missile"]), **options)
     assert dataset.vocabulary.class_names == ("missile", "missile")
     assert [dataset[index]["sample"].class_ids for index in range(2)] == [(0,), (1,)]
     with pytest.raises(ValueError, match="name 'missile' is given twice"):
@@ -135,7 +143,7 @@ def test_sorted_folders_are_the_classes_in_order(root: Path):
         ("n02000000", (1,)),
         ("n03000000", (2,)),
     ]
-    with pytest.raises(ValueError, match="folders: expected 1000, one a class, got 3"):
+    with pytest.raises(ValueError, match="folders: expected 1000, one per class, got 3"):
         len(ClassificationFolder("objects", "imagenet_1k", root=root, folders="sorted"))
     with pytest.raises(ValueError, match="expected a list of names or 'sorted', got 'wordnet'"):
         len(ClassificationFolder("objects", "names.txt", root=root, folders="wordnet"))
@@ -169,15 +177,15 @@ def test_names_that_no_number_tells_apart_keep_the_order_of_the_alphabet(tmp_pat
 def test_names_of_folders_are_matched_without_case_and_underscores(tmp_path: Path):
     _folders(tmp_path / "objects", "Traffic_Light", "cat")
     (tmp_path / "names.txt").write_text("traffic light\ncat\ndog_house\n")
-    dataset = ClassificationFolder("objects", "names.txt", root=tmp_path, leave_out=["dog_house"])
+    dataset = ClassificationFolder("objects", "names.txt", root=tmp_path, class_options=dict(leave_out=["dog_house"]))
     assert dataset[0]["sample"].sample_id == "Traffic_Light/x.png"
     _folders(tmp_path / "objects", "traffic light")
     with pytest.raises(ValueError, match="'Traffic_Light' and 'traffic light' are folders of one class"):
-        len(ClassificationFolder("objects", "names.txt", root=tmp_path, leave_out=["dog_house"]))
+        len(ClassificationFolder("objects", "names.txt", root=tmp_path, class_options=dict(leave_out=["dog_house"])))
 
 
 def test_folders_without_images_are_named(root: Path, logged):
-    options = dict(root=root, leave_out=["background"])
+    options = dict(root=root, class_options=dict(leave_out=["background"]))
     len(ClassificationFolder("objects", "classes.txt", **options))
     (root / "objects/car/0.png").rename(root / "objects/car/.0.png")
     len(ClassificationFolder("objects", "classes.txt", **options))

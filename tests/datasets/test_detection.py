@@ -53,14 +53,14 @@ def test_without_a_list_the_classes_are_the_categories_in_the_order_of_their_ids
 def test_categories_match_any_synonym_or_an_id(tmp_path):
     dataset = _dataset(tmp_path, classes=[["puppy", "Dog"], ["kitten", "cat"], "traffic light"])
     assert _instances(dataset)["11"].classes.tolist() == [1, 0]
-    dataset = _dataset(tmp_path, classes=["a", "b", "c"], category_ids=[20, 7, 3])
+    dataset = _dataset(tmp_path, classes=["a", "b", "c"], labels=dict(category_ids=[20, 7, 3]))
     assert _instances(dataset)["11"].classes.tolist() == [2, 1]
-    dataset = _dataset(tmp_path, classes=["a", "b"], category_ids={7: 1, 3: 1, 20: 0})
+    dataset = _dataset(tmp_path, classes=["a", "b"], labels=dict(category_ids={7: 1, 3: 1, 20: 0}))
     assert _instances(dataset)["11"].classes.tolist() == [1, 1]
     with pytest.raises(ValueError, match="category_ids: expected 2, one a class, got 1"):
-        len(_dataset(tmp_path, classes=["a", "b"], category_ids=[3]))
+        len(_dataset(tmp_path, classes=["a", "b"], labels=dict(category_ids=[3])))
     with pytest.raises(ValueError, match="category_ids: expected a list of whole numbers, got 3"):
-        len(_dataset(tmp_path, classes=["a"], category_ids=3))
+        len(_dataset(tmp_path, classes=["a"], labels=dict(category_ids=3)))
 
 
 @pytest.mark.parametrize("with_sizes", [True, False])
@@ -82,11 +82,19 @@ def test_images_are_found_however_their_accents_are_coded(tmp_path, with_sizes):
 
 def test_names_of_a_split_are_compared_as_all_names_are(tmp_path):
     (tmp_path / "split.json").write_text('{"seen": ["Dog", "CAT"], "unseen": ["Traffic_Light"]}')
-    dataset = _dataset(tmp_path, classes=["dog", "cat", "traffic light"], unseen=str(tmp_path / "split.json"))
+    dataset = _dataset(
+        tmp_path, classes=["dog", "cat", "traffic light"], class_options=dict(unseen=str(tmp_path / "split.json"))
+    )
     assert dataset.vocabulary.seen == (True, True, False)
     (tmp_path / "split.json").write_text('{"seen": ["dog", "cat"], "unseen": ["Dog", "traffic light"]}')
     with pytest.raises(ValueError, match="lists 'dog' as seen and as unseen"):
-        len(_dataset(tmp_path, classes=["dog", "cat", "traffic light"], unseen=str(tmp_path / "split.json")))
+        len(
+            _dataset(
+                tmp_path,
+                classes=["dog", "cat", "traffic light"],
+                class_options=dict(unseen=str(tmp_path / "split.json")),
+            )
+        )
 
 
 def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, logged):
@@ -117,21 +125,25 @@ def test_masks_are_those_of_pycocotools(tmp_path):
 
 def test_a_novel_class_never_reaches_training(tmp_path, logged):
     (tmp_path / "split.json").write_text('{"base": ["cat"], "novel": ["dog"]}')
-    dataset = _dataset(tmp_path, unseen="split.json", train_classes="seen", with_masks=True, keep_empty=True)
+    dataset = _dataset(
+        tmp_path, class_options=dict(unseen="split.json", train_classes="seen"), with_masks=True, keep_empty=True
+    )
     assert dataset.vocabulary.class_names == ("cat",) and dataset.vocabulary.seen == (True,)
     assert set(dataset.table.ids.tolist()) == {100, 104}
     assert all((instances.classes == 0).all() for instances in _instances(dataset).values())
     assert "2 objects of unseen classes left out" in logged[0].getMessage()
     # a traffic light is neither base nor novel
     assert "1 objects of categories that are no class left out" in logged[0].getMessage()
-    evaluation = _dataset(tmp_path, unseen="split.json", test_mode=True)
+    evaluation = _dataset(tmp_path, class_options=dict(unseen="split.json"), test_mode=True)
     assert evaluation.vocabulary.class_names == ("cat", "dog") and evaluation.vocabulary.seen == (True, False)
     assert set(evaluation.table.ids.tolist()) == {100, 102, 103, 104}
 
 
 def test_unseen_names_may_stay_without_their_labels(tmp_path):
     (tmp_path / "split.json").write_text('{"base": ["cat"], "novel": ["dog"]}')
-    dataset = _dataset(tmp_path, unseen="split.json", train_classes="seen_labels", with_masks=True, keep_empty=True)
+    dataset = _dataset(
+        tmp_path, class_options=dict(unseen="split.json", train_classes="seen_labels"), with_masks=True, keep_empty=True
+    )
     assert dataset.vocabulary.class_names == ("cat", "dog") and dataset.vocabulary.seen == (True, False)
     assert set(dataset.table.ids.tolist()) == {100, 104} and not dataset.table.classes.any()
 
@@ -140,9 +152,10 @@ def test_classes_without_objects_are_named_but_not_those_that_are_held_out(tmp_p
     """The only cat of image 13 is a crowd, which nothing is learned from."""
     (tmp_path / "split.json").write_text('{"novel": ["dog"]}')
     (tmp_path / "part.txt").write_text("12\n13\n")
-    options = dict(classes=["cat", "dog", "traffic_light", "cow"], keys="part.txt", unseen="split.json")
-    len(_dataset(tmp_path, train_classes="seen_labels", **options))
-    len(_dataset(tmp_path, test_mode=True, **options))
+    class_options = dict(unseen="split.json")
+    options = dict(classes=["cat", "dog", "traffic_light", "cow"], keys="part.txt")
+    len(_dataset(tmp_path, class_options=dict(train_classes="seen_labels", **class_options), **options))
+    len(_dataset(tmp_path, class_options=class_options, test_mode=True, **options))
     len(_dataset(tmp_path))
     assert [record.levelname for record in logged] == ["WARNING", "WARNING", "INFO"]
     for record in logged[:2]:
@@ -158,7 +171,7 @@ def test_a_file_that_is_two_images_is_said(tmp_path, logged):
 
 def test_an_id_is_one_class(tmp_path):
     with pytest.raises(ValueError, match="category_ids: id 3 is given for two classes"):
-        len(_dataset(tmp_path, classes=["cat", "dog"], category_ids=[3, 3], unlisted_ids="ignore"))
+        len(_dataset(tmp_path, classes=["cat", "dog"], labels=dict(category_ids=[3, 3], unlisted_ids="ignore")))
 
 
 def test_names_are_the_same_texts_from_every_kind_of_file(tmp_path):
@@ -178,7 +191,7 @@ def test_names_are_the_same_texts_from_every_kind_of_file(tmp_path):
 
 
 def test_unseen_names_alone_leave_no_class_out(tmp_path):
-    dataset = _dataset(tmp_path, unseen=["dog"], train_classes="seen")
+    dataset = _dataset(tmp_path, class_options=dict(unseen=["dog"], train_classes="seen"))
     assert dataset.vocabulary.class_names == ("cat", "traffic light")
     assert {100, 101} == set(dataset.table.ids.tolist())
 
@@ -196,14 +209,14 @@ def test_unseen_names_alone_leave_no_class_out(tmp_path):
 def test_a_split_that_does_not_fit_is_refused(tmp_path, split, message):
     (tmp_path / "split.json").write_text(split)
     with pytest.raises(ValueError, match=message):
-        len(_dataset(tmp_path, unseen="split.json", train_classes="seen"))
+        len(_dataset(tmp_path, class_options=dict(unseen="split.json", train_classes="seen")))
 
 
 def test_arguments_are_checked(tmp_path):
     with pytest.raises(ValueError, match="train_classes='seen' needs `unseen`"):
-        DetectionDataset("a", "b", train_classes="seen")
+        DetectionDataset("a", "b", class_options=dict(train_classes="seen"))
     with pytest.raises(ValueError, match="unlisted_ids: expected one of"):
-        DetectionDataset("a", "b", unlisted_ids="skip")
+        DetectionDataset("a", "b", labels=dict(unlisted_ids="skip"))
     with pytest.raises(FileNotFoundError, match="images: no folder"):
         len(DetectionDataset(tmp_path / "nowhere", "b"))
     (tmp_path / "images").mkdir()
@@ -214,7 +227,7 @@ def test_arguments_are_checked(tmp_path):
 def test_categories_that_are_no_class_are_an_error_unless_ignored(tmp_path, logged):
     with pytest.raises(ValueError, match="1 of the file's 3 categories are no class, such as 'traffic_light'"):
         len(_dataset(tmp_path, classes=["cat", "dog"]))
-    dataset = _dataset(tmp_path, classes=["cat", "dog", "cow"], unlisted_ids="ignore")
+    dataset = _dataset(tmp_path, classes=["cat", "dog", "cow"], labels=dict(unlisted_ids="ignore"))
     assert _instances(dataset)["12"].classes.tolist() == [1]
     assert "1 classes have no category in the file" in logged[-1].getMessage()
     assert dataset.metainfo["category_ids"] == [3, 7, None]
@@ -410,9 +423,11 @@ def test_names_are_told_apart_only_where_they_are_matched(tmp_path):
     content = _spoil(coco_content(), "name twice")
     with pytest.raises(ValueError, match=r"the category name 'dog' 2 times, with the ids \[7, 8\].* give category_ids"):
         len(_dataset(tmp_path, content, classes=["cat", "dog", "traffic light"]))
-    by_id = _dataset(tmp_path, content, classes=["cat", "dog", "light"], category_ids={3: 0, 7: 1, 8: 1, 20: 2})
+    by_id = _dataset(
+        tmp_path, content, classes=["cat", "dog", "light"], labels=dict(category_ids={3: 0, 7: 1, 8: 1, 20: 2})
+    )
     assert _instances(by_id)["11"].classes.tolist() == [0, 1]
-    others = _dataset(tmp_path, content, classes=["cat"], unlisted_ids="ignore")
+    others = _dataset(tmp_path, content, classes=["cat"], labels=dict(unlisted_ids="ignore"))
     assert _instances(others)["11"].classes.tolist() == [0]
 
 
@@ -579,7 +594,7 @@ def test_annotations_without_ids_are_numbered_and_sizes_are_read_from_the_images
 def test_an_image_of_another_size_than_its_annotations_is_a_bad_sample(tmp_path):
     content = coco_content()
     content["images"][0]["width"] = 61
-    with pytest.raises(BadSample, match="the image is 40x60 .* its annotations say 40x61"):
+    with pytest.raises(BadSample, match="the image is 40x60 .* its annotations state 40x61"):
         _dataset(tmp_path, content)[0]
 
 
@@ -616,7 +631,9 @@ def test_lvis_lists_of_categories_stay_with_the_image(tmp_path):
     assert dataset[0]["sample"].federated.negative == (0, 2)
     assert dataset[0]["sample"].federated.not_exhaustive == (1,)
     assert dataset.metainfo["frequencies"] == ["r", "c", "f"]
-    base = DetectionDataset(tmp_path, tmp_path / "labels.json", unseen=["cat"], train_classes="seen")
+    base = DetectionDataset(
+        tmp_path, tmp_path / "labels.json", class_options=dict(unseen=["cat"], train_classes="seen")
+    )
     assert base[0]["sample"].federated.negative == (1,) and base[0]["sample"].federated.not_exhaustive == (0,)
     assert base.metainfo["frequencies"] == ["c", "f"]
 
@@ -629,7 +646,7 @@ def test_the_data_set_travels_to_loader_workers(tmp_path):
 
 
 def test_an_epoch_from_the_cache_equals_one_from_the_files(tmp_path):
-    plain, cached = (_dataset(tmp_path, with_masks=True, cache_images=cache) for cache in (False, True))
+    plain, cached = (_dataset(tmp_path, with_masks=True, loading=dict(cache_images=cache)) for cache in (False, True))
     for _ in range(2):
         for one, other in zip(_instances(plain).values(), _instances(cached).values()):
             assert torch.equal(one.boxes, other.boxes) and torch.equal(one.masks, other.masks)
@@ -647,11 +664,16 @@ def test_lvis_frequencies_agree_with_their_counts_and_the_split():
 
 def test_coco_of_48_base_classes(shared_data):
     folder = shared_data / "coco_sample"
-    arguments = dict(root=folder, classes="coco_80", unseen="coco_48_17", with_masks=True)
+    unseen, arguments = dict(unseen="coco_48_17"), dict(root=folder, classes="coco_80", with_masks=True)
     train = DetectionDataset(
-        "images/train2017", "annotations/instances_train100.json", train_classes="seen", **arguments
+        "images/train2017",
+        "annotations/instances_train100.json",
+        class_options=dict(train_classes="seen", **unseen),
+        **arguments,
     )
-    val = DetectionDataset("images/val2017", "annotations/instances_val100.json", test_mode=True, **arguments)
+    val = DetectionDataset(
+        "images/val2017", "annotations/instances_val100.json", test_mode=True, class_options=unseen, **arguments
+    )
     split, raw = load_split("coco_48_17"), json.loads((folder / "annotations/instances_train100.json").read_text())
     base = {entry["id"] for entry in raw["annotations"] if entry["category_id"] in set(split["base_ids"])}
     assert len(train.vocabulary) == 48 and set(train.table.ids.tolist()) == base

@@ -470,7 +470,10 @@ def test_blood_cells_as_coco_json_are_those_of_the_xml_files(shared_data):
     folder = shared_data / "bccd"
     from_json = DetectionDataset(folder / "BCCD/JPEGImages", folder / "coco.json", ["RBC", "WBC", "Platelets"])
     from_xml = DetectionDataset(
-        folder / "BCCD/JPEGImages", folder / "BCCD/Annotations", ["RBC", "WBC", "Platelets"], unlisted_ids="raise"
+        folder / "BCCD/JPEGImages",
+        folder / "BCCD/Annotations",
+        ["RBC", "WBC", "Platelets"],
+        labels=dict(unlisted_ids="raise"),
     )
     assert np.array_equal(from_json.table.boxes, from_xml.table.boxes)
     assert np.array_equal(from_json.table.classes, from_xml.table.classes)

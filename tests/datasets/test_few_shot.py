@@ -62,7 +62,7 @@ def test_words_of_a_methods_weights_replace_those_of_the_split(folder):
     options = dict(root=folder, class_names="lseg_pascal_20")
     test = FewShotDataset("images", "labels", "pascal5i", 3, "test", PIPELINE, **options)
     assert test[0]["sample"].vocabulary.class_names == ("others", "tvmonitor")
-    with pytest.raises(ValueError, match="class_names: expected 20, one a class, got 80"):
+    with pytest.raises(ValueError, match="class_names: expected 20, one per class, got 80"):
         _dataset(folder, "test", class_names="coco_80")
 
 
@@ -74,11 +74,11 @@ def test_classes_that_no_image_shows_are_named(folder, logged):
 
 def test_published_lists_of_pairs_are_read(folder):
     (folder / "fold0.txt").write_text("c__05\na__01\n")
-    test = _dataset(folder, "test", pairs="fold0.txt")
+    test = _dataset(folder, "test", episodes=dict(pairs="fold0.txt"))
     assert [test[i]["sample"].sample_id for i in range(3)] == ["0:c:bottle", "1:a:aeroplane", "2:c:bottle"]
     (folder / "fold0.txt").write_text("absent__05\n")
     with pytest.raises(FileNotFoundError, match="'absent'"):
-        len(_dataset(folder, "test", pairs="fold0.txt"))
+        len(_dataset(folder, "test", episodes=dict(pairs="fold0.txt")))
 
 
 def test_several_lists_of_pairs_are_one_and_every_item_tells_its_class(folder):
@@ -86,8 +86,8 @@ def test_several_lists_of_pairs_are_one_and_every_item_tells_its_class(folder):
     (folder / "fold1.txt").write_text("b__07\n")
     (folder / "fold3.txt").write_text("d__20\n")
     lists = ["fold0.txt", "fold1.txt", "fold3.txt"]
-    assert _dataset(folder, "train", pairs=lists).class_of_item == [6, 19]  # without the fold's own
-    assert _dataset(folder, "test", pairs=lists, episodes=2).class_of_item == [4, 4]
+    assert _dataset(folder, "train", episodes=dict(pairs=lists)).class_of_item == [6, 19]  # without the fold's own
+    assert _dataset(folder, "test", episodes=dict(pairs=lists, count=2)).class_of_item == [4, 4]
 
 
 @pytest.mark.parametrize("again", ["a__01", "a__1", "./a__001"])
@@ -97,7 +97,7 @@ def test_a_pair_that_is_listed_twice_is_refused_with_both_places(folder, again):
     with pytest.raises(
         ValueError, match=rf"pairs: listed twice: .*fold0\.txt: a__01 and .*fold1\.txt: {again}; remove"
     ):
-        len(_dataset(folder, "test", pairs=["fold0.txt", "fold1.txt"]))
+        len(_dataset(folder, "test", episodes=dict(pairs=["fold0.txt", "fold1.txt"])))
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -105,9 +105,9 @@ def test_a_class_that_the_label_map_does_not_show_is_a_bad_sample(folder, part):
     cv2.imwrite(str(folder / "labels/b.png"), np.full((4, 4), 2 if part == "train" else 7, np.uint8))
     (folder / "pairs.txt").write_text("b__07\n" if part == "train" else "b__02\n")
     name = "car" if part == "train" else "bicycle"
-    message = rf"labels/b\.png: no pixel is '{name}', though pairs lists it: .*pairs\.txt: b__0[27]"
+    message = rf"labels/b\.png: no pixel is '{name}', though episodes.pairs lists it: .*pairs\.txt: b__0[27]"
     with pytest.raises(BadSample, match=message):
-        _dataset(folder, part, pairs="pairs.txt")[0]
+        _dataset(folder, part, episodes=dict(pairs="pairs.txt"))[0]
 
 
 def test_stems_of_pairs_are_compared_as_keys_are(folder):
@@ -115,12 +115,14 @@ def test_stems_of_pairs_are_compared_as_keys_are(folder):
     for kind, extension in (("images", "jpg"), ("labels", "png")):
         (folder / f"{kind}/c.{extension}").rename(folder / f"{kind}/{apart}.{extension}")
     (folder / "pairs.txt").write_text(f"./{composed}__05\n", encoding="utf-8")
-    assert _dataset(folder, "test", pairs="pairs.txt")[0]["sample"].label_map.any()
+    assert _dataset(folder, "test", episodes=dict(pairs="pairs.txt"))[0]["sample"].label_map.any()
 
 
 def test_lists_of_hsnet_hold_each_pair_once(folder, shared_data):
     lists = [shared_data / f"meta/splits/pascal5i_lists/trn_fold{fold}.txt" for fold in range(4)]
-    pairs = FewShotDataset("images", "labels", "pascal5i", 0, "train", PIPELINE, root=folder, pairs=lists)
+    pairs = FewShotDataset(
+        "images", "labels", "pascal5i", 0, "train", PIPELINE, root=folder, episodes=dict(pairs=lists)
+    )
     with pytest.raises(FileNotFoundError, match="pairs: 11394 listed pairs are of images that have no files"):
         len(pairs)
 
@@ -129,7 +131,7 @@ def test_lists_of_hsnet_hold_each_pair_once(folder, shared_data):
 def test_classes_of_pairs_count_from_1_to_their_number(folder, line):
     (folder / "pairs.txt").write_text(f"c__05\n{line}\n")
     with pytest.raises(ValueError, match=f"pairs: .*classes count from 1 to 20, got '{line}'"):
-        _dataset(folder, "train", pairs="pairs.txt").class_of_item  # noqa: B018
+        _dataset(folder, "train", episodes=dict(pairs="pairs.txt")).class_of_item  # noqa: B018
 
 
 def test_random_episodes_depend_on_the_seed_alone_and_balance_classes():
@@ -154,13 +156,13 @@ def test_mistakes_are_named(folder):
 def test_a_split_of_ones_own_is_checked(folder):
     def read(**content):
         (folder / "own.json").write_text(json.dumps(content))
-        return FewShotDataset("images", "labels", "own.json", 0, "test", PIPELINE, root=folder, episodes=2)
+        return FewShotDataset("images", "labels", "own.json", 0, "test", PIPELINE, root=folder, episodes=dict(count=2))
 
     (folder / "names.txt").write_text("plane\nbike\n")
     assert read(classes="names.txt", folds=[[1], [0]]).metainfo["classes"] == ["bike"]
     for content, message in (
-        (dict(classes="names.txt"), "split: own.json is not of folds: expected 'classes' .* and 'folds'"),
-        (dict(folds=[[0]]), "split: own.json is not of folds"),
+        (dict(classes="names.txt"), "split: own.json has no folds: expected 'classes' .* and 'folds'"),
+        (dict(folds=[[0]]), "split: own.json has no folds"),
         (dict(classes="names.txt", folds=[[2]]), r"fold 0: expected class indices below 2, got \[2\]"),
         (dict(classes="names.txt", folds=[["bike"]]), "fold 0: expected a whole number, got 'bike'"),
         (dict(classes="names.txt", folds=[1]), "fold 0: expected a list of whole numbers, got 1"),
@@ -168,19 +170,19 @@ def test_a_split_of_ones_own_is_checked(folder):
     ):
         with pytest.raises(ValueError, match=message):
             read(**content)
-    with pytest.raises(ValueError, match="split: fss1000 is not of folds: .*'parts'"):
+    with pytest.raises(ValueError, match="split: fss1000 has no folds: .*'parts'"):
         FewShotDataset("images", "labels", "fss1000", 0, "test", PIPELINE, root=folder)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(first_id=list(range(19))), "first_id: expected 20, one a class, got 19"),
-        (dict(first_id=[1] * 20), "first_id: id 1 is given for two classes"),
-        (dict(first_id="x"), "first_id: expected a whole number, got 'x'"),
-        (dict(boundary=7), "boundary: 7 is the id of a class by first_id"),
-        (dict(pairs=[]), r"pairs: expected a file or a list of files, got \[\]"),
-        (dict(pairs=[1]), "pairs: expected a path, got 1"),
+        (dict(labels=dict(first_id=list(range(19)))), "first_id: expected 20, one a class, got 19"),
+        (dict(labels=dict(first_id=[1] * 20)), "first_id: id 1 is given for two classes"),
+        (dict(labels=dict(first_id="x")), "first_id: expected a whole number, got 'x'"),
+        (dict(labels=dict(boundary=7)), "labels.boundary: 7 is the id of a class by labels.first_id"),
+        (dict(episodes=dict(pairs=[])), r"pairs: expected a file or a list of files, got \[\]"),
+        (dict(episodes=dict(pairs=[1])), "pairs: expected a path, got 1"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(folder, options, message):
@@ -190,13 +192,21 @@ def test_arguments_that_do_not_fit_are_named(folder, options, message):
 
 def test_numbers_may_be_written_as_text(folder):
     test = FewShotDataset(
-        "images", "labels", "pascal5i", "0", "test", PIPELINE, root=folder, first_id="1", episodes=3.0
+        "images",
+        "labels",
+        "pascal5i",
+        "0",
+        "test",
+        PIPELINE,
+        root=folder,
+        labels=dict(first_id="1"),
+        episodes=dict(count=3.0),
     )
     assert len(test) == 3 and test[0]["sample"].label_map[0].tolist() == [1, 1, 255, 255]
 
 
 def test_scores_equal_counting_by_hand(folder):
-    test = _dataset(folder, "test", episodes=4)
+    test = _dataset(folder, "test", episodes=dict(count=4))
     metric = EpisodeIoU()
     by_class, front, back = {}, [0, 0], [0, 0]
     for number in range(4):

@@ -132,7 +132,7 @@ def _voc(folder):
 
 def _few_shot(folder):
     pipeline = [LoadImage(), PackSample()]
-    return FewShotDataset("images", "masks", "pascal5i", 0, "test", pipeline, root=folder, episodes=6)
+    return FewShotDataset("images", "masks", "pascal5i", 0, "test", pipeline, root=folder, episodes=dict(count=6))
 
 
 def _classification(folder):

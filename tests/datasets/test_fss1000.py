@@ -148,7 +148,7 @@ def test_mistakes_are_named(root, tmp_path):
         len(FSS1000Dataset(root, "train", PIPELINE))
     with pytest.raises(FileNotFoundError, match="root: no folder"):
         len(FSS1000Dataset(tmp_path / "absent", "test", PIPELINE))
-    with pytest.raises(ValueError, match="class_names: expected 1000, one a class, got 80"):
+    with pytest.raises(ValueError, match="class_names: expected 1000, one per class, got 80"):
         FSS1000Dataset(root, "test", PIPELINE, class_names="coco_80")
     write_classes(tmp_path, FOLDERS[PARTS["val"]], images=1)
     (tmp_path / FOLDERS[520] / "1.png").unlink()

@@ -107,7 +107,9 @@ def _yolo(folder, **options):
 
 def _few_shot(folder, **options):
     pipeline = [LoadImage(), PackSample()]
-    return FewShotDataset("images", "masks", "pascal5i", 0, "test", pipeline, root=folder, episodes=12, **options)
+    return FewShotDataset(
+        "images", "masks", "pascal5i", 0, "test", pipeline, root=folder, episodes=dict(count=12), **options
+    )
 
 
 @pytest.fixture

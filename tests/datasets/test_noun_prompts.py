@@ -144,6 +144,6 @@ def test_in_a_pipeline(tmp_path: Path):
     captions = ["a red circle", "a blue star", "a green ring"]
     (tmp_path / "c.jsonl").write_text(json.dumps({"image": "1.png", "captions": captions}))
     pipeline = [LoadImage(), dict(type="AddNounPrompts", count=2, templates="none"), PackSample()]
-    dataset = CaptionDataset("c.jsonl", pipeline, root=tmp_path, cache_images=True)
+    dataset = CaptionDataset("c.jsonl", pipeline, root=tmp_path, loading=dict(cache_images=True))
     drawn = {dataset[0]["sample"].captions for _ in range(40)}
     assert drawn == {(caption, caption.split()[-1], caption) for caption in captions}

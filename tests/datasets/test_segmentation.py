@@ -90,24 +90,27 @@ def test_images_without_label_map_are_refused_or_left_out(folder):
         FileNotFoundError, match="1 of 6 images have no label map.*3.jpg.*annotation_suffix.*require_annotations"
     ):
         len(SegmentationDataset(folder / "images", folder / "masks", CLASSES))
-    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False)
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, pairing=dict(require_annotations=False))
     assert [dataset[i]["sample"].sample_id for i in range(len(dataset))] == ["0", "1", "2", "4", "5"]
 
 
 def test_label_map_without_image_is_refused(folder):
     (folder / "images/3.jpg").unlink()
     with pytest.raises(FileNotFoundError, match="no image.*masks/3.png.*annotation_suffix"):
-        len(SegmentationDataset(folder / "images", folder / "masks", CLASSES, require_annotations=False))
+        len(SegmentationDataset(folder / "images", folder / "masks", CLASSES, pairing=dict(require_annotations=False)))
 
 
 def test_images_without_the_suffix_are_no_samples(folder):
-    with pytest.raises(ValueError, match="images: no samples found, .* whose stem ends in image_suffix='_photo'"):
-        len(SegmentationDataset("images", "masks", CLASSES, root=folder, image_suffix="_photo"))
+    with pytest.raises(
+        ValueError, match="images: no samples found, .* whose stem ends in pairing=dict\\(image_suffix='_photo'\\)"
+    ):
+        len(SegmentationDataset("images", "masks", CLASSES, root=folder, pairing=dict(image_suffix="_photo")))
 
 
 @pytest.mark.parametrize("argument", ["classes", "unseen"])
 def test_a_list_or_split_that_is_not_there_names_its_argument(folder, argument):
-    options = {"classes": CLASSES, argument: "nothing.here"}
+    wrong = {argument: "nothing.here"}
+    options = {"classes": CLASSES, "class_options": wrong} if argument == "unseen" else wrong
     with pytest.raises(ValueError, match=f"{argument}: no .* 'nothing.here' and no such file; known: "):
         len(SegmentationDataset("images", "masks", root=folder, **options).vocabulary)
 
@@ -138,17 +141,15 @@ def test_suffixes_and_subfolders_as_in_cityscapes(tmp_path):
         "gtFine",
         ["road", "sidewalk", "bicycle"],
         root=tmp_path,
-        image_suffix="_leftImg8bit",
-        annotation_suffix="_gtFine_labelIds",
-        label_ids=[7, 8, 33],
-        unlisted_ids="ignore",
+        pairing=dict(image_suffix="_leftImg8bit", annotation_suffix="_gtFine_labelIds"),
+        labels=dict(label_ids=[7, 8, 33], unlisted_ids="ignore"),
     )
     assert dataset[0]["sample"].sample_id == "bonn/bonn_1"
     assert _labels(dataset)[::2, ::3].tolist() == [[0, 1], [255, 2]]
 
 
 def test_reduce_zero_label_shifts_ids(folder):
-    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES[1:], reduce_zero_label=True)
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES[1:], labels=dict(reduce_zero_label=True))
     ids = _mask(folder)
     expected = np.where((ids == 0) | (ids == 255), 255, ids.astype(int) - 1)
     assert np.array_equal(_labels(dataset), expected)
@@ -156,7 +157,10 @@ def test_reduce_zero_label_shifts_ids(folder):
 
 def test_ids_with_holes_by_dict(folder):
     dataset = SegmentationDataset(
-        folder / "images", folder / "masks", ["pet", "wall"], label_ids={0: 1, 2: 0, 3: 0}, ignored_ids=[1, 255]
+        folder / "images",
+        folder / "masks",
+        ["pet", "wall"],
+        labels=dict(label_ids={0: 1, 2: 0, 3: 0}, ignored_ids=[1, 255]),
     )
     expected = np.select([np.isin(_mask(folder), [2, 3]), _mask(folder) == 0], [0, 1], 255)
     assert np.array_equal(_labels(dataset), expected)
@@ -167,20 +171,20 @@ def test_unknown_ids_name_the_file_and_the_ids(folder):
     with pytest.raises(BadSample, match=r"masks/0.png: label ids outside the 2 classes: 2, 3; label_ids, ignored_ids"):
         dataset[0]
     with pytest.raises(BadSample, match="outside the 4 classes: 255"):
-        SegmentationDataset(folder / "images", folder / "masks", CLASSES, ignored_ids=[])[0]
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(ignored_ids=[]))[0]
 
 
 def test_label_ids_that_do_not_fit_are_refused(folder):
     with pytest.raises(ValueError, match="expected 4, one a class, got 2"):
-        SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids=[0, 1])[0]
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(label_ids=[0, 1]))[0]
     with pytest.raises(ValueError, match="class indices below 4, got {0: 255}; leave out"):
-        SegmentationDataset(folder / "images", folder / "masks", CLASSES, label_ids={0: 255})[0]
+        SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(label_ids={0: 255}))[0]
 
 
 def test_ids_may_be_of_any_type_that_states_a_whole_number(folder):
     expected = np.select([_mask(folder) == 3, _mask(folder) == 0], [0, 1], 255)
     for label_ids in ([3, 0], [3.0, "0"], np.array([3, 0]), {"3": 0, "0": 1.0}):
-        options = dict(label_ids=label_ids, ignored_ids=(1, np.uint8(2), 255.0))
+        options = dict(labels=dict(label_ids=label_ids, ignored_ids=(1, np.uint8(2), 255.0)))
         dataset = SegmentationDataset(folder / "images", folder / "masks", ["dog", "wall"], **options)
         assert np.array_equal(_labels(dataset), expected)
 
@@ -190,7 +194,7 @@ def test_numbers_of_images_and_classes_are_logged(folder, logged):
     len(SegmentationDataset("images", None, CLASSES, root=folder))
     assert [(record.levelname, record.getMessage()) for record in logged] == [
         ("INFO", f"{folder.name}/masks: 6 images, 4 classes"),
-        ("INFO", f"{folder.name}/images: 6 images without label maps, 4 classes"),
+        ("INFO", f"{folder.name}/images: 6 images, no label maps, 4 classes"),
     ]
 
 
@@ -204,7 +208,7 @@ def test_classes_without_a_pixel_are_named_before_training(folder, logged):
 
 
 def test_reduced_ids_of_maps_that_count_from_0_leave_the_last_class_out_with_a_word(folder, logged):
-    len(SegmentationDataset("images", "masks", CLASSES, root=folder, reduce_zero_label=True))
+    len(SegmentationDataset("images", "masks", CLASSES, root=folder, labels=dict(reduce_zero_label=True)))
     assert "1 of the classes have no pixel in the 6 label maps: dog;" in logged[0].getMessage()
     assert "unlabeled, id 0, 255; label_ids, ignored_ids, reduce_zero_label" in logged[0].getMessage()
 
@@ -241,15 +245,15 @@ def binary(folder):
     ],
 )
 def test_masks_of_0_and_255_need_a_word_on_255(binary, classes, advice):
-    said = ", ".join(f"{key}={value}" for key, value in advice.items())
+    spelled = f"labels=dict({', '.join(f'{key}={value}' for key, value in advice.items())})"
     with pytest.raises(
-        ValueError, match=re.escape(f"ids 0 and 255 only; where 255 is 'crack', give {said}; where it is")
+        ValueError, match=re.escape(f"ids 0 and 255 only; if 255 is 'crack', give {spelled}; if it is unlabeled")
     ):
         len(SegmentationDataset("images", "masks", classes, root=binary))
-    as_class = SegmentationDataset("images", "masks", classes, root=binary, **advice)
+    as_class = SegmentationDataset("images", "masks", classes, root=binary, labels=advice)
     is_crack = _mask(binary) == 255
     assert np.array_equal(_labels(as_class) == len(classes) - 1, is_crack)
-    unlabeled = SegmentationDataset("images", "masks", classes, root=binary, ignored_ids=[255])
+    unlabeled = SegmentationDataset("images", "masks", classes, root=binary, labels=dict(ignored_ids=[255]))
     assert np.array_equal(_labels(unlabeled), np.where(is_crack, 255, 0))
 
 
@@ -261,16 +265,22 @@ def test_masks_of_0_and_255_beside_more_classes_are_a_warning(binary, logged):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(label_ids={0: 0, 1: 1, 2: 2, 255: 3}), "label id 255 is a class and ignored too; label_ids, ignored_ids"),
-        (dict(ignored_ids=[3, 255]), "label id 3 is a class and ignored too"),
-        (dict(label_ids=[0, 1, 2, 3], reduce_zero_label=True), "label id 0 is a class and ignored too"),
-        (dict(label_ids=[0, 1, 2, 1]), "label_ids: id 1 is given for two classes"),
-        (dict(ignored_ids=[3], unseen=["dog"], train_classes="seen"), "label id 3 is a class and ignored too"),
-        (dict(label_ids={0: 0, "0": 1}), "label_ids: id 0 is given for two classes"),
-        (dict(label_ids={"wall": 0}), "label_ids: expected a whole number, got 'wall'"),
-        (dict(ignored_ids=255), "ignored_ids: expected a list of whole numbers, got 255"),
-        (dict(ignored_ids=[255.5]), "ignored_ids: expected a whole number, got 255.5"),
-        (dict(ignored_ids=[-1]), "label id -1 -> ignored: expected ids below 65536"),
+        (
+            dict(labels=dict(label_ids={0: 0, 1: 1, 2: 2, 255: 3})),
+            "label id 255 is a class and ignored too; label_ids, ignored_ids",
+        ),
+        (dict(labels=dict(ignored_ids=[3, 255])), "label id 3 is a class and ignored too"),
+        (dict(labels=dict(label_ids=[0, 1, 2, 3], reduce_zero_label=True)), "label id 0 is a class and ignored too"),
+        (dict(labels=dict(label_ids=[0, 1, 2, 1])), "label_ids: id 1 is given for two classes"),
+        (
+            dict(labels=dict(ignored_ids=[3]), class_options=dict(unseen=["dog"], train_classes="seen")),
+            "label id 3 is a class and ignored too",
+        ),
+        (dict(labels=dict(label_ids={0: 0, "0": 1})), "label_ids: id 0 is given for two classes"),
+        (dict(labels=dict(label_ids={"wall": 0})), "label_ids: expected a whole number, got 'wall'"),
+        (dict(labels=dict(ignored_ids=255)), "ignored_ids: expected a list of whole numbers, got 255"),
+        (dict(labels=dict(ignored_ids=[255.5])), "ignored_ids: expected a whole number, got 255.5"),
+        (dict(labels=dict(ignored_ids=[-1])), "label id -1 -> ignored: expected ids below 65536"),
     ],
 )
 def test_an_id_has_one_meaning(folder, options, message):
@@ -286,9 +296,10 @@ def test_mask_of_another_size_is_bad(folder):
 
 def test_seen_classes_only_in_training(folder):
     (folder / "split.json").write_text(json.dumps({"seen": ["wall"], "unseen": ["floor", "dog"]}))
-    options = dict(root=folder, unseen="split.json", background="wall")
-    full = SegmentationDataset("images", "masks", CLASSES, **options)
-    seen = SegmentationDataset("images", "masks", CLASSES, train_classes="seen", **options)
+    options = dict(unseen="split.json", background="wall")
+    full = SegmentationDataset("images", "masks", CLASSES, root=folder, class_options=options)
+    options = dict(train_classes="seen", **options)
+    seen = SegmentationDataset("images", "masks", CLASSES, root=folder, class_options=options)
     assert full.vocabulary.seen == (True, False, True, False)
     assert seen.vocabulary.class_names == ("wall", "cat") and seen.vocabulary.background == 0
     ids = _mask(folder)
@@ -316,7 +327,7 @@ def test_more_classes_than_label_files_hold_are_refused():
 
 def test_skip_replaces_by_index_alone_and_lists(folder, monkeypatch):
     (folder / "images/2.jpg").write_bytes(b"")
-    options = dict(bad_samples="skip", max_bad_share=0.5)
+    options = dict(loading=dict(bad_samples="skip", max_bad_share=0.5))
     dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, **options)
     other = SegmentationDataset(folder / "images", folder / "masks", CLASSES, **options)
     order = [dataset[i]["sample"].sample_id for i in range(6)]
@@ -328,7 +339,9 @@ def test_skip_replaces_by_index_alone_and_lists(folder, monkeypatch):
 def test_too_many_bad_samples_stop(folder):
     for number in (0, 1):
         (folder / f"images/{number}.jpg").write_text("text")
-    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, bad_samples="skip", max_bad_share=0.2)
+    dataset = SegmentationDataset(
+        folder / "images", folder / "masks", CLASSES, loading=dict(bad_samples="skip", max_bad_share=0.2)
+    )
     dataset[0]
     with pytest.raises(ValueError, match="2 of 6 samples are bad.*\n.*0.jpg\n.*1.jpg"):
         dataset[1]
@@ -336,7 +349,9 @@ def test_too_many_bad_samples_stop(folder):
 
 def test_bad_samples_of_workers_are_listed(folder):
     (folder / "images/2.jpg").write_bytes(b"")
-    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, bad_samples="skip", max_bad_share=0.5)
+    dataset = SegmentationDataset(
+        folder / "images", folder / "masks", CLASSES, loading=dict(bad_samples="skip", max_bad_share=0.5)
+    )
     dataset.full_init()  # as the runner does, before workers start
     loader = torch.utils.data.DataLoader(dataset, batch_size=3, num_workers=2, collate_fn=list)
     assert sum(len(batch) for batch in loader) == 6
@@ -347,8 +362,10 @@ def test_default_policy_raises_and_evaluation_never_skips(folder):
     (folder / "images/2.jpg").write_bytes(b"")
     with pytest.raises(BadSample, match="2.jpg: the file is empty"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES)[2]
-    with pytest.raises(ValueError, match="leaves images out"):
-        SegmentationDataset(folder / "images", folder / "masks", CLASSES, bad_samples="skip", test_mode=True)
+    with pytest.raises(ValueError, match="must not leave images out"):
+        SegmentationDataset(
+            folder / "images", folder / "masks", CLASSES, loading=dict(bad_samples="skip"), test_mode=True
+        )
 
 
 def _augmented(folder, **options) -> SegmentationDataset:
@@ -368,7 +385,7 @@ def test_draw_seed_decides_augmentation_and_nothing_else(folder):
 
 
 def test_cache_changes_nothing(folder):
-    plain, cached = _augmented(folder), _augmented(folder, cache_images=True)
+    plain, cached = _augmented(folder), _augmented(folder, loading=dict(cache_images=True))
     for seed in range(3):
         for number in range(6):
             expected, got = plain[DrawIndex(number, seed)], cached[DrawIndex(number, seed)]
@@ -377,7 +394,7 @@ def test_cache_changes_nothing(folder):
 
 
 def test_cached_labels_are_not_handed_out(folder):
-    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, cache_images=True)
+    dataset = SegmentationDataset(folder / "images", folder / "masks", CLASSES, loading=dict(cache_images=True))
     item = dataset[0]
     item["image"].zero_()
     item["sample"].label_map.zero_()
@@ -399,7 +416,7 @@ def test_panoptic_png_reads_as_semantic(tmp_path):
     listed = [{"id": 7, "category_id": 200}, {"id": 70000, "category_id": 1}]
     annotations = {"annotations": [{"file_name": "a.png", "segments_info": listed}]}
     (tmp_path / "p.json").write_text(json.dumps(annotations))
-    options = dict(root=tmp_path, label_ids=[1, 200], ignored_ids=[0], panoptic_json="p.json")
+    options = dict(root=tmp_path, labels=dict(label_ids=[1, 200], ignored_ids=[0], panoptic_json="p.json"))
     dataset = SegmentationDataset("images", "panoptic", ["person", "rug"], **options)
     assert _labels(dataset).tolist() == [[255, 1, 1], [0, 0, 1]]
     del annotations["annotations"][0]["segments_info"][1]
@@ -422,7 +439,7 @@ def _panoptic(folder, listed: dict[str, list[tuple[int, int]]]) -> SegmentationD
         for name, pairs in listed.items()
     ]
     (folder / "p.json").write_text(json.dumps({"annotations": entries}))
-    options = dict(root=folder, label_ids=[1, 2], ignored_ids=[0], panoptic_json="p.json")
+    options = dict(root=folder, labels=dict(label_ids=[1, 2], ignored_ids=[0], panoptic_json="p.json"))
     return SegmentationDataset("images", "panoptic", ["person", "rug"], **options)
 
 
@@ -466,15 +483,16 @@ def test_real_coco_panoptic_equals_its_semantic_maps(shared_data):
     categories = json.loads((root / "annotations/panoptic_categories.json").read_text())
     options = dict(
         classes=[entry["name"] for entry in categories],
-        label_ids=[entry["id"] for entry in categories],
-        ignored_ids=[0],
-        require_annotations=False,
+        pairing=dict(require_annotations=False),
     )
+    labels = dict(label_ids=[entry["id"] for entry in categories], ignored_ids=[0])
     images = root / "images/val2017"
     annotations = root / "panoptic_segmentation/annotations"
     json_path = annotations / "panoptic_val2017.json"
-    panoptic = SegmentationDataset(images, annotations / "panoptic_val2017", panoptic_json=json_path, **options)
-    semantic = SegmentationDataset(images, root / "semantic_segmentation/masks/val2017", **options)
+    panoptic = SegmentationDataset(
+        images, annotations / "panoptic_val2017", labels=dict(panoptic_json=json_path, **labels), **options
+    )
+    semantic = SegmentationDataset(images, root / "semantic_segmentation/masks/val2017", labels=labels, **options)
     assert len(panoptic) == len(semantic) == 100
     for number in range(0, 100, 20):
         assert np.array_equal(_labels(panoptic, number), _labels(semantic, number))

@@ -63,7 +63,7 @@ def check(make: Any, *named: str) -> None:
     except (ValueError, FileNotFoundError) as error:
         assert type(error) in (ValueError, BadSample, FileNotFoundError), repr(error)
         text = str(error)
-        listed = "samples are bad, more than max_bad_share" in text
+        listed = "samples are bad, more than loading.max_bad_share" in text
         assert listed or ("\n" not in text and any(name in text for name in named)), text
 
 
@@ -83,7 +83,7 @@ def test_coco_and_lvis_files(tmp_path, seed):
         (tmp_path / "labels.json").write_bytes(damaged(text, choose))
         options = dict(root=tmp_path, with_masks=choose.random() < 0.5)
         check(partial(DetectionDataset, "images", "labels.json", test_mode=True, **options), "labels.json", "images/")
-        skipping = dict(bad_samples="skip", max_bad_share=1)
+        skipping = dict(loading=dict(bad_samples="skip", max_bad_share=1))
         check(
             partial(DetectionDataset, "images", "labels.json", **skipping, **options),
             "labels.json",
@@ -116,9 +116,11 @@ def test_label_files_of_single_images(tmp_path, kind):
                 text = "\n".join(["0 0.5 0.5 0.2 0.2", choose.choice([line, ""])])
             path = tmp_path / f"labels/{name}.{'xml' if kind == 'voc' else 'txt'}"
             path.write_bytes(damaged(text.encode(), choose))
-        options = dict(root=tmp_path, unlisted_ids="ignore", with_masks=kind == "yolo" and choose.random() < 0.5)
+        options = dict(
+            root=tmp_path, labels=dict(unlisted_ids="ignore"), with_masks=kind == "yolo" and choose.random() < 0.5
+        )
         check(partial(DetectionDataset, "images", "labels", ["cat", "dog"], test_mode=True, **options), "labels")
-        skipping = dict(bad_samples="skip", max_bad_share=1)
+        skipping = dict(loading=dict(bad_samples="skip", max_bad_share=1))
         check(
             partial(DetectionDataset, "images", "labels", ["cat", "dog"], **skipping, **options), "labels", "no samples"
         )
@@ -145,7 +147,7 @@ def test_panoptic_files(tmp_path):
     for folder in ("images", "maps"):
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "1.png"), np.full((4, 4, 3), (0, 0, 1), np.uint8))
-    options = dict(root=tmp_path, panoptic_json="p.json", label_ids=[3, 7], ignored_ids=[0])
+    options = dict(root=tmp_path, labels=dict(panoptic_json="p.json", label_ids=[3, 7], ignored_ids=[0]))
     use(_panoptic(tmp_path, content, options))
     for _ in range(2 * ROUNDS):
         text = json.dumps(spoilt(content, choose)).encode()

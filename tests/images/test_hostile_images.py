@@ -122,7 +122,7 @@ def test_a_bomb_is_a_bad_sample_of_every_data_set(folder, kind, palette):
     (folder / KINDS[kind]).write_bytes(png_bomb(palette))
     with pytest.raises(BadSample, match=r"b\.png: 50000 x 50000 pixels .* more than max_pixels=268435456; a larger"):
         [item["sample"] for item in map(dataset(kind, folder).__getitem__, range(3))]
-    skipping = dataset(kind, folder, bad_samples="skip", max_bad_share=0.4)
+    skipping = dataset(kind, folder, loading=dict(bad_samples="skip", max_bad_share=0.4))
     assert [skipping[index]["image"].shape[1:] for index in range(3)] == [SIZE] * 3
     assert skipping.bad_sample_paths == [str(folder / KINDS[kind].replace("labels", "images"))]
 
@@ -267,7 +267,7 @@ def test_a_file_of_one_image_that_is_broken_costs_that_image(folder, kind, spoil
         len(dataset(kind, folder))
     with pytest.raises(BadSample, match=spoilt.replace(".", r"\.")):
         len(dataset(kind, folder, test_mode=True))
-    skipping = dataset(kind, folder, bad_samples="skip")
+    skipping = dataset(kind, folder, loading=dict(bad_samples="skip"))
     found = [skipping[index]["sample"] for index in range(len(skipping))]
     assert [sample.sample_id for sample in found] == (["0", "2"] if kind == "coco.json" else ["a", "c"])
     assert all(len(sample.instances.boxes) == 1 for sample in found)
@@ -290,7 +290,7 @@ def test_a_pipe_is_a_bad_sample_of_every_data_set(folder, kind, spoilt):
     with time_limit(30), pytest.raises(BadSample, match=spoilt.replace(".", r"\.") + ".*not a regular file"):
         [item["sample"] for item in map(dataset(kind, folder).__getitem__, range(3))]
     with time_limit(30):
-        skipping = dataset(kind, folder, bad_samples="skip", max_bad_share=0.4)
+        skipping = dataset(kind, folder, loading=dict(bad_samples="skip", max_bad_share=0.4))
         [skipping[index] for index in range(len(skipping))]
     assert skipping.bad_sample_paths == [str(folder / spoilt.replace("labels", "images"))]
 
@@ -327,7 +327,7 @@ def test_more_bytes_than_a_picture_can_need_are_not_read(folder):
         read_image(small, max_pixels=2400)
     os.truncate(small, 8 * 2400 + 2**26)
     assert read_image(small, max_pixels=2400).shape[:2] == SIZE
-    skipping = dataset("segmentation", folder, bad_samples="skip", max_bad_share=0.4)
+    skipping = dataset("segmentation", folder, loading=dict(bad_samples="skip", max_bad_share=0.4))
     assert [skipping[index]["image"].shape[1:] for index in range(3)] == [SIZE] * 3
     assert skipping.bad_sample_paths == [str(path)]
 
@@ -347,7 +347,7 @@ def test_the_size_of_a_picture_is_found_without_walking_to_its_end(tmp_path, sta
 @pytest.mark.parametrize(("kind", "name"), [("yolo", "yolo/b.txt"), ("voc", "voc/b.xml")])
 def test_a_label_file_of_any_size_costs_its_image(folder, kind, name):
     sparse(folder / name, b"", 2**26 + 1)
-    skipping = dataset(kind, folder, bad_samples="skip")
+    skipping = dataset(kind, folder, loading=dict(bad_samples="skip"))
     assert len(skipping) == 2 and skipping.bad_sample_paths == [str(folder / name)]
     with pytest.raises(BadSample, match=r"b\.(txt|xml): .*67108865 bytes, more than 67108864"):
         len(dataset(kind, folder))
@@ -357,9 +357,9 @@ def test_too_many_files_that_are_broken_stop_the_run(folder):
     for name in "ab":
         (folder / f"yolo/{name}.txt").write_text("0 0.5\n")
     with pytest.raises(
-        ValueError, match=r"2 of 3 samples are bad, more than max_bad_share=0.01:\s+.*a\.txt.*\s+.*b\.txt"
+        ValueError, match=r"2 of 3 samples are bad, more than loading\.max_bad_share=0.01:\s+.*a\.txt.*\s+.*b\.txt"
     ):
-        len(dataset("yolo", folder, bad_samples="skip"))
+        len(dataset("yolo", folder, loading=dict(bad_samples="skip")))
 
 
 def test_label_maps_that_few_shot_pairs_are_searched_in(folder):
@@ -369,7 +369,7 @@ def test_label_maps_that_few_shot_pairs_are_searched_in(folder):
         cv2.imwrite(str(folder / f"labels/{name}.png"), np.full(SIZE, 6, np.uint8))
     with pytest.raises(BadSample, match=r"labels/b\.png: 50000 x 50000"):
         len(FewShotDataset("images", "labels", "pascal5i", **options))
-    skipping = FewShotDataset("images", "labels", "pascal5i", bad_samples="skip", **options)
+    skipping = FewShotDataset("images", "labels", "pascal5i", loading=dict(bad_samples="skip"), **options)
     assert len(skipping) == 2 and skipping.bad_sample_paths == [str(folder / "labels/b.png")]
 
 

@@ -32,8 +32,8 @@ def test_protocol(name):
     data, model = config.test_dataloader.dataset, copy.deepcopy(config.model)
     vocabulary = Vocabulary.from_names(
         load_class_names(data["classes"], REPOSITORY),
-        background=data.get("background"),
-        synonym_merge=data.synonym_merge,
+        background=data.class_options.get("background"),
+        synonym_merge=data.class_options.synonym_merge,
     )
     assert len(vocabulary) == classes and sum(map(len, vocabulary.synonyms)) == words
     assert vocabulary.background == (0 if background else None)

@@ -93,14 +93,18 @@ def test_geometry_before_the_regions_is_an_error(teacher, cache, pictures):
 def test_a_data_set_with_more_images_fails_before_its_first_item(cache, pictures):
     for name in ("8", "9"):
         (pictures.folder / f"{name}.png").write_bytes((pictures.folder / "0.png").read_bytes())
-    dataset = Pictures(pictures.folder, [LoadImage(), LoadRegions(cache), PackSample()], bad_samples="skip")
+    dataset = Pictures(
+        pictures.folder, [LoadImage(), LoadRegions(cache), PackSample()], loading=dict(bad_samples="skip")
+    )
     with pytest.raises(ValueError, match="lacks 2 images of the dataset: 8, 9;"):
         dataset.full_init()
 
 
 def test_computed_regions_stay_in_memory(teacher, pictures, monkeypatch):
     embed = EmbedRegions(teacher)
-    dataset = Pictures(pictures.folder, [LoadImage(), embed, RandomFlip(0.0), PackSample()], cache_images=True)
+    dataset = Pictures(
+        pictures.folder, [LoadImage(), embed, RandomFlip(0.0), PackSample()], loading=dict(cache_images=True)
+    )
     first = dataset[3]["sample"].regions
     monkeypatch.delattr(type(embed.embedder), "__call__")
     assert torch.equal(dataset[3]["sample"].regions.embed, first.embed)

@@ -1,11 +1,12 @@
 """ADE20K, 150 classes (arXiv 1608.05442): data/ADEChallengeData2016/{images,annotations}/{training,validation}.
 
-Training as LSeg's official code: long side resized to a random 260..1040 (0.5 to 2 times 520), padded, cropped to 480,
-flipped. One departure: its resize is Pillow's, antialiased when it shrinks; ours is OpenCV's without antialiasing,
-as in mmsegmentation, and resizes only the crop, in an eighth of the time. Evaluation: short side 512, scores at
-the size of the original image. LSeg's multi-scale evaluation scales the original image: `configs/lseg_ade_multi_scale.py`.
+Training as in LSeg's official code: the long side is resized to a random 260..1040 (0.5 to 2 times 520), and the image
+is padded, cropped to 480 and flipped. One departure: the official code resizes with Pillow, which antialiases when it
+shrinks; here OpenCV resizes without antialiasing, as in mmsegmentation, and only the crop, in an eighth of the time.
+Evaluation: short side 512, scores in the original frame. For LSeg's multi-scale evaluation, which scales the original
+image, see `configs/lseg_ade_multi_scale.py`.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -25,7 +26,7 @@ train_dataloader = dict(
         type=SegmentationDataset,
         root="data/ADEChallengeData2016",
         classes="ade20k_150",
-        reduce_zero_label=True,
+        labels=dict(reduce_zero_label=True),
         images="images/training",
         annotations="annotations/training",
         pipeline=[
@@ -47,7 +48,7 @@ val_dataloader = dict(
         type=SegmentationDataset,
         root="data/ADEChallengeData2016",
         classes="ade20k_150",
-        reduce_zero_label=True,
+        labels=dict(reduce_zero_label=True),
         images="images/validation",
         annotations="annotations/validation",
         test_mode=True,

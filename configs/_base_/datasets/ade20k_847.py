@@ -1,8 +1,8 @@
 """ADE20K-Full, 847 classes: data/ADE20K_2021_17_01/{images,annotations}_detectron2/{training,validation}.
 
-The label maps are 16-bit TIFFs as MaskFormer's preparation script writes them: 0..846, and 65535 for unlabeled pixels.
+The label maps are 16-bit TIFFs as MaskFormer's preparation script writes them: 0..846, 65535 where unlabeled.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

@@ -1,6 +1,6 @@
-"""COCO and LVIS for detection with base and novel classes: large-scale jitter in training, a short side of 800 in a test.
+"""What COCO and LVIS share for detection with base and novel classes: large-scale jitter, a short side of 800 at test.
 
-A dataset config adds its names, files and metric.
+The config of a dataset adds class names, files and metric.
 """
 
 from mmengine.dataset import DefaultSampler
@@ -16,7 +16,7 @@ train_dataloader = dict(
     sampler=dict(type=DetectionSampler),
     dataset=dict(
         type=DetectionDataset,
-        train_classes="seen",
+        class_options=dict(train_classes="seen"),
         with_masks=True,
         pipeline=[
             dict(type=LoadImage),

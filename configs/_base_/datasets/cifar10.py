@@ -1,9 +1,9 @@
-"""CIFAR-10 (Krizhevsky 2009) in the Python version of its authors: data/cifar-10-python.tar.gz, or the folder that it unpacks to.
+"""CIFAR-10 (Krizhevsky 2009) in the python version of its authors: data/cifar-10-python.tar.gz, or what it unpacks to.
 
-At 224 px, as vision transformers are fine-tuned on it: in training a random crop of at least a twentieth of the image
-(the ViT paper's code), flipped at random; in evaluation the whole image.
+At 224 px, at which vision transformers are fine-tuned: in training a random crop of at least a twentieth of the image
+(as in the ViT paper's code), flipped half of the time; at evaluation the whole image.
 
-For another folder: `--cfg-options train_dataloader.dataset.path=PATH val_dataloader.dataset.path=PATH
+Another location: `--cfg-options train_dataloader.dataset.path=PATH val_dataloader.dataset.path=PATH
 test_dataloader.dataset.path=PATH`.
 """
 

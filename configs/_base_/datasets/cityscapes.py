@@ -4,7 +4,7 @@ Files: data/cityscapes/{leftImg8bit,gtFine}/{train,val}, label ids as published.
 
 Training with LSeg's sizes for it: long side 1024..4096 (0.5 to 2 times 2048), crop 768.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -23,11 +23,12 @@ train_dataloader = dict(
     dataset=dict(
         type=SegmentationDataset,
         root="data/cityscapes",
-        image_suffix="_leftImg8bit",
-        annotation_suffix="_gtFine_labelIds",
+        pairing=dict(image_suffix="_leftImg8bit", annotation_suffix="_gtFine_labelIds"),
         classes="cityscapes_19",
-        label_ids=[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33],
-        unlisted_ids="ignore",
+        labels=dict(
+            label_ids=[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33],
+            unlisted_ids="ignore",
+        ),
         images="leftImg8bit/train",
         annotations="gtFine/train",
         pipeline=[
@@ -48,11 +49,12 @@ val_dataloader = dict(
     dataset=dict(
         type=SegmentationDataset,
         root="data/cityscapes",
-        image_suffix="_leftImg8bit",
-        annotation_suffix="_gtFine_labelIds",
+        pairing=dict(image_suffix="_leftImg8bit", annotation_suffix="_gtFine_labelIds"),
         classes="cityscapes_19",
-        label_ids=[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33],
-        unlisted_ids="ignore",
+        labels=dict(
+            label_ids=[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33],
+            unlisted_ids="ignore",
+        ),
         images="leftImg8bit/val",
         annotations="gtFine/val",
         test_mode=True,

@@ -2,15 +2,15 @@
 
 Files: data/coco20i/{train2014,val2014} and data/coco20i/annotations/{train2014,val2014}, PNGs with ids 1..80.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words that LSeg's
-weights were trained on ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
-scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in
-an eighth of the time, and labels are sampled at the centers of the new pixels, like the image; official:
-Pillow's resize, antialiased when it shrinks, and labels at the corners of the pixels.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights ("trafficlight", "motorbike"), everything at 480 x 480 without augmentation,
+and scores at that size. One departure: OpenCV resizes the images without antialiasing, in an eighth of the time, and
+the label of a new pixel is the one at its center, where the image is sampled too; in the official code Pillow resizes,
+with antialiasing when it shrinks, and the label is the one at the pixel's corner.
 
-Training draws episodes: a class, then two images of it. An official epoch is as many episodes as there are training
-images: 62,040, 74,381, 73,035 and 73,808 of the folds 0 to 3. 1000 test episodes draw a class, then an image of it,
-with seed 0 of our own generator: not the images of the official code.
+Training draws episodes: a class, then two images of it. An official epoch has as many episodes as there are training
+images: 62,040, 74,381, 73,035 and 73,808 for the folds 0 to 3. Each of 1000 test episodes draws a class, then an image
+of it, with seed 0 of our own generator, which draws other images than the official code.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
 test_dataloader.dataset.fold=1`.
@@ -60,9 +60,7 @@ val_dataloader = dict(
         class_names="lseg_coco_80",
         fold=0,
         part="test",
-        episodes=1000,
-        draw="random",
-        seed=0,
+        episodes=dict(count=1000, draw="random", seed=0),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadLabels),

@@ -1,6 +1,6 @@
 """COCO panoptic, 133 classes, read as semantic labels: data/coco with its panoptic PNGs and JSON files.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -16,17 +16,18 @@ category_ids = [
     118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149, 151, 154, 155, 156, 159, 161, 166, 168, 171,
     175, 176, 177, 178, 180, 181, 184, 185, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199, 200,
 ]  # fmt: skip
-files = dict(root="data/coco", classes="coco_panoptic_133", label_ids=category_ids, ignored_ids=[0])
+files = dict(root="data/coco", classes="coco_panoptic_133")
+ids = dict(label_ids=category_ids, ignored_ids=[0])
 train_dataloader["dataset"].update(
     images="train2017",
     annotations="annotations/panoptic_train2017",
-    panoptic_json="annotations/panoptic_train2017.json",
+    labels=dict(panoptic_json="annotations/panoptic_train2017.json", **ids),
     **files,
 )
 val_dataloader["dataset"].update(
     images="val2017",
     annotations="annotations/panoptic_val2017",
-    panoptic_json="annotations/panoptic_val2017.json",
+    labels=dict(panoptic_json="annotations/panoptic_val2017.json", **ids),
     **files,
 )
 test_dataloader = val_dataloader

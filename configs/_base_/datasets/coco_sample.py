@@ -2,10 +2,10 @@
 
 Thing classes, 48 base and 17 novel (arXiv 1804.04340).
 
-The ids in the PNGs are COCO panoptic category ids, 0 is unlabeled. Training sees the pixels of base classes only;
-stuff, the 15 thing classes in neither set and, in training, the novel classes are ignored.
+The ids in the PNGs are COCO panoptic category ids, 0 where unlabeled. Training sees the pixels of base classes only;
+stuff, the 15 thing classes of neither set and, in training, the novel classes are ignored.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -39,14 +39,11 @@ train_dataloader = dict(
         type=SegmentationDataset,
         root="data/coco_sample",
         classes=classes,
-        label_ids=category_ids,
-        ignored_ids=[0],
-        unlisted_ids="ignore",
-        unseen="coco_48_17",
-        require_annotations=False,
+        labels=dict(label_ids=category_ids, ignored_ids=[0], unlisted_ids="ignore"),
+        class_options=dict(unseen="coco_48_17", train_classes="seen"),
+        pairing=dict(require_annotations=False),
         images="images/train2017",
         annotations="semantic_segmentation/masks/train2017",
-        train_classes="seen",
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadLabels),
@@ -66,11 +63,9 @@ val_dataloader = dict(
         type=SegmentationDataset,
         root="data/coco_sample",
         classes=classes,
-        label_ids=category_ids,
-        ignored_ids=[0],
-        unlisted_ids="ignore",
-        unseen="coco_48_17",
-        require_annotations=False,
+        labels=dict(label_ids=category_ids, ignored_ids=[0], unlisted_ids="ignore"),
+        class_options=dict(unseen="coco_48_17"),
+        pairing=dict(require_annotations=False),
         images="images/val2017",
         annotations="semantic_segmentation/masks/val2017",
         test_mode=True,

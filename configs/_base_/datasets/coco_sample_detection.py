@@ -1,6 +1,6 @@
 """A sample of COCO 2017 with boxes: 128 images to train on, 128 to test on; 48 base and 17 novel classes.
 
-The other 15 classes are excluded. For another folder: `--cfg-options train_dataloader.dataset.root=DIR
+The other 15 classes are dropped. Another location: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
@@ -11,7 +11,7 @@ from openvocab.datasets.sampler import ResumableSampler
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample, RandomFlip, RandomScaleCrop, Resize
 from openvocab.metrics.detection.average_precision import CocoAveragePrecision
 
-coco = dict(root="data/coco_sample", classes="coco_80", unseen="coco_48_17")
+coco = dict(root="data/coco_sample", classes="coco_80")
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -20,8 +20,8 @@ train_dataloader = dict(
         type=DetectionDataset,
         images="images/train2017",
         annotations="annotations/boxes_train128.json",
-        train_classes="seen",
-        cache_images=True,
+        class_options=dict(unseen="coco_48_17", train_classes="seen"),
+        loading=dict(cache_images=True),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadInstances),
@@ -41,6 +41,7 @@ val_dataloader = dict(
         type=DetectionDataset,
         images="images/val2017",
         annotations="annotations/boxes_val128.json",
+        class_options=dict(unseen="coco_48_17"),
         test_mode=True,
         pipeline=[
             dict(type=LoadImage),

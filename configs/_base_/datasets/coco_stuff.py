@@ -2,9 +2,9 @@
 
 Files: data/coco/{train,val}2017 and data/coco/stuffthingmaps/{train,val}2017.
 
-The ids in the published pixel maps are COCO category ids minus one, with gaps; 255 is unlabeled.
+The ids of the published pixel maps are COCO category ids minus one, with gaps; 255 where unlabeled.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -22,7 +22,7 @@ label_ids = [
     146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162, 163, 164, 165, 166, 167, 168,
     169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181,
 ]  # fmt: skip
-files = dict(root="data/coco", classes="coco_stuff_171", label_ids=label_ids)
+files = dict(root="data/coco", classes="coco_stuff_171", labels=dict(label_ids=label_ids))
 train_dataloader["dataset"].update(images="train2017", annotations="stuffthingmaps/train2017", **files)
 val_dataloader["dataset"].update(images="val2017", annotations="stuffthingmaps/val2017", **files)
 test_dataloader = val_dataloader

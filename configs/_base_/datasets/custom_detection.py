@@ -1,9 +1,10 @@
 """Your own objects: a folder of images and their boxes.
 
 `annotations` may be a COCO JSON file, a folder of YOLO text files (then `classes` is its data.yaml or a list of names)
-or a folder of Pascal-VOC XML files. The classes are those of the JSON or XML files; `classes=[...]` orders
-them, excludes some (`unlisted_ids="ignore"`) or adds synonyms: each entry contains the word in the file. One folder is split
-into two parts with `keys`, a text file with one image name per line. Files: data/custom/{train,val}/ and data/custom/{train,val}.json; for another folder: `--cfg-options train_dataloader.dataset.root=DIR
+or a folder of Pascal-VOC XML files. The classes are those of the JSON or XML files; `classes=[...]` orders them, drops
+some (with `labels=dict(unlisted_ids="ignore")`) or adds synonyms: each entry contains the name in the file. One folder
+of images is divided into two parts with `keys`, a text file with one image name per line. Files:
+data/custom/{train,val}/ and data/custom/{train,val}.json; another location: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
@@ -18,7 +19,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type=DetectionSampler, batch_size=4),  # batches of images with similar shapes need little padding
+    sampler=dict(type=DetectionSampler, batch_size=4),  # batches of similar shapes: little padding
     dataset=dict(
         type=DetectionDataset,
         root="data/custom",

@@ -1,7 +1,7 @@
-"""Classification of one folder of images per class; needs only the folders and a file of names, one per line.
+"""Classification of your own images: one folder per class, and a file of class names, one per line.
 
-The names file lists the classes in any order, one `name; synonym; synonym` per line; each class needs a folder with its first name
-(`folders` gives others, such as WordNet ids). Images are cropped to 224 px as in CLIP.
+The names file lists the classes in any order, `name; synonym; synonym` per line; each class needs a folder with its
+first name (`folders` gives others, such as WordNet ids). Images are cropped to 224 px as in CLIP.
 """
 
 from mmengine.dataset import DefaultSampler

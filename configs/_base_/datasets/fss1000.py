@@ -1,15 +1,15 @@
-"""FSS-1000 (arXiv 1907.12347): data/FSS-1000/<class>/{1..10}.jpg and .png, one folder per class, 1000 in all.
+"""FSS-1000 (arXiv 1907.12347): data/FSS-1000/<class>/{1..10}.jpg and .png, one folder per class, 1000 classes.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words that LSeg's
-weights were trained on (the names of the folders), everything at 480 x 480 without augmentation,
-scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in
-an eighth of the time, and labels are sampled at the centers of the new pixels, like the image; official:
-Pillow's resize, antialiased when it shrinks, and labels at the corners of the pixels.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights (the names of the folders), everything at 480 x 480 without augmentation,
+and scores at that size. One departure: OpenCV resizes the images without antialiasing, in an eighth of the time, and
+the label of a new pixel is the one at its center, where the image is sampled too; in the official code Pillow resizes,
+with antialiasing when it shrinks, and the label is the one at the pixel's corner.
 
-Training draws episodes, two images of one of 520 classes; every image is the query of one episode per epoch. Testing uses
-every image of 240 other classes once, 2400 images; another 240 classes are for validation.
+Training draws episodes, two images of one of 520 classes; every image is the query of one episode of an epoch. The
+test part has every image of 240 other classes once, 2400 of them; 240 more classes are for validation.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

@@ -1,8 +1,8 @@
 """COCO-Object as GroupViT evaluates it: the 80 things of COCO; stuff and unlabeled pixels are background. Short side 448.
 
-Files as in `coco_stuff.py`; its pixel maps are read without a conversion.
+Files as in `coco_stuff.py`; its pixel maps need no conversion.
 
-For another folder: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.config import read_base
@@ -17,16 +17,15 @@ thing_ids = [
 ]  # fmt: skip
 label_ids = {index: 0 for index in range(91, 182)}
 label_ids[255] = 0
-label_ids.update({index: place for place, index in enumerate(thing_ids, start=1)})
+label_ids.update({index: position for position, index in enumerate(thing_ids, start=1)})
 
 val_dataloader["dataset"].update(
     root="data/coco",
     images="val2017",
     annotations="stuffthingmaps/val2017",
     classes="coco_object_81",
-    label_ids=label_ids,
-    ignored_ids=[],
-    background="background",
+    labels=dict(label_ids=label_ids, ignored_ids=[]),
+    class_options=dict(background="background"),
 )
 val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader

@@ -1,8 +1,8 @@
-"""PASCAL Context as GroupViT evaluates it: 59 classes with its names and background, short side 448, validation only.
+"""PASCAL Context as GroupViT evaluates it: 59 classes under its names, and background, short side 448, validation only.
 
 Files as in `pascal_context_60.py`.
 
-For another folder: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.config import read_base
@@ -16,7 +16,7 @@ val_dataloader["dataset"].update(
     annotations="SegmentationClassContext",
     classes="groupvit_context_60",
     keys="ImageSets/SegmentationContext/val.txt",
-    background="background",
+    class_options=dict(background="background"),
 )
 val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader

@@ -1,8 +1,8 @@
-"""PASCAL VOC 2012 as GroupViT evaluates it: 20 classes with its names and background, short side 448, validation only.
+"""PASCAL VOC 2012 as GroupViT evaluates it: 20 classes under its names, and background, short side 448, validation only.
 
 Files as in `pascal_voc.py`.
 
-For another folder: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.config import read_base
@@ -16,7 +16,7 @@ val_dataloader["dataset"].update(
     annotations="SegmentationClass",
     classes="groupvit_voc_21",
     keys="ImageSets/Segmentation/val.txt",
-    background="background",
+    class_options=dict(background="background"),
 )
 val_dataloader["dataset"]["pipeline"][1].update(short_side=448)
 test_dataloader = val_dataloader

@@ -1,9 +1,9 @@
 """ImageNet-1k (arXiv 1409.0575), one folder per WordNet id: data/imagenet/{train,val}/n01440764/*.JPEG.
 
-The sorted ids are the classes in order. Training: the random resized crop of Inception. Evaluation: short side 224, center
-crop, bicubic, as in CLIP; classifiers that were trained differently set `short_side=256`.
+The sorted ids are the classes in order. Training: the random resized crop of Inception. Evaluation: short side 224,
+center crop, bicubic, as in CLIP; for classifiers that were trained for a larger short side, set `short_side=256`.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 

@@ -1,9 +1,9 @@
 """COCO's captions in Karpathy's split (arXiv 1412.2306), for retrieval: the 5,000 test images, evaluation only.
 
-Files: data/coco/dataset_coco.json of Karpathy's caption_datasets.zip, and the images in data/coco/val2014. The first five
-captions of an image count, 25,000 in all (see `RetrievalRecall`).
+Files: data/coco/dataset_coco.json of Karpathy's caption_datasets.zip, and the images in data/coco/val2014. An image's first
+five captions count, 25,000 in all (see `RetrievalRecall`).
 
-For another folder: `--cfg-options test_dataloader.dataset.root=DIR`.
+Another location: `--cfg-options test_dataloader.dataset.root=DIR`.
 """
 
 from mmengine.dataset import DefaultSampler

@@ -3,7 +3,7 @@
 Files: data/flickr30k/dataset_flickr30k.json of Karpathy's caption_datasets.zip, and the images in
 data/flickr30k/flickr30k-images.
 
-For another folder: `--cfg-options test_dataloader.dataset.root=DIR/flickr30k-images`.
+Another location: `--cfg-options test_dataloader.dataset.root=DIR/flickr30k-images`.
 """
 
 from mmengine.config import read_base

@@ -1,4 +1,4 @@
-"""Evaluation of label maps: one image at a time, a short side of 512, mIoU. A dataset config adds its name and files."""
+"""Evaluation of label maps: one image at a time, a short side of 512, mIoU. The config of a dataset adds its files."""
 
 from mmengine.dataset import DefaultSampler
 

@@ -1,6 +1,6 @@
-"""Shared by the datasets of fully labeled maps: crops of 512 pixels in training, a short side of 512 in a test.
+"""What the datasets of label maps share: training on crops of 512 pixels, testing at a short side of 512.
 
-A dataset config adds its name, folders and classes.
+The config of a dataset adds folders and class names.
 """
 
 from mmengine.config import read_base

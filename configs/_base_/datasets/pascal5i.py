@@ -1,16 +1,16 @@
 """PASCAL-5i, four folds of five classes: data/VOCdevkit/VOC2012 with the labels of SBD in SegmentationClassAug.
 
-The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words that LSeg's
-weights were trained on ("diningtable", "pottedplant", "tvmonitor"), everything at 480 x 480 without augmentation,
-scores at that size. One departure: images are resized as for all label maps here, by OpenCV without antialiasing, in
-an eighth of the time, and labels are sampled at the centers of the new pixels, like the image; official:
-Pillow's resize, antialiased when it shrinks, and labels at the corners of the pixels.
+The zero-shot form of LSeg (arXiv 2201.03546): the vocabulary of every image is ("others", its class) in the words of
+LSeg's own weights ("diningtable", "pottedplant", "tvmonitor"), everything at 480 x 480 without augmentation,
+and scores at that size. One departure: OpenCV resizes the images without antialiasing, in an eighth of the time, and
+the label of a new pixel is the one at its center, where the image is sampled too; in the official code Pillow resizes,
+with antialiasing when it shrinks, and the label is the one at the pixel's corner.
 
-Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode
-per epoch. 1000 test episodes cycle through the pairs. The pairs are found in the label maps. HSNet published
-lists of them (11,394 pairs to train fold 0): put them below `root` and use `--cfg-options
-train_dataloader.dataset.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (pairs of the fold's own classes are excluded) and
-`test_dataloader.dataset.pairs=val0.txt`.
+Training draws episodes, two images of one class; every pair of an image and a class is the query of one episode of an
+epoch. The 1000 test episodes cycle through the pairs. The pairs are found in the label maps; to use the lists that
+HSNet has published (11,394 pairs to train fold 0), put them below `root` and add `--cfg-options
+train_dataloader.dataset.episodes.pairs=[trn0.txt,trn1.txt,trn2.txt,trn3.txt]` (pairs of the fold's classes are dropped)
+and `test_dataloader.dataset.episodes.pairs=val0.txt`.
 
 Another fold: `--cfg-options train_dataloader.dataset.fold=1 val_dataloader.dataset.fold=1
 test_dataloader.dataset.fold=1`.
@@ -62,9 +62,7 @@ val_dataloader = dict(
         class_names="lseg_pascal_20",
         fold=0,
         part="test",
-        episodes=1000,
-        draw="cycle",
-        seed=0,
+        episodes=dict(count=1000, draw="cycle", seed=0),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadLabels),

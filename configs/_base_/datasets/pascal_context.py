@@ -2,7 +2,7 @@
 
 Files: data/VOCdevkit/VOC2010 with mmsegmentation's label maps.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -16,7 +16,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClassContext",
     classes="pascal_context_59",
-    reduce_zero_label=True,
+    labels=dict(reduce_zero_label=True),
 )
 train_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/val.txt", **files)

@@ -1,6 +1,6 @@
 """PASCAL Context, 59 classes and background: data/VOCdevkit/VOC2010 with mmsegmentation's label maps.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -14,7 +14,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClassContext",
     classes="pascal_context_60",
-    background="background",
+    class_options=dict(background="background"),
 )
 train_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/SegmentationContext/val.txt", **files)

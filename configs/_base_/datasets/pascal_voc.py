@@ -1,8 +1,8 @@
 """PASCAL VOC 2012, 20 classes and background: data/VOCdevkit/VOC2012, palette PNGs, 255 on the boundaries.
 
-With the extra labels of SBD: `annotations="SegmentationClassAug"` and its list of keys.
+For the additional labels of SBD set `annotations="SegmentationClassAug"` and their list of keys.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -16,7 +16,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClass",
     classes="pascal_voc_21",
-    background="background",
+    class_options=dict(background="background"),
 )
 train_dataloader["dataset"].update(keys="ImageSets/Segmentation/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/Segmentation/val.txt", **files)

@@ -1,6 +1,6 @@
 """PASCAL VOC 2012, 20 classes, background pixels ignored: data/VOCdevkit/VOC2012.
 
-For another folder: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
+Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.
 """
 
@@ -14,7 +14,7 @@ files = dict(
     images="JPEGImages",
     annotations="SegmentationClass",
     classes="pascal_voc_20",
-    reduce_zero_label=True,
+    labels=dict(reduce_zero_label=True),
 )
 train_dataloader["dataset"].update(keys="ImageSets/Segmentation/train.txt", **files)
 val_dataloader["dataset"].update(keys="ImageSets/Segmentation/val.txt", **files)

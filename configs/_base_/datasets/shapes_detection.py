@@ -1,8 +1,8 @@
 """Shapes with boxes and masks: 64 px scenes of colored forms; 12 of 48 classes are novel.
 
-`python tools/make_shapes.py` writes it to data/shapes. For another folder: `--cfg-options train_dataloader.dataset.root=DIR
+`python tools/make_shapes.py` writes it to data/shapes. Another location: `--cfg-options train_dataloader.dataset.root=DIR
 val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the 36 base classes; objects of the novel
-classes have no labels, but remain in the images. Evaluation: all 48 classes, AP of base and novel classes separately.
+ones have no labels but stay in the images. Evaluation: all 48 classes, AP of base and novel separately.
 """
 
 from mmengine.dataset import DefaultSampler
@@ -21,10 +21,9 @@ train_dataloader = dict(
         root="data/shapes",
         images="images/train",
         annotations="instances_train.json",
-        unseen="split.json",
-        train_classes="seen",
+        class_options=dict(unseen="split.json", train_classes="seen"),
         with_masks=True,
-        cache_images=True,
+        loading=dict(cache_images=True),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadInstances),
@@ -44,9 +43,9 @@ val_dataloader = dict(
         root="data/shapes",
         images="images/val",
         annotations="instances_val.json",
-        unseen="split.json",
+        class_options=dict(unseen="split.json"),
         with_masks=True,
-        cache_images=True,
+        loading=dict(cache_images=True),
         test_mode=True,
         pipeline=[dict(type=LoadImage), dict(type=LoadInstances), dict(type=PackSample)],
     ),

@@ -1,8 +1,8 @@
 """Shapes: 64 px scenes of colored forms; 12 of 48 classes are unseen in training.
 
-`python tools/make_shapes.py` writes it to data/shapes. For another folder: `--cfg-options train_dataloader.dataset.root=DIR
-val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the densely labeled part, with a vocabulary
-of the background and the seen classes. Evaluation: all 48 classes and the background, whole image.
+`python tools/make_shapes.py` writes it to data/shapes. Another location: `--cfg-options train_dataloader.dataset.root=DIR
+val_dataloader.dataset.root=DIR test_dataloader.dataset.root=DIR`. Training: the densely labeled part, vocabulary of
+the background and the seen classes. Evaluation: all 48 classes and the background, whole image.
 """
 
 from mmengine.dataset import DefaultSampler
@@ -21,12 +21,10 @@ train_dataloader = dict(
         root="data/shapes",
         images="images/train",
         annotations="annotations/train",
-        require_annotations=False,
+        pairing=dict(require_annotations=False),
         classes="classes.txt",
-        unseen="split.json",
-        train_classes="seen",
-        background="background",
-        cache_images=True,
+        class_options=dict(unseen="split.json", train_classes="seen", background="background"),
+        loading=dict(cache_images=True),
         pipeline=[
             dict(type=LoadImage),
             dict(type=LoadLabels),
@@ -47,9 +45,8 @@ val_dataloader = dict(
         images="images/val",
         annotations="annotations/val",
         classes="classes.txt",
-        unseen="split.json",
-        background="background",
-        cache_images=True,
+        class_options=dict(unseen="split.json", background="background"),
+        loading=dict(cache_images=True),
         test_mode=True,
         pipeline=[dict(type=LoadImage), dict(type=LoadLabels), dict(type=PackSample)],
     ),

@@ -1,6 +1,7 @@
-"""Transforms for mmcv pipelines: files in, `{"image", "sample"}` out. Results keys follow mmcv (`img` is BGR).
+"""Transforms for mmcv pipelines: from files to `{"image", "sample"}`.
 
-Each is imported when its name is used.
+They pass on a `Results` dict (`results.py` documents its keys), in which `img` is BGR, as in mmcv; `PackSample` returns
+RGB. Each is imported when its name is used.
 """
 
 from openvocab.lazy_names import lazy_names, registered_in

@@ -1,7 +1,7 @@
 """Crops of whole images for classification and pretraining, resized with antialiasing as Pillow does it.
 
-The networks that are tested or fine-tuned here were trained on images that Pillow or TensorFlow shrank with
-antialiasing; `geometry.Resize`, made for label maps, does without.
+The classifiers that are tested or fine-tuned here were trained on images that Pillow or TensorFlow shrank with
+antialiasing; `geometry.Resize`, made for dense prediction, does not use it.
 """
 
 import math
@@ -12,11 +12,12 @@ from PIL import Image
 
 from openvocab.argument_checks import check_choice
 from openvocab.datasets.transforms.enlargement import check_enlargement
+from openvocab.datasets.transforms.results import Results
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-TRIES = 10
+MAX_DRAWS = 10
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels of the source."""
 
@@ -27,11 +28,11 @@ class RandomResizedCrop(BaseTransform):
 
     Args:
         size: (height, width) of the result.
-        area: range of the part's share of the image.
+        area: range of the part's area, as a fraction of the image's.
         aspect: range of width over height, drawn on a logarithmic scale.
         interpolation: "bicubic" or "bilinear".
 
-    Where no part of that kind fits after ten draws, the largest central one is taken that keeps to `aspect`.
+    If none of ten draws fits into the image, the largest central part within `aspect` is taken.
 
     Raises:
         ValueError: a range that is empty or not positive, an unknown interpolation.
@@ -48,20 +49,21 @@ class RandomResizedCrop(BaseTransform):
             raise ValueError(f"area: expected 0 < low <= high <= 1, got {tuple(area)}")
         if not 0 < aspect[0] <= aspect[1]:
             raise ValueError(f"aspect: expected 0 < low <= high, got {tuple(aspect)}")
-        self.size, self.area, self.aspect = tuple(size), tuple(area), tuple(aspect)
+        height, width = size
+        self.size, self.area, self.aspect = (height, width), area, aspect
         self.method = _interpolation(interpolation)
 
-    def transform(self, results: dict) -> dict:
-        """Crop and resize `img`, and note what was cut as `crop_box`."""
-        box = self._draw(results["img"].shape[:2])
+    def transform(self, results: Results) -> Results:
+        """Crop and resize `img`, and set `crop_box` to the part that was cut out."""
+        height, width = results["img"].shape[:2]
+        box = self._draw((height, width))
         return {**_set_image(results, _resize(results["img"], self.size, self.method, box)), "crop_box": box}
 
     def _draw(self, size: Size) -> Box:
+        """Draw a box within an image of `size`."""
         height, width = size
-        for _ in range(TRIES):
-            pixels = height * width * np.random.uniform(*self.area)
-            aspect = math.exp(np.random.uniform(*map(math.log, self.aspect)))
-            part_height, part_width = round(math.sqrt(pixels / aspect)), round(math.sqrt(pixels * aspect))
+        for _ in range(MAX_DRAWS):
+            part_height, part_width = draw_part(height * width, self.area, self.aspect)
             if 0 < part_height <= height and 0 < part_width <= width:
                 top = np.random.randint(height - part_height + 1)
                 left = np.random.randint(width - part_width + 1)
@@ -69,6 +71,7 @@ class RandomResizedCrop(BaseTransform):
         return self._central(size)
 
     def _central(self, size: Size) -> Box:
+        """Return the largest central box whose aspect ratio is in range."""
         height, width = size
         aspect = min(max(width / height, self.aspect[0]), self.aspect[1])
         part_height, part_width = min(height, round(width / aspect)), min(width, round(height * aspect))
@@ -82,8 +85,8 @@ class ResizeCenterCrop(BaseTransform):
 
     Args:
         size: (height, width) of the result.
-        short_side: in pixels, at least as long as both; None takes the longer of the two (CLIP: nothing but the ends
-            of the long side is lost). The older custom is 256 before 224.
+        short_side: in pixels, at least the longer side of `size`; default: that side (CLIP: only the ends of the long
+            side are lost). The older custom is 256 for a crop of 224.
         interpolation: "bicubic" or "bilinear".
 
     Raises:
@@ -91,17 +94,18 @@ class ResizeCenterCrop(BaseTransform):
     """
 
     def __init__(self, size: Size, short_side: int | None = None, interpolation: str = "bicubic") -> None:
-        self.size = tuple(size)
+        crop_height, crop_width = size
+        self.size = (crop_height, crop_width)
         self.short_side = max(self.size) if short_side is None else short_side
         if self.short_side < max(self.size):
             raise ValueError(f"short_side: expected at least {max(self.size)}, a side of the crop, got {short_side}")
         self.method = _interpolation(interpolation)
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Resize and crop `img`."""
         height, width = results["img"].shape[:2]
         short = min(height, width)
-        resized = tuple(int(self.short_side * length / short) for length in (height, width))
+        resized = int(self.short_side * height / short), int(self.short_side * width / short)
         check_enlargement(results, resized, "crop it: so narrow an image is mostly outside of its center")
         image = _resize(results["img"], resized, self.method)
         top, left = (round((length - crop) / 2) for length, crop in zip(resized, self.size))
@@ -114,7 +118,7 @@ def _interpolation(name: str) -> Image.Resampling:
 
 
 def _resize(image: np.ndarray, size: Size, method: Image.Resampling, box: Box | None = None) -> np.ndarray:
-    """Resize `box` of (H, W, 3) uint8, all of it where None, to `size`."""
+    """Resize `box` of an image (H, W, 3) uint8 to `size`; default: the whole image."""
     if box is not None:
         left, top, right, bottom = box
         image = image[top:bottom, left:right]
@@ -123,7 +127,26 @@ def _resize(image: np.ndarray, size: Size, method: Image.Resampling, box: Box | 
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], method))
 
 
-def _set_image(results: dict, image: np.ndarray) -> dict:
+def draw_part(pixels: int, area: tuple[float, float], aspect: tuple[float, float]) -> Size:
+    """Draw the (height, width) of a part of an image.
+
+    Args:
+        pixels: number of pixels of the image.
+        area: range of the part's area, as a fraction of the image's.
+        aspect: range of width over height, drawn on a logarithmic scale.
+    """
+    part_pixels = pixels * np.random.uniform(*area)
+    low, high = map(math.log, aspect)
+    ratio = math.exp(np.random.uniform(low, high))
+    return round(math.sqrt(part_pixels / ratio)), round(math.sqrt(part_pixels * ratio))
+
+
+def _set_image(results: Results, image: np.ndarray) -> Results:
+    """Return `results` with another image, (H, W, 3).
+
+    Raises:
+        ValueError: there is a label map or a box, which this crop would not move.
+    """
     if "gt_seg_map" in results or "instances" in results:
         raise ValueError("crops for classification do not move label maps or boxes; use Resize and RandomScaleCrop")
-    return {**results, "img": image, "img_shape": image.shape[:2]}
+    return {**results, "img": image, "img_shape": (image.shape[0], image.shape[1])}

@@ -5,22 +5,24 @@ from collections.abc import Mapping, Sequence
 
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.transforms.results import Results
 from openvocab.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class AddEditedCaption(BaseTransform):
-    """Append an edited copy of the first caption: words left out, exchanged, or replaced at random.
+    """Append an edited copy of the first caption: words are deleted, swapped, or replaced at random.
 
-    Three of the four edits of EDA (arXiv 1901.11196). Exchanged words can make a caption wrong where it binds colors
-    to things, so the default leaves words out only. Official DeCLIP: `delete=0.1, swaps=1, one_edit=True` and the
-    synonyms of WordNet.
+    Three of the four edits of EDA (arXiv 1901.11196). Swapped words can make a caption wrong that binds colors to
+    objects, so the default only deletes words. Official DeCLIP: `delete=0.1, swaps=1, one_edit=True` and the synonyms
+    of WordNet.
 
     Args:
-        delete: probability of each word to be left out; one always stays.
-        swaps: pairs of words to exchange.
-        synonyms: words that a word may become; one word of a caption that has some is replaced. None for none.
-        one_edit: make one of the edits asked for, drawn evenly, instead of all.
+        delete: probability of each word to be deleted; at least one word stays.
+        swaps: number of pairs of words to swap.
+        synonyms: the words that may replace a word; one of the words of a caption that have some is replaced. Default:
+            none.
+        one_edit: apply one of the requested edits, drawn uniformly, instead of all.
 
     Raises:
         ValueError: a probability outside 0..1, a negative number of swaps.
@@ -39,10 +41,10 @@ class AddEditedCaption(BaseTransform):
             raise ValueError(f"swaps: expected 0 or more, got {swaps}")
         self.delete, self.swaps, self.one_edit = delete, swaps, one_edit
         self.synonyms = {word: list(others) for word, others in (synonyms or {}).items() if others}
-        asked = (bool(self.synonyms), self._replaced), (swaps > 0, self._exchanged), (delete > 0, self._shortened)
-        self.edits = [edit for is_asked, edit in asked if is_asked]
+        edits = (bool(self.synonyms), self._replaced), (swaps > 0, self._swapped), (delete > 0, self._shortened)
+        self.edits = [edit for is_requested, edit in edits if is_requested]
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Extend `captions`.
 
         Raises:
@@ -60,13 +62,13 @@ class AddEditedCaption(BaseTransform):
         return " ".join(words)
 
     def _replaced(self, words: list[str]) -> list[str]:
-        known = [place for place, word in enumerate(words) if word in self.synonyms]
-        if not known:
+        candidates = [position for position, word in enumerate(words) if word in self.synonyms]
+        if not candidates:
             return words
-        place = random.choice(known)
-        return [*words[:place], random.choice(self.synonyms[words[place]]), *words[place + 1 :]]
+        position = random.choice(candidates)
+        return [*words[:position], random.choice(self.synonyms[words[position]]), *words[position + 1 :]]
 
-    def _exchanged(self, words: list[str]) -> list[str]:
+    def _swapped(self, words: list[str]) -> list[str]:
         words = list(words)
         for _ in range(self.swaps if len(words) > 1 else 0):
             first, second = random.sample(range(len(words)), 2)

@@ -1,14 +1,16 @@
-"""Resize, scale, crop and flip: images bilinear, label maps and masks by nearest neighbor, boxes with them."""
+"""Resize, scale, crop and flip: images bilinearly, label maps and masks by nearest neighbor, and boxes."""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from openvocab.datasets.transforms.enlargement import check_enlargement
-from openvocab.datasets.transforms.objects import crop_objects, flip_objects, objects_of, resize_objects
+from openvocab.datasets.transforms.objects import crop_objects, flip_objects, move_objects, resize_objects
+from openvocab.datasets.transforms.results import Results
 from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
 
@@ -21,9 +23,12 @@ class Resize(BaseTransform):
 
     Args:
         size: (height, width).
-        short_side, long_side: in pixels; of several short sides one is drawn.
-        max_long_side: with `short_side`, shrink further where the long side would exceed it. Without it an image that
-            is so narrow that it would become enormous is a bad sample.
+        short_side, long_side: in pixels; from a list of short sides, one is drawn.
+        max_long_side: with `short_side`, shrink further if the long side would exceed it. Without it, an image so
+            narrow that it would become enormous is a bad sample.
+
+    Raises:
+        ValueError: none or several of the three, `max_long_side` without `short_side`, an empty list.
     """
 
     def __init__(
@@ -41,23 +46,34 @@ class Resize(BaseTransform):
             raise ValueError("Resize: short_side is an empty list")
         self.size, self.short_side, self.long_side, self.max_long_side = size, short_side, long_side, max_long_side
 
-    def transform(self, results: dict) -> dict:
-        """Resize `img` and, where present, `gt_seg_map` and objects."""
+    def transform(self, results: Results) -> Results:
+        """Resize `img` and, if present, `gt_seg_map` and objects."""
         height, width = results["img"].shape[:2]
-        target = tuple(self.size) if self.size else _scaled_size((height, width), self._scale(height, width))
+        target = self._target((height, width))
         if self.short_side is not None:
             check_enlargement(results, target, "max_long_side bounds it")
         if target == (height, width):
             return results
         _replace(results, [_resize(array, target) for array in _arrays(results)])
-        for key, objects in objects_of(results).items():
-            results[key] = resize_objects(objects, (height, width), target, partial(_resize, size=target))
+        move_objects(
+            results,
+            lambda objects: resize_objects(objects, (height, width), target, partial(_resize, size=target)),
+        )
         return results
 
+    def _target(self, size: Size) -> Size:
+        """Return the size to resize an image of `size` to; draws one of several short sides."""
+        if self.size:
+            target_height, target_width = self.size
+            return target_height, target_width
+        return _scaled_size(size, self._scale(*size))
+
     def _scale(self, height: int, width: int) -> float:
+        """Return the factor by which the sides given by `short_side` or `long_side` scale an image."""
         if self.long_side is not None:
             return self.long_side / max(height, width)
-        short_side = self.short_side if isinstance(self.short_side, int) else np.random.choice(self.short_side)
+        sides = self.short_side
+        short_side = sides if isinstance(sides, int) else np.random.choice(cast(Sequence[int], sides))
         scale = short_side / min(height, width)
         limit = self.max_long_side or max(height, width) * scale
         return min(scale, limit / max(height, width))
@@ -65,19 +81,22 @@ class Resize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomScaleCrop(BaseTransform):
-    """Scale by a random factor, pad right and bottom where smaller than the crop, crop at a random place.
+    """Scale by a random factor, crop at a random position, and pad right and bottom up to the size of the crop.
 
-    The window is cut from the source first and only it is resized: the same distribution of scales and places as resize
-    then crop (up to a shift of less than one source pixel), at a fraction of the work.
+    The window is cut from the source first, and only it is resized: the scales and positions are distributed as if the
+    image were resized and then cropped (up to a shift of less than one source pixel), at a fraction of the work.
 
     Args:
         crop: (height, width) of the result.
-        long_side: range of the scaled image's LONG side, drawn as an integer (LSeg: 0.5 to 2 times 520).
+        long_side: range of the scaled image's long side, drawn as an integer (LSeg: 0.5 to 2 times 520).
         short_side: the same for the short side.
-        ratio: range of the scale, relative to the file's own size.
+        ratio: range of the scale, relative to the size of `img`.
 
-    Padding is black and, in the label map, ignored. Objects of which less than a pixel is left are dropped.
-    Give exactly one range.
+    Give exactly one range. Padding is black and, in the label map, ignored. Objects of which less than a pixel is left
+    are dropped.
+
+    Raises:
+        ValueError: none or several ranges, or an empty one.
     """
 
     def __init__(
@@ -87,45 +106,57 @@ class RandomScaleCrop(BaseTransform):
         given = {name: value for name, value in ranges.items() if value is not None}
         if len(given) != 1:
             raise ValueError(f"RandomScaleCrop: give exactly one of {', '.join(ranges)}; got {sorted(given)}")
-        (self.kind, (self.low, self.high)) = given.popitem()
+        (self.scaled_quantity, (self.low, self.high)) = given.popitem()
         if not 0 < self.low <= self.high:
-            raise ValueError(f"{self.kind}: expected 0 < low <= high, got {(self.low, self.high)}")
-        self.crop = tuple(crop)
+            raise ValueError(f"{self.scaled_quantity}: expected 0 < low <= high, got {(self.low, self.high)}")
+        height, width = crop
+        self.crop = (height, width)
 
-    def transform(self, results: dict) -> dict:
-        """Scale and crop `img` and, where present, `gt_seg_map` and objects."""
-        size = results["img"].shape[:2]
-        target = _scaled_size(size, self._draw_scale(size))
-        window = [_draw_window(*lengths) for lengths in zip(size, target, self.crop)]
-        scale = tuple(after / before for after, before in zip(target, size))
-        shown = tuple(map(min, target, self.crop))
-        cut = partial(self._cut, window=window, scale=scale, shown=shown)
+    def transform(self, results: Results) -> Results:
+        """Scale and crop `img` and, if present, `gt_seg_map` and objects."""
+        height, width = results["img"].shape[:2]
+        target = _scaled_size((height, width), self._draw_scale((height, width)))
+        rows = _draw_window(height, target[0], self.crop[0])
+        columns = _draw_window(width, target[1], self.crop[1])
+        scale = target[0] / height, target[1] / width
+        # the scaled window is smaller than the crop where the scaled image is; padding fills the rest
+        visible_size = min(target[0], self.crop[0]), min(target[1], self.crop[1])
+        cut = partial(self._cut, rows=rows, columns=columns, scale=scale, visible_size=visible_size)
         _replace(results, [cut(array, fill=_fill_of(array)) for array in _arrays(results)])
-        for key, objects in objects_of(results).items():
-            offset = tuple(start for start, _ in window)
-            results[key] = crop_objects(objects, offset, scale, shown, self.crop, partial(cut, fill=0))
+        offset = rows[0], columns[0]
+        move_objects(
+            results,
+            lambda objects: crop_objects(objects, offset, scale, visible_size, self.crop, partial(cut, fill=0)),
+        )
         return results
 
     def _draw_scale(self, size: Size) -> float:
-        if self.kind == "ratio":
+        if self.scaled_quantity == "ratio":
             return np.random.uniform(self.low, self.high)
-        side = max(size) if self.kind == "long_side" else min(size)
+        side = max(size) if self.scaled_quantity == "long_side" else min(size)
         return np.random.randint(int(self.low), int(self.high) + 1) / side
 
     def _cut(
-        self, array: np.ndarray, window: list[tuple[int, int]], scale: Range, shown: Size, fill: int
+        self,
+        array: np.ndarray,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+        scale: Range,
+        visible_size: Size,
+        fill: int,
     ) -> np.ndarray:
-        (top, bottom), (left, right) = window
-        return _pad(_resize_by(array[top:bottom, left:right], scale, shown), self.crop, fill)
+        """Cut a window out of an image (H, W, 3), label map or mask (H, W), scale it, and pad it to the crop's size."""
+        window = array[rows[0] : rows[1], columns[0] : columns[1]]
+        return _pad(_resize_by(window, scale, visible_size), self.crop, fill)
 
 
 @TRANSFORMS.register_module()
 class LargeScaleJitter(RandomScaleCrop):
-    """Scale so that the image fits a random multiple of the result, then crop and pad (arXiv 2012.07177).
+    """Scale the image to fit a random multiple of the result's size, then crop and pad (arXiv 2012.07177).
 
     Args:
         size: (height, width) of the result.
-        scale: range of the multiple; ViLD and most detectors since use 0.1 to 2.
+        scale: range of the multiple; ViLD and most later detectors use 0.1 to 2.
     """
 
     def __init__(self, size: Size, scale: Range = (0.1, 2.0)) -> None:
@@ -138,42 +169,50 @@ class LargeScaleJitter(RandomScaleCrop):
 
 @TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
-    """Mirror left and right with a probability."""
+    """Mirror left and right.
+
+    Args:
+        prob: probability that an image is mirrored.
+    """
 
     def __init__(self, prob: float = 0.5) -> None:
         self.prob = prob
 
-    def transform(self, results: dict) -> dict:
-        """Flip `img` and, where present, `gt_seg_map` and objects."""
+    def transform(self, results: Results) -> Results:
+        """Flip `img` and, if present, `gt_seg_map` and objects."""
         if np.random.random() < self.prob:
             _replace(results, [cv2.flip(array, 1) for array in _arrays(results)])
-            for key, objects in objects_of(results).items():
-                results[key] = flip_objects(objects, results["img"].shape[1])
+            move_objects(results, lambda objects: flip_objects(objects, results["img"].shape[1]))
         return results
 
 
 @TRANSFORMS.register_module()
 class TakeAsOriginal(BaseTransform):
-    """Make the present size the frame of predictions and scores (few-shot protocols score at the input size)."""
+    """Predict and score in the frame of the image as it is now (few-shot protocols score at the input size)."""
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Set `ori_shape`."""
-        results["ori_shape"] = results["img"].shape[:2]
+        height, width = results["img"].shape[:2]
+        results["ori_shape"] = height, width
         return results
 
 
-def _arrays(results: dict) -> list[np.ndarray]:
-    """Return the image and, where there is one, the label map."""
-    return [results[key] for key in ("img", "gt_seg_map") if key in results]
+def _arrays(results: Results) -> list[np.ndarray]:
+    """Return the image (H, W, 3) and, if there is one, the label map (H, W)."""
+    return [results["img"], results["gt_seg_map"]] if "gt_seg_map" in results else [results["img"]]
 
 
-def _replace(results: dict, arrays: list[np.ndarray]) -> None:
-    results.update(zip(("img", "gt_seg_map"), arrays))
-    results["img_shape"] = arrays[0].shape[:2]
+def _replace(results: Results, arrays: list[np.ndarray]) -> None:
+    """Set what `_arrays` returns, and the size of the image."""
+    image, *label_maps = arrays
+    results["img"], results["img_shape"] = image, (image.shape[0], image.shape[1])
+    for label_map in label_maps:
+        results["gt_seg_map"] = label_map
 
 
 def _scaled_size(size: Size, scale: float) -> Size:
-    return tuple(max(1, int(length * scale + 0.5)) for length in size)
+    height, width = (max(1, int(length * scale + 0.5)) for length in size)
+    return height, width
 
 
 def _draw_window(length: int, scaled: int, crop: int) -> tuple[int, int]:
@@ -191,6 +230,8 @@ def _is_label_map(array: np.ndarray) -> bool:
 
 
 def _resize(array: np.ndarray, size: Size) -> np.ndarray:
+    """Resize an image (H, W, 3), label map or mask (H, W) to `size`."""
+    # labels must not be interpolated; the exact variant reads at pixel centers, where the bilinear one reads the image
     flag = cv2.INTER_NEAREST_EXACT if _is_label_map(array) else cv2.INTER_LINEAR
     return cv2.resize(array, size[::-1], interpolation=flag)
 
@@ -198,6 +239,7 @@ def _resize(array: np.ndarray, size: Size) -> np.ndarray:
 def _resize_by(window: np.ndarray, scale: Range, size: Size) -> np.ndarray:
     """Resize by exact factors (y, x) and keep the first `size` pixels."""
     flag = cv2.INTER_NEAREST_EXACT if _is_label_map(window) else cv2.INTER_LINEAR
+    # by factors, not to a size: a window that was rounded to whole pixels would be stretched a little
     resized = cv2.resize(window, None, fx=scale[1], fy=scale[0], interpolation=flag)
     return resized[: size[0], : size[1]]
 
@@ -208,6 +250,7 @@ def _fill_of(array: np.ndarray) -> int:
 
 
 def _pad(array: np.ndarray, size: Size, fill: int) -> np.ndarray:
+    """Pad right and bottom to `size`."""
     below, right = size[0] - array.shape[0], size[1] - array.shape[1]
     if not (below or right):
         return array

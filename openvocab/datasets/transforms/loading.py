@@ -2,6 +2,7 @@
 
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.transforms.results import Results
 from openvocab.images.image_io import MAX_PIXELS, BadSample, decode_image_bgr, read_image_bgr
 from openvocab.registry import TRANSFORMS
 
@@ -10,7 +11,7 @@ from openvocab.registry import TRANSFORMS
 class LoadImage(BaseTransform):
     """Read `img_path` into `img` (H, W, 3) uint8 BGR, and set `ori_shape` and `img_shape`.
 
-    Items of a dataset that reads the files itself bring `img_bytes` (the file's content) or `img`, which is then used.
+    If the dataset has read the file itself, it sets `img_bytes` (the file's content) or `img`, and that is used.
 
     Args:
         max_pixels: larger images are bad samples; see `read_image`.
@@ -21,18 +22,18 @@ class LoadImage(BaseTransform):
     def __init__(self, max_pixels: int | None = MAX_PIXELS) -> None:
         self.max_pixels = max_pixels
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Add the image.
 
         Raises:
             BadSample: see `read_image`.
         """
-        content = results.pop("img_bytes", None)
-        if content is not None:
-            results["img"] = decode_image_bgr(content, results["img_path"], self.max_pixels)
+        if results.get("img_bytes") is not None:
+            results["img"] = decode_image_bgr(results.pop("img_bytes"), results["img_path"], self.max_pixels)
         elif "img" not in results:
             results["img"] = read_image_bgr(results["img_path"], self.max_pixels)
-        results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
+        height, width = results["img"].shape[:2]
+        results["ori_shape"] = results["img_shape"] = height, width
         return results
 
 
@@ -40,7 +41,7 @@ class LoadImage(BaseTransform):
 class LoadLabels(BaseTransform):
     """Read `seg_map_path` into `gt_seg_map` (H, W): class indices, 255 (or 65535 in uint16) where ignored.
 
-    Comes after `LoadImage`. In training it comes before all geometry, which then moves both; at evaluation after it:
+    Put it after `LoadImage`: in training before all geometry, which then moves both; at evaluation after it, so that
     the labels stay in the original frame. Items without a label map pass unchanged.
 
     Args:
@@ -52,7 +53,7 @@ class LoadLabels(BaseTransform):
     def __init__(self, max_pixels: int | None = MAX_PIXELS) -> None:
         self.max_pixels = max_pixels
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Add the label map.
 
         Raises:
@@ -73,14 +74,14 @@ class LoadLabels(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadInstances(BaseTransform):
-    """Add `instances`, the labeled objects of an item of `DetectionDataset`, with masks where the dataset has them.
+    """Add `instances`, the labeled objects of an item of `DetectionDataset`, with masks if the dataset reads them.
 
-    Comes after `LoadImage`. In training it comes before all geometry, which then moves image, boxes and masks; at
-    evaluation after it: the objects stay in the original frame. Items without labels pass unchanged.
+    Put it after `LoadImage`: in training before all geometry, which then moves image, boxes and masks; at evaluation
+    after it, so that the objects stay in the original frame. Items without labels pass unchanged.
 
     Args:
-        max_mask_bytes: an image whose masks would take more (a byte for each pixel and object; default: 4 GiB) is a bad
-            sample.
+        max_mask_bytes: an image whose masks would take more memory (one byte per pixel and object; default: 4 GiB) is a
+            bad sample.
     """
 
     cacheable = True
@@ -88,20 +89,21 @@ class LoadInstances(BaseTransform):
     def __init__(self, max_mask_bytes: int = 2**32) -> None:
         self.max_mask_bytes = max_mask_bytes
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Add the objects.
 
         Raises:
-            BadSample: the image has another size than the annotations say, or more masks than the memory should hold.
+            BadSample: the image has another size than the annotations state, or its masks take too much memory.
         """
         table = results.get("instance_table")
         if table is None:
             return results
-        size, stated = tuple(results["ori_shape"]), tuple(results["annotated_size"])
+        height, width = results["ori_shape"]
+        size, stated = (height, width), tuple(results["annotated_size"])
         if size != stated:
             raise BadSample(
                 results["img_path"],
-                f"the image is {size[0]}x{size[1]} (height x width), its annotations say {stated[0]}x{stated[1]}",
+                f"the image is {size[0]}x{size[1]} (height x width), its annotations state {stated[0]}x{stated[1]}",
             )
         count = table.count(results["image_position"])
         if table.masks is not None and count * size[0] * size[1] > self.max_mask_bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.transforms.results import Results
 from openvocab.registry import TRANSFORMS
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.vocabulary.vocabulary import read_class_names, same_name_key
@@ -19,18 +20,18 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\S")  # a word of letters, o
 _BE = frozenset("is are was were be been being am isn't aren't wasn't weren't".split())
 _PICTURE_WORDS = frozenset(
     "photo photograph picture image scene view shot background foreground left right upper lower top bottom middle "
-    "center centre front back side part corner edge".split()
-)
-_FUNCTION_WORDS = _PICTURE_WORDS | frozenset(
+    "center front back side part corner edge".split()
+).union(("centre",))
+_FUNCTION_WORDS = frozenset(
     "a an the this that these those some any each every both all no another other its his her their our my your "
     "one two three four five six seven eight nine ten several many few "
     "and or but nor so yet if while as than then that which who whose whom where when what how there here it he she "
     "they we i you him them us me itself himself herself themselves of in on at by for with without from to into onto "
-    "over under above below behind beside besides between among near next across along around through during before "
+    "over under above below behind between among near next across along around through during before "
     "after against toward towards inside outside upon off out up down about like via per has have had do does did can "
     "could will would shall should may might must not very too also just only more most much see sees shows show seen "
     "sit sits stand stands lie lies hold holds ride rides walk walks run runs play plays wear wears eat eats".split()
-)
+).union(_PICTURE_WORDS, ("beside", "besides"))
 _NOUNS_IN_ING = frozenset(
     "building painting ceiling clothing wedding railing evening morning string spring wing ring king thing swing "
     "drawing parking setting wing lightning pudding icing frosting stocking earring sibling duckling".split()
@@ -40,22 +41,26 @@ _NOUNS_IN_ED = frozenset("bed shed sled seed weed reed steed breed feed speed mo
 
 @TRANSFORMS.register_module()
 class RuleNouns:
-    """Nouns by a rule of thumb for English captions, which needs no data.
+    """Extract nouns by rules of thumb for English captions, which need no data.
 
-    1. Function words, words for the picture and places in it ("photo", "left", "corner"), digits and punctuation cut
-       the caption into runs of content words. So does a word in -ing behind another word of its run ("man | riding").
+    1. Function words, words for the picture and positions in it ("photo", "left", "corner"), digits and punctuation
+       split the caption into runs of content words. So does a word in -ing after another word of its run
+       ("man | riding").
     2. The noun of a run is its last word; words in -ing and -ed at its end are dropped first ("car parked"), except the
        common nouns among them ("building", "bed").
-    3. A run right behind a form of "be" is a predicate ("the star is yellow"), unless another function word opens it
+    3. A run right after a form of "be" is a predicate ("the star is yellow"), unless another function word opens it
        ("is a circle").
 
-    It finds most objects of plain captions, misses nouns used as modifiers, and takes some adjectives for nouns: a
-    tagger (`NltkNouns`) is better where its data is installed. A language without these function words gives one noun a
-    sentence.
+    The rules find most objects of plain captions, miss nouns used as modifiers, and take some adjectives for nouns: a
+    tagger (`NltkNouns`) is better if its data is installed. In a language without these function words they find one
+    noun per sentence.
 
     Args:
-        words: of the end of each run to return: 1 the noun ("circle"), 2 also the word before it ("red circle"), None
-            the whole run ("striped red circle").
+        words: number of words to return from the end of each run: 1 the noun ("circle"), 2 also the word before it
+            ("red circle"), None the whole run ("striped red circle").
+
+    Raises:
+        ValueError: a number below 1.
     """
 
     def __init__(self, words: int | None = 1) -> None:
@@ -65,24 +70,24 @@ class RuleNouns:
 
     def __call__(self, text: str) -> list[str]:
         """Return the distinct nouns, in order of appearance, lower case."""
-        found = []
+        nouns = []
         for run in _content_runs(text.lower()):
             while run and _is_participle(run[-1]):
                 run = run[:-1]
             if run:
-                found.append(" ".join(run if self.words is None else run[-self.words :]))
-        return list(dict.fromkeys(found))
+                nouns.append(" ".join(run if self.words is None else run[-self.words :]))
+        return list(dict.fromkeys(nouns))
 
 
 @TRANSFORMS.register_module()
 class WordListNouns:
-    """The names of a list that occur in the caption as whole words; plurals in -s and -es count.
+    """Extract the names of a list that occur in the caption as whole words; plurals in -s and -es count.
 
-    Longer names are found first, and a word belongs to one name only ("hot dog" is no "dog"). With the class names of
-    an evaluation as the list, training has seen them: say so beside the score.
+    Longer names are matched first, and a word belongs to one name only ("hot dog" is no "dog"). With the class names of
+    an evaluation as the list, training has seen these names: report that with the score.
 
     Args:
-        names: the names, or the path of a names file (one a line, `;` between synonyms).
+        names: the names, or the path of a names file (one per line, `;` between synonyms).
 
     Raises:
         FileNotFoundError, ValueError: see `read_class_names`; an empty list.
@@ -103,15 +108,16 @@ class WordListNouns:
 
 @TRANSFORMS.register_module()
 class NltkNouns:
-    """Words that NLTK's part-of-speech tagger calls nouns (tags NN, NNS, NNP).
+    """Extract the words that NLTK's part-of-speech tagger labels as nouns (tags NN, NNS, NNP).
 
-    Where GroupViT's code splits sentences first, words are cut from the whole caption: it needs no second data package.
+    GroupViT's code splits the caption into sentences first; here the whole caption is tokenized at once, which needs no
+    second data package.
 
     Args:
-        verbs: also the words with tags VB*, as GroupViT's code does.
+        verbs: also extract the words with tags VB*, as GroupViT's code does.
 
     Raises:
-        ImportError: nltk, or the data of its tagger, is not installed; the message says how to.
+        ImportError: nltk, or the data of its tagger, is not installed; the message states the command.
     """
 
     def __init__(self, verbs: bool = False) -> None:
@@ -121,8 +127,8 @@ class NltkNouns:
     def __call__(self, text: str) -> list[str]:
         """Return the nouns as often as they occur, in order of appearance."""
         try:
-            from nltk import pos_tag
-            from nltk.tokenize import TreebankWordTokenizer
+            from nltk import pos_tag  # type: ignore[import-not-found]  # an optional package
+            from nltk.tokenize import TreebankWordTokenizer  # type: ignore[import-not-found]  # an optional package
 
             tagged = pos_tag(TreebankWordTokenizer().tokenize(text))
         except ImportError as error:
@@ -130,31 +136,31 @@ class NltkNouns:
         except LookupError as error:
             command = "python -m nltk.downloader averaged_perceptron_tagger_eng"
             raise ImportError(f"NltkNouns needs the data of NLTK's tagger: {command}; RuleNouns needs none") from error
-        return [word for word, tag in tagged if self._wanted(tag)]
+        return [word for word, tag in tagged if self._is_extracted(tag)]
 
-    def _wanted(self, tag: str) -> bool:
+    def _is_extracted(self, tag: str) -> bool:
         return tag in ("NN", "NNS", "NNP") or (self.verbs and tag.startswith("VB"))
 
 
 @TRANSFORMS.register_module()
 class AddNounPrompts(BaseTransform):
-    """Put `count` prompts made of the caption's nouns behind it: `captions` = (caption, prompt 1, ..., prompt `count`).
+    """Append `count` prompts made of the caption's nouns: `captions` = (caption, prompt 1, ..., prompt `count`).
 
-    Nouns are drawn without replacement, each goes into a template of its own drawing. Where there are too few, the
-    caption itself, bare, fills the other places.
+    Nouns are drawn without replacement, and a template is drawn for each. If there are too few nouns, the caption
+    itself, without a template, is used instead of the missing prompts.
 
     Args:
         count: K of the multi-label loss.
         extractor: caption in, nouns out: any callable, or a config of `RuleNouns` (default), `WordListNouns` or
             `NltkNouns`.
         templates: a named set or a list; see `resolve_templates`.
-        repeat: draw nouns again before the caption fills a place: for a loss that knows equal texts, and compares
+        repeat: repeat the drawn nouns instead of the caption: for a loss that accounts for equal texts and compares
             prompts with single segments, none of which shows the whole caption.
-        distinct: draw from the different nouns of a caption. GroupViT's code draws from all words, so that one that
-            occurs twice may come twice.
+        distinct: draw from the distinct nouns of a caption. GroupViT's code draws from all words, so that a word that
+            occurs twice may be drawn twice.
 
     Raises:
-        ValueError: a count below 1; an item with more than one caption, or none.
+        ValueError: a count below 1; an item with more than one caption, or with none.
     """
 
     def __init__(
@@ -173,7 +179,7 @@ class AddNounPrompts(BaseTransform):
         self.templates = resolve_templates(templates)
         self.repeat, self.distinct = repeat, distinct
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Extend `captions`."""
         captions = results.get("captions", ())
         if len(captions) != 1:
@@ -193,17 +199,17 @@ class AddNounPrompts(BaseTransform):
 
 
 def _content_runs(text: str) -> list[list[str]]:
-    """Cut a caption into runs of content words, without predicates."""
+    """Split a caption into runs of content words, without predicates."""
     runs: list[list[str]] = [[]]
-    before = ""  # what opened the present run
+    opener = ""  # the word before the current run
     for word in _WORD.findall(text):
         if word in _FUNCTION_WORDS or word in _BE or not word[0].isalpha():
             runs.append([])
-            before = word
+            opener = word
         elif runs[-1] and word.endswith("ing") and word not in _NOUNS_IN_ING:
             runs.append([])
-            before = word
-        elif before not in _BE:
+            opener = word
+        elif opener not in _BE:
             runs[-1].append(word)
     return [run for run in runs if run]
 

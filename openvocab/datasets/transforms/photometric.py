@@ -1,9 +1,10 @@
-"""Changes of light and color."""
+"""Random changes of brightness, contrast, saturation and hue."""
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from openvocab.datasets.transforms.results import Results
 from openvocab.registry import TRANSFORMS
 
 LEVELS = np.arange(256, dtype=np.float32)
@@ -14,7 +15,7 @@ HUES = 180  # of OpenCV's uint8 HSV
 class PhotometricDistortion(BaseTransform):
     """Random brightness, contrast, saturation and hue, each with probability one half (SSD's recipe, arXiv 1512.02325).
 
-    All on uint8 with look-up tables: brightness and contrast are one table, saturation and hue one for each channel.
+    Images stay uint8: one look-up table for brightness and contrast, and one per channel for saturation and hue.
 
     Args:
         brightness: largest shift, in gray levels.
@@ -31,7 +32,7 @@ class PhotometricDistortion(BaseTransform):
     ) -> None:
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Results) -> Results:
         """Distort `img`."""
         shift = _maybe(np.random.uniform(-self.brightness, self.brightness), 0.0)
         factor = _maybe(np.random.uniform(*self.contrast), 1.0)
@@ -46,15 +47,18 @@ class PhotometricDistortion(BaseTransform):
         return results
 
 
-def _distort_color(image: np.ndarray, saturation: float, hue: int) -> np.ndarray:
+def _distort_color(image: np.ndarray, saturation: float, hue: float) -> np.ndarray:
+    """Return the image (H, W, 3) uint8 BGR with its saturation scaled and its hue shifted."""
     tables = np.stack([(LEVELS + hue) % HUES, LEVELS * saturation, LEVELS], axis=-1)
     hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), _table(tables)[None])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
 
 
 def _maybe(value: float, neutral: float) -> float:
+    """Return `value` with probability one half, else `neutral`."""
     return value if np.random.random() < 0.5 else neutral
 
 
 def _table(values: np.ndarray) -> np.ndarray:
+    """Return a look-up table, rounded and clipped to uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
