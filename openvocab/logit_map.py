@@ -154,7 +154,9 @@ class ResizedLogits(LogitMap):
         return bilinear(self.source.read(y_nodes, x_nodes).float(), y, x)
 
 
-def change_places(outputs: Tensor | Sequence[LogitMap], change: Callable[[Tensor], Tensor]) -> Tensor | list[LogitMap]:
+def change_pixelwise(
+    outputs: Tensor | Sequence[LogitMap], change: Callable[[Tensor], Tensor]
+) -> Tensor | list[LogitMap]:
     """Change what a dense head says of each place.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.heads.maskclip_refinement import denoise_prompts, smooth_by_keys
-from openvocab.logit_map import ComputedLogits, LogitMap, change_places
+from openvocab.logit_map import ComputedLogits, LogitMap, change_pixelwise
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
@@ -110,7 +110,7 @@ class DenseCLIPHead(Head):
         """Return a label map for each image, in its original frame."""
         background = shared_vocabulary(samples).background
         if self.background_threshold is not None and background is not None:
-            outputs = change_places(outputs, partial(self._raise_background, background))
+            outputs = change_pixelwise(outputs, partial(self._raise_background, background))
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
 
     def _raise_background(self, background: int, logits: Tensor) -> Tensor:

@@ -201,8 +201,8 @@ def test_windows_whose_average_fits_no_longer_come_row_by_row(name, log):
     "changes",
     [
         {},
-        {"block": "depthwise", "block_depth": 2},
-        {"block": "bottleneck", "block_depth": 1},
+        {"spatial_block": dict(kind="depthwise", depth=2)},
+        {"spatial_block": dict(kind="bottleneck", depth=1)},
         {"seen_penalty": 0.5},
     ],
     ids=str,
@@ -255,8 +255,8 @@ def test_a_subclass_that_changes_the_logits_is_never_read_in_parts():
             return {}
 
     class Other(type(head)):
-        def pixel_logits(self, decoded, text):
-            return -super().pixel_logits(decoded, text)
+        def pixel_logits(self, embed, text):
+            return -super().pixel_logits(embed, text)
 
     head.__class__ = Louder
     assert head.speaks_in_parts
