@@ -248,7 +248,7 @@ def test_the_background_of_dense_clip_is_raised_in_parts_too():
 def test_a_subclass_that_changes_the_logits_is_never_read_in_parts():
     predictor = build("lseg_shapes")
     head = predictor.model.head
-    assert head.speaks_in_parts
+    assert head.offers_logit_maps
 
     class Louder(type(head)):
         def loss(self, features, text, samples):
@@ -259,9 +259,9 @@ def test_a_subclass_that_changes_the_logits_is_never_read_in_parts():
             return -super().pixel_logits(embed, text)
 
     head.__class__ = Louder
-    assert head.speaks_in_parts
+    assert head.offers_logit_maps
     head.__class__ = Other
-    assert not head.speaks_in_parts
+    assert not head.offers_logit_maps
 
 
 @pytest.mark.parametrize("windows, advice", [(False, "type=SlidingWindow"), (True, "model.inference.window")])
