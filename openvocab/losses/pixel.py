@@ -121,6 +121,6 @@ def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
         unknown = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignored)]
         if len(unknown):
             raise ValueError(
-                f"sample {sample.sample_id!r} has label {int(unknown[0])}, but its vocabulary has {num_classes} classes "
-                f"(labels 0 to {num_classes - 1}, {ignored} = ignored)"
+                f"sample {sample.sample_id!r} has label {int(unknown[0])}, but its vocabulary has {num_classes} "
+                f"classes (labels 0 to {num_classes - 1}, {ignored} = ignored)"
             )

@@ -367,7 +367,7 @@ def test_head_adds_weighted_terms_by_name():
 
 
 def test_head_refuses_terms_of_one_name_and_samples_with_too_few_captions():
-    with pytest.raises(ValueError, match="a name of its own"):
+    with pytest.raises(ValueError, match="each with a unique name"):
         ContrastiveHead(SPEC, 8, terms=[dict(type=CaptionContrast)] * 2)
     with pytest.raises(ValueError, match="belongs to the default term"):
         ContrastiveHead(SPEC, 8, terms=[dict(type=CaptionContrast)], positives_by_text=True)

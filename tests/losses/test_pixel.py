@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.ops import upsampled_cross_entropy as strips
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
+from openvocab.ops import upsampled_cross_entropy as strips
 from openvocab.structures import Sample
 from openvocab.vocabulary.vocabulary import Vocabulary
 
