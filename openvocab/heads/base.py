@@ -15,18 +15,16 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 class Head(nn.Module):
     """Maps features and texts to predictions, and knows its own loss.
 
-    A head is built with `backbone: BackboneSpec` and `text_dim: int` besides the arguments of its config, and never
-    sees the backbone itself.
+    A head is built with `backbone: BackboneSpec` and `text_dim: int` in addition to the arguments of its config, and
+    never sees the backbone itself.
 
-    | an author defines | |
-    | --- | --- |
-    | required | `forward`, `loss`, `postprocess` |
-    | optional, of the images | `layers`, `embeddings`, `reads_pixels`, `reads_whole_image` |
-    | optional, of the texts | `training_texts`, `text_tokens`, `replaced_texts`, `empty_text` |
-    | optional, offered besides | `embed_images`, `logit_maps`, `proposals`, `pack_linears` |
-    | given to every head | `rows_at_once`, `classes_at_once` (for predictions part by part) |
+    Required: `forward`, `loss` and `postprocess`.
 
-    The optional attributes are set on the class or in `__init__`.
+    Optional attributes, set on the class or in `__init__`: which features of the images the head reads (`layers`,
+    `embeddings`, `reads_pixels`, `reads_whole_image`), and which of the texts (`text_tokens`, `replaced_texts`,
+    `empty_text`).
+
+    Optional methods: `training_texts`, `embed_images`, `logit_maps`, `proposals`, `pack_linears`.
     """
 
     # --- optional: what the head reads ---
@@ -46,10 +44,6 @@ class Head(nn.Module):
     """Whether `postprocess` takes the images, too: `postprocess(outputs, samples, images)`."""
     reads_whole_image: bool = False
     """Whether the head reads the embedding of the whole image, `ImageFeatures.whole_embed`, if it is run on windows."""
-
-    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
-        """Return the texts that `loss` is given: the vocabulary of the batch (default), or captions."""
-        return shared_vocabulary(samples)
 
     # --- what every head has ---
 
@@ -77,7 +71,11 @@ class Head(nn.Module):
         """Turn raw outputs into one prediction per sample, in the frame of the original image."""
         raise NotImplementedError
 
-    # --- optional: what the head offers besides ---
+    # --- optional: what the head can do in addition ---
+
+    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
+        """Return the texts that `loss` is given: the vocabulary of the batch (default), or captions."""
+        return shared_vocabulary(samples)
 
     def embed_images(self, features: ImageFeatures) -> Tensor:
         """Return the embedding of each whole image in the space of the texts, (B, D), not normalized.

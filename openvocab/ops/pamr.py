@@ -68,7 +68,7 @@ def _affinities(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def _local_std(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Return the unbiased standard deviation (3, H, W) over each pixel, counted once per dilation, and its neighbors."""
+    """Return the unbiased standard deviation (3, H, W) of each pixel, counted once per dilation, and its neighbors."""
     count = len(dilations) * (len(NEIGHBORS) + 1)
     mean = (len(dilations) * image + sum(_neighbors(image, dilations))) / count
     squares = len(dilations) * (image - mean) ** 2

@@ -123,7 +123,7 @@ class MaskedTexts:
 
 
 class ContrastiveTerm(nn.Module):
-    """One loss of a `ContrastiveHead`, built with `backbone` and `text_dim` besides the arguments of its config.
+    """One loss of a `ContrastiveHead`, built with `backbone` and `text_dim` in addition to the arguments of its config.
 
     Required: `forward`. Optional: the attributes, which are set on the class or in `__init__`, and `prepare`.
 
