@@ -256,6 +256,8 @@ def _reassemble(in_dims: Sequence[int], decoder: DecoderArguments) -> nn.ModuleL
 
 def _nearest_labels(label_map: Tensor, size: Sequence[int]) -> Tensor:
     """Return the labels (B, h, w) under the logits of a map of `size` with the corners of label_map (B, H, W)."""
-    axes = zip(label_map.shape[-2:], size)
-    rows, columns = (torch.linspace(0, full - 1, few, device=label_map.device).round().long() for full, few in axes)
+    rows, columns = (
+        torch.linspace(0, length - 1, count, device=label_map.device).round().long()
+        for length, count in zip(label_map.shape[-2:], size)
+    )
     return label_map[:, rows[:, None], columns]  # (B, h, w)

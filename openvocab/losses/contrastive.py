@@ -116,8 +116,8 @@ class _ChunkedInfoNCE(torch.autograd.Function):
         targets = _Targets(first, None if text_ids is None else gather_rows(text_ids, ranks), decoupled)
         rows, column_sums, positive = _forward_pass(images * scale, columns, targets, chunk_size)
         column_sums = _joined(column_sums, ranks)
-        own = slice(first, first + len(images))  # columns of this rank's texts
-        total = (_log_sum(rows) - positive).sum() + (_log_sum(column_sums[:, own]) - positive).sum()
+        own_columns = slice(first, first + len(images))  # columns of this rank's texts
+        total = (_log_sum(rows) - positive).sum() + (_log_sum(column_sums[:, own_columns]) - positive).sum()
         if ranks > 1:
             dist.all_reduce(total)
         ctx.save_for_backward(images, columns, scale, rows, column_sums)
@@ -134,10 +134,10 @@ class _ChunkedInfoNCE(torch.autograd.Function):
             grad_scaled, grad_columns = _backward_pass(scaled, columns, rows, column_sums, ctx.targets, ctx.chunk_size)
         if ctx.ranks > 1:
             dist.all_reduce(grad_columns)  # not reduce-scatter, which older versions of gloo lack
-        own = slice(ctx.targets.first, ctx.targets.first + len(images))
+        own_columns = slice(ctx.targets.first, ctx.targets.first + len(images))
         factor = grad_loss * (ctx.ranks / len(columns))
         grad_scale = (grad_scaled * images).sum() * factor
-        return grad_scaled * (factor * scale), grad_columns[own] * factor, grad_scale, None, None, None, None
+        return grad_scaled * (factor * scale), grad_columns[own_columns] * factor, grad_scale, None, None, None, None
 
 
 class _Targets:

@@ -69,8 +69,8 @@ def filip(
         )  # (P, 1 + N)
         column_sums = results[:, 1:].logsumexp(0)  # (N,) over the images of this rank
         column_sums = gather_with_gradient(column_sums[None], ranks).logsumexp(0)
-        own = slice(first, first + len(patches))
-        total = results[:, 0].sum() + column_sums[own].sum()
+        own_columns = slice(first, first + len(patches))
+        total = results[:, 0].sum() + column_sums[own_columns].sum()
         return joint_loss(total / (2 * len(words)), ranks)
 
 
@@ -109,8 +109,8 @@ def _chunk_result(to_text: Tensor, to_image: Tensor, first: int) -> Tensor:
 
     First the summed losses of the rows minus the positive logits of the columns, then the columns' log-sum-exps.
     """
-    own = torch.arange(first, first + len(to_text), device=to_text.device)
-    rows = F.cross_entropy(to_text, own, reduction="sum") - to_image.gather(1, own[:, None]).sum()
+    own_columns = torch.arange(first, first + len(to_text), device=to_text.device)
+    rows = F.cross_entropy(to_text, own_columns, reduction="sum") - to_image.gather(1, own_columns[:, None]).sum()
     return torch.cat([rows[None], to_image.logsumexp(0)])
 
 

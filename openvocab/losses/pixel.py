@@ -80,7 +80,7 @@ def sampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool
     """
     _check_batch(logits, label_map)
     height, width = label_map.shape[-2:]
-    rows, columns = (_draw_indices(full, few) for full, few in zip((height, width), logits.shape[-2:]))
+    rows, columns = (_draw_indices(size, count) for size, count in zip((height, width), logits.shape[-2:]))
     axes = [_grid_positions(rows, height, align_corners), _grid_positions(columns, width, align_corners)]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).to(logits.device)  # (r, c, 2), x first
     with torch.autocast(logits.device.type, enabled=False):
@@ -94,17 +94,17 @@ def _check_batch(logits: Tensor, label_map: Tensor) -> None:
         raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps")
 
 
-def _draw_indices(full: int, few: int) -> Tensor:
-    """Draw about `few` evenly spaced indices of an axis of length `full`, (n,) int64."""
-    step = max(1, full // few)
-    return torch.arange(int(torch.randint(step, ())), full, step)
+def _draw_indices(size: int, count: int) -> Tensor:
+    """Draw about `count` evenly spaced indices of an axis of length `size`, (n,) int64."""
+    step = max(1, size // count)
+    return torch.arange(int(torch.randint(step, ())), size, step)
 
 
-def _grid_positions(indices: Tensor, full: int, align_corners: bool) -> Tensor:
-    """Return indices (n,) of an axis of length `full` in the units of `F.grid_sample`, (n,) from -1 to 1."""
+def _grid_positions(indices: Tensor, size: int, align_corners: bool) -> Tensor:
+    """Return indices (n,) of an axis of length `size` in the units of `F.grid_sample`, (n,) from -1 to 1."""
     if align_corners:
-        return 2 * indices / max(full - 1, 1) - 1
-    return (2 * indices + 1) / full - 1
+        return 2 * indices / max(size - 1, 1) - 1
+    return (2 * indices + 1) / size - 1
 
 
 def check_labels(samples: Sequence[Sample], num_classes: int) -> None:

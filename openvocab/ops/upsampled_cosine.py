@@ -42,7 +42,7 @@ def upsampled_square_length(embed: Tensor) -> Tensor:
     top, bottom = pixels[:, :-1], pixels[:, 1:]
     dot = torch.linalg.vecdot
     # dot products of each pixel with itself and with its neighbors in the same cell
-    own = dot(pixels, pixels)  # (B, h + 1, w + 1)
+    length2 = dot(pixels, pixels)  # (B, h + 1, w + 1)
     across = dot(pixels[:, :, :-1], pixels[:, :, 1:])  # (B, h + 1, w): a pixel and its right neighbor
     down = dot(top, bottom)  # (B, h, w + 1): a pixel and the one below
     diagonal = dot(top[:, :, :-1], bottom[:, :, 1:]) + dot(top[:, :, 1:], bottom[:, :, :-1])  # (B, h, w): both
@@ -51,8 +51,10 @@ def upsampled_square_length(embed: Tensor) -> Tensor:
     x, left = _cells(embed.shape[-1], embed.device)
     y, low = y[:, None], low[:, None]
     high, right = 1 - low, 1 - left
-    upper = right**2 * own[:, y, x] + left**2 * own[:, y, x + 1] + 2 * right * left * across[:, y, x]
-    lower = right**2 * own[:, y + 1, x] + left**2 * own[:, y + 1, x + 1] + 2 * right * left * across[:, y + 1, x]
+    upper = right**2 * length2[:, y, x] + left**2 * length2[:, y, x + 1] + 2 * right * left * across[:, y, x]
+    lower = (
+        right**2 * length2[:, y + 1, x] + left**2 * length2[:, y + 1, x + 1] + 2 * right * left * across[:, y + 1, x]
+    )
     sides = right**2 * down[:, y, x] + left**2 * down[:, y, x + 1] + right * left * diagonal[:, y, x]
     return (high**2 * upper + low**2 * lower + 2 * high * low * sides)[:, None]  # (B, 1, 2h, 2w)
 
