@@ -19,7 +19,7 @@ from openvocab.datasets.transforms.noun_prompts import AddNounPrompts, NltkNouns
 with read_base():
     from ._base_.groupvit_official import *
 
-model["head"]["num_prompts"] = 3
+model["head"]["multi_label"] = dict(num_prompts=3)
 # as in the official code, verbs too; without NLTK's data: dict(type=RuleNouns)
 nouns = dict(type=NltkNouns, verbs=True)
 prompts = dict(type=AddNounPrompts, count=3, extractor=nouns, templates="imagenet80", distinct=False)

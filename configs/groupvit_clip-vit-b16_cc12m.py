@@ -31,11 +31,9 @@ model = dict(
     head=dict(
         type=GroupViTHead,
         layers=(9,),
-        depths=(2, 2, 1),
-        num_groups=(64, 8, 0),
-        num_heads=12,
-        num_prompts=3,
-        background_threshold=0.95,
+        transformer=dict(depths=(2, 2, 1), num_groups=(64, 8, 0), num_heads=12),
+        multi_label=dict(num_prompts=3),
+        scoring=dict(background_threshold=0.95),
     ),
     inference=dict(type=UnpaddedSlidingWindow, window=448, stride=224),
 )

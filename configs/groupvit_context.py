@@ -4,8 +4,8 @@ Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202
 Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
 python tools/test.py configs/groupvit_context.py groupvit.pth
 The RedCaps weights, and those of Hugging Face (hf-hub:nvidia/groupvit-gcc-yfcc instead of the .pth, or its folder):
---cfg-options model.head.num_prompts=0. For the simpler protocol without a threshold, in which the background
-competes as a name: --cfg-options model.head.background_threshold=None
+--cfg-options model.head.multi_label.num_prompts=0. For the simpler protocol without a threshold, in which the background
+competes as a name: --cfg-options model.head.scoring.background_threshold=None
 Hardware: one GPU. Expected score: not yet measured. Published: 22.4 and 23.7 mIoU (CC and YFCC; CC and RedCaps).
 """
 
@@ -25,6 +25,11 @@ model = dict(
     type=OpenVocabModel,
     backbone=dict(type=PatchEmbedding, width=384, patch_size=16, image_size=224),
     text_encoder=dict(type=CLIPTextEncoder, model="GroupViT", projector=(4096, 256), templates="simple"),
-    head=dict(type=GroupViTHead, depths=(6, 3, 3), num_groups=(64, 8, 0), background_threshold=0.35),
+    head=dict(
+        type=GroupViTHead,
+        transformer=dict(depths=(6, 3, 3), num_groups=(64, 8, 0)),
+        multi_label=dict(num_prompts=3),
+        scoring=dict(background_threshold=0.35),
+    ),
     inference=dict(type=UnpaddedSlidingWindow, window=448, stride=224),
 )

@@ -4,7 +4,7 @@ Paper: GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202
 is compared with the mean of seven prompts per class, which are not normalized before they are averaged.
 Command: python tools/convert_checkpoint.py groupvit group_vit_gcc_yfcc_30e.pth groupvit.pth &&
 python tools/test.py configs/groupvit_zeroshot_imagenet.py groupvit.pth
-The RedCaps weights: --cfg-options model.head.num_prompts=0
+The RedCaps weights: --cfg-options model.head.multi_label.num_prompts=0
 Names: those of the released code, which are CLIP's; see `clip_zeroshot_imagenet.py`.
 Hardware: one GPU, minutes for the 50,000 validation images. Expected score: not yet measured here. Published: 43.7 and 51.6 %
 top1 (CC and YFCC; CC and RedCaps).
@@ -41,7 +41,11 @@ model = dict(
         templates=templates,
         normalize_templates=False,
     ),
-    head=dict(type=GroupViTClassifierHead, depths=(6, 3, 3), num_groups=(64, 8, 0)),
+    head=dict(
+        type=GroupViTClassifierHead,
+        transformer=dict(depths=(6, 3, 3), num_groups=(64, 8, 0)),
+        multi_label=dict(num_prompts=3),
+    ),
 )
 val_dataloader["dataset"].update(
     classes="clip_imagenet_1k", class_options=dict(repeated_names=["missile", "sunglasses"])

@@ -26,9 +26,7 @@ model = dict(
     head=dict(
         type=LSegHead,
         layers=(3, 6, 9, 12),
-        factors=(4, 2, 1, 0.5),
-        dims=(96, 192, 384, 768),
-        features=256,
+        decoder=dict(factors=(4, 2, 1, 0.5), dims=(96, 192, 384, 768), features=256),
     ),
 )
 

@@ -44,8 +44,7 @@ model = dict(
     head=dict(
         type=LSegHead,
         layers=(2, 3, 4),  # strides 8 to 32; stride 4 would double the time
-        factors=None,
-        features=128,
+        decoder=dict(factors=None, features=128),
         loss_size="head",
     ),
 )

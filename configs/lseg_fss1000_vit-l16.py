@@ -29,10 +29,7 @@ model = dict(
     head=dict(
         type=LSegHead,
         layers=(6, 12, 18, 24),
-        factors=(4, 2, 1, 0.5),
-        dims=(256, 512, 1024, 1024),
-        features=256,
-        readout="project",
+        decoder=dict(factors=(4, 2, 1, 0.5), dims=(256, 512, 1024, 1024), features=256, readout="project"),
         logit_scale=1 / 0.07,
     ),
 )

@@ -30,8 +30,7 @@ model = dict(
     head=dict(
         type=LSegHead,
         layers=(1, 2, 3, 4),  # the four stages, straight into the decoder
-        factors=None,
-        features=256,
+        decoder=dict(factors=None, features=256),
     ),
 )
 

@@ -27,8 +27,7 @@ model = dict(
     head=dict(
         type=LSegHead,
         layers=(2, 3),  # strides 4 and 8
-        factors=None,
-        features=64,
+        decoder=dict(factors=None, features=64),
         learn_scale=True,
         loss_size="sampled",  # 4.7 seen and 6.6 unseen above "head", at the same cost (docs/results.md)
     ),

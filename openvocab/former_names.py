@@ -172,6 +172,31 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "synonym_merge": "class_options.synonym_merge",
         "repeated_names": "class_options.repeated_names",
     },
+    "GroupViTHead": {
+        "depths": "transformer.depths",
+        "num_groups": "transformer.num_groups",
+        "num_heads": "transformer.num_heads",
+        "mlp_ratio": "transformer.mlp_ratio",
+        "drop_path": "transformer.drop_path",
+        "soft_scale": "transformer.soft_scale",
+        "num_prompts": "multi_label.num_prompts",
+        "multi_label_weight": "multi_label.weight",
+        "match": "multi_label.match",
+        "positives_by_text": "multi_label.positives_by_text",
+        "background_threshold": "scoring.background_threshold",
+        "logit_scale": "scoring.logit_scale",
+        "top_k": "scoring.top_k",
+        "output_stride": "scoring.output_stride",
+    },
+    "LSegHead": {
+        "factors": "decoder.factors",
+        "dims": "decoder.dims",
+        "features": "decoder.features",
+        "readout": "decoder.readout",
+        "block": "spatial_block.kind",
+        "block_depth": "spatial_block.depth",
+        "block_activation": "spatial_block.activation",
+    },
 }
 """For each class, former argument: present one. A dot leads into a dict: `{"ignore_index": "labels.ignore_index"}`."""
 

@@ -1,4 +1,4 @@
-"""Logits that exist only where and while they are read: label maps of any size and vocabulary in bounded memory."""
+"""Logits that are computed part by part: label maps of any size and vocabulary in bounded memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from openvocab.ops.label_upsampling import bilinear, sampling_positions, upsampled_argmax
 from openvocab.process.memory_fallback import Halving
-from openvocab.structures import Size
+from openvocab.structures import Size, known
 
 LOGITS_IN_MEMORY = 1 << 27
-"""Outputs of more elements than this (512 MB) are computed part by part, however much memory there is."""
+"""Outputs with more elements than this (512 MB) are computed part by part, whatever memory is free."""
 ELEMENTS_AT_ONCE = 1 << 25
-"""Logits that a label map is made from at a time then: 128 MB."""
+"""Logits per part: 128 MB."""
 
 
 class LogitMap:
@@ -22,41 +22,45 @@ class LogitMap:
     shape: tuple[int, int, int]
     """K, h, w."""
     device: torch.device
-    """Of the parts."""
+    """Device of the parts."""
     num_kept: int = 0
-    """Elements that the map holds to compute its logits of."""
+    """Elements that the map holds in memory to compute its logits from."""
     kept_rows: int = 0
-    """Further rows of logits that the columns being read keep in memory until the last of their rows is read."""
+    """Further rows of logits that stay in memory while columns are read, until the last of their rows is read."""
     least_columns: int = 1
-    """Columns that should be read together."""
+    """Smallest number of columns that is worth reading together."""
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """Return the logits (K, n, m) of a part, float32. Parts are read from top to bottom, column after column.
+        """Return the logits of a part. Parts are read from top to bottom, one group of columns after the other.
 
         Args:
-            rows, columns: with start and stop, within the map.
+            rows, columns: n rows and m columns within the map, with start and stop.
+
+        Returns:
+            (K, n, m) float32.
         """
         raise NotImplementedError
 
     @property
     def num_elements(self) -> int:
-        """Logits of the whole map."""
+        """Number of logits in the map."""
         num_classes, height, width = self.shape
         return num_classes * height * width
 
     def whole(self) -> Tensor:
-        """Return (K, h, w)."""
+        """Return all logits, (K, h, w)."""
         return self.read(slice(0, self.shape[1]), slice(0, self.shape[2]))
 
 
 class TensorLogits(LogitMap):
-    """Logits (K, h, w) that exist."""
+    """Logits that are a tensor (K, h, w)."""
 
     def __init__(self, logits: Tensor) -> None:
-        self.logits, self.shape, self.device = logits, tuple(logits.shape), logits.device
+        num_classes, height, width = logits.shape
+        self.logits, self.shape, self.device = logits, (num_classes, height, width), logits.device
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """See `LogitMap`; the type of the tensor stays."""
+        """Return a part (K, n, m) in the type of the tensor; see `LogitMap`."""
         return self.logits[:, rows, columns]
 
 
@@ -65,9 +69,8 @@ class ComputedLogits(LogitMap):
 
     Args:
         shape, device: see `LogitMap`.
-        compute: (classes, rows, columns) -> logits (k, n, m); each class by itself.
-        classes_at_once: how many; None where a class cannot be computed without the others. `compute` is then always
-            asked for all.
+        compute: (classes, rows, columns) -> logits (k, n, m).
+        classes_at_once: how many classes to compute at once; None if a class depends on the others, and all have to be.
         num_kept: see `LogitMap`.
     """
 
@@ -93,7 +96,7 @@ class ComputedLogits(LogitMap):
 
 
 class ChangedLogits(LogitMap):
-    """Another map's logits, each place changed by itself."""
+    """Another map's logits, changed at each pixel independently of the others."""
 
     def __init__(self, source: LogitMap, change: Callable[[Tensor], Tensor]) -> None:
         self.source, self.change = source, change
@@ -106,7 +109,7 @@ class ChangedLogits(LogitMap):
 
 
 class ExtendedLogits(LogitMap):
-    """Another map's logits, its last row and column repeated up to `size` (h, w)."""
+    """Another map's logits, whose last row and column are repeated up to `size` (h, w)."""
 
     def __init__(self, source: LogitMap, size: Size) -> None:
         self.source = source
@@ -115,7 +118,8 @@ class ExtendedLogits(LogitMap):
 
     def read(self, rows: slice, columns: slice) -> Tensor:
         """See `LogitMap`."""
-        (rows, y), (columns, x) = (_inside(part, size) for part, size in zip((rows, columns), self.source.shape[1:]))
+        _, height, width = self.source.shape
+        (rows, y), (columns, x) = _inside(rows, height), _inside(columns, width)
         return self.source.read(rows, columns)[:, y][:, :, x]
 
 
@@ -126,7 +130,7 @@ class ResizedLogits(LogitMap):
         source: logits over the padded input of the network.
         out_size: (H, W) of the result.
         input_size: the part of the padded input, from the upper left corner, that the result shows; default: all.
-        padded_size: what the source covers; default: `input_size`, or `out_size` where that is not given either.
+        padded_size: what the source covers; default: `input_size`, or `out_size` if that is not given either.
         align_corners: as in `F.interpolate`; in both steps of the mapping.
     """
 
@@ -149,17 +153,22 @@ class ResizedLogits(LogitMap):
 
     def read(self, rows: slice, columns: slice) -> Tensor:
         """See `LogitMap`."""
-        y_nodes, y = _nodes_and_places(self.rows[rows], self.source.shape[1])
-        x_nodes, x = _nodes_and_places(self.columns[columns], self.source.shape[2])
+        y_nodes, y = _nodes_around(self.rows[rows], self.source.shape[1])
+        x_nodes, x = _nodes_around(self.columns[columns], self.source.shape[2])
         return bilinear(self.source.read(y_nodes, x_nodes).float(), y, x)
 
 
-def change_places(outputs: Tensor | Sequence[LogitMap], change: Callable[[Tensor], Tensor]) -> Tensor | list[LogitMap]:
-    """Change what a dense head says of each place.
+def change_pixelwise(
+    outputs: Tensor | Sequence[LogitMap], change: Callable[[Tensor], Tensor]
+) -> Tensor | list[LogitMap]:
+    """Change the logits of a dense head at each pixel.
 
     Args:
-        outputs: logits (B, K, h, w), or a map for each image.
-        change: takes logits (..., K, h, w) and returns as many; no place may depend on another.
+        outputs: logits (B, K, h, w), or a map per image.
+        change: maps logits (..., K, h, w) to logits of the same shape; pixels must not depend on each other.
+
+    Returns:
+        Logits (B, K, h, w), or a map per image.
     """
     if isinstance(outputs, Tensor):
         return change(outputs)
@@ -172,21 +181,24 @@ def label_map_in_parts(logits: LogitMap, rows: Tensor, columns: Tensor, rows_at_
     Args:
         logits: of one image.
         rows: (H,) float64, ascending, in units of the logits' rows.
-        columns: (W,) likewise.
+        columns: (W,) float64, ascending, in units of the logits' columns.
         rows_at_once: rows of logits that fit into memory.
+
+    Returns:
+        (H, W), see `upsampled_argmax`.
 
     Raises:
         ValueError: NaN or infinite logits.
     """
-    labeling = _Labelling(logits, _Axis(rows, logits.shape[1]), _Axis(columns, logits.shape[2]))
+    labeling = _Labeling(logits, _Axis(rows, logits.shape[1]), _Axis(columns, logits.shape[2]))
     for x in _pieces(labeling.columns.num_cells, _columns_at_once(logits)):
         for y in _pieces(labeling.rows.num_cells, _rows_at_once(logits, len(x))):
             rows_at_once.run(partial(labeling.label, y, x), len(y))
-    return labeling.labels
+    return known(labeling.labels, "a label map of the logits")
 
 
 class _Axis:
-    """Output positions along one axis of the logits, and the cells between its nodes that they lie in."""
+    """Output positions along one axis of the logits, and the cells between the nodes that contain them."""
 
     def __init__(self, positions: Tensor, num_nodes: int) -> None:
         self.positions, self.num_nodes = positions, num_nodes
@@ -194,14 +206,17 @@ class _Axis:
         self.num_cells = int(positions[-1].floor()) - self.first + 1
 
     def part(self, start: int, stop: int) -> tuple[slice, slice, Tensor]:
-        """Return which positions lie in cells `start` to `stop`, their nodes, and where they lie among these."""
+        """Return the indices of the positions in cells `start` to `stop`, the nodes of these cells, and the positions.
+
+        The positions (n,) are in units of nodes, and relative to the first of these nodes.
+        """
         cells = torch.tensor([self.first + start, self.first + stop], dtype=torch.float64, device=self.positions.device)
-        chosen = slice(*torch.searchsorted(self.positions, cells).tolist())
+        index = slice(*torch.searchsorted(self.positions, cells).tolist())
         nodes = slice(max(0, self.first + start), min(self.first + stop, self.num_nodes - 1) + 1)
-        return chosen, nodes, self.positions[chosen] - nodes.start
+        return index, nodes, self.positions[index] - nodes.start
 
 
-class _Labelling:
+class _Labeling:
     """A label map that is filled part by part."""
 
     def __init__(self, logits: LogitMap, rows: _Axis, columns: _Axis) -> None:
@@ -209,53 +224,54 @@ class _Labelling:
         self.labels: Tensor | None = None
 
     def label(self, y: range, x: range, start: int, stop: int) -> None:
-        """Fill in the pixels in the rows y[start:stop] and the columns x of cells."""
-        below, y_nodes, y_positions = self.rows.part(y[start], y[stop - 1] + 1)
-        across, x_nodes, x_positions = self.columns.part(x.start, x.stop)
-        if not len(y_positions) or not len(x_positions):  # an output smaller than the grid leaves cells out
+        """Label the pixels in the rows y[start:stop] and the columns x of cells."""
+        rows, y_nodes, y_positions = self.rows.part(y[start], y[stop - 1] + 1)
+        columns, x_nodes, x_positions = self.columns.part(x.start, x.stop)
+        if not len(y_positions) or not len(x_positions):  # an output smaller than the grid has empty cells
             return
         part = self.logits.read(y_nodes, x_nodes)
         if not part.sum(dtype=torch.float32).isfinite():
             raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
-        found = upsampled_argmax(part, y_positions, x_positions)
+        labels = upsampled_argmax(part, y_positions, x_positions)
         if self.labels is None:
-            self.labels = found.new_empty(len(self.rows.positions), len(self.columns.positions))
-        self.labels[below, across] = found
+            self.labels = labels.new_empty(len(self.rows.positions), len(self.columns.positions))
+        self.labels[rows, columns] = labels
 
 
 def _columns_at_once(logits: LogitMap) -> int:
-    """Return how many columns of cells may be read from top to bottom, by what that keeps in memory."""
-    held_at_once = ELEMENTS_AT_ONCE // (logits.shape[0] * (logits.kept_rows + 2))
-    return max(1, held_at_once - 1, logits.least_columns)
+    """Return how many columns of cells may be read from top to bottom, given the rows that stay in memory meanwhile."""
+    in_memory = ELEMENTS_AT_ONCE // (logits.shape[0] * (logits.kept_rows + 2))
+    return max(1, in_memory - 1, logits.least_columns)
 
 
 def _rows_at_once(logits: LogitMap, num_columns: int) -> int:
-    """Return how many rows of cells may be read at once: few, where each keeps many others in memory."""
+    """Return how many rows of cells may be read at once: few, if many further rows stay in memory."""
     in_memory = ELEMENTS_AT_ONCE // (logits.shape[0] * (num_columns + 1))
     return min(in_memory, logits.kept_rows // 4) if logits.kept_rows else in_memory
 
 
 def _pieces(total: int, size: int) -> Iterator[range]:
-    """Yield ranges of at most `size` (at least 1) that make up 0..total."""
+    """Yield ranges of at most `size` (at least 1) that cover 0 to `total`."""
     size = max(1, size)
     for start in range(0, total, size):
         yield range(start, min(total, start + size))
 
 
 def _take_costs(target: LogitMap, source: LogitMap) -> None:
+    """Give a map the device and the memory costs of the map that it reads."""
     target.device, target.num_kept = source.device, source.num_kept
     target.kept_rows, target.least_columns = source.kept_rows, source.least_columns
 
 
-def _nodes_and_places(positions: Tensor, num_nodes: int) -> tuple[slice, Tensor]:
-    """Return the nodes that positions on an axis lie between, and where they lie among these."""
+def _nodes_around(positions: Tensor, num_nodes: int) -> tuple[slice, Tensor]:
+    """Return the nodes around positions (n,) on an axis, and the positions relative to the first of them."""
     positions = positions.clamp(0, num_nodes - 1)
     nodes = slice(int(positions[0]), min(int(positions[-1]) + 1, num_nodes - 1) + 1)
     return nodes, positions - nodes.start
 
 
 def _inside(part: slice, size: int) -> tuple[slice, Tensor]:
-    """Return the part of an axis of `size` that a slice beyond its end reads, and for each place its place in there."""
+    """Return what a slice past the end of an axis of `size` reads, and the index (n,) of each element in there."""
     index = torch.arange(part.start, part.stop).clamp(max=size - 1)
     inner = slice(int(index[0]), int(index[-1]) + 1)
     return inner, index - inner.start

@@ -138,7 +138,7 @@ class OpenVocabModel(BaseModel):
         features = self.encode(images)
         if whole_embed is not None:
             features.whole_embed = whole_embed.expand(len(images), -1)
-        may_be_maps = self.head.speaks_in_parts and self.inference.takes_logit_maps
+        may_be_maps = self.head.offers_logit_maps and self.inference.takes_logit_maps
         maps = self.head.logit_maps(features, text) if may_be_maps else None
         if maps is None:
             return self.head(features, text)

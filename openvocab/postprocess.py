@@ -8,7 +8,7 @@ from torch import Tensor
 from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
 from openvocab.ops.label_upsampling import sampling_positions
 from openvocab.process.memory_fallback import Halving
-from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size
+from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size, known
 
 MOST_CLASSES_OF_UINT8 = 255  # the largest value means that a pixel has no label
 MOST_CLASSES_OF_UINT16 = 2**16
@@ -25,18 +25,18 @@ def label_map_from_logits(
 ) -> Tensor:
     """Label every pixel of the output by bilinear interpolation of `logits` and argmax, without a (K, H, W) map.
 
-    There is one interpolation: the center of each output pixel is mapped to the network's input and from there to the
-    grid of the logits. With `input_size` equal to `out_size` the labels are those of
+    There is a single interpolation: the center of each output pixel is mapped to the network's input and from there to
+    the grid of the logits. If `input_size` equals `out_size`, the labels are those of
     `F.interpolate(logits, padded_size)[..., :H, :W].argmax`, up to ties.
 
     Args:
-        logits: (K, h, w) over the padded input of the network. Labels do not change under softmax or temperature.
-            A `LogitMap` is read part by part, and never exists as a whole.
+        logits: (K, h, w) over the padded input of the network; a softmax or temperature would not change the labels.
+            A `LogitMap` is read part by part and never materialized.
         out_size: of the label map.
         input_size: the part of the padded input, from the upper left corner, that the output shows; default: all.
-        padded_size: what the logits cover; default: `input_size`, or `out_size` where that is not given either.
+        padded_size: what the logits cover; default: `input_size`, or `out_size` if that is not given either.
         align_corners: as in `F.interpolate`; in both steps of the mapping.
-        rows_at_once: what memory has taught about earlier maps.
+        rows_at_once: limit that earlier maps have taught; reduced if memory does not suffice.
 
     Returns:
         (H, W) uint8 for up to 255 classes, int16 up to 32767, else int32, on the device of the logits.
@@ -64,12 +64,15 @@ def semantic_predictions(
     """Turn the logits of a batch into label maps in the original frame of each image.
 
     Args:
-        logits: (B, K, h, w), any h and w; they cover each sample's `padded_size`. Or a `LogitMap` for each image.
+        logits: (B, K, h, w), any h and w; they cover each sample's `padded_size`. Or a `LogitMap` per image.
         samples: B samples with their vocabulary and sizes.
         align_corners, rows_at_once: see `label_map_from_logits`.
 
+    Returns:
+        B predictions with label maps (H, W) of each sample's `original_size`.
+
     Raises:
-        ValueError: another number of samples or classes than the logits hold; NaN or infinite logits.
+        ValueError: the numbers of samples or classes differ from those of the logits; NaN or infinite logits.
     """
     if isinstance(logits, Tensor):
         if logits.ndim != 4 or len(logits) != len(samples):
@@ -79,8 +82,10 @@ def semantic_predictions(
     for image_logits, sample in zip(logits, samples, strict=True):
         num_classes = image_logits.shape[0]
         if sample.vocabulary is None or len(sample.vocabulary) != num_classes:
-            known = "none" if sample.vocabulary is None else f"{len(sample.vocabulary)} classes"
-            raise ValueError(f"{num_classes} logits a pixel, but the vocabulary of {sample.sample_id!r}: {known}")
+            count = (
+                "no vocabulary" if sample.vocabulary is None else f"a vocabulary of {len(sample.vocabulary)} classes"
+            )
+            raise ValueError(f"{num_classes} logits per pixel, but sample {sample.sample_id!r} has {count}")
         label_map = label_map_from_logits(
             image_logits,
             sample.original_size,
@@ -95,26 +100,27 @@ def semantic_predictions(
 
 def semantic_prediction(label_map: Tensor, sample: Sample) -> SemanticPrediction:
     """Return the prediction of a label map (H, W) of integers, in the unsigned type that holds all classes."""
-    return SemanticPrediction(_unsigned(label_map, len(sample.vocabulary)), sample.vocabulary, sample.sample_id)
+    vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
+    return SemanticPrediction(_unsigned(label_map, len(vocabulary)), vocabulary, sample.sample_id)
 
 
 def classification_predictions(logits: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
-    """Take the logits (B, K) of a batch of whole images apart, on the CPU in float32.
+    """Return one prediction per row of logits (B, K) of whole images, on the CPU in float32.
 
     Raises:
-        ValueError: another number of samples than rows.
+        ValueError: the number of samples is not B, or a sample has no vocabulary.
     """
-    rows = logits.detach().float().cpu()
-    return [
-        ClassificationPrediction(row, sample.vocabulary, sample.sample_id)
-        for row, sample in zip(rows, samples, strict=True)
-    ]
+    predictions = []
+    for row, sample in zip(logits.detach().float().cpu(), samples, strict=True):
+        vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
+        predictions.append(ClassificationPrediction(row, vocabulary, sample.sample_id))
+    return predictions
 
 
 def _check(logits: Tensor | LogitMap, out_size: Size, input_size: Size, padded_size: Size) -> None:
     if isinstance(logits, Tensor) and (logits.ndim != 3 or 0 in logits.shape or not logits.is_floating_point()):
         raise ValueError(f"expected floating-point logits (K, h, w), got {logits.dtype} {tuple(logits.shape)}")
-    if min(*out_size, *input_size) < 1 or any(part > whole for part, whole in zip(input_size, padded_size)):
+    if min(*out_size, *input_size) < 1 or any(part > full for part, full in zip(input_size, padded_size)):
         raise ValueError(f"sizes do not fit: output {out_size}, input {input_size}, padded input {padded_size}")
 
 
@@ -125,4 +131,4 @@ def _unsigned(label_map: Tensor, num_classes: int) -> np.ndarray:
     dtype = np.dtype(np.uint8 if num_classes <= MOST_CLASSES_OF_UINT8 else wide)
     if labels.itemsize != dtype.itemsize:
         return labels.astype(dtype)
-    return labels.view(dtype)  # no copy: a large image's label map is one of the largest things here
+    return labels.view(dtype)  # no copy: the label map of a large image is one of the largest arrays here

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,6 +35,24 @@ def run(root: Path, tool: str, *arguments: str) -> None:
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = run_bounded(command, cwd=root, env=one_thread)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("check", [("check",), ("format", "--check")], ids=" ".join)
+def test_the_head_passes_our_lint(project: Path, check: tuple[str, ...]):
+    text = (project / "my_project" / "linear_pixel_head.py").read_text()
+    in_the_package = "openvocab/heads/linear_pixel_head.py"
+    command = [sys.executable, "-m", "ruff", *check, "--no-cache", "--stdin-filename", in_the_package, "-"]
+    result = subprocess.run(command, input=text, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_types_of_the_head_are_checked(project: Path):
+    pytest.importorskip("mypy")
+    head = project / "my_project" / "linear_pixel_head.py"
+    command = [sys.executable, "-m", "mypy", "--config-file", str(REPOSITORY / "pyproject.toml"), str(head)]
+    result = run_bounded(command, cwd=REPOSITORY, env={**os.environ, "MYPYPATH": str(head.parent)})
+    errors = [line for line in result.stdout.splitlines() if head.name in line]
+    assert not errors and ("checked 1 source file" in result.stdout or "no issues found" in result.stdout), result
 
 
 @pytest.mark.parametrize("config", ["linear_pixel_shapes.py", "linear_pixel_by_name.py"])

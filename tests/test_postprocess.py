@@ -181,7 +181,7 @@ def test_label_maps_of_any_type_become_the_same_prediction(num_classes):
 
 def test_other_vocabularies_than_the_logits_are_refused():
     few = Vocabulary.from_names(["a", "b"])
-    with pytest.raises(ValueError, match="'photo': 2 classes"):
+    with pytest.raises(ValueError, match="3 logits per pixel, but sample 'photo' has a vocabulary of 2 classes"):
         semantic_predictions(torch.zeros(1, 3, 4, 4), [sample(few, (8, 8), (8, 8), (8, 8))])
     with pytest.raises(ValueError, match="1 samples"):
         semantic_predictions(torch.zeros(2, 2, 4, 4), [sample(few, (8, 8), (8, 8), (8, 8))])

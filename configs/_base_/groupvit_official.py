@@ -36,10 +36,9 @@ model = dict(
     ),
     head=dict(
         type=GroupViTHead,
-        depths=(6, 3, 3),
-        num_groups=(64, 8, 0),
-        num_prompts=0,
-        background_threshold=0.95,
+        transformer=dict(depths=(6, 3, 3), num_groups=(64, 8, 0)),
+        multi_label=dict(num_prompts=0),
+        scoring=dict(background_threshold=0.95),
     ),
     inference=dict(type=UnpaddedSlidingWindow, window=448, stride=224),
 )

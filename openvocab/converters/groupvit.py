@@ -84,7 +84,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Returns:
         A state dict for the model of `configs/groupvit_cc3m-cc12m-yfcc14m.py` that loads strictly. For checkpoints
         without `multi_label_logit_scale`, which includes all of Hugging Face's, the config is
-        `groupvit_cc3m-cc12m-redcaps12m.py`, or needs `model.head.num_prompts=0`.
+        `groupvit_cc3m-cc12m-redcaps12m.py`, or needs `model.head.multi_label.num_prompts=0`.
 
     Raises:
         ValueError: there are unknown entries, or required ones are missing; the message lists the first ones.

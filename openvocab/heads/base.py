@@ -1,4 +1,4 @@
-"""The contract of a head: the one file that a new method adds."""
+"""The contract of a head, which is the one file that a new method adds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,27 +13,39 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 class Head(nn.Module):
-    """Features and text in, predictions out; it knows its own loss.
+    """Maps features and texts to predictions, and knows its own loss.
 
-    A head is built with `backbone: BackboneSpec` and `text_dim: int` beside the arguments of its config, and never
-    sees the backbone itself.
+    A head is built with `backbone: BackboneSpec` and `text_dim: int` in addition to the arguments of its config, and
+    never sees the backbone itself.
+
+    Required: `forward`, `loss` and `postprocess`.
+
+    Optional attributes, set on the class or in `__init__`: which features of the images the head reads (`layers`,
+    `embeddings`, `reads_pixels`, `reads_whole_image`), and which of the texts (`text_tokens`, `replaced_texts`,
+    `empty_text`).
+
+    Optional methods: `training_texts`, `embed_images`, `logit_maps`, `proposals`, `pack_linears`.
     """
 
+    # --- optional: what the head reads ---
+
     layers: tuple[int, ...] = ()
-    """The backbone's `hidden` maps that this head reads."""
+    """Indices of the backbone's `hidden` maps that the head reads."""
     embeddings: bool = True
-    """Whether it reads the backbone's embeddings in the joint space; without, a tower stops at the last of `layers`."""
+    """Whether the head reads embeddings in the joint space; if not, a tower stops after the last of `layers`."""
     text_tokens: bool = False
-    """Whether the loss reads captions token by token (`TextFeatures.tokens`)."""
+    """Whether the loss reads captions token by token, `TextFeatures.tokens`."""
     replaced_texts: int = 0
-    """With `text_tokens`: how many of each sample's first captions the loss only reads with words of them changed, so
-    that the tower need not run on them as they are."""
+    """How many of each sample's first captions the loss reads only with words replaced (needs `text_tokens`); the tower
+    does not encode the originals."""
     empty_text: bool = False
-    """Whether it reads the embedding of the text without words (`TextFeatures.empty`)."""
+    """Whether the head reads the embedding of the text without words, `TextFeatures.empty`."""
     reads_pixels: bool = False
-    """Whether `postprocess` takes the images too: postprocess(outputs, samples, images)."""
+    """Whether `postprocess` takes the images, too: `postprocess(outputs, samples, images)`."""
     reads_whole_image: bool = False
-    """Whether it reads `ImageFeatures.whole_embed`, where images come in windows."""
+    """Whether the head reads the embedding of the whole image, `ImageFeatures.whole_embed`, if it is run on windows."""
+
+    # --- what every head has ---
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let the constructor of each subclass take its arguments under their former names, too, with a warning."""
@@ -45,15 +57,33 @@ class Head(nn.Module):
         self.rows_at_once = Halving("rows of logits")
         self.classes_at_once = Halving("classes")
 
+    # --- required ---
+
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Any:
-        """Map features to raw outputs. Pure: no samples, no image. Dense heads return logits (B, K, h, w)."""
+        """Return raw outputs, without looking at samples or images; dense heads return logits (B, K, h, w)."""
         raise NotImplementedError
 
+    def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Return scalars () whose keys start with `loss_`; their sum is minimized."""
+        raise NotImplementedError
+
+    def postprocess(self, outputs: Any, samples: Sequence[Sample]) -> Sequence[Prediction]:
+        """Turn raw outputs into one prediction per sample, in the frame of the original image."""
+        raise NotImplementedError
+
+    # --- optional: what the head can do in addition ---
+
+    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
+        """Return the texts that `loss` is given: the vocabulary of the batch (default), or captions."""
+        return shared_vocabulary(samples)
+
     def embed_images(self, features: ImageFeatures) -> Tensor:
-        """Return what stands for each whole image in the space of the texts, (B, D), not normalized.
+        """Return the embedding of each whole image in the space of the texts, (B, D), not normalized.
+
+        Default: the backbone's.
 
         Raises:
-            ValueError: this head does not read the embeddings of whole images, which then nothing has trained.
+            ValueError: the head does not read the embeddings of whole images, so that nothing has trained them.
         """
         if not self.embeddings or features.image_embed is None:
             raise ValueError(
@@ -63,16 +93,29 @@ class Head(nn.Module):
         return features.image_embed
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return what `forward` would say of each image as logits that are computed part by part.
+        """Return the outputs of `forward` as one map per image whose logits are computed part by part.
 
-        For outputs that memory does not hold. Making the list costs nothing; `postprocess` takes it instead of a
-        tensor. None for heads that cannot.
+        They stand in for outputs that do not fit into memory: creating the list costs nothing, and `postprocess` takes
+        it instead of a tensor. Default: None, for heads without such maps.
         """
         return None
 
+    def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
+        """Return boxes [(N_i, 4)] x1 y1 x2 y2 in the input frame, and their objectness [(N_i,)], for each image.
+
+        Raises:
+            ValueError: the head does not detect (default).
+        """
+        raise ValueError(f"{type(self).__name__} makes no proposals")
+
+    def pack_linears(self) -> None:
+        """Bring linear layers into their fastest form for prediction, as `Backbone.pack_linears`; default: nothing."""
+
+    # --- derived from the above ---
+
     @property
-    def speaks_in_parts(self) -> bool:
-        """Whether `logit_maps` may stand for `forward`: no class below the one that defines it changes what is said."""
+    def offers_logit_maps(self) -> bool:
+        """Whether `logit_maps` may replace `forward`: no subclass of the class that defines it changes the outputs."""
         for kind in type(self).__mro__:
             if "logit_maps" in vars(kind):
                 return kind is not Head
@@ -80,37 +123,14 @@ class Head(nn.Module):
                 return False
         return False
 
-    def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return scalars whose keys start with `loss_`; their sum is minimized."""
-        raise NotImplementedError
-
-    def postprocess(self, outputs: Any, samples: Sequence[Sample]) -> list[Prediction]:
-        """Turn raw outputs into predictions in the original frame of each image."""
-        raise NotImplementedError
-
-    def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
-        """Return, for heads that detect, boxes (N, 4) in the input frame per image, and how sure each is of an object.
-
-        Raises:
-            ValueError: this head makes none.
-        """
-        raise ValueError(f"{type(self).__name__} makes no proposals")
-
     @property
     def makes_proposals(self) -> bool:
-        """Whether `proposals` gives any."""
+        """Whether the head defines `proposals`."""
         return type(self).proposals is not Head.proposals
-
-    def pack_linears(self) -> None:
-        """As `Backbone.pack_linears`, for heads with transformers."""
-
-    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
-        """Say which texts the loss needs: the vocabulary of the batch, or (image-text heads) its captions."""
-        return shared_vocabulary(samples)
 
 
 class _Empty:
-    """Has what Python gives every class, which differs between its versions."""
+    """Has the attributes that Python gives every class; they differ between its versions."""
 
 
 _NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "training_texts"}

@@ -1,4 +1,4 @@
-"""CLIP on cropped regions: the baseline that ViLD distils. Nothing is trained."""
+"""CLIP on cropped regions: the baseline that ViLD distills. Nothing is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from openvocab.detection.region_outputs import original_boxes
 from openvocab.heads.base import Head
 from openvocab.ops.class_wise_nms import class_wise_nms
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures, known
 
 
 @dataclass
-class ImageOpinion:
-    """What CLIP says of whole images, and the texts by which it is asked about their regions."""
+class ImageLogits:
+    """Logits of whole images, and the texts with which their regions are compared."""
 
     logits: Tensor
-    """(B, K)."""
+    """(B, K) float32."""
     text: TextFeatures
 
 
 @HEADS.register_module()
 class CLIPOnRegionsHead(Head):
-    """Names the regions that a teacher has cropped and embedded (`EmbedRegions` or `LoadRegions` in the test pipeline).
+    """Classifies regions that a teacher has cropped and embedded (`EmbedRegions` or `LoadRegions` in the pipeline).
 
-    A class scores the square root of its probability times how sure the proposal is of an object; boxes stay as
-    proposed, and there are no masks.
+    The score of a class is the square root of its probability times the objectness of the proposal. Boxes are those of
+    the proposals, and there are no masks.
 
     Args:
         backbone, text_dim: facts of the neighbors, given by the model.
@@ -35,7 +35,7 @@ class CLIPOnRegionsHead(Head):
         nms_iou, max_detections, min_score: see `ClassAgnosticMaskRCNN`.
 
     Raises:
-        ValueError: the widths differ.
+        ValueError: the backbone's embeddings and the texts differ in width.
 
     Reference: the baseline of arXiv 2104.13921, section 3.2.
     """
@@ -58,38 +58,37 @@ class CLIPOnRegionsHead(Head):
         self.temperature = temperature
         self.nms_iou, self.max_detections, self.min_score = nms_iou, max_detections, min_score
 
-    def forward(self, features: ImageFeatures, text: TextFeatures) -> ImageOpinion:
-        """Compare whole images with the texts; regions come with the samples."""
-        embed = F.normalize(features.image_embed.float(), dim=-1)
-        return ImageOpinion(text.similarity(embed) / self.temperature, text)
+    def forward(self, features: ImageFeatures, text: TextFeatures) -> ImageLogits:
+        """Compare whole images with the texts, (B, K); regions come with the samples."""
+        embed = F.normalize(known(features.image_embed, "image_embed of the backbone").float(), dim=-1)
+        return ImageLogits(text.similarity(embed) / self.temperature, text)
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Refuse: there is nothing to train.
-
-        Raises:
-            ValueError: always.
-        """
+        """Raise `ValueError`: there is nothing to train."""
         raise ValueError("CLIPOnRegionsHead is training-free: run tools/test.py, or train another head (ViLDHead)")
 
-    def postprocess(self, outputs: ImageOpinion, samples: Sequence[Sample]) -> list[DetectionPrediction]:
-        """Return the named regions of each image, best first, in its original frame.
+    def postprocess(self, outputs: ImageLogits, samples: Sequence[Sample]) -> list[DetectionPrediction]:
+        """Return the classified regions of each image, best first, in its original frame.
 
         Raises:
-            ValueError: a sample without regions, or with another width than the texts'.
+            ValueError: a sample without regions, or whose regions differ in width from the texts.
         """
         return [self._detect(outputs.text, sample) for sample in samples]
 
     def _detect(self, text: TextFeatures, sample: Sample) -> DetectionPrediction:
+        """Return the classified regions of one image."""
         regions = sample.regions
         if regions is None:
             raise ValueError(
-                f"sample {sample.sample_id!r} has no regions to name; add LoadRegions or EmbedRegions to the pipeline"
+                f"sample {sample.sample_id!r} has no regions to classify; add LoadRegions or EmbedRegions to the "
+                "pipeline"
             )
         scores = (text.similarity(regions.embed.to(text.embed.device)) / self.temperature).softmax(dim=-1)  # (N, K)
         if regions.objectness is not None:
             scores = (scores * regions.objectness.to(scores)[:, None]).sqrt()
-        if sample.vocabulary.background is not None:
-            scores[:, sample.vocabulary.background] = 0
+        vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
+        if vocabulary.background is not None:
+            scores[:, vocabulary.background] = 0
         boxes = original_boxes(regions.boxes, sample)
-        rows, classes, kept = class_wise_nms(boxes, scores.cpu(), self.nms_iou, self.max_detections, self.min_score)
-        return DetectionPrediction(boxes[rows], kept, classes, sample.vocabulary, sample_id=sample.sample_id)
+        rows, classes, scores = class_wise_nms(boxes, scores.cpu(), self.nms_iou, self.max_detections, self.min_score)
+        return DetectionPrediction(boxes[rows], scores, classes, vocabulary, sample_id=sample.sample_id)

@@ -1,4 +1,4 @@
-"""CLIP and its kin: images and captions matched in the joint space; zero-shot classification of whole images."""
+"""CLIP and its variants: images matched with captions in the joint space; zero-shot classification of images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,28 +12,27 @@ from openvocab.heads.terms.base import ContrastiveTerm, PairBatch
 from openvocab.heads.terms.captions import CaptionContrast
 from openvocab.postprocess import classification_predictions
 from openvocab.registry import CONTRASTIVE_TERMS, HEADS, build_part
-from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures, known
 from openvocab.text.text_ids import text_ids
 
 
 @HEADS.register_module()
 class ContrastiveHead(Head):
-    """Contrastive language-image pretraining as a sum of terms, and the zero-shot classifier that comes of it.
+    """Contrastive language-image pretraining as a sum of terms, and the resulting zero-shot classifier.
 
-    By default the one term is CLIP's, and the head has no weights. The terms in `heads/terms` make the rest of the
-    family: SLIP, DeCLIP, FILIP, SigLIP, x-clip. Whatever the terms, the classifier compares the pooled embeddings.
+    The default is CLIP's term alone, and the head has no weights. The terms in `heads/terms` make up the variants:
+    SLIP, DeCLIP, FILIP, SigLIP, x-clip. With any terms, the classifier compares the pooled embeddings.
 
     Args:
         backbone, text_dim: given by the model.
         chunk_size: images scored at a time in the default term; see `info_nce`.
-        positives_by_text: of the default term: images of the batch that were given the same caption are positives of
-            one another, instead of each being told that the others' caption is wrong. For data with few distinct
-            captions.
-        terms: configs of `ContrastiveTerm`s, instead of the default one. Their weighted losses are added.
+        positives_by_text: in the default term, images with the same caption are positives of each other instead of
+            negatives. For data with few distinct captions.
+        terms: configs of `ContrastiveTerm`s, instead of the default term. Their weighted losses are added.
 
     Raises:
-        ValueError: a backbone without a joint space, or of another width than the text encoder; no terms, two of one
-            name, or `positives_by_text` beside `terms`.
+        ValueError: a backbone without a joint space, or with another width than the text encoder; no terms, two with
+            the same name, or `positives_by_text` in addition to `terms`.
 
     Reference:
         Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
@@ -68,14 +67,15 @@ class ContrastiveHead(Head):
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return the logits of whole images, (B, K) float32."""
-        with torch.autocast(features.image_embed.device.type, enabled=False):
-            embed = F.normalize(features.image_embed.float(), dim=-1)
+        image_embed = known(features.image_embed, "image_embed of the backbone")
+        with torch.autocast(image_embed.device.type, enabled=False):
+            embed = F.normalize(image_embed.float(), dim=-1)
             return text.logit_scale * text.similarity(embed)
 
     def training_texts(self, samples: Sequence[Sample]) -> list[str]:
-        """Return the first caption of each sample, then the second, up to as many as the terms compare.
+        """Return the first caption of each sample, then the second of each, up to the number that the terms compare.
 
-        Where an image has more captions, the dataset picks.
+        If an image has more captions, the dataset chooses among them.
 
         Raises:
             ValueError: a sample with too few captions.
@@ -95,15 +95,20 @@ class ContrastiveHead(Head):
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the weighted loss of each term, over all ranks.
 
-        `features` may hold V views of each sample, (V * B, D): the first ones of all samples, then the second; `text`
-        the captions in the order of `training_texts`.
+        Args:
+            features: of B samples with V views each, such as (V * B, D): the first views of all samples, then the
+                second ones.
+            text: the captions in the order of `training_texts`.
+            samples: B.
         """
         batch = PairBatch(features, text, samples)
-        if any(term.reads_text_ids for term in self.terms.values()):
-            batch.text_ids = text_ids(self.training_texts(samples), features.image_embed.device)
-        for term in self.terms.values():
+        terms = {name: term for name, term in self.terms.items() if isinstance(term, ContrastiveTerm)}
+        if any(term.reads_text_ids for term in terms.values()):
+            device = known(features.image_embed, "image_embed of the backbone").device
+            batch.text_ids = text_ids(self.training_texts(samples), device)
+        for term in terms.values():
             term.prepare(batch)
-        return {f"loss_{name}": term.weight * term(batch) for name, term in self.terms.items()}
+        return {f"loss_{name}": term.weight * term(batch) for name, term in terms.items()}
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
         """Return the logits (K,) of each image, on the CPU."""
@@ -114,7 +119,7 @@ def _by_name(terms: Sequence[ContrastiveTerm]) -> dict[str, ContrastiveTerm]:
     named = {term.name: term for term in terms}
     if not terms or len(named) < len(terms):
         raise ValueError(
-            f"terms: expected at least one, each with a name of its own, got {[term.name for term in terms]}; "
-            "give terms of one kind different names"
+            f"terms: expected at least one, each with a unique name, got {[term.name for term in terms]}; "
+            "set `name` of terms of the same class"
         )
     return named

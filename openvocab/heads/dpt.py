@@ -1,4 +1,4 @@
-"""The dense prediction transformer's neck: maps of several depths in, one fine map out.
+"""The neck of the dense prediction transformer (DPT): maps of several depths become one fine map.
 
 Reference: Ranftl et al., Vision Transformers for Dense Prediction (arXiv 2103.13413), with the settings of LSeg.
 """
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openvocab.argument_checks import check_choice
+from openvocab.ops.linear_layers import convolve_and_norm, project_readout
 from openvocab.ops.upsampled_cosine import upsample
 
 CLASS_TOKEN_READOUTS = ("project", "ignore")
@@ -20,7 +21,7 @@ class Reassemble(nn.Module):
     Args:
         in_dim: C of the tokens.
         out_dim: channels of the map.
-        factor: resolution of the map over that of the token grid: a whole number, or 0.5 (an odd grid is rounded up).
+        factor: resolution of the map relative to the token grid: a whole number, or 0.5 (odd sizes are rounded up).
         readout: `project` mixes the class token into every patch token; `ignore` drops it.
 
     Raises:
@@ -35,23 +36,22 @@ class Reassemble(nn.Module):
         self.resize = _resize_layer(out_dim, factor)
 
     def forward(self, tokens: Tensor, class_token: Tensor | None) -> Tensor:
-        """Map tokens (B, C, h, w) and their class token (B, C) to (B, out_dim, factor * h, factor * w)."""
-        if self.readout is not None:
-            tokens = F.gelu(self._mix(tokens, class_token))
-        return self.resize(self.project(tokens))
+        """Map tokens (B, C, h, w) and their class token (B, C) to (B, out_dim, factor * h, factor * w).
 
-    def _mix(self, tokens: Tensor, class_token: Tensor | None) -> Tensor:
-        """Project [token, class token]: the class token's half of the product is the same for every patch."""
-        if class_token is None:
-            raise ValueError("readout 'project' needs a class token and the backbone gives none; set readout='ignore'")
-        weight, bias = self.readout.weight, self.readout.bias
-        dim = tokens.shape[1]
-        shared = F.linear(class_token, weight[:, dim:], bias)  # (B, C)
-        own = F.conv2d(tokens, weight[:, :dim, None, None])  # (B, C, h, w)
-        return own + shared[:, :, None, None]
+        Raises:
+            ValueError: the readout is `project` and there is no class token.
+        """
+        if self.readout is not None:
+            if class_token is None:
+                raise ValueError(
+                    "readout 'project' needs a class token, which this backbone does not have; set readout='ignore'"
+                )
+            tokens = F.gelu(project_readout(self.readout, tokens, class_token))
+        return self.resize(self.project(tokens))
 
 
 def _resize_layer(dim: int, factor: float) -> nn.Module:
+    """Return the learned resize of DPT: a transposed convolution upwards, a strided convolution downwards."""
     if factor == 0.5:
         return nn.Conv2d(dim, dim, 3, stride=2, padding=1)
     if factor < 1 or factor != int(factor):
@@ -77,10 +77,14 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Add a finer map to the running one and refine it. The caller upsamples.
+    """Add a finer map to the fused one and refine the sum. The caller upsamples.
 
-    The paper upsamples before the 1x1 convolution. Both are linear and the bilinear weights sum to one, so the order
-    is free; this one costs a quarter.
+    The paper upsamples before the 1x1 convolution. Both are linear and the bilinear weights sum to one, so that the
+    order is free; this one costs a quarter.
+
+    Args:
+        dim: C.
+        has_skip: whether a finer map is added; False for the coarsest level.
     """
 
     def __init__(self, dim: int, has_skip: bool) -> None:
@@ -90,8 +94,8 @@ class Fusion(nn.Module):
         self.out = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Fuse x (B, C, h, w) with skip, which is resized to x where an odd grid made them differ."""
-        if skip is not None:
+        """Fuse x (B, C, h, w) with skip (B, C, h', w'), which is resized to x if an odd grid made them differ."""
+        if skip is not None and self.skip_unit is not None:
             if skip.shape[-2:] != x.shape[-2:]:
                 skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
             x = x + self.skip_unit(skip)
@@ -99,7 +103,7 @@ class Fusion(nn.Module):
 
 
 class DPTDecoder(nn.Module):
-    """Bring maps of several depths to one width and fuse them from coarse to fine, each twice as fine as the next.
+    """Project maps of several depths to one width and fuse them from coarse to fine; each doubles the resolution.
 
     Args:
         in_dims: channels of each map, fine to coarse.
@@ -124,13 +128,3 @@ class DPTDecoder(nn.Module):
         for fusion, level in zip(reversed(self.fusions[:-1]), reversed(levels[:-1])):
             fused = fusion(upsample(fused), level)
         return fused
-
-
-def convolve_and_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Return norm(conv(x)); at test time as one convolution, whose weights the running statistics scale."""
-    if norm.training:
-        return norm(conv(x))
-    gain = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)
-    weight = conv.weight * gain[:, None, None, None]
-    bias = norm.bias - norm.running_mean * gain
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding)

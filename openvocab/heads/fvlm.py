@@ -1,4 +1,4 @@
-"""F-VLM: a detector on a frozen CLIP, which keeps its own opinion of every region."""
+"""F-VLM: a detector on a frozen CLIP, which also classifies every region itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -15,7 +15,7 @@ from openvocab.detection.region_outputs import RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores, fuse_with_background, image_weights
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 ScoreRule = Literal["with background", "without background"]
@@ -25,27 +25,28 @@ ScoreRule = Literal["with background", "without background"]
 class FVLMHead(Head):
     """Class-agnostic Mask R-CNN whose regions are also embedded by CLIP's own pooling of its last map.
 
-    The backbone must be a CLIP tower and stay frozen (`trainable="none"`): what it learned of novel classes is not
-    unlearned, so that nothing needs to be distilled. Only the pyramid, the proposals and the region heads are trained.
+    The backbone must be a CLIP tower and stay frozen (`trainable="none"`), so that it does not forget the novel classes
+    and nothing needs to be distilled. Only the pyramid, the proposal network and the region heads are trained.
 
     Args:
         backbone, text_dim: facts of the neighbors, given by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         temperature: divides the cosines of the trained classifier.
-        clip_temperature: divides those of CLIP's embedding.
-        clip_region_size: cells a side at which CLIP's last map is read, as `detector` reads its regions; 7 for a
-            ResNet-50 at 224 px. A vision transformer's regions are the mean of its patch embeddings there.
-        base_weight, novel_weight: of CLIP's opinion, see `image_weights`; `novel_weight` where the vocabulary does not
-            say which classes had labels. Official: 0.2 and 0.45 on COCO, 0.35 and 0.65 on LVIS.
-        background: what both classifiers call "none of the classes": the embedding of the "empty text" (official), or
-            a vector that the trained one has "learned", and CLIP's does without.
+        clip_temperature: divides the cosines of CLIP's embedding.
+        clip_region_size: cells along each side of a region that is pooled from CLIP's last map, with the settings of
+            `detector`; 7 for a ResNet-50 at 224 px. For a vision transformer the region is the mean of its patch
+            embeddings.
+        base_weight, novel_weight: exponents of CLIP's scores, see `image_weights`; `novel_weight` for all classes if
+            the vocabulary does not mark the seen ones. Official: 0.2 and 0.45 on COCO, 0.35 and 0.65 on LVIS.
+        background: what stands for the background: the embedding of the "empty text" in both classifiers (official), or
+            a "learned" vector in the trained one, and nothing in CLIP's.
         background_weight: factor of the class loss of regions without an object.
-        scores: "with background", as released: both softmaxes include the background, and a class's score is its share
-            of all fused ones and the detector's background (`fuse_with_background`); or "without background", the
-            equation of the paper alone (`fuse_scores`), where CLIP chooses among the classes.
+        scores: "with background", as released: both softmaxes include the background, and the fused scores are
+            normalized together with the detector's background (`fuse_with_background`). "without background" is the
+            equation of the paper (`fuse_scores`): CLIP's softmax is over the classes alone.
 
     Raises:
-        ValueError: a backbone without joint space, or with another one than the text encoder; a temperature that is
+        ValueError: a backbone without a joint space, or with another one than the text encoder; a temperature that is
             not positive; a weight outside 0..1, an unknown choice.
 
     Reference: Kuo et al., F-VLM: Open-Vocabulary Object Detection upon Frozen Vision and Language Models
@@ -89,7 +90,7 @@ class FVLMHead(Head):
         self.background_weight, self.score_rule = background_weight, scores
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
-        """Propose regions, and compare each with the texts twice."""
+        """Propose regions, and classify each with the trained classifier and with CLIP."""
         maps, proposals = self.detector.propose(features)
         objectness = torch.cat(proposals.objectness)
 
@@ -103,15 +104,16 @@ class FVLMHead(Head):
         return RegionOutputs(maps, boxes, objectness, text_logits=logits, image_logits=image_logits)
 
     def clip_embed(self, features: ImageFeatures, boxes: Sequence[Tensor]) -> Tensor:
-        """Return CLIP's embedding (N, D), unit norm, of the boxes of each image."""
+        """Return CLIP's embeddings (N, D) float32, unit norm, of all boxes; boxes [(N_i, 4)] per image."""
         if features.pool is None:
-            embed = self.align([features.patch_embed], boxes).mean(dim=(2, 3))
+            patches = known(features.patch_embed, "patch_embed of the backbone")
+            embed = self.align([patches], boxes).mean(dim=(2, 3))  # (N, D)
         else:
             embed = features.pool(self.align([features.hidden[self.last]], boxes))
         return F.normalize(embed.float(), dim=-1)
 
     def _clip_logits(self, features: ImageFeatures, boxes: Sequence[Tensor], text: TextFeatures) -> Tensor:
-        """Return (N, K) float32 of CLIP's embeddings of the boxes of each image, (N, K + 1) with an empty text."""
+        """Return the logits (N, K) float32 of CLIP's embeddings of all boxes; (N, K + 1) with an empty text."""
         empty = text.empty if self.empty_text else None
         return region_cosines(self.clip_embed(features, boxes), text, empty) / self.clip_temperature
 
@@ -135,10 +137,11 @@ class FVLMHead(Head):
         return self.detector.detections(outputs, self.scores(outputs, shared_vocabulary(samples)), samples)
 
     def scores(self, outputs: RegionOutputs, vocabulary: Vocabulary) -> Tensor:
-        """Return the (N, K) scores by which classes are detected."""
+        """Return the scores (N, K) of all regions."""
         count = len(vocabulary)
         weights = image_weights(vocabulary, self.base_weight, self.novel_weight, unknown_weight=self.novel_weight)
-        text_scores = outputs.text_logits.softmax(dim=-1)  # (N, K + 1)
+        image_logits = known(outputs.image_logits, "image_logits of the regions")
+        text_scores = known(outputs.text_logits, "text_logits of the regions").softmax(dim=-1)  # (N, K + 1)
         if self.score_rule == "with background":
-            return fuse_with_background(text_scores, outputs.image_logits.softmax(dim=-1)[:, :count], weights)
-        return fuse_scores(text_scores[:, :count], outputs.image_logits[:, :count].softmax(dim=-1), weights)
+            return fuse_with_background(text_scores, image_logits.softmax(dim=-1)[:, :count], weights)
+        return fuse_scores(text_scores[:, :count], image_logits[:, :count].softmax(dim=-1), weights)

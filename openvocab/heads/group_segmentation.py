@@ -1,4 +1,4 @@
-"""GroupViT's zero-shot segmentation: each group takes the scores of its classes to its pixels."""
+"""GroupViT's zero-shot segmentation: pixels take the class scores of their groups."""
 
 import torch
 import torch.nn.functional as F
@@ -9,53 +9,54 @@ from openvocab.structures import Size
 
 
 def class_affinity(group_logits: Tensor, image_logits: Tensor, top_k: int | None) -> Tensor:
-    """Return how far each group belongs to each class: a product of two softmaxes.
+    """Return the scores of the classes for each group: a product of two softmaxes.
 
-    The first is over all classes; the second is over the `top_k` that fit the whole image best, and zero elsewhere.
+    The first is over all classes; the second is over the `top_k` classes that fit the whole image best, and zero for
+    the others.
 
     Args:
         group_logits: (B, G, K) scaled cosines of segments and classes, without the background.
-        image_logits: (B, K) of the whole images; only their order counts.
-        top_k: classes that an image may show; None for all.
+        image_logits: (B, K) of the whole images; only their order matters.
+        top_k: number of classes that an image may show; None for all.
 
     Returns:
         (B, G, K) float32 in 0..1.
     """
     logits = group_logits.float()
-    kept = logits
+    limited = logits
     if top_k is not None and top_k < logits.shape[-1]:
         best = image_logits.topk(top_k, dim=-1).indices  # (B, top_k)
         absent = torch.ones_like(image_logits, dtype=torch.bool).scatter_(1, best, False)  # (B, K)
-        kept = logits.masked_fill(absent[:, None], -torch.inf)
-    return logits.softmax(dim=-1) * kept.softmax(dim=-1)
+        limited = logits.masked_fill(absent[:, None], -torch.inf)
+    return logits.softmax(dim=-1) * limited.softmax(dim=-1)
 
 
 def with_background(affinity: Tensor, index: int, threshold: float, is_shared: bool = False) -> Tensor:
-    """Insert the background, for groups (pixels, where they are shared) whose best class stays below a threshold.
+    """Insert the background, for groups (or shared pixels) whose best class scores less than a threshold.
 
-    The threshold is lowered to the best score of the image, so that its best group is never background.
+    The threshold is lowered to the best score of the image, so that the image's best group is never background.
 
     Args:
         affinity: (B, G, K - 1) of the other classes.
-        index: where the background stands among the K classes.
+        index: of the background among the K classes.
         threshold: in 0..1.
-        is_shared: pixels have the scores of several groups (`shared_score_maps`): the background's score is the
-            threshold everywhere. Otherwise it is 1 for groups below the threshold, and 0 for others.
+        is_shared: whether pixels have the scores of several groups (`shared_score_maps`). If so, the background's score
+            is the threshold everywhere; otherwise it is 1 for groups below the threshold and 0 for the others.
 
     Returns:
         (B, G, K).
     """
     best = affinity.amax(dim=2)  # (B, G)
-    bar = best.amax(dim=1, keepdim=True).clamp(max=threshold)  # (B, 1)
-    background = bar.expand_as(best) if is_shared else (best < bar).to(affinity.dtype)  # (B, G)
+    lowered = best.amax(dim=1, keepdim=True).clamp(max=threshold)  # (B, 1)
+    background = lowered.expand_as(best) if is_shared else (best < lowered).to(affinity.dtype)  # (B, G)
     return torch.cat([affinity[..., :index], background[..., None], affinity[..., index:]], dim=2)
 
 
 def group_label_maps(soft_maps: Tensor, size: Size) -> Tensor:
-    """Give each pixel to its most likely group: bilinear interpolation (corners not aligned) and argmax.
+    """Assign each pixel to its most likely group: bilinear interpolation (corners not aligned) and argmax.
 
     Args:
-        soft_maps: (B, G, h, w).
+        soft_maps: (B, G, h, w) share of each group in each patch.
         size: (H, W) of the result.
 
     Returns:
@@ -65,11 +66,11 @@ def group_label_maps(soft_maps: Tensor, size: Size) -> Tensor:
 
 
 def score_maps(affinity: Tensor, group_maps: Tensor) -> Tensor:
-    """Give every pixel the scores of its group.
+    """Return the scores of each pixel's group.
 
     Args:
         affinity: (B, G, K).
-        group_maps: (B, H, W) groups of the pixels.
+        group_maps: (B, H, W) int64, the group of each pixel.
 
     Returns:
         (B, K, H, W).
@@ -81,22 +82,22 @@ def score_maps(affinity: Tensor, group_maps: Tensor) -> Tensor:
 
 
 def group_share_maps(soft_maps: Tensor, size: Size) -> Tensor:
-    """Return how far each pixel belongs to each group: bilinear interpolation (corners not aligned).
+    """Return the share of each group in each pixel: bilinear interpolation (corners not aligned).
 
     Args:
-        soft_maps: (B, G, h, w), of sum 1 over the groups.
+        soft_maps: (B, G, h, w); sums to one over the groups.
         size: (H, W) of the result.
 
     Returns:
-        (B, G, H, W) float32, of sum 1 over the groups.
+        (B, G, H, W) float32; sums to one over the groups.
     """
     return F.interpolate(soft_maps.float(), size=size, mode="bilinear", align_corners=False)
 
 
 def shared_score_maps(affinity: Tensor, share_maps: Tensor) -> Tensor:
-    """Give every pixel the mean of the scores of the groups, weighted by how far it belongs to each.
+    """Return the mean of the scores of all groups for each pixel, weighted by its shares.
 
-    Group by group, so that the bits of a class do not depend on which other classes are computed with it.
+    Groups are added one by one: the bits of a class do not depend on which other classes are computed with it.
 
     Args:
         affinity: (B, G, K).

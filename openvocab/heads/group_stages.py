@@ -1,4 +1,4 @@
-"""The transformer of GroupViT: stages of blocks with group tokens, each ended by a grouping block."""
+"""The transformer of GroupViT: stages of blocks with group tokens, each of which ends with a grouping block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,47 @@ from torch import Tensor, nn
 from openvocab.heads.grouping_block import GroupingBlock, TokenMixer
 
 
+@dataclass(frozen=True)
+class TransformerArguments:
+    """The stages of a `GroupingTransformer`; the defaults are the official network."""
+
+    depths: Sequence[int] = (6, 3, 3)
+    """Blocks per stage."""
+    num_groups: Sequence[int] = (64, 8, 0)
+    """Group tokens per stage, which are also its output tokens; 0 for stages that do not group."""
+    num_heads: int = 6
+    """Heads of every attention except the assignment's."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the MLPs over channels, relative to C."""
+    drop_path: float = 0.1
+    """Stochastic depth of the last block; it rises linearly from 0."""
+    soft_scale: float | None = None
+    """None assigns each token to one group (official). A number shares it among the groups by a softmax of cosines
+    times this number, and shares the scores of the groups among the pixels (ours: learns from far fewer pairs; on most
+    pixels of small objects the largest share is the background's, though their own group has one too)."""
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.num_groups):
+            raise ValueError(
+                f"transformer: expected one depth and one number of groups per stage, got {self.depths} and "
+                f"{self.num_groups}"
+            )
+        grouped = [count > 0 for count in self.num_groups]
+        if not grouped or not grouped[0] or grouped != sorted(grouped, reverse=True):
+            raise ValueError(
+                f"transformer.num_groups: expected stages with groups first, then those without (0), got "
+                f"{self.num_groups}"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"transformer.drop_path: expected a probability below 1, got {self.drop_path}")
+        if self.soft_scale is not None and self.soft_scale <= 0:
+            raise ValueError(
+                f"transformer.soft_scale: expected a positive multiplier of cosines, or None, got {self.soft_scale}"
+            )
+
+
 class LevelSum(nn.Module):
-    """Bring maps of several depths to one width and the grid of the first, and add them.
+    """Project maps of several depths to one width, resize them to the grid of the first, and add them.
 
     Args:
         dims: channels of each map.
@@ -24,7 +63,7 @@ class LevelSum(nn.Module):
         self.project = nn.ModuleList(nn.Conv2d(dim, width, 1) for dim in dims)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return (B, width, h, w)."""
+        """Return the sum (B, width, h, w) of maps [(B, C_i, h_i, w_i)]; h and w are those of the first."""
         levels = [project(level) for project, level in zip(self.project, maps)]
         size = levels[0].shape[-2:]
         return levels[0] + sum(F.interpolate(level, size=size, mode="bilinear") for level in levels[1:])
@@ -32,7 +71,7 @@ class LevelSum(nn.Module):
 
 @dataclass
 class GroupedTokens:
-    """What the stages make of the patches of a batch."""
+    """The output of the stages for the patches of a batch."""
 
     tokens: Tensor
     """(B, S, C) segment tokens, normalized; S = groups of the last stage that has any."""
@@ -48,15 +87,15 @@ class GroupedTokens:
 
 
 class GroupingStage(nn.Module):
-    """Blocks over tokens and group tokens together; then, where there are groups, tokens become groups.
+    """Blocks over tokens and group tokens together; then, if the stage groups, tokens become groups.
 
     Args:
         dim: C.
-        num_heads: of every attention but the assignment's.
+        num_heads: of every attention except the assignment's.
         mlp_ratio: of the MLPs over channels.
         drop_paths: stochastic depth of each block; their number is the depth.
-        num_groups: G; 0 makes a stage of plain blocks.
-        num_previous: group tokens of the stage before, which are mixed into this one's; 0 for the first stage.
+        num_groups: G; 0 for a stage of plain blocks.
+        num_previous: G' group tokens of the previous stage, which are mixed into this one's; 0 for the first stage.
         soft_scale: see `GroupingBlock`.
     """
 
@@ -75,7 +114,9 @@ class GroupingStage(nn.Module):
             Block(dim, num_heads, mlp_ratio, qkv_bias=True, drop_path=drop_path, norm_layer=nn.LayerNorm)
             for drop_path in drop_paths
         )
-        self.group_tokens = self.carry = self.grouping = None
+        self.group_tokens: nn.Parameter | None = None
+        self.carry: nn.Module | None = None
+        self.grouping: GroupingBlock | None = None
         if num_groups:
             self.group_tokens = nn.Parameter(torch.zeros(1, num_groups, dim))
             self.grouping = GroupingBlock(dim, num_groups, num_heads, mlp_ratio, soft_scale)
@@ -87,13 +128,13 @@ class GroupingStage(nn.Module):
 
         Args:
             tokens: (B, N, C) patches or segments.
-            previous: (B, G', C) group tokens that left the stage before; None for the first.
+            previous: (B, G', C) group tokens that left the previous stage; None for the first.
 
         Returns:
-            new tokens (B, G, C), group tokens (B, G, C) and soft assignment (B, G, N); without groups the tokens
-            (B, N, C) and None twice.
+            New tokens (B, G, C), group tokens (B, G, C) and soft assignment (B, G, N); without groups the tokens
+            (B, N, C) and twice None.
         """
-        if self.group_tokens is None:
+        if self.group_tokens is None or self.grouping is None:
             return self._run_blocks(tokens), None, None
         groups = self.group_tokens.expand(len(tokens), -1, -1)
         if self.carry is not None:
@@ -105,6 +146,7 @@ class GroupingStage(nn.Module):
         return tokens, groups, assignment
 
     def _run_blocks(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, C) to tokens of the same shape."""
         for block in self.blocks:
             tokens = block(tokens)
         return tokens
@@ -115,41 +157,28 @@ class GroupingTransformer(nn.Module):
 
     Args:
         dim: C.
-        depths: blocks of each stage.
-        num_groups: group tokens of each stage, which are also its output tokens; 0 for stages without.
-        num_heads: of the attentions.
-        mlp_ratio: of the MLPs.
-        drop_path: stochastic depth of the last block; it rises linearly from 0.
-        soft_scale: see `GroupingBlock`.
+        stages: depths, groups and the rest.
 
     Raises:
-        ValueError: depths and groups differ in number, no stage has groups, a stage without groups before one with
-            them, heads that do not divide the width, a drop path outside 0..1, or a scale that is not positive.
+        ValueError: heads that do not divide the width.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        depths: Sequence[int],
-        num_groups: Sequence[int],
-        num_heads: int,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.1,
-        soft_scale: float | None = None,
-    ) -> None:
+    def __init__(self, dim: int, stages: TransformerArguments) -> None:
         super().__init__()
-        _check_stages(dim, depths, num_groups, num_heads, drop_path)
-        if soft_scale is not None and soft_scale <= 0:
-            raise ValueError(f"soft_scale: expected a positive multiplier of cosines, or None, got {soft_scale}")
-        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(list(depths))
-        before = (0, *num_groups[:-1])
+        if dim % stages.num_heads:
+            raise ValueError(f"transformer.num_heads: {stages.num_heads} does not divide the width {dim}")
+        rates = torch.linspace(0, stages.drop_path, sum(stages.depths), device="cpu").split(list(stages.depths))
+        num_previous = (0, *stages.num_groups[:-1])
         self.stages = nn.ModuleList(
-            GroupingStage(dim, num_heads, mlp_ratio, rate.tolist(), groups, previous, soft_scale)
-            for rate, groups, previous in zip(rates, num_groups, before)
+            GroupingStage(dim, stages.num_heads, stages.mlp_ratio, rate.tolist(), groups, previous, stages.soft_scale)
+            for rate, groups, previous in zip(rates, stages.num_groups, num_previous)
         )
         self.norm = nn.LayerNorm(dim)
         self.apply(_init_linear)
-        nn.init.trunc_normal_(self.stages[0].group_tokens, std=0.02)  # later ones start at what is carried over
+        # group tokens of later stages start at zero: what is carried over from the previous stage tells them apart
+        first = self.stages[0].group_tokens
+        if isinstance(first, nn.Parameter):
+            nn.init.trunc_normal_(first, std=0.02)
 
     def forward(self, tokens: Tensor) -> GroupedTokens:
         """Group patch tokens (B, N, C)."""
@@ -165,15 +194,3 @@ def _init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
-
-
-def _check_stages(dim: int, depths: Sequence[int], num_groups: Sequence[int], num_heads: int, drop_path: float) -> None:
-    if len(depths) != len(num_groups):
-        raise ValueError(f"expected one depth and one number of groups a stage, got {depths} and {num_groups}")
-    grouped = [count > 0 for count in num_groups]
-    if not grouped or not grouped[0] or grouped != sorted(grouped, reverse=True):
-        raise ValueError(f"num_groups: expected stages with groups first, then those without (0), got {num_groups}")
-    if dim % num_heads:
-        raise ValueError(f"num_heads {num_heads} does not divide the width {dim}")
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path: expected a probability below 1, got {drop_path}")

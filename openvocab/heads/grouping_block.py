@@ -1,4 +1,4 @@
-"""GroupViT's grouping block: every token is given to exactly one group, and each group becomes one new token.
+"""GroupViT's grouping block: every token is assigned to exactly one group, and each group becomes one new token.
 
 Reference: GroupViT, arXiv 2202.11094; written from the paper and the published layout of its weights.
 """
@@ -26,7 +26,7 @@ class TokenMixer(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Groups look at tokens: attention and an MLP, each added to its input, then a norm. Inputs are normalized already.
+    """Groups attend to tokens: attention and an MLP with residual connections, then a norm; inputs are normalized.
 
     Args:
         dim: C.
@@ -44,12 +44,13 @@ class CrossAttention(nn.Module):
         self.norm_out = nn.LayerNorm(dim)
 
     def forward(self, groups: Tensor, tokens: Tensor) -> Tensor:
-        """Return groups (B, G, C) that have looked at tokens (B, N, C)."""
+        """Return groups (B, G, C) that have attended to tokens (B, N, C)."""
         groups = groups + self._attend(groups, tokens)
         groups = groups + self.mlp(self.norm(groups))
         return self.norm_out(groups)
 
     def _attend(self, groups: Tensor, tokens: Tensor) -> Tensor:
+        """Return the attention (B, G, C) of groups (B, G, C) to tokens (B, N, C)."""
         query, key, value = (
             project(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, ., C / heads)
             for project, x in ((self.query, groups), (self.key, tokens), (self.value, tokens))
@@ -58,15 +59,15 @@ class CrossAttention(nn.Module):
 
 
 class Assignment(nn.Module):
-    """One-headed attention whose softmax runs over the groups, made hard: every token belongs to one group.
+    """Single-head attention with a softmax over the groups and a hard assignment: every token belongs to one group.
 
-    In training the hard choice is drawn (Gumbel noise, temperature 1), at test it is the most likely group; gradients
-    go through the soft map (straight-through) in both.
+    In training the group is drawn (Gumbel noise, temperature 1), at test time it is the most likely one; in both cases
+    gradients go through the soft assignment (straight-through).
 
     Args:
         dim: C.
-        epsilon: added to the number of tokens of a group before its mean is taken; 1 as in the official code, so that
-            small groups make short tokens and an empty one makes zero.
+        epsilon: added to the number of tokens of a group when their mean is taken. 1 as in the official code, so that
+            small groups become short tokens and an empty one becomes zero.
     """
 
     def __init__(self, dim: int, epsilon: float = 1.0) -> None:
@@ -77,32 +78,34 @@ class Assignment(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, groups: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather tokens (B, N, C) by group.
+        """Merge tokens (B, N, C) into groups (B, G, C).
 
         Returns:
-            new tokens (B, G, C), and the soft map (B, G, N) without noise, float32; its columns sum to one.
+            New tokens (B, G, C), and the soft assignment (B, G, N) float32 without noise; its columns sum to one.
         """
         logits = self._logits(self.query(groups), self.key(tokens))  # (B, G, N)
         soft = logits.softmax(dim=1)
-        choice = self._choose(logits, soft)
-        share = choice / (choice.sum(dim=2, keepdim=True) + self.epsilon)  # (B, G, N)
+        assigned = self._assign(logits, soft)  # (B, G, N)
+        weights = assigned / (assigned.sum(dim=2, keepdim=True) + self.epsilon)  # (B, G, N), of a mean per group
         value = self.value(tokens)
-        return self.out(share.to(value.dtype) @ value), soft
+        return self.out(weights.to(value.dtype) @ value), soft
 
     def _logits(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return the logits (B, G, N) float32 of groups (B, G, C) and tokens (B, N, C)."""
         return (query * self.scale @ key.transpose(1, 2)).float()
 
-    def _choose(self, logits: Tensor, soft: Tensor) -> Tensor:
+    def _assign(self, logits: Tensor, soft: Tensor) -> Tensor:
+        """Return the assignment (B, G, N) of tokens to groups; `soft` is the softmax of the logits."""
         if self.training:
             return F.gumbel_softmax(logits, hard=True, dim=1)
         return _one_hot(soft) if not soft.requires_grad else _one_hot(soft) - soft.detach() + soft
 
 
 class SoftAssignment(Assignment):
-    """Our addition: every token is shared by the groups, in training and at test, by a softmax of scaled cosines.
+    """Our addition: the groups share every token by a softmax of scaled cosines, in training and at test time.
 
-    Hard choices learn slowly: at first they are noise, and a group hears only of the tokens it happened to get. Shares
-    let every group hear of every token; the scale makes them uneven from the first step on.
+    Hard assignments learn slowly: at first they are noise, and only the tokens that a group happened to get receive its
+    gradient. With shares every group and token do; the scale makes the shares uneven from the first step on.
 
     Args:
         dim, epsilon: see `Assignment`.
@@ -117,19 +120,19 @@ class SoftAssignment(Assignment):
         query, key = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
         return self.scale * query @ key.transpose(1, 2)
 
-    def _choose(self, logits: Tensor, soft: Tensor) -> Tensor:
+    def _assign(self, logits: Tensor, soft: Tensor) -> Tensor:
         return soft
 
 
 class GroupingBlock(nn.Module):
-    """Turn N tokens and G group tokens into one new token a group.
+    """Turn N tokens and G group tokens into one new token per group.
 
     Args:
         dim: C.
         num_groups: G.
         num_heads: of the cross attention.
         mlp_ratio: of the MLPs over channels; the mixer over groups is `dim / 2` wide.
-        soft_scale: where given, tokens are shared by `SoftAssignment` of this scale.
+        soft_scale: of a `SoftAssignment`; default: the hard `Assignment`.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class GroupingBlock(nn.Module):
         self.mlp = Mlp(dim, int(mlp_ratio * dim))
 
     def forward(self, tokens: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the new tokens (B, G, C) and the soft assignment (B, G, N); see `Assignment`."""
+        """Return new tokens (B, G, C) and the soft assignment (B, G, N) of tokens (B, N, C) and groups (B, G, C)."""
         tokens = self.norm_tokens(tokens)
         groups = self.norm_mixed(self.mix_groups(self.norm_groups(groups)))
         groups = self.look(groups, tokens)

@@ -1,4 +1,4 @@
-"""GroupViT as a classifier of whole images: the mean of its segments against the texts of the classes."""
+"""GroupViT as a classifier of whole images: the mean of its segments is compared with the texts of the classes."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from openvocab.structures import ClassificationPrediction, ImageFeatures, Sample
 class GroupViTClassifierHead(GroupViTHead):
     """Zero-shot classification by the network of `GroupViTHead`, whose weights and training are the same.
 
-    The segments that leave the last stage are averaged and projected; the logit of a class is the cosine with its text,
-    times the scale that the captions taught. Arguments of `GroupViTHead` that shape label maps have no effect.
+    The segments of the last stage are averaged and projected; the logit of a class is the cosine with its text, times
+    the scale that was learned from the captions. `scoring` has no effect.
 
     Reference: Xu et al., GroupViT: Semantic Segmentation Emerges from Text Supervision (arXiv 2202.11094), and its
     released evaluation on ImageNet.
@@ -28,6 +28,8 @@ class GroupViTClassifierHead(GroupViTHead):
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> None:
         """Return None: there is one logit per class and image."""
 
-    def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[ClassificationPrediction]:
+    def postprocess(  # type: ignore[override]  # it has the network of a segmenter, and outputs of a classifier
+        self, outputs: Tensor, samples: Sequence[Sample]
+    ) -> list[ClassificationPrediction]:
         """Return the logits (K,) of each image, on the CPU."""
         return classification_predictions(outputs, samples)

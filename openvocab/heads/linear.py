@@ -10,30 +10,31 @@ from openvocab.argument_checks import check_choice
 from openvocab.heads.base import Head
 from openvocab.postprocess import classification_predictions
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.structures import BackboneSpec, ClassificationPrediction, ImageFeatures, Sample, TextFeatures, known
 
 SOURCES = ("image_embed", "class_token", "mean")
 
 
 @HEADS.register_module()
 class LinearHead(Head):
-    """Pool the image, normalize, map linearly into the space of the text rows, and read each class off its row.
+    """Pool the image, normalize, map linearly into the space of the texts, and compare with the row of each class.
 
-    With `OneHotTextEncoder` the rows are axes: this is the ordinary classifier of a fixed list. With the rows of a CLIP
-    text tower it is a linear classifier too, of rank D at most, that can also be asked for classes without labels.
+    With `OneHotTextEncoder` the rows are unit vectors: this is the ordinary classifier of a fixed list of classes. With
+    the rows of a CLIP text tower it is a linear classifier of rank at most D, which also has logits for classes without
+    training labels.
 
     Args:
         backbone, text_dim: given by the model.
-        source: what is read of an image: `image_embed` (the tower's own pooling), `class_token`, or the `mean` of a
-            hidden map over its places.
-        layer: which hidden map or class token; None the last. Unused with `image_embed`.
-        norm: LayerNorm before the map, which the residual stream of a transformer needs. A pretrained classifier's own
-            final norm is not loaded: its scale and shift could as well be part of the map, which is new in any case.
-        init_std: of the map's weights. 0 as in the ViT paper: the first prediction is that all classes are equal.
-        label_smoothing: share of the target that is spread over all classes of the vocabulary.
-        mixup: parameter of the Beta distribution by which the pooled features of the batch, and their labels, are mixed
-            in pairs; 0 turns it off. Mixing behind the tower, not its input, costs nothing and needs no soft labels in
-            the data; it is manifold mixup at the last layer only.
+        source: features of the image: `image_embed` (the tower's own pooling), `class_token`, or the `mean` of a hidden
+            map over its positions.
+        layer: which hidden map or class token; default: the last. Unused with `image_embed`.
+        norm: LayerNorm before the linear map, which the residual stream of a transformer needs. A pretrained
+            classifier's final norm is not loaded: its scale and shift could be part of the map, which is new anyway.
+        init_std: standard deviation of the map's initial weights. 0 as in the ViT paper: all classes start equal.
+        label_smoothing: fraction of the target that is spread over all classes of the vocabulary.
+        mixup: parameter of the Beta distribution with which pooled features and labels are mixed in pairs; 0 turns it
+            off. Mixing after the tower instead of the images costs nothing and needs no soft labels in the data; it is
+            manifold mixup at the last layer only.
 
     Raises:
         ValueError: an unknown source, a source that the backbone lacks, a layer that does not exist, a number out of
@@ -56,7 +57,7 @@ class LinearHead(Head):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing: expected a share from 0 to below 1, got {label_smoothing}")
+            raise ValueError(f"label_smoothing: expected a fraction from 0 to below 1, got {label_smoothing}")
         if mixup < 0 or init_std < 0:
             raise ValueError(f"mixup and init_std: expected 0 or more, got {mixup} and {init_std}")
         width, self.layers = _source_width(backbone, source, layer)
@@ -73,15 +74,15 @@ class LinearHead(Head):
         return self.logits(self.pooled(features), text)
 
     def pooled(self, features: ImageFeatures) -> Tensor:
-        """Return what stands for each image, (B, C).
+        """Return the pooled features of each image, (B, C).
 
-        The mean takes all places of the padded batch: images of one batch should have one size.
+        The mean is over all positions of the padded batch: the images of a batch should have one size.
 
         Raises:
             ValueError: the class token of a backbone without one.
         """
         if self.source == "image_embed":
-            return features.image_embed
+            return known(features.image_embed, "image_embed of the backbone")
         (layer,) = self.layers
         if self.source == "mean":
             return features.hidden[layer].mean(dim=(2, 3))
@@ -90,7 +91,7 @@ class LinearHead(Head):
         return features.prefix[layer][:, 0]
 
     def logits(self, pooled: Tensor, text: TextFeatures) -> Tensor:
-        """Classify pooled features (B, C): (B, K) float32."""
+        """Return the logits (B, K) float32 of pooled features (B, C)."""
         embed = self.project(self.norm(pooled))  # (B, D)
         with torch.autocast(embed.device.type, enabled=False):
             return text.similarity(embed.float())
@@ -114,7 +115,7 @@ class LinearHead(Head):
 
 
 def class_targets(samples: Sequence[Sample], num_classes: int) -> Tensor:
-    """Return the class (B,) of each sample.
+    """Return the class (B,) int64 of each sample.
 
     Raises:
         ValueError: a sample with no or several classes, or with one outside 0..num_classes - 1.
@@ -122,7 +123,7 @@ def class_targets(samples: Sequence[Sample], num_classes: int) -> Tensor:
     for sample in samples:
         if len(sample.class_ids) != 1:
             raise ValueError(
-                f"sample {sample.sample_id!r}: a classifier learns one class an image, got {sample.class_ids}"
+                f"sample {sample.sample_id!r}: a classifier learns one class per image, got {sample.class_ids}"
             )
         if not 0 <= sample.class_ids[0] < num_classes:
             raise ValueError(
@@ -133,19 +134,23 @@ def class_targets(samples: Sequence[Sample], num_classes: int) -> Tensor:
 
 
 def mix_pairs(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Mix every row of a batch with another one, by one share from Beta(alpha, alpha), from torch's generator.
+    """Mix every row of a batch with another one, with one weight drawn from Beta(alpha, alpha) for the batch.
 
     Args:
         features: (B, C).
-        targets: (B, K) shares of each class.
+        targets: (B, K), probability of each class.
+        alpha: above 0.
+
+    Returns:
+        Features (B, C) and targets (B, K).
     """
-    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    weight = torch.distributions.Beta(alpha, alpha).sample().item()
     order = torch.randperm(len(features)).to(features.device)
-    return share * features + (1 - share) * features[order], share * targets + (1 - share) * targets[order]
+    return weight * features + (1 - weight) * features[order], weight * targets + (1 - weight) * targets[order]
 
 
 def _source_width(backbone: BackboneSpec, source: str, layer: int | None) -> tuple[int, tuple[int, ...]]:
-    """Return C of what is read, and the layers to ask the backbone for."""
+    """Return the width of the features, and the layers to ask the backbone for."""
     check_choice("source", source, SOURCES)
     if source == "image_embed":
         if backbone.embed_dim is None:

@@ -1,4 +1,4 @@
-"""LSeg's logits part by part: for vocabularies and images whose (K, 2h, 2w) memory does not hold."""
+"""LSeg's logits part by part, for vocabularies and images whose (K, 2h, 2w) logits do not fit into memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from openvocab.structures import Size, TextFeatures
 
 
 class PixelEmbeddings:
-    """The decoder's embeddings of a batch, made at the first look at them, and what is read of them upsampled.
+    """The pixel embeddings of a batch, computed when they are first needed, and parts of them upsampled by two.
 
     Args:
         decode: returns the embeddings (B, D, h, w), any length.
@@ -28,32 +28,45 @@ class PixelEmbeddings:
 
     @cached_property
     def embed(self) -> Tensor:
-        """(B, D, h, w)."""
+        """(B, D, h, w), any length."""
         return self.decode()
 
     @cached_property
     def length(self) -> Tensor:
-        """(B, 1, 2h, 2w) float32, of the upsampled embeddings."""
+        """(B, 1, 2h, 2w) float32, length of each upsampled embedding."""
         with torch.autocast(self.embed.device.type, enabled=False):
             return upsampled_square_length(self.embed.float()).clamp(min=SMALLEST_LENGTH**2).sqrt()
 
     def cosine(self, index: int, text_rows: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Return the part (R, n, m) of `upsampled_cosine` with text rows (R, D) of unit norm."""
-        y, x = (_Near(size, part) for size, part in zip(self.embed.shape[-2:], (rows, columns)))
+        """Return a part of `upsampled_cosine`.
+
+        Args:
+            index: of the image in the batch.
+            text_rows: (R, D) unit norm.
+            rows, columns: n and m of the 2h rows and 2w columns.
+
+        Returns:
+            (R, n, m) float32.
+        """
+        y, x = self._axes(rows, columns)
         embed = self.embed[index, None, :, y.nodes, x.nodes]
         dots = F.conv2d(embed, text_rows.to(embed.dtype)[:, :, None, None])[0]  # (R, n', m')
         return _interpolate(dots.float(), y, x).div_(self.length[index, :, rows, columns])
 
     def unit_norm(self, index: int, rows: slice, columns: slice) -> Tensor:
         """Return the part (1, D, n, m) of the upsampled embeddings, float32, unit norm."""
-        y, x = (_Near(size, part) for size, part in zip(self.embed.shape[-2:], (rows, columns)))
+        y, x = self._axes(rows, columns)
         upsampled = _interpolate(self.embed[index, :, y.nodes, x.nodes].float(), y, x)
         return F.normalize(upsampled[None], dim=1)
+
+    def _axes(self, rows: slice, columns: slice) -> tuple["_UpsampledAxis", "_UpsampledAxis"]:
+        height, width = self.embed.shape[-2:]
+        return _UpsampledAxis(height, rows), _UpsampledAxis(width, columns)
 
 
 @dataclass(frozen=True)
 class LSegLogits:
-    """What LSeg says of a batch, its embeddings compared with the texts and passed through the spatial block."""
+    """The logits of a batch: embeddings compared with the texts and passed through the spatial block."""
 
     pixels: PixelEmbeddings
     text: TextFeatures
@@ -66,23 +79,26 @@ class LSegLogits:
         """Return the logits of one image of the batch.
 
         Args:
-            size: (h, w) of the embeddings; the logits are twice as fine.
+            index: of the image.
+            size: (h, w) of the embeddings; the logits have twice the resolution.
         """
-        shape = (self.text.num_classes, 2 * size[0], 2 * size[1])
+        height, width = 2 * size[0], 2 * size[1]
+        # each application of the 3x3 block reads one more row and column on every side
         halo = max(1, self.block.depth) if self.block is not None else 0
 
         def compute(classes: slice, rows: slice, columns: slice) -> Tensor:
-            some = self.text.part(classes)
-            wide = [slice(max(0, p.start - halo), min(n, p.stop + halo)) for p, n in zip((rows, columns), shape[1:])]
-            logits = self._pixel_logits(index, some, *wide)  # (k, n, m)
+            text = self.text.part(classes)
+            wide_rows, wide_columns = _widened(rows, halo, height), _widened(columns, halo, width)
+            logits = self._pixel_logits(index, text, wide_rows, wide_columns)  # (k, n, m)
             if self.block is None:
                 return logits
-            inner = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, columns), wide)]
-            return self.block(logits[None])[0, :, *inner]
+            inner_rows, inner_columns = _shifted(rows, wide_rows.start), _shifted(columns, wide_columns.start)
+            return self.block(logits[None])[0, :, inner_rows, inner_columns]
 
         is_class_wise = self.block is None or self.block.kind == "depthwise"
         num_kept = self.text.embed.shape[1] * size[0] * size[1]
         halving = self.classes_at_once if is_class_wise else None
+        shape = (self.text.num_classes, height, width)
         return ComputedLogits(shape, self.text.embed.device, compute, halving, num_kept)
 
     def _pixel_logits(self, index: int, text: TextFeatures, rows: slice, columns: slice) -> Tensor:
@@ -92,20 +108,28 @@ class LSegLogits:
         return self.scale * text.pixel_similarity(self.pixels.unit_norm(index, rows, columns))[0]
 
 
-class _Near:
-    """Which nodes of an axis the positions of a part of twice its length lie between, and how far; corners aligned."""
+class _UpsampledAxis:
+    """Between which nodes of an axis of `size` the positions of a part of 2 * size lie; corners aligned."""
 
     def __init__(self, size: int, part: slice) -> None:
-        positions = sampling_positions(2 * size, 2 * size, 2 * size, size, True, torch.device("cpu"))[part]
+        positions = sampling_positions(2 * size, 2 * size, 2 * size, size, True, torch.device("cpu"))[part]  # (n,)
         cell = positions.floor().long()
         self.nodes = slice(int(cell[0]), min(int(cell[-1]) + 1, size - 1) + 1)
-        self.before = cell - self.nodes.start
-        self.after = (cell + 1).clamp(max=size - 1) - self.nodes.start
-        self.share = (positions - cell).float()
+        self.lower = cell - self.nodes.start
+        self.upper = (cell + 1).clamp(max=size - 1) - self.nodes.start
+        self.fraction = (positions - cell).float()
 
 
-def _interpolate(values: Tensor, y: _Near, x: _Near) -> Tensor:
+def _interpolate(values: Tensor, y: _UpsampledAxis, x: _UpsampledAxis) -> Tensor:
     """Upsample the nodes (C, n', m') of a part to its pixels (C, n, m)."""
-    share_y, share_x = y.share.to(values.device), x.share.to(values.device)
-    rows = torch.lerp(values[:, y.before], values[:, y.after], share_y[:, None])  # (C, n, m')
-    return torch.lerp(rows[..., x.before], rows[..., x.after], share_x)
+    fraction_y, fraction_x = y.fraction.to(values.device), x.fraction.to(values.device)
+    rows = torch.lerp(values[:, y.lower], values[:, y.upper], fraction_y[:, None])  # (C, n, m')
+    return torch.lerp(rows[..., x.lower], rows[..., x.upper], fraction_x)
+
+
+def _widened(part: slice, halo: int, size: int) -> slice:
+    return slice(max(0, part.start - halo), min(size, part.stop + halo))
+
+
+def _shifted(part: slice, start: int) -> slice:
+    return slice(part.start - start, part.stop - start)

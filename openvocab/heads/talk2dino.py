@@ -15,28 +15,29 @@ from openvocab.heads.base import Head
 from openvocab.losses.contrastive import info_nce
 from openvocab.postprocess import semantic_predictions
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
+from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 
 OFFICIAL_NAMES = {"linear_layer.": "hidden.", "hidden_layers.0.": "out.", "linear_layer2.": "out."}
 ATTENTION_SHARE = 0.2
-"""Of the class token's attention beside the score."""
+"""Weight of the class token's attention next to the score."""
 
 
 @HEADS.register_module()
 class Talk2DINOHead(Head):
     """Segments by the sigmoid of the cosine of patches and mapped texts.
 
-    The network is trained on captions, towers frozen: each head of the class token's last attention makes one embedding
-    of the image, the caption picks the one with the largest product, and InfoNCE compares these over the batch.
+    The network is trained on captions with frozen towers: each head of the class token's last attention yields one
+    embedding of the image, the caption selects the one with the largest product, and InfoNCE compares these over the
+    batch.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model. The texts are not to be of unit norm
+        backbone, text_dim: facts of the neighbors, given by the model. The texts should not be normalized
             (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False, final_norm=False)`).
-        pretrained: file of the network's weights, ours or in the official names; None for random ones.
-        background_score: score of the background class everywhere, in place of its text's (the paper's 0.55); for
-            vocabularies that name one. None lets it compete by its text.
-        background_cleaning: mix where the class token looks, by the heads that each text is like, into the scores.
-        temperature: of the loss, at the start.
+        pretrained: file with the network's weights, under our names or the official ones; default: random weights.
+        background_score: score of the background class at every patch (the paper: 0.55), for vocabularies that name
+            one. Default: the background is scored by its text.
+        background_cleaning: mix the class token's attention into the scores, from the heads similar to each text.
+        temperature: initial temperature of the loss.
 
     Raises:
         ValueError: a backbone without patch embeddings, a file of another network, a temperature that is not positive;
@@ -66,11 +67,7 @@ class Talk2DINOHead(Head):
             load_projector(self.projector, Path(pretrained))
 
     def embed_images(self, features: ImageFeatures) -> Tensor:
-        """Refuse: texts are mapped into the space of the patches, and no whole image into that of the texts.
-
-        Raises:
-            ValueError: always.
-        """
+        """Raise `ValueError`: texts are mapped into the space of patches, and whole images have no embedding there."""
         raise ValueError(
             "Talk2DINO compares patches with texts and has no embedding of whole images; take a model that does, such "
             "as that of configs/clip_zeroshot_folder.py"
@@ -91,7 +88,8 @@ class Talk2DINOHead(Head):
 
     def cosines(self, features: ImageFeatures, rows: Tensor) -> Tensor:
         """Return the cosine of every patch with mapped texts (R, D) of unit norm, (B, R, h, w)."""
-        return F.conv2d(F.normalize(features.patch_embed, dim=1), rows.to(features.patch_embed.dtype)[:, :, None, None])
+        patch_embed = _patch_embed(features)
+        return F.conv2d(F.normalize(patch_embed, dim=1), rows.to(patch_embed.dtype)[:, :, None, None])
 
     def training_texts(self, samples: Sequence[Sample]) -> list[str]:
         """Return the first caption of each sample.
@@ -105,13 +103,13 @@ class Talk2DINOHead(Head):
         return [sample.captions[0] for sample in samples]
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return `loss_contrastive`, over ranks."""
+        """Return `loss_contrastive`, over the pairs of all ranks."""
         rows = self.projector(text.embed)  # (B, D)
         attention = _class_attention(features).flatten(2).softmax(-1)
         images = head_embeddings(features, attention)  # (B, heads, D)
-        picked = torch.einsum("bd,bhd->bh", rows, images).argmax(1)
-        picked = images[torch.arange(len(images), device=images.device), picked]
-        return {"loss_contrastive": info_nce(F.normalize(picked, dim=1), rows, self.logit_scale.exp())}
+        selected = torch.einsum("bd,bhd->bh", rows, images).argmax(1)  # (B,)
+        image_embed = images[torch.arange(len(images), device=images.device), selected]  # (B, D)
+        return {"loss_contrastive": info_nce(F.normalize(image_embed, dim=1), rows, self.logit_scale.exp())}
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map for each image, in its original frame."""
@@ -119,10 +117,10 @@ class Talk2DINOHead(Head):
 
 
 class TextProjector(nn.Module):
-    """Linear, tanh, linear, unit norm.
+    """Linear, tanh, linear, normalize.
 
     Args:
-        in_dim, out_dim: of texts and patches.
+        in_dim, out_dim: widths of texts and patches.
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
@@ -137,7 +135,7 @@ class TextProjector(nn.Module):
 
 
 def load_projector(projector: TextProjector, path: Path) -> None:
-    """Load the weights of the network, in our names or the official ones (`linear_layer`, `hidden_layers.0`).
+    """Load the weights of the network, under our names or the official ones (`linear_layer`, `hidden_layers.0`).
 
     Raises:
         FileNotFoundError: no such file.
@@ -150,16 +148,17 @@ def load_projector(projector: TextProjector, path: Path) -> None:
 
 
 def head_embeddings(features: ImageFeatures, attention: Tensor) -> Tensor:
-    """Return the mean over patches of the patch times its `attention` (B, heads, N), (B, heads, D) float32."""
-    patches = features.patch_embed.float().flatten(2)  # (B, D, N)
+    """Return the mean over patches of each patch times its attention (B, heads, N), (B, heads, D) float32."""
+    patches = _patch_embed(features).float().flatten(2)  # (B, D, N)
     return torch.einsum("bhn,bdn->bhd", attention.float(), patches) / patches.shape[-1]
 
 
 def clean_background(scores: Tensor, features: ImageFeatures, rows: Tensor) -> Tensor:
-    """Mix the class token's attention into scores, by the heads whose part of the image is like each text.
+    """Mix the class token's attention into scores, from the heads whose image embedding is similar to each text.
 
     Args:
         scores: (B, R, h, w).
+        features: of the backbone, with `class_attention`.
         rows: (R, D) texts of unit norm.
 
     Returns:
@@ -168,25 +167,32 @@ def clean_background(scores: Tensor, features: ImageFeatures, rows: Tensor) -> T
     scores, attention = scores.float(), _class_attention(features).flatten(2)  # (B, heads, N)
     heads = F.normalize(head_embeddings(features, attention), dim=-1)
     weights = torch.einsum("rd,bhd->brh", rows.float(), heads).softmax(-1)
-    looks = (weights @ attention.float()).softmax(-1)  # (B, R, N)
-    low, high = _extremes(looks)
-    least, most = _extremes(scores.flatten(2))
-    looks = (looks - low) / torch.maximum(high, high - low) * (most - least) + least
-    return (scores + ATTENTION_SHARE * looks.view(scores.shape)) / (1 + ATTENTION_SHARE)
+    attended = (weights @ attention.float()).softmax(-1)  # (B, R, N)
+    # rescale the attention to the range of the scores
+    low, high = _extremes(attended)
+    lowest, highest = _extremes(scores.flatten(2))
+    attended = (attended - low) / torch.maximum(high, high - low) * (highest - lowest) + lowest
+    return (scores + ATTENTION_SHARE * attended.view(scores.shape)) / (1 + ATTENTION_SHARE)
 
 
 def _extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest value of each image, (B, 1, 1) each, of maps (B, R, N)."""
+    """Return the smallest and the largest value (B, 1, 1) of each image in maps (B, R, N)."""
     return maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
 
 
 def _foreground(text: TextFeatures) -> Tensor:
-    """Return the rows that are not the background's, (R',)."""
+    """Return the indices (R',) of the rows that are not the background's."""
     classes = torch.arange(len(text.embed), device=text.embed.device) if text.row_class is None else text.row_class
     return (classes != (-1 if text.background is None else text.background)).nonzero().flatten()
 
 
+def _patch_embed(features: ImageFeatures) -> Tensor:
+    """Return the patch embeddings (B, D, h, w)."""
+    return known(features.patch_embed, "patch_embed of the backbone")
+
+
 def _class_attention(features: ImageFeatures) -> Tensor:
+    """Return the class token's attention (B, heads, h, w), before the softmax."""
     if features.class_attention is None:
         raise ValueError(
             "Talk2DINO's training and background cleaning read the class token's attention; give the backbone "

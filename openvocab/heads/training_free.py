@@ -1,4 +1,4 @@
-"""Dense CLIP decided as SCLIP and the training-free papers after it decide: word by word, on the image's own pixels."""
+"""Dense CLIP with the decision rule of SCLIP and its training-free successors: word by word, at full resolution."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,30 +14,30 @@ from openvocab.ops.pamr import pamr
 from openvocab.pixel_batch import PixelBatch
 from openvocab.postprocess import semantic_prediction
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
+from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 @HEADS.register_module()
 class TrainingFreeHead(DenseCLIPHead):
-    """Segments by the words of the classes, each with a map of its own up to the pixels of the original image.
+    """Segments by the words (names and synonyms) of the classes, each with a map of its own at the original size.
 
-    There one softmax runs over all words, a class takes its best word's probability, and the background takes what no
-    class reaches. `DenseCLIPHead` merges words and compares with its threshold on the grid of the patches, which needs
-    no map at full size; results differ at edges.
+    The softmax is over all words, a class takes the probability of its best word, and pixels at which no class reaches
+    the threshold become background. `DenseCLIPHead` merges words and applies its threshold on the grid of patches,
+    which needs no map at full size; the results differ at edges.
 
     Args:
         backbone, text_dim: facts of the neighbors, given by the model.
-        logit_scale: multiplier of the cosine; None takes the text encoder's.
-        background_threshold: where no class reaches this probability, the place belongs to the background class, for
-            vocabularies that name one.
-        area_threshold: classes that win at most this share of all places that are not background are left out; None
-            leaves none out.
-        pamr_dilations: refine the logits by `pamr` with these dilations, (8, 16) as NACLIP; empty for none.
-        pamr_steps: of the refinement.
+        logit_scale: multiplier of the cosine; None for the text encoder's.
+        background_threshold: pixels at which no class reaches this probability become background, for vocabularies
+            that name one.
+        area_threshold: drop classes that win at most this fraction of the pixels that are not background. Default: none
+            are dropped.
+        pamr_dilations: refine the logits by `pamr` with these dilations, (8, 16) in NACLIP. Default: no refinement.
+        pamr_steps: iterations of the refinement.
 
     Raises:
-        ValueError: the widths differ, or a threshold is no probability.
+        ValueError: the backbone's embeddings and the texts differ in width, or a threshold is not a probability.
 
     Reference: arXiv 2312.01597 (words, threshold, areas), arXiv 2404.08181 (refinement).
     """
@@ -62,10 +62,10 @@ class TrainingFreeHead(DenseCLIPHead):
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return logits of the words, (B, R, h, w)."""
-        words = TextFeatures(text.embed, text.logit_scale)  # each word a class
+        words = TextFeatures(text.embed, text.logit_scale)  # without classes: each word is one
         return super().forward(features, words)
 
-    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap]:
+    def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
         """Return the logits of the words of each image part by part."""
         return super().logit_maps(features, TextFeatures(text.embed, text.logit_scale))
 
@@ -78,11 +78,12 @@ class TrainingFreeHead(DenseCLIPHead):
         """Return a label map for each image, in its original frame.
 
         Args:
-            outputs: (B, R, h, w) over the padded images, or a map for each.
-            images: (B, 3, H, W) that the network saw, for the refinement.
+            outputs: (B, R, h, w) over the padded images, or a map per image.
+            samples: B.
+            images: (B, 3, H, W), the network's input, for the refinement.
 
         Raises:
-            ValueError: other rows than the vocabulary has words, or a refinement without images.
+            ValueError: R is not the number of words, or there are no images to refine with.
         """
         word_class = word_classes(shared_vocabulary(samples), outputs[0].shape[0])
         word_class = None if word_class is None else word_class.to(outputs[0].device)
@@ -92,11 +93,13 @@ class TrainingFreeHead(DenseCLIPHead):
             words = ResizedLogits(words, sample.original_size, sample.input_size, sample.padded_size)
             if self.pamr_dilations:
                 words = self._refine(words, images, index, sample)
-            labels = self._label(words, word_class, sample.vocabulary.background)
+            vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
+            labels = self._label(words, word_class, vocabulary.background)
             predictions.append(semantic_prediction(labels, sample))
         return predictions
 
     def _refine(self, words: LogitMap, images: Tensor | PixelBatch | None, index: int, sample: Sample) -> LogitMap:
+        """Return the logits (R, H, W) of image `index`, refined by its pixels."""
         if images is None:
             raise ValueError("pamr_dilations: the refinement needs the images, postprocess(outputs, samples, images)")
         image = images[index : index + 1]
@@ -106,17 +109,17 @@ class TrainingFreeHead(DenseCLIPHead):
         return TensorLogits(pamr(words.whole(), image, self.pamr_dilations, self.pamr_steps))
 
     def _label(self, words: LogitMap, word_class: Tensor | None, background: int | None) -> Tensor:
-        """Return the label map (H, W) of words (R, H, W), read twice where areas count."""
+        """Return the label map (H, W) of words (R, H, W); small classes are determined in a first pass."""
         absent = None
         if self.area_threshold is not None:
-            areas = sum(areas_won(part) for part in _probabilities(words, word_class))
+            areas = torch.stack([areas_won(part) for part in _probabilities(words, word_class)]).sum(dim=0)
             absent = small_classes(areas, self.area_threshold, background)
         threshold = self.background_threshold
         return torch.cat([label(part, background, threshold, absent) for part in _probabilities(words, word_class)])
 
 
 def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tensor]:
-    """Yield the probabilities of the classes (K, n, W), some rows after the other."""
+    """Yield the probabilities of the classes (K, n, W), n rows at a time."""
     num_words, height, width = words.shape
     rows_at_once = max(1, ELEMENTS_AT_ONCE // (num_words * width))
     for start in range(0, height, rows_at_once):
@@ -127,7 +130,14 @@ def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tenso
 
 
 def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:
-    """Return the class of each row (R,) of a text encoder; None where each class has one row.
+    """Return the class of each row of a text encoder.
+
+    Args:
+        vocabulary: of K classes.
+        num_rows: R.
+
+    Returns:
+        (R,) int64; None if each class has one row.
 
     Raises:
         ValueError: the rows are neither the classes nor the words of the vocabulary.
@@ -137,7 +147,7 @@ def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:
     counts = torch.tensor([len(names) for names in vocabulary.synonyms])
     if vocabulary.synonym_merge != "max" or num_rows != int(counts.sum()):
         raise ValueError(
-            f"{num_rows} logits a pixel, but the vocabulary has {len(vocabulary)} classes of {int(counts.sum())} words "
-            f"(synonym_merge={vocabulary.synonym_merge!r})"
+            f"{num_rows} logits per pixel, but the vocabulary has {len(vocabulary)} classes of {int(counts.sum())} "
+            f"words (synonym_merge={vocabulary.synonym_merge!r})"
         )
     return torch.arange(len(vocabulary)).repeat_interleave(counts)

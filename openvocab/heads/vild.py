@@ -1,4 +1,4 @@
-"""ViLD: a detector whose regions are named by texts and learn to see like CLIP."""
+"""ViLD: a detector whose regions are classified by texts and distilled from CLIP."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from openvocab.detection.score_fusion import check_weights, fuse_scores, image_w
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.losses.distillation import embedding_distillation
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, TextFeatures
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Regions, Sample, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 VARIANTS = ("text", "image", "vild", "ensemble")
@@ -25,23 +25,23 @@ VARIANTS = ("text", "image", "vild", "ensemble")
 class ViLDHead(Head):
     """Class-agnostic Mask R-CNN; its regions are embedded in CLIP's space.
 
-    | variant | learns from | scores a class by |
+    | variant | learns from | score of a class |
     | --- | --- | --- |
-    | `text` | boxes of base classes | its texts, against a learned background |
-    | `image` | CLIP's embeddings of proposals | its texts, times how sure the proposal is of an object (square root) |
-    | `vild` | both, one embedding | its texts, against a learned background |
-    | `ensemble` | both, an embedding for each with layers of its own | both, weighted (`fuse_scores`) |
+    | `text` | boxes of base classes | softmax over the texts and a learned background |
+    | `image` | CLIP's embeddings of proposals | softmax over the texts, times objectness (square root of the product) |
+    | `vild` | both, with one embedding | softmax over the texts and a learned background |
+    | `ensemble` | both, with separate layers for each embedding | weighted combination of both (`fuse_scores`) |
 
     Args:
         backbone, text_dim: facts of the neighbors, given by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         variant: see above.
         temperature: divides the cosines.
-        test_temperature: the same at test time; None takes `temperature`. DetPro: 0.007 after 0.01.
+        test_temperature: divides the cosines at test time; default: `temperature`. DetPro: 0.007 after 0.01.
         distill_weight: of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
-        unseen_logits: what becomes of classes that the vocabulary calls unseen while training, see `region_class_loss`.
-        base_weight, novel_weight: of CLIP's half of the ensemble, see `image_weights`; their mean where the vocabulary
-            does not say which classes had labels.
+        unseen_logits: treatment of classes that the vocabulary marks as unseen in training, see `region_class_loss`.
+        base_weight, novel_weight: exponents of the distilled branch in the ensemble, see `image_weights`; their mean
+            for all classes if the vocabulary does not mark the seen ones.
 
     Raises:
         ValueError: an unknown choice, a temperature that is not positive, or a weight outside 0..1.
@@ -86,71 +86,76 @@ class ViLDHead(Head):
             self.image_classifier = RegionClassifier(dim, text_dim, temperature, background=None)
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
-        """Propose regions, and say of each where it lies exactly and how it compares with the texts."""
+        """Propose regions, refine their boxes, and score them against the texts."""
         maps, proposals = self.detector.propose(features)
         objectness = torch.cat(proposals.objectness)
 
         def describe(start: int, stop: int) -> tuple[list[Tensor], Tensor, Tensor | None]:
             boxes = boxes_between(proposals.boxes, start, stop)
-            read = self.detector.align(maps, boxes)  # (N, C, s, s)
-            regions = self.detector.box_head(read)  # (N, F)
+            roi_features = self.detector.align(maps, boxes)  # (N, C, s, s)
+            regions = self.detector.box_head(roi_features)  # (N, F)
             logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
-            return self.detector.refine(regions, boxes), logits, self._image_logits(read, text)
+            return self.detector.refine(regions, boxes), logits, self._image_logits(roi_features, text)
 
         boxes, logits, image_logits = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
         if self.variant == "image":
             return RegionOutputs(maps, boxes, objectness, image_logits=logits)
         return RegionOutputs(maps, boxes, objectness, text_logits=logits, image_logits=image_logits)
 
-    def _image_logits(self, read: Tensor, text: TextFeatures) -> Tensor | None:
-        """Return (N, K) of the branch that is CLIP's pupil only, of regions (N, C, s, s)."""
-        if self.image_classifier is None:
+    def _image_logits(self, roi_features: Tensor, text: TextFeatures) -> Tensor | None:
+        """Return the logits (N, K) of the branch that is only distilled, of regions (N, C, s, s)."""
+        if self.image_classifier is None or self.image_box_head is None:
             return None
-        embed = self.image_classifier.embed(self.image_box_head(read))
+        embed = self.image_classifier.embed(self.image_box_head(roi_features))
         return self.test_scale * self.image_classifier.logits(embed, text)
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the losses of the detector, `loss_class` against the texts and `loss_distill` against the teacher.
 
         Raises:
-            ValueError: a sample without labeled objects; one without the teacher's regions, where they are needed.
+            ValueError: a sample without labeled objects, or (except for `text`) without the teacher's regions.
         """
         maps, sampled, losses = self.detector.training_regions(features, samples)
-        read = self.detector.align(maps, sampled.boxes)  # (S, C, s, s)
-        taught = None if self.variant == "text" else self.detector.align(maps, _taught_boxes(samples, self.variant))
-        regions, pupil = self._regions_and_pupil(read, taught)
+        roi_features = self.detector.align(maps, sampled.boxes)  # (S, C, s, s)
+        teacher_regions = [] if self.variant == "text" else _teacher_regions(samples, self.variant)
+        distilled_features = None
+        if teacher_regions:
+            distilled_features = self.detector.align(maps, [part.boxes for part in teacher_regions])  # (T, C, s, s)
+        regions, distilled = self._box_features(roi_features, distilled_features)
         losses |= self.detector.losses(maps, sampled, regions)
         if self.variant != "image":
             logits = self.classifier.logits(self.classifier.embed(regions), text)  # (S, K + 1)
             losses["loss_class"] = region_class_loss(
                 logits, torch.cat(sampled.classes), shared_vocabulary(samples), self.unseen_logits
             )
-        if pupil is not None:
-            teacher = torch.cat([sample.regions.embed for sample in samples])
-            embed = (self.image_classifier or self.classifier).embed(pupil)
+        if distilled is not None:
+            teacher = torch.cat([part.embed for part in teacher_regions])  # (T, D)
+            embed = (self.image_classifier or self.classifier).embed(distilled)
             losses["loss_distill"] = self.distill_weight * embedding_distillation(embed, teacher)
         return losses
 
-    def _regions_and_pupil(self, read: Tensor, taught: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _box_features(self, sampled: Tensor, distilled: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the features (S, F) of sampled regions (S, C, s, s) and (T, F) of the teacher's (T, C, s, s).
 
-        A box head that serves both takes them in one batch: batch norms see one set of statistics, as officially.
+        A box head that serves both gets them in one batch, so that its batch norms share statistics, as officially.
         """
-        if taught is None:
-            return self.detector.box_head(read), None
+        if distilled is None:
+            return self.detector.box_head(sampled), None
         if self.image_box_head is not None:
-            return self.detector.box_head(read), self.image_box_head(taught)
-        regions, pupil = self.detector.box_head(torch.cat([read, taught])).split([len(read), len(taught)])
-        return regions, pupil
+            return self.detector.box_head(sampled), self.image_box_head(distilled)
+        features = self.detector.box_head(torch.cat([sampled, distilled]))  # (S + T, F)
+        of_sampled, of_distilled = features.split([len(sampled), len(distilled)])
+        return of_sampled, of_distilled
 
     def postprocess(self, outputs: RegionOutputs, samples: Sequence[Sample]) -> list[DetectionPrediction]:
         """Return the detections of each image, best first, in its original frame."""
         return self.detector.detections(outputs, self.scores(outputs, shared_vocabulary(samples)), samples)
 
     def scores(self, outputs: RegionOutputs, vocabulary: Vocabulary) -> Tensor:
-        """Return the (N, K) scores by which classes are detected."""
+        """Return the scores (N, K) of all regions."""
         if outputs.text_logits is None:
-            return (outputs.image_logits.softmax(dim=-1) * outputs.objectness[:, None]).sqrt()
+            image_logits = known(outputs.image_logits, "image_logits of the regions")
+            return (image_logits.softmax(dim=-1) * outputs.objectness[:, None]).sqrt()
         text_scores = outputs.text_logits.softmax(dim=-1)[:, :-1]
         if outputs.image_logits is None:
             return text_scores
@@ -159,17 +164,19 @@ class ViLDHead(Head):
         return fuse_scores(text_scores, outputs.image_logits.softmax(dim=-1), weights)
 
     def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
-        """Return boxes (N_i, 4), padded input frame, best first, and objectness (N_i,) of each image."""
+        """Return the boxes [(N_i, 4)] of each image, best first, in the padded input frame, and objectness [(N_i,)]."""
         proposals = self.detector.propose(features)[1]
         return proposals.boxes, proposals.objectness
 
 
-def _taught_boxes(samples: Sequence[Sample], variant: str) -> list[Tensor]:
-    """Return the boxes (T_i, 4) of the teacher's regions in each image."""
+def _teacher_regions(samples: Sequence[Sample], variant: str) -> list[Regions]:
+    """Return the teacher's regions of each image."""
+    regions = []
     for sample in samples:
         if sample.regions is None:
             raise ValueError(
                 f"sample {sample.sample_id!r} has no regions of a teacher, from which variant={variant!r} learns; "
                 "add LoadRegions (or EmbedRegions) to the pipeline, or take variant='text'"
             )
-    return [sample.regions.boxes for sample in samples]
+        regions.append(sample.regions)
+    return regions

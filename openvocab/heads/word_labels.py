@@ -1,18 +1,18 @@
-"""From the logits of words to classes, as the training-free papers decide: on pixels, by probabilities."""
+"""From the logits of words to labels of classes, by the decision rule of the training-free papers."""
 
 import torch
 from torch import Tensor
 
 
 def class_probabilities(logits: Tensor, word_class: Tensor | None) -> Tensor:
-    """Return the probability of each class: that of the best of its words in one softmax over all words.
+    """Return the probability of each class: that of its best word in one softmax over all words.
 
     Args:
-        logits: (R, ...) one row a word.
-        word_class: (R,) class of each word, ascending; None where each class has one word.
+        logits: (R, ...), one row per word.
+        word_class: (R,) class of each word, ascending; None if each class has one word.
 
     Returns:
-        (K, ...) float32; classes of several words sum to less than one.
+        (K, ...) float32; they sum to less than one if classes have several words.
     """
     words = logits.float().softmax(dim=0)
     if word_class is None:
@@ -23,29 +23,38 @@ def class_probabilities(logits: Tensor, word_class: Tensor | None) -> Tensor:
 
 
 def areas_won(probabilities: Tensor) -> Tensor:
-    """Return how many places each class wins, (K,) int64, from (K, ...)."""
+    """Return the number of pixels that each class wins, (K,) int64, from probabilities (K, ...)."""
     return torch.bincount(probabilities.argmax(dim=0).flatten(), minlength=len(probabilities))
 
 
-def small_classes(areas: Tensor, share: float, background: int | None) -> Tensor:
-    """Return which classes win at most `share` of all places that are not background, (K,) bool; never background."""
+def small_classes(areas: Tensor, fraction: float, background: int | None) -> Tensor:
+    """Return which classes win at most a fraction of the pixels that are not background.
+
+    Args:
+        areas: (K,) int64, the pixels that each class wins.
+        fraction: in 0..1.
+        background: its class, which is never small; None if there is none.
+
+    Returns:
+        (K,) bool.
+    """
     areas = areas.clone()
     if background is not None:
         areas[background] = 0
-    small = areas <= share * areas.sum()
+    small = areas <= fraction * areas.sum()
     if background is not None:
         small[background] = False
     return small
 
 
 def label(probabilities: Tensor, background: int | None, threshold: float | None, absent: Tensor | None) -> Tensor:
-    """Return the class of the highest probability, background where that stays below the threshold.
+    """Return the class with the highest probability, or background if that is below the threshold.
 
     Args:
         probabilities: (K, ...).
-        background: its class; without one there is no threshold.
-        threshold: in 0..1, or None.
-        absent: (K,) bool, classes that count as probability zero; None for none.
+        background: its class; None if there is none, and no threshold.
+        threshold: in 0..1; None for no threshold.
+        absent: (K,) bool, classes whose probability is set to zero; None for no such class.
 
     Returns:
         (...) int64.

@@ -1,4 +1,4 @@
-"""Sums over all pairs without an array of all pairs: a chunk of rows at a time, made again in the backward pass."""
+"""Sums over all pairs without an array of all pairs: a chunk of rows at a time, recomputed in the backward pass."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,13 +23,17 @@ def chunks(length: int, chunk_size: int) -> Iterator[slice]:
 def sum_over_chunks(part: Callable[[slice], Tensor], length: int, chunk_size: int) -> Tensor:
     """Return the sum of `part(chunk)` over the chunks of `length` rows, holding one chunk at a time.
 
-    `part` draws no random numbers and talks to no other rank: the backward pass runs it again.
+    Args:
+        part: returns the sum () over a chunk of rows. It must not draw random numbers or communicate with other ranks,
+            because the backward pass runs it again.
+        length: number of rows.
+        chunk_size: rows per chunk.
     """
     return torch.stack([recompute(part, chunk, draws=False) for chunk in chunks(length, chunk_size)]).sum(0)
 
 
 def at_least_float32(*tensors: Tensor) -> list[Tensor]:
-    """Return the tensors in one type of 32 bits or more: sums of exponentials do not fit fewer."""
+    """Return the tensors in one type of 32 bits or more, since sums of exponentials overflow smaller ones."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)

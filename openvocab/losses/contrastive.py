@@ -1,5 +1,7 @@
 """Symmetric InfoNCE, plain and decoupled, without the (N, N) matrix of logits."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -19,23 +21,23 @@ def info_nce(
 ) -> Tensor:
     """Return the mean of the image-to-text and the text-to-image cross entropy over a batch of pairs.
 
-    Logits exist for `chunk_size` images at a time and are computed again in the backward pass: exact, at about the
-    time of the full matrix. Everything is computed in float32 (float64 stays), under autocast too.
+    Logits exist for `chunk_size` images at a time and are recomputed in the backward pass: exact, in about the time of
+    the full matrix. Everything is computed in float32 (or float64 if given), even under autocast.
 
-    With several ranks (`gather`) the joint batch of N = ranks x B pairs is scored: a rank sees its own images against
-    the texts of all ranks, so nothing is computed twice and only texts travel. The value is the joint loss, equal on
-    every rank. DistributedDataParallel AVERAGES parameter gradients, while the joint gradient is the SUM of what the
-    ranks contribute; each gradient is therefore multiplied by the number of ranks here, and averaging then gives
-    exactly the gradient of one process with the joint batch.
+    With several ranks (`gather`) the joint batch of N = ranks x B pairs is scored: each rank compares its own images
+    with the texts of all ranks, so that nothing is computed twice and only texts are communicated. The value is the
+    joint loss, equal on every rank. DistributedDataParallel averages parameter gradients, while the joint gradient is
+    the sum of the ranks' contributions; each gradient is therefore multiplied by the number of ranks here, and the
+    average is exactly the gradient of one process with the joint batch.
 
     Args:
         image_embed: (B, D) unit norm; row i belongs to row i of `text_embed`.
         text_embed: (B, D) unit norm.
         logit_scale: () multiplier of the cosine, already exponentiated; receives a gradient.
-        text_ids: (B,) int64, equal for equal texts. Where given, an image's target is spread evenly over all texts of
-            its id, instead of calling its own caption wrong when another image has the same one.
+        text_ids: (B,) int64, equal for equal texts. If given, an image's target is spread evenly over all texts of its
+            id, so that the same caption of another image is not a negative.
         chunk_size: images scored at a time; memory grows with it.
-        gather: score against the pairs of all ranks, where there are several.
+        gather: compare with the pairs of all ranks.
 
     Returns:
         () the loss.
@@ -52,9 +54,9 @@ def info_nce(
 def decoupled_info_nce(
     image_embed: Tensor, text_embed: Tensor, logit_scale: Tensor, *, chunk_size: int = 256, gather: bool = True
 ) -> Tensor:
-    """Return InfoNCE whose denominators leave the right pair out (DCL).
+    """Return InfoNCE whose denominators exclude the positive pair (DCL).
 
-    A pair that is told apart well then still pulls as strongly as one that is not, which helps small batches. The value
+    The gradient of a well separated pair is then as strong as that of any other, which helps small batches. The value
     can be negative. Memory, precision and ranks as in `info_nce`.
 
     Args:
@@ -91,22 +93,31 @@ def _chunked(
 
 
 class _ChunkedInfoNCE(torch.autograd.Function):
-    """Softmax sums of rows and columns, a chunk of rows at a time; the backward pass makes each chunk again.
+    """Softmax sums of rows and columns, a chunk of rows at a time; the backward pass recomputes each chunk.
 
-    Sums are kept apart from the maxima that were taken out of them: one log-sum-exp would round away the difference
-    between a pair that is told apart and one that is told apart well.
+    Sums of exponentials are stored next to the maxima that were subtracted from the exponents: a single log-sum-exp
+    would round away how well a pair is separated once it is separated.
     """
 
     @staticmethod
-    def forward(ctx, images, texts, scale, text_ids, decoupled, chunk_size, ranks):  # noqa: ANN001, ANN205
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        texts: Tensor,
+        scale: Tensor,
+        text_ids: Tensor | None,
+        decoupled: bool,
+        chunk_size: int,
+        ranks: int,
+    ) -> Tensor:
         """Return the joint loss (); keep the sums of rows and columns, not the logits."""
         first = first_row(len(images), ranks)
         columns = gather_rows(texts, ranks)  # (N, D)
         targets = _Targets(first, None if text_ids is None else gather_rows(text_ids, ranks), decoupled)
         rows, column_sums, positive = _forward_pass(images * scale, columns, targets, chunk_size)
         column_sums = _joined(column_sums, ranks)
-        own = slice(first, first + len(images))
-        total = (_log_sum(rows) - positive).sum() + (_log_sum(column_sums[:, own]) - positive).sum()
+        own_columns = slice(first, first + len(images))  # columns of this rank's texts
+        total = (_log_sum(rows) - positive).sum() + (_log_sum(column_sums[:, own_columns]) - positive).sum()
         if ranks > 1:
             dist.all_reduce(total)
         ctx.save_for_backward(images, columns, scale, rows, column_sums)
@@ -115,22 +126,22 @@ class _ChunkedInfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_loss):  # noqa: ANN001, ANN205
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
         """Return the gradients of images (B, D), texts (B, D) and scale (), multiplied by the number of ranks."""
         images, columns, scale, rows, column_sums = ctx.saved_tensors
         with torch.autocast(images.device.type, enabled=False):
             scaled = images * scale
             grad_scaled, grad_columns = _backward_pass(scaled, columns, rows, column_sums, ctx.targets, ctx.chunk_size)
         if ctx.ranks > 1:
-            dist.all_reduce(grad_columns)  # older gloo has no reduce-scatter
-        own = slice(ctx.targets.first, ctx.targets.first + len(images))
+            dist.all_reduce(grad_columns)  # not reduce-scatter, which older versions of gloo lack
+        own_columns = slice(ctx.targets.first, ctx.targets.first + len(images))
         factor = grad_loss * (ctx.ranks / len(columns))
         grad_scale = (grad_scaled * images).sum() * factor
-        return grad_scaled * (factor * scale), grad_columns[own] * factor, grad_scale, None, None, None, None
+        return grad_scaled * (factor * scale), grad_columns[own_columns] * factor, grad_scale, None, None, None, None
 
 
 class _Targets:
-    """Which columns are right for the rows of this rank: the own text, or evenly every text of the same id."""
+    """The positive columns of this rank's rows: the row's own text, or with ids all texts of the same id."""
 
     def __init__(self, first: int, column_ids: Tensor | None, decoupled: bool) -> None:
         self.first = first
@@ -138,14 +149,14 @@ class _Targets:
         self.decoupled = decoupled
 
     def mean_logit(self, logits: Tensor, start: int) -> Tensor:
-        """Return the mean logit of the right columns, for the rows from `start` on, (c,)."""
+        """Return the mean logit (c,) of the positive columns, for logits (c, N) of the rows from `start` on."""
         if self.column_ids is None:
             return logits.diagonal(self.first + start)
-        same, counts = self._same(start, len(logits))
-        return torch.where(same, logits, 0).sum(1) / counts
+        is_positive, counts = self._positives(self.column_ids, start, len(logits))
+        return torch.where(is_positive, logits, 0).sum(1) / counts
 
-    def leave_out_(self, logits: Tensor, start: int) -> None:
-        """Take the right columns out of the denominators, where they do not belong there, in place."""
+    def exclude_(self, logits: Tensor, start: int) -> None:
+        """Exclude the positive columns of logits (c, N) from the denominators, in place, if the loss is decoupled."""
         if self.decoupled:
             logits.diagonal(self.first + start).fill_(-torch.inf)
 
@@ -154,20 +165,24 @@ class _Targets:
         if self.column_ids is None:
             probabilities.diagonal(self.first + start).sub_(1)
             return
-        same, counts = self._same(start, len(probabilities))
-        probabilities.sub_(same / counts[:, None])
+        is_positive, counts = self._positives(self.column_ids, start, len(probabilities))
+        probabilities.sub_(is_positive / counts[:, None])
 
-    def _same(self, start: int, length: int) -> tuple[Tensor, Tensor]:
-        """Return which columns are right (c, N), and how many are (c,)."""
-        rows = self.column_ids[self.first + start : self.first + start + length]
-        same = rows[:, None] == self.column_ids
-        return same, same.sum(1)
+    def _positives(self, column_ids: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """Return which columns are positive (c, N) bool, and their number (c,), for c = `length` rows from `start`."""
+        rows = column_ids[self.first + start : self.first + start + length]
+        is_positive = torch.eq(rows[:, None], column_ids)
+        return is_positive, is_positive.sum(1)
 
 
 def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the (maximum, sum of exponentials) of rows (2, B) and of columns (2, N), and the right logits (B,).
+    """Return the (maximum, sum of exponentials) of rows (2, B) and of columns (2, N), and the positive logits (B,).
 
-    The columns are over this rank's rows alone.
+    The sums of the columns are over this rank's rows alone.
+
+    Args:
+        scaled: (B, D) images times the logit scale.
+        columns: (N, D) texts of all ranks.
     """
     rows = scaled.new_empty(2, len(scaled))
     column_sums = torch.stack([scaled.new_full((len(columns),), -torch.inf), scaled.new_zeros(len(columns))])
@@ -176,7 +191,7 @@ def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size
         chunk = slice(start, start + chunk_size)
         logits = scaled[chunk] @ columns.T  # (c, N)
         positive[chunk] = targets.mean_logit(logits, start)
-        targets.leave_out_(logits, start)
+        targets.exclude_(logits, start)
         rows[:, chunk] = _exp_sum(logits, 1)
         column_sums = _add_sums(torch.stack([column_sums, _exp_sum(logits, 0)]))
     return rows, column_sums, positive
@@ -185,14 +200,15 @@ def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size
 def _backward_pass(
     scaled: Tensor, columns: Tensor, rows: Tensor, column_sums: Tensor, targets: _Targets, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Return N times the gradient of the loss by `scaled` (B, D) and by `columns` (N, D)."""
+    """Return N times the gradient of the loss with respect to `scaled` (B, D) and `columns` (N, D)."""
     grad_scaled, grad_columns = torch.empty_like(scaled), torch.zeros_like(columns)
     row_factor, column_factor = 0.5 / rows[1], 0.5 / column_sums[1]
     for start in range(0, len(scaled), chunk_size):
         chunk = slice(start, start + chunk_size)
         logits = scaled[chunk] @ columns.T  # (c, N)
-        targets.leave_out_(logits, start)
-        over_texts = (logits - rows[0, chunk, None]).exp_()
+        targets.exclude_(logits, start)
+        over_texts = (logits - rows[0, chunk, None]).exp_()  # (c, N), before its division by the row sums
+        # in place from here: a second (c, N) would double the memory of the loss
         grad = logits.sub_(column_sums[0]).exp_().mul_(column_factor)
         grad.addcmul_(over_texts, row_factor[chunk, None])
         targets.subtract_(grad, start)
@@ -202,8 +218,9 @@ def _backward_pass(
 
 
 def _exp_sum(logits: Tensor, dim: int) -> Tensor:
-    """Return the maximum along `dim` and the sum of exponentials without it, (2, ...)."""
-    maximum = logits.amax(dim, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)  # all left out: minus infinity
+    """Return the maximum along `dim` and the sum of exponentials after subtracting it, (2, ...)."""
+    # the maximum is minus infinity if all entries are excluded, and would make the differences NaN
+    maximum = logits.amax(dim, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
     return torch.stack([maximum.squeeze(dim), (logits - maximum).exp_().sum(dim)])
 
 
@@ -219,16 +236,17 @@ def _joined(column_sums: Tensor, ranks: int) -> Tensor:
 
 
 def _log_sum(sums: Tensor) -> Tensor:
+    """Return the log-sum-exp (N,) of (maximum, sum of exponentials), (2, N)."""
     return sums[0] + sums[1].log()
 
 
 def _check_pairs(image_embed: Tensor, text_embed: Tensor, text_ids: Tensor | None, chunk_size: int) -> None:
     if image_embed.ndim != 2 or image_embed.shape != text_embed.shape:
         raise ValueError(
-            "expected image and text embeddings of one shape (B, D), one pair a row; "
+            "expected image and text embeddings of one shape (B, D), one pair per row; "
             f"got {tuple(image_embed.shape)} and {tuple(text_embed.shape)}"
         )
     if text_ids is not None and text_ids.shape != image_embed.shape[:1]:
-        raise ValueError(f"text_ids: expected ({len(image_embed)},), one a pair, got {tuple(text_ids.shape)}")
+        raise ValueError(f"text_ids: expected ({len(image_embed)},), one per pair, got {tuple(text_ids.shape)}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")

@@ -1,17 +1,17 @@
-"""Learning a teacher's embeddings."""
+"""Distillation of a teacher's embeddings."""
 
 from torch import Tensor
 
 
 def embedding_distillation(embed: Tensor, teacher: Tensor) -> Tensor:
-    """Return the L1 distance of embeddings to a teacher's, summed over dimensions, the mean of all rows.
+    """Return the L1 distance of embeddings to a teacher's, summed over dimensions and averaged over rows.
 
     Args:
         embed: (N, D) unit norm.
         teacher: (N, D) unit norm, not trained.
 
     Returns:
-        () float32, 0 where N is 0. With D = 512 it is the "512 times mean L1" of ViLD's official code.
+        () float32, 0 if N is 0. With D = 512 it is the "512 times mean L1" of ViLD's official code.
 
     Raises:
         ValueError: shapes differ.

@@ -1,4 +1,6 @@
-"""Joint batches over ranks: what travels, and what the gradient is then multiplied by."""
+"""Joint batches over ranks: gathering rows, and scaling losses so that averaged gradients are those of one process."""
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,12 +14,12 @@ def rank_count(gather: bool) -> int:
 
 
 def first_row(rows: int, ranks: int) -> int:
-    """Return where this rank's `rows` start in the joint batch."""
+    """Return the index of this rank's first row in the joint batch, of `rows` rows per rank."""
     return dist.get_rank() * rows if ranks > 1 else 0
 
 
 def gather_rows(tensor: Tensor, ranks: int) -> Tensor:
-    """Concatenate the equally long `tensor` of every rank along the first axis; no gradient."""
+    """Concatenate (B, ...) of every rank to (ranks * B, ...), without a gradient; B is the same on every rank."""
     if ranks == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(ranks)]
@@ -26,7 +28,7 @@ def gather_rows(tensor: Tensor, ranks: int) -> Tensor:
 
 
 def gather_with_gradient(tensor: Tensor, ranks: int) -> Tensor:
-    """Concatenate as `gather_rows`; every rank gets the gradients that all ranks have for its own rows, summed."""
+    """Concatenate as `gather_rows`; the gradient of a row is the sum of its gradients on all ranks."""
     return tensor if ranks == 1 else _Gather.apply(tensor, ranks)
 
 
@@ -40,7 +42,7 @@ def joint_loss(share: Tensor, ranks: int) -> Tensor:
 
 
 def check_joint_batch(rows: int, ranks: int, device: torch.device) -> None:
-    """Check that all ranks have equally many rows, and that there are two or more to tell apart.
+    """Check that all ranks have equally many rows, and that the joint batch has at least two.
 
     Raises:
         ValueError: ranks with different batch sizes, or a joint batch of one.
@@ -58,21 +60,21 @@ def check_joint_batch(rows: int, ranks: int, device: torch.device) -> None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tensor, ranks):  # noqa: ANN001, ANN205
+    def forward(ctx: Any, tensor: Tensor, ranks: int) -> Tensor:
         ctx.first, ctx.rows = first_row(len(tensor), ranks), len(tensor)
         return gather_rows(tensor, ranks)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):  # noqa: ANN001, ANN205
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.contiguous().clone()
-        dist.all_reduce(grad)  # older gloo has no reduce-scatter
+        dist.all_reduce(grad)  # not reduce-scatter, which older versions of gloo lack
         return grad[ctx.first : ctx.first + ctx.rows], None
 
 
 class _JointLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, share, ranks):  # noqa: ANN001, ANN205
+    def forward(ctx: Any, share: Tensor, ranks: int) -> Tensor:
         ctx.ranks = ranks
         total = share.clone()
         dist.all_reduce(total)
@@ -80,5 +82,5 @@ class _JointLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):  # noqa: ANN001, ANN205
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.ranks, None

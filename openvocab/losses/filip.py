@@ -1,4 +1,4 @@
-"""FILIP's late interaction: every patch finds its word, every word its patch."""
+"""FILIP's late interaction: every patch is matched with its best word, every word with its best patch."""
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ from openvocab.losses.distributed_batch import (
 )
 
 TEXTS_PER_IMAGE = 4
-"""Texts of a product of tokens, for each image in it."""
+"""Texts per image in one product of tokens."""
 
 
 def filip(
@@ -33,16 +33,16 @@ def filip(
 
     Image to text: each patch takes its best word, averaged over the patches. Text to image: each word takes its best
     patch, averaged over the words. Products of tokens exist for `chunk_size` images and a few texts at a time, and are
-    made again in the backward pass, where `chunk_size` images keep which tokens they chose: 8 * chunk_size * (I + T)
-    bytes a text. Only words travel between ranks. In float32 or above.
+    recomputed in the backward pass, which stores the indices of the best tokens of `chunk_size` images:
+    8 * chunk_size * (I + T) bytes per text. Only words are communicated between ranks. In float32 or above.
 
     Args:
         patch_embed: (B, I, D) unit norm.
         word_embed: (B, T, D) unit norm; row i belongs to image i.
-        is_word: (B, T) bool; padding, start and end are False and take no part.
+        is_word: (B, T) bool; False for padding, start and end, which are ignored.
         logit_scale: () multiplier of the similarities, already exponentiated.
         chunk_size: images compared at a time.
-        gather: score against the texts of all ranks, where there are several.
+        gather: compare with the texts of all ranks.
 
     Returns:
         () the loss, equal on every rank.
@@ -69,20 +69,28 @@ def filip(
         )  # (P, 1 + N)
         column_sums = results[:, 1:].logsumexp(0)  # (N,) over the images of this rank
         column_sums = gather_with_gradient(column_sums[None], ranks).logsumexp(0)
-        own = slice(first, first + len(patches))
-        total = results[:, 0].sum() + column_sums[own].sum()
+        own_columns = slice(first, first + len(patches))
+        total = results[:, 0].sum() + column_sums[own_columns].sum()
         return joint_loss(total / (2 * len(words)), ranks)
 
 
 def token_similarity(patch_embed: Tensor, word_embed: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the token-wise similarities of images (B, I, D) and texts (K, T, D): image to text, text to image, (B, K).
+    """Return the token-wise similarities of images and texts, in both directions.
 
-    All at once, (B * I, K * T) products; for few images and texts.
+    All products of tokens exist at once, (B * I, K * T): for few images and texts.
+
+    Args:
+        patch_embed: (B, I, D) unit norm.
+        word_embed: (K, T, D) unit norm.
+        is_word: (K, T) bool.
+
+    Returns:
+        Image to text (B, K) and text to image (B, K).
     """
-    first_word = is_word.int().argmax(1)
-    own = word_embed[torch.arange(len(word_embed), device=word_embed.device), first_word]  # (K, D)
-    # a repeated word changes no maximum, which saves a mask over all products
-    words = torch.where(is_word[..., None], word_embed, own[:, None])
+    first_index = is_word.int().argmax(1)
+    first_word = word_embed[torch.arange(len(word_embed), device=word_embed.device), first_index]  # (K, D)
+    # tokens that are no words repeat the first word, which changes no maximum and saves a mask over all products
+    words = torch.where(is_word[..., None], word_embed, first_word[:, None])
     products = (patch_embed.flatten(0, 1) @ words.flatten(0, 1).T).unflatten(0, patch_embed.shape[:2])
     products = products.unflatten(2, words.shape[:2])  # (B, I, K, T)
     best_word, best_patch = products.max(3).values, products.max(1).values  # (B, I, K), (B, K, T)
@@ -90,19 +98,19 @@ def token_similarity(patch_embed: Tensor, word_embed: Tensor, is_word: Tensor) -
 
 
 def _scores(patches: Tensor, words: Tensor, is_word: Tensor, texts_at_a_time: int) -> tuple[Tensor, Tensor]:
-    """Compare (c, I, D) patches with (N, T, D) words, some texts at a time; (c, N) each way."""
+    """Compare patches (c, I, D) with words (N, T, D), some texts at a time; (c, N) in each direction."""
     parts = [token_similarity(patches, words[texts], is_word[texts]) for texts in chunks(len(words), texts_at_a_time)]
     to_text, to_image = (torch.cat(scores, dim=1) for scores in zip(*parts))
     return to_text, to_image
 
 
 def _chunk_result(to_text: Tensor, to_image: Tensor, first: int) -> Tensor:
-    """Return what the joint loss needs of some rows of logits (c, N), (1 + N,).
+    """Return the contribution (1 + N,) of some rows of logits (c, N) to the joint loss.
 
-    First the summed losses of the rows, less the right logits of the columns, then the columns' log-sum-exps.
+    First the summed losses of the rows minus the positive logits of the columns, then the columns' log-sum-exps.
     """
-    own = torch.arange(first, first + len(to_text), device=to_text.device)
-    rows = F.cross_entropy(to_text, own, reduction="sum") - to_image.gather(1, own[:, None]).sum()
+    own_columns = torch.arange(first, first + len(to_text), device=to_text.device)
+    rows = F.cross_entropy(to_text, own_columns, reduction="sum") - to_image.gather(1, own_columns[:, None]).sum()
     return torch.cat([rows[None], to_image.logsumexp(0)])
 
 

@@ -21,29 +21,29 @@ def corrupt_tokens(
     random_share: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Choose each word with a probability; replace most of the chosen by the mask and some by another word.
+    """Choose each word with a probability; replace most chosen words with the mask and some with another word.
 
     Args:
         ids: (B, T) int64.
-        is_word: (B, T) bool; only these are ever chosen: no padding, start or end.
-        mask_id: what a hidden word becomes.
-        vocabulary_size: V; the other word is drawn evenly from all ids below it that are not special.
-        special_ids: start, end, padding and mask.
-        probability: of each word to be chosen.
-        mask_share, random_share: of the chosen words that become the mask, and another word; the rest stay as they
-            are. BERT and DeCLIP: 0.8 and 0.1; x-clip: 0.9 and 0.
+        is_word: (B, T) bool; only words are chosen, no padding, start or end.
+        mask_id: of the token that replaces a hidden word.
+        vocabulary_size: V; the other word is drawn uniformly from all ids below V that are not special.
+        special_ids: of start, end, padding and mask.
+        probability: with which each word is chosen.
+        mask_share, random_share: fractions of the chosen words that become the mask, and another word; the rest are
+            kept. BERT and DeCLIP: 0.8 and 0.1; x-clip: 0.9 and 0.
         generator: of the random draws, on the device of `ids`.
 
     Returns:
-        corrupted ids (B, T) int64 and which words were chosen (B, T) bool.
+        Corrupted ids (B, T) int64, and which words were chosen (B, T) bool.
 
     Raises:
-        ValueError: a probability outside 0..1, shares below 0 or of more than 1 together, shapes that differ.
+        ValueError: a probability outside 0..1, fractions that are negative or sum to more than 1, shapes that differ.
 
     Reference: https://arxiv.org/abs/1810.04805 (BERT).
     """
     if not 0 < probability <= 1:
-        raise ValueError(f"probability: expected a share above 0 and up to 1, got {probability}")
+        raise ValueError(f"probability: expected a fraction above 0 and up to 1, got {probability}")
     check_shares(mask_share, random_share)
     if ids.shape != is_word.shape:
         raise ValueError(f"ids {tuple(ids.shape)} and is_word {tuple(is_word.shape)} differ in shape")
@@ -51,7 +51,7 @@ def corrupt_tokens(
     fate = _uniform(ids, generator)
     special = sorted({index for index in special_ids if 0 <= index < vocabulary_size})
     words = torch.randint(vocabulary_size - len(special), ids.shape, generator=generator, device=ids.device)
-    for index in special:  # ascending: each step over a special id leaves an even draw of the ordinary ones
+    for index in special:  # ascending, so that skipping one id after the other keeps the draw uniform
         words = words + (words >= index)
     corrupted = torch.where(chosen & (fate < mask_share), mask_id, ids)
     corrupted = torch.where(chosen & (fate >= mask_share) & (fate < mask_share + random_share), words, corrupted)
@@ -62,16 +62,16 @@ def masked_language(states: Tensor, table: Tensor, targets: Tensor, chunk_size: 
     """Return the mean cross entropy of the hidden words, scored against the tower's own token embeddings.
 
     The output layer is tied to the input table (as in GPT-2; DeCLIP and x-clip train another). Logits over the
-    vocabulary exist for `chunk_size` words at a time, in float32. Ranks average their own.
+    vocabulary exist for `chunk_size` words at a time, in float32. Each rank averages its own words.
 
     Args:
         states: (M, C) last states at the chosen words.
         table: (V, C) token embeddings.
-        targets: (M,) int64 ids of the words that stood there.
+        targets: (M,) int64 ids of the original words.
         chunk_size: words scored at a time.
 
     Returns:
-        () the loss; zero, with a gradient of zeros, where no word was chosen.
+        () the loss; zero, with a gradient of zeros, if no word was chosen.
 
     Raises:
         ValueError: states and table of different width.
@@ -92,10 +92,10 @@ def masked_language(states: Tensor, table: Tensor, targets: Tensor, chunk_size: 
 
 
 def check_shares(mask_share: float, random_share: float) -> None:
-    """Raise `ValueError` for shares below 0, or of more than 1 together."""
+    """Raise `ValueError` for fractions that are negative or sum to more than 1."""
     if mask_share < 0 or random_share < 0 or mask_share + random_share > 1:
         raise ValueError(
-            f"mask_share and random_share: expected 0 or more, and no more than 1 together, got {mask_share} and "
+            f"mask_share and random_share: expected 0 or more, and a sum of at most 1, got {mask_share} and "
             f"{random_share}"
         )
 

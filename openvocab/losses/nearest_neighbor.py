@@ -1,4 +1,4 @@
-"""DeCLIP's nearest-neighbor supervision: a queue of past texts, searched for the one most like a caption."""
+"""DeCLIP's nearest-neighbor supervision: a queue of past texts, searched for the one most similar to a caption."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ class TextQueue(nn.Module):
     """The last `size` text embeddings of all ranks, first in first out. Saved with the weights, so that runs resume.
 
     Args:
-        size: rows kept; DeCLIP keeps 65,536.
+        size: capacity in rows; DeCLIP: 65,536.
         dim: D.
 
     Raises:
@@ -19,6 +19,11 @@ class TextQueue(nn.Module):
 
     Reference: https://arxiv.org/abs/2110.05208.
     """
+
+    rows: Tensor
+    """(size, D), the queue."""
+    pushed: Tensor
+    """() int64, how many texts have been added so far."""
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
@@ -28,30 +33,37 @@ class TextQueue(nn.Module):
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
 
     def __len__(self) -> int:
-        """Return how many texts it holds."""
+        """Return the number of texts in the queue."""
         return min(int(self.pushed), len(self.rows))
 
     @torch.no_grad()
     def push(self, text_embed: Tensor) -> None:
-        """Add the texts (B, D) of every rank, in the order of ranks, over the oldest ones."""
-        new = gather_rows(text_embed.detach().to(self.rows.dtype), rank_count(True))
+        """Add the texts (B, D) of every rank, in the order of ranks, in place of the oldest ones."""
+        new = gather_rows(text_embed.detach().to(self.rows.dtype), rank_count(True))  # (ranks * B, D)
         start, size = int(self.pushed), len(self.rows)
         self.pushed += len(new)
         new, start = new[-size:], start + max(0, len(new) - size)
-        place = (start + torch.arange(len(new), device=new.device)) % size
-        self.rows[place] = new
+        index = (start + torch.arange(len(new), device=new.device)) % size  # a ring buffer
+        self.rows[index] = new
 
     @torch.no_grad()
     def nearest(self, text_embed: Tensor, chunk_size: int = 256) -> Tensor:
-        """Return the row of the highest cosine for each of the unit-norm texts (B, D), (B, D) float32, no gradient.
+        """Return the row with the highest cosine to each text, without a gradient.
+
+        Args:
+            text_embed: (B, D) unit norm.
+            chunk_size: texts searched for at a time.
+
+        Returns:
+            (B, D) float32.
 
         Raises:
             ValueError: the queue is empty.
         """
         if not len(self):
             raise ValueError("the queue holds no texts yet; push a batch before searching")
-        held = self.rows[: len(self)]
-        with torch.autocast(held.device.type, enabled=False):
-            queries = text_embed.to(held.dtype)
-            found = [(queries[chunk] @ held.T).argmax(1) for chunk in chunks(len(queries), chunk_size)]
-        return held[torch.cat(found)]
+        rows = self.rows[: len(self)]
+        with torch.autocast(rows.device.type, enabled=False):
+            queries = text_embed.to(rows.dtype)
+            nearest = [(queries[chunk] @ rows.T).argmax(1) for chunk in chunks(len(queries), chunk_size)]
+        return rows[torch.cat(nearest)]

@@ -1,4 +1,4 @@
-"""NT-Xent: the two views of an image, or of a place in it, find each other among all other rows."""
+"""NT-Xent: two views of an image, or of a part of it, are to be each other's nearest among all other rows."""
 
 from typing import Literal
 
@@ -28,24 +28,24 @@ def nt_xent(
     chunk_size: int = 256,
     gather: bool = True,
 ) -> Tensor:
-    """Return the mean cross entropy of finding each row's other view among the 2N - 1 other rows.
+    """Return the mean cross entropy of retrieving each row's other view among the 2N - 1 other rows.
 
-    Logits exist for `chunk_size` rows at a time, in float32 or above, and are made again in the backward pass.
+    Logits exist for `chunk_size` rows at a time, in float32 or above, and are recomputed in the backward pass.
 
     Args:
         first, second: (B, D) projections of two views; row i of one belongs to row i of the other. Of images, or of
-            patches that cover the same place (`matching_patches`).
+            patches that cover the same part of an image (`matching_patches`).
         temperature: divides the cosine.
-        parity: "xclip" leaves the rows as they are instead of giving them unit norm. After a batch norm their products
-            are then so large that the softmax is nearly an arg-max; for comparison with that code.
+        parity: "xclip" does not normalize the rows, for comparison with that code. After a batch norm their products
+            are then so large that the softmax is nearly an argmax.
         chunk_size: rows scored at a time.
-        gather: compare with the rows of all ranks; needs equally many on each.
+        gather: compare with the rows of all ranks, which must have equally many.
 
     Returns:
         () the loss, equal on every rank that shares it.
 
     Raises:
-        ValueError: shapes that differ, one pair alone, a temperature that is not positive, another word for `parity`.
+        ValueError: shapes that differ, a single pair, a temperature that is not positive, an unknown `parity`.
 
     Reference: https://arxiv.org/abs/2002.05709 (SimCLR).
     """
@@ -57,9 +57,9 @@ def nt_xent(
         if parity is None:
             rows = F.normalize(rows, dim=1)
         columns = gather_with_gradient(rows, ranks)  # (2N, D)
-        own = torch.arange(len(rows), device=rows.device) + first_row(len(rows), ranks)
-        other = own.roll(len(first))  # the second view of a first one, and the first of a second one
-        total = cross_entropy_of_rows(rows / temperature, columns, other, own, chunk_size=chunk_size)
+        itself = torch.arange(len(rows), device=rows.device) + first_row(len(rows), ranks)
+        other_view = itself.roll(len(first))  # the second view of a first one, and the first of a second one
+        total = cross_entropy_of_rows(rows / temperature, columns, other_view, itself, chunk_size=chunk_size)
         return joint_loss(total / len(columns), ranks)
 
 

@@ -1,4 +1,4 @@
-"""InfoNCE in one direction: each row finds its own column."""
+"""InfoNCE in one direction: each row is classified among all columns."""
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +23,15 @@ def one_directional_info_nce(
     chunk_size: int = 256,
     gather: bool = True,
 ) -> Tensor:
-    """Return the mean cross entropy of finding each row's column among those of all ranks.
+    """Return the mean cross entropy of retrieving each row's column among those of all ranks.
 
-    Half of `info_nce`, for the losses whose two directions compare different embeddings (CLOOB-style projections).
-    Logits exist for `chunk_size` rows at a time, in float32 or above, and are made again in the backward pass.
+    One half of `info_nce`, for losses whose two directions compare different embeddings (CLOOB-style projections).
+    Logits exist for `chunk_size` rows at a time, in float32 or above, and are recomputed in the backward pass.
 
     Args:
         rows, columns: (B, D) unit norm; row i belongs to column i.
         logit_scale: () multiplier of the cosine, already exponentiated.
-        decoupled: leave the right column out of the denominator (DCL).
+        decoupled: exclude the positive column from the denominator (DCL).
         chunk_size: rows scored at a time.
         gather: see `info_nce`.
 
@@ -53,16 +53,16 @@ def one_directional_info_nce(
     with torch.autocast(rows.device.type, enabled=False):
         rows, columns, logit_scale = at_least_float32(rows, columns, logit_scale)
         columns = gather_with_gradient(columns, ranks)  # (N, D)
-        own = torch.arange(len(rows), device=rows.device) + first_row(len(rows), ranks)
-        total = cross_entropy_of_rows(rows * logit_scale, columns, own, decoupled=decoupled, chunk_size=chunk_size)
+        targets = torch.arange(len(rows), device=rows.device) + first_row(len(rows), ranks)
+        total = cross_entropy_of_rows(rows * logit_scale, columns, targets, decoupled=decoupled, chunk_size=chunk_size)
         return joint_loss(total / len(columns), ranks)
 
 
 def cross_entropy_of_rows(
     scaled: Tensor,
     columns: Tensor,
-    right: Tensor,
-    left_out: Tensor | None = None,
+    targets: Tensor,
+    excluded: Tensor | None = None,
     *,
     decoupled: bool = False,
     chunk_size: int = 256,
@@ -72,10 +72,10 @@ def cross_entropy_of_rows(
     Args:
         scaled: (R, D) rows, already multiplied by the logit scale.
         columns: (N, D).
-        right: (R,) int64 index of each row's right column.
-        left_out: (R,) index of one more column of each row that is not scored (a row against itself).
-        decoupled: leave the right column out of the denominator.
-        chunk_size: rows at a time.
+        targets: (R,) int64 index of each row's positive column.
+        excluded: (R,) int64 index of a column per row that is not scored, such as the row itself.
+        decoupled: exclude the positive column from the denominator.
+        chunk_size: rows scored at a time.
 
     Returns:
         () the sum.
@@ -83,12 +83,12 @@ def cross_entropy_of_rows(
 
     def part(chunk: slice) -> Tensor:
         logits = scaled[chunk] @ columns.T  # (c, N)
-        if left_out is not None:
-            logits = logits.scatter(1, left_out[chunk, None], -torch.inf)
+        if excluded is not None:
+            logits = logits.scatter(1, excluded[chunk, None], -torch.inf)
         if not decoupled:
-            return F.cross_entropy(logits, right[chunk], reduction="sum")
-        positive = logits.gather(1, right[chunk, None])  # (c, 1)
-        others = logits.scatter(1, right[chunk, None], -torch.inf)
+            return F.cross_entropy(logits, targets[chunk], reduction="sum")
+        positive = logits.gather(1, targets[chunk, None])  # (c, 1)
+        others = logits.scatter(1, targets[chunk, None], -torch.inf)
         return (others.logsumexp(1, keepdim=True) - positive).sum()
 
     return sum_over_chunks(part, len(scaled), chunk_size)

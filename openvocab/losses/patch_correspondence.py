@@ -1,4 +1,4 @@
-"""Which patches of two crops of an image cover the same place."""
+"""Which patches of two crops of an image cover the same part of it."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,19 @@ from openvocab.structures import Size
 
 
 def matching_patches(first_boxes: Tensor, second_boxes: Tensor, grid_size: Size) -> tuple[Tensor, Tensor, Tensor]:
-    """Pair the patches of two views: each one's center lies in the other.
+    """Pair the patches of two views: the center of each patch of a pair lies in the other one.
 
-    A patch is in one pair at most. Crops of equal scale that overlap pair all that overlaps; of a large and a small
-    patch only the one that the center of the large one falls into is paired; crops apart pair nothing.
+    A patch is in at most one pair. If two crops of equal scale overlap, all patches of the overlap are paired. If the
+    scales differ, a large patch is paired with the small one at its center. Disjoint crops have no pairs.
 
     Args:
-        first_boxes, second_boxes: (B, 4) source positions of the left, top, right and bottom edge of each view, in one
-            frame; left > right where the view is mirrored.
+        first_boxes, second_boxes: (B, 4) left, top, right and bottom edge of each view, in pixels of the source image;
+            left > right if the view is mirrored.
         grid_size: (h, w) patches of both views.
 
     Returns:
-        image (M,), first (M,) and second (M,): index of the image, and of the patch in row-major order in each view.
+        For each of M pairs the index of the image (M,), and the row-major index of the patch in the first view (M,)
+        and in the second view (M,), all int64.
 
     Raises:
         ValueError: boxes of other shapes.
@@ -27,12 +28,13 @@ def matching_patches(first_boxes: Tensor, second_boxes: Tensor, grid_size: Size)
         raise ValueError(
             f"expected two lists of boxes (B, 4), got {tuple(first_boxes.shape)} and {tuple(second_boxes.shape)}"
         )
-    there = _patch_under_center(first_boxes, second_boxes, grid_size)  # (B, h * w)
-    back = _patch_under_center(second_boxes, first_boxes, grid_size)
-    start = torch.arange(there.shape[1], device=there.device)
-    paired = (there >= 0) & (back.gather(1, there.clamp(min=0)) == start)
+    to_second = _patch_under_center(first_boxes, second_boxes, grid_size)  # (B, h * w)
+    to_first = _patch_under_center(second_boxes, first_boxes, grid_size)  # (B, h * w)
+    itself = torch.arange(to_second.shape[1], device=to_second.device)
+    # there and back again is the same patch; -1 (no patch) must not index the last one
+    paired = (to_second >= 0) & (to_first.gather(1, to_second.clamp(min=0)) == itself)
     image, first = paired.nonzero(as_tuple=True)
-    return image, first, there[image, first]
+    return image, first, to_second[image, first]
 
 
 def _patch_under_center(boxes: Tensor, others: Tensor, grid_size: Size) -> Tensor:

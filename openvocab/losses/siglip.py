@@ -1,4 +1,4 @@
-"""The sigmoid loss: every image-text pair is a yes-no question of its own."""
+"""The sigmoid loss: every pair of an image and a text is a binary classification of its own."""
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +25,13 @@ def siglip(
 ) -> Tensor:
     """Return the binary cross entropy over all pairs of the joint batch, summed over texts and averaged over images.
 
-    Logits exist for `chunk_size` images at a time, in float32 or above, and are made again in the backward pass. The
-    paper passes texts around the ranks in a ring; here they are gathered, with the same sum and gradient.
+    Logits exist for `chunk_size` images at a time, in float32 or above, and are recomputed in the backward pass. The
+    paper passes texts from rank to rank in a ring; here they are gathered, with the same sum and gradient.
 
     Args:
         image_embed, text_embed: (B, D) unit norm; row i of one belongs to row i of the other.
         logit_scale: () multiplier of the cosine, already exponentiated.
-        logit_bias: () added to every logit; the paper starts at -10, since nearly all pairs are wrong.
+        logit_bias: () added to every logit; the paper starts at -10, since nearly all pairs are negatives.
         chunk_size: images scored at a time.
         gather: see `info_nce`.
 
@@ -57,8 +57,8 @@ def siglip(
 
         def part(chunk: slice) -> Tensor:
             logits = (scale * images[chunk]) @ texts.T + bias  # (c, N)
-            wrong = F.softplus(logits).sum()
-            # softplus(-x) = softplus(x) - x: the right pairs are asked the other way round
-            return wrong - logits.diagonal(first + chunk.start).sum()
+            as_negatives = F.softplus(logits).sum()
+            # the loss of a positive is softplus(-x) = softplus(x) - x
+            return as_negatives - logits.diagonal(first + chunk.start).sum()
 
         return joint_loss(sum_over_chunks(part, len(images), chunk_size) / len(texts), ranks)

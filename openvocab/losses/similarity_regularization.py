@@ -1,4 +1,4 @@
-"""Similarity regularization: images should be as alike as their texts."""
+"""Similarity regularization: images should be as similar to each other as their texts."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def similarity_regularization(
 ) -> Tensor:
     """Return the mean square difference of image-image and text-text cosines over all pairs of different samples.
 
-    Cosines exist for `chunk_size` rows at a time, in float32 or above, and are made again in the backward pass.
+    Cosines exist for `chunk_size` rows at a time, in float32 or above, and are recomputed in the backward pass.
 
     Args:
         image_embed, text_embed: (B, D) unit norm; the widths may differ. Row i of one belongs to row i of the other.
@@ -35,7 +35,7 @@ def similarity_regularization(
     """
     if image_embed.ndim != 2 or text_embed.ndim != 2 or len(image_embed) != len(text_embed):
         raise ValueError(
-            f"expected (B, D) images and texts, one pair a row, got {tuple(image_embed.shape)} and "
+            f"expected (B, D) images and texts, one pair per row, got {tuple(image_embed.shape)} and "
             f"{tuple(text_embed.shape)}"
         )
     ranks = rank_count(gather)

@@ -8,10 +8,10 @@ from openvocab.losses.chunked_sum import at_least_float32
 
 
 def simsiam(first_prediction: Tensor, second_prediction: Tensor, first_target: Tensor, second_target: Tensor) -> Tensor:
-    """Return the negative cosine between each view's prediction and the other view's target, both ways averaged.
+    """Return the negative cosine between each view's prediction and the other view's target, averaged over both views.
 
-    Targets get no gradient: that is what keeps the solution from collapsing. In float32 under autocast. Nothing is
-    compared across images, so ranks average their own.
+    Targets get no gradient, which keeps the solution from collapsing. In float32 even under autocast. Images are not
+    compared with each other, so that each rank averages its own.
 
     Args:
         first_prediction, second_prediction: (B, D) predictor outputs of the two views.
@@ -30,5 +30,11 @@ def simsiam(first_prediction: Tensor, second_prediction: Tensor, first_target: T
         raise ValueError(f"expected four arrays of one shape (B, D), got {sorted(shapes)}")
     with torch.autocast(first_target.device.type, enabled=False):
         pairs = (first_prediction, second_target.detach()), (second_prediction, first_target.detach())
-        cosines = [F.cosine_similarity(*at_least_float32(*pair), dim=1).mean() for pair in pairs]
+        cosines = [_mean_cosine(prediction, target) for prediction, target in pairs]
         return -(cosines[0] + cosines[1]) / 2
+
+
+def _mean_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cosine () of rows (B, D)."""
+    prediction, target = at_least_float32(prediction, target)
+    return F.cosine_similarity(prediction, target, dim=1).mean()

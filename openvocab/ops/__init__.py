@@ -1,1 +1,1 @@
-"""Exact fast forms of plain formulas; each docstring gives the formula that it equals."""
+"""Exact fast forms of plain formulas; the docstring of each module opens with the formula that it equals."""

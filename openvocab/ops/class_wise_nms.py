@@ -1,8 +1,8 @@
 """Non-maximum suppression within each class, for boxes that all classes share.
 
-    kept = [nms(boxes, scores[:, k], iou) for k in range(K)]  # (row, class) of all, the `limit` best of them
+    rows = [torchvision.ops.nms(boxes, scores[:, k], iou_threshold) for k in range(K)]  # the best of all are kept
 
-without looking at most of the N * K candidates.
+without visiting most of the N * K candidates.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FIRST_LOOK = 20
-"""Candidates looked at first, as a multiple of the detections wanted."""
+FIRST_GROUP = 20
+"""Size of the first group of candidates, as a multiple of `max_detections`."""
 GROWTH = 4
-"""Each further look goes so many times deeper."""
+"""Factor from the size of one group of candidates to the next."""
 
 
 def class_wise_nms(
@@ -23,16 +23,16 @@ def class_wise_nms(
     """Return the best detections after greedy suppression among the boxes of each class.
 
     Every box is a candidate of every class. The result is that of `torchvision.ops.nms` on all candidates of each
-    class, merged and cut to the best: a box is only suppressed by better ones, so that going through the candidates
-    from the best until enough are kept is exact, and most are never looked at. Of equal scores the lower row comes
-    first, then the lower class, on every device; the suppression itself runs on the CPU.
+    class, merged and cut to the best: a box is suppressed only by better ones, so that visiting the candidates from the
+    best on until enough are kept is exact, and most are never visited. Among equal scores the lower row comes first,
+    then the lower class, on every device; the suppression itself runs on the CPU.
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels, finite. One without area suppresses nothing and is suppressed by nothing.
         scores: (N, K).
         iou_threshold: in 0..1; a box is suppressed if its IoU with a better one of its class is above.
-        max_detections: M at most.
-        min_score: candidates must be above.
+        max_detections: upper limit of M.
+        min_score: only candidates above it count.
 
     Returns:
         Rows of `boxes` (M,) int64, classes (M,) int64 and scores (M,), best first.
@@ -46,39 +46,39 @@ def class_wise_nms(
     corners = boxes.detach().cpu().numpy()
     overlapping: dict[int, np.ndarray] = {}
     suppressed = np.zeros(len(flat), dtype=bool)
-    kept: list[int] = []
-    for candidate in _best_first(flat, min_score, FIRST_LOOK * max_detections):
+    detections: list[int] = []
+    for candidate in _best_first(flat, min_score, FIRST_GROUP * max_detections):
         if suppressed[candidate]:
             continue
-        kept.append(candidate)
-        if len(kept) == max_detections:
+        detections.append(candidate)
+        if len(detections) == max_detections:
             break
         row, label = divmod(candidate, num_classes)
         if row not in overlapping:
             overlapping[row] = _overlapping(corners, row, iou_threshold)
         suppressed[overlapping[row] * num_classes + label] = True
-    index = torch.tensor(kept, dtype=torch.int64, device=scores.device)
+    index = torch.tensor(detections, dtype=torch.int64, device=scores.device)
     return index // max(num_classes, 1), index % max(num_classes, 1), scores.flatten()[index]
 
 
 def _best_first(scores: Tensor, min_score: float, count: int) -> Iterator[int]:
-    """Yield the indices of scores (n,) above `min_score`, the best first and equal ones in their order.
+    """Yield the indices of scores (n,) above `min_score`, best first; equal scores keep their order.
 
-    They are sorted slice by slice of the score range, the first one of about `count` candidates.
+    The range of scores is sorted slice by slice; the first slice has about `count` candidates.
     """
     upper = float("inf")
     while upper > min_score:
-        lower = _score_reached_by(scores, count)
+        lower = _score_of_rank(scores, count)
         candidates = (scores > min_score) & (scores >= lower) & (scores < upper)
         index = candidates.nonzero()[:, 0]
         yield from index[scores[index].sort(descending=True, stable=True).indices].tolist()
         upper, count = lower, GROWTH * count
 
 
-def _score_reached_by(scores: Tensor, count: int) -> float:
-    """Return a score that at least `count` of (n,) reach, and not many more; -inf where there are not more.
+def _score_of_rank(scores: Tensor, count: int) -> float:
+    """Return a score that at least `count` of scores (n,) reach, and not many more; -inf if n is not above `count`.
 
-    The best of each group are ranked instead of all: a thirtieth of the time for a million scores.
+    Only the maximum of each group is ranked, in a thirtieth of the time for a million scores.
     """
     if count >= len(scores):
         return -float("inf")
@@ -99,7 +99,7 @@ def _overlapping(boxes: np.ndarray, row: int, iou_threshold: float) -> np.ndarra
     shared = width * height
     with np.errstate(divide="ignore", invalid="ignore"):
         iou = shared / (areas[row] + areas - shared)
-    return np.flatnonzero(iou > np.float64(iou_threshold))  # a python float would be rounded to float32
+    return np.flatnonzero(iou > np.float64(iou_threshold))  # NumPy would round a Python float to float32
 
 
 def _check(boxes: Tensor, scores: Tensor, iou_threshold: float, max_detections: int) -> None:

@@ -1,6 +1,8 @@
 """Complete-linkage clustering, cut at a height.
 
-fcluster(linkage(squareform(distances), "complete"), height, "distance")  # of scipy, which is not needed for it
+    fcluster(linkage(squareform(distances), "complete"), height, "distance")  # of SciPy
+
+without SciPy, and on the device of the distances.
 """
 
 import torch
@@ -8,24 +10,26 @@ from torch import Tensor
 
 
 def complete_linkage(distances: Tensor, height: float) -> Tensor:
-    """Join, closest first, clusters whose farthest members are at most `height` apart.
+    """Merge clusters, closest first, as long as their farthest members are at most `height` apart.
 
-    Time grows with the cube of the number of things; a thousand take seconds.
+    The time grows with the cube of N; a thousand points take seconds.
 
     Args:
         distances: (N, N), symmetric.
+        height: largest distance within a cluster.
 
     Returns:
-        (N,) int64, for each thing the lowest index in its cluster.
+        (N,) int64, for each point the lowest index in its cluster.
     """
     farthest = distances.double().clone().fill_diagonal_(torch.inf)
     cluster = torch.arange(len(farthest), device=farthest.device)
     for _ in range(len(farthest) - 1):
         closest = int(farthest.argmin())
-        kept, joined = sorted(divmod(closest, len(farthest)))
-        if farthest[kept, joined] > height:
+        first, second = sorted(divmod(closest, len(farthest)))
+        if farthest[first, second] > height:
             break
-        farthest[kept] = farthest[:, kept] = torch.maximum(farthest[kept], farthest[joined])
-        farthest[joined] = farthest[:, joined] = torch.inf
-        cluster[cluster == joined] = kept
+        # the second cluster becomes part of the first, and is never the closest again
+        farthest[first] = farthest[:, first] = torch.maximum(farthest[first], farthest[second])
+        farthest[second] = farthest[:, second] = torch.inf
+        cluster[cluster == second] = first
     return cluster

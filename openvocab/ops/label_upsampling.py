@@ -1,11 +1,11 @@
-"""Labels at full size straight from low-resolution logits.
+"""Labels at full size, directly from low-resolution logits.
 
     F.interpolate(logits, size, mode="bilinear").argmax(1)  # for any positions of the rows and columns
 
 without the (K, H, W) map in between. Between four neighboring nodes of the grid (a *cell*) a bilinear value is a
-convex combination of the values at the four corners. A class that lies below one other class at all four corners
-therefore lies below it in the whole cell and cannot win there. Of a thousand classes a handful per cell survives this
-test, and only these are interpolated.
+convex combination of the values at the four corners. A class that is below another class at all four corners is
+therefore below it in the whole cell, and cannot win there. Of a thousand classes only a handful per cell remain, and
+only these are interpolated.
 """
 
 import math
@@ -18,13 +18,13 @@ from torch import Tensor
 from openvocab.ops.leading_argmax import leading_argmax_
 
 STRIP_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
-"""Rows of cells are worked on in strips of about so many output pixels, and four times as many logits: what fits the
-cache of a CPU, what fills a GPU."""
+"""Output pixels per strip of rows of cells, with up to four times as many logits: what fits the cache of a CPU, and
+what fills a GPU."""
 BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
-"""Values of all classes that are interpolated at once where nothing is pruned."""
+"""Values of all classes that are interpolated at once if no class is pruned."""
 SEARCH = 8
-"""Cost of asking whether a class can win in a cell, in interpolated pixels; measured. Cells of fewer pixels are not
-worth asking: all their classes are interpolated."""
+"""Cost of testing whether a class can win in a cell, in interpolated pixels; measured. In cells of fewer pixels all
+classes are interpolated instead."""
 PAIR_OVERHEAD = 120
 """Cost of finding and sorting one (cell, class) candidate, in interpolated pixels; measured."""
 
@@ -33,7 +33,7 @@ PAIR_OVERHEAD = 120
 class AxisSampling:
     """Where the output positions of one axis lie between the nodes of the grid.
 
-    Cell i spans nodes[i] to nodes[i + 1]. Cells hold up to `s` positions; those that hold fewer are filled up.
+    Cell i spans nodes[i] to nodes[i + 1]. Cells have up to `s` positions; those with fewer are padded.
     """
 
     nodes: Tensor
@@ -41,19 +41,19 @@ class AxisSampling:
     fraction: Tensor
     """(n, s) float32, 0 at the cell's first node, 1 at its second."""
     valid: Tensor
-    """(n, s) boolean, whether the place is a position of the output."""
+    """(n, s) bool, False for padding."""
 
     @classmethod
     def between(cls, positions: Tensor, grid_size: int) -> "AxisSampling":
-        """Sort ascending `positions` (N,) float64, in units of the grid's nodes, into cells."""
+        """Assign ascending positions (N,) float64, in units of the grid's nodes, to cells."""
         device = positions.device
         cell = positions.floor().long()
         first, last = int(cell[0]), int(cell[-1])
         nodes = torch.arange(first, last + 2, device=device).clamp(0, grid_size - 1)
         counts = torch.bincount(cell - first)  # (n,)
-        place = torch.arange(int(counts.max()), device=device)  # (s,)
-        valid = place < counts[:, None]  # (n, s)
-        output = (counts.cumsum(0) - counts)[:, None] + place
+        slot = torch.arange(int(counts.max()), device=device)  # (s,)
+        valid = slot < counts[:, None]  # (n, s)
+        output = (counts.cumsum(0) - counts)[:, None] + slot  # (n, s) index of the output position
         fraction = (
             positions[output.clamp(max=len(positions) - 1)] - torch.arange(first, last + 1, device=device)[:, None]
         )
@@ -74,7 +74,8 @@ def sampling_positions(
         visible: pixels of the network's input that the output shows (without padding).
         covered: pixels of the network's input that the grid covers (with padding).
         grid: nodes of the grid.
-        align_corners: whether first and last nodes sit on the first and last pixels, as in `F.interpolate`.
+        align_corners: whether the first and last nodes are at the first and last pixels, as in `F.interpolate`.
+        device: of the result.
     """
     pixels = torch.arange(out, dtype=torch.float64, device=device)
     if align_corners:
@@ -97,6 +98,7 @@ def bilinear(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _lerp(values: Tensor, positions: Tensor, axis: int) -> Tensor:
+    """Interpolate `values` at positions (n,) of one axis, which gets length n."""
     low = positions.floor().long()
     high = (low + 1).clamp(max=values.shape[axis] - 1)
     shape = [1] * values.ndim
@@ -114,7 +116,7 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         columns: (W,) likewise.
 
     Returns:
-        (H, W) uint8 for up to 255 classes, int16 up to 32767, else int32. Equal values go to the lower class.
+        (H, W) uint8 for up to 255 classes, int16 up to 32767, else int32. The lower one of classes with equal values.
     """
     num_classes, height, width = logits.shape
     across = AxisSampling.between(columns, width)
@@ -131,7 +133,7 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _strip_height(num_classes: int, down: AxisSampling, across: AxisSampling, prune: bool) -> int:
-    """Return how many rows of cells are worked on at once."""
+    """Return the number of rows of cells per strip."""
     device = down.fraction.device.type
     per_row = down.fraction.shape[1] * across.fraction.numel()
     if not prune:
@@ -141,7 +143,7 @@ def _strip_height(num_classes: int, down: AxisSampling, across: AxisSampling, pr
 
 
 def _select(values: Tensor, nodes: Tensor, axis: int) -> Tensor:
-    """Take consecutive `nodes` of an axis, of which those at the border may repeat; faster than `index_select`."""
+    """Take consecutive `nodes` (n,) of an axis, of which those at the border may repeat; faster than `index_select`."""
     first, last = int(nodes[0]), int(nodes[-1])
     inner = values.narrow(axis, first, last - first + 1)
     before = int((nodes == first).sum()) - 1
@@ -159,16 +161,17 @@ def _label_dtype(num_classes: int) -> torch.dtype:
 
 
 def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype, prune: bool) -> tuple[Tensor, bool]:
-    """Label a strip of cells in the way that is cheapest for it.
+    """Label a strip of cells in the cheapest way.
 
     Args:
         nodes: (K, n + 1, m + 1) values at the corners of n x m cells.
-        down, across: (n, s) and (m, t) places of the output pixels within the cells, 0..1.
-        prune: whether to look for the classes that can win.
+        down, across: (n, s) and (m, t) positions of the output pixels within the cells, 0..1.
+        dtype: of the labels.
+        prune: whether to determine which classes can win.
 
     Returns:
-        labels: (s, t, n, m).
-        prune: whether the next strip should: no longer once most classes could win somewhere in a strip.
+        Labels (s, t, n, m), and whether to prune the next strip, too: no longer once most classes could win somewhere
+        in a strip.
     """
     pixels = down.shape[1] * across.shape[1]
     if not prune:
@@ -182,14 +185,22 @@ def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
 
 
 def _can_win(nodes: Tensor) -> Tensor:
-    """Return (K, n, m) whether a class reaches, at some corner of the cell, the one that is best on average there."""
+    """Return whether a class is, at some corner of the cell, not below the class that is best there on average.
+
+    Args:
+        nodes: (K, n + 1, m + 1).
+
+    Returns:
+        (K, n, m) bool.
+    """
     pairs = nodes[:, :-1] + nodes[:, 1:]
     average = pairs[..., :-1] + pairs[..., 1:]
     rival = leading_argmax_(average.flatten(1)).view(1, *average.shape[1:])  # (1, n, m)
-    lead = None
-    for corner in _corners(nodes):  # differences and maxima in float: faster on a CPU than comparisons to booleans
-        ahead = corner - corner.gather(0, rival)
-        lead = ahead if lead is None else torch.maximum(lead, ahead, out=lead)
+    # differences and maxima of floats are faster on a CPU than comparisons to booleans
+    first, *others = _corners(nodes)
+    lead = first - first.gather(0, rival)  # (K, n, m)
+    for corner in others:
+        torch.maximum(lead, corner - corner.gather(0, rival), out=lead)
     return lead >= 0
 
 
@@ -199,7 +210,7 @@ def _corners(nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _dense_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compare all classes in every cell, a block of whole rows of cells at a time if that fits; (s, t, n, m)."""
+    """Compare all classes in every cell, a block of cells at a time (whole rows of them if they fit); (s, t, n, m)."""
     budget = BLOCK_ELEMENTS.get(nodes.device.type, BLOCK_ELEMENTS["cuda"])
     column = len(nodes) * down.shape[1] * across.shape[1]  # values in one cell
     height, width = max(1, budget // (column * len(across))), max(1, budget // column)
@@ -216,7 +227,7 @@ def _dense_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
 
 
 def _block_labels(nodes: Tensor, down: Tensor, across: Tensor, values: Tensor) -> Tensor:
-    """Compare all classes in a block of cells at once; (s, t, n, m). `values` is memory to work in."""
+    """Compare all classes in a block of cells at once; (s, t, n, m). `values` is a buffer (K * s * t * n * m,)."""
     shape = (len(nodes), down.shape[1], across.shape[1], len(down), len(across))  # (K, s, t, n, m)
     rows = torch.lerp(nodes[:, None, :-1], nodes[:, None, 1:], down.T[:, :, None])  # (K, s, n, m + 1)
     left, slope = rows[..., :-1], rows[..., 1:] - rows[..., :-1]  # (K, s, n, m)
@@ -228,23 +239,27 @@ def _block_labels(nodes: Tensor, down: Tensor, across: Tensor, values: Tensor) -
 def _sparse_labels(
     nodes: Tensor, label: Tensor, cell: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Compare in every cell its own candidates only; (s, t, n, m).
+    """Compare only the candidates of every cell.
 
-    Cells are put in order of falling candidate count, so that those with a j-th candidate are always the first ones.
+    Cells are sorted by falling number of candidates, so that the cells with a j-th candidate are always the first ones
+    and each round is one contiguous block.
 
     Args:
-        nodes, down, across: see `_strip_labels`.
-        label, cell: (P,) the candidates, ascending in label.
+        nodes, down, across, dtype: see `_strip_labels`.
+        label, cell: (P,) class and cell of each candidate, ascending in label.
+
+    Returns:
+        (s, t, n, m).
     """
     by_cell = cell.sort(stable=True)
     label, cell = label[by_cell.indices], by_cell.values
     counts = torch.bincount(cell, minlength=len(down) * len(across))  # (N,)
-    rank = torch.arange(len(cell), device=cell.device) - (counts.cumsum(0) - counts)[cell]
+    rank = torch.arange(len(cell), device=cell.device) - (counts.cumsum(0) - counts)[cell]  # (P,) j of its cell
     cells = counts.argsort(descending=True)
     sizes = torch.bincount(rank)  # how many cells have a j-th candidate
-    place = (sizes.cumsum(0) - sizes)[rank] + cells.argsort()[cell]  # round after round, cells in order
+    position = (sizes.cumsum(0) - sizes)[rank] + cells.argsort()[cell]  # round by round, cells in order
     sorted_label, sorted_cell = torch.empty_like(label), torch.empty_like(cell)
-    sorted_label[place], sorted_cell[place] = label, cell
+    sorted_label[position], sorted_cell[position] = label, cell
 
     blocks = _Blocks(down, across, cells, dtype)
     values = _corner_values(nodes, sorted_label, sorted_cell)  # 4 x (P,)
@@ -266,7 +281,7 @@ def _corner_values(nodes: Tensor, label: Tensor, cell: Tensor) -> list[Tensor]:
 
 
 class _Blocks:
-    """The pixels of some cells, with cells in the last dimension, and the best class of each so far."""
+    """The pixels of N cells, with cells in the last dimension, and the best class of each pixel so far."""
 
     def __init__(self, down: Tensor, across: Tensor, cells: Tensor, dtype: torch.dtype) -> None:
         self.down = down.T[:, cells // len(across)]  # (s, N)
@@ -276,7 +291,7 @@ class _Blocks:
         self.label = torch.zeros(shape, dtype=dtype, device=down.device)
 
     def offer(self, corners: Sequence[Tensor], label: Tensor) -> None:
-        """Let one class a cell compete in the first n cells.
+        """Let one class per cell compete in the first n cells.
 
         Args:
             corners: four (n,) values at the upper left, upper right, lower left and lower right node.

@@ -1,4 +1,4 @@
-"""Predicted masks to run lengths of the whole image.
+"""Run-length encoding of predicted masks in the frame of the whole image.
 
     pycocotools.mask.encode(paste_masks_in_image(masks, boxes, size) >= threshold)
 
@@ -16,16 +16,16 @@ from torch import Tensor
 from openvocab.structures import Size
 
 PADDING = 1
-"""Cells of zeros around a mask, so that an object that fills its box fades out beyond the box's edges."""
+"""Cells of zeros around a mask, so that an object that fills its box fades out past the edges of the box."""
 
 
 @torch.no_grad()
 def encode_masks(probabilities: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5) -> list[dict[str, Any]]:
-    """Paste each mask into its box and encode it: what torchvision's `paste_masks_in_image` gives, pixel for pixel.
+    """Paste each mask into its box and encode it, with the pixels of torchvision's `paste_masks_in_image`.
 
-    As there, boxes are widened by the padding and cut to whole pixels, which moves an edge by up to a pixel;
-    detectron2 samples at pixel centers within the unrounded box instead. Where the sides of a box are large beside
-    the image, clip it first: a mask is resized to the whole of its box, then cut.
+    As there, boxes are widened by the padding and truncated to whole pixels, which moves an edge by up to a pixel;
+    detectron2 samples at pixel centers within the exact box instead. Clip boxes that are much larger than the image
+    first: a mask is resized to its entire box and then cropped.
 
     Args:
         probabilities: (M, m, m) in 0..1, each of the inside of its box.

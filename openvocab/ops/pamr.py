@@ -3,7 +3,7 @@
     for _ in range(steps):
         maps = sum(weight * shifted for weight, shifted in zip(weights, neighbors(maps)))
 
-with weights that follow from the image, and a part of the classes at a time.
+with weights computed from the image, for some of the classes at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,31 +13,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SHARPNESS = 0.1
-"""Of the affinities: differences count in tenths of the local standard deviation."""
+"""Scale of the affinities: differences are divided by this part of the local standard deviation."""
 ELEMENTS_AT_ONCE = 1 << 24
-"""Of the class maps that are refined together."""
-NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+"""Elements of the class maps that are refined together."""
+NEIGHBORS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 
 
 def pamr(maps: Tensor, image: Tensor, dilations: Sequence[int] = (8, 16), steps: int = 10) -> Tensor:
-    """Let every pixel take, step by step, the mean of its neighbors, weighted by how alike their colors are.
+    """Replace every pixel, step by step, with the mean of its neighbors, weighted by the similarity of their colors.
 
-    The neighbors of a pixel are the eight around it at each dilation; the pixel itself is not among them. The weights
-    are softmax(-mean over channels of |I_p - I_q| / (0.1 sigma_p)), sigma_p the standard deviation of the channel over
-    p and its neighbors. Borders are repeated. Classes do not depend on each other.
+    The neighbors of a pixel are the eight around it at each dilation, without the pixel itself. The weights are
+    softmax(-mean over channels of |I_p - I_q| / (0.1 sigma_p)), where sigma_p is the standard deviation of the channel
+    over p and its neighbors. Borders are replicated. Classes do not depend on each other.
 
     Args:
-        maps: (K, h, w) logits or probabilities; resized bilinearly (corners aligned) where they are not as large as
-            the image.
+        maps: (K, h, w) logits or probabilities; resized bilinearly (corners aligned) if their size is not the image's.
         image: (3, H, W), in any units.
         dilations: distances of the neighbors, in pixels.
-        steps: how often the mean is taken.
+        steps: number of iterations.
 
     Returns:
         (K, H, W) float32.
 
     Raises:
-        ValueError: no dilations, or one or a number of steps below 1.
+        ValueError: no dilations, or a dilation or a number of steps below 1.
 
     Reference: Single-Stage Semantic Segmentation from Image Labels, arXiv 2005.08104.
     """
@@ -52,6 +51,7 @@ def pamr(maps: Tensor, image: Tensor, dilations: Sequence[int] = (8, 16), steps:
 
 
 def _propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int], steps: int) -> Tensor:
+    """Return maps (K, H, W) after `steps` means with weights (N, H, W)."""
     for _ in range(steps):
         refined = torch.zeros_like(maps)
         for weight, neighbor in zip(weights, _neighbors(maps, dilations)):
@@ -68,8 +68,8 @@ def _affinities(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def _local_std(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Return the unbiased standard deviation over a pixel, once a dilation, and its neighbors."""
-    count = len(dilations) * (len(NEIGHBOURS) + 1)
+    """Return the unbiased standard deviation (3, H, W) of each pixel, counted once per dilation, and its neighbors."""
+    count = len(dilations) * (len(NEIGHBORS) + 1)
     mean = (len(dilations) * image + sum(_neighbors(image, dilations))) / count
     squares = len(dilations) * (image - mean) ** 2
     squares = squares + sum((other - mean) ** 2 for other in _neighbors(image, dilations))
@@ -77,10 +77,10 @@ def _local_std(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def _neighbors(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the maps (C, H, W), moved so that each pixel holds one of its neighbors."""
+    """Yield the maps (C, H, W) shifted so that each pixel has the value of one of its neighbors."""
     height, width = maps.shape[-2:]
     for dilation in dilations:
         padded = F.pad(maps[None], (dilation,) * 4, mode="replicate")[0]
-        for dy, dx in NEIGHBOURS:
+        for dy, dx in NEIGHBORS:
             y, x = dilation * (1 + dy), dilation * (1 + dx)
             yield padded[:, y : y + height, x : x + width]

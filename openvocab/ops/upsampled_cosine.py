@@ -2,9 +2,9 @@
 
     einsum("bdhw,rd->brhw", F.normalize(upsample(embed), dim=1), rows)
 
-without upsampling the embeddings. Upsampling is linear, so the dot products are taken on the coarse grid and upsampled
-themselves. Only the length of an interpolated embedding is not linear; its square is a quadratic form of the four
-corner embeddings and follows from the dot products of these. Equal up to rounding, at a quarter of the cost or less.
+without upsampling the embeddings. Upsampling is linear, so that dot products are taken on the coarse grid and then
+upsampled. Only the length of an interpolated embedding is not linear; its square is a quadratic form of the four corner
+embeddings, and follows from their dot products. Equal up to rounding, at a quarter of the cost or less.
 """
 
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST_LENGTH = 1e-12
-"""As `F.normalize`."""
+"""Lower bound of a length before the division, as in `F.normalize`."""
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def upsample(x: Tensor) -> Tensor:
 
 
 def upsampled_cosine(embed: Tensor, rows: Tensor) -> Tensor:
-    """Return the cosine of `upsample(embed)` with every row.
+    """Return the cosine of every pixel of `upsample(embed)` with every row.
 
     Args:
         embed: (B, D, h, w), any length.
@@ -37,26 +37,30 @@ def upsampled_cosine(embed: Tensor, rows: Tensor) -> Tensor:
 
 
 def upsampled_square_length(embed: Tensor) -> Tensor:
-    """Return the squared length of every embedding of `upsample(embed)`, (B, 1, 2h, 2w), from embed (B, D, h, w)."""
+    """Return the squared length of every pixel of `upsample(embed)`, (B, 1, 2h, 2w), from embed (B, D, h, w)."""
     pixels = F.pad(embed, (0, 1, 0, 1), mode="replicate").permute(0, 2, 3, 1)  # (B, h + 1, w + 1, D)
     top, bottom = pixels[:, :-1], pixels[:, 1:]
     dot = torch.linalg.vecdot
-    own = dot(pixels, pixels)  # (B, h + 1, w + 1)
+    # dot products of each pixel with itself and with its neighbors in the same cell
+    length2 = dot(pixels, pixels)  # (B, h + 1, w + 1)
     across = dot(pixels[:, :, :-1], pixels[:, :, 1:])  # (B, h + 1, w): a pixel and its right neighbor
     down = dot(top, bottom)  # (B, h, w + 1): a pixel and the one below
     diagonal = dot(top[:, :, :-1], bottom[:, :, 1:]) + dot(top[:, :, 1:], bottom[:, :, :-1])  # (B, h, w): both
+    # the weight of a product of two corners is the product of their bilinear weights
     y, low = _cells(embed.shape[-2], embed.device)
     x, left = _cells(embed.shape[-1], embed.device)
     y, low = y[:, None], low[:, None]
     high, right = 1 - low, 1 - left
-    upper = right**2 * own[:, y, x] + left**2 * own[:, y, x + 1] + 2 * right * left * across[:, y, x]
-    lower = right**2 * own[:, y + 1, x] + left**2 * own[:, y + 1, x + 1] + 2 * right * left * across[:, y + 1, x]
+    upper = right**2 * length2[:, y, x] + left**2 * length2[:, y, x + 1] + 2 * right * left * across[:, y, x]
+    lower = (
+        right**2 * length2[:, y + 1, x] + left**2 * length2[:, y + 1, x + 1] + 2 * right * left * across[:, y + 1, x]
+    )
     sides = right**2 * down[:, y, x] + left**2 * down[:, y, x + 1] + right * left * diagonal[:, y, x]
     return (high**2 * upper + low**2 * lower + 2 * high * low * sides)[:, None]  # (B, 1, 2h, 2w)
 
 
 def _cells(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return, for each of 2 * size positions with aligned corners, its cell and the weight of the cell's far end."""
+    """Return the cell (2 * size,) int64 of each upsampled position (aligned corners) and the weight of its far end."""
     position = torch.arange(2 * size, dtype=torch.float64) * ((size - 1) / (2 * size - 1))
     cell = position.floor()
     return cell.long().to(device), (position - cell).float().to(device)

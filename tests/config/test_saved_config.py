@@ -115,7 +115,7 @@ def test_data_sets_in_one_another_without_end_are_refused():
 
 
 def test_a_checkpoint_trained_with_other_settings_brings_them(tmp_path):
-    config = plain_config(head__features=32)
+    config = plain_config(head__decoder__features=32)
     model = MODELS.build(config_of({"meta": {"config": config}}, "x").model)
     path = write(tmp_path / "best.pth", model.state_dict(), config)
     assert load(path).model.head.features == 32 if hasattr(model.head, "features") else load(path)
@@ -266,7 +266,7 @@ def test_no_part_of_a_checkpoint_fetches_weights(tmp_path, weights, monkeypatch,
     assert not asked
 
 
-@pytest.mark.parametrize("change", [{"head__features": -1}, {"head__features": 10**14}])
+@pytest.mark.parametrize("change", [{"head__decoder__features": -1}, {"head__decoder__features": 10**14}])
 def test_a_model_that_torch_cannot_make_is_one_line(tmp_path, weights, change):
     with pytest.raises(ConfigError, match="a model cannot be built of its config") as caught:
         load(write(tmp_path / "best.pth", weights, plain_config(**change)))
@@ -330,12 +330,12 @@ def test_what_is_no_data_is_named_and_not_built(tmp_path, weights):
 
 
 def test_changes_are_found_at_their_places():
-    then, now = plain_config(), plain_config(head__features=32)
+    then, now = plain_config(), plain_config(head__decoder__features=32)
     now["train_cfg"]["max_iters"] = 7
     del now["precision"]
     now["work_dir"] = "elsewhere"
     assert config_changes(then, now) == {
-        "model.head.features": (64, 32),
+        "model.head.decoder.features": (64, 32),
         "train_cfg.max_iters": (1200, 7),
         "precision": ("auto", "absent"),
     }

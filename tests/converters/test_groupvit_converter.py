@@ -106,7 +106,9 @@ def test_it_loads_strictly_into_the_configs(name: str):
 def test_weights_without_the_multi_label_scale_load_without_the_loss(name: str):
     layout = official_layout()
     del layout["multi_label_logit_scale"]
-    build(name, num_prompts=0).load_state_dict(convert(meta_tensors(layout)), strict=True, assign=True)
+    build(name, multi_label=dict(num_prompts=0)).load_state_dict(
+        convert(meta_tensors(layout)), strict=True, assign=True
+    )
 
 
 def hugging_face_layout() -> Layout:
@@ -120,7 +122,9 @@ def hugging_face_layout() -> Layout:
 @pytest.mark.parametrize("name", ["groupvit_cc3m-cc12m-redcaps12m", "groupvit_voc"])
 def test_hugging_faces_weights_load_strictly_without_the_loss(name: str):
     layout = hugging_face_layout() | {"text_model.embeddings.position_ids": (1, 77)}  # of older versions
-    build(name, num_prompts=0).load_state_dict(convert(meta_tensors(layout)), strict=True, assign=True)
+    build(name, multi_label=dict(num_prompts=0)).load_state_dict(
+        convert(meta_tensors(layout)), strict=True, assign=True
+    )
 
 
 def test_of_hugging_faces_weights_what_is_unknown_or_half_there_is_named():

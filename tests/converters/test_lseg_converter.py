@@ -122,7 +122,7 @@ def small_model(**head) -> OpenVocabModel:
                 model_args=dict(embed_dim=32, depth=4, num_heads=2),
             ),
             text_encoder=dict(type="CLIPTextEncoder", model="ViT-Ti-8-shapes"),
-            head=dict(type="LSegHead", layers=(1, 2, 3, 4), dims=(8, 12, 16, 16), features=20, **head),
+            head=dict(type="LSegHead", layers=(1, 2, 3, 4), decoder=dict(dims=(8, 12, 16, 16), features=20), **head),
         )
     )
 
@@ -169,7 +169,7 @@ def test_a_network_without_lightnings_prefix_and_metrics_beside_one_are_fine():
 
 def test_the_spatial_block_is_carried_over():
     layout = small_layout() | pair("scratch.head_block.depthwise.depthwise", 1, 1, 3, 3)
-    small_model(block="bottleneck").load_state_dict(convert(tensors(layout)), strict=True)
+    small_model(spatial_block=dict(kind="bottleneck")).load_state_dict(convert(tensors(layout)), strict=True)
 
 
 def test_the_zero_shot_resnet_loads_strictly():
@@ -181,7 +181,7 @@ def test_the_zero_shot_resnet_loads_strictly():
                 type="OpenVocabModel",
                 backbone=dict(type="TimmBackbone", model="resnet101"),
                 text_encoder=dict(type="CLIPTextEncoder", model="ViT-Ti-8-shapes"),
-                head=dict(type="LSegHead", layers=(1, 2, 3, 4), factors=None, features=20),
+                head=dict(type="LSegHead", layers=(1, 2, 3, 4), decoder=dict(factors=None, features=20)),
             )
         )
     model.load_state_dict(convert(tensors(layout, "meta")), strict=True, assign=True)

@@ -186,8 +186,8 @@ def test_lseg_trains_on_episodes_of_several_classes(tmp_path):
         "model.text_encoder.model": "ViT-Ti-8-shapes",
         "model.text_encoder.pretrained": None,
         "model.head.layers": (1, 2, 3, 4),
-        "model.head.dims": (8, 8, 8, 8),
-        "model.head.features": 8,
+        "model.head.decoder.dims": (8, 8, 8, 8),
+        "model.head.decoder.features": 8,
     }
     config = read_config(REPOSITORY / "configs" / "lseg_fss1000_vit-l16.py", options)
     runner = build_runner(config, work_dir=tmp_path / "run")

@@ -345,7 +345,7 @@ def test_batch_norm_says_that_it_needs_two_images(term):
         (lambda: ViewContrast(SPEC, 8, layer=5), "layer 5 does not exist"),
         (lambda: PatchContrast(SPEC, 8, parity="simclr"), "'simclr'"),
         (lambda: PatchContrast(SPEC, 8, max_pairs=1), "at least 2"),
-        (lambda: MaskedLanguage(SPEC, 8, mask_share=0.8, random_share=0.3), "no more than 1 together"),
+        (lambda: MaskedLanguage(SPEC, 8, mask_share=0.8, random_share=0.3), "a sum of at most 1"),
         (lambda: NounContrast(SPEC, 8, count=0), "at least 1 noun prompt, got 0"),
         (lambda: NounContrast(SPEC, 8, match="segment"), "'image' or 'patch', got 'segment'"),
     ],
@@ -367,7 +367,7 @@ def test_head_adds_weighted_terms_by_name():
 
 
 def test_head_refuses_terms_of_one_name_and_samples_with_too_few_captions():
-    with pytest.raises(ValueError, match="a name of its own"):
+    with pytest.raises(ValueError, match="each with a unique name"):
         ContrastiveHead(SPEC, 8, terms=[dict(type=CaptionContrast)] * 2)
     with pytest.raises(ValueError, match="belongs to the default term"):
         ContrastiveHead(SPEC, 8, terms=[dict(type=CaptionContrast)], positives_by_text=True)

@@ -7,7 +7,7 @@ from groupvit_reference import load_reference, reference_model
 from torch import Tensor
 
 from openvocab.converters.groupvit import convert
-from openvocab.heads.group_stages import GroupingTransformer
+from openvocab.heads.group_stages import GroupingTransformer, TransformerArguments
 from openvocab.heads.grouping_block import Assignment, GroupingBlock, SoftAssignment
 from openvocab.heads.groupvit import GroupViTHead
 from openvocab.losses.multi_label import multi_label_info_nce
@@ -136,7 +136,7 @@ def test_the_order_of_the_tokens_does_not_matter_to_the_groups():
 
 
 def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
-    transformer = GroupingTransformer(16, (2, 1, 1), (6, 3, 0), num_heads=2, drop_path=0.3)
+    transformer = GroupingTransformer(16, TransformerArguments((2, 1, 1), (6, 3, 0), num_heads=2, drop_path=0.3))
     assert transformer.stages[0].group_tokens.std() > 0 and not transformer.stages[1].group_tokens.any()
     assert transformer.stages[2].group_tokens is None and transformer.stages[2].grouping is None
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for stage in transformer.stages for block in stage.blocks]
@@ -146,20 +146,20 @@ def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"num_groups": (4, 2)}, "one number of groups a stage"),
-        ({"num_groups": (0, 4, 2)}, "with groups first"),
-        ({"num_groups": (0, 0, 0), "soft_scale": 8.0}, "with groups first"),
-        ({"num_heads": 5}, "does not divide"),
-        ({"drop_path": 1.0}, "below 1"),
+        ({"transformer": {"num_groups": (4, 2)}}, "one number of groups per stage"),
+        ({"transformer": {"num_groups": (0, 4, 2)}}, "with groups first"),
+        ({"transformer": {"num_groups": (0, 0, 0), "soft_scale": 8.0}}, "with groups first"),
+        ({"transformer": {"num_heads": 5}}, "does not divide"),
+        ({"transformer": {"drop_path": 1.0}}, "below 1"),
         ({"layers": (7,)}, "0 to 1"),
         ({"layers": (0, 1)}, "need a width"),
-        ({"background_threshold": 1.5}, r"0\.\.1"),
-        ({"top_k": 0}, "at least 1"),
-        ({"num_prompts": -1}, "0 or more"),
-        ({"output_stride": 0}, "at least 1"),
-        ({"match": "patch"}, "expected one of image, segment"),
-        ({"logit_scale": -1.0}, "logit_scale: expected a positive"),
-        ({"soft_scale": 0.0}, "soft_scale: expected a positive"),
+        ({"scoring": {"background_threshold": 1.5}}, r"0\.\.1"),
+        ({"scoring": {"top_k": 0}}, "at least 1"),
+        ({"multi_label": {"num_prompts": -1}}, "0 or more"),
+        ({"scoring": {"output_stride": 0}}, "at least 1"),
+        ({"multi_label": {"match": "patch"}}, "expected one of image, segment"),
+        ({"scoring": {"logit_scale": -1.0}}, "logit_scale: expected a positive"),
+        ({"transformer": {"soft_scale": 0.0}}, "soft_scale: expected a positive"),
     ],
 )
 def test_mistakes_are_named(change, message):
@@ -169,7 +169,9 @@ def test_mistakes_are_named(change, message):
 
 def small_head(**change) -> GroupViTHead:
     torch.manual_seed(0)
-    settings = dict(layers=(0,), depths=(1, 1, 1), num_groups=(6, 4, 0), num_heads=2, projector_dim=32, num_prompts=2)
+    transformer = dict(depths=(1, 1, 1), num_groups=(6, 4, 0), num_heads=2) | change.pop("transformer", {})
+    multi_label = dict(num_prompts=2) | change.pop("multi_label", {})
+    settings = dict(layers=(0,), projector_dim=32, transformer=transformer, multi_label=multi_label)
     return GroupViTHead(SPEC, 12, **settings | change)
 
 
@@ -198,7 +200,7 @@ def test_the_loss_has_both_terms_and_the_redcaps_recipe_one():
     samples = [sample("a", "a1", "a2"), sample("b", "b1", "b2"), sample("c", "c1", "c2")]
     losses = small_head().train().loss(small_features(3), small_text(9), samples)
     assert set(losses) == {"loss_contrastive", "loss_multi_label"}
-    plain = small_head(num_prompts=0).train()
+    plain = small_head(multi_label=dict(num_prompts=0)).train()
     assert set(plain.loss(small_features(3), small_text(3), samples)) == {"loss_contrastive"}
     assert plain.multi_label_logit_scale is None
 
@@ -208,7 +210,7 @@ def test_equal_prompts_are_right_for_all_their_images():
     features, text = small_features(3), small_text(9)
     text.embed[6] = text.embed[3]  # the prompt "x" of the second image
     for shared in (False, True):
-        head = small_head(match="segment", positives_by_text=shared).eval()
+        head = small_head(multi_label=dict(match="segment", positives_by_text=shared)).eval()
         ids = torch.tensor([[1, 2], [3, 1], [4, 4]]) if shared else None
         segments, prompts = head.segment_embed(head.group(features)), text.embed[3:].view(3, 2, 12)
         expected = multi_label_info_nce(segments, prompts, head.multi_label_logit_scale.exp(), text_ids=ids)
@@ -217,7 +219,7 @@ def test_equal_prompts_are_right_for_all_their_images():
 
 def test_a_batch_of_one_is_refused_with_the_fix():
     with pytest.raises(ValueError, match="raise batch_size"):
-        small_head(num_prompts=0).train().loss(small_features(1), small_text(1), [sample("a")])
+        small_head(multi_label=dict(num_prompts=0)).train().loss(small_features(1), small_text(1), [sample("a")])
 
 
 def test_several_layers_are_read_on_the_grid_of_the_first():
@@ -230,7 +232,7 @@ def test_several_layers_are_read_on_the_grid_of_the_first():
 
 @torch.no_grad()
 def test_an_image_does_not_depend_on_its_neighbors():
-    head, text = small_head(background_threshold=0.3).eval(), small_text(background=0)
+    head, text = small_head(scoring=dict(background_threshold=0.3)).eval(), small_text(background=0)
     both = head(small_features(), text)
     for index in range(2):
         alone = ImageFeatures((32, 48), hidden={k: v[index : index + 1] for k, v in small_features().hidden.items()})
@@ -241,7 +243,8 @@ def test_an_image_does_not_depend_on_its_neighbors():
 def test_a_smaller_scale_makes_more_background():
     features, text = small_features(), small_text(background=0)
     learned, same, small = (
-        small_head(background_threshold=0.1, logit_scale=scale).eval()(features, text) for scale in (None, 14.0, 3.0)
+        small_head(scoring=dict(background_threshold=0.1, logit_scale=scale)).eval()(features, text)
+        for scale in (None, 14.0, 3.0)
     )
     assert torch.equal(learned, same)
     assert small[:, 0].mean() > learned[:, 0].mean()
@@ -250,7 +253,7 @@ def test_a_smaller_scale_makes_more_background():
 @torch.no_grad()
 def test_scores_follow_the_published_steps():
     """Each step as the paper's evaluation does it, for one image, with loops."""
-    head, text = small_head(background_threshold=0.95, top_k=2).eval(), small_text(6, background=2)
+    head, text = small_head(scoring=dict(background_threshold=0.95, top_k=2)).eval(), small_text(6, background=2)
     features = small_features(1)
     grouped = head.group(features)
     names = [0, 1, 3, 4, 5]
@@ -273,7 +276,8 @@ def test_scores_follow_the_published_steps():
 @torch.no_grad()
 @pytest.mark.parametrize("threshold", [0.05, 0.95])
 def test_shared_tokens_give_each_pixel_the_scores_of_all_its_groups(threshold):
-    head = small_head(soft_scale=8.0, background_threshold=threshold, top_k=None).eval()
+    scoring = dict(background_threshold=threshold, top_k=None)
+    head = small_head(transformer=dict(soft_scale=8.0), scoring=scoring).eval()
     text, features = small_text(6, background=2), small_features(1)
     grouped = head.group(features)
     affinity = (14 * head.segment_embed(grouped)[0] @ text.embed[[0, 1, 3, 4, 5]].T).softmax(1) ** 2
@@ -297,11 +301,11 @@ def test_without_a_threshold_the_background_competes_as_a_name():
 
 @torch.no_grad()
 def test_a_vocabulary_without_the_background_is_said_once(capfd, caplog):
-    head = small_head(background_threshold=0.5).eval()
+    head = small_head(scoring=dict(background_threshold=0.5)).eval()
     head(small_features(), small_text()), head(small_features(), small_text())
     assert len(head._warned) == 1 and "no background" in next(iter(head._warned))
 
 
 @torch.no_grad()
 def test_a_larger_output_stride_gives_a_smaller_map():
-    assert small_head(output_stride=4).eval()(small_features(), small_text()).shape == (2, 5, 8, 12)
+    assert small_head(scoring=dict(output_stride=4)).eval()(small_features(), small_text()).shape == (2, 5, 8, 12)

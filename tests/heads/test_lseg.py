@@ -36,7 +36,8 @@ def make_features(grid=(4, 6), batch: int = 2, seed: int = 1) -> ImageFeatures:
 
 def make_head(**arguments) -> LSegHead:
     torch.manual_seed(2)
-    head = LSegHead(SPEC, TEXT_DIM, LAYERS, dims=(8, 12, 16, 16), features=20, **arguments)
+    decoder = dict(dims=(8, 12, 16, 16), features=20) | arguments.pop("decoder", {})
+    head = LSegHead(SPEC, TEXT_DIM, LAYERS, decoder, **arguments)
     randomise_batch_norms(head)
     return head.eval()
 
@@ -139,7 +140,7 @@ def test_encoder_and_decoder_equal_hugging_face_dpt(size):
     dims, features, factors = (16, 24, 32, 32), 20, (4, 2, 1, 0.5)
     model = hugging_face_dpt(dims, features, factors)
     backbone = backbone_from_hugging_face(model.dpt)
-    head = LSegHead(backbone.spec, TEXT_DIM, LAYERS, factors, dims, features).eval()
+    head = LSegHead(backbone.spec, TEXT_DIM, LAYERS, dict(factors=factors, dims=dims, features=features)).eval()
     load_neck(head, model.neck)
     images = torch.randn(1, 3, *size)
     with torch.no_grad():
@@ -213,7 +214,7 @@ def test_zero_embeddings_give_finite_logits_and_gradients():
 
 @pytest.mark.parametrize("block", [None, "bottleneck", "depthwise"])
 def test_permuting_the_classes_permutes_the_logits(block):
-    head, features, text = make_head(block=block, block_depth=2), make_features(), make_text()
+    head, features, text = make_head(spatial_block=dict(kind=block, depth=2)), make_features(), make_text()
     order = [3, 1, 4, 0, 2]
     permuted = head(features, TextFeatures(text.embed[order], text.logit_scale))
     torch.testing.assert_close(permuted, head(features, text)[:, order], atol=1e-5, rtol=1e-5)
@@ -259,10 +260,10 @@ def test_a_penalty_of_seen_classes_lets_unseen_ones_win_and_needs_flags():
 def test_patch_32_factors_and_a_pyramid_reach_half_the_image_size():
     torch.manual_seed(0)
     tokens = BackboneSpec(None, 32, (WIDTH,) * 5, (32,) * 5)
-    head = LSegHead(tokens, TEXT_DIM, LAYERS, (8, 4, 2, 1), (8, 8, 8, 8), 16)
+    head = LSegHead(tokens, TEXT_DIM, LAYERS, dict(factors=(8, 4, 2, 1), dims=(8, 8, 8, 8), features=16))
     assert head(make_features((2, 3)), make_text()).shape == (2, 5, 32, 48)
     pyramid = BackboneSpec(None, 32, (4, 8, 12, 16, 20), (2, 4, 8, 16, 32))
-    head = LSegHead(pyramid, TEXT_DIM, LAYERS, factors=None, features=16)
+    head = LSegHead(pyramid, TEXT_DIM, LAYERS, dict(factors=None, features=16))
     hidden = {i: torch.randn(2, pyramid.hidden_dims[i], 64 // 2 ** (i + 1), 96 // 2 ** (i + 1)) for i in LAYERS}
     assert head(ImageFeatures((64, 96), hidden=hidden), make_text()).shape == (2, 5, 32, 48)
 
@@ -293,7 +294,7 @@ def test_spatial_block_equals_a_literal_loop_over_the_classes(kind, depth, activ
 @pytest.mark.parametrize("kind", ["bottleneck", "depthwise"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_head_in_half_precision_smooths_float32_logits(kind, dtype):
-    head, text = make_head(block=kind, block_depth=2), make_text()
+    head, text = make_head(spatial_block=dict(kind=kind, depth=2)), make_text()
     features, half = make_features(), make_features()
     half.hidden = {layer: level.to(dtype) for layer, level in half.hidden.items()}
     half.prefix = {layer: tokens.to(dtype) for layer, tokens in half.prefix.items()}
@@ -376,16 +377,18 @@ def test_wrong_arguments_are_named():
     cases = [
         (dict(layers=(1, 9)), "0 to 4"),
         (dict(layers=()), "0 to 4"),
-        (dict(layers=(1, 2, 3)), "one entry a level"),
-        (dict(layers=LAYERS, factors=(4, 2, 1, 0.25)), "0.25"),
-        (dict(layers=LAYERS, readout="add"), "readout"),
+        (dict(layers=(1, 2, 3)), "one entry per level, got 3, 4 and 4"),
+        (dict(layers=LAYERS, decoder=dict(dims=(8, 8))), r"decoder.factors and decoder.dims .* got 4 and 2"),
+        (dict(layers=LAYERS, decoder=dict(factors=(4, 2, 1, 0.25))), "0.25"),
+        (dict(layers=LAYERS, decoder=dict(readout="add")), "readout"),
         (dict(layers=LAYERS, loss_size="half"), "loss_size"),
-        (dict(layers=LAYERS, block="dense"), "block"),
-        (dict(layers=LAYERS, block="depthwise", block_activation="gelu"), "activation"),
+        (dict(layers=LAYERS, spatial_block=dict(kind="dense")), "spatial_block.kind"),
+        (dict(layers=LAYERS, spatial_block=dict(kind="depthwise", activation="gelu")), "activation"),
     ]
     for arguments, message in cases:
+        decoder = dict(dims=(8, 8, 8, 8), features=8) | arguments.pop("decoder", {})
         with pytest.raises(ValueError, match=message):
-            LSegHead(SPEC, TEXT_DIM, dims=(8, 8, 8, 8), features=8, **arguments)
+            LSegHead(SPEC, TEXT_DIM, decoder=decoder, **arguments)
 
 
 def test_a_missing_class_token_is_named():
@@ -393,7 +396,7 @@ def test_a_missing_class_token_is_named():
     features.prefix = {}
     with pytest.raises(ValueError, match="readout='ignore'"):
         make_head()(features, make_text())
-    assert make_head(readout="ignore")(features, make_text()).shape == (2, 5, 32, 48)
+    assert make_head(decoder=dict(readout="ignore"))(features, make_text()).shape == (2, 5, 32, 48)
 
 
 def test_a_label_outside_the_vocabulary_is_named_with_its_sample():
@@ -420,7 +423,7 @@ def episode_samples(labels: Tensor, *names: str) -> list[Sample]:
 @pytest.mark.parametrize("block", [None, "bottleneck"])
 @pytest.mark.parametrize("loss_size", ["full", "head"])
 def test_each_image_of_a_batch_is_classified_among_its_own_classes(block, loss_size):
-    head, features = make_head(block=block, loss_size=loss_size), make_features(batch=4)
+    head, features = make_head(spatial_block=dict(kind=block), loss_size=loss_size), make_features(batch=4)
     labels = torch.randint(0, 2, (4, 64, 96), generator=torch.Generator().manual_seed(5))
     samples = episode_samples(labels, "cat", "dog", "cat", "cow")
     joined = head.training_texts(samples)

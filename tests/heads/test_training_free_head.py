@@ -93,7 +93,7 @@ def test_refinement_sees_the_image_at_the_original_size():
 def test_rows_that_are_no_words_of_the_vocabulary_are_refused():
     assert word_classes(VOCABULARY, 3) is None
     assert torch.equal(word_classes(VOCABULARY, 5), ROW_CLASS)
-    with pytest.raises(ValueError, match="4 logits a pixel, but the vocabulary has 3 classes of 5 words"):
+    with pytest.raises(ValueError, match="4 logits per pixel, but the vocabulary has 3 classes of 5 words"):
         word_classes(VOCABULARY, 4)
 
 

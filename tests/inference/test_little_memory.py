@@ -201,8 +201,8 @@ def test_windows_whose_average_fits_no_longer_come_row_by_row(name, log):
     "changes",
     [
         {},
-        {"block": "depthwise", "block_depth": 2},
-        {"block": "bottleneck", "block_depth": 1},
+        {"spatial_block": dict(kind="depthwise", depth=2)},
+        {"spatial_block": dict(kind="bottleneck", depth=1)},
         {"seen_penalty": 0.5},
     ],
     ids=str,
@@ -248,20 +248,20 @@ def test_the_background_of_dense_clip_is_raised_in_parts_too():
 def test_a_subclass_that_changes_the_logits_is_never_read_in_parts():
     predictor = build("lseg_shapes")
     head = predictor.model.head
-    assert head.speaks_in_parts
+    assert head.offers_logit_maps
 
     class Louder(type(head)):
         def loss(self, features, text, samples):
             return {}
 
     class Other(type(head)):
-        def pixel_logits(self, decoded, text):
-            return -super().pixel_logits(decoded, text)
+        def pixel_logits(self, embed, text):
+            return -super().pixel_logits(embed, text)
 
     head.__class__ = Louder
-    assert head.speaks_in_parts
+    assert head.offers_logit_maps
     head.__class__ = Other
-    assert not head.speaks_in_parts
+    assert not head.offers_logit_maps
 
 
 @pytest.mark.parametrize("windows, advice", [(False, "type=SlidingWindow"), (True, "model.inference.window")])

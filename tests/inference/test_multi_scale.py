@@ -140,8 +140,8 @@ def test_the_official_test_of_ade20k_scales_the_original_image(tmp_path, monkeyp
         "model.text_encoder.model": "ViT-Ti-8-shapes",
         "model.text_encoder.pretrained": None,
         "model.head.layers": (1, 2, 3, 4),
-        "model.head.dims": (8, 8, 8, 8),
-        "model.head.features": 8,
+        "model.head.decoder.dims": (8, 8, 8, 8),
+        "model.head.decoder.features": 8,
         "model.inference.scales": (0.5, 1.0),
     }
     config = read_config(REPOSITORY / "configs" / "lseg_ade_multi_scale.py", options)

@@ -132,7 +132,7 @@ def test_no_array_of_all_pairs_is_made():
     [
         (torch.ones(1, 4), torch.ones(1, 4), {}, "at least two"),
         (torch.ones(3, 4), torch.ones(3, 5), {}, r"\(3, 4\) and \(3, 5\)"),
-        (torch.ones(3, 4), torch.ones(2, 4), {}, "one pair a row"),
+        (torch.ones(3, 4), torch.ones(2, 4), {}, "one pair per row"),
         (torch.ones(3, 4), torch.ones(3, 4), {"text_ids": torch.zeros(2, dtype=torch.long)}, "text_ids"),
         (torch.ones(3, 4), torch.ones(3, 4), {"chunk_size": 0}, "chunk_size"),
     ],

@@ -51,7 +51,7 @@ def test_other_shares_of_the_chosen_words():
     assert masked.double().mean().item() == pytest.approx(0.9, abs=0.02)
     assert torch.equal(corrupted[chosen][~masked], ids[chosen][~masked])
     for shares in (dict(mask_share=0.8, random_share=0.3), dict(mask_share=-0.1), dict(random_share=-0.1)):
-        with pytest.raises(ValueError, match="mask_share and random_share: expected 0 or more, and no more than 1"):
+        with pytest.raises(ValueError, match="mask_share and random_share: expected 0 or more, and a sum of at most 1"):
             corrupt(ids, is_word, **shares)
 
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.losses import pixel
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
+from openvocab.ops import upsampled_cross_entropy as strips
 from openvocab.structures import Sample
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -30,7 +30,7 @@ def make_case(grid=(5, 7), size=(20, 41), classes: int = 6) -> tuple[Tensor, Ten
 @pytest.mark.parametrize("grid", [(5, 7), (1, 4), (20, 3), (33, 50)], ids=str)
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_stripwise_loss_and_gradient_equal_the_full_map(monkeypatch, align_corners, grid, values):
-    monkeypatch.setitem(pixel.VALUES_PER_STRIP, "cpu", values)
+    monkeypatch.setitem(strips.VALUES_PER_STRIP, "cpu", values)
     logits, labels = make_case(grid)
     expected = reference(logits, labels, align_corners)
     loss = upsampled_cross_entropy(logits, labels, align_corners)

@@ -26,7 +26,7 @@ def test_is_zero_for_a_rotated_copy():
 
 
 def test_refuses_other_counts_and_a_batch_of_one():
-    with pytest.raises(ValueError, match="one pair a row"):
+    with pytest.raises(ValueError, match="one pair per row"):
         similarity_regularization(torch.ones(2, 3), torch.ones(3, 3))
     with pytest.raises(ValueError, match="at least two"):
         similarity_regularization(torch.ones(1, 3), torch.ones(1, 3))

@@ -40,12 +40,12 @@ def assert_equal(got: Detections, expected: Detections) -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("first_look", [1, 20])
+@pytest.mark.parametrize("first_group", [1, 20])
 @pytest.mark.parametrize("max_detections", [1, 7, 100, 10**6])
 @pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("shape", [(60, 1), (50, 5), (40, 30), (1, 40)], ids=str)
-def test_equals_torchvision_over_all_candidates(monkeypatch, shape, iou_threshold, max_detections, first_look):
-    monkeypatch.setattr(module, "FIRST_LOOK", first_look)
+def test_equals_torchvision_over_all_candidates(monkeypatch, shape, iou_threshold, max_detections, first_group):
+    monkeypatch.setattr(module, "FIRST_GROUP", first_group)
     boxes, scores = clustered(*shape)
     expected = reference(boxes, scores, iou_threshold, max_detections)
     assert_equal(class_wise_nms(boxes, scores, iou_threshold, max_detections), expected)
@@ -62,7 +62,7 @@ def test_equals_batched_nms_of_many_candidates():
 @pytest.mark.parametrize("levels", [1, 2, 9])
 @pytest.mark.parametrize("max_detections", [1, 10, 60, 10**6])
 def test_equal_scores_keep_the_order_of_rows_then_classes(monkeypatch, levels, max_detections):
-    monkeypatch.setattr(module, "FIRST_LOOK", 1)
+    monkeypatch.setattr(module, "FIRST_GROUP", 1)
     boxes, _ = clustered(50, 1)
     scores = torch.randint(1, levels + 1, (50, 6), generator=torch.Generator().manual_seed(1)) / levels
     expected = reference(boxes, scores, 0.5, max_detections)
@@ -96,7 +96,7 @@ def test_boxes_without_area_are_kept():
 
 
 def test_no_candidate_is_looked_at_twice(monkeypatch):
-    monkeypatch.setattr(module, "FIRST_LOOK", 1)
+    monkeypatch.setattr(module, "FIRST_GROUP", 1)
     boxes = torch.tensor([[0, 0, 10, 10.0]] * 4 + [[5, 5, 5, 5]] * 3)  # points do not suppress themselves
     scores = torch.linspace(0.9, 0.3, 7)[:, None]
     assert class_wise_nms(boxes, scores, 0.5, 5)[0].tolist() == [0, 4, 5, 6]

@@ -27,8 +27,8 @@ TINY_LSEG = {
     "model.backbone.model": TINY,
     "model.text_encoder.model": TINY,
     "model.head.layers": (1, 2, 3, 4),
-    "model.head.dims": (8, 16, 24, 32),
-    "model.head.features": 16,
+    "model.head.decoder.dims": (8, 16, 24, 32),
+    "model.head.decoder.features": 16,
 }
 SCHEMA = {"name", "peer_ms", "ours_ms", "ratio", "goal", "peer_mb", "ours_mb", "max_error", "share_of_peak", "note"}
 MACHINE = {

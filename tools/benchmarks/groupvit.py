@@ -71,7 +71,11 @@ def our_model(peer_state: dict[str, Tensor], size: int) -> OpenVocabModel:
     model = OpenVocabModel(
         PatchEmbedding(image_size=size),
         CLIPTextEncoder("GroupViT", projector=(4096, 256), templates=[TEMPLATE]),
-        dict(type=GroupViTHead, num_prompts=0, background_threshold=BACKGROUND_THRESHOLD),
+        dict(
+            type=GroupViTHead,
+            multi_label=dict(num_prompts=0),
+            scoring=dict(background_threshold=BACKGROUND_THRESHOLD),
+        ),
     )
     model.load_state_dict(convert(peer_state), strict=True)
     return model.compute_in(torch.float32)

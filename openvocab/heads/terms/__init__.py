@@ -1,4 +1,4 @@
-"""The losses that a `ContrastiveHead` is made up of, each imported when its name is used."""
+"""The losses that a `ContrastiveHead` adds up, each imported when its name is used."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

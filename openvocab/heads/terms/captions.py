@@ -1,4 +1,4 @@
-"""Terms that match whole images with whole captions."""
+"""Terms that match images with captions."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from openvocab.registry import CONTRASTIVE_TERMS
 from openvocab.structures import BackboneSpec
 
 Pairs = Sequence[tuple[int, int]]
-"""(view of the image, text) each."""
+"""[(view of the image, text)]."""
 
 
 @CONTRASTIVE_TERMS.register_module()
@@ -25,8 +25,8 @@ class CaptionContrast(ContrastiveTerm):
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        pairs: which view is compared with which text. DeCLIP: all four of two views and two texts.
-        decoupled: leave the right pair out of the denominator (DCL).
+        pairs: which view is compared with which text. DeCLIP: all four pairs of two views and two texts.
+        decoupled: exclude the positive pair from the denominator (DCL).
         positives_by_text: images with the same caption are positives of one another.
         chunk_size: see `info_nce`.
 
@@ -49,7 +49,7 @@ class CaptionContrast(ContrastiveTerm):
     ) -> None:
         super().__init__(weight, name)
         if decoupled and positives_by_text:
-            raise ValueError("decoupled and positives_by_text exclude one another: DCL knows one right text an image")
+            raise ValueError("decoupled and positives_by_text exclude each other: DCL has one positive text per image")
         self.pairs = check_pairs(pairs)
         self.num_texts = 1 + max(text for _, text in self.pairs)
         self.decoupled = decoupled
@@ -61,6 +61,7 @@ class CaptionContrast(ContrastiveTerm):
         return torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
 
     def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
+        """Return the loss () of one view and one text."""
         embeds = batch.image_embed(view), batch.text_embed(text), batch.text.logit_scale
         if self.decoupled:
             return decoupled_info_nce(*embeds, chunk_size=self.chunk_size)
@@ -72,14 +73,15 @@ class CaptionContrast(ContrastiveTerm):
 class TwoProjectionContrast(ContrastiveTerm):
     """InfoNCE whose two directions compare different embeddings: x-clip's extra latent projection, after CLOOB.
 
-    Captions find images in the joint space that the zero-shot classifier reads, images find captions in a second one.
-    The second projections start as the identity (x-clip: as a copy of the first).
+    Captions retrieve images in the joint space of the zero-shot classifier, images retrieve captions in a second one.
+    The second projections are initialized as the identity (x-clip: as a copy of the first).
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        decoupled: leave the right pair out of the denominators.
-        similarity: weight of the similarity regularization (arXiv 2309.08773), averaged over both spaces; 0 for none.
+        decoupled: exclude the positive pair from the denominators.
+        similarity: weight of the similarity regularization (arXiv 2309.08773), averaged over both spaces; 0 turns it
+            off.
         chunk_size: rows scored at a time.
 
     Reference: arXiv 2110.11316 (CLOOB).
@@ -105,26 +107,31 @@ class TwoProjectionContrast(ContrastiveTerm):
     def forward(self, batch: PairBatch) -> Tensor:
         """Return the mean of both directions, and the regularization."""
         images, texts = batch.image_embed(0), batch.text_embed(0)
-        more_images, more_texts = unit_norm(self.image_projection(images)), unit_norm(self.text_projection(texts))
-        options = dict(decoupled=self.decoupled, chunk_size=self.chunk_size)
-        to_image = one_directional_info_nce(texts, images, batch.text.logit_scale, **options)
-        to_text = one_directional_info_nce(more_images, more_texts, batch.text.logit_scale, **options)
+        second_images = unit_norm(self.image_projection(images))  # (B, D)
+        second_texts = unit_norm(self.text_projection(texts))  # (B, D)
+        to_image = self._one_direction(texts, images, batch.text.logit_scale)
+        to_text = self._one_direction(second_images, second_texts, batch.text.logit_scale)
         loss = (to_image + to_text) / 2
         if not self.similarity:
             return loss
-        spaces = (images, texts), (more_images, more_texts)
-        parts = [similarity_regularization(*space, chunk_size=self.chunk_size) for space in spaces]
-        return loss + self.similarity * (parts[0] + parts[1]) / 2
+        first = similarity_regularization(images, texts, chunk_size=self.chunk_size)
+        second = similarity_regularization(second_images, second_texts, chunk_size=self.chunk_size)
+        return loss + self.similarity * (first + second) / 2
+
+    def _one_direction(self, rows: Tensor, columns: Tensor, logit_scale: Tensor) -> Tensor:
+        return one_directional_info_nce(
+            rows, columns, logit_scale, decoupled=self.decoupled, chunk_size=self.chunk_size
+        )
 
 
 @CONTRASTIVE_TERMS.register_module()
 class SimilarityRegularization(ContrastiveTerm):
-    """Images should be as alike as their captions; for any head, beside a loss that matches them.
+    """Images should be as similar to each other as their captions; used in addition to a loss that matches them.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        chunk_size: rows at a time.
+        chunk_size: rows compared at a time.
 
     Reference: arXiv 2309.08773.
     """
@@ -141,18 +148,18 @@ class SimilarityRegularization(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the first view's with the first text's cosines."""
+        """Compare the cosines of the first views with those of the first texts."""
         return similarity_regularization(batch.image_embed(0), batch.text_embed(0), chunk_size=self.chunk_size)
 
 
 @CONTRASTIVE_TERMS.register_module()
 class SigmoidContrast(ContrastiveTerm):
-    """SigLIP: a yes-no question for every pair, with a learned bias.
+    """SigLIP: a binary classification of every pair, with a learned bias.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        bias: of the logits at the start. The scale is the text encoder's (the paper starts at 10, CLIP at 14.3).
+        bias: initial bias of the logits. The scale is the text encoder's (the paper starts at 10, CLIP at 14.3).
         chunk_size: images scored at a time.
 
     Reference: arXiv 2303.15343.
@@ -179,17 +186,17 @@ class SigmoidContrast(ContrastiveTerm):
 
 @CONTRASTIVE_TERMS.register_module()
 class NeighborContrast(ContrastiveTerm):
-    """DeCLIP's nearest neighbors: an image finds, among those of the batch, the past caption most like its own.
+    """DeCLIP's nearest neighbors: an image is matched with the past caption that is most similar to its own.
 
-    One direction only, as in the official code. Departures: the queue is one of all ranks (official: one of each), so
-    that a run does not depend on their number; and it starts empty, so that the first batch has a loss of zero
-    (official: with random rows).
+    One direction only, as in the official code. Departures: all ranks share one queue (official: one per rank), so that
+    a run does not depend on their number; and the queue starts empty (official: with random rows), so that the first
+    batch has a loss of zero.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         pairs: which view is matched with the neighbor of which text.
-        queue: texts remembered, all that are named in `pairs`; saved with the weights.
+        queue: number of past texts, of all texts in `pairs`; they are saved with the weights.
         chunk_size: images scored at a time.
 
     Reference: arXiv 2110.05208.
@@ -212,17 +219,18 @@ class NeighborContrast(ContrastiveTerm):
         self.queue = TextQueue(queue, text_dim)
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Return the mean over the pairs; then remember the texts, edited ones before the captions."""
+        """Return the mean over the pairs; then add the texts to the queue, edited ones before the captions."""
         if len(self.queue):
             loss = torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
         else:
-            loss = batch.image_embed(0).sum() * 0
+            loss = batch.image_embed(0).sum() * 0  # zero, but with a graph for the backward pass
         if self.training:
             for text in sorted({text for _, text in self.pairs}, reverse=True):
                 self.queue.push(batch.text_embed(text))
         return loss
 
     def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
+        """Return the loss () of one view and the neighbors of one text."""
         neighbors = self.queue.nearest(batch.text_embed(text), self.chunk_size)
         return one_directional_info_nce(
             batch.image_embed(view), neighbors, batch.text.logit_scale, chunk_size=self.chunk_size
@@ -233,7 +241,7 @@ def check_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
     """Return the pairs as tuples.
 
     Raises:
-        ValueError: none, or a negative number.
+        ValueError: no pair, or a negative number.
     """
     pairs = tuple((int(view), int(text)) for view, text in pairs)
     if not pairs or min(min(pair) for pair in pairs) < 0:
@@ -242,6 +250,7 @@ def check_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
 
 
 def _identity(dim: int) -> nn.Linear:
+    """Return a linear layer (dim, dim) without a bias, initialized as the identity."""
     linear = nn.Linear(dim, dim, bias=False)
     nn.init.eye_(linear.weight)
     return linear

@@ -15,24 +15,24 @@ from openvocab.structures import BackboneSpec
 class NounContrast(ContrastiveTerm):
     """GroupViT's multi-label loss for any tower: images, or their patches, against the noun prompts of the batch.
 
-    A caption can be found among others by its easiest words, such as colors. A noun prompt ("red circle") meets its
-    neighbors ("red square") in every batch, so that all of it has to be seen.
+    A caption can be told from others by its easiest words, such as colors. A noun prompt ("red circle") is compared
+    with similar ones ("red square") in every batch, so that all of its words matter.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        count: K noun prompts of each sample, its captions after the first; see `AddNounPrompts`.
-        match: what a prompt is compared with: the whole `image` (official), or each `patch` (ours: asks that some patch
-            shows what the prompt names; it learns from far fewer pairs).
-        positives_by_text: a prompt that several images have is right for all of them (ours), instead of for the image
+        count: K noun prompts per sample, its captions after the first; see `AddNounPrompts`.
+        match: what a prompt is compared with: the whole `image` (official), or each `patch` (ours: some patch has to
+            show what the prompt names; learns from far fewer pairs).
+        positives_by_text: a prompt that several images have is a positive of all of them (ours), instead of the image
             alone that it was drawn for (official).
         chunk_size: see `multi_label_info_nce`.
 
     Raises:
-        ValueError: a count below 1, or another word for `match`.
+        ValueError: a count below 1, or an unknown `match`.
 
-    Reference: arXiv 2202.11094 (GroupViT), section 3.2, whose temperature for this loss is a second one; here it is the
-    text encoder's, so that the head stays without weights. Shared targets as in UniCL, arXiv 2204.03610.
+    Reference: arXiv 2202.11094 (GroupViT), section 3.2, where this loss has a temperature of its own; here it is the
+    text encoder's, so that the head has no weights. Shared targets as in UniCL, arXiv 2204.03610.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class NounContrast(ContrastiveTerm):
             raise ValueError(f"{name}: count: expected at least 1 noun prompt, got {count}; remove the term instead")
         if match not in ("image", "patch"):
             raise ValueError(f"{name}: match: expected 'image' or 'patch', got {match!r}")
-        self.places = range(1, 1 + count)
+        self.prompt_indices = range(1, 1 + count)
         self.num_texts = 1 + count
         self.match = match
         self.reads_text_ids = positives_by_text
@@ -60,10 +60,10 @@ class NounContrast(ContrastiveTerm):
     def forward(self, batch: PairBatch) -> Tensor:
         """Compare the first view with the noun prompts."""
         images = batch.image_embed(0) if self.match == "image" else unit_norm(batch.patches(0, None))
-        prompts = torch.stack([batch.text_embed(place) for place in self.places], dim=1)  # (B, K, D)
+        prompts = torch.stack([batch.text_embed(index) for index in self.prompt_indices], dim=1)  # (B, K, D)
         ids = self._prompt_ids(batch) if self.reads_text_ids else None
         return multi_label_info_nce(images, prompts, batch.text.logit_scale, text_ids=ids, chunk_size=self.chunk_size)
 
     def _prompt_ids(self, batch: PairBatch) -> Tensor:
-        """Return (B, K) numbers that are equal for equal prompts."""
-        return torch.stack([batch.ids_of_text(place) for place in self.places], dim=1)
+        """Return ids (B, K) int64 that are equal for equal prompts."""
+        return torch.stack([batch.ids_of_text(index) for index in self.prompt_indices], dim=1)

@@ -8,19 +8,19 @@ from openvocab.heads.terms.base import ContrastiveTerm, MaskedTexts, PairBatch, 
 from openvocab.losses.filip import filip
 from openvocab.losses.masked_language import check_shares, corrupt_tokens, masked_language
 from openvocab.registry import CONTRASTIVE_TERMS
-from openvocab.structures import BackboneSpec, TextTokens
+from openvocab.structures import BackboneSpec, TextTokens, known
 
 
 @CONTRASTIVE_TERMS.register_module()
 class TokenContrast(ContrastiveTerm):
-    """FILIP: patches find words and words find patches, in the joint space. Start, end and padding take no part.
+    """FILIP: patches are matched with words and words with patches, in the joint space; special tokens are ignored.
 
-    The zero-shot classifier reads pooled embeddings: train them too, with a `CaptionContrast` beside this term.
+    The zero-shot classifier reads pooled embeddings: train them, too, with a `CaptionContrast` next to this term.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        pool: patches are averaged over squares of this many places along each side first; time falls with its square.
+        pool: side of the squares over which patches are averaged first; the time falls with its square.
         chunk_size: images compared at a time; see `filip`.
 
     Raises:
@@ -58,28 +58,28 @@ class TokenContrast(ContrastiveTerm):
         if self.pool == 1:
             return patches
         maps = patches.transpose(1, 2).unflatten(2, batch.grid_size(None))  # (B, D, h, w)
-        return F.avg_pool2d(maps, self.pool, ceil_mode=True).flatten(2).transpose(1, 2)
+        return F.avg_pool2d(maps, self.pool, ceil_mode=True).flatten(2).transpose(1, 2)  # (B, I, D)
 
 
 @CONTRASTIVE_TERMS.register_module()
 class MaskedLanguage(ContrastiveTerm):
     """Masked language modeling on the text tower.
 
-    In CLIP's causal tower a hidden word is guessed from those before it, as in DeCLIP; in a bidirectional one (such as
-    that of `ConvNet-8-shapes-bidirectional`) from both sides, as in BERT and x-clip.
+    In CLIP's causal tower a hidden word is predicted from the words before it, as in DeCLIP; in a bidirectional one
+    (such as that of `ConvNet-8-shapes-bidirectional`) from both sides, as in BERT and x-clip.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        probability: of each word to be chosen.
+        probability: with which each word is hidden.
         mask_share, random_share: see `corrupt_tokens`.
-        match_masked: let the other terms match images with the caption whose words are hidden, instead of the whole
-            one. Official DeCLIP does: it runs its tower once, on the former, as happens here unless another term reads
-            the whole one word by word.
+        match_masked: let the other terms match images with the corrupted caption instead of the original. Official
+            DeCLIP does: it runs its tower once, on the corrupted caption, as happens here unless another term reads
+            the words of the original.
         chunk_size: hidden words scored at a time.
 
     Raises:
-        ValueError: shares that `corrupt_tokens` does not take.
+        ValueError: fractions that `corrupt_tokens` rejects.
 
     Reference: arXiv 1810.04805 (BERT); on the text tower of CLIP in arXiv 2110.05208 (DeCLIP).
     """
@@ -105,18 +105,19 @@ class MaskedLanguage(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def prepare(self, batch: PairBatch) -> None:
-        """Hide words of the first text for all terms, where they are to read it so."""
+        """Hide words of the first text for all terms, with `match_masked`."""
         if self.match_masked:
             batch.masked = self._hide_words(batch.tokens(0))
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Hide words of the first text and name them."""
+        """Hide words of the first text and predict them."""
         tokens = batch.tokens(0)
-        masked = batch.masked if self.match_masked else self._hide_words(tokens)
-        named = masked.states[masked.chosen]
-        return masked_language(named, tokens.table, tokens.ids[masked.chosen], self.chunk_size)
+        masked = known(batch.masked, "PairBatch.masked") if self.match_masked else self._hide_words(tokens)
+        states = masked.states[masked.chosen]  # (M, C)
+        return masked_language(states, tokens.table, tokens.ids[masked.chosen], self.chunk_size)
 
     def _hide_words(self, tokens: TextTokens) -> MaskedTexts:
+        """Corrupt the texts and encode them."""
         corrupted, chosen = corrupt_tokens(
             tokens.ids,
             tokens.is_word,
@@ -128,6 +129,6 @@ class MaskedLanguage(ContrastiveTerm):
             random_share=self.random_share,
         )
         states = tokens.states_of(corrupted)  # (B, T, C)
-        ends = tokens.is_word.sum(dim=1) + 1  # words stand between the start and the end token
+        ends = tokens.is_word.sum(dim=1) + 1  # words are between the start and the end token
         pooled = states[torch.arange(len(states), device=states.device), ends]
         return MaskedTexts(chosen, states, unit_norm(tokens.project(pooled)))

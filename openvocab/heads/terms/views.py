@@ -10,18 +10,18 @@ from openvocab.losses.nt_xent import Parity, nt_xent
 from openvocab.losses.patch_correspondence import matching_patches
 from openvocab.losses.simsiam import simsiam
 from openvocab.registry import CONTRASTIVE_TERMS
-from openvocab.structures import BackboneSpec
+from openvocab.structures import BackboneSpec, known
 
 
 @CONTRASTIVE_TERMS.register_module()
 class ViewContrast(ContrastiveTerm):
-    """SimCLR on whole images, as SLIP has it beside CLIP.
+    """SimCLR on whole images, which SLIP adds to CLIP.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         views: the two views that are compared.
-        layer: hidden map whose mean is projected; None takes the pooled embedding (SLIP: the features before it).
+        layer: hidden map whose mean is projected; default: the pooled embedding (SLIP: the features before it).
         hidden_dim, out_dim: of the three-layer projector (SLIP: 4096 and 256).
         temperature: divides the cosine.
         chunk_size: rows scored at a time.
@@ -57,25 +57,26 @@ class ViewContrast(ContrastiveTerm):
 
 @CONTRASTIVE_TERMS.register_module()
 class PatchContrast(ContrastiveTerm):
-    """SimCLR on patches: positives are patches of the two views that cover the same place, found from their boxes.
+    """SimCLR on patches: positives are patches of the two views that cover the same part of the image, by their boxes.
 
-    Each rank compares its own patches: their number differs from batch to batch. A batch whose views share fewer than
-    two places adds zero.
+    Each rank compares its own patches, since their number differs from batch to batch. A batch with fewer than two
+    pairs adds zero.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         views: the two views that are compared.
-        layer: hidden map whose places are projected; None takes the joint-space patches.
+        layer: hidden map whose patches are projected; default: the patch embeddings in the joint space.
         hidden_dim, out_dim: of the two-layer projector, applied to each patch.
         temperature: divides the cosine.
-        max_pairs: of a batch, drawn at random where there are more; time grows with its square.
-        parity: "xclip" compares the rows that x-clip does: the pooled row and all patches of both views, the same index
-            as the positive wherever it lies, without unit norm. For comparison: independent crops do not correspond.
+        max_pairs: maximum per batch, drawn at random if there are more; the time grows with its square.
+        parity: "xclip" compares the rows that x-clip does, for comparison with that code: the pooled row and all
+            patches of both views, without normalization. Positives have the same index, although the patches of
+            independent crops at one index do not correspond.
         chunk_size: rows scored at a time.
 
     Raises:
-        ValueError: another word for `parity`, fewer than two pairs.
+        ValueError: an unknown `parity`, or `max_pairs` below 2.
 
     Reference: arXiv 2002.05709 (SimCLR).
     """
@@ -113,23 +114,22 @@ class PatchContrast(ContrastiveTerm):
         first, second = self._xclip_rows(batch) if self.parity else self._matched_rows(batch)
         if len(first) < 2:
             return (first.sum() + second.sum()) * 0
-        options = dict(parity=self.parity, chunk_size=self.chunk_size, gather=False)
-        return nt_xent(first, second, self.temperature, **options)
+        return nt_xent(first, second, self.temperature, parity=self.parity, chunk_size=self.chunk_size, gather=False)
 
     def _matched_rows(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """Return the projections of patches that cover the same place, (M, C) each."""
-        boxes = [batch.view_boxes(view) for view in self.views]
-        image, *places = matching_patches(*boxes, batch.grid_size(self.layer))
+        """Return the projections (M, C) and (M, C) of patches that cover the same part of an image."""
+        first_boxes, second_boxes = (batch.view_boxes(view) for view in self.views)
+        image, *patch_indices = matching_patches(first_boxes, second_boxes, batch.grid_size(self.layer))
         drawn = torch.randperm(len(image), device=image.device)[: self.max_pairs]
         rows = []
-        for view, place in zip(self.views, places, strict=True):
+        for view, index in zip(self.views, patch_indices, strict=True):
             patches = batch.patches(view, self.layer)  # (B, h * w, C)
             projected = project_rows(self.projector, patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
-            rows.append(projected[image[drawn], place[drawn]])
+            rows.append(projected[image[drawn], index[drawn]])
         return rows[0], rows[1]
 
     def _xclip_rows(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """Return the projections of the pooled row and all patches of every image, (B * (1 + h * w), C) each."""
+        """Return the projections (B * (1 + h * w), C) of the pooled row and all patches, for each of the two views."""
         rows = []
         for view in self.views:
             pooled = batch.pooled(view, self.layer)[:, None]
@@ -140,18 +140,18 @@ class PatchContrast(ContrastiveTerm):
 
 @CONTRASTIVE_TERMS.register_module()
 class SimSiam(ContrastiveTerm):
-    """SimSiam on whole images: one view predicts the other, without negatives.
+    """SimSiam on whole images: each view predicts the other, without negatives.
 
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
         views: the two views that are compared.
-        layer: hidden map whose mean is projected; None takes the pooled embedding.
-        hidden_dim: of projector and prediction (DeCLIP: 1024).
-        predictor_dim: of the predictor's bottleneck (DeCLIP: 512).
-        scaled_targets: let the projector's last batch norm scale and shift (DeCLIP; SimSiam's own does not).
+        layer: hidden map whose mean is projected; default: the pooled embedding.
+        hidden_dim: width of the projector and of the predictions (DeCLIP: 1024).
+        predictor_dim: width of the predictor's bottleneck (DeCLIP: 512).
+        scaled_targets: whether the projector's last batch norm has a scale and a shift (as in DeCLIP, unlike SimSiam).
 
-    Reference: arXiv 2011.10566; beside CLIP in arXiv 2110.05208 (DeCLIP).
+    Reference: arXiv 2011.10566; added to CLIP in arXiv 2110.05208 (DeCLIP).
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class SimSiam(ContrastiveTerm):
 def projector(
     in_dim: int, hidden_dim: int, out_dim: int, depth: Literal[2, 3], last_norm: nn.Module | None = None
 ) -> nn.Module:
-    """Return `depth` linear layers, batch norm and ReLU between them, and `last_norm` behind where there is one."""
+    """Return `depth` linear layers with batch norms and ReLUs in between, followed by `last_norm` if given."""
     parts: list[nn.Module] = []
     for layer in range(depth - 1):
         width = in_dim if layer == 0 else hidden_dim
@@ -195,7 +195,7 @@ def projector(
 
 
 def project_rows(module: nn.Module, rows: Tensor) -> Tensor:
-    """Apply a projector with batch norm to rows (N, C).
+    """Apply a projector with batch norms to rows (N, C); returns (N, C').
 
     Raises:
         ValueError: a single row in training.
@@ -213,13 +213,13 @@ def _layers(layer: int | None) -> tuple[int, ...]:
 
 
 def _width(backbone: BackboneSpec, layer: int | None) -> int:
-    """Return the width of what is projected.
+    """Return the width of the features that are projected.
 
     Raises:
-        ValueError: no such layer.
+        ValueError: the backbone has no such layer, or no joint space.
     """
     if layer is None:
-        return backbone.embed_dim
+        return known(backbone.embed_dim, "embed_dim of the backbone")
     if not 0 <= layer < len(backbone.hidden_dims):
         raise ValueError(f"layer {layer} does not exist; this backbone has 0 to {len(backbone.hidden_dims) - 1}")
     return backbone.hidden_dims[layer]
