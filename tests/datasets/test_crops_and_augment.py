@@ -151,6 +151,13 @@ def test_erasing_overwrites_one_rectangle_of_the_size_asked_for(fill):
     assert RandomErasing(prob=0.0)(results)["img"] is results["img"]
 
 
+def test_posterizing_to_no_bits_is_black_and_to_three_keeps_the_highest():
+    (posterize,) = (operation.aug_fn for operation in RandAugment().augment.ops if "Posterize" in operation.name)
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    for bits, kept in ((0, 0), (3, 0b11100000), (8, 255)):
+        np.testing.assert_array_equal(np.asarray(posterize(Image.fromarray(image), bits_to_keep=bits)), image & kept)
+
+
 @pytest.mark.parametrize("name", ["RandomResizedCrop", "ColorJitter", "GaussianBlur", "RandAugment", "RandomErasing"])
 def test_each_draw_follows_the_seed_of_its_sample(name):
     arguments = dict(size=(24, 24)) if name == "RandomResizedCrop" else {}

@@ -13,9 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data.auto_augment import rand_augment_transform
-from torchvision import transforms as torchvision_transforms  # type: ignore[import-untyped]  # it has no types
+from torchvision import transforms as torchvision_transforms
 
 from openvocab.argument_checks import check_choice
 from openvocab.datasets.transforms.crops import INTERPOLATIONS, draw_part
@@ -140,6 +140,9 @@ class RandAugment(BaseTransform):
             raise ValueError(
                 f"policy: expected timm's notation, such as 'rand-m9-mstd0.5-inc1', got {policy!r}"
             ) from error
+        for change in self.augment.ops:
+            if change.name.startswith("Posterize"):
+                change.aug_fn = _posterize
 
     def transform(self, results: Results) -> Results:
         """Augment `img`."""
@@ -212,3 +215,10 @@ def _to_pil(image: np.ndarray) -> Image.Image:
 
 def _to_bgr(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
+
+
+def _posterize(image: Image.Image, bits_to_keep: int, **_: Any) -> Image.Image:
+    """Keep the highest bits of each channel; timm draws 0 too, which is black and which Pillow rejects from 13 on."""
+    if bits_to_keep >= 8:
+        return image
+    return ImageOps.posterize(image, bits_to_keep) if bits_to_keep else Image.new(image.mode, image.size)
