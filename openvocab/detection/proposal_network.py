@@ -17,6 +17,7 @@ from torchvision.models.detection.rpn import (
 
 from openvocab.argument_checks import check_choice
 from openvocab.detection.norms import norm_layer
+from openvocab.former_names import accept_former_arguments
 from openvocab.structures import Instances, Size
 
 AnchorBoxMean = Literal["levels", "samples"]
@@ -33,6 +34,7 @@ class Proposals:
     """Of each image: (N_i,) in 0..1."""
 
 
+@accept_former_arguments
 class ProposalNetwork(RegionProposalNetwork):
     """Torchvision's region proposal network on a list of maps; it also says how sure it is of each proposal.
 
@@ -43,10 +45,13 @@ class ProposalNetwork(RegionProposalNetwork):
         aspect_ratios: height / width of the anchors at every place.
         convs: convolutions before the two predictions.
         norm: after each of them, see `norm_layer`; every level has norms of its own.
-        match_iou: above the second overlap an anchor is an object, below the first one it is background.
-        samples, positive_share: anchors an image that the loss looks at, and how many of them may be objects.
-        before_nms, after_nms: proposals a level, and an image, at (training, test).
-        nms_iou: of two proposals that overlap more the better one stays.
+        iou_thresholds: an anchor is background below the first IoU with all objects, and foreground from the second
+            one on; between them it is ignored.
+        batch_size_per_image: anchors per image in the loss of objectness.
+        positive_fraction: at most this part of them are foreground.
+        pre_nms_top_n: proposals per level that enter non-maximum suppression, as (training, test).
+        post_nms_top_n: proposals per image that are returned, as (training, test).
+        nms_iou: IoU threshold of the non-maximum suppression within each level.
         box_loss_mean: "levels", the Huber loss of every matched anchor, a mean over the offsets of each level, summed
             over levels (official ViLD and F-VLM, which also leave out offsets of exactly zero), or "samples", the
             smooth L1 loss of sampled anchors over their number (torchvision).
@@ -65,11 +70,11 @@ class ProposalNetwork(RegionProposalNetwork):
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         convs: int = 1,
         norm: str | None = None,
-        match_iou: tuple[float, float] = (0.3, 0.7),
-        samples: int = 256,
-        positive_share: float = 0.5,
-        before_nms: tuple[int, int] = (2000, 1000),
-        after_nms: tuple[int, int] = (1000, 1000),
+        iou_thresholds: tuple[float, float] = (0.3, 0.7),
+        batch_size_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        pre_nms_top_n: tuple[int, int] = (2000, 1000),
+        post_nms_top_n: tuple[int, int] = (1000, 1000),
         nms_iou: float = 0.7,
         box_loss_mean: AnchorBoxMean = "levels",
     ) -> None:
@@ -80,12 +85,12 @@ class ProposalNetwork(RegionProposalNetwork):
         super().__init__(
             AnchorGenerator(tuple((size,) for size in sizes), (tuple(aspect_ratios),) * len(sizes)),
             ProposalHead(dim, len(aspect_ratios), convs, len(sizes), norm),
-            fg_iou_thresh=match_iou[1],
-            bg_iou_thresh=match_iou[0],
-            batch_size_per_image=samples,
-            positive_fraction=positive_share,
-            pre_nms_top_n=dict(zip(("training", "testing"), before_nms)),
-            post_nms_top_n=dict(zip(("training", "testing"), after_nms)),
+            fg_iou_thresh=iou_thresholds[1],
+            bg_iou_thresh=iou_thresholds[0],
+            batch_size_per_image=batch_size_per_image,
+            positive_fraction=positive_fraction,
+            pre_nms_top_n=dict(zip(("training", "testing"), pre_nms_top_n)),
+            post_nms_top_n=dict(zip(("training", "testing"), post_nms_top_n)),
             nms_thresh=nms_iou,
         )
         self.strides = tuple(strides)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -9,6 +10,29 @@ from torch import Tensor, nn
 
 from openvocab.detection.proposal_network import as_regions
 from openvocab.ops.roi_align import roi_align
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How a detector reads its regions, `detector=dict(align=dict(...))`."""
+
+    region_size: int = 7
+    """Cells per side of the regions of the box head."""
+    mask_region_size: int = 14
+    """Cells per side of the regions of the mask branch, whose masks have twice as many."""
+    read_extra_levels: bool = False
+    """Whether large regions are read from the extra levels of the pyramid too, as in official ViLD."""
+    canonical_size: float = 224
+    """See `RegionAlign`, as the following."""
+    canonical_stride: float = 16
+    sampling_ratio: int = 2
+    aligned: bool = True
+
+    def build(self, strides: Sequence[float], output_size: int) -> "RegionAlign":
+        """Return the `RegionAlign` of maps of these strides."""
+        return RegionAlign(
+            strides, output_size, self.canonical_size, self.canonical_stride, self.sampling_ratio, self.aligned
+        )
 
 
 class RegionAlign(nn.Module):

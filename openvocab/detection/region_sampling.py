@@ -28,24 +28,27 @@ class SampledRegions:
 def sample_regions(
     proposals: Sequence[Tensor],
     targets: Sequence[Instances],
-    samples: int = 512,
-    positive_share: float = 0.25,
-    match_iou: float = 0.5,
+    batch_size_per_image: int = 512,
+    positive_fraction: float = 0.25,
+    fg_iou_threshold: float = 0.5,
 ) -> SampledRegions:
     """Draw regions from the proposals of each image and its labeled boxes.
 
     Args:
         proposals: (N_i, 4) of each image.
         targets: objects of each image; crowds left out.
-        samples: regions an image.
-        positive_share: how many of them may show an object.
-        match_iou: a region shows the object that it overlaps most, if by at least this.
+        batch_size_per_image: regions per image.
+        positive_fraction: at most this part of them are foreground.
+        fg_iou_threshold: a region is matched with the object of the highest IoU if that is at least this; others are
+            background.
+
+    Reference: Fast R-CNN, arXiv 1504.08083, section 2.3.
     """
     sampled = SampledRegions(targets)
     for boxes, target in zip(proposals, targets):
         boxes = torch.cat([boxes, target.boxes.to(boxes)])  # (N, 4)
-        objects = match_objects(boxes, target.boxes, match_iou)
-        chosen = _balanced(objects >= 0, samples, positive_share)
+        objects = match_objects(boxes, target.boxes, fg_iou_threshold)
+        chosen = _balanced(objects >= 0, batch_size_per_image, positive_fraction)
         objects = objects[chosen]
         sampled.boxes.append(boxes[chosen])
         sampled.objects.append(objects)

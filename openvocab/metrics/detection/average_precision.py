@@ -271,7 +271,7 @@ class LvisAveragePrecision(AveragePrecision):
         if self.fixed and most_per_image(tables) <= LVIS_PER_IMAGE:
             logger.warning(
                 f"fixed AP: no image has more than {LVIS_PER_IMAGE} detections, so that it reads too low; let the "
-                "model return more (head.detector.max_detections)"
+                "model return more (head.detector.detections.max_detections)"
             )
         for shape in self.shapes:
             precisions[f"lvis_{shape}"] = federated_average_precision(
