@@ -20,6 +20,13 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
+def text_color(ground: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
+    """Return the color of text on `ground` (3,) uint8 RGB: `INK` or `PAPER`, whichever contrasts more (WCAG 2)."""
+    linear = (np.array([ground, INK, PAPER]) / 255) ** 2.2
+    ground_light, ink_light, paper_light = linear @ (0.2126, 0.7152, 0.0722) + 0.05
+    return INK if ground_light / ink_light >= paper_light / ground_light else PAPER
+
+
 def text_size(image_size: Sequence[int]) -> int:
     """Return the height of text, in pixels, that can be read beside a picture of (height, width)."""
     return max(MIN_TEXT, round((image_size[0] * image_size[1]) ** 0.5 / 27))
@@ -63,7 +70,9 @@ def draw_legend(
         middle += line
     for name, color, figures in shown:
         box = (text, middle - swatch // 2, text + swatch, middle + swatch // 2)
-        draw.rounded_rectangle(box, radius=swatch // 4, fill=tuple(int(value) for value in color))
+        # white classes would be invisible on the paper
+        outline = FAINT_INK if np.abs(color.astype(int) - PAPER).max() < 40 else None
+        draw.rounded_rectangle(box, radius=swatch // 4, fill=tuple(int(value) for value in color), outline=outline)
         draw.text((start, middle), name, INK, letters, anchor="lm")
         draw_figures(figures, middle)
         middle += line

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from openvocab.drawing.legend import INK, font, short_name, text_size
+from openvocab.drawing.legend import font, short_name, text_color, text_size
 from openvocab.drawing.tag_placement import place_tags
 from openvocab.structures import DetectionPrediction
 
@@ -97,7 +97,7 @@ def _draw_tags(
         words = wordings[index][place.wording]
         right, bottom = place.left + widths[index][place.wording] - 1, place.top + height - 1
         draw.rectangle((place.left, place.top, right, bottom), fill=shades[index])
-        draw.text((place.left + margin, place.top + height / 2), words, INK, letters, anchor="lm")
+        draw.text((place.left + margin, place.top + height / 2), words, text_color(shades[index]), letters, anchor="lm")
         numbered |= words == _number(objects, index, style)
     return np.asarray(canvas), numbered
 
