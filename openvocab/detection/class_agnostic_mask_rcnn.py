@@ -209,18 +209,18 @@ class ClassAgnosticMaskRCNN(nn.Module):
         ]
         corners = torch.cat(clipped)
         has_area = (corners[:, 2:] > corners[:, :2]).all(dim=1)  # (N,), False for a box that lies in the padding
-        image_scores = (scores.float() * has_area[:, None]).split([len(boxes) for boxes in clipped])
+        clipped_scores = (scores.float() * has_area[:, None]).split([len(boxes) for boxes in clipped])
         options = self.detection_options
         selected = [
             class_wise_nms(boxes, of_image, options.nms_iou, options.max_detections, options.min_score)
-            for boxes, of_image in zip(clipped, image_scores)
+            for boxes, of_image in zip(clipped, clipped_scores)
         ]
         boxes = [image_boxes[rows] for image_boxes, (rows, _, _) in zip(clipped, selected)]
         # masks come last: only those of the final boxes are computed, at most max_detections per image
         masks = self._mask_probabilities(outputs.maps, boxes)
         return [
-            _prediction(image_boxes, image_masks, *classes_and_scores, sample)
-            for image_boxes, image_masks, (_, *classes_and_scores), sample in zip(
+            _prediction(image_boxes, image_masks, classes, image_scores, sample)
+            for image_boxes, image_masks, (_, classes, image_scores), sample in zip(
                 boxes, masks, selected, samples, strict=True
             )
         ]

@@ -161,7 +161,7 @@ def _linear_srgb(oklab: np.ndarray) -> np.ndarray:
 def _displayable(oklab: np.ndarray) -> np.ndarray:
     """Return (...) booleans: whether sRGB has the color."""
     linear = _linear_srgb(oklab)
-    return ((linear >= 0) & (linear <= 1)).all(axis=-1)
+    return np.logical_and(linear >= 0, linear <= 1).min(axis=-1)
 
 
 def _srgb(oklab: np.ndarray) -> np.ndarray:

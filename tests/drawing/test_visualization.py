@@ -3,7 +3,7 @@ import pytest
 
 from openvocab.drawing.class_colors import NEUTRAL, class_colors
 from openvocab.drawing.legend import PAPER, draw_legend, short_name
-from openvocab.drawing.visualization import class_shares, draw_comparison, draw_label_map
+from openvocab.drawing.visualization import class_areas, draw_comparison, draw_label_map
 from openvocab.structures import SemanticPrediction
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -78,10 +78,10 @@ def test_unlabeled_pixels_stay_bare():
 
 def test_shares_are_sorted_and_leave_out_unlabeled_pixels():
     label_map = np.array([[2, 2, 2, 0], [255, 255, 255, 255]], np.uint8)
-    assert class_shares(label_map, 3) == {2: 0.75, 0: 0.25}
-    assert class_shares(np.full((2, 2), 255, np.uint8), 3) == {}
+    assert class_areas(label_map, 3) == {2: 0.75, 0: 0.25}
+    assert class_areas(np.full((2, 2), 255, np.uint8), 3) == {}
     wide = np.array([[255, 65535]], np.uint16)
-    assert class_shares(wide, 300) == {255: 1.0}
+    assert class_areas(wide, 300) == {255: 1.0}
 
 
 def test_comparison_shows_three_pictures_and_a_legend():
