@@ -80,7 +80,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         proposals: arguments of `ProposalNetwork`.
         align: fields of `AlignOptions`, how the features of regions are computed.
         box_head: arguments of `BoxHead`.
-        masks: arguments of `MaskBranch`; None for a detector without masks.
+        masks: arguments of `MaskBranch`; default: the detector predicts boxes only.
         sampling: arguments of `sample_regions`.
         box_loss: fields of `BoxLossOptions`.
         mask_loss: fields of `MaskLossOptions`.
@@ -164,7 +164,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
             The pyramid's maps (B, C, h_i, w_i), the sampled regions, and the losses of the proposals, each ().
 
         Raises:
-            ValueError: a sample without labeled objects, or without masks if masks are trained.
+            ValueError: a sample without labeled objects, or with no masks although masks are trained.
         """
         targets = [self._objects(sample) for sample in samples]
         maps = self.pyramid(features)

@@ -19,9 +19,9 @@ class FeaturePyramid(nn.Module):
 
     Args:
         backbone: facts of the backbone; `hidden_dims` and `hidden_strides` are read.
-        layers: which `hidden` maps to read, fine to coarse.
+        layers: which `hidden` maps are the inputs, fine to coarse.
         dim: channels of every level.
-        extra_levels: how many levels to add, each at twice the stride of the one before.
+        extra_levels: how many levels to add, each at twice the stride of the previous one.
         factors: scale by which each map is resampled, for backbones whose maps all have one stride (vision
             transformers): `(4, 2, 1, 0.5)` for patch 16. Default: the maps are not resampled.
         norm: after every convolution, see `norm_layer`.

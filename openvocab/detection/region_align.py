@@ -14,16 +14,16 @@ from openvocab.ops.roi_align import roi_align
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """How a detector reads its regions, `detector=dict(align=dict(...))`."""
+    """How a detector pools the features of its regions, `detector=dict(align=dict(...))`."""
 
     region_size: int = 7
     """Cells per side of the regions of the box head."""
     mask_region_size: int = 14
     """Cells per side of the regions of the mask branch, whose masks have twice as many."""
     read_extra_levels: bool = False
-    """Whether large regions are read from the extra levels of the pyramid too, as in official ViLD."""
+    """Whether large regions are pooled from the extra levels of the pyramid too, as in official ViLD."""
     canonical_size: float = 224
-    """See `RegionAlign`, as the following."""
+    """See `RegionAlign`; so for the following fields."""
     canonical_stride: float = 16
     sampling_ratio: int = 2
     aligned: bool = True
@@ -39,7 +39,7 @@ class RegionAlign(nn.Module):
     """RoIAlign of each box from the level of a pyramid that suits its size.
 
     Args:
-        strides: of the levels, fine to coarse, each twice the one before.
+        strides: of the levels, fine to coarse, each twice the previous one.
         output_size: cells per side of a region.
         canonical_size: boxes of this size (square root of the area, in pixels) are pooled from the level of
             `canonical_stride`, larger ones from coarser levels and smaller ones from finer levels.

@@ -1,4 +1,4 @@
-"""One color per class name, which never contradicts the name: an "orange circle" is orange, a "grey cat" gray.
+"""One color per class name, which never contradicts the name: an "orange circle" is orange, a "golden ring" yellow.
 
 A name with a color word is painted in a tint of that color: the basic color itself if it is free, else a lighter or a
 darker one. All other names get vivid colors that are far apart. The rules are the same for every picture, and a color
@@ -7,7 +7,7 @@ depends only on a name and on those before it in the list: it stays when the lis
 - Color words are those of `COLOR_WORDS`, their synonyms, and the plural of both ("two greens"). A name with several
   is painted in the first one. Only whole words count: a "greenhouse" is no green.
 - Tints of a color word are nearest to it among all of `BASIC_COLORS`, by a clear margin.
-- Vivid colors differ from a photo, too, since overlays of label maps take most of its own colors away.
+- Vivid colors differ from those of a photo too, most of whose color the overlays of label maps remove.
 
 Reference: Oklab, https://bottosson.github.io/posts/oklab
 """
@@ -61,7 +61,7 @@ LIGHTNESS_WEIGHT = 0.6
 
 
 def class_colors(names: Sequence[str]) -> np.ndarray:
-    """Choose a color for each name.
+    """Choose a color for each class name.
 
     A name proposes colors in a fixed order: the tints of its color word, the basic color first, or vivid colors that
     follow from its digest. It gets the first one that is far from those of the names before it, or else the farthest.
@@ -84,14 +84,14 @@ def class_colors(names: Sequence[str]) -> np.ndarray:
         positions = _oklab(proposals)
         gaps = np.linalg.norm((positions[:, None] - np.stack(taken)) * weight, axis=-1)  # (P, colors so far)
         distance = gaps.min(axis=1)
-        chosen = int(np.argmax(distance >= near)) if (distance >= near).any() else int(distance.argmax())
-        taken.append(positions[chosen])
-        colors[index] = np.round(proposals[chosen] * 255)
+        best = int(np.argmax(distance >= near)) if (distance >= near).any() else int(distance.argmax())
+        taken.append(positions[best])
+        colors[index] = np.round(proposals[best] * 255)
     return colors
 
 
 def basic_color(name: str) -> str | None:
-    """Return the basic color that a class name states, or None: `basic_color("Grey cats")` is "gray"."""
+    """Return the basic color that a class name states, or None: `basic_color("Golden rings")` is "yellow"."""
     for word in re.findall(r"[^\W\d_]+", name.lower()):
         for form in (word, word.removesuffix("s"), word.removesuffix("es")):
             if form in COLOR_WORDS:
@@ -102,9 +102,9 @@ def basic_color(name: str) -> str | None:
 @lru_cache(maxsize=len(BASIC_COLORS))
 def _tints(word: str) -> np.ndarray:
     """Return the tints of a basic color, (P, 3) sRGB in 0..1: of about its hue, the basic color itself first."""
-    basics = _oklab(np.array(list(BASIC_COLORS.values())) / 255)
-    own = list(BASIC_COLORS).index(word)
-    lightness, *tone = basics[own]
+    basics = _oklab(np.array(list(BASIC_COLORS.values())) / 255)  # (12, 3)
+    index = list(BASIC_COLORS).index(word)
+    lightness, *tone = basics[index]
     chroma, hue = np.hypot(*tone), np.arctan2(tone[1], tone[0])
     if chroma < 0.02:  # white, gray and black have no hue: a trace of any leaves them what they are
         chromas, turns = np.array([0, 0.015, 0.03]), np.arange(0, 360, 60)
@@ -113,11 +113,11 @@ def _tints(word: str) -> np.ndarray:
     grid = np.meshgrid(lightness + np.arange(-0.3, 0.31, 0.02), chromas, hue + np.deg2rad(turns), indexing="ij")
     light, strength, angle = (axis.ravel() for axis in grid)
     tints = np.stack([light, strength * np.cos(angle), strength * np.sin(angle)], axis=-1)  # (P, 3)
-    tints = np.concatenate([basics[own : own + 1], tints[_displayable(tints)]])
+    tints = np.concatenate([basics[index : index + 1], tints[_displayable(tints)]])
     distances = np.linalg.norm(tints[:, None] - basics, axis=-1)  # (P, basic colors)
-    others = np.delete(distances, own, axis=1).min(axis=1)
-    tints, distances = tints[distances[:, own] <= CLEAR * others], distances[distances[:, own] <= CLEAR * others, own]
-    return _srgb(tints[np.argsort(distances, kind="stable")])
+    to_word, to_others = distances[:, index], np.delete(distances, index, axis=1).min(axis=1)
+    is_clear = to_word <= CLEAR * to_others
+    return _srgb(tints[is_clear][np.argsort(to_word[is_clear], kind="stable")])
 
 
 def _vivid_colors(name: str) -> np.ndarray:

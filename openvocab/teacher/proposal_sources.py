@@ -21,7 +21,7 @@ class ProposalSource(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Everything that the boxes depend on besides the image and its labels, as plain values."""
+        """Everything that the boxes depend on, except for the image and its labels, as plain values."""
 
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
         """Propose boxes.

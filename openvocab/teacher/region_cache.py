@@ -78,7 +78,7 @@ class RegionCache:
         """Check that all images are in the cache.
 
         Raises:
-            ValueError: some are not; the message has their number and the first ids.
+            ValueError: images are missing; the message has their number and the first ids.
         """
         missing = [sample_id for sample_id in sample_ids if sample_id not in self._positions]
         if missing:

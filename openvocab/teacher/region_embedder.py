@@ -20,7 +20,7 @@ class RegionEmbedder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Everything that the regions depend on besides the dataset."""
+        """Everything that the regions depend on, except for the dataset."""
         return {"teacher": self.teacher.facts, "proposals": self.proposals.facts}
 
     def __call__(self, items: Iterable[dict]) -> list[Regions]:

@@ -74,7 +74,7 @@ class RegionTeacher:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Everything that an embedding depends on besides image and box, as plain values."""
+        """Everything that an embedding depends on, except for image and box, as plain values."""
         shift, scale = ([round(value, 6) for value in t.flatten().tolist()] for t in (self._shift, self._scale))
         return {
             "model": self.model,

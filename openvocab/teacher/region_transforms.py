@@ -49,7 +49,7 @@ class LoadRegions(BaseTransform):
         """Check that the cache has all images of a dataset.
 
         Raises:
-            ValueError: it lacks some; the message has their number.
+            ValueError: it lacks images; the message has their number.
         """
         self.cache.check_images(str(item["sample_id"]) for item in items)
 

@@ -94,11 +94,11 @@ class AveragePrecision(Metric):
             ValueError: no image was processed.
             OSError: a rank could not hand over its detections.
         """
-        own: list[DetectionTables] = self.results
+        rank_tables: list[DetectionTables] = self.results
         self.results: list[DetectionTables] = []
         vocabularies = [vocabulary for vocabulary in all_gather_object(self._vocabulary) if vocabulary is not None]
         self._vocabulary = vocabularies[0] if vocabularies else None  # a rank may have no image
-        tables = gather_tables(own, self.shard_folder)
+        tables = gather_tables(rank_tables, self.shard_folder)
         metrics, self.protocol, self.class_rows = on_first_rank(
             lambda: self._evaluate(known(tables, "tables of the first rank"), size)
         )
@@ -183,8 +183,8 @@ class CocoAveragePrecision(AveragePrecision):
 
     `coco_box_AP` is the mean over IoU thresholds from 0.5 to 0.95, `coco_box_AP50` and `coco_box_AP75` are at one of
     them; `_small`, `_medium` and `_large` are of objects below 32 x 32, below 96 x 96 and above, by the area that the
-    annotation file states, as in pycocotools; if it states none, by the area of the mask or, in data without masks, of
-    the box. With masks, `coco_mask_...` is the same for them. A mean is over the classes that have objects, NaN without
+    annotation file states, as in pycocotools; if it states none, by the area of the mask or, in data with boxes
+    only, of the box. With masks, `coco_mask_...` is the same for them. A mean is over the classes that have objects, NaN without
     any; the protocol and a warning name the others. Only the best 100 detections per class and image count; crowd
     regions are ignored.
     """

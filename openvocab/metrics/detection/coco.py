@@ -98,7 +98,7 @@ def _annotations(
         rows: N labels or detections.
         sizes: (I, 2) height and width of the images.
         shape: whether the annotations have masks.
-        areas: (N,); default: those of the masks or, without masks, of the boxes.
+        areas: (N,); default: those of the masks or, if there are none, of the boxes.
         key, values: name and (N,) values of the further entry.
     """
     boxes = rows.boxes.astype(np.float64)

@@ -17,13 +17,13 @@ from openvocab.metrics.detection.tables import Detections, DetectionTables, Labe
 Result = TypeVar("Result")
 
 
-def gather_tables(own: Sequence[DetectionTables], folder: str | None) -> DetectionTables | None:
+def gather_tables(rank_tables: Sequence[DetectionTables], folder: str | None) -> DetectionTables | None:
     """Return the tables of all ranks on the first rank, None on the others.
 
     Each rank writes one file; only whether that succeeded is sent over the network.
 
     Args:
-        own: those of this rank, any number.
+        rank_tables: those of this rank, any number.
         folder: for exchanging the files, on a disk that all ranks share; default: the system's temporary folder, which
             the ranks of one machine share.
 
@@ -32,10 +32,10 @@ def gather_tables(own: Sequence[DetectionTables], folder: str | None) -> Detecti
         OSError: a rank could not write its file, raised on all ranks, or the first rank cannot read the files.
     """
     if get_world_size() == 1:
-        return _merge(own)
+        return _merge(rank_tables)
     exchange = Path(on_first_rank(lambda: tempfile.mkdtemp(prefix="detections_", dir=folder)))
     try:
-        failures = [failure for failure in all_gather_object(_write_own(own, exchange)) if failure]
+        failures = [failure for failure in all_gather_object(_write_shard(rank_tables, exchange)) if failure]
         if failures:
             raise OSError(f"detections could not be handed to the first rank: {'; '.join(failures)}")
         if not is_main_process():
@@ -132,12 +132,12 @@ def _merge(parts: Sequence[DetectionTables]) -> DetectionTables:
     return merge_tables(parts)
 
 
-def _write_own(own: Sequence[DetectionTables], folder: Path) -> str | None:
+def _write_shard(rank_tables: Sequence[DetectionTables], folder: Path) -> str | None:
     """Write this rank's file, an empty one without images; return the message of a failure."""
     path = folder / _shard_name(get_rank())
     try:
-        if own:
-            write_tables(merge_tables(own), path)
+        if rank_tables:
+            write_tables(merge_tables(rank_tables), path)
         else:
             path.touch()
     except OSError as error:
@@ -156,6 +156,6 @@ def _read_rows(kind: type[Rows], name: str, arrays: dict[str, np.ndarray]) -> Ro
     masks = None
     if f"{name}.mask_bytes" in arrays:
         buffer = arrays[f"{name}.mask_bytes"].tobytes()
-        ends = np.cumsum(arrays[f"{name}.mask_lengths"]).tolist()
+        ends: list[int] = np.cumsum(arrays[f"{name}.mask_lengths"]).tolist()
         masks = [buffer[start:end] for start, end in zip([0, *ends], ends)]
     return kind(**{column: arrays[f"{name}.{column}"] for column in columns}, masks=masks)

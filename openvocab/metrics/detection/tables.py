@@ -103,7 +103,7 @@ def encoded_masks(rows: Labels | Detections, sizes: np.ndarray) -> list[dict[str
     """Return the N masks in pycocotools' form, given the sizes (I, 2) of the images.
 
     Raises:
-        ValueError: rows without masks.
+        ValueError: the rows have no masks.
     """
     frames, masks = sizes.tolist(), known(rows.masks, f"masks of {type(rows).__name__}")
     return [{"size": frames[image], "counts": mask} for image, mask in zip(rows.images.tolist(), masks)]
