@@ -59,6 +59,7 @@ def draw_legend(
     draw = ImageDraw.Draw(panel)
 
     def draw_figures(cells: Sequence[str], middle: float) -> None:
+        """Draw one line of the columns, aligned at the right, with its vertical center at `middle`."""
         right: float = width - text
         for cell, column in zip(reversed(cells), reversed(columns)):
             draw.text((right, middle), cell, FAINT_INK, letters, anchor="rm")

@@ -112,6 +112,7 @@ def check_image(image: np.ndarray, alpha: float) -> None:
 
 
 def _check_sizes(image: np.ndarray, label_maps: Iterable[np.ndarray]) -> None:
+    """Check that label maps (H, W) have the size of the image (H, W, 3)."""
     for label_map in label_maps:
         if image.shape[:2] != label_map.shape:
             raise ValueError(f"the image is {image.shape[:2]}, its label map {label_map.shape}; they must agree")

@@ -110,6 +110,7 @@ def _embed(
     sizes: list[Size] = []
 
     def items() -> Iterator[dict[str, Any]]:
+        """Yield the readable images, and note the sizes of all of them."""
         for position in positions:
             try:
                 results = dataset[position]

@@ -184,9 +184,9 @@ class CocoAveragePrecision(AveragePrecision):
     `coco_box_AP` is the mean over IoU thresholds from 0.5 to 0.95, `coco_box_AP50` and `coco_box_AP75` are at one of
     them; `_small`, `_medium` and `_large` are of objects below 32 x 32, below 96 x 96 and above, by the area that the
     annotation file states, as in pycocotools; if it states none, by the area of the mask or, in data with boxes
-    only, of the box. With masks, `coco_mask_...` is the same for them. A mean is over the classes that have objects, NaN without
-    any; the protocol and a warning name the others. Only the best 100 detections per class and image count; crowd
-    regions are ignored.
+    only, of the box. With masks, `coco_mask_...` is the same for them. A mean is over the classes that have objects,
+    NaN without any; the protocol and a warning name the others. Only the best 100 detections per class and image count;
+    crowd regions are ignored.
     """
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
