@@ -44,7 +44,8 @@ COLOR_WORDS = {
     **dict.fromkeys(("emerald", "lime", "olive"), "green"),
     **dict.fromkeys(("turquoise", "teal", "aqua"), "cyan"),
     **dict.fromkeys(("navy", "azure"), "blue"),
-    **dict.fromkeys(("violet", "lilac", "lavender"), "purple"),
+    **dict.fromkeys(("violet", "lilac", "lavender", "indigo", "magenta", "fuchsia"), "purple"),
+    **dict.fromkeys(("tan", "beige"), "brown"),
     **dict.fromkeys(("ivory",), "white"),
     **dict.fromkeys(("grey", "silver"), "gray"),
 }

@@ -65,7 +65,7 @@ def huber(difference: float, delta: float = 1 / 9) -> float:
 
 
 def test_official_box_loss_is_a_mean_over_the_offsets_of_each_level_by_hand():
-    """An object of 12 px between two anchors of the first level, 2 px from each; one of 24 px beside one of the second.
+    """An object of 12 px between two anchors of the first level, 2 px from each; one of 24 px by one of the second.
 
     Offsets are predicted to be zero, so that an object d px to the right of an anchor of side s is missed by d / s.
     """

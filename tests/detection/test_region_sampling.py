@@ -58,7 +58,7 @@ def test_the_same_seed_draws_what_torchvision_draws(seed):
         assert len(found) == 32
 
 
-def test_shares_are_upper_bounds_and_background_fills_up():
+def test_the_fraction_of_positives_is_an_upper_bound_and_background_fills_up():
     target = make_instances(2, SIZE)
     hits, misses = target.boxes.repeat(20, 1), torch.tensor([[100.0, 100.0, 101.0, 101.0]]).repeat(30, 1)
     cases = [(hits, misses, 16, 4), (hits[:1], misses, 16, 3), (hits, misses[:5], 16, 4), (hits[:0], misses[:0], 16, 2)]
