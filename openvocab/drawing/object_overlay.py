@@ -16,6 +16,9 @@ from openvocab.structures import DetectionPrediction
 SMALLEST_TAG = 10
 """Least height of letters, in pixels: in a picture with many objects."""
 
+DARK = 96
+"""Outlines of colors whose channels are all below this would disappear on a darkened rim."""
+
 
 @dataclass(frozen=True)
 class ObjectStyle:
@@ -68,14 +71,18 @@ def _draw_mask(picture: np.ndarray, mask: dict[str, Any], shade: tuple[int, ...]
 
 
 def _draw_boxes(picture: np.ndarray, boxes: np.ndarray, shades: Sequence[tuple[int, ...]]) -> None:
-    """Draw outlines of boxes (N, 4) into a picture in place, on a darkened rim that makes them visible on any photo."""
+    """Draw outlines of boxes (N, 4) into a picture in place.
+
+    A darkened rim makes them visible on any photo, a lightened one those of dark colors.
+    """
     width = max(1, round(max(picture.shape) / 600))
     starts = np.round(boxes[:, :2]).astype(int)
     ends = np.maximum(starts, np.round(boxes[:, 2:]).astype(int) - 1)
-    rim = np.zeros(picture.shape[:2], dtype=np.uint8)
-    for start, end in zip(starts.tolist(), ends.tolist()):
-        cv2.rectangle(rim, start, end, 1, width + 2)
-    picture[rim > 0] //= 2
+    dark_rim, light_rim = np.zeros((2, *picture.shape[:2]), dtype=np.uint8)
+    for start, end, shade in zip(starts.tolist(), ends.tolist(), shades):
+        cv2.rectangle(light_rim if max(shade) < DARK else dark_rim, start, end, 1, width + 2)
+    picture[dark_rim > 0] //= 2
+    picture[light_rim > 0] = 255 - (255 - picture[light_rim > 0]) // 2
     for start, end, shade in zip(starts.tolist(), ends.tolist(), shades):
         cv2.rectangle(picture, start, end, shade, width)
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from openvocab.datasets.shapes.classes import CLASS_NAMES, COLORS
+from openvocab.drawing.box_drawing import draw_detections
 from openvocab.drawing.class_colors import BASIC_COLORS, COLOR_WORDS, NEUTRAL, basic_color, class_colors
 from openvocab.drawing.legend import INK, PAPER, draw_legend, text_color
 from openvocab.drawing.visualization import draw_label_map
-from openvocab.structures import SemanticPrediction
+from openvocab.structures import DetectionPrediction, SemanticPrediction
 from openvocab.vocabulary.class_lists import load_class_names
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -165,3 +167,13 @@ def test_a_white_class_is_visible_in_the_legend():
     panel = draw_legend([("white cup", white, ["1 %"])], [""], text=20, height=200)
     left = panel[:, 20:22].reshape(-1, 3)  # the left edge of the swatch
     assert (np.abs(left.astype(int) - PAPER).max(axis=1) > 60).any()
+
+
+def test_a_black_object_is_visible_in_a_dark_photo():
+    photo = np.full((448, 448, 3), 30, np.uint8)
+    box = torch.tensor([[100.0, 100, 300, 300]])
+    prediction = DetectionPrediction(
+        box, torch.ones(1), torch.zeros(1, dtype=torch.int64), Vocabulary.from_names(["black cat"])
+    )
+    column = draw_detections(photo, prediction, legend=False)[200, 90:110].astype(int)  # across the left edge
+    assert column.max() - column.min() > 80
