@@ -39,7 +39,7 @@ model = dict(
             proposals=dict(box_loss_mean="levels"),
             box_head=dict(convs=4, layers=1, norm="batch"),
             masks=dict(),
-            box_loss_mean="offsets",
+            box_loss=dict(mean="offsets"),
         ),
     ),
 )
