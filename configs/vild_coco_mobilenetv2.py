@@ -47,9 +47,9 @@ model = dict(
         temperature=0.02,
         detector=dict(
             pyramid=dict(layers=(2, 3, 4), dim=128, extra_levels=1, norm="group"),  # strides 8 to 64
-            proposals=dict(anchor_sizes=(32, 64, 128, 256), before_nms=(500, 500), after_nms=(300, 300)),
+            proposals=dict(anchor_sizes=(32, 64, 128, 256), pre_nms_top_n=(500, 500), post_nms_top_n=(300, 300)),
             box_head=dict(convs=0, layers=2, dim=512),
-            sampling=dict(samples=128),
+            sampling=dict(batch_size_per_image=128),
         ),
     ),
 )

@@ -5,7 +5,7 @@ COCO schedule was not released; this is Mask R-CNN's short one: a ResNet-50 of I
 90,000 iterations (13 epochs), short side 640 to 800. ViLD's differences from Mask R-CNN, as in
 `vild_text_lvis_r50.py`: class-agnostic boxes and masks, four convolutions before the linear layer of the box head,
 synchronized batch norms in it and in the pyramid, and box losses that are means over the offsets of the foreground
-(Mask R-CNN: over everything that is sampled; --cfg-options model.head.detector.box_loss_mean=regions
+(Mask R-CNN: over everything that is sampled; --cfg-options model.head.detector.box_loss.mean=regions
 model.head.detector.proposals.box_loss_mean=samples).
 Command: torchrun --nproc_per_node 8 tools/train.py configs/vild_text_coco_r50.py --launcher pytorch
 Hardware: 8 GPUs; time and memory not yet measured. Expected score: not yet measured. Paper (box AP50 of novel / base /
@@ -39,7 +39,7 @@ model = dict(
             proposals=dict(box_loss_mean="levels"),
             box_head=dict(convs=4, layers=1, norm="batch"),
             masks=dict(),
-            box_loss_mean="offsets",
+            box_loss=dict(mean="offsets"),
         ),
     ),
 )

@@ -42,10 +42,9 @@ model = dict(
         detector=dict(
             pyramid=dict(layers=(1, 2, 3, 4), output_norm="slow_batch", extra="convolve"),  # strides 4 to 64
             proposals=dict(convs=2, norm="slow_batch"),
-            align=dict(sampling_ratio=1, aligned=False),
+            align=dict(sampling_ratio=1, aligned=False, read_extra_levels=True),
             box_head=dict(convs=4, layers=2, norm="slow_batch", norm_linears=True),
             masks=dict(norm="slow_batch", norm_upsampled=True),
-            read_extra_levels=True,
         ),
     ),
 )

@@ -25,13 +25,15 @@ with read_base():
 clip = dict(model="ConvNet-8-shapes", pretrained="work_dirs/clip_shapes/last.pth")
 detector = dict(
     pyramid=dict(layers=(2, 3), dim=64, extra_levels=1, norm="group"),  # strides 4, 8 and 16
-    proposals=dict(anchor_sizes=(12, 20, 32), aspect_ratios=(1.0,), before_nms=(200, 200), after_nms=(100, 100)),
+    proposals=dict(
+        anchor_sizes=(12, 20, 32), aspect_ratios=(1.0,), pre_nms_top_n=(200, 200), post_nms_top_n=(100, 100)
+    ),
     align=dict(canonical_size=24, canonical_stride=8, sampling_ratio=1),
     box_head=dict(convs=2, conv_dim=64, layers=1, dim=256, norm="group"),
     masks=dict(dim=64, convs=2, norm="group"),
-    sampling=dict(samples=64),
-    mask_samples=16,
-    max_detections=100,
+    sampling=dict(batch_size_per_image=64),
+    mask_loss=dict(max_regions=16),
+    detections=dict(max_detections=100),
 )
 model = dict(
     type=OpenVocabModel,

@@ -1,8 +1,9 @@
 """Checks of arguments that many parts share: one line that names the argument, what was expected and what came."""
 
 import difflib
+import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
@@ -46,6 +47,31 @@ def argument_group(argument: str, given: Mapping[str, Any] | Group | None, kind:
     if isinstance(given, kind):
         return given
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # typing has no word for a dataclass
+    required = [name for name, field in known.items() if field.default is field.default_factory is MISSING]
+    return kind(**_checked_group(argument, given, list(known), required))
+
+
+def keyword_arguments(
+    argument: str, given: Mapping[str, Any] | None, function: Callable[..., Any], excluded: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the arguments of a function or class that a config gives as a dict, `pyramid=dict(layers=(1, 2))`.
+
+    Args:
+        argument: name of the dict, for messages.
+        given: the dict; None gives an empty one.
+        function: what is called with them.
+        excluded: its arguments that a config does not give.
+
+    Raises:
+        TypeError: another type, an unknown argument, or one that is missing.
+    """
+    taken = {name: part for name, part in inspect.signature(function).parameters.items() if name not in excluded}
+    required = [name for name, part in taken.items() if part.default is part.empty]
+    return dict(_checked_group(argument, given, list(taken), required))
+
+
+def _checked_group(argument: str, given: Any, known: list[str], required: list[str]) -> Mapping[str, Any]:
+    """Return the arguments of a group after a check of their names."""
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         raise TypeError(f"{argument}: expected a dict with some of {', '.join(known)}, got {given!r}")
@@ -54,8 +80,7 @@ def argument_group(argument: str, given: Mapping[str, Any] | Group | None, kind:
         close = difflib.get_close_matches(str(unknown[0]), known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise TypeError(f"{argument}: unknown {unknown[0]!r}; {hint}expected some of {', '.join(known)}")
-    required = [name for name, field in known.items() if field.default is field.default_factory is MISSING]
     missing = [name for name in required if name not in given]
     if missing:
         raise TypeError(f"{argument}: {missing[0]!r} is missing; expected a dict with some of {', '.join(known)}")
-    return kind(**given)
+    return given

@@ -1,4 +1,4 @@
-"""Evaluate a model over other class names than those of the data, and write results down."""
+"""Evaluation over class names other than those of the data, and result files."""
 
 import dataclasses
 import json
@@ -26,11 +26,11 @@ from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names, same_n
 
 @DATASETS.register_module()
 class OtherVocabulary(Dataset):
-    """A dataset whose samples ask for other class names; labels of classes that are not among them are ignored.
+    """A dataset with its vocabulary replaced by other class names; labels of classes not among them are ignored.
 
     Args:
-        dataset: with a `vocabulary`, whose items hold a `sample` with a `label_map` or without.
-        names_file: one class a line (`read_class_names`).
+        dataset: a dataset, or its config, with a `vocabulary`; the `sample` of an item may have no `label_map`.
+        names_file: one class per line (`read_class_names`).
 
     Raises:
         ValueError: the dataset has no vocabulary.
@@ -49,7 +49,7 @@ class OtherVocabulary(Dataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Facts of the dataset within."""
+        """That of the wrapped dataset."""
         return dict(self.dataset.metainfo) if isinstance(self.dataset, StatesFacts) else {}
 
     def __len__(self) -> int:
@@ -62,15 +62,18 @@ class OtherVocabulary(Dataset):
         return {**item, "sample": dataclasses.replace(sample, vocabulary=self.vocabulary, label_map=label_map)}
 
     def _relabel(self, label_map: Tensor) -> Tensor:
+        """Return a label map (H, W) of the new vocabulary."""
         return self._table[label_map.long()]
 
 
 @METRICS.register_module()
 class SharedClassesIoU(MeanIoU):
-    """`MeanIoU` over the classes that data and prediction share by name; the others only take pixels away.
+    """`MeanIoU` over the classes that data and prediction share by name.
+
+    Pixels that are predicted as one of the other classes count as errors of the shared ones.
 
     Args:
-        shared: positions of the shared classes in the vocabulary of the prediction.
+        shared: indices of the shared classes in the vocabulary of the prediction.
     """
 
     def __init__(self, shared: Sequence[int]) -> None:
@@ -78,11 +81,11 @@ class SharedClassesIoU(MeanIoU):
         self.shared = list(shared)
 
     def compute_metrics(self, results: list[tuple[Vocabulary, np.ndarray]]) -> dict[str, float]:
-        """Return the metrics of [(vocabulary, (K, K) counts with labels along the rows)]."""
+        """Return the metrics of one pair of a vocabulary and a confusion matrix (K, K), in a list."""
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
-        alone = np.setdiff1d(np.arange(len(vocabulary)), self.shared)
-        scores.iou[alone] = np.nan
+        not_shared = np.setdiff1d(np.arange(len(vocabulary)), self.shared)
+        scores.iou[not_shared] = np.nan  # means skip NaN
         rows = score_rows(vocabulary, scores)
         self.class_rows = [rows[index] for index in self.shared]
         names = [row["class"] for row in self.class_rows]
@@ -95,27 +98,31 @@ class SharedClassesIoU(MeanIoU):
 
 @METRICS.register_module()
 class NoMetric(Metric):
-    """Measures nothing: for predictions that are only looked at."""
+    """A metric without results, for predictions that are only drawn."""
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
         """Return no key."""
         return []
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Ignore a batch."""
+        """Ignore the predictions of a batch."""
         self.results += [None] * len(data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Return nothing."""
+        """Return no results."""
         return {}
 
 
 def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Vocabulary, list[int | None]]:
     """Match the classes of a dataset with other names, by any synonym (`same_name_key`).
 
+    Args:
+        source: K classes of a dataset.
+        names: the synonyms of each new class.
+
     Returns:
-        The vocabulary of `names`, which takes seen flags and background from its matches, and for each class of
-        `source` its position there (None without a match).
+        The vocabulary of `names`, with the seen flags and the background of the matching classes; and for each class of
+        `source` its index there, None without a match.
     """
     position = {same_name_key(name): index for index, entry in enumerate(names) for name in entry}
     matches = [
@@ -130,17 +137,19 @@ def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Voc
 
 
 def use_class_names(config: Config, names_file: str, *, pictures: bool) -> str:
-    """Change a test config so that it predicts the names of a file, and evaluates what the data can tell of them.
+    """Change a test config such that the names of a file are predicted, and those that the data label are evaluated.
 
     Args:
-        pictures: whether the predictions are looked at, so that no shared class is needed.
+        config: changed in place.
+        names_file: one class per line.
+        pictures: whether predictions are drawn, so that a shared class is not required.
 
     Returns:
-        One line for the log: what is predicted and what is evaluated.
+        A line for the log that states what is predicted and evaluated.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no name is shared with the data, or the config does not measure label maps.
+        ValueError: no name is shared with the data, or the config does not evaluate label maps.
     """
     dataset = OtherVocabulary(config.test_dataloader.dataset, names_file)
     shared = sorted({index for index in dataset.new_class if index is not None})
@@ -170,10 +179,13 @@ def write_results(
     protocol: Mapping[str, Any],
     class_rows: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write flat metrics and what they were measured on as JSON, whole or not at all; NaN becomes null.
+    """Write metrics and their protocol as JSON, whole or not at all; NaN becomes null.
 
     Args:
-        protocol: with the `units` of metrics and columns that have one, {"mIoU": "%"}: percentages are in 0..100.
+        path: of the file; its folder is created.
+        metrics: flat numbers.
+        protocol: a description of the data; with the `units` of metrics and columns, {"mIoU": "%"}: percentages are in
+            0..100.
         class_rows: scores of single classes, the list `per_class` of the file; see `Metric.class_rows`.
     """
     path = Path(path)
@@ -186,5 +198,5 @@ def write_results(
 
 
 def _json_number(value: Any) -> Any:
-    """Return None for NaN, which JSON does not have, and any other value as it is."""
+    """Return None for NaN, which JSON does not have, and any other value unchanged."""
     return None if isinstance(value, float) and math.isnan(value) else value

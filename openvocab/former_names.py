@@ -131,6 +131,30 @@ PARTS = {
 }
 """Former name of a registered class: present one."""
 
+_PROPOSALS = {
+    "match_iou": "iou_thresholds",
+    "samples": "batch_size_per_image",
+    "positive_share": "positive_fraction",
+    "before_nms": "pre_nms_top_n",
+    "after_nms": "post_nms_top_n",
+}
+_DETECTOR = {
+    **{f"proposals.{old}": f"proposals.{new}" for old, new in _PROPOSALS.items()},
+    "sampling.samples": "sampling.batch_size_per_image",
+    "sampling.positive_share": "sampling.positive_fraction",
+    "sampling.match_iou": "sampling.fg_iou_threshold",
+    "region_size": "align.region_size",
+    "mask_region_size": "align.mask_region_size",
+    "read_extra_levels": "align.read_extra_levels",
+    "mask_samples": "mask_loss.max_regions",
+    "box_beta": "box_loss.beta",
+    "box_loss_mean": "box_loss.mean",
+    "nms_iou": "detections.nms_iou",
+    "max_detections": "detections.max_detections",
+    "min_score": "detections.min_score",
+}
+_HEAD_WITH_DETECTOR = {f"detector.{old}": f"detector.{new}" for old, new in _DETECTOR.items()}
+
 ARGUMENTS: dict[str, dict[str, str]] = {
     "ClassificationFolder": {
         "leave_out": "class_options.leave_out",
@@ -197,6 +221,10 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "block_depth": "spatial_block.depth",
         "block_activation": "spatial_block.activation",
     },
+    "ClassAgnosticMaskRCNN": _DETECTOR,
+    "FVLMHead": _HEAD_WITH_DETECTOR,
+    "ProposalNetwork": _PROPOSALS,
+    "ViLDHead": _HEAD_WITH_DETECTOR,
 }
 """For each class, former argument: present one. A dot leads into a dict: `{"ignore_index": "labels.ignore_index"}`."""
 
@@ -345,7 +373,7 @@ def _group(arguments: dict[str, Any], path: str, *, make: bool = False) -> tuple
     """Return the dict that a dotted path leads to, and the last name of the path; None where another value is met."""
     *groups, key = path.split(".")
     for name in groups:
-        if make and name not in arguments:
+        if make and arguments.get(name) is None:  # None gives a group its defaults
             arguments[name] = type(arguments)()
         inner = arguments.get(name)
         if not isinstance(inner, dict):

@@ -14,12 +14,14 @@ VOCABULARY = Vocabulary.from_names(NAMES)
 WITH_UNSEEN = Vocabulary.from_names(NAMES, unseen=["lamp", "bus"])
 DETECTOR = dict(
     pyramid=dict(layers=(0, 1, 2), dim=8),
-    proposals=dict(anchor_sizes=(16, 24, 32, 48), before_nms=(60, 50), after_nms=(40, 30), samples=32),
+    proposals=dict(
+        anchor_sizes=(16, 24, 32, 48), pre_nms_top_n=(60, 50), post_nms_top_n=(40, 30), batch_size_per_image=32
+    ),
     align=dict(canonical_size=32, canonical_stride=8),
     box_head=dict(convs=1, conv_dim=8, layers=2, dim=20),
     masks=dict(dim=8, convs=1),
-    sampling=dict(samples=24),
-    max_detections=15,
+    sampling=dict(batch_size_per_image=24),
+    detections=dict(max_detections=15),
 )
 
 

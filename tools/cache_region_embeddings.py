@@ -1,10 +1,10 @@
-"""Compute the teacher's embeddings of regions of all training images of a config, once, for ViLD.
+"""Compute the teacher's embeddings of the regions of all training images of a config, once, for ViLD.
 
 python tools/cache_region_embeddings.py configs/vild_shapes.py
 torchrun --nproc_per_node 8 tools/cache_region_embeddings.py configs/vild_lvis_r50.py
 
-The config's `teacher` says what is computed and in which folder it is kept. The same command continues an interrupted
-run. Processes share the shards out among themselves and the GPUs of their machine.
+The config's `teacher` describes the embeddings and names the folder of the cache. The same command resumes an
+interrupted run. Processes divide the shards among themselves, and each takes a GPU of its machine.
 """
 
 import openvocab.process.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
@@ -37,15 +37,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file with a teacher")
     parser.add_argument("--embed-dtype", choices=sorted(EMBED_DTYPES), default="float16",
-                        help="on the disk (default: %(default)s, half the size of float32)")  # fmt: skip
+                        help="dtype on disk (default: %(default)s, half the size of float32)")  # fmt: skip
     parser.add_argument("--images-per-shard", type=int, default=100,
-                        help="lost at most by a kill (default: %(default)s)")  # fmt: skip
+                        help="computed again at most after a kill (default: %(default)s)")  # fmt: skip
     add_config_options(parser)
     return parser.parse_args()
 
 
 def build_images(config: Config) -> PipelineDataset:
-    """Build the training dataset of a config, its pipeline cut down to the images as they are on the disk."""
+    """Build the training dataset of a config with a pipeline that only loads the images."""
     dataset = DATASETS.build({**dataset_settings(config), "pipeline": [{"type": LoadImage}], "loading": {}})
     if not isinstance(dataset, PipelineDataset):
         raise ConfigError(f"{config.filename}: regions of a {type(dataset).__name__} cannot be cached")
@@ -89,8 +89,8 @@ def main() -> None:
             progress=Progress() if rank == 0 else None,
         )
     if written.is_finished:
-        made = f"{written.num_new} of them made now" if written.num_new else "it was finished already"
-        print(f"region cache {config.teacher.folder}: {written.num_shards} shards, {made}", flush=True)
+        written_now = f"{written.num_new} of them written now" if written.num_new else "it was finished already"
+        print(f"region cache {config.teacher.folder}: {written.num_shards} shards, {written_now}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The two stages of a region-based detector: proposals, and what is said of each."""
+"""The two stages of a region-based detector: proposals, and their boxes, masks and classes."""

@@ -1,4 +1,4 @@
-"""Boxes as offsets from other boxes, which is what a network regresses."""
+"""Boxes as offsets from reference boxes, the targets of box regression."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000 / 16)
-"""Decoded boxes are at most this much larger than their reference; R-CNN's customary bound."""
+"""Logarithm of how much larger than its reference a decoded box can be; the customary bound of R-CNN."""
 
 
 def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Return what moves `references` to `boxes`.
+    """Encode boxes as offsets from references.
 
     Args:
-        boxes, references: (N, 4) x1 y1 x2 y2, of positive size.
-        weights: of x, y, width and height.
+        boxes, references: (N, 4) x1 y1 x2 y2 in the same frame, of positive size.
+        weights: factors of the offsets of x, y, width and height.
 
     Returns:
-        (N, 4) weighted offsets: of the center in sizes of the reference, and logarithms of the size ratios.
+        (N, 4) weighted offsets: of the center, in units of the reference's size, and the logarithms of the size ratios.
 
     Reference: arXiv 1311.2524, appendix C.
     """
@@ -29,14 +29,25 @@ def encode_boxes(boxes: Tensor, references: Tensor, weights: Sequence[float]) ->
 
 
 def decode_boxes(offsets: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """Invert `encode_boxes`; return (N, 4) boxes."""
+    """Invert `encode_boxes`.
+
+    Args:
+        offsets: (N, 4) of any floating dtype.
+        references: (N, 4) x1 y1 x2 y2.
+        weights: see `encode_boxes`.
+
+    Returns:
+        (N, 4) float32 x1 y1 x2 y2.
+    """
     offsets = offsets.float() / references.new_tensor(weights)
     center, size = _center_and_size(references)
     moved = center + offsets[:, :2] * size
+    # an untrained network may predict any size: without the clamp, exp would overflow to infinite boxes
     half = 0.5 * size * offsets[:, 2:].clamp(max=MAX_LOG_SCALE).exp()
     return torch.cat([moved - half, moved + half], dim=1)
 
 
 def _center_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the centers (N, 2) and the sizes (N, 2), width first, of boxes (N, 4)."""
     size = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, :2] + 0.5 * size, size

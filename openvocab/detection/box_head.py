@@ -1,4 +1,4 @@
-"""One vector for what a region shows."""
+"""From the features of a region to one vector."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,17 +12,17 @@ class BoxHead(nn.Module):
     """Convolutions, then fully connected layers, each followed by a ReLU.
 
     Args:
-        in_dim: channels of the regions.
-        region_size: their cells a side.
+        in_dim: channels of the region features.
+        region_size: their cells per side.
         convs, conv_dim: number and width of the convolutions; Mask R-CNN has none.
         layers, dim: number and width of the fully connected layers.
         norm: after every convolution, see `norm_layer`.
-        norm_linears: after every fully connected layer too, as official ViLD and F-VLM.
+        norm_linears: whether there is one after every fully connected layer too, as in official ViLD and F-VLM.
 
     Raises:
-        ValueError: an unknown norm, or groups of a single number behind the fully connected layers.
+        ValueError: an unknown norm, or group norms of one number per group after the fully connected layers.
 
-    Reference: 4conv1fc of arXiv 1803.08494; ViLD (arXiv 2104.13921) has two fully connected layers behind.
+    Reference: 4conv1fc of arXiv 1803.08494; ViLD (arXiv 2104.13921) ends with two fully connected layers.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class BoxHead(nn.Module):
             self.layers = nn.Sequential(*_with_norms(self.layers, make_norm))
 
     def forward(self, regions: Tensor) -> Tensor:
-        """Map (N, C, s, s) to (N, dim)."""
+        """Map region features (N, C, s, s) to vectors (N, dim)."""
         return self.layers(regions)
 
 
 def _with_norms(layers: nn.Sequential, make_norm: Callable[[int], nn.Module]) -> Iterator[nn.Module]:
-    """Yield the layers, and a norm of maps of one cell behind every linear one."""
+    """Yield the layers, each linear one followed by a norm; norms take maps (N, C, h, w), so vectors become maps."""
     for layer in layers:
         yield layer
         if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""Maps of one width at every scale, from whatever a backbone gives."""
+"""A feature pyramid over the maps of any backbone."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -15,23 +15,23 @@ ExtraLevels = Literal["subsample", "convolve"]
 
 
 class FeaturePyramid(nn.Module):
-    """A feature pyramid network over `hidden` maps, with coarser levels made of its last one.
+    """A feature pyramid network over `hidden` maps, with coarser levels that are computed from its last one.
 
     Args:
         backbone: facts of the backbone; `hidden_dims` and `hidden_strides` are read.
-        layers: which `hidden` maps to read, fine to coarse.
+        layers: which `hidden` maps are the inputs, fine to coarse.
         dim: channels of every level.
-        extra_levels: how many levels to add, each at twice the stride of the one before.
-        factors: resolution of each level over its map, for backbones whose maps all have one stride (vision
-            transformers): `(4, 2, 1, 0.5)` for patch 16. None takes the maps as they are.
+        extra_levels: how many levels to add, each at twice the stride of the previous one.
+        factors: scale by which each map is resampled, for backbones whose maps all have one stride (vision
+            transformers): `(4, 2, 1, 0.5)` for patch 16. Default: the maps are not resampled.
         norm: after every convolution, see `norm_layer`.
-        output_norm: after every level of the result, so that sums and extra levels are made of values before it.
-        extra: "subsample" the level before to make an extra one, or "convolve" it with stride 2, padding right and
-            bottom as TensorFlow does. Official ViLD: "convolve", `output_norm` and no `norm`.
+        output_norm: on every level that is returned; sums and extra levels are computed from the values before it.
+        extra: how an extra level is computed from the previous one: "subsample" it, or "convolve" it with stride 2 and
+            padding at the right and bottom, as TensorFlow does. Official ViLD: "convolve", `output_norm`, no `norm`.
 
     Raises:
-        ValueError: layers that the backbone does not have, factors of another number, levels that are not in order, an
-            unknown choice.
+        ValueError: layers that the backbone does not have, a number of factors other than that of layers, levels that
+            are not in order, an unknown choice.
 
     Reference: arXiv 1612.03144; with `factors` as in F-ViT (arXiv 2310.01403).
     """
@@ -52,13 +52,13 @@ class FeaturePyramid(nn.Module):
         if not layers or any(not 0 <= layer < count for layer in layers):
             raise ValueError(f"layers: expected indices from 0 to {count - 1} of this backbone, got {list(layers)}")
         if factors is not None and len(factors) != len(layers):
-            raise ValueError(f"factors: expected {len(layers)}, one a layer, got {list(factors)}")
+            raise ValueError(f"factors: expected {len(layers)}, one per layer, got {list(factors)}")
         check_choice("extra", extra, get_args(ExtraLevels))
         self.layers, self.factors, self.extra_levels, self.dim = tuple(layers), factors, extra_levels, dim
         strides = [backbone.hidden_strides[layer] / factor for layer, factor in zip(layers, factors or [1] * count)]
         if sorted(set(strides)) != strides:
             raise ValueError(f"layers: expected maps from fine to coarse, got the strides {strides}; see factors")
-        self.own_strides = tuple(strides)
+        self.backbone_strides = tuple(strides)
         self.strides = (*strides, *(strides[-1] * 2**level for level in range(1, extra_levels + 1)))
         dims = [backbone.hidden_dims[layer] for layer in layers]
         self.network = FeaturePyramidNetwork(dims, dim, norm_layer=norm_layer(norm))
@@ -75,11 +75,13 @@ class FeaturePyramid(nn.Module):
         levels = list(self.network({str(i): level for i, level in enumerate(maps)}).values())
         for i in range(self.extra_levels):
             last = levels[-1]
+            # TensorFlow's "same" padding of an even map is uneven: nothing at the top and left
             levels.append(self.extra_convs[i](F.pad(last, (0, 2, 0, 2))) if self.extra_convs else last[:, :, ::2, ::2])
         return [norm(level) for norm, level in zip(self.output_norms, levels)]
 
 
 def _resample(level: Tensor, factor: float) -> Tensor:
+    """Scale a map (B, C, h, w) to (B, C, factor * h, factor * w)."""
     if factor == 1:
         return level
     # in float32: torch has no antialiasing in bfloat16 on CPUs

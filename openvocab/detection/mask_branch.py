@@ -1,4 +1,4 @@
-"""The outline of whatever is in a box."""
+"""The mask of the object in a box, whatever its class."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from openvocab.detection.region_align import RegionAlign
 
 
 class MaskBranch(nn.Module):
-    """Class-agnostic masks at twice the resolution that a region is read at.
+    """Class-agnostic masks at twice the resolution of the region features.
 
     Args:
-        align: reads the regions, 14x14 for masks of 28x28.
+        align: computes the region features, 14x14 for masks of 28x28.
         in_dim: channels of the maps.
-        dim: width of the branch.
-        convs: its convolutions.
+        dim: channels of the branch.
+        convs: number of convolutions.
         norm: after each of them, see `norm_layer`.
-        norm_upsampled: after the transposed convolution too, as official ViLD and F-VLM.
+        norm_upsampled: whether there is one after the transposed convolution too, as in official ViLD and F-VLM.
 
     Reference: Mask R-CNN, arXiv 1703.06870; one mask for all classes as in ViLD (arXiv 2104.13921).
     """
@@ -44,7 +44,15 @@ class MaskBranch(nn.Module):
             self.predictor.conv5_mask = nn.Sequential(self.predictor.conv5_mask, make_norm(dim))
 
     def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Return (N, m, m) logits of the masks in `boxes` (N_i, 4) of each image."""
+        """Return the mask logits of boxes.
+
+        Args:
+            maps: (B, C, h_i, w_i) of the pyramid, fine to coarse.
+            boxes: (N_i, 4) of each image, input frame.
+
+        Returns:
+            (sum of N_i, m, m) float32; each mask covers its box.
+        """
         return self.predictor(self.head(self.align(maps, boxes)))[:, 0].float()
 
     def loss(
@@ -53,24 +61,40 @@ class MaskBranch(nn.Module):
         """Return the mean binary cross entropy of the masks in `boxes`.
 
         Args:
-            maps: (B, C, h_i, w_i) a level.
-            boxes: (N_i, 4) of each image.
-            objects: (N_i,) the object in each box.
-            masks: (O_i, H, W) bool of each image's objects.
+            maps: (B, C, h_i, w_i) of the pyramid, fine to coarse.
+            boxes: (N_i, 4) of each image, input frame.
+            objects: (N_i,) index of the object matched with each box.
+            masks: (O_i, H, W) bool, the masks of each image's objects.
+
+        Returns:
+            (), 0 without boxes.
         """
         logits = self(maps, boxes)
         targets = [
             masks_in_boxes(mask, box, index, logits.shape[-1], self.align.aligned)
             for mask, box, index in zip(masks, boxes, objects)
         ]
-        losses = F.binary_cross_entropy_with_logits(logits, torch.cat(targets), reduction="sum")
-        return losses / max(1, logits.numel())
+        loss = F.binary_cross_entropy_with_logits(logits, torch.cat(targets), reduction="sum")
+        # a sum over at least 1: the mean of no box would be NaN
+        return loss / max(1, logits.numel())
 
 
 def masks_in_boxes(masks: Tensor, boxes: Tensor, objects: Tensor, size: int, aligned: bool = True) -> Tensor:
-    """Return the (N, size, size) share of each cell of `boxes` (N, 4) that its object's mask (O, H, W) covers."""
+    """Return the targets of the mask branch: the fraction of each cell of a box that the object's mask covers.
+
+    Args:
+        masks: (O, H, W) bool, input frame.
+        boxes: (N, 4), input frame.
+        objects: (N,) index of each box's object.
+        size: cells per side.
+        aligned: see `RegionAlign`.
+
+    Returns:
+        (N, size, size) of the dtype of `boxes`, in 0..1.
+    """
     if not len(boxes):
         return boxes.new_zeros(0, size, size)
-    used, place = objects.unique(return_inverse=True)
-    regions = torch.cat([place[:, None].to(boxes), boxes], dim=1)  # (N, 5)
-    return roi_align(masks[used, None].to(boxes), regions, size, aligned=aligned)[:, 0]
+    # many boxes share an object: only the masks that occur are converted to floating point, each once
+    used, mask_index = objects.unique(return_inverse=True)
+    regions = torch.cat([mask_index[:, None].to(boxes), boxes], dim=1)  # (N, 5)
+    return roi_align(masks[used, None].to(boxes), regions, size, aligned=aligned)[:, 0]  # (N, size, size)

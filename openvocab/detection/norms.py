@@ -1,4 +1,4 @@
-"""The normalizations that detection heads choose from, by name."""
+"""The normalizations of detection heads, by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ GROUPS = 32
 NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
     None: None,
     "batch": nn.BatchNorm2d,
-    "slow_batch": partial(nn.BatchNorm2d, **TENSORFLOW_BATCH_NORM),
+    "slow_batch": partial(nn.BatchNorm2d, eps=TENSORFLOW_BATCH_NORM["eps"], momentum=TENSORFLOW_BATCH_NORM["momentum"]),
     "frozen_batch": FrozenBatchNorm2d,
     "group": lambda dim: nn.GroupNorm(min(GROUPS, dim), dim),
     "layer": partial(nn.GroupNorm, 1),
@@ -21,11 +21,11 @@ NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
 
 
 def norm_layer(name: str | None) -> Callable[[int], nn.Module] | None:
-    """Return the constructor (of a number of channels) of a normalization, None for none.
+    """Return the function that builds a normalization of a number of channels, or None without a name.
 
     Args:
-        name: "batch" (over ranks with the config's `sync_bn`), "slow_batch" (the same with
-            `TENSORFLOW_BATCH_NORM`), "frozen_batch", "group" (32 groups), "layer", or None.
+        name: "batch" (synchronized over ranks by the config's `sync_bn`), "slow_batch" (the same with the slow
+            statistics of `TENSORFLOW_BATCH_NORM`), "frozen_batch", "group" (32 groups), "layer", or None.
 
     Raises:
         ValueError: another name.

@@ -1,9 +1,9 @@
-"""Where something may be: class-agnostic proposals from anchors."""
+"""Class-agnostic proposals from anchors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torchvision.models.detection.rpn import (
 
 from openvocab.argument_checks import check_choice
 from openvocab.detection.norms import norm_layer
+from openvocab.former_names import accept_former_arguments
 from openvocab.structures import Instances, Size
 
 AnchorBoxMean = Literal["levels", "samples"]
@@ -25,7 +26,7 @@ HUBER_DELTA = 1 / 9
 
 @dataclass
 class Proposals:
-    """Boxes of a batch that may hold an object, best first."""
+    """Boxes of a batch that may contain an object, best first."""
 
     boxes: list[Tensor]
     """Of each image: (N_i, 4) float32 x1 y1 x2 y2, input frame."""
@@ -33,26 +34,30 @@ class Proposals:
     """Of each image: (N_i,) in 0..1."""
 
 
+@accept_former_arguments
 class ProposalNetwork(RegionProposalNetwork):
-    """Torchvision's region proposal network on a list of maps; it also says how sure it is of each proposal.
+    """Torchvision's region proposal network on a list of maps, which also returns the objectness of each proposal.
 
     Args:
         dim: channels of the maps.
         strides: of the maps, fine to coarse.
-        anchor_sizes: one a level, in pixels (the root of the area); None takes 8 strides.
-        aspect_ratios: height / width of the anchors at every place.
+        anchor_sizes: one per level, in pixels (square root of the area); default: 8 strides.
+        aspect_ratios: height / width of the anchors at every position.
         convs: convolutions before the two predictions.
-        norm: after each of them, see `norm_layer`; every level has norms of its own.
-        match_iou: above the second overlap an anchor is an object, below the first one it is background.
-        samples, positive_share: anchors an image that the loss looks at, and how many of them may be objects.
-        before_nms, after_nms: proposals a level, and an image, at (training, test).
-        nms_iou: of two proposals that overlap more the better one stays.
-        box_loss_mean: "levels", the Huber loss of every matched anchor, a mean over the offsets of each level, summed
-            over levels (official ViLD and F-VLM, which also leave out offsets of exactly zero), or "samples", the
-            smooth L1 loss of sampled anchors over their number (torchvision).
+        norm: after each of them, see `norm_layer`; the convolutions are shared by all levels, the norms are not.
+        iou_thresholds: an anchor is background below the first IoU with all objects, and foreground from the second
+            one on, as is the best anchor of every object; others are ignored.
+        batch_size_per_image: anchors per image in the loss of objectness.
+        positive_fraction: at most this part of them are foreground.
+        pre_nms_top_n: proposals per level that enter non-maximum suppression, as (training, test).
+        post_nms_top_n: proposals per image that are returned, as (training, test).
+        nms_iou: IoU threshold of the non-maximum suppression within each level.
+        box_loss_mean: "levels", the Huber loss of every foreground anchor, as a mean over the offsets of each level,
+            summed over levels (official ViLD and F-VLM, which also ignore offsets of exactly zero), or "samples", the
+            smooth L1 loss of the sampled foreground anchors, divided by the number of all sampled ones (torchvision).
 
     Raises:
-        ValueError: sizes of another number than levels or out of order, an unknown choice.
+        ValueError: a number of sizes other than that of levels, sizes that do not grow, an unknown choice.
 
     Reference: Faster R-CNN, arXiv 1506.01497.
     """
@@ -65,27 +70,27 @@ class ProposalNetwork(RegionProposalNetwork):
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         convs: int = 1,
         norm: str | None = None,
-        match_iou: tuple[float, float] = (0.3, 0.7),
-        samples: int = 256,
-        positive_share: float = 0.5,
-        before_nms: tuple[int, int] = (2000, 1000),
-        after_nms: tuple[int, int] = (1000, 1000),
+        iou_thresholds: tuple[float, float] = (0.3, 0.7),
+        batch_size_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        pre_nms_top_n: tuple[int, int] = (2000, 1000),
+        post_nms_top_n: tuple[int, int] = (1000, 1000),
         nms_iou: float = 0.7,
         box_loss_mean: AnchorBoxMean = "levels",
     ) -> None:
         check_choice("box_loss_mean", box_loss_mean, get_args(AnchorBoxMean))
         sizes = [8 * stride for stride in strides] if anchor_sizes is None else list(anchor_sizes)
         if len(sizes) != len(strides) or any(fine >= coarse for fine, coarse in pairwise(sizes)):
-            raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one a level, got {sizes}")
+            raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one per level, got {sizes}")
         super().__init__(
             AnchorGenerator(tuple((size,) for size in sizes), (tuple(aspect_ratios),) * len(sizes)),
             ProposalHead(dim, len(aspect_ratios), convs, len(sizes), norm),
-            fg_iou_thresh=match_iou[1],
-            bg_iou_thresh=match_iou[0],
-            batch_size_per_image=samples,
-            positive_fraction=positive_share,
-            pre_nms_top_n=dict(zip(("training", "testing"), before_nms)),
-            post_nms_top_n=dict(zip(("training", "testing"), after_nms)),
+            fg_iou_thresh=iou_thresholds[1],
+            bg_iou_thresh=iou_thresholds[0],
+            batch_size_per_image=batch_size_per_image,
+            positive_fraction=positive_fraction,
+            pre_nms_top_n=dict(zip(("training", "testing"), pre_nms_top_n)),
+            post_nms_top_n=dict(zip(("training", "testing"), post_nms_top_n)),
             nms_thresh=nms_iou,
         )
         self.strides = tuple(strides)
@@ -97,48 +102,51 @@ class ProposalNetwork(RegionProposalNetwork):
         image_sizes: Sequence[Size],
         targets: Sequence[Instances] | None = None,
     ) -> tuple[Proposals, dict[str, Tensor]]:
-        """Propose boxes, and compare them with objects where some are given.
+        """Propose boxes and, with `targets`, compute the losses of the proposals.
 
         Args:
-            maps: (B, dim, h_i, w_i) a level.
+            maps: (B, dim, h_i, w_i) of each level, fine to coarse.
             image_sizes: (H, W) of each image before padding; boxes are clipped to it.
-            targets: objects of each image; crowds left out.
+            targets: objects of each image without crowds, input frame.
 
         Returns:
-            The proposals, and with `targets` the losses `loss_rpn_objectness` and `loss_rpn_box`.
+            The proposals, and with `targets` the losses `loss_rpn_objectness` and `loss_rpn_box`, each ().
         """
         levels, offset_levels = self.head(list(maps))
-        counts = [level[0].numel() for level in levels]
+        counts = [level[0].numel() for level in levels]  # anchors per image on each level; A in all
+        # (B * A, 1) and (B * A, 4); float32, since bfloat16 would move the edges of large boxes by whole pixels
         logits, offsets = (part.float() for part in concat_box_prediction_layers(levels, offset_levels))
         anchors = [self._anchors(levels)] * len(image_sizes)
+        # detached: the second stage does not train the proposals through the positions of its regions
         boxes = self.box_coder.decode(offsets.detach(), anchors).view(len(image_sizes), -1, 4)
         proposals = Proposals(*self.filter_proposals(boxes, logits, list(image_sizes), counts))
         if targets is None:
             return proposals, {}
-        labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": found.boxes} for found in targets])
-        wanted = self.box_coder.encode(matched, anchors)
+        labels, gt_boxes = self.assign_targets_to_anchors(anchors, [{"boxes": objects.boxes} for objects in targets])
+        target_offsets = self.box_coder.encode(gt_boxes, anchors)
         if self.box_loss_mean == "samples":
-            objectness, box = self.compute_loss(logits, offsets, labels, wanted)
+            objectness, box = self.compute_loss(logits, offsets, labels, target_offsets)
         else:
             objectness = self._objectness_loss(logits, labels)
-            box = _sum_of_level_means(offsets, torch.cat(wanted), torch.cat(labels) == 1, counts)
+            box = _sum_of_level_means(offsets, torch.cat(target_offsets), torch.cat(labels) == 1, counts)
         return proposals, {"loss_rpn_objectness": objectness, "loss_rpn_box": box}
 
     def _objectness_loss(self, logits: Tensor, labels: list[Tensor]) -> Tensor:
-        """Return the mean over sampled anchors, as `compute_loss` does beside its own loss of boxes.
+        """Return the mean () over sampled anchors, as torchvision's `compute_loss` does.
 
         Args:
             logits: (B * A, 1).
-            labels: of each image: (A,), 1 for objects, 0 for background, -1 for neither.
+            labels: (A,) of each image: 1 for foreground, 0 for background, -1 for ignored anchors.
         """
-        objects, background = (torch.cat(chosen).nonzero()[:, 0] for chosen in self.fg_bg_sampler(labels))
-        sampled = torch.cat([objects, background])
+        foreground, background = (torch.cat(is_sampled).nonzero()[:, 0] for is_sampled in self.fg_bg_sampler(labels))
+        sampled = torch.cat([foreground, background])
         return F.binary_cross_entropy_with_logits(logits.flatten()[sampled], torch.cat(labels)[sampled])
 
     def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the anchors (A, 4) of maps (B, ., h_i, w_i), centered at multiples of the strides.
 
-        Torchvision's stride is the size of the batch over that of the map: too little where a map is rounded up.
+        Torchvision divides the size of the batch by that of the map, which gives too small a stride if the size of the
+        map was rounded up.
         """
         generator = self.anchor_generator
         generator.set_cell_anchors(torch.float32, maps[0].device)
@@ -147,10 +155,12 @@ class ProposalNetwork(RegionProposalNetwork):
 
 
 class ProposalHead(RPNHead):
-    """Torchvision's: one set of convolutions for all levels; here with norms of each level, as in official ViLD.
+    """Torchvision's head, whose convolutions all levels share, with norms for each level as in official ViLD.
 
     Args:
-        dim, num_anchors, convs: channels, anchors at every place, convolutions before the predictions.
+        dim: channels of the maps.
+        num_anchors: at every position.
+        convs: number of convolutions before the predictions.
         levels: number of maps.
         norm: see `norm_layer`.
     """
@@ -161,33 +171,39 @@ class ProposalHead(RPNHead):
         self.norms = nn.ModuleList(nn.ModuleList(make_norm(dim) for _ in range(convs)) for _ in range(levels))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return objectness (B, A, h_i, w_i) and offsets (B, 4 A, h_i, w_i) of each level."""
+        """Predict from maps (B, dim, h_i, w_i).
+
+        Returns:
+            Logits of objectness (B, a, h_i, w_i) and offsets (B, 4 a, h_i, w_i) of each level, of a anchors per
+            position.
+        """
         hidden = []
         for level, norms in zip(maps, self.norms):
-            for (convolution, activation), norm in zip(self.conv, norms):
+            for (convolution, activation), norm in zip(self.conv, cast("nn.ModuleList", norms)):
                 level = activation(norm(convolution(level)))
             hidden.append(level)
         return [self.cls_logits(level) for level in hidden], [self.bbox_pred(level) for level in hidden]
 
 
-def _sum_of_level_means(offsets: Tensor, wanted: Tensor, matched: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return the Huber loss of matched anchors, a mean over the offsets of each level, summed over levels.
+def _sum_of_level_means(offsets: Tensor, targets: Tensor, foreground: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the Huber loss () of foreground anchors, as a mean over the offsets of each level, summed over levels.
 
     Args:
-        offsets, wanted: (B * A, 4), the anchors of each image level by level.
-        matched: (B * A,) bool.
-        counts: anchors of an image on each level; their sum is A.
+        offsets, targets: (B * A, 4); the anchors of an image are sorted by level.
+        foreground: (B * A,) bool.
+        counts: anchors per image on each level; their sum is A.
     """
     level = torch.arange(len(counts), device=offsets.device).repeat_interleave(
         torch.tensor(counts, device=offsets.device)
     )
-    level = level.repeat(len(matched) // len(level))[matched]
-    losses = F.huber_loss(offsets[matched], wanted[matched], delta=HUBER_DELTA, reduction="none").sum(dim=1)
+    level = level.repeat(len(foreground) // len(level))[foreground]  # (P,)
+    losses = F.huber_loss(offsets[foreground], targets[foreground], delta=HUBER_DELTA, reduction="none").sum(dim=1)
     sums = losses.new_zeros(len(counts)).index_add(0, level, losses)
+    # a level without foreground anchors adds 0, not 0 / 0
     return (sums / (4 * level.bincount(minlength=len(counts))).clamp(min=1)).sum()
 
 
 def as_regions(boxes: Sequence[Tensor]) -> Tensor:
-    """Put the boxes of a batch into one list (N, 5): index of the image, x1 y1 x2 y2."""
-    index = [found.new_full((len(found), 1), image) for image, found in enumerate(boxes)]
+    """Concatenate the boxes (N_i, 4) of each image to regions (N, 5): index of the image, x1 y1 x2 y2."""
+    index = [image_boxes.new_full((len(image_boxes), 1), image) for image, image_boxes in enumerate(boxes)]
     return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)

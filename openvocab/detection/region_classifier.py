@@ -1,4 +1,4 @@
-"""The class of a region by its distance to texts, with a learned background."""
+"""Classes of regions by their similarity to texts, with a background."""
 
 from typing import Literal, get_args
 
@@ -21,11 +21,11 @@ class RegionClassifier(nn.Module):
         in_dim: width of the region features.
         text_dim: D of the joint space.
         temperature: divides the cosine.
-        background: what stands for "none of the classes" beside the texts: a "learned" vector (ViLD), the embedding of
-            the "empty text" (F-VLM), or None for nothing.
+        background: the embedding of "none of the classes" next to the texts: a "learned" vector (ViLD), that of the
+            "empty text" (F-VLM), or None without a background.
 
     Raises:
-        ValueError: a temperature that is not positive, another background.
+        ValueError: a temperature that is not positive, an unknown background.
 
     Reference: ViLD, arXiv 2104.13921, equation 1.
     """
@@ -43,19 +43,19 @@ class RegionClassifier(nn.Module):
         self.background = nn.Parameter(0.01 * torch.randn(text_dim)) if background == "learned" else None
 
     def embed(self, regions: Tensor) -> Tensor:
-        """Map regions (N, F) to (N, D) float32 of unit norm."""
+        """Map region features (N, F) to embeddings (N, D), float32 of unit norm."""
         return F.normalize(self.project(regions).float(), dim=-1)
 
     def logits(self, embed: Tensor, text: TextFeatures) -> Tensor:
         """Return logits (N, K), or (N, K + 1) with the background last, of embeddings (N, D)."""
-        nothing = None
+        background = None
         if self.has_background:
-            nothing = text.empty if self.background is None else F.normalize(self.background.float(), dim=0)
-        return region_cosines(embed, text, nothing) / self.temperature
+            background = text.empty if self.background is None else F.normalize(self.background.float(), dim=0)
+        return region_cosines(embed, text, background) / self.temperature
 
 
 def region_cosines(embed: Tensor, text: TextFeatures, background: Tensor | None) -> Tensor:
-    """Compare regions with texts, and with what stands for none of them.
+    """Compare the embeddings of regions with texts and with a background.
 
     Args:
         embed: (N, D) float32 unit norm.
@@ -63,7 +63,7 @@ def region_cosines(embed: Tensor, text: TextFeatures, background: Tensor | None)
         background: (D,) float32 unit norm, or None.
 
     Returns:
-        (N, K) float32 in -1..1, or (N, K + 1) with the background last; also under autocast, where bfloat16 would round
+        (N, K) float32 in -1..1, or (N, K + 1) with the background last. Under autocast too, since bfloat16 would round
         a cosine to 1/256.
     """
     with torch.autocast(embed.device.type, enabled=False):
@@ -78,14 +78,14 @@ def region_class_loss(
     unseen_logits: UnseenLogits = "minus infinity",
     background_weight: float = 1.0,
 ) -> Tensor:
-    """Return the mean cross entropy of regions.
+    """Return the mean cross entropy () of regions.
 
     Args:
         logits: (N, K + 1), background last.
         classes: (N,) int64, -1 for background.
-        vocabulary: its K classes; what it calls unseen has no labels and must not be pushed away.
-        unseen_logits: what becomes of unseen classes: "minus infinity" takes them out of the softmax, "zero" leaves
-            them in at a logit of 0 (official ViLD).
+        vocabulary: of K classes; its unseen ones have no labels, so that they must not serve as negatives.
+        unseen_logits: how unseen classes enter the softmax: not at all by "minus infinity", or at a constant logit of 0
+            by "zero" (official ViLD).
         background_weight: factor of the loss of regions without an object. Official F-VLM: 0.9.
 
     Returns:
@@ -101,6 +101,6 @@ def region_class_loss(
                 "objects of unseen classes have labels; set train_classes='seen' (or 'seen_labels') in the dataset"
             )
         logits = logits.masked_fill(unseen, 0.0 if unseen_logits == "zero" else -torch.inf)
-    labels = classes.where(classes >= 0, len(vocabulary))
+    labels = classes.where(classes >= 0, len(vocabulary))  # (N,), background is the class K
     losses = F.cross_entropy(logits, labels, reduction="none")
     return losses.where(classes >= 0, background_weight * losses).sum() / max(1, len(labels))

@@ -1,4 +1,4 @@
-"""What a detection head says of the regions of a batch before it decides."""
+"""The raw outputs of a detection head for the regions of a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,34 +6,43 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openvocab.structures import Sample
+from openvocab.structures import Sample, known
 
 
 @dataclass
 class RegionOutputs:
-    """N regions, those of the first image first."""
+    """Outputs for N regions, sorted by image."""
 
     maps: list[Tensor]
-    """(B, C, h_i, w_i) of the pyramid, from which masks of the final boxes are read."""
+    """(B, C, h_i, w_i) of the pyramid, from which the masks of the final boxes are predicted."""
     boxes: list[Tensor]
-    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, padded input frame; they may stick out of it."""
+    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, padded input frame; they may reach outside it."""
     objectness: Tensor
     """(N,) in 0..1."""
     text_logits: Tensor | None = None
     """(N, K + 1) of the detector's own classifier, "none of the classes" last."""
     image_logits: Tensor | None = None
-    """(N, K) of an embedding like CLIP's, which knows no background."""
+    """(N, K) of an embedding like CLIP's, which has no background."""
 
     @property
     def logits(self) -> Tensor:
         """(N, K) of the classes."""
-        return self.image_logits if self.text_logits is None else self.text_logits[:, :-1]
+        if self.text_logits is not None:
+            return self.text_logits[:, :-1]
+        return known(self.image_logits, "text_logits or image_logits of RegionOutputs")
 
 
 def join_regions(
     parts: Sequence[tuple[list[Tensor], Tensor, Tensor | None]],
 ) -> tuple[list[Tensor], Tensor, Tensor | None]:
-    """Join what was said of regions part by part: boxes (N_i, 4) of each image, and two kinds of logits (N, K)."""
+    """Join outputs that were computed part by part.
+
+    Args:
+        parts: of each part of the regions: boxes (N_i, 4) of each image, logits (N, .) and logits (N, .) or None.
+
+    Returns:
+        The same three for all regions.
+    """
     boxes, first, second = zip(*parts)
     if len(parts) == 1:
         return boxes[0], first[0], second[0]
@@ -42,7 +51,7 @@ def join_regions(
 
 
 def original_boxes(boxes: Tensor, sample: Sample) -> Tensor:
-    """Scale boxes (N, 4) of the input frame of a sample to its original frame, and clip them to it."""
+    """Scale boxes (N, 4) from the input frame of a sample to its original frame, and clip them to it."""
     (height, width), (input_height, input_width) = sample.original_size, sample.input_size
     scale = boxes.new_tensor([width / input_width, height / input_height] * 2)
     return (boxes * scale).clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))

@@ -1,4 +1,4 @@
-"""Which proposals the second stage learns from, and what each of them is."""
+"""Samples of proposals for the losses of the second stage, matched with labeled objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,42 +12,46 @@ from openvocab.structures import Instances
 
 @dataclass
 class SampledRegions:
-    """Regions of a batch with their labels."""
+    """Sampled regions of a batch, matched with objects."""
 
     targets: Sequence[Instances]
-    """Of each image: its objects."""
+    """Of each image: its labeled objects."""
     boxes: list[Tensor] = field(default_factory=list)
     """Of each image: (S_i, 4), input frame."""
     objects: list[Tensor] = field(default_factory=list)
-    """Of each image: (S_i,) index of the object that the region shows, -1 for background."""
+    """Of each image: (S_i,) index of the matched object, -1 for background."""
     classes: list[Tensor] = field(default_factory=list)
-    """Of each image: (S_i,) class of that object, -1 for background."""
+    """Of each image: (S_i,) class of the matched object, -1 for background."""
 
 
 @torch.no_grad()
 def sample_regions(
     proposals: Sequence[Tensor],
     targets: Sequence[Instances],
-    samples: int = 512,
-    positive_share: float = 0.25,
-    match_iou: float = 0.5,
+    batch_size_per_image: int = 512,
+    positive_fraction: float = 0.25,
+    fg_iou_threshold: float = 0.5,
 ) -> SampledRegions:
-    """Draw regions from the proposals of each image and its labeled boxes.
+    """Sample regions from the proposals of each image and its labeled boxes.
 
     Args:
-        proposals: (N_i, 4) of each image.
-        targets: objects of each image; crowds left out.
-        samples: regions an image.
-        positive_share: how many of them may show an object.
-        match_iou: a region shows the object that it overlaps most, if by at least this.
+        proposals: (N_i, 4) of each image, input frame.
+        targets: objects of each image without crowds, input frame.
+        batch_size_per_image: regions per image.
+        positive_fraction: at most this part of them are foreground.
+        fg_iou_threshold: a region is matched with the object of the highest IoU if that is at least this; others are
+            background.
+
+    Reference: Fast R-CNN, arXiv 1504.08083, section 2.3.
     """
     sampled = SampledRegions(targets)
     for boxes, target in zip(proposals, targets):
+        # labeled boxes are proposals too: at first no other one overlaps an object enough
         boxes = torch.cat([boxes, target.boxes.to(boxes)])  # (N, 4)
-        objects = match_objects(boxes, target.boxes, match_iou)
-        chosen = _balanced(objects >= 0, samples, positive_share)
-        objects = objects[chosen]
-        sampled.boxes.append(boxes[chosen])
+        objects = match_objects(boxes, target.boxes, fg_iou_threshold)
+        rows = _balanced(objects >= 0, batch_size_per_image, positive_fraction)
+        objects = objects[rows]  # (S,)
+        sampled.boxes.append(boxes[rows])
         sampled.objects.append(objects)
         classes = torch.full_like(objects, -1)
         classes[objects >= 0] = target.classes[objects[objects >= 0]]
@@ -55,16 +59,25 @@ def sample_regions(
     return sampled
 
 
-def match_objects(boxes: Tensor, objects: Tensor, match_iou: float) -> Tensor:
-    """Return the (N,) index of the object that each box overlaps most, -1 where by less than `match_iou`."""
+def match_objects(boxes: Tensor, objects: Tensor, iou_threshold: float) -> Tensor:
+    """Match boxes with the objects that they overlap most.
+
+    Args:
+        boxes: (N, 4).
+        objects: (O, 4), their boxes.
+        iou_threshold: least IoU of a match.
+
+    Returns:
+        (N,) int64 index of the object, -1 for a box without a match.
+    """
     if not len(objects):
         return torch.full((len(boxes),), -1, device=boxes.device)
     overlap, nearest = box_iou(boxes, objects.to(boxes)).max(dim=1)  # (N,)
-    return nearest.masked_fill(overlap < match_iou, -1)
+    return nearest.masked_fill(overlap < iou_threshold, -1)
 
 
 def without_crowds(instances: Instances) -> Instances:
-    """Leave out crowds, which are no single object."""
+    """Return the objects (N of O) that are no crowds; a crowd has neither one box nor one mask."""
     if instances.is_crowd is None or not instances.is_crowd.any():
         return instances
     single = ~instances.is_crowd
@@ -72,13 +85,14 @@ def without_crowds(instances: Instances) -> Instances:
     return Instances(instances.boxes[single], instances.classes[single], masks)
 
 
-def _balanced(positive: Tensor, samples: int, positive_share: float) -> Tensor:
-    """Draw places of `positive` (N,): as many true ones as `positive_share` allows, then false ones."""
-    true, false = positive.nonzero().squeeze(1), (~positive).nonzero().squeeze(1)
-    num_true = min(len(true), int(samples * positive_share))
-    num_false = min(len(false), samples - num_true)
-    return torch.cat([_draw(true, num_true), _draw(false, num_false)])
+def _balanced(foreground: Tensor, count: int, positive_fraction: float) -> Tensor:
+    """Draw up to `count` indices of `foreground` (N,) bool: as many true ones as allowed, the rest false ones."""
+    positives, negatives = foreground.nonzero().squeeze(1), (~foreground).nonzero().squeeze(1)
+    num_positives = min(len(positives), int(count * positive_fraction))
+    num_negatives = min(len(negatives), count - num_positives)
+    return torch.cat([_draw(positives, num_positives), _draw(negatives, num_negatives)])
 
 
-def _draw(places: Tensor, count: int) -> Tensor:
-    return places[torch.randperm(len(places), device=places.device)[:count]]
+def _draw(indices: Tensor, count: int) -> Tensor:
+    """Return `count` random elements of `indices` (N,), without repetition."""
+    return indices[torch.randperm(len(indices), device=indices.device)[:count]]

@@ -1,4 +1,4 @@
-"""Two opinions on the class of a region, weighted by whether the class had labels in training."""
+"""Fusion of two scores of a region, weighted by whether a class had labels in training."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,12 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def image_weights(vocabulary: Vocabulary, base_weight: float, novel_weight: float, unknown_weight: float) -> Tensor:
-    """Return the weight (K,) of the image's opinion on each class, the others' share of 1 being the labels'.
+    """Return the weight (K,) float32 of the image scores of each class; the text scores weigh the rest of 1.
 
     Args:
-        vocabulary: says which classes are base ones (`seen`).
+        vocabulary: of K classes; its `seen` ones are base classes.
         base_weight, novel_weight: of classes with labels in training and of others. ViLD-ensemble: 1/3 and 2/3.
-        unknown_weight: of all classes where the vocabulary does not say.
+        unknown_weight: of all classes, if the vocabulary does not distinguish them.
 
     Raises:
         ValueError: a weight outside 0..1.
@@ -24,12 +24,15 @@ def image_weights(vocabulary: Vocabulary, base_weight: float, novel_weight: floa
 
 
 def fuse_scores(text_scores: Tensor, image_scores: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted geometric mean of both, (N, K).
+    """Return the weighted geometric mean of two scores.
 
     Args:
         text_scores: (N, K) in 0..1, of a classifier that was trained with labels of the base classes.
         image_scores: (N, K) in 0..1, of an embedding like CLIP's.
         weights: (K,) of `image_scores`, see `image_weights`.
+
+    Returns:
+        (N, K) in 0..1.
 
     Reference: ViLD, arXiv 2104.13921, section 3.4; with other weights in F-VLM, arXiv 2209.15639, equation 4.
     """
@@ -38,15 +41,18 @@ def fuse_scores(text_scores: Tensor, image_scores: Tensor, weights: Tensor) -> T
 
 
 def fuse_with_background(text_scores: Tensor, image_scores: Tensor, weights: Tensor) -> Tensor:
-    """Return `fuse_scores` as shares (N, K) of all that a region may be, the background of `text_scores` included.
+    """Return `fuse_scores`, normalized so that the classes and the background of `text_scores` sum to 1.
 
-    Every region is divided by a sum of its own, so that the order of detections across regions is another one than
-    that of `fuse_scores`.
+    Every region is divided by its own sum, so that detections of different regions may rank differently than by
+    `fuse_scores`.
 
     Args:
         text_scores: (N, K + 1), background last; a row sums to 1.
         image_scores: (N, K).
         weights: (K,) of `image_scores`, see `image_weights`.
+
+    Returns:
+        (N, K) in 0..1.
 
     Reference: the released code of F-VLM.
     """

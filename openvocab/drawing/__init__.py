@@ -1,1 +1,1 @@
-"""Pictures of what was predicted: label maps, boxes and masks, groups, legends."""
+"""Pictures of predictions: label maps, boxes and masks, groups, legends."""

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
-from openvocab.drawing.legend import beside, draw_long_legend, text_size, with_title
+from openvocab.drawing.legend import draw_long_legend, side_by_side, text_size, with_title
 from openvocab.drawing.object_overlay import ObjectStyle, draw_objects
-from openvocab.drawing.visualization import LONG_SIDE, check_image, enlarge, enlargement, shown_colors
+from openvocab.drawing.visualization import LONG_SIDE, check_image, colors_of_present, enlarge, enlargement
 from openvocab.structures import DetectionPrediction, Instances
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 MIN_SCORE, MAX_OBJECTS, MASK_ALPHA = 0.3, 100, 0.25
 ROOMY = 15
-"""Up to so many objects, a picture is as large as that of a label map; with more it is enlarged further."""
+"""Number of objects up to which a picture is as large as that of a label map; with more it is enlarged further."""
 
 
 def draw_detections(
@@ -28,16 +28,16 @@ def draw_detections(
 ) -> np.ndarray:
     """Draw the best objects of a photo in the colors of their classes, with names and scores.
 
-    Where there is no room, a tag leaves out the score, then it is the number of the class in the legend, and then the
-    object has only its outline.
+    Without room for name and score, the tag of an object shows the name alone, or else the number of the class in the
+    legend, or else the object has no tag.
 
     Args:
         image: (H, W, 3) uint8 RGB, of the prediction's size.
         prediction: objects in the original frame.
-        min_score: objects below it are left out.
-        max_objects: only so many are drawn, the best ones.
+        min_score: objects with a lower score are not drawn.
+        max_objects: maximum number of objects; the best ones are drawn.
         alpha: opacity of the masks, 0..1.
-        legend: whether to add a panel with the classes present, how many objects they have and their best score.
+        legend: whether to add a panel with the classes present, their numbers of objects and their best scores.
 
     Returns:
         (H', W', 3) uint8 RGB; small images are enlarged by a whole number.
@@ -54,7 +54,9 @@ def draw_detections(
     if not legend:
         return overlay
     figures = {label: [str(count), f"{best:.2f}"] for label, (count, best) in counts.items()}
-    return beside([overlay, *_legend(prediction.vocabulary, figures, ["objects", "best"], style, numbered, overlay)])
+    return side_by_side(
+        [overlay, *_legend(prediction.vocabulary, figures, ["objects", "best"], style, numbered, overlay)]
+    )
 
 
 def draw_detection_comparison(
@@ -71,7 +73,7 @@ def draw_detection_comparison(
     Args:
         image: (H, W, 3) uint8 RGB.
         prediction: objects in the original frame.
-        ground_truth: objects of the same vocabulary in the same frame; all are drawn, a crowd as one object.
+        ground_truth: objects of the same vocabulary in the same frame; all are drawn, each crowd as one object.
         min_score, max_objects, alpha: see `draw_detections`.
 
     Returns:
@@ -82,26 +84,30 @@ def draw_detection_comparison(
     """
     check_image(image, alpha)
     labeled = _as_prediction(ground_truth, prediction.vocabulary)
-    found = best_objects(prediction, min_score, max_objects)
-    counts = [class_counts(part) for part in (labeled, found)]
+    detected = best_objects(prediction, min_score, max_objects)
+    counts = [class_counts(objects) for objects in (labeled, detected)]
     present = dict.fromkeys([*counts[0], *counts[1]])
-    long_side = _long_side(max(len(labeled.boxes), len(found.boxes)))
+    long_side = _long_side(max(len(labeled.boxes), len(detected.boxes)))
     photo = enlarge(image, long_side)
     panels, numbered = [photo], False
-    for part, with_scores in ((labeled, False), (found, True)):
-        _check_objects(part, image)
+    for objects, with_scores in ((labeled, False), (detected, True)):
+        _check_objects(objects, image)
         style = _style(prediction.vocabulary, present, alpha, with_scores=with_scores)
-        overlay, has_numbers = _overlay(image, part, style, long_side)
+        overlay, has_numbers = _overlay(image, objects, style, long_side)
         panels.append(overlay)
         numbered |= has_numbers
     text = text_size(photo.shape)
     titled = [with_title(*pair, text) for pair in zip(panels, ("photo", "ground truth", "prediction"))]
-    figures = {label: [str(part[label][0]) if label in part else "–" for part in counts] for label in present}
-    return beside([*titled, *_legend(prediction.vocabulary, figures, ["truth", "found"], style, numbered, titled[0])])
+    figures = {
+        label: [str(of_panel[label][0]) if label in of_panel else "–" for of_panel in counts] for label in present
+    }
+    return side_by_side(
+        [*titled, *_legend(prediction.vocabulary, figures, ["truth", "found"], style, numbered, titled[0])]
+    )
 
 
 def best_objects(prediction: DetectionPrediction, min_score: float, max_objects: int) -> DetectionPrediction:
-    """Keep the objects of at least `min_score`, at most `max_objects` of them, best first."""
+    """Return the objects with a score of at least `min_score`, at most `max_objects` of them, best first."""
     order = prediction.scores.argsort(descending=True, stable=True)
     order = order[prediction.scores[order] >= min_score][:max_objects]
     masks = None if prediction.masks is None else [prediction.masks[index] for index in order.tolist()]
@@ -110,8 +116,8 @@ def best_objects(prediction: DetectionPrediction, min_score: float, max_objects:
 
 
 def class_counts(objects: DetectionPrediction) -> dict[int, tuple[int, float]]:
-    """Return the number of objects and the best score of every class present, the most frequent class first."""
-    counts = {}
+    """Return {class: (number of objects, best score)} of every class present, the most frequent class first."""
+    counts: dict[int, tuple[int, float]] = {}
     for label in objects.classes.unique().tolist():
         scores = objects.scores[objects.classes == label]
         counts[label] = len(scores), scores.max().item()
@@ -128,7 +134,7 @@ def describe_objects(objects: DetectionPrediction) -> str:
 
 
 def _as_prediction(instances: Instances, vocabulary: Vocabulary) -> DetectionPrediction:
-    """Return labeled objects as certain detections."""
+    """Return labeled objects as detections with a score of 1."""
     masks = None
     if instances.masks is not None:
         masks = [rle.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8)) for mask in instances.masks]
@@ -137,6 +143,7 @@ def _as_prediction(instances: Instances, vocabulary: Vocabulary) -> DetectionPre
 
 
 def _check_objects(objects: DetectionPrediction, image: np.ndarray) -> None:
+    """Check that boxes and masks can be drawn into an image (H, W, 3)."""
     if not objects.boxes.isfinite().all():
         raise ValueError("a box is NaN or infinite and cannot be drawn")
     for mask in objects.masks or ():
@@ -147,20 +154,21 @@ def _check_objects(objects: DetectionPrediction, image: np.ndarray) -> None:
 def _style(
     vocabulary: Vocabulary, present: Iterable[int], alpha: float, *, legend: bool = True, with_scores: bool = True
 ) -> ObjectStyle:
+    """Return the style of a picture with the classes `present`, which are numbered in that order for the legend."""
     present = list(present)
     numbers = {label: number for number, label in enumerate(present, start=1)} if legend else {}
-    return ObjectStyle(shown_colors(vocabulary.class_names, present), numbers, alpha, with_scores)
+    return ObjectStyle(colors_of_present(vocabulary.class_names, present), numbers, alpha, with_scores)
 
 
 def _long_side(count: int) -> int:
-    """Return the length that the longer side of a picture of `count` objects should have, about."""
+    """Return the approximate length, in pixels, of the longer side of a picture of `count` objects."""
     return round(LONG_SIDE * max(1, count / ROOMY) ** 0.5)
 
 
 def _overlay(
     image: np.ndarray, objects: DetectionPrediction, style: ObjectStyle, long_side: int
 ) -> tuple[np.ndarray, bool]:
-    """Enlarge the photo and draw the objects into it; see `draw_objects`."""
+    """Enlarge the photo (H, W, 3) and draw the objects into it; see `draw_objects` for the result."""
     factor = enlargement(image.shape, long_side)
     parts = objects.boxes * factor, objects.scores, objects.classes
     enlarged = DetectionPrediction(*parts, objects.vocabulary, objects.masks)
@@ -170,13 +178,14 @@ def _overlay(
 def _legend(
     vocabulary: Vocabulary,
     figures: dict[int, list[str]],
-    heads: list[str],
+    titles: list[str],
     style: ObjectStyle,
     numbered: bool,
     picture: np.ndarray,
 ) -> list[np.ndarray]:
+    """Return the columns of the legend next to a picture; with the numbers of the classes if tags refer to them."""
     rows = []
     for label, cells in figures.items():
         name = vocabulary.class_names[label]
         rows.append((f"{style.numbers[label]}. {name}" if numbered else name, style.colors[label], cells))
-    return draw_long_legend(rows, heads, picture.shape)
+    return draw_long_legend(rows, titles, picture.shape)

@@ -1,50 +1,127 @@
-"""One color a class name: vivid, far from the others, the same in every picture of a vocabulary."""
+"""One color per class name, which never contradicts the name: an "orange circle" is orange, a "golden ring" yellow.
+
+A name with a color word is painted in a tint of that color: the basic color itself if it is free, else a lighter or a
+darker one. All other names get vivid colors that are far apart. The rules are the same for every picture, and a color
+depends only on a name and on those before it in the list: it stays when the list grows.
+
+- Color words are those of `COLOR_WORDS`, their synonyms, and the plural of both ("two greens"). A name with several
+  is painted in the first one. Only whole words count: a "greenhouse" is no green.
+- Tints of a color word are nearest to it among all of `BASIC_COLORS`, by a clear margin.
+- Vivid colors differ from those of a photo too, most of whose color the overlays of label maps remove.
+
+Reference: Oklab, https://bottosson.github.io/posts/oklab
+"""
 
 import hashlib
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 NEUTRAL = (112, 116, 122)
 """Of classes that mean "everything else"."""
 NEUTRAL_NAMES = frozenset({"background", "other", "others", "everything else"})
+BASIC_COLORS = {
+    "red": (222, 38, 44),
+    "orange": (250, 132, 20),
+    "yellow": (250, 220, 45),
+    "green": (44, 170, 60),
+    "cyan": (40, 205, 215),
+    "blue": (45, 95, 230),
+    "purple": (150, 62, 200),
+    "pink": (250, 140, 195),
+    "brown": (128, 78, 44),
+    "white": (245, 245, 245),
+    "gray": (165, 165, 165),
+    "black": (38, 38, 38),
+}
+COLOR_WORDS = {
+    **{word: word for word in BASIC_COLORS},
+    **dict.fromkeys(("crimson", "scarlet", "ruby", "maroon", "burgundy"), "red"),
+    **dict.fromkeys(("tangerine", "amber"), "orange"),
+    **dict.fromkeys(("gold", "golden"), "yellow"),
+    **dict.fromkeys(("emerald", "lime", "olive"), "green"),
+    **dict.fromkeys(("turquoise", "teal", "aqua"), "cyan"),
+    **dict.fromkeys(("navy", "azure"), "blue"),
+    **dict.fromkeys(("violet", "lilac", "lavender", "indigo", "magenta", "fuchsia"), "purple"),
+    **dict.fromkeys(("tan", "beige"), "brown"),
+    **dict.fromkeys(("ivory",), "white"),
+    **dict.fromkeys(("grey", "silver"), "gray"),
+}
+"""The basic color of each color word."""
 CANDIDATES = 48
 NEAR = 0.2
-"""Two colors closer than this in Oklab are hard to tell apart in an overlay."""
+"""Two vivid colors closer than this in Oklab are hard to tell apart in an overlay."""
+NEAR_TINT = 0.1
+"""The same of two tints of one color word, which have less room."""
+CLEAR = 0.7
+"""A tint is at most this many times as far from its own basic color as from the next one."""
 LIGHTNESS_WEIGHT = 0.6
-"""A photo shines through an overlay and changes its lightness, so that hue must tell classes apart."""
+"""A photo shines through an overlay and changes its lightness, so that hue must tell vivid colors apart."""
 
 
 def class_colors(names: Sequence[str]) -> np.ndarray:
-    """Choose a color for each name.
+    """Choose a color for each class name.
 
-    A name's digest proposes colors in a fixed order; it gets the first that is far from those given before it, or else
-    the farthest. So a name keeps its color in other pictures, in longer lists and mostly in other lists, too.
+    A name proposes colors in a fixed order: the tints of its color word, the basic color first, or vivid colors that
+    follow from its digest. It gets the first one that is far from those of the names before it, or else the farthest.
 
     Args:
         names: K names.
 
     Returns:
         (K, 3) uint8 RGB.
-
-    Reference: Oklab, https://bottosson.github.io/posts/oklab
     """
-    given = [_oklab(np.array(NEUTRAL) / 255) * _WEIGHT]
+    taken = [_oklab(np.array(NEUTRAL) / 255)]
     colors = np.empty((len(names), 3), dtype=np.uint8)
     for index, name in enumerate(names):
         if name.lower() in NEUTRAL_NAMES:
             colors[index] = NEUTRAL
             continue
-        proposals = _proposals(name)
-        places = _oklab(proposals) * _WEIGHT  # (CANDIDATES, 3)
-        distance = np.min(np.linalg.norm(places[:, None] - np.stack(given), axis=-1), axis=1)
-        chosen = int(np.argmax(distance >= NEAR)) if (distance >= NEAR).any() else int(distance.argmax())
-        given.append(places[chosen])
-        colors[index] = np.round(proposals[chosen] * 255)
+        word = basic_color(name)
+        proposals = _vivid_colors(name) if word is None else _tints(word)  # (P, 3)
+        near, weight = (NEAR, _WEIGHT) if word is None else (NEAR_TINT, np.ones(3))
+        positions = _oklab(proposals)
+        gaps = np.linalg.norm((positions[:, None] - np.stack(taken)) * weight, axis=-1)  # (P, colors so far)
+        distance = gaps.min(axis=1)
+        best = int(np.argmax(distance >= near)) if (distance >= near).any() else int(distance.argmax())
+        taken.append(positions[best])
+        colors[index] = np.round(proposals[best] * 255)
     return colors
 
 
-def _proposals(name: str) -> np.ndarray:
+def basic_color(name: str) -> str | None:
+    """Return the basic color that a class name states, or None: `basic_color("Golden rings")` is "yellow"."""
+    for word in re.findall(r"[^\W\d_]+", name.lower()):
+        for form in (word, word.removesuffix("s"), word.removesuffix("es")):
+            if form in COLOR_WORDS:
+                return COLOR_WORDS[form]
+    return None
+
+
+@lru_cache(maxsize=len(BASIC_COLORS))
+def _tints(word: str) -> np.ndarray:
+    """Return the tints of a basic color, (P, 3) sRGB in 0..1: of about its hue, the basic color itself first."""
+    basics = _oklab(np.array(list(BASIC_COLORS.values())) / 255)  # (12, 3)
+    index = list(BASIC_COLORS).index(word)
+    lightness, *tone = basics[index]
+    chroma, hue = np.hypot(*tone), np.arctan2(tone[1], tone[0])
+    if chroma < 0.02:  # white, gray and black have no hue: a trace of any leaves them what they are
+        chromas, turns = np.array([0, 0.015, 0.03]), np.arange(0, 360, 60)
+    else:
+        chromas, turns = chroma * np.array([1, 1.15, 0.85, 0.7]), np.array([0, -5, 5, -10, 10])
+    grid = np.meshgrid(lightness + np.arange(-0.3, 0.31, 0.02), chromas, hue + np.deg2rad(turns), indexing="ij")
+    light, strength, angle = (axis.ravel() for axis in grid)
+    tints = np.stack([light, strength * np.cos(angle), strength * np.sin(angle)], axis=-1)  # (P, 3)
+    tints = np.concatenate([basics[index : index + 1], tints[_displayable(tints)]])
+    distances = np.linalg.norm(tints[:, None] - basics, axis=-1)  # (P, basic colors)
+    to_word, to_others = distances[:, index], np.delete(distances, index, axis=1).min(axis=1)
+    is_clear = to_word <= CLEAR * to_others
+    return _srgb(tints[is_clear][np.argsort(to_word[is_clear], kind="stable")])
+
+
+def _vivid_colors(name: str) -> np.ndarray:
     """Return the colors that a name proposes, (CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
     digest = hashlib.shake_256(name.encode()).digest(3 * CANDIDATES)
     hue, lightness, chroma = np.frombuffer(digest, dtype=np.uint8).reshape(3, CANDIDATES) / 255.0
@@ -77,8 +154,18 @@ def _oklab(srgb: np.ndarray) -> np.ndarray:
     return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
 
 
+def _linear_srgb(oklab: np.ndarray) -> np.ndarray:
+    """Convert (..., 3) Oklab to linear sRGB; what no screen can show lies outside of 0..1."""
+    return (oklab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_LMS).T
+
+
+def _displayable(oklab: np.ndarray) -> np.ndarray:
+    """Return (...) booleans: whether sRGB has the color."""
+    linear = _linear_srgb(oklab)
+    return np.logical_and(linear >= 0, linear <= 1).min(axis=-1)
+
+
 def _srgb(oklab: np.ndarray) -> np.ndarray:
     """Convert (..., 3) Oklab to sRGB in 0..1; what lies outside is clipped."""
-    linear = (oklab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_LMS).T
-    linear = linear.clip(0, 1)
+    linear = _linear_srgb(oklab).clip(0, 1)
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)

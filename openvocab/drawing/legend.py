@@ -1,4 +1,4 @@
-"""Panels beside a picture: titles and a legend of classes."""
+"""Panels next to a picture: titles and a legend of classes."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,97 +16,107 @@ MIN_TEXT, MIN_ROWS, MAX_NAME = 12, 8, 32
 
 @lru_cache(maxsize=16)
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which comes with matplotlib (mmengine needs it); a glyph it lacks becomes a box, no error."""
+    """Return DejaVu Sans, `size` pixels high. It comes with matplotlib, which mmengine needs; it draws any text."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
+def text_color(ground: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
+    """Return the color of text on `ground` (3,) uint8 RGB: `INK` or `PAPER`, whichever contrasts more (WCAG 2)."""
+    linear = (np.array([ground, INK, PAPER]) / 255) ** 2.2
+    ground_light, ink_light, paper_light = linear @ (0.2126, 0.7152, 0.0722) + 0.05
+    return INK if ground_light / ink_light >= paper_light / ground_light else PAPER
+
+
 def text_size(image_size: Sequence[int]) -> int:
-    """Return the height of text, in pixels, that can be read beside a picture of (height, width)."""
+    """Return the height of text, in pixels, that is readable next to a picture of (height, width)."""
     return max(MIN_TEXT, round((image_size[0] * image_size[1]) ** 0.5 / 27))
 
 
 def draw_legend(
-    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], heads: Sequence[str], text: int, height: int
+    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], titles: Sequence[str], text: int, height: int
 ) -> np.ndarray:
     """Draw a table with a swatch, a name and columns of figures.
 
     Args:
-        rows: (name, (3,) RGB color, figures); those that do not fit are counted in a last line.
-        heads: the titles of the figures; empty strings leave the line out.
+        rows: (name, color (3,) uint8 RGB, figures); the last line counts those that do not fit.
+        titles: of the columns of figures; if all are empty, there is no line of titles.
         text: height of the text in pixels.
-        height: of the picture beside, in pixels; `MIN_ROWS` are shown even where it is lower.
+        height: of the picture next to it, in pixels; at least `MIN_ROWS` are drawn, however low it is.
 
     Returns:
         (h, w, 3) uint8 RGB.
     """
     letters, line, swatch = font(text), round(1.75 * text), round(1.15 * text)
-    room = max(MIN_ROWS, (height - text) // line - any(heads))
-    left_out = 0 if len(rows) <= room else len(rows) - room + 1
-    shown = [(short_name(name), color, figures) for name, color, figures in rows[: len(rows) - left_out]]
-    name_width = max([letters.getlength(name) for name, _, _ in shown] or [0])
-    columns = [max(letters.getlength(cell) for cell in cells) for cells in zip(heads, *(row[2] for row in shown))]
+    room = max(MIN_ROWS, (height - text) // line - any(titles))
+    omitted = 0 if len(rows) <= room else len(rows) - room + 1
+    drawn = [(short_name(name), color, figures) for name, color, figures in rows[: len(rows) - omitted]]
+    name_width = max([letters.getlength(name) for name, _, _ in drawn] or [0])
+    columns = [max(letters.getlength(cell) for cell in cells) for cells in zip(titles, *(row[2] for row in drawn))]
     start = text + swatch + round(0.7 * text)
     width = round(start + name_width + sum(column + 1.4 * text for column in columns) + text)
-    lines = len(shown) + any(heads) + (left_out > 0)
+    lines = len(drawn) + any(titles) + (omitted > 0)
     panel = Image.new("RGB", (width, line * lines + text), PAPER)
     draw = ImageDraw.Draw(panel)
 
     def draw_figures(cells: Sequence[str], middle: float) -> None:
-        right = width - text
+        """Draw one line of the columns, aligned at the right, with its vertical center at `middle`."""
+        right: float = width - text
         for cell, column in zip(reversed(cells), reversed(columns)):
             draw.text((right, middle), cell, FAINT_INK, letters, anchor="rm")
             right -= column + 1.4 * text
 
     middle = text // 2 + line // 2
-    if any(heads):
-        draw_figures(heads, middle)
+    if any(titles):
+        draw_figures(titles, middle)
         middle += line
-    for name, color, figures in shown:
+    for name, color, figures in drawn:
         box = (text, middle - swatch // 2, text + swatch, middle + swatch // 2)
-        draw.rounded_rectangle(box, radius=swatch // 4, fill=tuple(int(value) for value in color))
+        # white classes would be invisible on the paper
+        outline = FAINT_INK if np.abs(color.astype(int) - PAPER).max() < 40 else None
+        draw.rounded_rectangle(box, radius=swatch // 4, fill=tuple(int(value) for value in color), outline=outline)
         draw.text((start, middle), name, INK, letters, anchor="lm")
         draw_figures(figures, middle)
         middle += line
-    if left_out > 0:
-        draw.text((start, middle), f"and {left_out} more", FAINT_INK, letters, anchor="lm")
+    if omitted > 0:
+        draw.text((start, middle), f"and {omitted} more", FAINT_INK, letters, anchor="lm")
     return np.asarray(panel)
 
 
 def draw_long_legend(
-    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], heads: Sequence[str], image_size: Sequence[int]
+    rows: Sequence[tuple[str, np.ndarray, Sequence[str]]], titles: Sequence[str], image_size: Sequence[int]
 ) -> list[np.ndarray]:
-    """Draw a table that leaves nothing out: many rows have smaller letters, and still more stand in several columns.
+    """Draw a table with all rows: many rows have smaller letters, and even more are spread over several columns.
 
     Args:
-        rows, heads: see `draw_legend`.
-        image_size: (height, width) of the picture beside.
+        rows, titles: see `draw_legend`.
+        image_size: (height, width) of the picture next to it.
 
     Returns:
-        The columns, [(h, w, 3) uint8 RGB].
+        The columns, each (h, w, 3) uint8 RGB.
     """
     height = image_size[0]
     fitting = int(height / (1.75 * (len(rows) + 2)))
     text = max(MIN_TEXT, min(text_size(image_size), fitting))
-    room = max(MIN_ROWS, (height - text) // round(1.75 * text)) - 1  # the heads take a line
+    room = max(MIN_ROWS, (height - text) // round(1.75 * text)) - 1  # one line for the titles
     starts = range(0, max(1, len(rows)), room)
-    return [draw_legend(rows[start : start + room], heads, text, height) for start in starts]
+    return [draw_legend(rows[start : start + room], titles, text, height) for start in starts]
 
 
 def short_name(name: str) -> str:
-    """Cut a long name, and keep it on one line."""
+    """Return a name on one line, cut to `MAX_NAME` characters."""
     name = " ".join(name.split())
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
 
 
 def with_title(picture: np.ndarray, title: str, text: int) -> np.ndarray:
-    """Add a line of text above a picture."""
-    head = Image.new("RGB", (picture.shape[1], 2 * text), PAPER)
-    ImageDraw.Draw(head).text((picture.shape[1] // 2, text), title, INK, font(text), anchor="mm")
-    return np.vstack([np.asarray(head), picture])
+    """Return a picture (H, W, 3) uint8 below a centered line of text, whose letters are `text` pixels high."""
+    line = Image.new("RGB", (picture.shape[1], 2 * text), PAPER)
+    ImageDraw.Draw(line).text((picture.shape[1] // 2, text), title, INK, font(text), anchor="mm")
+    return np.vstack([np.asarray(line), picture])
 
 
-def beside(pictures: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
-    """Put pictures side by side on paper, their upper edges in line."""
+def side_by_side(pictures: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
+    """Put pictures (H_i, W_i, 3) uint8 next to each other, aligned at the top, `gap` pixels apart."""
     height = max(len(picture) for picture in pictures)
     width = sum(picture.shape[1] for picture in pictures) + gap * (len(pictures) - 1)
     sheet = np.full((height, width, 3), PAPER, dtype=np.uint8)

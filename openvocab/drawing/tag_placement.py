@@ -1,4 +1,4 @@
-"""Where to write the names of many objects in one picture, so that as few as possible hide each other."""
+"""Positions of the tags of many objects in one picture, such that they hide as little as possible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 SHORTER = 0.4
-"""What a shorter wording costs, in objects hidden: rather drop a score than hide half an object."""
-LATER_PLACE = 0.01
-"""What each step down the list of places costs: they are in the order in which readers look for a name."""
+"""Cost of each shorter wording, in hidden objects: it is better to drop a score than to hide half an object."""
+LATER_POSITION = 0.01
+"""Cost of each step down the list of positions, which are in the order in which readers look for a name."""
 MOST_HIDDEN = 1.5
-"""A tag that would hide more objects than this is left out."""
+"""A tag that would hide more objects than this is not drawn."""
 
 
 @dataclass(frozen=True)
-class TagPlace:
-    """A tag in a picture: the index of its wording, its left and its upper edge in pixels."""
+class PlacedTag:
+    """A tag in a picture: the index of its wording, and its left and upper edge in pixels."""
 
     wording: int
     left: int
@@ -24,41 +24,42 @@ class TagPlace:
 
 def place_tags(
     boxes: np.ndarray, widths: Sequence[Sequence[int]], height: int, picture_size: tuple[int, int]
-) -> list[TagPlace | None]:
-    """Choose a wording and a place for the tag of each box, one after the other.
+) -> list[PlacedTag | None]:
+    """Choose a wording and a position for the tag of each box, one box after the other.
 
-    No two tags overlap. Of the free places around and inside its box, a tag takes the one where it hides the least of
-    all boxes: for small boxes that is beside them, for large ones mostly their upper left corner.
+    No two tags overlap. Of the free positions around and inside its box, a tag takes the one where it hides the least
+    of all boxes: next to small boxes, and mostly in the upper left corner of large ones.
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels, the most important first.
-        widths: of each box's wordings in pixels, the best first.
+        widths: of each box's wordings in pixels, the preferred wording first.
         height: of all tags in pixels.
-        picture_size: (height, width) that tags stay within.
+        picture_size: (height, width); tags stay inside.
 
     Returns:
-        N places; None where no wording has one.
+        N tags; None for a box whose wordings all have no position.
     """
-    placed = np.zeros((0, 4))
-    places: list[TagPlace | None] = []
+    taken = np.zeros((0, 4))
+    placed: list[PlacedTag | None] = []
     for box, wordings in zip(boxes, widths, strict=True):
-        tags = np.stack([_places(box, width, height, picture_size) for width in wordings])  # (F, P, 4)
+        tags = np.stack([_positions(box, width, height, picture_size) for width in wordings])  # (F, P, 4)
         steps = np.arange(tags.shape[1])
-        cost = _hidden(tags, boxes) + SHORTER * np.arange(len(tags))[:, None] + LATER_PLACE * steps  # (F, P)
-        free = _overlap(tags, placed).sum(axis=-1) == 0
+        cost = _hidden(tags, boxes) + SHORTER * np.arange(len(tags))[:, None] + LATER_POSITION * steps  # (F, P)
+        free = _overlap(tags, taken).sum(axis=-1) == 0
         cost = np.where(free, cost, np.inf)
-        wording, place = np.unravel_index(int(cost.argmin()), cost.shape)
-        if cost[wording, place] - SHORTER * wording > MOST_HIDDEN:
-            places.append(None)
+        wording, position = np.unravel_index(int(cost.argmin()), cost.shape)
+        # the cost of the wording is no hidden object; that of a taken position is infinite
+        if cost[wording, position] - SHORTER * wording > MOST_HIDDEN:
+            placed.append(None)
             continue
-        chosen = tags[wording, place]
-        placed = np.vstack([placed, chosen])
-        places.append(TagPlace(int(wording), int(chosen[0]), int(chosen[1])))
-    return places
+        corners = tags[wording, position]
+        taken = np.vstack([taken, corners])
+        placed.append(PlacedTag(int(wording), int(corners[0]), int(corners[1])))
+    return placed
 
 
-def _places(box: np.ndarray, width: int, height: int, picture_size: tuple[int, int]) -> np.ndarray:
-    """Return the places of a tag at the corners, the sides and the middle of a box, moved into the picture, (P, 4)."""
+def _positions(box: np.ndarray, width: int, height: int, picture_size: tuple[int, int]) -> np.ndarray:
+    """Return tags (P, 4) at the corners, the sides and the center of a box (4,), moved into the picture."""
     left, top, right, bottom = box
     corners = [
         (left, top - height),
@@ -82,13 +83,13 @@ def _places(box: np.ndarray, width: int, height: int, picture_size: tuple[int, i
 
 
 def _hidden(tags: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return how many boxes each tag hides, (F, P): the sum of the shares of their areas."""
+    """Return how many of boxes (N, 4) each of tags (F, P, 4) hides, (F, P): the sum of fractions of their areas."""
     areas = np.maximum(1, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     return (_overlap(tags, boxes) / areas).sum(axis=-1)
 
 
 def _overlap(tags: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the areas that tags (F, P, 4) and boxes (N, 4) share, (F, P, N)."""
+    """Return the areas of the intersections of tags (F, P, 4) with boxes (N, 4), (F, P, N)."""
     low = np.maximum(tags[:, :, None, :2], boxes[:, :2])
     high = np.minimum(tags[:, :, None, 2:], boxes[:, 2:])
     return np.clip(high - low, 0, None).prod(axis=-1)

@@ -7,26 +7,27 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from openvocab.drawing.class_colors import class_colors
-from openvocab.drawing.legend import beside, draw_legend, font, short_name, text_size, with_title
+from openvocab.drawing.legend import draw_legend, font, short_name, side_by_side, text_size, with_title
 from openvocab.structures import SemanticPrediction, ignore_index
 
 LONG_SIDE = 448
-"""Smaller pictures are enlarged to about this, by a whole number, so that contours and names can be read."""
+"""Length in pixels to about which smaller pictures are enlarged, by a whole factor, so that names can be read."""
 MAP_ALPHA = 0.55
 FEW_CLASSES = 24
-"""Up to here a class has one color in all pictures; of longer lists only those present are told apart."""
+"""Up to so many names in a vocabulary, a class has one color in all pictures; in longer ones only the classes present
+in a picture are told apart."""
 
 
 def draw_label_map(
     image: np.ndarray, prediction: SemanticPrediction, *, alpha: float = MAP_ALPHA, legend: bool = True
 ) -> np.ndarray:
-    """Lay the predicted classes over a photo, each in its own color, with contour and name.
+    """Draw the predicted classes over a photo, each in its color, with contours and names.
 
     Args:
         image: (H, W, 3) uint8 RGB, of the prediction's size.
-        prediction: label map in the original frame; `ignore_index` is left bare.
+        prediction: label map in the original frame; pixels of `ignore_index` show the photo.
         alpha: opacity of the colors, 0..1.
-        legend: whether to add a panel with the names of the classes present and their shares of the area.
+        legend: whether to add a panel with the names of the classes present and their percentages of the area.
 
     Returns:
         (H', W', 3) uint8 RGB; tiny images are enlarged.
@@ -37,13 +38,13 @@ def draw_label_map(
     names, label_map = prediction.class_names, prediction.label_map
     check_image(image, alpha)
     _check_sizes(image, [label_map])
-    shares = class_shares(label_map, len(names))
-    colors = shown_colors(names, shares)
+    areas = class_areas(label_map, len(names))
+    colors = colors_of_present(names, areas)
     overlay = _overlay(image, label_map, names, colors, alpha)
     if not legend:
         return overlay
-    rows = [(names[label], colors[label], [_percent(share)]) for label, share in shares.items()]
-    return beside([overlay, draw_legend(rows, [""], text_size(overlay.shape), len(overlay))])
+    rows = [(names[label], colors[label], [_percent(area)]) for label, area in areas.items()]
+    return side_by_side([overlay, draw_legend(rows, [""], text_size(overlay.shape), len(overlay))])
 
 
 def draw_comparison(
@@ -54,7 +55,7 @@ def draw_comparison(
     Args:
         image: (H, W, 3) uint8 RGB.
         prediction: label map in the original frame.
-        ground_truth: (H, W) integers of the same vocabulary; `ignore_index` is left bare.
+        ground_truth: (H, W) integers of the same vocabulary; pixels of `ignore_index` show the photo.
         alpha: opacity of the colors, 0..1.
 
     Returns:
@@ -66,21 +67,22 @@ def draw_comparison(
     names, label_maps = prediction.class_names, (ground_truth, prediction.label_map)
     check_image(image, alpha)
     _check_sizes(image, label_maps)
-    true, predicted = (class_shares(label_map, len(names)) for label_map in label_maps)
+    true, predicted = (class_areas(label_map, len(names)) for label_map in label_maps)
     present = sorted({*true, *predicted}, key=lambda label: -true.get(label, 0) - predicted.get(label, 0))
-    colors = shown_colors(names, present)
+    colors = colors_of_present(names, present)
     photo = enlarge(image)
     text = text_size(photo.shape)
     pictures = [photo, *(_overlay(image, label_map, names, colors, alpha) for label_map in label_maps)]
     titled = [with_title(*pair, text) for pair in zip(pictures, ("photo", "ground truth", "prediction"))]
     rows = [
-        (names[label], colors[label], [_percent(part.get(label, 0)) for part in (true, predicted)]) for label in present
+        (names[label], colors[label], [_percent(areas.get(label, 0)) for areas in (true, predicted)])
+        for label in present
     ]
-    return beside([*titled, draw_legend(rows, ["truth", "predicted"], text, len(titled[0]))])
+    return side_by_side([*titled, draw_legend(rows, ["truth", "predicted"], text, len(titled[0]))])
 
 
-def class_shares(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
-    """Return the share of the labeled area, 0..1, of every class present, the largest first."""
+def class_areas(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
+    """Return the fraction of the labeled area of every class present in a label map (H, W), the largest first."""
     counts = np.bincount(label_map[label_map != ignore_index(num_classes)].ravel(), minlength=num_classes)
     total = max(1, int(counts.sum()))
     return {int(label): counts[label] / total for label in np.argsort(-counts, kind="stable") if counts[label]}
@@ -89,19 +91,19 @@ def class_shares(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
 def describe_areas(prediction: SemanticPrediction) -> str:
     """Return the classes present in one line: `sofa 61.5 %, cat 38.5 %`."""
     names = prediction.class_names
-    shares = class_shares(prediction.label_map, len(names))
-    return ", ".join(f"{names[label]} {_percent(share)}" for label, share in shares.items())
+    areas = class_areas(prediction.label_map, len(names))
+    return ", ".join(f"{names[label]} {_percent(area)}" for label, area in areas.items())
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share else "–"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %" if fraction else "–"
 
 
 def check_image(image: np.ndarray, alpha: float) -> None:
-    """Check what every picture is made of.
+    """Check the image and the opacity that every picture needs.
 
     Raises:
-        ValueError: not (H, W, 3) uint8, or an opacity outside 0..1.
+        ValueError: an image that is not (H, W, 3) uint8, or an opacity outside 0..1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an image (H, W, 3) uint8, got {image.dtype} {image.shape}")
@@ -110,24 +112,25 @@ def check_image(image: np.ndarray, alpha: float) -> None:
 
 
 def _check_sizes(image: np.ndarray, label_maps: Iterable[np.ndarray]) -> None:
+    """Check that label maps (H, W) have the size of the image (H, W, 3)."""
     for label_map in label_maps:
         if image.shape[:2] != label_map.shape:
             raise ValueError(f"the image is {image.shape[:2]}, its label map {label_map.shape}; they must agree")
 
 
-def shown_colors(names: Sequence[str], present: Iterable[int]) -> dict[int, np.ndarray]:
-    """Give each class present its color (3,) uint8 RGB."""
+def colors_of_present(names: Sequence[str], present: Iterable[int]) -> dict[int, np.ndarray]:
+    """Return {class: color (3,) uint8 RGB} of the classes present, and of all others of a short vocabulary."""
     labels = range(len(names)) if len(names) <= FEW_CLASSES else sorted(present)
     return dict(zip(labels, class_colors([names[label] for label in labels])))
 
 
 def enlargement(size: Sequence[int], long_side: int = LONG_SIDE) -> int:
-    """Return the whole number that enlarges (height, width) so that the longer one is about `long_side`."""
+    """Return the whole factor by which the longer side of (height, width) becomes about `long_side`."""
     return max(1, round(long_side / max(size[:2])))
 
 
 def enlarge(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
-    """Enlarge a picture (H, W, 3) by its `enlargement`; one that is not small is returned as it is."""
+    """Return a picture (H, W, 3) enlarged by its `enlargement`; one that is not small is returned as it is."""
     factor = enlargement(image.shape, long_side)
     size = (image.shape[1] * factor, image.shape[0] * factor)
     return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
@@ -136,16 +139,17 @@ def enlarge(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
 def _overlay(
     image: np.ndarray, label_map: np.ndarray, names: Sequence[str], colors: dict[int, np.ndarray], alpha: float
 ) -> np.ndarray:
-    """Blend the class colors into the photo, draw the borders between classes and name the large areas."""
+    """Blend the colors of a label map (H, W) into the photo (H, W, 3), draw class borders and name large areas."""
     factor = enlargement(image.shape)
     labels = label_map.repeat(factor, 0).repeat(factor, 1)
     photo = enlarge(image).astype(np.float32)
     gray = photo.mean(axis=2, keepdims=True)
-    table = np.zeros((len(names) + 1, 3), np.float32)  # the last row for labels that are no class
+    table = np.zeros((len(names) + 1, 3), np.float32)  # the last row is for labels that are no class
     for label, color in colors.items():
         table[label] = color
     tint = table[np.minimum(labels, len(names), dtype=np.intp)]
-    mixed = (1 - alpha) * (0.35 * photo + 0.65 * gray) + alpha * tint  # the photo's own colors would mislead
+    # most of the photo's own colors is removed: they would be mistaken for those of classes
+    mixed = (1 - alpha) * (0.35 * photo + 0.65 * gray) + alpha * tint  # (H, W, 3)
     mixed = np.where((labels == ignore_index(len(names)))[..., None], photo, mixed)
     border = _borders(labels, max(1, round(max(labels.shape) / 400)))
     mixed[border] = 0.2 * mixed[border] + 0.8 * 255
@@ -153,7 +157,7 @@ def _overlay(
 
 
 def _borders(labels: np.ndarray, width: int) -> np.ndarray:
-    """Return (H, W) boolean: within `width` pixels of another class."""
+    """Return (H, W) bool: which pixels of a label map (H, W) are within `width` pixels of another class."""
     edge = np.zeros(labels.shape, dtype=np.uint8)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
@@ -163,7 +167,7 @@ def _borders(labels: np.ndarray, width: int) -> np.ndarray:
 def _with_names(
     picture: np.ndarray, labels: np.ndarray, names: Sequence[str], colors: dict[int, np.ndarray]
 ) -> np.ndarray:
-    """Write each class's name into its largest area, where it fits."""
+    """Write the name of each class into the widest part of its area, if it fits."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     size = max(11, round(0.8 * text_size(labels.shape)))
@@ -172,16 +176,16 @@ def _with_names(
             continue
         name = short_name(names[label])
         width = font(size).getlength(name)
-        place = _widest_place(labels == label, width + size, 1.5 * size)
-        if place is not None:
+        center = _text_center(labels == label, width + size, 1.5 * size)
+        if center is not None:
             draw.text(
-                place, name, "white", font(size), anchor="mm", stroke_width=max(1, size // 8), stroke_fill=(24, 24, 28)
+                center, name, "white", font(size), anchor="mm", stroke_width=max(1, size // 8), stroke_fill=(24, 24, 28)
             )
     return np.asarray(canvas)
 
 
-def _widest_place(mask: np.ndarray, width: float, height: float) -> tuple[int, int] | None:
-    """Return the (x, y) deepest inside `mask` (H, W) where a box of `width` x `height` lies within it, or None."""
+def _text_center(mask: np.ndarray, width: float, height: float) -> tuple[int, int] | None:
+    """Return the center (x, y) of the box of `width` x `height` deepest inside `mask` (H, W); None if none fits."""
     shape = np.ones((max(1, round(height)), max(1, round(width))), np.uint8)
     fits = cv2.erode(np.pad(mask.astype(np.uint8), 1), shape, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     if not fits.any():

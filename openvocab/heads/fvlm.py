@@ -9,7 +9,6 @@ from torch import Tensor
 
 from openvocab.argument_checks import check_choice
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
-from openvocab.detection.region_align import RegionAlign
 from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss, region_cosines
 from openvocab.detection.region_outputs import RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores, fuse_with_background, image_weights
@@ -84,7 +83,7 @@ class FVLMHead(Head):
         self.layers = tuple(sorted({*self.detector.pyramid.layers, self.last}))
         self.classifier = RegionClassifier(self.detector.box_head.out_dim, text_dim, temperature, background)
         self.empty_text = background == "empty text"
-        self.align = RegionAlign(backbone.hidden_strides[self.last :], clip_region_size, **detector.get("align") or {})
+        self.align = self.detector.align_options.build(backbone.hidden_strides[self.last :], clip_region_size)
         self.clip_temperature = clip_temperature
         self.base_weight, self.novel_weight = base_weight, novel_weight
         self.background_weight, self.score_rule = background_weight, scores

@@ -1,4 +1,4 @@
-"""What the metrics of the package share: a metric says what its numbers mean and what they were measured on."""
+"""The base class of all metrics: they declare their keys and units, and describe what was measured."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,14 +12,14 @@ from openvocab.vocabulary.vocabulary import Vocabulary
 class Metric(BaseMetric):
     """A metric whose results declare their keys and units.
 
-    `evaluate` returns flat numbers. After it `protocol` says what they were measured on, and `class_rows` holds the
-    scores of single classes, for metrics that have any: one dict per class with its name as `class`, floats in percent,
-    integers that count something, and words.
+    `evaluate` returns flat numbers. Then `protocol` describes the data that they were measured on, and `class_rows`
+    holds the scores of single classes, if the metric has any: one dict per class with its name as `class`, floats in
+    percent, integers that count something, and words.
     """
 
     default_prefix = ""
     shard_folder: str | None = ""
-    """Where ranks hand files to the first one; None: the work dir of the run. "": this metric needs no such folder."""
+    """Folder in which ranks hand files to the first one. None: the work dir of the run; "": the metric needs none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Metric(BaseMetric):
         self.class_rows: list[dict[str, Any]] = []
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
-        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
+        """Return the keys of the results over a vocabulary, or all possible keys for None, an unknown vocabulary."""
         raise NotImplementedError
 
     def unit_of(self, key: str) -> str:
@@ -36,29 +36,29 @@ class Metric(BaseMetric):
 
 
 def declared_keys(metric: Metric, vocabulary: Vocabulary | None) -> dict[str, str]:
-    """Return the keys that a metric says it returns, each with its own name within the metric.
+    """Return the keys that a metric declares, with and without its prefix.
 
     Args:
         metric: of the package.
-        vocabulary: of the data; None, an unknown one, may have all keys.
+        vocabulary: of the data; None, an unknown one, gives all possible keys.
 
     Returns:
-        {key among the results, `prefix/key` where the metric has a prefix: key}.
+        {key among the results, which is `prefix/key` for a metric with a prefix: key}.
     """
     return {f"{metric.prefix}/{key}" if metric.prefix else key: key for key in metric.result_keys(vocabulary)}
 
 
 def units_of(metrics: Iterable[BaseMetric], vocabulary: Vocabulary | None = None) -> dict[str, str]:
-    """Return {key: unit} of the results of some metrics; what has no unit, or a metric that declares none, is left out.
+    """Return {key: unit} of the results of several metrics that have a unit.
 
     Args:
-        metrics: those that are a `Metric` declare their units; others need not.
+        metrics: those that are no `Metric` declare no units and are skipped.
         vocabulary: see `declared_keys`.
     """
     declaring = [metric for metric in metrics if isinstance(metric, Metric)]
     return {
-        key: metric.unit_of(own)
+        key: metric.unit_of(bare_key)
         for metric in declaring
-        for key, own in declared_keys(metric, vocabulary).items()
-        if metric.unit_of(own)
+        for key, bare_key in declared_keys(metric, vocabulary).items()
+        if metric.unit_of(bare_key)
     }

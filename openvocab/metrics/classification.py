@@ -9,27 +9,28 @@ from openvocab.metrics.base import Metric
 from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
-from openvocab.structures import ClassificationPrediction
+from openvocab.structures import ClassificationPrediction, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class RankedImage:
-    """Where the right class of one image came in."""
+    """The rank of the target class of one image."""
 
     rank: int
-    """Classes before it; 0 is the first place."""
+    """Number of classes that score higher; 0 is the best."""
     class_id: int
+    """The target class."""
 
 
 @METRICS.register_module()
 class ZeroShotAccuracy(Metric):
-    """Share of images, in percent, whose class is the best or among the best five.
+    """Top-1 and top-5 accuracy in percent: how often the target class is the best one, or among the best five.
 
-    `top1` and `top5` over all images; `top1_seen`, `top1_unseen`, ... where the vocabulary has seen flags (a share of
-    no image is NaN). Equal logits rank in class order, as in `argmax`. Results of all ranks are put together; images
-    that a sampler repeated to fill up the last batch count once. `protocol` says what was measured, and a warning which
-    classes no image has.
+    `top1` and `top5` are over all images; `top1_seen`, `top1_unseen`, ... exist if the vocabulary has seen flags (NaN
+    without images). Equal logits rank in class order, as in `argmax`. Results of all ranks are gathered; images that a
+    sampler repeated to fill up the last batch count once. `protocol` describes the data, and a warning names the
+    classes without images.
 
     Args:
         templates: name of the prompt templates, for the protocol.
@@ -41,9 +42,9 @@ class ZeroShotAccuracy(Metric):
         self._vocabulary: Vocabulary | None = None
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
-        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
-        endings = ("", "_seen", "_unseen") if vocabulary is None or vocabulary.seen is not None else ("",)
-        return [f"top{k}{ending}" for ending in endings for k in (1, 5)]
+        """Return the keys of the results over a vocabulary, or all possible keys for None, an unknown vocabulary."""
+        suffixes = ("", "_seen", "_unseen") if vocabulary is None or vocabulary.seen is not None else ("",)
+        return [f"top{k}{suffix}" for suffix in suffixes for k in (1, 5)]
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[ClassificationPrediction]) -> None:
         """Rank the classes of a batch.
@@ -53,7 +54,7 @@ class ZeroShotAccuracy(Metric):
             data_samples: predictions, in the same order.
 
         Raises:
-            ValueError: a sample with no or several classes, or with another vocabulary than the first.
+            ValueError: a sample without class or with several, or with a vocabulary other than the first one's.
         """
         for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
             if len(sample.class_ids) != 1:
@@ -73,19 +74,21 @@ class ZeroShotAccuracy(Metric):
         """
         if not results:
             raise ValueError("accuracy: no image was processed")
-        vocabulary = self._vocabulary
+        vocabulary = known(self._vocabulary, "vocabulary of the classified samples")
         protocol = class_protocol(self.dataset_meta, vocabulary, len(results))
         counts = Counter(image.class_id for image in results)
         absent = note_absent("accuracy", "image", vocabulary.class_names, [counts[k] for k in range(len(vocabulary))])
         self.protocol = {**protocol, "templates": self.templates, "classes_without_images": absent}
         metrics = _accuracies(results, "")
-        if vocabulary.seen is not None:
-            metrics |= _accuracies((image for image in results if vocabulary.seen[image.class_id]), "_seen")
-            metrics |= _accuracies((image for image in results if not vocabulary.seen[image.class_id]), "_unseen")
+        seen = vocabulary.seen
+        if seen is not None:
+            metrics |= _accuracies((image for image in results if seen[image.class_id]), "_seen")
+            metrics |= _accuracies((image for image in results if not seen[image.class_id]), "_unseen")
         return metrics
 
 
-def _accuracies(images: Iterable[RankedImage], ending: str) -> dict[str, float]:
+def _accuracies(images: Iterable[RankedImage], suffix: str) -> dict[str, float]:
+    """Return the top-1 and top-5 accuracy of images in percent, under keys with a suffix."""
     ranks = [image.rank for image in images]
-    share = {f"top{k}{ending}": sum(rank < k for rank in ranks) for k in (1, 5)}
-    return {name: 100 * hits / len(ranks) if ranks else float("nan") for name, hits in share.items()}
+    correct = {f"top{k}{suffix}": sum(rank < k for rank in ranks) for k in (1, 5)}
+    return {name: 100 * count / len(ranks) if ranks else float("nan") for name, count in correct.items()}

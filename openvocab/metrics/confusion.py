@@ -1,4 +1,4 @@
-"""Confusion matrices of label maps: exact counts, and the scores they give."""
+"""Confusion matrices of label maps with exact counts, and the scores that follow from them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,19 +8,19 @@ import numpy as np
 
 IGNORED_BYTE = 255
 EXACT_COUNTS = 2**24
-"""Pixels that OpenCV can count at once: its counts are float32, whole numbers up to here."""
+"""Number of pixels that OpenCV can count exactly: its counts are float32, which holds all integers up to here."""
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Count pixels by (label, prediction).
 
     Args:
-        labels: (H, W) class indices; anything from `num_classes` up is ignored.
-        predicted: (H, W) class indices.
+        labels: (H, W) integers, class indices; pixels with a label outside 0..num_classes - 1 are ignored.
+        predicted: (H, W) integers, class indices.
         num_classes: K.
 
     Returns:
-        (K, K) int64, labels along the rows.
+        (K, K) int64, one row per label.
 
     Raises:
         ValueError: a labeled pixel whose prediction is not a class.
@@ -36,12 +36,13 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def _count_bytes(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count all pairs of bytes and cut: ignored labels fall in rows of their own, so that nothing is masked."""
+    """Return `confusion_matrix` of bytes: all pairs of bytes are counted, so that no pixel needs to be masked."""
     table = np.zeros((256, 256), dtype=np.int64)
     rows = max(1, EXACT_COUNTS // max(1, labels.shape[-1]))
     for start in range(0, len(labels), rows):
         strip = [np.ascontiguousarray(part[start : start + rows]) for part in (labels, predicted)]
         table += cv2.calcHist(strip, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    # the rows of ignored labels are cut off
     table = table[:num_classes]
     unknown = table[:, num_classes:].any(axis=0).nonzero()[0]
     if unknown.size:
@@ -55,14 +56,14 @@ def _refuse(predicted: int, num_classes: int) -> None:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What a confusion matrix says of each class; NaN where a score has no denominator."""
+    """Scores of each class from a confusion matrix; NaN if the denominator of a score is 0."""
 
     matrix: np.ndarray
-    """(K, K) int64, labels along the rows."""
+    """(K, K) int64, one row per label."""
 
     @cached_property
     def labeled(self) -> np.ndarray:
-        """(K,) pixels with this label."""
+        """(K,) number of pixels with this label."""
         return self.matrix.sum(axis=1)
 
     @cached_property
@@ -73,16 +74,16 @@ class ClassScores:
 
     @cached_property
     def accuracy(self) -> np.ndarray:
-        """(K,) share of the label's pixels that are right, 0..1."""
+        """(K,) fraction of the label's pixels that are predicted correctly."""
         return _divide(self.matrix.diagonal(), self.labeled)
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of all labeled pixels that are right, 0..1."""
+        """Fraction of all labeled pixels that are predicted correctly."""
         return float(_divide(self.matrix.trace(), self.matrix.sum()))
 
     def merge_foreground(self, background: int) -> "ClassScores":
-        """Return the scores of two classes: the background and all others as one."""
+        """Return the scores of two classes, the background and all other classes merged into one."""
         both = self.matrix[background, background]
         labeled, predicted = self.labeled[background], self.matrix[:, background].sum()
         rest = self.matrix.sum() - labeled - predicted + both
@@ -90,11 +91,12 @@ class ClassScores:
 
 
 def mean_of_present(scores: np.ndarray) -> float:
-    """Return the mean of the scores that exist, NaN where none does."""
+    """Return the mean of the scores (any shape) that are not NaN, or NaN if all are."""
     present = scores[~np.isnan(scores)]
     return float(present.mean()) if present.size else float("nan")
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide elementwise; NaN where the denominator is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(denominator > 0, numerator / denominator, np.nan)

@@ -1,4 +1,4 @@
-"""Mean intersection over union, and what else one confusion matrix tells."""
+"""Mean intersection over union, and other scores from the same confusion matrix."""
 
 import logging
 from collections import Counter
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import all_gather_object
+from torch import Tensor
 
 from openvocab.metrics.base import Metric
 from openvocab.metrics.class_table import class_role, class_table
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
 from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.registry import METRICS
-from openvocab.structures import Sample, SemanticPrediction
+from openvocab.structures import Sample, SemanticPrediction, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -22,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Tally:
-    """What one rank has counted since the last evaluation."""
+    """The counts of one rank since the last evaluation."""
 
     vocabulary: Vocabulary | None = None
     sample_ids: list[str] = field(default_factory=list)
     matrix: np.ndarray | None = None
-    """(K, K) int64 of all images but the last."""
+    """(K, K) int64 of all images except the last."""
     last: np.ndarray | None = None
-    """(K, K) int64 of the last image: the only one with which a sampler may have filled up this rank's share."""
+    """(K, K) int64 of the last image, which a sampler may have repeated to give each rank equally many."""
 
     def add(self, sample_id: str, matrix: np.ndarray) -> None:
-        """Count one more image."""
+        """Add the confusion matrix (K, K) of one more image."""
         self.matrix = self.last if self.matrix is None else self.matrix + self.last
         self.last = matrix
         self.sample_ids.append(sample_id)
@@ -42,22 +43,21 @@ class Tally:
 class MeanIoU(Metric):
     """Semantic segmentation scores in percent, from exact int64 counts over the whole dataset.
 
-    - Only labeled pixels count. IoU of a class = intersection / union over the dataset, not a mean over images.
-    - A class that is absent from labels and predictions alike is left out of every mean; one that is predicted but
-      never labeled counts with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the
-      classes that have labels. So a mean says nothing of a class without labels: the table, a warning and the protocol
-      name each of them.
-    - `mIoU` is over all classes, the background class included. `mIoU_seen` and `mIoU_unseen` leave the background out;
-      `mIoU_harmonic` is their harmonic mean. They exist where the vocabulary has seen flags.
-    - `FB_IoU`, where the vocabulary has a background: mean IoU of background and of everything else as one class.
+    - Unlabeled pixels are ignored. The IoU of a class is intersection / union over the dataset, not a mean over images.
+    - A class without labels and predictions is excluded from every mean; one that is predicted but never labeled counts
+      with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the classes that have
+      labels. The table, a warning and the protocol name the classes without labels, of which a mean shows nothing.
+    - `mIoU` is over all classes including the background. `mIoU_seen` and `mIoU_unseen` exclude the background;
+      `mIoU_harmonic` is their harmonic mean. They exist if the vocabulary has seen flags.
+    - `FB_IoU`, if the vocabulary has a background: mean IoU of the background and of all other classes merged into one.
     - A mean over no class is NaN.
 
-    Across ranks the counts are summed; an image that a sampler gave to two ranks to fill the last batch counts once.
-    `protocol` says after an evaluation what the scores were measured on.
+    The counts of all ranks are summed; an image that a sampler gave to two ranks to fill the last batch counts once.
+    After an evaluation, `protocol` describes the data.
 
     Args:
         show_classes: log a table with the scores of every class.
-        window: how images are shown to the network ("whole", "512, stride 341"), for the protocol.
+        window: the size of the network's inputs ("whole", "512, stride 341"), for the protocol.
         templates: name of the prompt templates, for the protocol.
     """
 
@@ -67,7 +67,7 @@ class MeanIoU(Metric):
         self._tally = Tally()
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
-        """Return the keys of the results over a vocabulary; None, an unknown one, may have all of them."""
+        """Return the keys of the results over a vocabulary, or all possible keys for None, an unknown vocabulary."""
         keys = ["mIoU", "pixel_accuracy", "mean_accuracy"]
         if vocabulary is None or vocabulary.seen is not None:
             keys += ["mIoU_seen", "mIoU_unseen", "mIoU_harmonic"]
@@ -85,13 +85,13 @@ class MeanIoU(Metric):
         """
         for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
             if self._tally.vocabulary is None:
-                self._tally.vocabulary = sample.vocabulary
-            _check(sample, prediction, self._tally.vocabulary)
-            matrix = confusion_matrix(sample.label_map.numpy(), prediction.label_map, len(sample.vocabulary))
+                self._tally.vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
+            label_map = _checked_label_map(sample, prediction, self._tally.vocabulary)
+            matrix = confusion_matrix(label_map.numpy(), prediction.label_map, len(self._tally.vocabulary))
             self._tally.add(sample.sample_id, matrix)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Return the metrics over all ranks, and start anew.
+        """Return the metrics over all ranks, and reset the counts.
 
         Args:
             size: number of images in the dataset.
@@ -103,16 +103,16 @@ class MeanIoU(Metric):
         self._tally = Tally()
         if not tallies:
             raise ValueError("mean IoU: no image was processed")
-        kept = _without_filling(tallies)
+        matrices = _without_repeated(tallies)
         count = len({name for tally in tallies for name in tally.sample_ids})
         if count != size:
             logger.warning(f"mean IoU over {count} images of {size}")
-        vocabulary = tallies[0].vocabulary
+        vocabulary = known(tallies[0].vocabulary, "vocabulary of the evaluated samples")
         self.protocol = self._protocol(vocabulary, count)
-        return self.compute_metrics([(vocabulary, sum(kept))])
+        return self.compute_metrics([(vocabulary, sum(matrices[1:], start=matrices[0]))])
 
     def compute_metrics(self, results: list[tuple[Vocabulary, np.ndarray]]) -> dict[str, float]:
-        """Return the metrics of [(vocabulary, (K, K) counts with labels along the rows)]."""
+        """Return the metrics of one pair of a vocabulary and a confusion matrix (K, K), in a list."""
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
         self.class_rows = score_rows(vocabulary, scores)
@@ -124,6 +124,7 @@ class MeanIoU(Metric):
         return summarize(vocabulary, scores)
 
     def _protocol(self, vocabulary: Vocabulary, count: int) -> dict[str, Any]:
+        """Return the description of an evaluation of `count` images."""
         background = vocabulary.background
         return {
             **class_protocol(self.dataset_meta, vocabulary, count),
@@ -136,7 +137,7 @@ class MeanIoU(Metric):
 
 
 def summarize(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
-    """Return the flat metrics in percent."""
+    """Return the flat metrics of K classes in percent."""
     metrics = {
         "mIoU": mean_of_present(scores.iou),
         "pixel_accuracy": scores.pixel_accuracy,
@@ -145,7 +146,7 @@ def summarize(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
     if vocabulary.seen is not None:
         foreground = np.arange(len(vocabulary)) != (-1 if vocabulary.background is None else vocabulary.background)
         flags = np.array(vocabulary.seen)
-        seen, unseen = (mean_of_present(scores.iou[foreground & chosen]) for chosen in (flags, ~flags))
+        seen, unseen = (mean_of_present(scores.iou[foreground & group]) for group in (flags, ~flags))
         metrics |= {"mIoU_seen": seen, "mIoU_unseen": unseen, "mIoU_harmonic": _harmonic_mean(seen, unseen)}
     if vocabulary.background is not None:
         metrics["FB_IoU"] = mean_of_present(scores.merge_foreground(vocabulary.background).iou)
@@ -153,7 +154,7 @@ def summarize(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
 
 
 def score_rows(vocabulary: Vocabulary, scores: ClassScores) -> list[dict[str, Any]]:
-    """Return a row for each class: IoU and accuracy in percent, labeled pixels, and its role."""
+    """Return one row per class: IoU and accuracy in percent, the number of labeled pixels, and the role."""
     return [
         {
             "class": name,
@@ -166,8 +167,8 @@ def score_rows(vocabulary: Vocabulary, scores: ClassScores) -> list[dict[str, An
     ]
 
 
-def _check(sample: Sample, prediction: SemanticPrediction, vocabulary: Vocabulary) -> None:
-    """Refuse what cannot be counted together."""
+def _checked_label_map(sample: Sample, prediction: SemanticPrediction, vocabulary: Vocabulary) -> Tensor:
+    """Return the label map (H, W) of a sample after a check that the prediction can be compared with it."""
     if sample.label_map is None:
         raise ValueError(f"sample {sample.sample_id!r} has no label map; mean IoU needs one")
     expected, got = tuple(sample.label_map.shape), tuple(prediction.label_map.shape)
@@ -176,22 +177,28 @@ def _check(sample: Sample, prediction: SemanticPrediction, vocabulary: Vocabular
     for other in (sample.vocabulary, prediction.vocabulary):
         if other is not vocabulary and other != vocabulary:
             raise ValueError(f"sample {sample.sample_id!r} has another vocabulary than the first one")
+    return sample.label_map
 
 
-def _without_filling(tallies: Sequence[Tally]) -> list[np.ndarray]:
-    """Return the matrices to sum: those of last images that are counted elsewhere too are dropped."""
+def _without_repeated(tallies: Sequence[Tally]) -> list[np.ndarray]:
+    """Return the confusion matrices (K, K) to sum, without those of last images that another rank has counted.
+
+    Raises:
+        ValueError: another image was evaluated more than once.
+    """
     times = Counter(name for tally in tallies for name in tally.sample_ids)
-    kept = [tally.matrix for tally in tallies if tally.matrix is not None]
+    matrices = [tally.matrix for tally in tallies if tally.matrix is not None]
     for tally in reversed(tallies):
         if times[tally.sample_ids[-1]] > 1:
             times[tally.sample_ids[-1]] -= 1
-        else:
-            kept.append(tally.last)
-    twice = [name for name, number in times.items() if number > 1]
-    if twice:
-        raise ValueError(f"mean IoU: {len(twice)} images were evaluated more than once, such as {twice[0]!r}")
-    return kept
+        elif tally.last is not None:
+            matrices.append(tally.last)
+    repeated = [name for name, number in times.items() if number > 1]
+    if repeated:
+        raise ValueError(f"mean IoU: {len(repeated)} images were evaluated more than once, such as {repeated[0]!r}")
+    return matrices
 
 
 def _harmonic_mean(a: float, b: float) -> float:
+    """Return the harmonic mean, 0 if both are 0."""
     return 2 * a * b / (a + b) if a + b else 0.0

@@ -1,8 +1,10 @@
-"""What a result file says of the data that a number was measured on."""
+"""Descriptions of the evaluated data, for result files."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from openvocab.vocabulary.vocabulary import Vocabulary, some_names
 
@@ -10,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def class_protocol(dataset_meta: Mapping[str, Any] | None, vocabulary: Vocabulary, images: int) -> dict[str, Any]:
-    """Return the dataset's name, the number of images and the class list, for a metric over a vocabulary."""
+    """Return the name of the dataset, the number of images and facts of the vocabulary."""
     return {
         "dataset": (dataset_meta or {}).get("dataset"),
         "images": images,
@@ -20,14 +22,14 @@ def class_protocol(dataset_meta: Mapping[str, Any] | None, vocabulary: Vocabular
     }
 
 
-def note_absent(metric: str, label: str, class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """Warn of classes that the evaluated data never label, and return their names for the protocol.
+def note_absent(metric: str, label: str, class_names: Sequence[str], counts: Sequence[int] | np.ndarray) -> list[str]:
+    """Warn about classes without labels in the evaluated data, and return their names for the protocol.
 
     Args:
         metric: its name, for the message.
         label: what is counted, in the singular, for the message.
-        class_names: K of them.
-        counts: (K,) how many labels each class has.
+        class_names: K names.
+        counts: (K,) number of labels of each class.
     """
     absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if absent:

@@ -1,17 +1,22 @@
-"""Places in a ranking by score."""
+"""Ranks by score."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 
-def best_rank(scores: np.ndarray, own: Sequence[int]) -> int:
-    """Return how many of `scores` (K,) come before the best-placed of the entries `own`: 0 is the first place.
+def best_rank(scores: np.ndarray, targets: Sequence[int]) -> int:
+    """Return the best rank of several targets.
 
-    Equal scores rank in order of position, as in `argmax`. With a NaN among the scores nothing is found: K.
+    Args:
+        scores: (K,). Equal ones rank in order of their positions, as in `argmax`.
+        targets: their positions among the K.
+
+    Returns:
+        Number of entries that rank before the best target, 0 for the first rank; K if any score is NaN.
     """
     if np.isnan(scores).any():
         return len(scores)
-    best = scores[list(own)].max()
-    first = min(index for index in own if scores[index] == best)
+    best = scores[list(targets)].max()
+    first = min(index for index in targets if scores[index] == best)
     return int((scores > best).sum() + (scores[:first] == best).sum())

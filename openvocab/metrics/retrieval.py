@@ -17,45 +17,45 @@ TEXTS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """One image against all texts."""
+    """The scores of one image with all K texts."""
 
     logits: np.ndarray
     """(K,) float32."""
-    own: tuple[int, ...]
-    """The texts of its captions, in their order; one that occurs twice is there twice."""
+    captions: tuple[int, ...]
+    """Positions of its captions among the K texts, in order; a caption that occurs twice is there twice."""
 
 
 @dataclass(frozen=True)
 class TextPool:
-    """The E texts that take part, each with the images that it is right for."""
+    """The E texts that are ranked, and the positive pairs of images and texts."""
 
     ids: np.ndarray
-    """(E,) positions among the K texts; a text may occur several times."""
-    owners: list[list[int]]
-    """E lists of images; none for a text that belongs to no image, and only stands in the way of others."""
-    of_image: list[list[int]]
-    """N lists of positions among the E."""
+    """(E,) int64 positions among the K texts; a text may occur several times."""
+    images_of_text: list[list[int]]
+    """E lists of positive images; empty for a text that is no image's caption and serves as a negative only."""
+    texts_of_image: list[list[int]]
+    """N lists of positive texts, as positions among the E."""
 
 
 @METRICS.register_module()
 class RetrievalRecall(Metric):
-    """R@k in percent, both ways, for a dataset whose vocabulary is its captions (`CaptionDataset` with `test_mode`).
+    """R@k in percent in both directions. The vocabulary of the dataset is its captions (`CaptionDataset`, `test_mode`).
 
-    - `image_to_text_R@k`: share of images with one of their captions among the best k.
-    - `text_to_image_R@k`: share of captions with an image they belong to among the best k.
+    - `image_to_text_R@k`: how many images have one of their captions among the best k.
+    - `text_to_image_R@k`: how many captions have one of their images among the best k.
 
     By default it counts as papers do on COCO and Flickr30k in Karpathy's splits: five captions per image, each of them
-    a text of its own, so that a caption which two images share is right for one of them only.
+    a separate text, so that a caption which two images share is a positive of only one of them.
 
-    Equal scores rank in order of position. The text encoder must take captions as they are (`templates="none"`), or
-    behind a prefix (`templates=["a photo of {}"]`, as the CLIP paper does). All logits are kept until the end, N x K x
-    4 bytes: 0.5 GB for the 5,000 images and 25,000 captions of COCO. Results of all ranks are put together; images that
-    a sampler repeated count once.
+    Equal scores rank in order of their positions. The text encoder must take captions as they are (`templates="none"`),
+    or after a prefix (`templates=["a photo of {}"]`, as in the CLIP paper). All logits are kept until the end, N x K x
+    4 bytes: 0.5 GB for the 5,000 images and 25,000 captions of COCO. Results of all ranks are gathered; images that a
+    sampler repeated count once.
 
     Args:
-        ks: the k of the report.
-        captions_per_image: so many captions of each image take part, the first ones; COCO has up to 7. None for all.
-        merge_equal: count equal captions as one text, which is right for each of its images (not as papers do).
+        ks: the values of k.
+        captions_per_image: how many captions of each image are ranked, the first ones; COCO has up to 7. None: all.
+        merge_equal: rank equal captions as one text, a positive of each of its images (papers do not).
 
     Raises:
         ValueError: a number below 1.
@@ -75,18 +75,20 @@ class RetrievalRecall(Metric):
         self.captions_per_image, self.merge_equal = captions_per_image, merge_equal
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
-        """Return the keys of the results, of any vocabulary."""
-        return [f"{way}_R@{k}" for way in ("image_to_text", "text_to_image") for k in self.ks]
+        """Return the keys of the results, which are the same for any vocabulary."""
+        return [f"{direction}_R@{k}" for direction in ("image_to_text", "text_to_image") for k in self.ks]
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[ClassificationPrediction]) -> None:
-        """Keep the scores of a batch.
+        """Store the scores of a batch.
 
         Raises:
-            ValueError: a sample without class ids, or scores for another number of texts than before.
+            ValueError: a sample without class ids, or a number of texts that differs from the first sample's.
         """
         for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
             if not sample.class_ids:
-                raise ValueError(f"sample {sample.sample_id!r} has no class ids: which texts are its own?")
+                raise ValueError(
+                    f"sample {sample.sample_id!r} has no class ids, which tell its captions among the texts"
+                )
             if self.results and len(prediction.logits) != len(self.results[0].logits):
                 raise ValueError(
                     f"sample {sample.sample_id!r} was scored against {len(prediction.logits)} texts, "
@@ -103,26 +105,29 @@ class RetrievalRecall(Metric):
         if not results:
             raise ValueError("retrieval: no image was processed")
         pool = text_pool(results, self.captions_per_image, self.merge_equal)
-        of_images = np.array([best_rank(image.logits[pool.ids], own) for image, own in zip(results, pool.of_image)])
-        of_texts = np.fromiter(_text_ranks(results, pool), np.int64)
+        image_ranks = np.array(
+            [best_rank(image.logits[pool.ids], texts) for image, texts in zip(results, pool.texts_of_image)]
+        )
+        text_ranks = np.fromiter(_text_ranks(results, pool), np.int64)
         self.protocol = {
             "dataset": (self.dataset_meta or {}).get("dataset"),
-            "images": len(of_images),
-            "texts": len(of_texts),
+            "images": len(image_ranks),
+            "texts": len(text_ranks),
             "captions_per_image": self.captions_per_image,
             "equal_captions": "merged" if self.merge_equal else "each a text of its own",
         }
-        metrics = {f"image_to_text_R@{k}": 100 * float((of_images < k).mean()) for k in self.ks}
-        return metrics | {f"text_to_image_R@{k}": 100 * float((of_texts < k).mean()) for k in self.ks}
+        metrics = {f"image_to_text_R@{k}": 100 * float((image_ranks < k).mean()) for k in self.ks}
+        return metrics | {f"text_to_image_R@{k}": 100 * float((text_ranks < k).mean()) for k in self.ks}
 
 
 def text_pool(images: Sequence[ScoredImage], captions_per_image: int | None, merge_equal: bool) -> TextPool:
-    """Return the texts that take part, in the order of the images; see `RetrievalRecall` for the arguments.
+    """Return the texts that are ranked, in the order of the images; see `RetrievalRecall` for the arguments.
 
-    A text of no image at all takes part; one that `captions_per_image` cuts off from its last image does not.
+    A text that is no image's caption is ranked too, as a negative; one that `captions_per_image` excludes from all of
+    its images is not.
     """
-    kept = [image.own[:captions_per_image] for image in images]
-    pairs = [(text, position) for position, texts in enumerate(kept) for text in texts]
+    captions = [image.captions[:captions_per_image] for image in images]
+    pairs = [(text, position) for position, texts in enumerate(captions) for text in texts]
     if merge_equal:
         merged: dict[int, list[int]] = {}
         for text, position in pairs:
@@ -130,19 +135,20 @@ def text_pool(images: Sequence[ScoredImage], captions_per_image: int | None, mer
         groups = list(merged.items())
     else:
         groups = [(text, [position]) for text, position in pairs]
-    named = {text for image in images for text in image.own}
+    named = {text for image in images for text in image.captions}
     groups += [(text, []) for text in range(len(images[0].logits)) if text not in named]
-    of_image: list[list[int]] = [[] for _ in images]
-    for entry, (_, owners) in enumerate(groups):
-        for position in owners:
-            of_image[position].append(entry)
-    return TextPool(np.array([text for text, _ in groups]), [owners for _, owners in groups], of_image)
+    texts_of_image: list[list[int]] = [[] for _ in images]
+    for entry, (_, images_of_entry) in enumerate(groups):
+        for image in images_of_entry:
+            texts_of_image[image].append(entry)
+    images_of_text = [images_of_entry for _, images_of_entry in groups]
+    return TextPool(np.array([text for text, _ in groups]), images_of_text, texts_of_image)
 
 
 def _text_ranks(images: Sequence[ScoredImage], pool: TextPool) -> Iterator[int]:
-    """Yield, for each text that belongs to an image, how many images come before the first right one."""
-    owned = [entry for entry, owners in enumerate(pool.owners) if owners]
-    for start in range(0, len(owned), TEXTS_AT_ONCE):
-        block = owned[start : start + TEXTS_AT_ONCE]
+    """Yield, for each text with positive images, the rank of the best of them."""
+    queries = [entry for entry, positives in enumerate(pool.images_of_text) if positives]
+    for start in range(0, len(queries), TEXTS_AT_ONCE):
+        block = queries[start : start + TEXTS_AT_ONCE]
         scores = np.stack([image.logits[pool.ids[block]] for image in images], axis=1)  # (texts, N)
-        yield from (best_rank(row, pool.owners[entry]) for entry, row in zip(block, scores))
+        yield from (best_rank(row, pool.images_of_text[entry]) for entry, row in zip(block, scores))

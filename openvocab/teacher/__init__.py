@@ -1,4 +1,4 @@
-"""What a CLIP says of regions of the training images: computed once, kept on disk, read while training.
+"""CLIP embeddings of regions of the training images: computed once, cached on disk, loaded in training.
 
 Each source of proposals is imported when its name is used.
 """

@@ -1,4 +1,4 @@
-"""Regions that a trained detector takes for objects."""
+"""Proposals of a trained detector."""
 
 import hashlib
 import json
@@ -22,18 +22,18 @@ from openvocab.structures import Size
 
 @PROPOSAL_SOURCES.register_module()
 class DetectorProposals:
-    """The best proposals of a detector that was trained on base classes, ViLD's own source.
+    """The best proposals of a detector that was trained on base classes, as in ViLD.
 
-    The head has a method `proposals(features: ImageFeatures)`, which returns for each image boxes (N, 4) x1 y1 x2 y2 in
+    The head has a method `proposals(features: ImageFeatures)` that returns, for each image, boxes (N, 4) x1 y1 x2 y2 in
     the padded input frame, best first, and their objectness (N,) in 0..1. The detector is loaded at the first image.
 
     Args:
         config, checkpoint: of the detector; see `openvocab.load`.
-        per_image: boxes kept, the best ones; the paper's number is 300.
-        max_overlap: intersection over union above which only the better of two boxes is kept; None keeps both.
-        min_objectness: of the boxes kept.
-        min_side: of the boxes kept, in pixels of the image; the crop of a sliver shows nothing, at any cost.
-        device: default: CUDA where there is one, else the CPU.
+        per_image: maximum number of boxes per image, the best ones; 300 in the paper.
+        max_overlap: IoU threshold of non-maximum suppression; None: no suppression.
+        min_objectness: boxes with a lower objectness are dropped.
+        min_side: boxes with a shorter side, in pixels of the image, are dropped: their crops would show nothing.
+        device: default: CUDA if available, else the CPU.
 
     Raises:
         FileNotFoundError: no such config or checkpoint.
@@ -62,7 +62,7 @@ class DetectorProposals:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The kind, its arguments, the weights, the network and the size that it sees images at."""
+        """The type and its arguments, digests of weights and network, and the sizes of its inputs."""
         parts = [self.config.model, image_steps(self.config)]
         detector = json.dumps(parts, default=_name_of, sort_keys=True)
         return {
@@ -76,35 +76,38 @@ class DetectorProposals:
         }
 
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
-        """Return the best proposals, clipped to the image and of some size there, and their objectness."""
-        boxes, objectness, size = self._detect(results)
+        """Return the best proposals (N, 4) x1 y1 x2 y2, clipped to the image, and their objectness (N,)."""
+        boxes, scores, size = self._detect(results)
         clipped, unusable = check_boxes(boxes, np.tile(size, (len(boxes), 1)))
-        usable = ~np.logical_or.reduce(list(unusable.values())) & (objectness >= self.min_objectness)
+        usable = ~np.logical_or.reduce(list(unusable.values())) & (scores >= self.min_objectness)
         usable &= (clipped[:, 2:] - clipped[:, :2] >= self.min_side).all(axis=1)
-        kept, objectness = torch.from_numpy(clipped[usable]), torch.from_numpy(objectness[usable])
+        proposals, objectness = torch.from_numpy(clipped[usable]), torch.from_numpy(scores[usable])
         if self.max_overlap is not None:
-            rows = nms(kept, objectness, self.max_overlap)
-            kept, objectness = kept[rows], objectness[rows]
-        return kept[: self.per_image], objectness[: self.per_image]
+            rows = nms(proposals, objectness, self.max_overlap)
+            proposals, objectness = proposals[rows], objectness[rows]
+        return proposals[: self.per_image], objectness[: self.per_image]
 
     @torch.inference_mode()
     def _detect(self, results: dict) -> tuple[np.ndarray, np.ndarray, Size]:
-        """Run the detector on one image alone, so that no box depends on a neighbor.
+        """Run the detector on a single image, so that the boxes do not depend on other images of a batch.
 
         Returns:
-            Boxes (N, 4) float64 in the image, their objectness (N,) float32, and the image's size.
+            Boxes (N, 4) float64 in the frame of the image, their objectness (N,) float32, and (height, width) of the
+            image.
         """
         image = np.ascontiguousarray(results["img"][..., ::-1])  # BGR -> RGB
         pixels, sample = self._predictor.prepare(image)
         model = self._predictor.model
         batch = model.data_preprocessor({"image": [pixels], "sample": [sample]})
         (boxes,), (objectness,) = model.head.proposals(model.encode(batch["images"]))
-        shrink = [original / shown for original, shown in zip(sample.original_size, sample.input_size)]
-        boxes = boxes.double().cpu().numpy() * (2 * shrink[::-1])  # padding lies right and below
+        scale = [original / resized for original, resized in zip(sample.original_size, sample.input_size)]
+        # a scale is enough: padding is at the right and bottom, so that it moves no box
+        boxes = boxes.double().cpu().numpy() * (2 * scale[::-1])
         return boxes, objectness.float().cpu().numpy(), sample.original_size
 
     @cached_property
     def _predictor(self) -> Predictor:
+        """The detector, loaded when it is first used."""
         predictor = load(self.config, self.checkpoint, self.device)
         if not predictor.model.head.makes_proposals:
             raise ValueError(f"{self.config.filename}: {type(predictor.model.head).__name__} makes no proposals")
@@ -112,5 +115,5 @@ class DetectorProposals:
 
 
 def _name_of(value: Any) -> str:
-    """Name a class or function of a config, without its address."""
+    """Return the name of a class or function of a config, which must not include its address."""
     return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else str(value)

@@ -1,4 +1,4 @@
-"""Which regions of an image the teacher looks at."""
+"""Sources of the regions that the teacher embeds."""
 
 import itertools
 import math
@@ -14,36 +14,39 @@ from openvocab.structures import Size
 
 
 class ProposalSource(Protocol):
-    """Boxes for every image."""
+    """A function from an image to boxes."""
 
     reads_labels: bool
-    """Whether the boxes come from the labels of the dataset: then a cache is as old as the labels it was made of."""
+    """Whether the boxes come from the labels of the dataset: a cache is then stale after the labels change."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that the boxes depend on besides the image and its labels, as plain values."""
+        """Everything that the boxes depend on, except for the image and its labels, as plain values."""
 
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
-        """Return boxes (N, 4) float32 x1 y1 x2 y2 in the image, N >= 0, and how sure they are objects, (N,) in 0..1.
+        """Propose boxes.
 
         Args:
             results: of a pipeline after `LoadImage`.
+
+        Returns:
+            (N, 4) float32 x1 y1 x2 y2 in pixels of the image, N >= 0, and their objectness (N,) in 0..1.
         """
 
 
 @PROPOSAL_SOURCES.register_module()
 class GroundTruthProposals:
-    """The labeled objects of the dataset, without crowds: of a training set with base classes, those alone."""
+    """The labeled objects of the dataset without crowds; in a training set of base classes, only objects of these."""
 
     reads_labels = True
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Nothing but the kind: boxes are compared one by one."""
+        """Only the type: `LoadRegions` compares the boxes themselves."""
         return {"type": type(self).__name__}
 
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
-        """Return the boxes of an item of `DetectionDataset`, sure to be objects.
+        """Return the boxes (N, 4) of an item of `DetectionDataset`, with an objectness (N,) of 1.
 
         Raises:
             ValueError: an item of another dataset.
@@ -58,12 +61,12 @@ class GroundTruthProposals:
 
 @PROPOSAL_SOURCES.register_module()
 class GridProposals:
-    """Boxes of a few sizes and forms, evenly spread over the image: needs neither labels nor a detector.
+    """Boxes of a few sizes and aspect ratios on a regular grid, which need neither labels nor a detector.
 
     Args:
-        sizes: square root of a box's area, as shares of the image's short side.
+        sizes: square roots of the boxes' areas, as fractions of the image's short side.
         aspect_ratios: width / height.
-        stride: largest distance between neighbors, as a share of their own width and height.
+        stride: largest distance between neighbors, as a fraction of their width and height.
 
     Raises:
         ValueError: a value that is not positive.
@@ -80,20 +83,20 @@ class GridProposals:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The kind and its arguments."""
+        """The type and its arguments."""
         arguments = {"sizes": list(self.sizes), "aspect_ratios": list(self.aspect_ratios), "stride": self.stride}
         return {"type": type(self).__name__, **arguments}
 
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
-        """Return the boxes for the image's size, one as good as another (1)."""
+        """Return the boxes (N, 4) for the image's size, with an objectness (N,) of 1."""
         size = results["img"].shape[:2]
-        forms = itertools.product(self.sizes, self.aspect_ratios)
-        boxes = torch.from_numpy(np.concatenate([self._grid(size, *form) for form in forms])).float()
+        pairs = itertools.product(self.sizes, self.aspect_ratios)
+        boxes = torch.from_numpy(np.concatenate([self._grid(size, *pair) for pair in pairs])).float()
         return boxes, torch.ones(len(boxes))
 
-    def _grid(self, size: Size, share: float, ratio: float) -> np.ndarray:
-        """Return (N, 4) boxes of one form, none larger than the image."""
-        root = share * min(size)
+    def _grid(self, size: Size, fraction: float, ratio: float) -> np.ndarray:
+        """Return boxes (N, 4) of one size and aspect ratio, none larger than the image."""
+        root = fraction * min(size)
         (top, height), (left, width) = (
             self._starts(length, side) for length, side in zip(size, (root / math.sqrt(ratio), root * math.sqrt(ratio)))
         )
@@ -101,7 +104,7 @@ class GridProposals:
         return np.stack([left, top, left + width, top + height], axis=1)  # (N, 4)
 
     def _starts(self, length: int, side: float) -> tuple[np.ndarray, float]:
-        """Return where boxes start along an axis of `length` pixels, and the side that they have there."""
+        """Return the starts (N,) of boxes along an axis of `length` pixels, and their side along it."""
         side = min(side, length)
         count = 1 + math.ceil((length - side) / (self.stride * side))
         return np.linspace(0, length - side, count), side

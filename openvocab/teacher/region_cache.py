@@ -1,4 +1,4 @@
-"""A folder with the regions of all images of a dataset, read while training."""
+"""A folder with the regions of all images of a dataset, which training loads."""
 
 import hashlib
 import json
@@ -12,20 +12,23 @@ from openvocab.structures import Regions, Size
 from openvocab.teacher.region_shard import FORMAT, OLD_FORMAT, RegionShard, damaged
 
 MANIFEST = "regions.json"
-SHOWN = 5
+NAMES_IN_MESSAGE = 5
 NOT_READ: Size = (0, 0)
-"""Size that stands for an image which could not be read when the cache was made."""
+"""Size of an image that could not be read when the cache was written."""
 
 
 class RegionCache:
-    """What `tools/cache_region_embeddings.py` has written.
+    """A cache that `tools/cache_region_embeddings.py` has written.
 
-    Shards are memory-mapped, and compared with their checksums, when they are first needed, in each process apart: it
+    A shard is memory-mapped and compared with its checksum when it is first needed, in each process separately: a cache
     can be sent to loader workers.
+
+    Args:
+        folder: of the cache.
 
     Raises:
         FileNotFoundError: no finished cache in the folder.
-        ValueError: a file of it is missing or damaged, or of an older format; the message names it and the repair.
+        ValueError: a file of it is missing, damaged or of an older format; the message names it and how to repair it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -42,7 +45,7 @@ class RegionCache:
         for file, shard in zip(self._files, manifest["shards"]):
             if not file.is_file() or file.stat().st_size != shard["bytes"]:
                 raise ValueError(damaged(file))
-        self._places = {
+        self._positions = {
             sample_id: (number, row)
             for number, shard in enumerate(manifest["shards"])
             for row, sample_id in enumerate(shard["sample_ids"])
@@ -51,19 +54,19 @@ class RegionCache:
 
     @property
     def teacher_dtype(self) -> str:
-        """What the teacher computed in."""
+        """The dtype that the teacher computed in."""
         return self.description["teacher"]["dtype"]
 
     def check_settings(self, facts: Mapping[str, Any]) -> None:
-        """Check that the cache is what a config asks for.
+        """Check that the cache has the settings of a config.
 
         Args:
             facts: of a `RegionEmbedder`.
 
         Raises:
-            ValueError: naming the first difference.
+            ValueError: they differ; the message names the first difference.
         """
-        facts = json.loads(json.dumps(facts))  # as those of the cache were written
+        facts = json.loads(json.dumps(facts))  # like those of the cache: tuples become lists
         difference = first_difference({key: self.description[key] for key in facts}, facts)
         if difference:
             raise ValueError(
@@ -75,34 +78,36 @@ class RegionCache:
         """Check that all images are in the cache.
 
         Raises:
-            ValueError: with the number of those that are not, and the first names.
+            ValueError: images are missing; the message has their number and the first ids.
         """
-        lacking = [sample_id for sample_id in sample_ids if sample_id not in self._places]
-        if lacking:
-            names = ", ".join(lacking[:SHOWN]) + ", ..." * (len(lacking) > SHOWN)
+        missing = [sample_id for sample_id in sample_ids if sample_id not in self._positions]
+        if missing:
+            names = ", ".join(missing[:NAMES_IN_MESSAGE]) + ", ..." * (len(missing) > NAMES_IN_MESSAGE)
             raise ValueError(
-                f"the region cache {self.folder} lacks {len(lacking)} images of the dataset: {names}; "
+                f"the region cache {self.folder} lacks {len(missing)} images of the dataset: {names}; "
                 "it was made of another one: give the config another folder and run tools/cache_region_embeddings.py"
             )
 
     def regions(self, sample_id: str, size: Size) -> Regions:
-        """Return the regions of one image, in its original frame.
+        """Return the N regions of one image, in its original frame.
 
         Args:
-            size: (height, width) of the image as it is now.
+            sample_id: of the image.
+            size: its present (height, width).
 
         Raises:
-            ValueError: an image that the cache lacks, or that had another size; a shard that is damaged, or of another
+            ValueError: an image that the cache lacks, or whose size has changed; a shard that is damaged or of another
                 cache.
         """
         self.check_images([sample_id])
-        number, row = self._places[sample_id]
+        number, row = self._positions[sample_id]
         shard = self._shard(number)
         if shard.size(row) != tuple(size):
             raise ValueError(f"{sample_id}: {_other_size(shard.size(row), size, self.folder)}")
         return shard.regions(row)
 
     def _shard(self, number: int) -> RegionShard:
+        """Return a shard, which is opened at its first use in this process."""
         key = os.getpid(), number
         if key not in self._shards:
             expected = {"description": self.description, "sample_ids": self._ids[number]}
@@ -117,14 +122,15 @@ def manifest_text(description: Mapping[str, Any], shards: Sequence[Mapping[str, 
     """Return the content of a manifest, with its checksum.
 
     Args:
-        description: what the cache is of.
-        shards: "file", "bytes" and "sample_ids" of each.
+        description: of the embedder and the images.
+        shards: the "file", "bytes" and "sample_ids" of each.
     """
     content = {"format": FORMAT, "description": description, "shards": shards}
     return json.dumps({**content, "checksum": _checksum(content)}, indent=1)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest and check it; a damaged or old one is a `ValueError` that tells the repair."""
     try:
         manifest = read_json(path)
     except ValueError as error:
@@ -133,8 +139,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(damaged(path))
     if manifest.get("format") == OLD_FORMAT:
         raise ValueError(
-            f"{path} is of an older version, without checksums; run tools/cache_region_embeddings.py again: it makes "
-            "the files anew"
+            f"{path} is of an older version, without checksums; run tools/cache_region_embeddings.py again: it "
+            "rewrites the files"
         )
     checksum = manifest.pop("checksum", None)
     if manifest.get("format") != FORMAT or checksum != _checksum(manifest):
@@ -146,26 +152,31 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def first_difference(cached: Any, wanted: Any, place: str = "") -> str:
-    """Return one line on where two nested dicts of plain values differ, "" where they do not."""
-    if isinstance(cached, Mapping) and isinstance(wanted, Mapping):
-        for key in {**cached, **wanted}:
-            found = first_difference(cached.get(key), wanted.get(key), f"{place}.{key}".lstrip("."))
-            if found:
-                return found
+def first_difference(cached: Any, configured: Any, path: str = "") -> str:
+    """Return one line on the first difference of two nested dicts of plain values, "" if they are equal."""
+    if isinstance(cached, Mapping) and isinstance(configured, Mapping):
+        for key in {**cached, **configured}:
+            difference = first_difference(cached.get(key), configured.get(key), f"{path}.{key}".lstrip("."))
+            if difference:
+                return difference
         return ""
-    return "" if cached == wanted else f"{place} is {_short(cached)} in the cache, {_short(wanted)} in the config"
+    if cached == configured:
+        return ""
+    return f"{path} is {_short(cached)} in the cache, {_short(configured)} in the config"
 
 
 def _short(value: Any) -> str:
+    """Return the text of a value; of a SHA-256 digest only the first letters."""
     return repr(value if not (isinstance(value, str) and len(value) == 64) else value[:12])
 
 
 def _other_size(cached: Size, size: Size, folder: Path) -> str:
+    """Return the message for an image whose size differs from that in the cache."""
     now = f"the image is {size[0]}x{size[1]} (height x width)"
     if cached == NOT_READ:
-        return f"{now}, but could not be read when {folder} was made; remove that folder and make it anew"
+        return f"{now}, but could not be read when {folder} was written; remove that folder and write it again"
     return (
-        f"{now}, but was {cached[0]}x{cached[1]} when {folder} was made: "
-        "LoadRegions stands before all geometry; if it does, the image was changed: make the cache anew"
+        f"{now}, but was {cached[0]}x{cached[1]} when {folder} was written: "
+        "LoadRegions must come before all geometric transforms; if it does, the image has changed: write the cache "
+        "again"
     )

@@ -1,4 +1,4 @@
-"""From boxes to the square pictures that a CLIP looks at."""
+"""Square crops of boxes, the inputs of CLIP."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -12,14 +12,14 @@ from openvocab.structures import Size
 
 CropRule = Literal["center", "squash"]
 EDGE = 1e-3
-"""A window reaches this far over its box before it is rounded outwards to whole pixels, as DetPro's do."""
+"""Pixels by which a window is larger than its box on each side before it is rounded outwards, as in DetPro."""
 
 
 def check_crop_rule(rule: str) -> None:
     """Check the name of a crop rule.
 
     Raises:
-        ValueError: neither "center" nor "squash".
+        ValueError: a name other than "center" and "squash".
     """
     check_choice("crop", rule, get_args(CropRule))
 
@@ -33,7 +33,7 @@ def crop_windows(boxes: Tensor, size: Size, scales: Sequence[float]) -> np.ndarr
         scales: S factors.
 
     Returns:
-        (N, S, 4) int64 x1 y1 x2 y2, at least one pixel wide and high, within the image.
+        (N, S, 4) int64 x1 y1 x2 y2 inside the image, at least one pixel wide and high.
     """
     corners = boxes.double().numpy().reshape(-1, 2, 2)
     center = corners.mean(1, keepdims=True)  # (N, 1, 2)
@@ -45,21 +45,23 @@ def crop_windows(boxes: Tensor, size: Size, scales: Sequence[float]) -> np.ndarr
 
 
 def crop_picture(image: Image.Image, window: Sequence[int], side: int, rule: CropRule) -> np.ndarray:
-    """Cut a window out and resize it by Pillow's antialiased bicubic, the preprocessing that CLIP was trained with.
+    """Crop a window and resize it by Pillow's antialiased bicubic filter, the preprocessing that CLIP was trained with.
 
-    OpenCV's and torch's resampling differ from it by more than rounding, and the part of the work that "center" throws
-    away cannot be saved exactly: with `box=` Pillow may resize the axes in another order.
+    The resampling of OpenCV and torch differs from it by more than rounding. With "center", computing only the pixels
+    that are returned would change them: with `box=`, Pillow may resize the axes in another order.
 
     Args:
+        image: RGB.
         window: x1 y1 x2 y2, whole pixels.
-        side: of the result.
-        rule: "center" brings the short side to `side` and cuts off the ends of the long one, as the original does;
-            "squash" shows all of the window and distorts it.
+        side: of the result, in pixels.
+        rule: "center" resizes the short side to `side` and crops the long one, as in CLIP's own preprocessing; "squash"
+            resizes both sides to `side`, which distorts the window.
 
     Returns:
         (side, side, 3) uint8.
     """
-    crop = image.crop(tuple(window))
+    x1, y1, x2, y2 = window
+    crop = image.crop((x1, y1, x2, y2))
     if rule == "squash":
         return np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC))
     width, height = crop.size

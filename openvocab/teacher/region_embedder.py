@@ -1,4 +1,4 @@
-"""Proposals and their embeddings for items of a dataset: what the cache tool keeps, and `EmbedRegions` computes."""
+"""Proposals and their embeddings for items of a dataset, for the cache tool and `EmbedRegions`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,41 +13,41 @@ from openvocab.teacher.region_teacher import RegionTeacher
 
 
 class RegionEmbedder:
-    """A teacher and the source of the regions that it looks at."""
+    """A teacher with the source of the regions that it embeds."""
 
     def __init__(self, teacher: RegionTeacher, proposals: ProposalSource) -> None:
         self.teacher, self.proposals = teacher, proposals
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that the regions depend on besides the dataset."""
+        """Everything that the regions depend on, except for the dataset."""
         return {"teacher": self.teacher.facts, "proposals": self.proposals.facts}
 
     def __call__(self, items: Iterable[dict]) -> list[Regions]:
-        """Embed the proposals of several items, results dicts after `LoadImage`; taken one by one."""
+        """Return the regions of each item, a results dict after `LoadImage`; items are consumed one by one."""
         proposals: list[tuple[Tensor, Tensor]] = []
         embeds = self.teacher(self._images(items, proposals))
-        return [Regions(boxes, embed, sure) for (boxes, sure), embed in zip(proposals, embeds, strict=True)]
+        return [Regions(boxes, embed, objectness) for (boxes, objectness), embed in zip(proposals, embeds, strict=True)]
 
     def _images(
         self, items: Iterable[dict], proposals: list[tuple[Tensor, Tensor]]
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Yield images (RGB) with their boxes; these and their objectness are appended to `proposals`."""
+        """Yield images (H, W, 3) RGB with their boxes (N, 4); append boxes and objectness (N,) to `proposals`."""
         for results in items:
             proposals.append(self.proposals(results))
             yield np.ascontiguousarray(results["img"][..., ::-1]), proposals[-1][0]
 
 
 def build_embedder(teacher: Mapping[str, Any]) -> RegionEmbedder:
-    """Build what the `teacher` of a config describes.
+    """Build the embedder that the `teacher` of a config describes.
 
     Args:
-        teacher: arguments of `RegionTeacher`, the dict `proposals`, and the cache's `folder`, which is not used here.
+        teacher: arguments of `RegionTeacher`, the dict `proposals`, and the `folder` of the cache, which is ignored.
 
     Raises:
         ValueError: no proposals.
     """
     arguments = {key: value for key, value in teacher.items() if key not in ("proposals", "folder")}
     if not isinstance(teacher.get("proposals"), dict):
-        raise ValueError("teacher: no 'proposals'; expected such as dict(type=GridProposals)")
+        raise ValueError("teacher: no 'proposals'; expected a dict such as dict(type=GridProposals)")
     return RegionEmbedder(RegionTeacher(**arguments), PROPOSAL_SOURCES.build(dict(teacher["proposals"])))

@@ -1,4 +1,4 @@
-"""The teacher of ViLD: a frozen CLIP that looks at crops of an image."""
+"""The teacher of ViLD: a frozen CLIP that embeds crops of an image."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,19 +24,20 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class RegionTeacher:
     """CLIP embeddings of regions: each box is cropped at several scales, raw embeddings are summed, then normalized.
 
-    No module: it is never part of a trained model, of its checkpoints or of its device moves.
+    It is no module, so that it never becomes part of a trained model, of its checkpoints or of its device moves.
 
     Args:
         model, pretrained: see `create_clip`.
         crop: "center" or "squash"; see `crop_picture`.
-        scales: of the box, about its center.
-        dtype: of weights and activations; "bfloat16" takes about half the time where the processor has it, and turns an
-            embedding by 0.007. "auto" takes it where a probe shows it to be faster on the device.
-        batch_size: crops at once.
-        device: default: CUDA where there is one, else the CPU.
+        scales: S factors by which a box is scaled about its center.
+        dtype: of weights and activations; "bfloat16" takes about half the time on processors that support it, and turns
+            an embedding by 0.007. "auto" takes it if a probe shows it to be faster on the device.
+        batch_size: number of crops.
+        device: default: CUDA if available, else the CPU.
 
     Raises:
-        ValueError: an unknown crop rule or dtype, scales that are not positive, a CLIP whose input is not square.
+        ValueError: an unknown crop rule or dtype, scales or a batch size that are not positive, a CLIP whose input is
+            not square.
 
     Reference:
         ViLD, arXiv 2104.13921, section 3.3. Its extraction was never released; windows are DetPro's (arXiv 2203.14940).
@@ -73,7 +74,7 @@ class RegionTeacher:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that an embedding depends on besides image and box, as plain values."""
+        """Everything that an embedding depends on, except for image and box, as plain values."""
         shift, scale = ([round(value, 6) for value in t.flatten().tolist()] for t in (self._shift, self._scale))
         return {
             "model": self.model,
@@ -87,54 +88,56 @@ class RegionTeacher:
         }
 
     def __call__(self, images: Iterable[tuple[np.ndarray, Tensor]]) -> list[Tensor]:
-        """Embed the boxes of several images, in batches that go across them.
+        """Embed the boxes of several images, in batches that span images.
 
         Args:
-            images: pairs of an image (H, W, 3) uint8 RGB and its boxes (N, 4) x1 y1 x2 y2 in pixels; taken one by one,
-                so that an iterator need not hold them all.
+            images: pairs of an image (H, W, 3) uint8 RGB and its boxes (N_i, 4) x1 y1 x2 y2 in pixels; they are
+                consumed one by one, so that an iterator need not hold them all.
 
         Returns:
-            (N, D) float32 of each, unit norm, on the CPU.
+            (N_i, D) float32 of each image, unit norm, on the CPU.
         """
         counts: list[int] = []
         encoded = [self._encode(batch) for batch in self._batches(images, counts)]
-        raw = torch.cat([torch.empty(0, self.embed_dim), *encoded])  # (sum of N * S, D)
-        summed = raw.view(sum(counts), len(self.scales), self.embed_dim).sum(1)  # (sum of N, D)
+        raw = torch.cat([torch.empty(0, self.embed_dim), *encoded])  # (sum of N_i * S, D), all scales of a box in a row
+        summed = raw.view(sum(counts), len(self.scales), self.embed_dim).sum(1)  # (sum of N_i, D)
         return list(F.normalize(summed, dim=-1).split(counts))
 
     def _batches(self, images: Iterable[tuple[np.ndarray, Tensor]], counts: list[int]) -> Iterator[np.ndarray]:
-        """Yield crops (n, side, side, 3), all scales of a box in a row; append to `counts` the boxes of each image."""
-        waiting: list[np.ndarray] = []
+        """Yield crops (n, side, side, 3), all scales of a box in a row; append the number of boxes of each image."""
+        pending: list[np.ndarray] = []
         for image, boxes in images:
             counts.append(len(boxes))
             picture = Image.fromarray(image)
             for window in crop_windows(boxes, image.shape[:2], self.scales).reshape(-1, 4).tolist():
-                waiting.append(crop_picture(picture, window, self.side, self.crop))
-                if len(waiting) == self.batch_size:
-                    yield np.stack(waiting)
-                    waiting.clear()
-        if waiting:
-            yield np.stack(waiting)
+                pending.append(crop_picture(picture, window, self.side, self.crop))
+                if len(pending) == self.batch_size:
+                    yield np.stack(pending)
+                    pending.clear()
+        if pending:
+            yield np.stack(pending)
 
     @torch.inference_mode()
     def _encode(self, crops: np.ndarray) -> Tensor:
-        """Return raw embeddings (n, D) float32 on the CPU of crops (n, side, side, 3)."""
+        """Return the embeddings (n, D) of crops (n, side, side, 3), not normalized, float32 on the CPU."""
         pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)  # (n, 3, side, side), channels last
         pixels = torch.addcmul(self._shift, pixels.float(), self._scale)
-        with torch.autocast(self.device.type, enabled=False):  # whatever the training around it does
+        with torch.autocast(self.device.type, enabled=False):  # the training that calls this may use another dtype
             output = self._visual(pixels.to(DTYPES[self.dtype]))
         return (output[0] if isinstance(output, tuple) else output).float().cpu()
 
 
 def _pack_feed_forwards(visual: nn.Module) -> None:
-    """Pack the linear layers that blocks only call; open_clip's attentions read the weights of theirs."""
+    """Pack the linear layers of all feed-forwards, but not of attentions, whose weights open_clip reads directly."""
     for block in visual.modules():
         if isinstance(block, ResidualAttentionBlock):
             pack_linears(block.mlp)
 
 
 def _square_side(model: str, image_size: int | Sequence[int]) -> int:
-    sides = {image_size} if isinstance(image_size, int) else set(image_size)
-    if len(sides) > 1:
-        raise ValueError(f"{model}: regions are shown as squares, its input is {tuple(image_size)}")
-    return sides.pop()
+    """Return the side of the square input of a CLIP, in pixels."""
+    if isinstance(image_size, int):
+        return image_size
+    if len(set(image_size)) > 1:
+        raise ValueError(f"{model}: crops of regions are square, its input is {tuple(image_size)}")
+    return image_size[0]

@@ -1,4 +1,4 @@
-"""What the teacher says of an image's regions, from its cache or computed on the fly."""
+"""Transforms that add the teacher's regions to an image, from a cache or computed on the fly."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from openvocab.teacher.region_cache import RegionCache
 
 @TRANSFORMS.register_module()
 class LoadRegions(BaseTransform):
-    """Add `regions`, boxes with embeddings that `tools/cache_region_embeddings.py` has written.
+    """Add `regions`, boxes with embeddings, from a cache that `tools/cache_region_embeddings.py` has written.
 
-    Comes after `LoadImage` and before all geometry, which then moves image and boxes.
+    It comes after `LoadImage` and before all geometric transforms, which then move image and boxes alike.
 
     Args:
-        folder: of the cache; by default the one that `teacher` names.
-        teacher: the config's `teacher`; with it, a cache of other weights, crops or proposals is an error; its dtype
-            "auto" is whatever the cache was made in. Without it the cache is taken as it is.
+        folder: of the cache; default: that of `teacher`.
+        teacher: the config's `teacher`, of which the cache must be: other weights, crops or proposals are an error. Its
+            dtype "auto" means that of the cache. Default: the cache is not checked.
 
     Raises:
         FileNotFoundError: no finished cache.
@@ -38,7 +38,7 @@ class LoadRegions(BaseTransform):
         self.cache = RegionCache(folder)
         self._labeled: Any = None
         if teacher is not None:
-            from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which data alone does not
+            from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which loading data does not
 
             settled = {"dtype": self.cache.teacher_dtype} if teacher.get("dtype") == "auto" else {}
             embedder = build_embedder({**teacher, **settled, "device": "cpu"})
@@ -49,7 +49,7 @@ class LoadRegions(BaseTransform):
         """Check that the cache has all images of a dataset.
 
         Raises:
-            ValueError: with the number of those that it lacks.
+            ValueError: it lacks images; the message has their number.
         """
         self.cache.check_images(str(item["sample_id"]) for item in items)
 
@@ -57,13 +57,13 @@ class LoadRegions(BaseTransform):
         """Add the regions.
 
         Raises:
-            ValueError: an image that the cache lacks or that has changed since, in its size or in the labels that the
-                proposals were; a shard that is damaged.
+            ValueError: an image that the cache lacks, whose size has changed, or whose labels have changed if they are
+                the proposals; a damaged shard.
         """
         regions = self.cache.regions(str(results["sample_id"]), results["img"].shape[:2])
         if self._labeled is not None and not torch.equal(self._labeled(results)[0], regions.boxes):
             raise ValueError(
-                f"{results['sample_id']}: its labels have changed since {self.cache.folder} was made of them; "
+                f"{results['sample_id']}: its labels have changed since {self.cache.folder} was written from them; "
                 "remove that folder and run tools/cache_region_embeddings.py"
             )
         results["regions"] = regions
@@ -72,11 +72,11 @@ class LoadRegions(BaseTransform):
 
 @TRANSFORMS.register_module()
 class EmbedRegions(BaseTransform):
-    """Add `regions`, boxes with embeddings that are computed here: for small runs, and for a look at a setting.
+    """Add `regions`, boxes with embeddings, which are computed on the fly: for small runs and for trying out settings.
 
-    Comes where `LoadRegions` does and makes the same, a cache's rounding apart. A dataset with `cache_images=True`
-    computes each image once a process. In loader workers it needs `device="cpu"`, of the
-    teacher and of a detector that proposes.
+    It takes the place of `LoadRegions` and adds the same regions, except for the rounding of a cache. A dataset with
+    `cache_images=True` computes each image once per process. In loader workers, the teacher and a detector that
+    proposes need `device="cpu"`.
 
     Args:
         teacher: the config's `teacher`.
@@ -85,7 +85,7 @@ class EmbedRegions(BaseTransform):
     cacheable = True
 
     def __init__(self, teacher: Mapping[str, Any]) -> None:
-        from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which data alone does not
+        from openvocab.teacher.region_embedder import build_embedder  # needs open_clip, which loading data does not
 
         self.embedder = build_embedder(teacher)
 
@@ -93,16 +93,19 @@ class EmbedRegions(BaseTransform):
         """Add the regions.
 
         Raises:
-            ValueError: the image has been resized before, or a GPU is asked for in a loader worker.
+            ValueError: an image that was resized before, or a GPU in a loader worker.
         """
         if tuple(results["img"].shape[:2]) != tuple(results["ori_shape"]):
-            raise ValueError(f"{results['sample_id']}: EmbedRegions stands before all geometry, this image was resized")
+            raise ValueError(
+                f"{results['sample_id']}: EmbedRegions must come before all geometric transforms, but the image was "
+                "resized"
+            )
         if get_worker_info() is not None and self.embedder.teacher.device.type == "cuda":
             raise ValueError(
                 "EmbedRegions cannot use a GPU in loader workers; set num_workers=0 in the loader, or device='cpu' in "
                 "the teacher (and in a detector that proposes)"
             )
         (regions,) = self.embedder([results])
-        # the boxes may share the labels' memory
+        # cloned: the boxes may share their memory with the labels, and later transforms change them
         results["regions"] = Regions(regions.boxes.clone(), regions.embed, regions.objectness)
         return results

@@ -50,10 +50,9 @@ def head(variables: dict[str, Tensor], backbone: TimmBackbone) -> ViLDHead:
     detector = dict(
         pyramid=dict(layers=(1, 2, 3, 4), dim=DIM, output_norm="slow_batch", extra="convolve"),
         proposals=dict(convs=2, norm="slow_batch"),
-        align=dict(sampling_ratio=1, aligned=False),
+        align=dict(sampling_ratio=1, aligned=False, read_extra_levels=True),
         box_head=dict(conv_dim=DIM, dim=HIDDEN, norm="slow_batch", norm_linears=True),
         masks=dict(dim=DIM, norm="slow_batch", norm_upsampled=True),
-        read_extra_levels=True,
     )
     head = ViLDHead(backbone.spec, text_dim=EMBED, detector=detector).eval()
     converted = convert(variables)

@@ -53,7 +53,7 @@ def test_every_convolution_has_its_norm():
     assert norm_layer(None) is None
 
 
-def test_norms_behind_linear_layers_by_hand():
+def test_norms_after_linear_layers_by_hand():
     head = make_head(convs=0, norm="slow_batch", norm_linears=True).train()
     regions = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     rows = regions.flatten(1)
@@ -66,7 +66,7 @@ def test_norms_behind_linear_layers_by_hand():
     torch.testing.assert_close(head(regions), rows)
 
 
-def test_groups_of_a_single_number_are_refused_behind_linear_layers():
+def test_groups_of_a_single_number_are_rejected_after_linear_layers():
     with pytest.raises(ValueError, match="norm_linears: expected dim above 32 for norm='group', got 12; take 'layer'"):
         make_head(norm="group", norm_linears=True)
 

@@ -36,8 +36,7 @@ SIZE = (64, 96)
 AS_TORCHVISION = detector_args(
     align=dict(canonical_size=224, canonical_stride=16, aligned=False),
     proposals=dict(DETECTOR["proposals"], box_loss_mean="samples"),
-    box_beta=1 / 9,
-    box_loss_mean="regions",
+    box_loss=dict(beta=1 / 9, mean="regions"),
 )
 
 
@@ -277,8 +276,8 @@ def test_box_and_mask_know_no_class():
 @pytest.mark.parametrize("beta", [1.0, 1 / 9])
 def test_box_loss_by_hand(beta, mean, count):
     """One region, 4 px left of an object of 40 x 20: an offset of 10 * 4 / 40 = 1 to the right, and none else."""
-    sampling = dict(samples=2, positive_share=0.5)
-    detector = make_detector(box_beta=beta, box_loss_mean=mean, masks=None, sampling=sampling)
+    sampling = dict(batch_size_per_image=2, positive_fraction=0.5)
+    detector = make_detector(box_loss=dict(beta=beta, mean=mean), masks=None, sampling=sampling)
     torch.nn.init.zeros_(detector.box_offsets.weight)
     torch.nn.init.constant_(detector.box_offsets.bias, 0)
     target = Instances(torch.tensor([[14.0, 10, 54, 30]]), torch.tensor([2]))
@@ -291,8 +290,8 @@ def test_box_loss_by_hand(beta, mean, count):
 
 
 def test_an_unknown_mean_of_the_box_loss_is_named():
-    with pytest.raises(ValueError, match="box_loss_mean: expected one of offsets, regions"):
-        make_detector(box_loss_mean="objects")
+    with pytest.raises(ValueError, match="box_loss.mean: expected one of offsets, regions"):
+        make_detector(box_loss=dict(mean="objects"))
 
 
 def empty_instances() -> Instances:
@@ -320,14 +319,16 @@ def test_losses_stay_finite_and_every_weight_has_a_gradient(case, norm):
         assert losses["loss_box"] == losses["loss_mask"] == losses["loss_rpn_box"] == 0
 
 
-@pytest.mark.parametrize("mask_samples", [1, 2, 100])
-def test_masks_are_learnt_from_so_many_regions_at_most(mask_samples):
-    detector = make_detector(sampling=dict(samples=24, positive_share=0.5), mask_samples=mask_samples).train()
+@pytest.mark.parametrize("max_regions", [1, 2, 100])
+def test_masks_are_learnt_from_so_many_regions_at_most(max_regions):
+    detector = make_detector(
+        sampling=dict(batch_size_per_image=24, positive_fraction=0.5), mask_loss=dict(max_regions=max_regions)
+    ).train()
     counts = []
     detector.masks.predictor.register_forward_hook(lambda part, inputs, output: counts.append(len(output)))
     losses_of(detector, make_samples(SIZE))
     (count,) = counts
-    assert count == 2 * mask_samples if mask_samples < 3 else 6 <= count <= 24  # of two images with 3 objects each
+    assert count == 2 * max_regions if max_regions < 3 else 6 <= count <= 24  # of two images with 3 objects each
 
 
 def test_pixels_of_padding_propose_nothing_while_training():

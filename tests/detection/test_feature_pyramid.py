@@ -38,7 +38,7 @@ def test_levels_are_sums_of_their_map_and_the_coarser_ones_enlarged():
     torch.testing.assert_close(levels[0], fine + enlarged.repeat_interleave(2, 2).repeat_interleave(2, 3))
     assert torch.equal(levels[3], levels[2][:, :, ::2, ::2])
     assert torch.equal(levels[4], levels[2][:, :, ::4, ::4])
-    assert pyramid.strides == (4, 8, 16, 32, 64) and pyramid.own_strides == (4, 8, 16)
+    assert pyramid.strides == (4, 8, 16, 32, 64) and pyramid.backbone_strides == (4, 8, 16)
 
 
 def test_equals_torchvisions_backbone_with_a_pyramid_on_copied_weights():

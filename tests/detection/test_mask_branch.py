@@ -1,4 +1,4 @@
-"""Masks of regions: targets and loss as in torchvision, and cells whose share is known."""
+"""Masks of regions: targets and loss as in torchvision, and cells whose covered fraction is known."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_targets_equal_torchvisions_where_pixels_are_not_aligned():
     torch.testing.assert_close(masks_in_boxes(masks[0], boxes[0], index[0], 28, aligned=False), expected)
 
 
-def test_aligned_targets_are_the_share_of_each_cell():
+def test_aligned_targets_are_the_covered_fraction_of_each_cell():
     mask = torch.zeros(1, 20, 20, dtype=torch.bool)
     mask[:, 4:12, 4:12] = True
     zero = torch.tensor([0])
@@ -80,7 +80,7 @@ def test_no_boxes_give_no_loss_and_a_defined_gradient(norm):
     assert all(buffer.isfinite().all() for buffer in branch.buffers())
 
 
-def test_one_image_without_objects_beside_another_changes_nothing():
+def test_another_image_without_objects_changes_nothing():
     branch, maps, (boxes, index, masks) = make_branch(), make_maps(), make_targets()
     boxes[1], index[1], masks[1] = boxes[1][:0], index[1][:0], masks[1][:0]
     alone = branch.loss([level[:1] for level in maps], boxes[:1], index[:1], masks[:1])

@@ -11,12 +11,12 @@ from openvocab.detection.proposal_network import ProposalNetwork, as_regions
 from openvocab.structures import Instances
 
 STRIDES, DIM, SIZE = (4, 8, 16), 6, (64, 96)
-COUNTS = dict(before_nms=(50, 40), after_nms=(30, 20))
+COUNTS = dict(pre_nms_top_n=(50, 40), post_nms_top_n=(30, 20))
 
 
 def make_network(box_loss_mean: str = "samples", **arguments) -> ProposalNetwork:
     torch.manual_seed(0)
-    arguments = {"anchor_sizes": (12, 24, 40), "samples": 16, **COUNTS, **arguments}
+    arguments = {"anchor_sizes": (12, 24, 40), "batch_size_per_image": 16, **COUNTS, **arguments}
     return enliven(ProposalNetwork(DIM, STRIDES, box_loss_mean=box_loss_mean, **arguments))
 
 
@@ -65,11 +65,13 @@ def huber(difference: float, delta: float = 1 / 9) -> float:
 
 
 def test_official_box_loss_is_a_mean_over_the_offsets_of_each_level_by_hand():
-    """An object of 12 px between two anchors of the first level, 2 px from each; one of 24 px beside one of the second.
+    """An object of 12 px between two anchors of the first level, 2 px from each; one of 24 px by one of the second.
 
     Offsets are predicted to be zero, so that an object d px to the right of an anchor of side s is missed by d / s.
     """
-    network = make_network("levels", aspect_ratios=(1.0,), samples=2).train()  # one of the two anchors is sampled
+    network = make_network(
+        "levels", aspect_ratios=(1.0,), batch_size_per_image=2
+    ).train()  # one of the two anchors is sampled
     for parameter in network.head.bbox_pred.parameters():
         torch.nn.init.zeros_(parameter)
     boxes = torch.tensor([[36.0, 34, 48, 46]]), torch.tensor([[22.0, 20, 46, 44]])
@@ -83,7 +85,7 @@ def test_the_mean_of_the_box_loss_leaves_the_loss_of_objectness_alone():
     targets = [Instances(torch.tensor([[20.0, 12, 60, 48]]), torch.zeros(1, dtype=torch.int64))] * 2
     losses = []
     for mean in ("samples", "levels"):
-        network = make_network(mean, samples=32).train()
+        network = make_network(mean, batch_size_per_image=32).train()
         torch.manual_seed(1)  # of the anchors that are drawn
         losses.append(network(make_maps(), [SIZE, SIZE], targets)[1]["loss_rpn_objectness"])
     assert torch.equal(*losses)
@@ -108,7 +110,9 @@ def test_every_level_has_its_own_norms_and_shares_the_convolutions():
 
 def test_untrained_proposals_are_the_anchors_by_hand():
     """Anchors are centered at multiples of the stride; sides are rounded halves, as in torchvision."""
-    network = make_network(aspect_ratios=(1.0,), nms_iou=1.0, before_nms=(999, 999), after_nms=(999, 999)).eval()
+    network = make_network(
+        aspect_ratios=(1.0,), nms_iou=1.0, pre_nms_top_n=(999, 999), post_nms_top_n=(999, 999)
+    ).eval()
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
     proposals, _ = network(make_maps(batch=1), [(30, 40)])
@@ -125,7 +129,9 @@ def test_untrained_proposals_are_the_anchors_by_hand():
 
 def test_anchors_keep_their_stride_where_a_map_is_rounded_up():
     """As of levels that are subsampled from odd ones: 3 columns at 32 px become 2 at 64 px, and not at 96 / 2."""
-    network = make_network(aspect_ratios=(1.0,), nms_iou=1.0, before_nms=(999, 999), after_nms=(999, 999)).eval()
+    network = make_network(
+        aspect_ratios=(1.0,), nms_iou=1.0, pre_nms_top_n=(999, 999), post_nms_top_n=(999, 999)
+    ).eval()
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
     size = (56, 72)  # 16 divides neither side
@@ -194,7 +200,7 @@ def test_wrong_anchor_sizes_are_named(sizes):
 
 
 def test_anchors_are_eight_strides_by_default():
-    arguments = dict(nms_iou=1.0, before_nms=(9999, 9999), after_nms=(9999, 9999))
+    arguments = dict(nms_iou=1.0, pre_nms_top_n=(9999, 9999), post_nms_top_n=(9999, 9999))
     network = ProposalNetwork(DIM, STRIDES, aspect_ratios=(1.0,), **arguments).eval()
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)

@@ -114,5 +114,5 @@ def test_low_precision_maps_are_read_at_the_exact_places(autocast):
 
 @pytest.mark.parametrize("strides", [(4, 16), (8, 8), (16, 8)])
 def test_strides_that_do_not_double_are_named(strides):
-    with pytest.raises(ValueError, match="expected each twice the one before"):
+    with pytest.raises(ValueError, match="expected each twice the previous one"):
         RegionAlign(strides, 7)

@@ -27,8 +27,8 @@ def test_f_vlms_weights_by_hand():
     torch.testing.assert_close(fuse_scores(TEXT, IMAGE, weights(0.2, 0.45)), torch.tensor(expected))
 
 
-def test_shares_with_the_background_by_hand():
-    """The background of the labels keeps its score beside the fused ones, and a region's shares sum to 1."""
+def test_scores_normalized_with_the_background_by_hand():
+    """The background of the labels keeps its score next to the fused ones, and a region's scores sum to 1."""
     text = torch.tensor([[0.5, 0.2, 0.1, 0.2], [0.25, 0.0, 0.25, 0.5]])
     fused = [0.5**0.8 * 0.1**0.2, 0.2**0.55 * 0.7**0.45, 0.1**0.8 * 0.2**0.2]
     other = [0.25**0.8 * 0.3**0.2, 0.0, 0.25**0.8]

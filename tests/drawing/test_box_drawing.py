@@ -99,7 +99,7 @@ def test_counts_and_words_name_the_most_frequent_class_first():
     assert describe_objects(prediction([], [], [])) == ""
 
 
-def test_the_legend_is_added_beside():
+def test_the_legend_is_added_next_to_the_picture():
     picture = draw_detections(photo(), prediction())
     assert picture.shape[0] == 448 and picture.shape[1] > 600 and np.array_equal(picture[-1, -1], PAPER)
     assert has(class_colors(NAMES)[1], picture[:, 460:]) and not has(class_colors(NAMES)[2], picture[:, 460:])

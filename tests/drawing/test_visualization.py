@@ -3,7 +3,7 @@ import pytest
 
 from openvocab.drawing.class_colors import NEUTRAL, class_colors
 from openvocab.drawing.legend import PAPER, draw_legend, short_name
-from openvocab.drawing.visualization import class_shares, draw_comparison, draw_label_map
+from openvocab.drawing.visualization import class_areas, draw_comparison, draw_label_map
 from openvocab.structures import SemanticPrediction
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -62,7 +62,7 @@ def test_tiny_images_are_enlarged_and_large_ones_keep_their_size():
     assert tiny.shape == (448, 448, 3) and large.shape == (500, 600, 3)
 
 
-def test_the_legend_is_added_beside():
+def test_the_legend_is_added_next_to_the_picture():
     image = np.zeros((448, 448, 3), np.uint8)
     picture = draw_label_map(image, prediction(halves((448, 448)), ["cat", "dog"]))
     assert picture.shape[0] >= 448 and picture.shape[1] > 560
@@ -76,12 +76,12 @@ def test_unlabeled_pixels_stay_bare():
     assert (overlay == 77).all()
 
 
-def test_shares_are_sorted_and_leave_out_unlabeled_pixels():
+def test_areas_are_sorted_and_exclude_unlabeled_pixels():
     label_map = np.array([[2, 2, 2, 0], [255, 255, 255, 255]], np.uint8)
-    assert class_shares(label_map, 3) == {2: 0.75, 0: 0.25}
-    assert class_shares(np.full((2, 2), 255, np.uint8), 3) == {}
+    assert class_areas(label_map, 3) == {2: 0.75, 0: 0.25}
+    assert class_areas(np.full((2, 2), 255, np.uint8), 3) == {}
     wide = np.array([[255, 65535]], np.uint16)
-    assert class_shares(wide, 300) == {255: 1.0}
+    assert class_areas(wide, 300) == {255: 1.0}
 
 
 def test_comparison_shows_three_pictures_and_a_legend():

@@ -164,7 +164,7 @@ def scores_by_hand(text: list[float], image: list[float], weights: list[float], 
 @pytest.mark.parametrize("background", ["empty text", "learned"])
 @pytest.mark.parametrize("weights", [(0.2, 0.45), (0.35, 0.65)])
 def test_detected_scores_are_those_of_the_rule_by_hand(weights, background, rule):
-    detector = detector_args(masks=None, nms_iou=1.0)
+    detector = detector_args(masks=None, detections=dict(nms_iou=1.0, max_detections=15))
     head = make_head(
         base_weight=weights[0], novel_weight=weights[1], detector=detector, background=background, scores=rule
     )

@@ -185,7 +185,7 @@ def test_refuses_to_write_without_category_ids(ids, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "b"}, "'a': the prediction beside it is of 'b'"),
+        ({"name": "b"}, "'a': its prediction is for another image, 'b'"),
         ({"scores": (0.5, float("nan"))}, "1 of 2 scores are NaN"),
         ({"scores": (0.5,)}, r"scores: expected shape \(2,\)"),
         (

@@ -11,7 +11,7 @@ from openvocab.metrics.units import with_unit, with_units
 
 
 class MixedMetric(Metric):
-    """A share and a count."""
+    """A percentage and a count."""
 
     def result_keys(self, vocabulary):
         return ["recall", "objects"]

@@ -68,7 +68,7 @@ def test_without_flags_there_is_no_seen_and_unseen():
     assert set(evaluate(torch.eye(12), list(range(12)), plain)[0]) == {"top1", "top5"}
 
 
-def test_a_share_of_no_image_is_nan():
+def test_the_accuracy_over_no_image_is_nan():
     metrics, _ = evaluate(torch.eye(12)[:3], [0, 1, 2])
     assert metrics["top1_seen"] == 100.0 and np.isnan(metrics["top1_unseen"])
 

@@ -84,9 +84,9 @@ def test_a_flip_keeps_cached_boxes_on_what_the_teacher_saw(cache, pictures):
 
 def test_geometry_before_the_regions_is_an_error(teacher, cache, pictures):
     resized = Resize(size=(20, 30))(pictures[0])
-    with pytest.raises(ValueError, match="LoadRegions stands before all geometry"):
+    with pytest.raises(ValueError, match="LoadRegions must come before all geometric"):
         LoadRegions(cache)(dict(resized))
-    with pytest.raises(ValueError, match="EmbedRegions stands before all geometry"):
+    with pytest.raises(ValueError, match="EmbedRegions must come before all geometric"):
         EmbedRegions(teacher)(resized)
 
 

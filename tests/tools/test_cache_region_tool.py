@@ -63,7 +63,7 @@ def make(config: Path, *options: object) -> int:
 def test_the_cache_is_what_the_training_set_of_the_config_reads(config, capsys):
     assert make(config) == 0
     shown = capsys.readouterr()
-    assert "12/12" in shown.err and "ETA" in shown.err and "3 shards, 3 of them made now" in shown.out
+    assert "12/12" in shown.err and "ETA" in shown.err and "3 shards, 3 of them written now" in shown.out
     with DefaultScope.overwrite_default_scope("openvocab"):
         dataset = DATASETS.build(read_config(config).train_dataloader.dataset)
     samples = [dataset[index]["sample"] for index in range(len(dataset))]
@@ -82,7 +82,7 @@ def test_the_same_command_continues_an_interrupted_run(config, capsys):
     (folder / "regions-00001.safetensors").unlink()
     (folder / "regions-00002.safetensors").write_bytes(b"half")
     assert make(config) == 0
-    assert "3 shards, 2 of them made now" in capsys.readouterr().out
+    assert "3 shards, 2 of them written now" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -91,7 +91,7 @@ def test_processes_of_torchrun_share_the_work(config, capsys, monkeypatch):
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
         assert make(config) == 0
-        assert ("3 shards, 2 of them made now" in capsys.readouterr().out) == (rank == "0")
+        assert ("3 shards, 2 of them written now" in capsys.readouterr().out) == (rank == "0")
 
 
 def test_an_auto_dtype_is_said_and_kept(config, capsys, monkeypatch):
@@ -104,7 +104,10 @@ def test_an_auto_dtype_is_said_and_kept(config, capsys, monkeypatch):
     pretend(monkeypatch, SLOW)
     assert make(config) == 0
     written = capsys.readouterr()
-    assert f"regions are embedded in bfloat16, as {config.parent / 'cache'} was begun" in written.out + written.err
+    assert (
+        f"regions are embedded in bfloat16, like those that are already in {config.parent / 'cache'}"
+        in written.out + written.err
+    )
 
 
 def test_mistakes_are_one_line(config, capsys):

@@ -77,7 +77,7 @@ def resnet50_detector(num_classes: int) -> OpenVocabModel:
                 pyramid=dict(layers=(1, 2, 3, 4)),
                 box_head=dict(convs=0),
                 masks=dict(),
-                max_detections=DETECTIONS,
+                detections=dict(max_detections=DETECTIONS),
             ),
         ),
     )

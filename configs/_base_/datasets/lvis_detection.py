@@ -1,10 +1,10 @@
 """LVIS v1 (arXiv 1908.03195): 866 frequent and common classes are base, 337 rare ones novel, as in ViLD.
 
 Files: data/coco/{train2017,val2017}/*.jpg and data/lvis/lvis_v1_{train,val}.json, as published (the validation part
-takes images of both folders). Training: base classes, large-scale jitter, all images equally often, as in official
-ViLD; DetPro's version repeats rare classes, `train_dataloader.sampler.repeat_threshold=0.001`. Evaluation: 1203
-classes by the federated rules; fixed AP too with `--cfg-options test_evaluator.fixed=True
-model.head.detector.max_detections=1000`.
+uses images of both folders). Training: base classes, large-scale jitter, all images equally often, as in official
+ViLD; DetPro's version repeats rare classes, `train_dataloader.sampler.repeat_threshold=0.001`. Evaluation: 1203 classes
+by LVIS's federated rules; also fixed AP with `--cfg-options test_evaluator.fixed=True
+model.head.detector.detections.max_detections=1000`.
 
 Another location: `--cfg-options train_dataloader.dataset.root=DIR val_dataloader.dataset.root=DIR
 test_dataloader.dataset.root=DIR`.

@@ -1,4 +1,4 @@
-"""Average precision of detected boxes and masks, as COCO, open-vocabulary COCO and LVIS count it."""
+"""Average precision of detected boxes and masks by the rules of COCO, open-vocabulary COCO and LVIS."""
 
 from openvocab.lazy_names import lazy_names, registered_in
 

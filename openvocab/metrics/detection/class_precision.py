@@ -1,4 +1,4 @@
-"""Average precision class by class, and the means that are reported of it."""
+"""Average precision of each class, and its reported means."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ import numpy as np
 from openvocab.metrics.confusion import mean_of_present
 
 Shape = Literal["box", "mask"]
-"""What overlaps are measured on."""
+"""What the IoU is computed of."""
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""(T,) overlaps (intersection over union) from which a detection is right."""
+"""(T,) least IoU of a match."""
 RECALLS = np.linspace(0, 1, 101)
-"""(R,) recalls at which precision is read."""
+"""(R,) recalls at which precision is sampled."""
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
-"""Square pixels, both ends included."""
+"""Ranges of areas in square pixels, both ends included."""
 MEANS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 """Keys of `ClassPrecision.six_means`."""
 
@@ -24,14 +24,15 @@ class ClassPrecision:
     """Average precision of each class, 0..1."""
 
     values: np.ndarray
-    """(A, T, K), areas in the order of `AREAS`; NaN where a class has no object of that area."""
+    """(A, T, K), areas in the order of `AREAS`; NaN if a class has no object in that range of areas."""
 
     def mean(self, area: str = "all", threshold: float | None = None, classes: np.ndarray | None = None) -> float:
-        """Return the mean over the classes that have objects; NaN where none has.
+        """Return the mean over the classes that have objects; NaN if none has.
 
         Args:
-            threshold: one of `THRESHOLDS`; None for the mean over all of them.
-            classes: (K,) bool, which classes; None for all.
+            area: a key of `AREAS`.
+            threshold: one of `THRESHOLDS`; default: the mean over all of them.
+            classes: (K,) bool, which classes; default: all.
         """
         values = self.values[list(AREAS).index(area)]
         if threshold is not None:
@@ -39,10 +40,10 @@ class ClassPrecision:
         return mean_of_present(values if classes is None else values[:, classes])
 
     def of_classes(self, threshold: float | None = None) -> np.ndarray:
-        """Return (K,) the average precision of each class over all areas, NaN where it has no object.
+        """Return the average precision (K,) of each class over all areas; NaN for a class without objects.
 
         Args:
-            threshold: one of `THRESHOLDS`; None for the mean over all of them.
+            threshold: one of `THRESHOLDS`; default: the mean over all of them.
         """
         values = self.values[list(AREAS).index("all")]  # (T, K)
         return values.mean(axis=0) if threshold is None else values[np.isclose(THRESHOLDS, threshold)][0]

@@ -1,4 +1,4 @@
-"""COCO's average precision, computed by faster-coco-eval: pycocotools' numbers in a fraction of its time."""
+"""COCO's average precision, computed by faster-coco-eval: the numbers of pycocotools in a fraction of the time."""
 
 import gc
 from collections.abc import Iterator
@@ -22,17 +22,17 @@ from openvocab.metrics.detection.tables import (
 )
 
 DETECTIONS = (1, 10, 100)
-"""Best detections of each class in each image that count; average precision is at the last one."""
-KINDS = {"box": "bbox", "mask": "segm"}
+"""Numbers of best detections per class and image that count; average precision is at the last one."""
+EVALUATIONS = {"box": "bbox", "mask": "segm"}
 
 
 @dataclass(frozen=True)
 class CocoScores:
-    """What COCO's evaluator measures."""
+    """The results of COCO's evaluator."""
 
     precision: ClassPrecision
     recall: np.ndarray
-    """(len(DETECTIONS), A, T, K) best recall; NaN where a class has no object of that area."""
+    """(len(DETECTIONS), A, T, K) highest recall; NaN if a class has no object in that range of areas."""
 
     def twelve_numbers(self) -> dict[str, float]:
         """Return the numbers that COCO's evaluator prints, in its order, 0..1."""
@@ -43,9 +43,10 @@ class CocoScores:
 
 
 def coco_average_precision(tables: DetectionTables, num_classes: int, shape: Shape = "box") -> CocoScores:
-    """Measure detections as COCO does: the best 100 of each class in each image, crowds neither found nor missed.
+    """Evaluate detections by COCO's rules: the best 100 per class and image count; crowd regions are ignored.
 
     Args:
+        tables: of I images.
         num_classes: K.
         shape: "mask" needs masks in labels and detections.
     """
@@ -57,17 +58,18 @@ def coco_average_precision(tables: DetectionTables, num_classes: int, shape: Sha
 
 
 def _run_evaluator(tables: DetectionTables, num_classes: int, shape: Shape) -> dict[str, Any]:
-    """Return precision (T, R, K, A, len(DETECTIONS)) and recall (T, K, A, len(DETECTIONS)); -1 where there is none."""
+    """Return precision (T, R, K, A, len(DETECTIONS)) and recall (T, K, A, len(DETECTIONS)); -1 for undefined."""
     frames = tables.sizes.tolist()
     images = [{"id": i, "height": height, "width": width} for i, (height, width) in enumerate(frames, start=1)]
     content = {"images": images, "categories": [{"id": number} for number in range(1, num_classes + 1)]}
     labels, detections = tables.labels, tables.detections
-    scored = np.isin(detections.classes, labels.classes)  # a class without labels has no AP, whatever is detected
-    detections = take_rows(detections, np.flatnonzero(scored))
-    expected = _annotations(labels, tables.sizes, shape, labels.areas, "iscrowd", labels.is_crowd.astype(int))
-    found = _annotations(detections, tables.sizes, shape, None, "score", detections.scores)
+    # a class without labels has no AP; its detections would only cost time
+    evaluated = np.isin(detections.classes, labels.classes)
+    detections = take_rows(detections, np.flatnonzero(evaluated))
+    ground_truth = _annotations(labels, tables.sizes, shape, labels.areas, "iscrowd", labels.is_crowd.astype(int))
+    detected = _annotations(detections, tables.sizes, shape, None, "score", detections.scores)
     evaluator = COCOeval_faster(
-        COCO({**content, "annotations": expected}), COCO({**content, "annotations": found}), KINDS[shape]
+        COCO({**content, "annotations": ground_truth}), COCO({**content, "annotations": detected}), EVALUATIONS[shape]
     )
     evaluator.params.maxDets = list(DETECTIONS)
     evaluator.evaluate()
@@ -77,7 +79,7 @@ def _run_evaluator(tables: DetectionTables, num_classes: int, shape: Shape) -> d
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep the collector from searching a dict for each detection, none of them garbage: a quarter of the time."""
+    """Disable the garbage collector, which takes a quarter of the time: it searches one dict per detection in vain."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -90,12 +92,21 @@ def _no_garbage_collection() -> Iterator[None]:
 def _annotations(
     rows: Labels | Detections, sizes: np.ndarray, shape: Shape, areas: np.ndarray | None, key: str, values: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return one dict a row, with one more entry; `areas` None measures them."""
+    """Return one COCO annotation per row, with a further entry.
+
+    Args:
+        rows: N labels or detections.
+        sizes: (I, 2) height and width of the images.
+        shape: whether the annotations have masks.
+        areas: (N,); default: those of the masks or, if there are none, of the boxes.
+        key, values: name and (N,) values of the further entry.
+    """
     boxes = rows.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]  # x y width height
     masks = encoded_masks(rows, sizes) if shape == "mask" else None
     if areas is None:
         areas = box_areas(rows.boxes) if masks is None else mask_areas(masks)
+    # COCO's ids start at 1: its evaluator takes 0 for "no match"
     columns = (rows.images + 1, rows.classes + 1, boxes, areas, values)
     annotations = [
         {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": area, key: value}
@@ -107,6 +118,6 @@ def _annotations(
 
 
 def _nan_where_absent(values: Any) -> np.ndarray:
-    """Turn the evaluator's mark of "no object", -1, into NaN."""
+    """Replace the evaluator's -1, for undefined values, by NaN (any shape)."""
     array = np.asarray(values, dtype=np.float64)
     return np.where(array < 0, np.nan, array)

@@ -1,4 +1,4 @@
-"""Detections on disk: what ranks hand to the first one, and results that other tools read."""
+"""Detections on disk: the tables that ranks hand to the first one, and result files for other tools."""
 
 import json
 import shutil
@@ -12,48 +12,48 @@ import numpy as np
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
 
 from openvocab.files.atomic_files import replacing
-from openvocab.metrics.detection.tables import Detections, DetectionTables, Labels, merge_tables
+from openvocab.metrics.detection.tables import Detections, DetectionTables, Labels, Rows, merge_tables
 
 Result = TypeVar("Result")
 
 
-def gather_tables(own: Sequence[DetectionTables], folder: str | None) -> DetectionTables | None:
+def gather_tables(rank_tables: Sequence[DetectionTables], folder: str | None) -> DetectionTables | None:
     """Return the tables of all ranks on the first rank, None on the others.
 
-    Each rank writes one file; what crosses the network is only whether it is written.
+    Each rank writes one file; only whether that succeeded is sent over the network.
 
     Args:
-        own: of this rank, any number.
-        folder: where the files pass by, on a disk that all ranks see; None for the system's temporary folder, which
-            ranks of one machine share.
+        rank_tables: those of this rank, any number.
+        folder: for exchanging the files, on a disk that all ranks share; default: the system's temporary folder, which
+            the ranks of one machine share.
 
     Raises:
         ValueError: no image was processed by any rank.
-        OSError: a rank could not write, raised on all of them, or the first rank does not see the files.
+        OSError: a rank could not write its file, raised on all ranks, or the first rank cannot read the files.
     """
     if get_world_size() == 1:
-        return _merge(own)
-    passage = Path(on_first_rank(lambda: tempfile.mkdtemp(prefix="detections_", dir=folder)))
+        return _merge(rank_tables)
+    exchange = Path(on_first_rank(lambda: tempfile.mkdtemp(prefix="detections_", dir=folder)))
     try:
-        failures = [failure for failure in all_gather_object(_write_own(own, passage)) if failure]
+        failures = [failure for failure in all_gather_object(_write_shard(rank_tables, exchange)) if failure]
         if failures:
             raise OSError(f"detections could not be handed to the first rank: {'; '.join(failures)}")
         if not is_main_process():
             return None
-        paths = [passage / _shard_name(rank) for rank in range(get_world_size())]
+        paths = [exchange / _shard_name(rank) for rank in range(get_world_size())]
         return _merge([read_tables(path) for path in paths if path.stat().st_size])
     finally:
         if is_main_process():
-            shutil.rmtree(passage, ignore_errors=True)
+            shutil.rmtree(exchange, ignore_errors=True)
 
 
 def on_first_rank(work: Callable[[], Result]) -> Result:
-    """Return on every rank what `work` returns on the first, or raise there what it raises."""
+    """Call `work` on the first rank; return its result, or raise its error, on all ranks."""
     outcome: list[Any] = [None, None]
     if is_main_process():
         try:
             outcome = [work(), None]
-        except Exception as error:  # all ranks must hear of it: they wait for the result
+        except Exception as error:  # broadcast, too: the other ranks wait for a result
             outcome = [None, error]
     broadcast_object_list(outcome)
     if outcome[1] is not None:
@@ -63,7 +63,7 @@ def on_first_rank(work: Callable[[], Result]) -> Result:
 
 def write_tables(tables: DetectionTables, path: Path) -> None:
     """Write tables as a `.npz` file, whole or not at all."""
-    arrays = {"sample_ids": np.array(tables.sample_ids), "sizes": tables.sizes}
+    arrays: dict[str, Any] = {"sample_ids": np.array(tables.sample_ids), "sizes": tables.sizes}
     arrays |= {"negative": tables.negative, "not_exhaustive": tables.not_exhaustive}
     for name, rows in (("labels", tables.labels), ("detections", tables.detections)):
         columns = {field.name: getattr(rows, field.name) for field in fields(rows)}
@@ -77,20 +77,27 @@ def write_tables(tables: DetectionTables, path: Path) -> None:
 
 
 def read_tables(path: Path) -> DetectionTables:
-    """Read what `write_tables` has written."""
+    """Read tables that `write_tables` has written."""
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
-    rows = [_read_rows(kind, name, arrays) for name, kind in (("labels", Labels), ("detections", Detections))]
-    names = arrays["sample_ids"].tolist()
-    return DetectionTables(names, arrays["sizes"], *rows, arrays["negative"], arrays["not_exhaustive"])
+    return DetectionTables(
+        arrays["sample_ids"].tolist(),
+        arrays["sizes"],
+        _read_rows(Labels, "labels", arrays),
+        _read_rows(Detections, "detections", arrays),
+        arrays["negative"],
+        arrays["not_exhaustive"],
+    )
 
 
 def write_coco_results(path: str | Path, tables: DetectionTables, category_ids: Sequence[int]) -> None:
-    """Write all detections as COCO results: a JSON list that evaluation servers and viewers read, whole or not at all.
+    """Write all detections as COCO results, a JSON list for evaluation servers and viewers, whole or not at all.
 
-    Boxes become x y width height. The image id is the sample's name, as a number where it is one.
+    Boxes become x y width height. The image id is the sample's id, as an integer if it consists of digits.
 
     Args:
+        path: of the file; its folder is created.
+        tables: with N detections.
         category_ids: K ids of the classes in the annotation file.
     """
     path = Path(path)
@@ -104,6 +111,7 @@ def write_coco_results(path: str | Path, tables: DetectionTables, category_ids: 
 
 
 def _coco_results(tables: DetectionTables, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield one entry of a COCO results file per detection."""
     rows, sizes = tables.detections, tables.sizes.tolist()
     image_ids = [int(name) if name.isdecimal() else name for name in tables.sample_ids]
     for index, (image, number, score) in enumerate(
@@ -118,17 +126,18 @@ def _coco_results(tables: DetectionTables, category_ids: Sequence[int]) -> Itera
 
 
 def _merge(parts: Sequence[DetectionTables]) -> DetectionTables:
+    """Merge the tables of all images, of which there must be one."""
     if not parts:
         raise ValueError("average precision: no image was processed")
     return merge_tables(parts)
 
 
-def _write_own(own: Sequence[DetectionTables], folder: Path) -> str | None:
-    """Write this rank's file, empty where it has no image; return what went wrong."""
+def _write_shard(rank_tables: Sequence[DetectionTables], folder: Path) -> str | None:
+    """Write this rank's file, an empty one without images; return the message of a failure."""
     path = folder / _shard_name(get_rank())
     try:
-        if own:
-            write_tables(merge_tables(own), path)
+        if rank_tables:
+            write_tables(merge_tables(rank_tables), path)
         else:
             path.touch()
     except OSError as error:
@@ -141,10 +150,12 @@ def _shard_name(rank: int) -> str:
     return f"{rank:05d}.npz"
 
 
-def _read_rows(kind: type, name: str, arrays: dict[str, np.ndarray]) -> Labels | Detections:
+def _read_rows(kind: type[Rows], name: str, arrays: dict[str, np.ndarray]) -> Rows:
+    """Return the rows of a table from the arrays of a file."""
     columns = [field.name for field in fields(kind) if field.name != "masks"]
     masks = None
     if f"{name}.mask_bytes" in arrays:
-        buffer, ends = arrays[f"{name}.mask_bytes"].tobytes(), np.cumsum(arrays[f"{name}.mask_lengths"]).tolist()
+        buffer = arrays[f"{name}.mask_bytes"].tobytes()
+        ends: list[int] = np.cumsum(arrays[f"{name}.mask_lengths"]).tolist()
         masks = [buffer[start:end] for start, end in zip([0, *ends], ends)]
     return kind(**{column: arrays[f"{name}.{column}"] for column in columns}, masks=masks)

@@ -1,7 +1,7 @@
 """LVIS's average precision on arrays.
 
-In a federated dataset an image says of few classes what it shows. A detection counts only where its class is labeled
-in its image or verified to be absent; most of an open-vocabulary model's detections are dropped by that rule before any
+In a federated dataset only a few classes are annotated in each image. A detection counts only if its class is labeled
+in its image or verified to be absent; most detections of an open-vocabulary model are dropped by that rule, before any
 overlap is computed. Reference: Gupta et al. 2019, arXiv 1908.03195; fixed AP: Dave et al. 2021, arXiv 2102.01066.
 """
 
@@ -20,7 +20,7 @@ from openvocab.metrics.detection.tables import (
 )
 
 STRICTEST = 1 - 1e-10
-"""Overlap that any threshold accepts, as in the LVIS API."""
+"""Highest threshold, so that equal boxes match despite rounding, as in the LVIS API."""
 
 
 def federated_average_precision(
@@ -31,73 +31,87 @@ def federated_average_precision(
     max_per_image: int | None = 300,
     max_per_class: int | None = None,
 ) -> ClassPrecision:
-    """Return the average precision of each class under the rules of LVIS.
+    """Return the average precision of each class by the rules of LVIS.
 
-    A detection of a class that is neither labeled nor verified absent in its image is ignored; one that finds nothing
-    is ignored too where its class is not labeled exhaustively, or where it is outside the range of areas.
+    A detection of a class that is neither labeled nor verified absent in its image is ignored; an unmatched one is
+    ignored too if its class is not labeled exhaustively, or if it is outside the range of areas.
 
     Args:
+        tables: of all images.
         num_classes: K.
-        max_per_image: best detections of an image, all classes together, that count; 300 is LVIS's rule.
-        max_per_class: best detections of a class in the whole dataset that count. Fixed AP is `max_per_image=None,
-            max_per_class=10_000`. Either limit comes before the federated filter.
+        shape: "mask" needs masks in labels and detections.
+        max_per_image: number of best detections per image, of all classes together, that count; LVIS: 300.
+        max_per_class: number of best detections per class over the whole dataset that count. Fixed AP:
+            `max_per_image=None, max_per_class=10_000`. Both limits are applied before the federated rule.
 
     Raises:
         ValueError: a labeled crowd, of which LVIS has none.
     """
     if tables.labels.is_crowd.any():
-        raise ValueError(f"{tables.labels.is_crowd.sum()} labels are crowds; federated AP knows none, leave them out")
+        raise ValueError(
+            f"{tables.labels.is_crowd.sum()} labels are crowds, which federated AP does not allow; drop them"
+        )
     rows = np.arange(len(tables.detections.images))
     if max_per_image is not None:
-        rows = rows[_place_in_run(tables.detections.images) < max_per_image]
+        rows = rows[_rank_in_run(tables.detections.images) < max_per_image]
     if max_per_class is not None:
         rows = _best_of_each_class(tables.detections, rows, max_per_class)
-    verdict = _verdicts(tables, num_classes)
-    judged = verdict[tables.detections.images[rows], tables.detections.classes[rows]]
-    rows = rows[judged > 0]
-    order = np.argsort(tables.detections.classes[rows], kind="stable")  # by class, image, falling score
+    treatment = _treatments(tables, num_classes)[tables.detections.images[rows], tables.detections.classes[rows]]
+    rows = rows[treatment > 0]
+    order = np.argsort(tables.detections.classes[rows], kind="stable")  # by class, image, descending score
     detections = take_rows(tables.detections, rows[order])
-    lenient = judged[judged > 0][order] == _NOT_EXHAUSTIVE
+    not_exhaustive = treatment[treatment > 0][order] == _NOT_EXHAUSTIVE
     labels = take_rows(tables.labels, np.argsort(tables.labels.classes, kind="stable"))
-    return _average_precision(detections, lenient, labels, tables.sizes, num_classes, shape)
+    return _average_precision(detections, not_exhaustive, labels, tables.sizes, num_classes, shape)
 
 
-_DROPPED, _JUDGED, _NOT_EXHAUSTIVE = 0, 1, 2
+_DROPPED, _EVALUATED, _NOT_EXHAUSTIVE = 0, 1, 2
+"""Detections of a class in an image are ignored; evaluated; evaluated, but ignored if unmatched."""
 
 
-def _verdicts(tables: DetectionTables, num_classes: int) -> np.ndarray:
-    """Return (I, K) uint8: what becomes of a detection of that class in that image."""
-    verdict = np.full((len(tables.sample_ids), num_classes), _DROPPED, dtype=np.uint8)
-    verdict[tables.negative[:, 0], tables.negative[:, 1]] = _JUDGED
-    verdict[tables.labels.images, tables.labels.classes] = _JUDGED
+def _treatments(tables: DetectionTables, num_classes: int) -> np.ndarray:
+    """Return (I, K) uint8, how detections of each class are treated in each image: one of the constants above."""
+    treatment = np.full((len(tables.sample_ids), num_classes), _DROPPED, dtype=np.uint8)
+    treatment[tables.negative[:, 0], tables.negative[:, 1]] = _EVALUATED
+    treatment[tables.labels.images, tables.labels.classes] = _EVALUATED
     image, number = tables.not_exhaustive.T
-    verdict[image, number] = np.where(verdict[image, number] == _DROPPED, _DROPPED, _NOT_EXHAUSTIVE)
-    return verdict
+    treatment[image, number] = np.where(treatment[image, number] == _DROPPED, _DROPPED, _NOT_EXHAUSTIVE)
+    return treatment
 
 
 def _best_of_each_class(detections: Detections, rows: np.ndarray, limit: int) -> np.ndarray:
-    """Return the rows, ascending, that are among the best `limit` of their class."""
+    """Return those of `rows` (R,), ascending, that are among the best `limit` of their class."""
     classes = detections.classes[rows]
     if not rows.size or np.bincount(classes).max() <= limit:
         return rows
     order = np.lexsort((-detections.scores[rows], classes))
-    return rows[np.sort(order[_place_in_run(classes[order]) < limit])]
+    return rows[np.sort(order[_rank_in_run(classes[order]) < limit])]
 
 
-def _place_in_run(values: np.ndarray) -> np.ndarray:
-    """Return how many of the same value stand before each of `values`, which are grouped."""
-    place = np.arange(len(values))
+def _rank_in_run(values: np.ndarray) -> np.ndarray:
+    """Return how many equal values precede each of `values` (N,), in which equal ones are adjacent."""
+    position = np.arange(len(values))
     is_new = np.r_[True, values[1:] != values[:-1]][: len(values)]
-    return place - np.maximum.accumulate(np.where(is_new, place, 0))
+    return position - np.maximum.accumulate(np.where(is_new, position, 0))
 
 
 def _average_precision(
-    detections: Detections, lenient: np.ndarray, labels: Labels, sizes: np.ndarray, num_classes: int, shape: Shape
+    detections: Detections,
+    not_exhaustive: np.ndarray,
+    labels: Labels,
+    sizes: np.ndarray,
+    num_classes: int,
+    shape: Shape,
 ) -> ClassPrecision:
-    """Match and accumulate, for rows sorted by class and image.
+    """Match detections and accumulate their precision, for rows sorted by class and image.
 
     Args:
-        lenient: (N,) bool, detections that are ignored if they find nothing.
+        detections: N rows.
+        not_exhaustive: (N,) bool, detections that are ignored if they are unmatched.
+        labels: L rows.
+        sizes: (I, 2) height and width of the images.
+        num_classes: K.
+        shape: what the IoU is computed of.
     """
     groups, label_groups = (rows.classes.astype(np.int64) * len(sizes) + rows.images for rows in (detections, labels))
     thresholds = np.minimum(THRESHOLDS, STRICTEST)
@@ -108,11 +122,11 @@ def _average_precision(
     for index, (low, high) in enumerate(AREAS.values()):
         ignored = (labels.areas < low) | (labels.areas > high)
         outcome = match_greedily(pairs, groups, ignored, thresholds)
-        outside = lenient | (areas < low) | (areas > high)
-        right = (outcome == MATCHED)[by_score]
-        wrong = ((outcome == UNMATCHED) & ~outside[:, None])[by_score]
-        expected = np.bincount(labels.classes[~ignored], minlength=num_classes)
-        values[index] = interpolated_precision(right, wrong, classes, expected)
+        ignored_if_unmatched = not_exhaustive | (areas < low) | (areas > high)
+        true_positive = (outcome == MATCHED)[by_score]
+        false_positive = ((outcome == UNMATCHED) & ~ignored_if_unmatched[:, None])[by_score]
+        num_objects = np.bincount(labels.classes[~ignored], minlength=num_classes)
+        values[index] = interpolated_precision(true_positive, false_positive, classes, num_objects)
     return ClassPrecision(values)
 
 
@@ -125,41 +139,44 @@ def _pairs_and_areas(
     shape: Shape,
     lowest: float,
 ) -> tuple[Pairs, np.ndarray]:
-    """Return the pairs that can match and the area of each detection."""
+    """Return the pairs that can match and the area (N,) of each detection."""
     if shape == "box":
         pairs = box_pairs(detections.boxes, groups, labels.boxes, label_groups, lowest)
         return pairs, box_areas(detections.boxes)
-    found, expected = encoded_masks(detections, sizes), encoded_masks(labels, sizes)
-    return mask_pairs(found, groups, expected, label_groups, lowest), mask_areas(found)
+    masks, label_masks = encoded_masks(detections, sizes), encoded_masks(labels, sizes)
+    return mask_pairs(masks, groups, label_masks, label_groups, lowest), mask_areas(masks)
 
 
 def interpolated_precision(
-    right: np.ndarray, wrong: np.ndarray, classes: np.ndarray, expected: np.ndarray
+    true_positive: np.ndarray, false_positive: np.ndarray, classes: np.ndarray, num_objects: np.ndarray
 ) -> np.ndarray:
-    """Return the mean over `RECALLS` of the best precision at that recall or a higher one.
+    """Return the mean over `RECALLS` of the highest precision at that recall or a higher one.
 
     Args:
-        right: (N, T) bool, detections sorted by class, then by falling score.
-        wrong: (N, T) bool; what is neither right nor wrong is ignored.
+        true_positive: (N, T) bool, detections sorted by class, then by descending score.
+        false_positive: (N, T) bool; a detection that is neither is ignored.
         classes: (N,) of the detections.
-        expected: (K,) number of objects to find.
+        num_objects: (K,) number of labeled objects.
 
     Returns:
-        (T, K) float64; NaN where nothing was to be found.
+        (T, K) float64; NaN for classes without objects.
     """
-    num_thresholds, num_classes = right.shape[1], len(expected)
-    threshold, row = np.nonzero(right.T)  # in the order of (threshold, class, score)
+    num_thresholds, num_classes = true_positive.shape[1], len(num_objects)
+    # precision changes the result at true positives only: all arrays below have one entry for each of these, (M,)
+    threshold, row = np.nonzero(true_positive.T)  # sorted by threshold, class, descending score
     number = classes[row]
-    run = threshold * num_classes + number
-    found = _place_in_run(run) + 1
-    before = np.concatenate([np.zeros((1, num_thresholds), np.int32), wrong.cumsum(0, dtype=np.int32)])
-    missed = before[row, threshold] - before[np.searchsorted(classes, number), threshold]
-    precision = found / (found + missed)
-    # the running maximum from behind, all runs in one go: each is lifted above the runs that come after it
-    lift = 2.0 * (num_thresholds * num_classes - run)
-    best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift if run.size else precision
-    # the recalls that the k-th right one is the first to reach; recall 0 is reached by the first
-    reached, reached_before = (np.searchsorted(RECALLS, n / expected[number], "right") for n in (found, found - 1))
-    weight = reached - np.where(found == 1, 0, reached_before)
+    run = threshold * num_classes + number  # a run is one class at one threshold
+    num_true = _rank_in_run(run) + 1
+    before = np.concatenate([np.zeros((1, num_thresholds), np.int32), false_positive.cumsum(0, dtype=np.int32)])
+    num_false = before[row, threshold] - before[np.searchsorted(classes, number), threshold]
+    precision = num_true / (num_true + num_false)
+    # the running maximum from the end, of all runs at once: an offset keeps each run above those that come after it
+    offset = 2.0 * (num_thresholds * num_classes - run)
+    best = np.maximum.accumulate((precision + offset)[::-1])[::-1] - offset if run.size else precision
+    # how many recalls each true positive is the first to reach; recall 0 is reached by the first one
+    reached, reached_before = (
+        np.searchsorted(RECALLS, count / num_objects[number], "right") for count in (num_true, num_true - 1)
+    )
+    weight = reached - np.where(num_true == 1, 0, reached_before)
     total = np.bincount(run, best * weight, num_thresholds * num_classes).reshape(num_thresholds, num_classes)
-    return np.where(expected > 0, total / len(RECALLS), np.nan)
+    return np.where(num_objects > 0, total / len(RECALLS), np.nan)

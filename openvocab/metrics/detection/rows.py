@@ -1,4 +1,4 @@
-"""One image's sample and prediction as rows of the tables, checked."""
+"""The rows of the tables for one image, after a check of its sample and prediction."""
 
 from collections.abc import Container, Sequence
 
@@ -8,7 +8,7 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from openvocab.metrics.detection.tables import Detections, DetectionTables, Labels, box_areas
-from openvocab.structures import DetectionPrediction, Sample
+from openvocab.structures import DetectionPrediction, Instances, Sample, Size, known
 
 
 def image_tables(
@@ -18,43 +18,48 @@ def image_tables(
 
     Args:
         sample: with `instances` in the original frame.
-        masks: whether masks are read too.
-        mask_classes: classes whose detected masks are kept; None keeps all.
+        prediction: for the same image, in the original frame.
+        masks: whether the tables have masks.
+        mask_classes: classes whose detected masks are kept; default: all.
 
     Raises:
-        ValueError: no instances or masks; a prediction for another image or vocabulary; lengths that differ; NaN or
+        ValueError: no instances or masks; a prediction for another image or vocabulary; unequal lengths; NaN or
             infinity; a box of negative size; a class outside the vocabulary; a mask of another size.
     """
     try:
-        _check_pair(sample, prediction)
-        labels = _labels(sample, masks)
-        detections = _detections(sample, prediction, masks, mask_classes)
-        negative, not_exhaustive = _federated_pairs(sample)
+        instances, num_classes = _checked_pair(sample, prediction)
+        labels = _labels(instances, num_classes, sample.original_size, masks)
+        detections = _detections(prediction, num_classes, sample.original_size, masks, mask_classes)
+        negative, not_exhaustive = _federated_pairs(sample, num_classes)
     except ValueError as error:
         raise ValueError(f"sample {sample.sample_id!r}: {error}") from error
     sizes = np.array([sample.original_size], dtype=np.int32)
     return DetectionTables([sample.sample_id], sizes, labels, detections, negative, not_exhaustive)
 
 
-def _check_pair(sample: Sample, prediction: DetectionPrediction) -> None:
+def _checked_pair(sample: Sample, prediction: DetectionPrediction) -> tuple[Instances, int]:
+    """Return the labeled objects and the number of classes, after a check that the prediction belongs to the sample."""
     if sample.instances is None:
         raise ValueError("it has no instances; average precision needs labeled objects (an empty list is fine)")
     if prediction.sample_id not in ("", sample.sample_id):
-        raise ValueError(f"the prediction beside it is of {prediction.sample_id!r}, an image that was not asked for")
+        raise ValueError(f"its prediction is for another image, {prediction.sample_id!r}")
     if prediction.vocabulary is not sample.vocabulary and prediction.vocabulary != sample.vocabulary:
         raise ValueError("the prediction has another vocabulary than the sample")
+    return sample.instances, len(known(sample.vocabulary, "its vocabulary"))
 
 
-def _labels(sample: Sample, masks: bool) -> Labels:
-    instances, count = sample.instances, len(sample.instances.boxes)
+def _labels(instances: Instances, num_classes: int, size: Size, masks: bool) -> Labels:
+    """Return the rows of the labeled objects of an image of (height, width) `size`."""
+    count = len(instances.boxes)
     boxes = _checked_boxes(instances.boxes, "labeled")
-    classes = _checked_classes(instances.classes, count, len(sample.vocabulary), "labeled")
+    classes = _checked_classes(instances.classes, count, num_classes, "labeled")
     crowd = torch.zeros(count, dtype=torch.bool) if instances.is_crowd is None else instances.is_crowd
     if len(crowd) != count:
-        raise ValueError(f"expected {count} crowd flags, one a labeled box, got {len(crowd)}")
+        raise ValueError(f"expected {count} crowd flags, one per labeled box, got {len(crowd)}")
+    # areas in the order of preference: stated by the file, of the mask, of the box
     areas, counts = box_areas(boxes), None
     if instances.masks is not None:
-        _check_shape(tuple(instances.masks.shape), (count, *sample.original_size), "labeled masks")
+        _check_shape(tuple(instances.masks.shape), (count, *size), "labeled masks")
         areas = instances.masks.flatten(1).sum(1).double().numpy() if count else areas
     if instances.areas is not None:
         _check_shape(tuple(instances.areas.shape), (count,), "labeled areas")
@@ -69,11 +74,12 @@ def _labels(sample: Sample, masks: bool) -> Labels:
 
 
 def _detections(
-    sample: Sample, prediction: DetectionPrediction, masks: bool, mask_classes: Container[int] | None
+    prediction: DetectionPrediction, num_classes: int, size: Size, masks: bool, mask_classes: Container[int] | None
 ) -> Detections:
+    """Return the rows of the detections in an image of (height, width) `size`, best score first."""
     count = len(prediction.boxes)
     boxes = _checked_boxes(prediction.boxes, "detected")
-    classes = _checked_classes(prediction.classes, count, len(sample.vocabulary), "detected")
+    classes = _checked_classes(prediction.classes, count, num_classes, "detected")
     _check_shape(tuple(prediction.scores.shape), (count,), "scores")
     scores = prediction.scores.float().numpy()
     if not np.isfinite(scores).all():
@@ -81,13 +87,13 @@ def _detections(
     order = np.argsort(-scores, kind="stable")
     counts = None
     if masks:
-        counts = _mask_counts(prediction, sample.original_size)
-        kept = classes if mask_classes is None else [number in mask_classes for number in classes.tolist()]
-        counts = [counts[i] if mask_classes is None or kept[i] else b"" for i in order.tolist()]
+        all_counts, numbers = _mask_counts(prediction, size), classes.tolist()
+        counts = [all_counts[i] if mask_classes is None or numbers[i] in mask_classes else b"" for i in order.tolist()]
     return Detections(np.zeros(count, dtype=np.int32), classes[order], boxes[order], scores[order], counts)
 
 
-def _mask_counts(prediction: DetectionPrediction, size: tuple[int, int]) -> list[bytes]:
+def _mask_counts(prediction: DetectionPrediction, size: Size) -> list[bytes]:
+    """Return the run lengths of the N detected masks, which are of (height, width) `size`."""
     if prediction.masks is None:
         raise ValueError("the prediction has no masks; mask AP needs them")
     _check_shape((len(prediction.masks),), (len(prediction.boxes),), "detected masks")
@@ -97,18 +103,20 @@ def _mask_counts(prediction: DetectionPrediction, size: tuple[int, int]) -> list
     return [count.encode() if isinstance(count, str) else count for count in counts]
 
 
-def _federated_pairs(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def _federated_pairs(sample: Sample, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (M, 2) int32 pairs (0, class): classes verified to be absent, and classes not labeled exhaustively."""
     lists: Sequence[Sequence[int]] = ((), ())
     if sample.federated is not None:
         lists = sample.federated.negative, sample.federated.not_exhaustive
     pairs = []
     for classes in lists:
-        checked = _checked_classes(torch.tensor(classes), len(classes), len(sample.vocabulary), "federated")
+        checked = _checked_classes(torch.tensor(classes), len(classes), num_classes, "federated")
         pairs.append(np.stack([np.zeros_like(checked), checked], axis=1))
     return pairs[0], pairs[1]
 
 
 def _checked_boxes(boxes: Tensor, kind: str) -> np.ndarray:
+    """Return boxes (N, 4) as float32, checked."""
     _check_shape(tuple(boxes.shape), (len(boxes), 4), f"{kind} boxes")
     values = boxes.float().numpy()
     if not np.isfinite(values).all():
@@ -121,6 +129,7 @@ def _checked_boxes(boxes: Tensor, kind: str) -> np.ndarray:
 
 
 def _checked_classes(classes: Tensor, count: int, num_classes: int, kind: str) -> np.ndarray:
+    """Return classes (count,) as int32, checked."""
     _check_shape(tuple(classes.shape), (count,), f"{kind} classes")
     values = classes.numpy().astype(np.int32)
     outside = (values < 0) | (values >= num_classes)
