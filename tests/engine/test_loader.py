@@ -76,8 +76,8 @@ def test_a_worker_that_fails_ends_the_run_in_one_line(ended, kind):
 HAND_OVER = """
 import socket, time
 from multiprocessing import resource_sharer
-from openvocab.engine.loader import leave_broken_connections_unsaid
-leave_broken_connections_unsaid()
+from openvocab.engine.loader import silence_broken_connections
+silence_broken_connections()
 address, _ = resource_sharer.DupFd(0)._id
 with socket.socket(socket.AF_UNIX) as parent:
     parent.connect(address)

@@ -331,7 +331,7 @@ def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools, number):
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; the same command goes on from here" in errors
+    assert f"stopped by {number.name}; the same command continues from here" in errors
     assert not (quick_tools / "seed_1").exists()
     (quick_tools / "hang").unlink()
     time.sleep(0.3)
