@@ -19,7 +19,7 @@ from benchmarks.flops import count_flops
 from benchmarks.machine import attainable_peak, library_note
 from benchmarks.measurement import measure
 from benchmarks.memory import CLEAR, peak_memory_mb
-from benchmarks.profile import operator_shares
+from benchmarks.profile import operator_fractions
 from benchmarks.report import header, machine_lines, table_line, verdict, write_json
 
 TINY = "ViT-Ti-8-shapes"
@@ -260,7 +260,7 @@ def test_a_row_on_the_gpu(capsys, tmp_path, monkeypatch):
     assert row["peer_mb"] > 0 and row["ratio"] > 0
     assert content["machine"]["peak_gflops"]["bfloat16"] > content["machine"]["peak_gflops"]["float32"]
     printed = capsys.readouterr().out
-    assert torch.cuda.get_device_name() in printed and "left out, work of the processor: other" in printed
+    assert torch.cuda.get_device_name() in printed and "excluded, since they run on the processor: other" in printed
 
 
 def test_the_gpu_is_named_above_the_table():
@@ -300,7 +300,7 @@ def test_the_tool_writes_what_it_prints(tmp_path, capsys, monkeypatch):
 
 def test_operators_share_the_time_by_how_long_they_take():
     large, small = torch.ones(512, 512), torch.ones(8)
-    shares = operator_shares(lambda: (large @ large @ large, small.exp()))
+    shares = operator_fractions(lambda: (large @ large @ large, small.exp()))
     assert shares[0][0] == "aten::mm" and shares[0][1] > 0.5
     assert "aten::exp" in dict(shares)
     assert sum(share for _, share in shares) == pytest.approx(1.0)

@@ -415,4 +415,4 @@ def test_a_table_without_times_says_so():
         }
     )
     assert table.splitlines()[2] == "| top1 | 2.50 | – | 2.50 |"
-    assert "not known, the runs were interrupted" in table and "CPU, 2 threads, torch 2.14, float32" in table
+    assert "unknown, the runs were interrupted" in table and "CPU, 2 threads, torch 2.14, float32" in table

@@ -1,4 +1,4 @@
-"""Labels at full size from coarse logits."""
+"""Full-size label maps from coarse logits."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from openvocab.structures import Size
 
 TEXT_DIM = 512
 FEATURE_SCALE = 4
-"""Grid cells over which the features change smoothly, as those of a network do."""
+"""Number of grid cells over which the features change smoothly, as those of a network do."""
 NOISE = 0.3
 
 

@@ -1,4 +1,4 @@
-"""The table on the screen, and the same figures as JSON."""
+"""The printed table, and the same figures as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def machine_lines(machine: dict[str, Any]) -> str:
-    """Return what the figures were measured on."""
+    """Return the description of the machine that the figures were measured on."""
     peaks = machine["peak_gflops"]
     gpu = ""
     if machine.get("device") == "cuda":
@@ -44,7 +44,7 @@ def header() -> str:
 
 
 def table_line(result: dict[str, Any]) -> str:
-    """Return a row of the table, with its goals and its note below."""
+    """Return a line of the table, with its goals and its note below."""
     cells = (f"{_text(result[key], form):{alignment}}" for _, key, alignment, form in COLUMNS)
     line = "  ".join(cells).rstrip()
     remarks = [verdict(result), result["note"]]
@@ -52,7 +52,7 @@ def table_line(result: dict[str, Any]) -> str:
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """Say of every goal whether it is met."""
+    """Return, for every goal of a row, whether it is met."""
     goals = [
         ("time", result["ratio"], result["goal"], ""),
         ("memory", result["memory_ratio"], result["memory_goal"], ""),
@@ -70,7 +70,7 @@ def verdict(result: dict[str, Any]) -> str:
 
 
 def write_json(path: str | Path, machine: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
-    """Write `{"machine": ..., "rows": [...]}`, whole or not at all."""
+    """Write `{"machine": ..., "rows": [...]}`, completely or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
