@@ -161,19 +161,19 @@ class _SecondSignal:
     def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
         self._handler = handler
         _SecondSignal._latest = time.monotonic()
-        self._read, self._write = socket.socketpair()
-        self._write.setblocking(False)
-        self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self._previous_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
         """Stop listening."""
         signal.set_wakeup_fd(self._previous_fd)
-        self._write.close()
+        self._sender.close()
 
     def _listen(self) -> None:
-        with self._read:
-            while number := self._read.recv(1):
+        with self._receiver:
+            while number := self._receiver.recv(1):
                 is_ours = number[0] in SIGNALS and signal.getsignal(number[0]) == self._handler
                 # checked last: a request that handled the signal may have restored the former handler already
                 if is_ours and time.monotonic() - _SecondSignal._latest > COPIES_WITHIN:

@@ -124,7 +124,9 @@ def test_a_ratio_that_leans_on_one_library_says_so():
 
 
 def test_bfloat16_has_goals_of_time_where_it_is_no_slower_than_float32():
-    row = Row("bf16", 0.5, lambda: Sides(None, lambda: None), products="bfloat16", peak_goal=0.8, memory_goal=0.1)
+    row = Row(
+        "bf16", 0.5, lambda: Sides(None, lambda: None), products="bfloat16", min_peak_fraction=0.8, max_memory_ratio=0.1
+    )
     goals = ("goal", "peak_goal", "memory_goal")
     assert [measure(row, MACHINE, repeats=1)[goal] for goal in goals] == [0.5, 0.8, 0.1]
     slow = MACHINE | {"peak_gflops": {**MACHINE["peak_gflops"], "bfloat16": 199.0}}

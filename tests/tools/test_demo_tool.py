@@ -235,7 +235,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
     if exists:
         path.write_text('["cat"]')
     assert demo(folder, [folder / "photos" / "one.jpg"], tmp_path / "overlay.png", classes=str(path)) == 2
-    assert ("one class a line" if exists else "there is none") in capsys.readouterr().err
+    assert ("one class per line" if exists else "there is none") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ ROWS = (
         partial(prepare_lvis),
         repeats=2,
         memory=True,
-        memory_goal=0.08,
+        max_memory_ratio=0.08,
         note="5000 images; peer: faster-coco-eval",
     ),
 )

@@ -38,14 +38,14 @@ class Sides:
 class Row:
     """One line of the table.
 
-    `goal` is an upper bound of the ratio ours / peer in time, `memory_goal` in memory, and `goal_ms` of our
-    milliseconds; `peak_goal` is a lower bound of our fraction of the measured peak of matrix products. If these are the
+    Goals: `max_ratio` bounds the ratio ours / peer in time, `max_memory_ratio` in memory, `max_ms` our milliseconds,
+    and `min_peak_fraction` our fraction of the measured peak of matrix products from below. If these products are the
     work, the ratio depends on how the libraries of a processor differ, and the fraction does not. On machines where
     bfloat16 is slower than float32, rows in bfloat16 have no time goal.
     """
 
     name: str
-    goal: float | None
+    max_ratio: float | None
     prepare: Callable[..., Sides]
     """A function of a module, so that the processes that measure memory can import it."""
     products: Literal["float32", "bfloat16"] | None = None
@@ -55,9 +55,9 @@ class Row:
     """Number of threads of this row; default: that of the whole benchmark."""
     memory: bool = False
     """Whether peak memory is measured."""
-    memory_goal: float | None = None
-    goal_ms: float | None = None
-    peak_goal: float | None = None
+    max_memory_ratio: float | None = None
+    max_ms: float | None = None
+    min_peak_fraction: float | None = None
     note: str = ""
     on_cuda: bool = False
     """Whether `prepare` takes `device`, on which both sides work; the other rows always run on the processor."""

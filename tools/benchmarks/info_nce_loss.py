@@ -31,6 +31,6 @@ def prepare(pairs: int = 16_384, dim: int = 512, device: str = "cpu") -> Sides:
 
 
 ROWS = (
-    Row("info_nce_16384", 1.1, partial(prepare), products="float32", repeats=3, memory=True, memory_goal=0.1,
+    Row("info_nce_16384", 1.1, partial(prepare), products="float32", repeats=3, memory=True, max_memory_ratio=0.1,
         note="error of the loss and of all gradients", on_cuda=True),
 )  # fmt: skip

@@ -37,7 +37,8 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
     del sides
     gc.collect()
     result = {"name": row.name, **_times(timing), **_memory(row, threads), "max_error": error}
-    result |= {"goal": row.goal, "goal_ms": row.goal_ms, "memory_goal": row.memory_goal, "peak_goal": row.peak_goal}
+    result |= {"goal": row.max_ratio, "goal_ms": row.max_ms}
+    result |= {"memory_goal": row.max_memory_ratio, "peak_goal": row.min_peak_fraction}
     if is_slower_here(machine, row.products):
         result |= dict.fromkeys(("goal", "goal_ms", "peak_goal"))
     result |= {"threads": threads, "repeats": repeats or row.repeats}

@@ -53,19 +53,21 @@ def table_line(result: dict[str, Any]) -> str:
 
 def verdict(result: dict[str, Any]) -> str:
     """Return, for every goal of a row, whether it is met."""
-    goals = [
+    upper_bounds = [
         ("time", result["ratio"], result["goal"], ""),
         ("memory", result["memory_ratio"], result["memory_goal"], ""),
         ("time", result["ours_ms"], result["goal_ms"], " ms"),
     ]
     verdicts = [
-        f"{what} {value:.3g}{unit}: {'met' if value <= goal else 'MISSED'} (<= {goal:g}{unit})"
-        for what, value, goal, unit in goals
-        if value is not None and goal is not None
+        f"{what} {value:.3g}{unit}: {'met' if value <= bound else 'MISSED'} (<= {bound:g}{unit})"
+        for what, value, bound, unit in upper_bounds
+        if value is not None and bound is not None
     ]
-    share, least = result["share_of_peak"], result["peak_goal"]
-    if share is not None and least is not None:
-        verdicts.append(f"share of the peak {share:.0%}: {'met' if share >= least else 'MISSED'} (>= {least:.0%})")
+    fraction, least = result["share_of_peak"], result["peak_goal"]
+    if fraction is not None and least is not None:
+        verdicts.append(
+            f"share of the peak {fraction:.0%}: {'met' if fraction >= least else 'MISSED'} (>= {least:.0%})"
+        )
     return ", ".join(verdicts)
 
 

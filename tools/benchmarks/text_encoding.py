@@ -104,14 +104,14 @@ _SCALED = f"milliseconds of all 96,240 prompts, scaled from 1 name (peer) and {S
 ROWS = (
     Row(
         "text_1203_cold_fp32", 0.08, partial(prepare_cold, "float32"),
-        products="float32", peak_goal=0.8, repeats=3, note=_SCALED, on_cuda=True,
+        products="float32", min_peak_fraction=0.8, repeats=3, note=_SCALED, on_cuda=True,
     ),
     Row(
         "text_1203_cold_bf16", 0.04, partial(prepare_cold, "bfloat16"),
-        products="bfloat16", peak_goal=0.8, repeats=3, note=_SCALED, on_cuda=True,
+        products="bfloat16", min_peak_fraction=0.8, repeats=3, note=_SCALED, on_cuda=True,
     ),
     Row(
-        "text_1203_warm", None, partial(prepare_warm), goal_ms=10, repeats=9,
+        "text_1203_warm", None, partial(prepare_warm), max_ms=10, repeats=9,
         note="rows from the disk; the digest of the weights is taken once a process and not in it",
     ),
     Row(

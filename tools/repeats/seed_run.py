@@ -104,7 +104,7 @@ class SeedRun:
             lock.release()
 
     def _machine_choices(self) -> dict[str, Any]:
-        """Return what the training chose by the machine: its precision if that was `auto`, and its number of threads."""
+        """Return what the training chose by the machine: its precision if that was `auto`, its threads."""
         path = self.folder / "last.pth"
         meta = load_checkpoint(path, map_location="meta")["meta"] if path.is_file() else {}
         choices = {"precision": meta.get("compute_dtype"), "threads": meta.get("num_threads")}
