@@ -255,8 +255,8 @@ def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> s
     if type(error) is RuntimeError and text.startswith("DataLoader timed out"):
         worker = batches._task_info.get(batches._rcvd_idx, (0,))[0]
         return (
-            f"loader worker {worker} {of_loader} has given no batch for {loader.timeout:g} s"
-            f"{_begun(loader, worker)}; where loading takes longer, set {key}.timeout"
+            f"loader worker {worker} {of_loader} has returned no batch for {loader.timeout:g} s"
+            f"{_begun(loader, worker)}; if loading takes longer, set {key}.timeout"
         )
     worker = _dead_worker(error, batches)
     if worker is None:

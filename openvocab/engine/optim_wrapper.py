@@ -80,7 +80,7 @@ class SafeOptimWrapper(OptimWrapper):
             raise ValueError(f"the run to resume: expected to have been in bfloat16 or float32, got {begun_in!r}")
         self._dtype_at_start = begun_in
         if self.compute_dtype not in (None, begun_in):
-            change = f"this run began in {begun_in} and goes on in {self.compute_dtype}, as set"
+            change = f"this run began in {begun_in} and continues in {self.compute_dtype}, as set"
             logger.warning(f"{change}: not equal to an uninterrupted run")
 
     @contextmanager

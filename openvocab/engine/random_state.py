@@ -32,12 +32,12 @@ def restore_random_state(states: list[dict[str, Any]]) -> None:
     """
     rank = get_rank()
     if rank >= len(states):
-        logger.warning(f"no random state was saved for rank {rank}: it starts afresh")
+        logger.warning(f"no random state was saved for rank {rank}: its generators are new")
         return
     try:
         set_random_state(states[rank])
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"the random state of rank {rank} in the checkpoint is not whole: {error}") from error
+        raise ValueError(f"the random state of rank {rank} in the checkpoint is incomplete: {error}") from error
 
 
 def set_random_state(state: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def _incomplete_state_named(path: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: its training state is not whole: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{path}: its training state is incomplete: {type(error).__name__}: {error}") from error
 
 
 def _same_groups(saved: Sequence[Any], now: Sequence[Mapping[str, Any]]) -> bool:
@@ -171,7 +171,7 @@ def _follow_plan(
         return []
     if late_rate(wrapper, schedulers, iteration, runner.max_iters) > 0:
         return []
-    end = f"before the run ends at iteration {runner.max_iters}; give the last scheduler of param_scheduler that end"
+    end = f"before the run ends at iteration {runner.max_iters}; set the end of the last param_scheduler to that"
     if all(group["lr"] == 0 for group in wrapper.param_groups):
         return [f"the schedule has ended with a learning rate of 0 {end}"]
     logger.warning(f"the learning rate will fall to 0 {end}")

@@ -73,7 +73,7 @@ class TolerantBackend(BaseVisBackend):
         except Exception as error:  # a logger's own code or a full disk may raise anything
             if self._failed_at is None:
                 name = type(self.backend).__name__
-                logger.warning(f"{name} cannot write ({error}): the run goes on without it, and tries again later")
+                logger.warning(f"{name} cannot write ({error}): the run continues without it, and tries again later")
             self._failed_at = time.monotonic()
             self._forget_writer()
             return
@@ -123,4 +123,4 @@ class _ErrorReport:
     def __call__(self, record: logging.LogRecord) -> None:
         if not self.has_reported:
             self.has_reported = True
-            logger.warning(f"cannot write the log to {self.name} ({sys.exc_info()[1]}): the run goes on")
+            logger.warning(f"cannot write the log to {self.name} ({sys.exc_info()[1]}): the run continues")

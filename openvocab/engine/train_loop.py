@@ -193,9 +193,9 @@ class TrainLoop(IterBasedTrainLoop):
         gathered = all_gather_object(None if error.what == OTHER_RANK else error.report)
         reports = list(dict.fromkeys(report for report in gathered if report is not None))
         if self.num_skipped >= self.max_skips:
-            raise NonFiniteError(f"{'; '.join(reports)}, after max_skips={self.max_skips} steps were left out")
+            raise NonFiniteError(f"{'; '.join(reports)}, after max_skips={self.max_skips} steps were skipped")
         self.num_skipped += 1
-        note = f"left out step {self._iter + 1}, number {self.num_skipped} of at most {self.max_skips}"
+        note = f"skipped step {self._iter + 1}, number {self.num_skipped} of at most {self.max_skips}"
         self.runner.logger.log(logging.WARNING, f"{note}: not finite: {'; '.join(reports)}")
         for name, buffer in self._buffers(copied=False).items():
             buffer.copy_(earlier_buffers[name])  # batch norms have seen the bad batch

@@ -133,7 +133,7 @@ class WorkDirLock:
             )
         if is_ours is None:
             last_holder = f" (the last one that did not say it ended: {_describe(holder)})" if holder else ""
-            self.doubt = f"{self.folder} is on a file system without locks: let nobody else train there{last_holder}"
+            self.doubt = f"{self.folder} is on a file system without locks: let no other run train there{last_holder}"
         self._descriptor = descriptor
         os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
         _write_holder(descriptor)

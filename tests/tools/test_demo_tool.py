@@ -235,7 +235,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
     if exists:
         path.write_text('["cat"]')
     assert demo(folder, [folder / "photos" / "one.jpg"], tmp_path / "overlay.png", classes=str(path)) == 2
-    assert ("one class per line" if exists else "there is none") in capsys.readouterr().err
+    assert ("one class per line" if exists else "it does not exist") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
         ({"classes": "cat, , floor"}, "class 1"),
         ({"classes": "cat; dog"}, "commas separate classes"),
         ({"classes": "['cat', 'dog']"}, "class 0: \"['cat'\" looks like a list"),
-        ({"classes": "no_names.txt"}, "there is none"),
+        ({"classes": "no_names.txt"}, "it does not exist"),
         ({"classes": "cat, names.txt"}, "class 1: 'names.txt' looks like the name of a file"),
         ({"checkpoint": "nothing.pth"}, "nothing.pth"),
         ({"out": "picture.unknown"}, "unknown"),

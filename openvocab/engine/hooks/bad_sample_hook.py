@@ -26,4 +26,4 @@ class BadSampleHook(Hook):
         count = sum(rank_count for rank_count, _ in by_rank)
         if count:
             listed = "\n  ".join(dict.fromkeys(path for _, paths in by_rank for path in paths))
-            runner.logger.log(logging.WARNING, "%d bad samples were left out:\n  %s", count, listed)
+            runner.logger.log(logging.WARNING, "%d bad samples were replaced or skipped:\n  %s", count, listed)
