@@ -318,7 +318,7 @@ def test_the_table_names_the_threads_that_the_training_had(quick_tools, monkeypa
 
 def test_a_mistake_is_one_line(quick_tools, capfd):
     assert repeat(quick_tools, "--seeds", 1, 1) == 2
-    assert "--seeds: expected at least one and each once" in capfd.readouterr().err
+    assert "--seeds: expected at least one, and each only once" in capfd.readouterr().err
     assert repeat(quick_tools, "--seeds", 1, "--cfg-options", "train_cfg.max_itres=9") == 2
     assert "max_itres" in capfd.readouterr().err
 
