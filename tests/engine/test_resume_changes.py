@@ -166,7 +166,7 @@ def test_newly_trained_parameters_are_named(tmp_path, log, monkeypatch):
     [
         (dict(optim_wrapper__optimizer=dict(type="SGD", lr=0.01)), r"optimizer torch.optim.adamw.AdamW -> .*SGD"),
         (dict(optim_wrapper__optimizer=adamw(amsgrad=True)), "option amsgrad False -> True"),
-        (dict(param_scheduler__1__end=8), "schedule has ended with a learning rate of 0 before .* iteration 20; give"),
+        (dict(param_scheduler__1__end=8), "schedule has ended with a learning rate of 0 before .* iteration 20; set"),
         (dict(model=dict(type="WiderModel")), r"1 unexpected: layers.3.bias\n4 of another shape: layers.0.weight"),
     ],
     ids=["optimizer", "amsgrad", "schedule at its end", "model"],
