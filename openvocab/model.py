@@ -125,7 +125,7 @@ class OpenVocabModel(BaseModel):
         with advising(_advice((height, width), len(vocabulary), self.inference)):
             text = self.encode_texts(vocabulary)
 
-            def predict_part(start: int, stop: int) -> list[Prediction]:
+            def predict_part(start: int, stop: int) -> Sequence[Prediction]:
                 return self._predict(images[start:stop], samples[start:stop], text)
 
             groups = self.images_at_once.run(predict_part, len(samples))
@@ -136,7 +136,9 @@ class OpenVocabModel(BaseModel):
             )
         return [prediction for group in groups for prediction in group]
 
-    def _predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures) -> list[Prediction]:
+    def _predict(
+        self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures
+    ) -> Sequence[Prediction]:
         if self.head.reads_whole_image and len(samples) > 1:  # one at a time, so that all windows are of one image
             return [self._predict(images[i : i + 1], samples[i : i + 1], text)[0] for i in range(len(samples))]
         if isinstance(images, PixelBatch) and not self.inference.reads_pixel_batches:
