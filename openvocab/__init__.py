@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "Vocabulary", "__version__", "load", "retrieve"]
 
-# torch is imported with the first name, so that `import openvocab` itself stays instant
+# torch is imported when the first name is used, so that `import openvocab` itself stays instant
 _, __getattr__, __dir__ = lazy_names(
     __name__,
     {

@@ -11,10 +11,10 @@ Group = TypeVar("Group")
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str | None]) -> None:
-    """Check one of several words, or None where that is one of them.
+    """Check that an argument is one of several choices.
 
     Raises:
-        ValueError: `value` is none of `choices`.
+        ValueError: `value` is not among `choices`.
     """
     choices = tuple(choices)
     if value not in choices:
@@ -22,10 +22,10 @@ def check_choice(argument: str, value: object, choices: Iterable[str | None]) ->
 
 
 def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None:
-    """Check arguments, by their names, that are paths; those of `optional` may be None.
+    """Check that arguments, given by name, are paths; those in `optional` may be None.
 
     Raises:
-        ValueError: one that is neither a text nor a path.
+        ValueError: an argument is neither a string nor a path.
     """
     given = {argument: path for argument, path in (optional or {}).items() if path is not None}
     for argument, path in {**paths, **given}.items():
@@ -33,22 +33,22 @@ def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None
             raise ValueError(f"{argument}: expected a path, got {path!r}")
 
 
-def argument_group(argument: str, given: Mapping[str, Any] | Group | None, kind: type[Group]) -> Group:
-    """Return the group of arguments that a config gives as a dict, `labels=dict(reduce_zero_label=True)`.
+def argument_group(argument: str, given: Mapping[str, Any] | Group | None, group_type: type[Group]) -> Group:
+    """Return a group of arguments that a config states as a dict, such as `labels=dict(reduce_zero_label=True)`.
 
     Args:
         argument: its name, for messages.
-        given: a dict, or the group itself; None gives its defaults.
-        kind: a dataclass, one field per argument of the group.
+        given: a dict, or the group itself; default: the defaults of its fields.
+        group_type: a dataclass with one field per argument of the group.
 
     Raises:
-        TypeError: another type, an unknown argument, or one that is missing.
+        TypeError: `given` is of another type, has an unknown argument, or lacks a required one.
     """
-    if isinstance(given, kind):
+    if isinstance(given, group_type):
         return given
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # typing has no word for a dataclass
+    known = {field.name: field for field in fields(group_type)}  # type: ignore[arg-type]  # typing has no dataclass type
     required = [name for name, field in known.items() if field.default is field.default_factory is MISSING]
-    return kind(**_checked_group(argument, given, list(known), required))
+    return group_type(**_checked_group(argument, given, list(known), required))
 
 
 def keyword_arguments(

@@ -1,4 +1,4 @@
-"""What the tools share: a user's mistake is one line and an exit code."""
+"""What the command-line tools share: a user's mistake is reported in one line, with an exit code."""
 
 import logging
 import os
@@ -17,15 +17,15 @@ from openvocab.finite_guard import NonFiniteError
 
 _MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
 _FAILURES = (NonFiniteError, SaveFailed, LoaderFailed, MemoryError)
-_HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
+_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an expected error into one line on stderr: exit code 2 for a user's mistake, 1 for a run that failed.
+    """Report an expected error in one line on stderr: exit code 2 for a user's mistake, 1 for a run that failed.
 
-    SIGTERM and SIGINT end the tool in one line too, with exit code 143 and 130; a training saves first.
-    With OPENVOCAB_TRACEBACK=1 the error passes through with its traceback.
+    SIGTERM and SIGINT also end the tool with one line, with exit codes 143 and 130; a training run saves first.
+    With OPENVOCAB_TRACEBACK=1 the error is raised with its traceback.
     """
     try:
         with StopRequest().listening():
@@ -43,33 +43,33 @@ def one_line_errors() -> Iterator[None]:
 
 @contextmanager
 def children_save_first() -> Iterator[None]:
-    """Let a stop of this tool be one of the tools that it starts and waits for; to be used within `one_line_errors`.
+    """Let the tools that this tool starts save before it stops; use it within `one_line_errors`.
 
-    SIGHUP raises `Stopped` as SIGTERM does, so that no child outlives this process, unless it is ignored (`nohup`).
-    Whoever waits for a child asks it to end then, and waits on in `second_stop`. Each child leads a session of its own:
-    what a terminal or `timeout` sends to a whole group would reach it twice, and the second signal end it unsaved.
-    The one line of the stop says that the same command continues.
+    SIGHUP raises `Stopped` as SIGTERM does, so that no child outlives this process, unless SIGHUP is ignored (`nohup`).
+    The code that waits for a child then asks it to end, and keeps waiting in `second_stop`. Each child leads its own
+    session: a signal that a terminal or `timeout` sends to the whole group would reach it twice, and the second one
+    would end it before it has saved. The line about the stop says that the same command continues.
     """
-    before = signal.getsignal(_HANG_UP) if _HANG_UP else None
-    if before not in (None, signal.SIG_IGN):
+    previous = None if _HANG_UP is None else signal.getsignal(_HANG_UP)
+    if _HANG_UP is not None and previous not in (None, signal.SIG_IGN):
         signal.signal(_HANG_UP, _stop_by_hang_up)
     try:
         yield
     except Stopped as stop:
-        say(f"{stop}; the same command goes on from here\n")
+        say(f"{stop}; the same command continues from here\n")
         stop.is_logged = True
         raise
     finally:
-        if before is not None:
-            signal.signal(_HANG_UP, before)
+        if _HANG_UP is not None and previous is not None:
+            signal.signal(_HANG_UP, previous)
 
 
 @contextmanager
 def second_stop(kill: Callable[[], None]) -> Iterator[None]:
-    """Wait in this block, after a first signal, for children that save; a second one ends them by `kill`.
+    """Wait in this block, after a first signal, for children that are saving; a second signal calls `kill`.
 
     Raises:
-        Stopped: by the second signal.
+        Stopped: a second signal came.
     """
     _ignore_hang_ups()
     try:
@@ -81,15 +81,15 @@ def second_stop(kill: Callable[[], None]) -> Iterator[None]:
 
 
 def kill_session(process: subprocess.Popen) -> None:
-    """End a child that leads a session of its own at once, and all that it started."""
+    """Kill a child that leads its own session, and everything that it started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def _ignore_hang_ups() -> None:
-    """Ignore SIGHUP: one that follows a stop is no second stop, since a shell and the kernel send one each."""
-    if _HANG_UP:
+    """Ignore SIGHUP: one that follows a stop is not a second stop, since the shell and the kernel send one each."""
+    if _HANG_UP is not None:
         signal.signal(_HANG_UP, signal.SIG_IGN)
 
 
@@ -99,23 +99,23 @@ def _stop_by_hang_up(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def say(text: str) -> OSError | None:
-    """Write to stderr; where it cannot be written, all that follows goes nowhere instead of ending the work.
+    """Write to stderr; if that fails, discard all later output instead of ending the work.
 
     Returns:
-        What went wrong, once: a pipe whose reader is gone, a terminal that hung up, a full disk.
+        The error, the first time: a pipe whose reader is gone, a terminal that hung up, a full disk.
     """
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError as error:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), sys.stderr.fileno())
         return error
     return None
 
 
 def show_log() -> None:
-    """Write what openvocab logs to stderr, for a tool that opens no log of a run."""
+    """Write openvocab's log to stderr, for a tool without a run log."""
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     source = logging.getLogger("openvocab")
@@ -124,7 +124,7 @@ def show_log() -> None:
 
 
 class _StderrHandler(logging.StreamHandler):
-    """Writes to what stderr is at the time: who runs a tool in its own process may put another one in its place."""
+    """Write to the current `sys.stderr`, which a program that runs a tool in its own process may have replaced."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -137,6 +137,6 @@ class _StderrHandler(logging.StreamHandler):
 def _one_line(error: BaseException) -> str:
     # str() of a KeyError is the repr of its message
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    if text.startswith("Caught ") and " in DataLoader worker " in text:  # then the original traceback, as text
+    if text.startswith("Caught ") and " in DataLoader worker " in text:  # followed by the original traceback, as text
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split()) or type(error).__name__

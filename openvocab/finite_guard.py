@@ -7,32 +7,35 @@ from torch import Tensor, nn
 
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient or a weight is NaN or infinite; the weights are those of before the step.
+    """A loss, a gradient or a weight is NaN or infinite; the step has not changed the weights.
 
     Args:
         what: which values are not finite.
         step: 1-based iteration.
-        sample_ids: of the batch, where known.
+        sample_ids: the samples of the batch, if known.
     """
 
     def __init__(self, what: str, step: int | None = None, sample_ids: Sequence[str] = ()) -> None:
         self.what, self.step, self.sample_ids = what, step, tuple(sample_ids)
-        place = "" if step is None else f" at step {step}"
+        where = "" if step is None else f" at step {step}"
         batch = f"; samples: {', '.join(sample_ids)}" if sample_ids else ""
         self.report = f"{what}{batch}"
-        """Without the step."""
-        super().__init__(f"not finite{place}: {self.report}. The weights were not changed by this step")
+        """The message without the step."""
+        super().__init__(f"not finite{where}: {self.report}. The weights were not changed by this step")
 
     def located(self, step: int, sample_ids: Sequence[str]) -> "NonFiniteError":
-        """Return the same error with its place."""
+        """Return the same error with the step and the samples of its batch."""
         return NonFiniteError(self.what, step, sample_ids)
 
 
-def check_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> None:
-    """Check what a model's loss returned, in one transfer from the device.
+def check_losses(losses: Mapping[str, Tensor | list[Tensor] | tuple[Tensor, ...]]) -> None:
+    """Check the losses of a model, in one transfer from the device.
+
+    Args:
+        losses: tensors of any shape, each alone or several in a list.
 
     Raises:
-        NonFiniteError: naming the losses that are not finite.
+        NonFiniteError: a loss is not finite; the message names all such losses.
     """
     names, values = [], []
     for name, value in losses.items():
@@ -49,12 +52,12 @@ def check_gradients(parameters: Iterable[Tensor]) -> None:
     """Check every gradient, in one transfer from the device.
 
     Raises:
-        NonFiniteError: saying how many parameters have a gradient that is not finite.
+        NonFiniteError: a gradient is not finite; the message counts the parameters and lists their shapes.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return
-    # the largest absolute value is NaN or infinite exactly where an element is; a sum of squares could overflow
+    # the largest absolute value is NaN or infinite exactly if an element is; a sum of squares could overflow
     largest = torch.stack([torch.linalg.vector_norm(gradient.detach(), float("inf")).float() for gradient in gradients])
     finite = torch.isfinite(largest)
     if not finite.all():
@@ -64,10 +67,10 @@ def check_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Check what is about to be saved: finite parameters, and no NaN in buffers (attention masks hold infinities).
+    """Check weights before they are saved: finite parameters, and no NaN in buffers (attention masks hold infinities).
 
     Raises:
-        NonFiniteError: naming the first bad entries.
+        NonFiniteError: a weight is not finite; the message names the first such entries.
     """
     bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
     bad += [name for name, value in model.named_buffers() if torch.isnan(value).any()]

@@ -1,6 +1,6 @@
-"""Names of modules, parts and arguments from before 0.2: older configs, heads and checkpoints still find them.
+"""Names of modules, parts and arguments from before 0.2, for older configs, heads and checkpoints.
 
-These names go with 0.3.
+They will be removed in 0.3.
 """
 
 import inspect
@@ -122,14 +122,13 @@ MOVED = {
     "weights_file": "checkpoint.weights_file",
     "word_labels": "heads.word_labels",
 }
-
-"""Former module: present one, both below `openvocab`."""
+"""Former module: current one, both below `openvocab`."""
 
 PARTS = {
     "NeighbourContrast": "NeighborContrast",
     "SimilarityRegularisation": "SimilarityRegularization",
 }
-"""Former name of a registered class: present one."""
+"""Former name of a registered class: current one."""
 
 _PROPOSALS = {
     "match_iou": "iou_thresholds",
@@ -230,15 +229,15 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 
 
 class MovedModule(ModuleType):
-    """A module under its old name: what is asked of it, or changed, is that of the new one, with a warning."""
+    """A module under its former name: its attributes are those of the current module, and using them warns."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # a tool walks over all modules, and asks nothing of this one
+        if name.startswith("__"):  # a tool that inspects all modules does not use this one
             raise AttributeError(name)
         return getattr(self._present_module(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("__"):  # Python's own, about this one
+        if name.startswith("__"):  # set by Python, for this module itself
             super().__setattr__(name, value)
         else:
             setattr(self._present_module(), name, value)
@@ -250,14 +249,14 @@ class MovedModule(ModuleType):
 
 
 def present_part(name: str) -> str:
-    """Return the present name of a registered class; a former one warns."""
+    """Return the current name of a registered class; a former one warns."""
     if name in PARTS:
         _warn(name, PARTS[name], stacklevel=4)
     return PARTS.get(name, name)
 
 
 def present_path(path: str) -> str:
-    """Return a part's name, "module.Class" or "Class" alone, in its present form; any other text as it is."""
+    """Return the current form of a part's name, "module.Class" or "Class" alone; any other string as it is."""
     module, _, name = path.rpartition(".")
     if module and module.partition(".")[0] != "openvocab":
         return path
@@ -269,13 +268,13 @@ def present_path(path: str) -> str:
 def present_arguments(
     kind: type | str, arguments: Mapping[str, Any], *, warn: bool, construct: Callable | None = None
 ) -> dict[str, Any]:
-    """Return the arguments of a class under their present names.
+    """Return the arguments of a class under their current names.
 
     Args:
-        kind: the class, or its path where only that is known; a subclass takes the former arguments of its bases, too.
+        kind: the class, or its path if only that is known; the former arguments of its bases count, too.
         arguments: as a config states them.
-        warn: whether a former name is worth a warning: nobody can mend one in a checkpoint.
-        construct: what takes the arguments; default: the class. A name that it takes today is no former one.
+        warn: whether a former name causes a warning; not for a checkpoint, which a user cannot edit.
+        construct: the function that takes the arguments; default: the class. Its own parameters are not renamed.
 
     Raises:
         ValueError: an argument is given under both names.
@@ -383,6 +382,6 @@ def _group(arguments: dict[str, Any], path: str, *, make: bool = False) -> tuple
 
 
 def keep_old_names() -> None:
-    """Let `MOVED` be imported by their old names too."""
+    """Let the modules in `MOVED` be imported by their former names, too."""
     for old in MOVED:
         sys.modules.setdefault(f"openvocab.{old}", MovedModule(f"openvocab.{old}"))

@@ -10,8 +10,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from openvocab.backbones.base import Backbone
 from openvocab.finite_guard import check_losses
-from openvocab.heads.base import shared_vocabulary
+from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
@@ -22,6 +23,7 @@ from openvocab.preprocessor import BatchPreprocessor
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures
+from openvocab.text.base import TextEncoder
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -32,13 +34,19 @@ class OpenVocabModel(BaseModel):
     """Any backbone, any text encoder, any head.
 
     Args:
-        backbone, text_encoder, head: config dicts (or built parts). The head is also given the backbone's `spec` and
-            the width of the text embeddings; a mismatch fails here.
-        inference: how an image becomes network inputs at test time: whole (default), sliding window, multi-scale.
+        backbone, text_encoder, head: config dicts, or parts that are already built. The head also gets the `spec` of
+            the backbone and the width of the text embeddings, so that a mismatch fails here.
+        inference: how the network sees an image at test time: whole (default), by a sliding window, at several scales.
 
     Raises:
-        TypeError: `inference` is none.
+        TypeError: `inference` is not an `Inference`.
     """
+
+    backbone: Backbone
+    text_encoder: TextEncoder
+    head: Head
+    inference: Inference
+    data_preprocessor: BatchPreprocessor
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
         backbone = build_part(BACKBONES, backbone)
@@ -55,7 +63,13 @@ class OpenVocabModel(BaseModel):
         logger.info(self.summary())
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:
-        """Run one mode of mmengine's protocol on what the preprocessor made: `loss`, `predict` or `tensor`."""
+        """Return the losses, the predictions or the head's outputs for a preprocessed batch (mmengine's protocol).
+
+        Args:
+            images: (B, 3, H, W) normalized; (V * B, 3, H, W) of samples with V views.
+            samples: B, with one vocabulary.
+            mode: `loss`, `predict` or `tensor`.
+        """
         if mode == "loss":
             return self.loss(images, samples)
         if mode == "predict":
@@ -63,77 +77,92 @@ class OpenVocabModel(BaseModel):
         return self.head(self.encode(images), self.encode_texts(shared_vocabulary(samples)))
 
     def encode(self, images: Tensor) -> ImageFeatures:
-        """Return what the backbone says of normalized images (B, 3, H, W), as much of it as the head reads."""
+        """Return those features of normalized images (B, 3, H, W) that the head reads."""
         return self.backbone(images, self.head.layers, self.head.embeddings)
 
     def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Return the classifier of a vocabulary, or the embeddings of captions, with all that the head reads."""
+        """Return the classifier of a vocabulary, or the embeddings of captions, with all fields that the head reads."""
         text = self.text_encoder(texts)
         return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
 
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the head's losses on a batch."""
+        """Return the head's losses on a batch of images (B, 3, H, W), by keys that start with `loss_`."""
         features = self.encode(images)
         texts = self.head.training_texts(samples)
         if self.head.text_tokens:
+            if isinstance(texts, Vocabulary):
+                name = type(self.head).__name__
+                raise TypeError(f"{name}.training_texts: expected captions, since text_tokens is set, got a vocabulary")
             text = self.text_encoder.with_tokens(texts, self.head.replaced_texts * len(samples))
         else:
             text = self.encode_texts(texts)
         return self.head.loss(features, text, samples)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum the losses (mmengine's protocol), refusing NaN and infinity by name."""
+        """Sum the losses (mmengine's protocol).
+
+        Raises:
+            NonFiniteError: a loss is NaN or infinite; the message names it.
+        """
         check_losses(losses)
         return super().parse_losses(losses)
 
     def predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample]) -> list[Prediction]:
-        """Return one prediction an image, in its original frame.
+        """Return one prediction per image, in its original frame.
 
-        Where memory does not suffice, the same is computed in smaller pieces, now and for the images that follow.
+        If memory does not suffice, the same results are computed in smaller pieces, from then on.
+
+        Args:
+            images: (B, 3, H, W), normalized or as a `PixelBatch`.
+            samples: B, with one vocabulary.
 
         Raises:
-            NotEnoughMemory: not even in the smallest pieces.
+            NotEnoughMemory: memory does not suffice even for the smallest pieces.
         """
         vocabulary = shared_vocabulary(samples)
-        before = self._memory_settings()
-        with advising(_advice(tuple(images.shape[-2:]), len(vocabulary), self.inference)):
+        earlier_limits = self._memory_limits()
+        height, width = images.shape[-2:]
+        with advising(_advice((height, width), len(vocabulary), self.inference)):
             text = self.encode_texts(vocabulary)
 
-            def predict_some(start: int, stop: int) -> list[Prediction]:
+            def predict_part(start: int, stop: int) -> Sequence[Prediction]:
                 return self._predict(images[start:stop], samples[start:stop], text)
 
-            groups = self.images_at_once.run(predict_some, len(samples))
-        if self._memory_settings() != before:
+            groups = self.images_at_once.run(predict_part, len(samples))
+        if self._memory_limits() != earlier_limits:
             logger.warning(
                 "memory did not suffice; from now on, with the same results, at once at most: "
-                + ", ".join(self._memory_settings())
+                + ", ".join(self._memory_limits())
             )
         return [prediction for group in groups for prediction in group]
 
-    def _predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures) -> list[Prediction]:
-        if self.head.reads_whole_image and len(samples) > 1:  # so that all windows are of one image
-            each = range(len(samples))
-            return [self._predict(images[i : i + 1], samples[i : i + 1], text)[0] for i in each]
+    def _predict(
+        self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures
+    ) -> Sequence[Prediction]:
+        if self.head.reads_whole_image and len(samples) > 1:  # one at a time, so that all windows are of one image
+            return [self._predict(images[i : i + 1], samples[i : i + 1], text)[0] for i in range(len(samples))]
         if isinstance(images, PixelBatch) and not self.inference.reads_pixel_batches:
             images = images.whole()
-        whole = self._whole_embed(images, samples[0].input_size) if self.head.reads_whole_image else None
-        network = partial(self._network, text, whole)
+        whole_embed = self._whole_embed(images, samples[0].input_size) if self.head.reads_whole_image else None
+        network = partial(self._network, text, whole_embed)
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         pixels = (images,) if self.head.reads_pixels else ()
         return self.head.postprocess(outputs, samples, *pixels)
 
     def _whole_embed(self, images: Tensor | PixelBatch, size: Size) -> Tensor:
-        """Return the pooled embedding (1, D) of an image of `size`, without what lies beyond whole strides."""
+        """Return the pooled embedding (1, D) of an image of `size`, cropped to a multiple of the stride."""
         stride = self.backbone.spec.stride
         height, width = (max(length // stride, 1) * stride for length in size)
         whole = images if isinstance(images, Tensor) else images.whole()
         return self.backbone(whole[..., :height, :width], (), True).image_embed
 
     def _network(self, text: TextFeatures, whole_embed: Tensor | None, images: Tensor) -> Any:
-        """Return the head's outputs for normalized images; logits that memory does not hold as maps to read.
+        """Return the head's outputs; logits that memory does not hold as `LogitMap`s, which are computed part by part.
 
         Args:
-            whole_embed: (1, D) of the image that all `images` are windows of; None where nobody asks.
+            text: the classifier.
+            whole_embed: (1, D) of the image that all `images` are windows of; None if the head does not read it.
+            images: (B, 3, H, W) normalized.
         """
         features = self.encode(images)
         if whole_embed is not None:
@@ -149,23 +178,23 @@ class OpenVocabModel(BaseModel):
             self.head.rows_at_once.shrink_to(maps[0].shape[1])
         return maps if outputs is None else outputs[0]
 
-    def _memory_settings(self) -> list[str]:
-        """Return what memory has taught the parts."""
+    def _memory_limits(self) -> list[str]:
+        """Return the limits that the parts have lowered because memory did not suffice."""
         parts = [self, self.inference, self.text_encoder, self.head, *self.head.children()]
         halvings = [value for part in parts for value in vars(part).values() if isinstance(value, Halving)]
         return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learnt]
 
     def embed_images(self, images: PixelBatch) -> Tensor:
-        """Return the embeddings of whole images in the space of the texts, (B, D) float32, not normalized.
+        """Return the embeddings of B whole images in the space of the texts, (B, D) float32, not normalized.
 
         Raises:
-            ValueError: the head has none (see `Head.embed_images`).
+            ValueError: the head has no such embeddings (see `Head.embed_images`).
         """
 
-        def embed_some(start: int, stop: int) -> Tensor:
+        def embed_part(start: int, stop: int) -> Tensor:
             return self.head.embed_images(self.encode(images[start:stop].whole())).float()
 
-        return torch.cat(self.images_at_once.run(embed_some, len(images)))
+        return torch.cat(self.images_at_once.run(embed_part, len(images)))
 
     def val_step(self, data: Any) -> list[Prediction]:
         """Predict a batch of the loader (mmengine's protocol)."""
@@ -176,12 +205,12 @@ class OpenVocabModel(BaseModel):
         return self._run_forward(self.data_preprocessor.pixels(data), mode="predict")
 
     def compute_in(self, dtype: torch.dtype) -> "OpenVocabModel":
-        """Get ready to predict, and only that: cast backbone and head, and bring their layers into their fastest form.
+        """Prepare the model for prediction only: cast backbone and head, and bring their layers into the fastest form.
 
-        Batch norms go into the convolutions before them, QuickGELU into the linear layers around it, and linear layers
-        are packed for the processor. Texts and pixel statistics stay float32: their rounding would cost labels and save
-        nothing. The weights are no longer those of a checkpoint, so that `state_dict` and `load_state_dict` of the
-        model, its backbone and its head are refused afterwards.
+        Batch norms are folded into the convolutions before them and QuickGELU into the linear layers around it, and
+        linear layers are packed for the processor. Text embeddings and pixel statistics stay float32: rounding them
+        would change labels and save nothing. The weights are no longer those of a checkpoint, so that `state_dict` and
+        `load_state_dict` of the model, its backbone and its head raise an error from then on.
         """
         self.eval()
         self.backbone.fold_batch_norms()
@@ -212,11 +241,11 @@ def _refuse_weights(*_: Any) -> NoReturn:
 
 
 def _advice(size: Size, num_classes: int, inference: Any) -> str:
-    """Say what to change where an image does not fit into memory."""
-    way_out = "cut it into windows (model.inference.type=SlidingWindow, with window and stride)"
+    """Return the error message for an image that does not fit into memory, with what to change."""
+    remedy = "cut it into windows (model.inference.type=SlidingWindow, with window and stride)"
     if isinstance(inference, SlidingWindow):
-        way_out = "make the windows smaller (model.inference.window)"
+        remedy = "make the windows smaller (model.inference.window)"
     return (
         f"memory does not suffice for an image of {size[0]}x{size[1]} pixels (height x width) and {num_classes} "
-        f"classes; {way_out}, or shrink the image (a smaller Resize in the test pipeline)"
+        f"classes; {remedy}, or shrink the image (a smaller Resize in the test pipeline)"
     )

@@ -1,4 +1,4 @@
-"""A batch that stays uint8 until a part of it is read: a large image as float32 would take four times its memory."""
+"""A batch that stays uint8 until a part of it is read: as float32, a large image would take four times the memory."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,17 @@ from openvocab.structures import Size
 
 
 class PixelBatch:
-    """Images, normalized and padded with black where they are read.
+    """Images that are normalized, and padded with black pixels, when they are read.
 
     Args:
-        images: [(3, H_i, W_i) uint8], any strides.
+        images: [(3, H_i, W_i) uint8], with any strides.
         size: (H, W) of the padded batch.
-        scale, shift: (1, 3, 1, 1), of the normalization; a pixel becomes pixel * scale + shift, on their device.
+        scale, shift: (1, 3, 1, 1) float32; a pixel is normalized to pixel * scale + shift, on their device.
     """
 
     def __init__(self, images: Sequence[Tensor], size: Size, scale: Tensor, shift: Tensor) -> None:
-        self.images, self.size = list(images), tuple(size)
+        self.images = list(images)
+        self.size: Size = (size[0], size[1])
         self.scale, self.shift = scale, shift
 
     @property
@@ -30,11 +31,11 @@ class PixelBatch:
         return len(self.images)
 
     def __getitem__(self, part: slice) -> "PixelBatch":
-        """Return some of the images."""
+        """Return the batch of some of the images."""
         return PixelBatch(self.images[part], self.size, self.scale, self.shift)
 
     def with_size(self, size: Size) -> "PixelBatch":
-        """Return the batch with other padding, or cut."""
+        """Return the same images padded, or cropped, to another size (H, W)."""
         return PixelBatch(self.images, size, self.scale, self.shift)
 
     def read(self, y: int, x: int, size: Size) -> Tensor:
@@ -48,5 +49,5 @@ class PixelBatch:
         return normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
 
     def whole(self) -> Tensor:
-        """Return all of it, (B, 3, H, W) float32 channels_last."""
+        """Return the whole batch, (B, 3, H, W) float32 channels_last."""
         return self.read(0, 0, self.size)

@@ -10,18 +10,24 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from openvocab.pixel_batch import PixelBatch
-from openvocab.structures import Instances, Regions, Sample, ignore_index
+from openvocab.structures import Instances, Regions, Sample, Size, ignore_index, known
 
 Objects = TypeVar("Objects", Instances | None, Regions | None)
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
-    """Stack uint8, move, normalize and pad on the device: 30 times less work for the loader than stacking float32.
+    """Stack images as uint8, then move, normalize and pad them on the device.
+
+    Stacking float32 images would be 30 times as much work for the loader.
 
     Args:
-        mean, std: (3,) RGB of pixel values in 0..255, the backbone's.
-        stride: the batch is padded right and bottom to a multiple of it, with black pixels (labels with 255).
+        mean, std: (3,) RGB, of pixel values in 0..255, as the backbone expects them.
+        stride: the batch is padded at the right and the bottom to a multiple of it: images with black pixels, label
+            maps with the ignore index.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], stride: int) -> None:
         super().__init__()
@@ -47,42 +53,44 @@ class BatchPreprocessor(BaseDataPreprocessor):
         batch = batch.to(self.device, non_blocking=True)
         normalized = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, H, W)
         normalized = normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
-        placed = [self._place(sample, (height, width), training) for sample in samples]
-        return {"images": normalized, "samples": placed}
+        padded = [self._pad_targets(sample, (height, width), training) for sample in samples]
+        return {"images": normalized, "samples": padded}
 
     def pixels(self, data: dict) -> dict:
-        """Return what `forward` does at prediction, with images that are normalized and padded where they are read."""
+        """Return a batch for prediction as `forward` does, but as a `PixelBatch`, which normalizes images when read."""
         images, samples = _view_by_view(data["image"]), data["sample"]
         size = self._padded_size(images)
         batch = PixelBatch(images, size, self.scale, self.shift)
-        return {"images": batch, "samples": [self._place(sample, size, training=False) for sample in samples]}
+        return {"images": batch, "samples": [self._pad_targets(sample, size, training=False) for sample in samples]}
 
-    def _padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
-        largest = [max(image.shape[axis] for image in images) for axis in (1, 2)]
-        return tuple(-(-size // self.stride) * self.stride for size in largest)
+    def _padded_size(self, images: Sequence[Tensor]) -> Size:
+        """Return the smallest multiple of the stride, in both directions, that all images (3, H_i, W_i) fit into."""
+        height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+        return -(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride
 
-    def _place(self, sample: Sample, padded_size: tuple[int, int], training: bool) -> Sample:
+    def _pad_targets(self, sample: Sample, padded_size: Size, training: bool) -> Sample:
+        """Return a sample with its padded size; in training with its targets on the device, the label map padded."""
         label_map = sample.label_map
         if label_map is not None and training:
-            below, right = padded_size[0] - label_map.shape[0], padded_size[1] - label_map.shape[1]
-            ignored = ignore_index(len(sample.vocabulary))
-            label_map = F.pad(label_map, (0, right, 0, below), value=ignored).to(self.device, non_blocking=True)
-        placed = dataclasses.replace(sample, padded_size=padded_size, label_map=label_map)
+            bottom, right = padded_size[0] - label_map.shape[0], padded_size[1] - label_map.shape[1]
+            ignored = ignore_index(len(known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")))
+            label_map = F.pad(label_map, (0, right, 0, bottom), value=ignored).to(self.device, non_blocking=True)
+        padded = dataclasses.replace(sample, padded_size=padded_size, label_map=label_map)
         if training:
-            placed.instances, placed.regions = self._on_device(sample.instances), self._on_device(sample.regions)
-        return placed
+            padded.instances, padded.regions = self._on_device(sample.instances), self._on_device(sample.regions)
+        return padded
 
     def _on_device(self, objects: Objects) -> Objects:
-        """Move what has boxes; padding lies right and below, so that boxes stay and masks need none of it."""
+        """Move boxes and what belongs to them; padding right and below moves no box, and masks need none of it."""
         if objects is None:
             return None
-        given = ((field.name, getattr(objects, field.name)) for field in dataclasses.fields(objects))
-        moved = {name: rows.to(self.device, non_blocking=True) for name, rows in given if rows is not None}
+        tensors = ((field.name, getattr(objects, field.name)) for field in dataclasses.fields(objects))
+        moved = {name: rows.to(self.device, non_blocking=True) for name, rows in tensors if rows is not None}
         return dataclasses.replace(objects, **moved)
 
 
 def _view_by_view(images: Sequence[Tensor]) -> list[Tensor]:
-    """Return the first views of all samples, then the second, and so on; a plain image is its only view."""
+    """Return the first views (3, H, W) of all samples, then the second ones; a plain image is its only view."""
     views = [tuple(image) if image.ndim == 4 else (image,) for image in images]
     counts = sorted({len(of_sample) for of_sample in views})
     if len(counts) > 1:

@@ -1,4 +1,4 @@
-"""A bar for long work."""
+"""A progress bar."""
 
 import sys
 import time
@@ -6,20 +6,20 @@ import time
 from mmengine.utils import ProgressBar
 
 EVERY = 0.1
-"""Seconds between two pictures of a bar on a terminal."""
+"""Seconds between two updates of a bar on a terminal."""
 EVERY_IN_FILES = 10.0
-"""The same where stderr is a file or a pipe, which keeps them all."""
+"""The same if stderr is a file or a pipe, which keeps every update."""
 
 
 class Progress:
-    """A bar with the time left on stderr, started by its first call."""
+    """A bar on stderr with the remaining time; the first call starts it."""
 
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None
         self._due = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` things are done."""
+        """Show that `done` of `total` items are done."""
         if self._bar is None:
             self._bar = ProgressBar(total, file=sys.stderr)
         if done > self._bar.completed and (done == total or time.monotonic() >= self._due):

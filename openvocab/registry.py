@@ -2,7 +2,7 @@
 
 `BACKBONES`, `READOUTS`, `TEXT_ENCODERS`, `HEADS`, `CONTRASTIVE_TERMS`, `INFERENCERS` and `PROPOSAL_SOURCES` are ours;
 the others are children of mmengine's, so that its runner finds our classes by name. Looking up a name imports the
-module of that part, and of no other: a model costs the libraries that it is built of.
+module of that part alone, so that a model imports only the libraries that it is built from.
 """
 
 import difflib
@@ -23,7 +23,7 @@ _IMPORTS = ContextVar("imports", default=True)
 
 @contextmanager
 def registered_only() -> Iterator[None]:
-    """Build parts within from names that are registered: no dotted name or scope in a config imports a module."""
+    """Build only registered parts in this block: no dotted name and no scope in a config imports a module."""
     token = _IMPORTS.set(False)
     try:
         yield
@@ -32,7 +32,7 @@ def registered_only() -> Iterator[None]:
 
 
 class PartRegistry(Registry):
-    """A registry of lazily imported parts, whose miss suggests and lists the names it knows."""
+    """A registry of lazily imported parts; for an unknown name it suggests the nearest one and lists all."""
 
     def get(self, key: str) -> type:
         """Return the class registered as `key`.
@@ -42,15 +42,15 @@ class PartRegistry(Registry):
         """
         key = present_part(key)
         self._import_home(key)
-        found = next((known[key] for known in self._known() if key in known), None)
-        if found is None and _IMPORTS.get():
-            found = super().get(key)
-        if found is None:
-            known = sorted({name for names in self._known() for name in names})
-            close = difflib.get_close_matches(key, known, n=1)
+        part = next((classes[key] for classes in self._registered() if key in classes), None)
+        if part is None and _IMPORTS.get():
+            part = super().get(key)
+        if part is None:
+            names = sorted({name for classes in self._registered() for name in classes})
+            close = difflib.get_close_matches(key, names, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise KeyError(f"unknown {self.name} {key!r}; {hint}registered: {', '.join(sorted(known))}")
-        return found
+            raise KeyError(f"unknown {self.name} {key!r}; {hint}registered: {', '.join(names)}")
+        return part
 
     def import_from_location(self) -> None:
         """Import all parts of this registry."""
@@ -60,7 +60,7 @@ class PartRegistry(Registry):
                 getattr(module, name)
 
     def _import_home(self, key: str) -> None:
-        """Import the module that registers `key`, where a package of ours lists that name."""
+        """Import the module that registers `key`, if a package of ours lists that name."""
         for location in self._locations:
             if key in self.module_dict:
                 return
@@ -68,15 +68,15 @@ class PartRegistry(Registry):
             if key in getattr(module, "__all__", ()):
                 getattr(module, key)
 
-    def _known(self) -> list[Mapping[str, type]]:
-        """Return what is registered so far here and at mmengine."""
+    def _registered(self) -> list[Mapping[str, type]]:
+        """Return the classes registered so far, by name, here and in mmengine."""
         return [self.module_dict, *([self.parent.module_dict] if self.parent else [])]
 
 
 def build_part(registry: Registry, config: Any, **facts: Any) -> Any:
-    """Build `config` (a dict with `type`, or an object already built) and hand it the `facts` of its neighbors.
+    """Build a part from `config`, a dict with `type`; return an object that is already built as it is.
 
-    Facts are what the model knows and a config must not repeat: widths, strides. They become keyword arguments.
+    `facts` are further keyword arguments: what the model knows and a config must not repeat, such as widths.
     """
     if not isinstance(config, dict):
         return config
@@ -86,12 +86,12 @@ def build_part(registry: Registry, config: Any, **facts: Any) -> Any:
 def _build(config: Mapping[str, Any], registry: Registry) -> Any:
     """Build a part from its config, for `PartRegistry.build`.
 
-    Unlike mmengine's, it reads no default scope, which a host may have set to its own, and opens no log. A part whose
-    config names another `_scope_` is built by mmengine, from the registries of that scope.
+    Unlike mmengine's, it ignores the default scope, which a host program may have set to its own, and opens no log.
+    mmengine builds a part whose config names another `_scope_`, from the registries of that scope.
 
     Raises:
         KeyError: the config has no `type`, or one that is not registered.
-        TypeError: the config is no dict, or an argument is one that the part does not take.
+        TypeError: the config is not a dict, or the part does not take one of the arguments.
     """
     if not isinstance(config, Mapping):
         raise TypeError(f"{registry.name}: expected a dict with a 'type', got {type(config).__name__}")
@@ -102,22 +102,22 @@ def _build(config: Mapping[str, Any], registry: Registry) -> Any:
     if config.get("_scope_", SCOPE) != SCOPE:
         return build_from_cfg(dict(config), registry)
     arguments = {key: value for key, value in config.items() if key not in ("type", "_scope_")}
-    kind = config["type"]
-    kind = registry.get(kind) if isinstance(kind, str) else kind
-    return kind(**(present_arguments(kind, arguments, warn=_IMPORTS.get()) if isinstance(kind, type) else arguments))
+    part = config["type"]
+    part = registry.get(part) if isinstance(part, str) else part
+    return part(**(present_arguments(part, arguments, warn=_IMPORTS.get()) if isinstance(part, type) else arguments))
 
 
-def _own(name: str, location: str) -> PartRegistry:
+def _root(name: str, location: str) -> PartRegistry:
     return PartRegistry(name, build_func=_build, scope=SCOPE, locations=[location])
 
 
-BACKBONES = _own("backbone", "openvocab.backbones")
-TEXT_ENCODERS = _own("text encoder", "openvocab.text")
-READOUTS = _own("readout", "openvocab.backbones.readouts")
-HEADS = _own("head", "openvocab.heads")
-CONTRASTIVE_TERMS = _own("contrastive term", "openvocab.heads.terms")
-INFERENCERS = _own("inference strategy", "openvocab.inference")
-PROPOSAL_SOURCES = _own("proposal source", "openvocab.teacher")
+BACKBONES = _root("backbone", "openvocab.backbones")
+TEXT_ENCODERS = _root("text encoder", "openvocab.text")
+READOUTS = _root("readout", "openvocab.backbones.readouts")
+HEADS = _root("head", "openvocab.heads")
+CONTRASTIVE_TERMS = _root("contrastive term", "openvocab.heads.terms")
+INFERENCERS = _root("inference strategy", "openvocab.inference")
+PROPOSAL_SOURCES = _root("proposal source", "openvocab.teacher")
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
@@ -138,7 +138,7 @@ LOG_PROCESSORS = _child(mmengine_registry.LOG_PROCESSORS, "openvocab.engine.log_
 PARAM_SCHEDULERS = _child(mmengine_registry.PARAM_SCHEDULERS, "openvocab.engine.unshifted_cosine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.engine.optim_wrapper")
 
-# mmengine warns for each of its registries in which our scope has no child, even where we add nothing
+# mmengine warns about each of its registries without a child of our scope, even if we add nothing to it
 _WITHOUT_OWN_PARTS = [
     _child(getattr(mmengine_registry, name))
     for name in (

@@ -1,4 +1,4 @@
-"""Find the images that fit a text, or the texts that fit an image, in any number of them."""
+"""Find the images that match a text, or the texts that match an image, among any number of them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from openvocab.vocabulary.vocabulary import has_visible_character
 
 Way = Literal["text_to_image", "image_to_text"]
 TEXTS_AT_ONCE = 8192
-"""Texts that are embedded, and that a batch of images is compared with, at once."""
+"""Texts that are embedded at once, and compared at once with a batch of images."""
 
 
 class Match(NamedTuple):
-    """One thing that was found."""
+    """One result of a query."""
 
     item: str
     """The path of an image ("image 3" for one without a path), or a text."""
@@ -30,12 +30,12 @@ class Match(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """What was found for one query."""
+    """The results of one query."""
 
     query: str
     """A text, or the path of an image."""
     matches: list[Match]
-    """The best first; equal scores in the order of the things."""
+    """Best first; equal scores in the order of the input."""
 
 
 def retrieve(
@@ -52,29 +52,29 @@ def retrieve(
 ) -> list[Ranking]:
     """Rank images for every text, or texts for every image, by the cosine of their embeddings.
 
-    Images are read and embedded batch by batch, and only the best of each query are kept: memory holds the texts'
-    embeddings (4 D bytes each), the paths, and a few batches of images, however many there are.
+    Images are read and embedded batch by batch, and only the best matches of each query are kept. However many images
+    there are, memory holds the embeddings of the texts (4 * D bytes each), the paths and a few batches of images.
 
     Args:
-        predictor: of a model that compares images with texts, such as CLIP.
+        predictor: its model compares images with texts, as CLIP does.
         texts: one or several.
-        images: a folder, which is searched recursively and in alphabetical order; an image, or a list or iterator of
-            images of any kind that the predictor takes.
+        images: a folder, which is searched recursively in alphabetical order; or an image, a list or an iterator of
+            images, of any type that the predictor takes.
         way: `text_to_image` finds images for each text, `image_to_text` texts for each image.
-        top: so many matches, fewer where there are fewer things.
+        top: number of matches per query; fewer if there are fewer items.
         template: sentence that every text is put into; the CLIP paper retrieves by "a photo of {}".
-        batch_size: images at once.
-        bad_images: what an image does that cannot be read: `raise` stops with its path, `skip` leaves it out with a
+        batch_size: images that are embedded at once.
+        bad_images: what to do about an image that cannot be read: `raise` stops with its path, `skip` skips it with a
             warning.
-        progress: show a bar on stderr, where the number of images is known.
+        progress: whether to show a bar on stderr, if the number of images is known.
 
     Returns:
-        One `Ranking` per text or image, in their order; none for an image that was left out.
+        One `Ranking` per text or image, in their order; none for an image that was skipped.
 
     Raises:
         FileNotFoundError: no such file, or a folder without images.
-        TypeError, ValueError: an argument that cannot be used, an image that cannot be read, or a model without
-            embeddings of whole images or of free texts.
+        TypeError, ValueError: an argument cannot be used, an image cannot be read, or the model has no embeddings of
+            whole images or of free texts.
     """
     check_choice("way", way, ("text_to_image", "image_to_text"))
     check_choice("bad_images", bad_images, ("raise", "skip"))
@@ -89,11 +89,11 @@ def retrieve(
 
 
 class BestColumns:
-    """The best columns of a matrix that is seen part by part, for each of its rows.
+    """The columns with the highest scores, for each row of a matrix that is seen part by part.
 
     Args:
-        num_rows: Q.
-        top: columns kept of each row.
+        num_rows: Q, the number of rows.
+        top: number of columns kept per row.
     """
 
     def __init__(self, num_rows: int, top: int) -> None:
@@ -102,27 +102,28 @@ class BestColumns:
         self.columns = torch.empty(num_rows, 0, dtype=torch.int64)
 
     def add(self, scores: Tensor, columns: Tensor) -> None:
-        """Look at some columns, in any order.
+        """Add some columns, in any order.
 
         Args:
             scores: (Q, n) float32.
-            columns: (n,) int64, their numbers.
+            columns: (n,) int64, the indices of these columns in the whole matrix.
         """
+        # in the order of the columns first, so that the stable sort below breaks ties by the lower index
         columns, order = torch.cat([self.columns, columns.expand(len(scores), -1)], dim=1).sort(dim=1)
         scores = torch.cat([self.scores, scores], dim=1).gather(1, order)
-        # stable: of equal scores the lower number stays in front
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         self.scores, self.columns = scores[:, : self.top], columns.gather(1, order[:, : self.top])
 
     def ranked(self) -> list[list[tuple[int, float]]]:
-        """Return the number and score of the best columns of each row, the best first."""
+        """Return the index and the score of the best columns of each row, best first."""
         return [list(zip(*row)) for row in zip(self.columns.tolist(), self.scores.tolist())]
 
 
 def _images_for_texts(
     texts: Sequence[str], text_embed: Tensor, embedded: Iterator[tuple[list[int], list[str], Tensor]], top: int
 ) -> list[Ranking]:
-    best, names = BestColumns(len(texts), top), {}
+    best = BestColumns(len(texts), top)
+    names: dict[int, str] = {}
     for numbers, batch_names, embed in embedded:
         best.add(text_embed @ embed.T, torch.tensor(numbers))
         names.update(zip(numbers, batch_names))
@@ -161,7 +162,7 @@ def _embedded_texts(predictor: Predictor, texts: Sequence[str], template: str) -
 def _embedded_images(
     predictor: Predictor, images: Any, batch_size: int, skip_bad: bool, show: bool
 ) -> Iterator[tuple[list[int], list[str], Tensor]]:
-    """Yield numbers, names and unit-norm embeddings (n, D) of some images at a time."""
+    """Yield the indices, the names and the unit-norm embeddings (n, D) of some images at a time."""
     listed = _listed(images)
     total = len(listed) if hasattr(listed, "__len__") else None
     bar = Progress() if show and total else None
@@ -170,17 +171,17 @@ def _embedded_images(
         embed = torch.nn.functional.normalize(predictor.embed_prepared(items), dim=-1)
         yield numbers, [sample.sample_id for _, sample in items], embed
         done += len(numbers)
-        if bar is not None:
+        if bar is not None and total is not None:
             bar(done, total)
-    if bar is not None and done < total:  # some were left out
+    if bar is not None and total is not None and done < total:  # some were skipped
         bar(total, total)
 
 
 def _listed(images: Any) -> Any:
-    """Return a list or iterator of images: the files of a folder, or what was given."""
+    """Return a list or iterator of images: the files of a folder, or the argument itself."""
     if not is_path(images) or not Path(images).is_dir():
         return as_list(images)
-    found = list_images(Path(images))
-    if not found:
+    paths = list_images(Path(images))
+    if not paths:
         raise FileNotFoundError(f"{images}: no image in this folder (looked for {', '.join(sorted(IMAGE_EXTENSIONS))})")
-    return found
+    return paths

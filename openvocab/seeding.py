@@ -1,4 +1,4 @@
-"""Randomness as a function of a seed and a counter, never of a process: what each draw of a dataset is made with."""
+"""Random draws of datasets as a function of a seed and a counter, whichever process makes them."""
 
 import hashlib
 import random
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 _DRAW_BITS = np.random.MT19937(0)
 
@@ -17,27 +18,27 @@ class DrawIndex(int):
     seed: int
 
     def __new__(cls, index: int, seed: int) -> "DrawIndex":
-        """Make index `index` with `seed`."""
+        """Create the index `index` with `seed`."""
         draw = super().__new__(cls, index)
         draw.seed = seed
         return draw
 
-    def __getnewargs__(self) -> tuple[int, int]:
-        """Let the index travel to worker processes."""
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]  # an int's is its value alone
+        """Return the arguments of `__new__`, so that the index can be sent to worker processes."""
         return int(self), self.seed
 
 
 @contextmanager
 def seeded_draw(index: int) -> Iterator[None]:
-    """Seed Python, NumPy and torch (CPU) for one item, and put their states back afterwards.
+    """Seed Python, NumPy and torch (CPU) for one item, and restore their states afterwards.
 
-    Datasets wrap the loading of an item in it. A plain `int` (evaluation) changes nothing.
+    Datasets load each item within it. A plain `int`, as in evaluation, changes nothing.
     """
     if not isinstance(index, DrawIndex):
         yield
         return
-    states = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()
-    np.random.set_bit_generator(_DRAW_BITS)  # swapped, not copied: reading NumPy's state costs as much as a small item
+    states = random.getstate(), get_bit_generator(), torch.get_rng_state()
+    set_bit_generator(_DRAW_BITS)  # swapped, not copied: reading NumPy's state takes as long as loading a small item
     random.seed(index.seed)
     np.random.seed(index.seed % 2**32)
     torch.default_generator.manual_seed(index.seed)
@@ -45,7 +46,7 @@ def seeded_draw(index: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_bit_generator(states[1])
+        set_bit_generator(states[1])
         torch.set_rng_state(states[2])
 
 

@@ -15,7 +15,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
 from openvocab.config.config import read_config, typed_parts
-from openvocab.engine.runner import complete_training
+from openvocab.engine.run_config import complete_training
 from openvocab.model import OpenVocabModel
 from openvocab.registry import METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 

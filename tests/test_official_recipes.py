@@ -9,7 +9,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 
 from openvocab.config.config import read_config
-from openvocab.engine.runner import complete_training
+from openvocab.engine.run_config import complete_training
 from openvocab.engine.unshifted_cosine import UnshiftedCosineLR
 from openvocab.registry import MODELS, PARAM_SCHEDULERS
 

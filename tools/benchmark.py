@@ -1,10 +1,10 @@
-"""Measure openvocab against the usual way of doing it, both in turn in one process.
+"""Measure openvocab against the usual way to do the same work, both in turn in one process.
 
 python tools/benchmark.py --out work_dirs/benchmark.json
 python tools/benchmark.py --rows label_map confusion --repeats 3
 python tools/benchmark.py --device cuda
 
-Random weights and synthetic images. Ratios travel between machines better than milliseconds; both need a quiet one.
+Weights are random and images synthetic. Ratios depend less on the machine than milliseconds; both need a quiet one.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from openvocab.command_line import one_line_errors
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only the rows whose names start so")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only the rows whose names start with this")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
-    parser.add_argument("--profile", action="store_true", help="instead of times, where those of our side go")
-    parser.add_argument("--repeats", type=int, help="timed calls of each side; default: each row's own number")
+    parser.add_argument("--profile", action="store_true", help="show where our side spends its time, instead of times")
+    parser.add_argument("--repeats", type=int, help="timed calls of each side; default: that of each row")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where both sides run; default: cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's choice")
-    parser.add_argument("--out", help="JSON file for the figures, written anew after every row")
+    parser.add_argument("--out", help="JSON file for the figures, rewritten after every row")
     return parser.parse_args()
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         rows = choose_rows(arguments.rows)
         if arguments.device == "cuda":
             require_cuda()
-            print(left_out_line(rows))
+            print(excluded_line(rows))
             rows = [row for row in rows if row.on_cuda]
         if arguments.list:
             print("\n".join(f"{row.name:<34}  {row.note}".rstrip() for row in rows))
@@ -70,10 +70,10 @@ def choose_rows(starts: list[str] | None) -> list[Row]:
     return [row for row in ROWS if starts is None or row.name.startswith(tuple(starts))]
 
 
-def left_out_line(rows: list[Row]) -> str:
-    """Say which rows are work of the processor, whatever the device."""
+def excluded_line(rows: list[Row]) -> str:
+    """Return the line that names the rows which always run on the processor."""
     names = [row.name for row in rows if not row.on_cuda]
-    return f"left out, work of the processor: {', '.join(names) or 'none'}"
+    return f"excluded, since they run on the processor: {', '.join(names) or 'none'}"
 
 
 if __name__ == "__main__":

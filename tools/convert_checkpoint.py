@@ -22,10 +22,10 @@ from openvocab.converters.clip_text import text_tower
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", choices=sorted(CONVERTERS), help="whose checkpoint it is")
+    parser.add_argument("source", choices=sorted(CONVERTERS), help="origin of the checkpoint")
     parser.add_argument(
         "checkpoint",
-        help="the official file, a folder of Hugging Face's or hf-hub:OWNER/NAME; no code is run",
+        help="the official file, a Hugging Face folder or hf-hub:OWNER/NAME; no code in it is run",
     )
     parser.add_argument("out", help="file to write")
     parser.add_argument("--clip", help="a CLIP whose text tower is added, for official files without one (vild)")
@@ -41,7 +41,7 @@ def main() -> None:
             state_dict |= text_tower(load_state_dict(weights_file(arguments.clip)))
         save_checkpoint({"state_dict": state_dict, "meta": {"converted_from": arguments.source}}, arguments.out)
         if not any(key.startswith("text_encoder.") for key in state_dict):
-            sys.stdout.write("no text tower is among them: give one by --clip, or strict loading refuses the file\n")
+            sys.stdout.write("the file has no text tower: add one with --clip, or strict loading rejects the result\n")
         sys.stdout.write(f"{len(state_dict)} entries written to {arguments.out}\n")
 
 

@@ -2,8 +2,8 @@
 
 python tools/draw_rooms.py [--package DIR] [--out FILE]
 
-A room is a package, or a module beside the packages; a package within one is a room of its own. `FLOORS` says which
-stands where: a room imports from the floors below it alone, which `tests/test_rooms.py` checks.
+A room is a package, or a module next to the packages; a package within a package is a room of its own. `FLOORS` states
+on which floor each room is: a room imports only from the floors below it, which `tests/test_rooms.py` checks.
 """
 
 import argparse
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SCALE = 2
+"""Of the picture."""
+Box = tuple[float, float, float, float]
 FLOORS = (
     ("former_names",),
     ("argument_checks", "files", "finite_guard", "lazy_names", "process", "progress", "registry", "seeding", "version"),
@@ -34,26 +37,27 @@ FLOORS = (
 def imports_between_rooms(package: Path) -> dict[str, dict[str, list[str]]]:
     """Return {room: {room that it imports from: ["module imports module", ...]}} of a package's folder."""
     files = {_dotted(path, package): path for path in sorted(package.rglob("*.py"))}
-    found: dict[str, dict[str, list[str]]] = {_room(module, package): {} for module in files}
+    imports: dict[str, dict[str, list[str]]] = {_room(module, package): {} for module in files}
     for module, path in files.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             for name in _imported(node):
                 target = _module_of(name, files)
                 room, other = _room(module, package), _room(target, package) if target else None
-                if other not in (None, room):
-                    found[room].setdefault(other, []).append(f"{module} imports {target}")
-    return found
+                if other is not None and other != room:
+                    imports[room].setdefault(other, []).append(f"{module} imports {target}")
+    return imports
 
 
 def knots(imports: Mapping[str, Mapping[str, object]]) -> list[set[str]]:
-    """Return the sets of rooms each of which reaches every other one of its set."""
+    """Return the sets of rooms that import each other, directly or through others."""
     reached = {room: _reached_from(room, imports) for room in imports}
-    found = [{other for other in reached[room] if room in reached[other]} for room in imports]
-    return [knot for index, knot in enumerate(found) if len(knot) > 1 and knot not in found[:index]]
+    mutual = [{other for other in reached[room] if room in reached[other]} for room in imports]
+    return [rooms for index, rooms in enumerate(mutual) if len(rooms) > 1 and rooms not in mutual[:index]]
 
 
 def _reached_from(room: str, imports: Mapping[str, Mapping[str, object]]) -> set[str]:
-    reached, waiting = set(), [room]
+    reached: set[str] = set()
+    waiting = [room]
     while waiting:
         for other in imports[waiting.pop()]:
             if other not in reached:
@@ -68,7 +72,7 @@ def _dotted(path: Path, package: Path) -> str:
 
 
 def _room(module: str, package: Path) -> str:
-    """Return the room of a module, below the package: "heads.terms", "model"; the package itself by its name."""
+    """Return the name of a module's room within the package: "heads.terms", "model"; or the name of the package."""
     folder = package.parent.joinpath(*module.split("."))
     home = module if folder.is_dir() else module.rpartition(".")[0]
     return (module if home == package.name else home).removeprefix(f"{package.name}.")
@@ -89,7 +93,7 @@ def _module_of(name: str, files: Mapping[str, Path]) -> str | None:
 
 
 def floors_of(imports: Mapping[str, Mapping[str, object]]) -> list[list[str]]:
-    """Return the rooms floor by floor, each as low as what it imports allows; those of a knot share a floor."""
+    """Return the rooms by floor, each as low as its imports allow; the rooms of a knot share a floor."""
     home = {room: frozenset([room]) for room in imports}
     for knot in knots(imports):
         home |= {room: frozenset(knot) for room in knot}
@@ -106,41 +110,47 @@ def floors_of(imports: Mapping[str, Mapping[str, object]]) -> list[list[str]]:
 
 
 def draw(imports: Mapping[str, Mapping[str, object]], floors: list[list[str]], path: Path) -> None:
-    """Write a picture of the floors; an arrow for what a room imports unless another way leads there, knots in red."""
+    """Write a picture of the floors, with a line for each import that no other path of imports covers; knots in red."""
     from PIL import Image, ImageDraw
 
     from openvocab.drawing.legend import font
 
-    scale, gap, tall, step = 2, 14, 30, 64
-    text = font(13 * scale)
-    tangled = set().union(*knots(imports))
-    boxes: dict[str, tuple[float, float, float, float]] = {}
-    rows: list[tuple[int, list[str]]] = []
-    for level, floor in enumerate(floors):  # a knot is wider than a page
-        rows += [(level, floor[start : start + 10]) for start in range(0, len(floor), 10)]
-    width = 40 + max(sum(text.getlength(room) / scale + 20 + gap for room in row) for _, row in rows)
-    for index, (_, row) in enumerate(rows):
-        widths = [text.getlength(room) / scale + 20 for room in row]
-        left, top = (width - sum(widths) - gap * (len(row) - 1)) / 2, 20 + (len(rows) - 1 - index) * step
-        for room, wide in zip(row, widths):
-            boxes[room] = (left, top, left + wide, top + tall)
-            left += wide + gap
-    image = Image.new("RGB", (int(width * scale), int((len(rows) * step + 10) * scale)), "white")
+    text = font(13 * SCALE)
+    in_knots: set[str] = set().union(*knots(imports))
+    rooms = [room for floor in floors for room in floor]
+    width, height, boxes = _place_rooms(floors, {room: text.getlength(room) / SCALE + 20 for room in rooms})
+    image = Image.new("RGB", (int(width * SCALE), int(height * SCALE)), "white")
     pen = ImageDraw.Draw(image)
     for room, others in imports.items():
         for other in others:
-            red = room in tangled and other in tangled
-            if not red and any(other in _reached_from(third, imports) for third in others if third != other):
+            is_knot = room in in_knots and other in in_knots
+            if not is_knot and any(other in _reached_from(third, imports) for third in others if third != other):
                 continue
-            ends = [(boxes[end][0] + boxes[end][2], boxes[end][1] + boxes[end][3]) for end in (room, other)]
-            ends = [(x * scale / 2, y * scale / 2) for x, y in ends]
-            pen.line(ends, fill=(214, 60, 50) if red else (150, 165, 185), width=scale + 1)
+            centers = [(boxes[end][0] + boxes[end][2], boxes[end][1] + boxes[end][3]) for end in (room, other)]
+            centers = [(x * SCALE / 2, y * SCALE / 2) for x, y in centers]
+            pen.line(centers, fill=(214, 60, 50) if is_knot else (150, 165, 185), width=SCALE + 1)
     for room, box in boxes.items():
-        fill = (255, 228, 224) if room in tangled else (232, 240, 250)
-        pen.rounded_rectangle([side * scale for side in box], 6 * scale, fill, (60, 80, 110), scale)
-        pen.text(((box[0] + 10) * scale, (box[1] + 6) * scale), room, (20, 30, 50), text)
+        fill = (255, 228, 224) if room in in_knots else (232, 240, 250)
+        pen.rounded_rectangle([side * SCALE for side in box], 6 * SCALE, fill, (60, 80, 110), SCALE)
+        pen.text(((box[0] + 10) * SCALE, (box[1] + 6) * SCALE), room, (20, 30, 50), text)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.quantize(32).save(path)
+
+
+def _place_rooms(floors: list[list[str]], widths: Mapping[str, float]) -> tuple[float, float, dict[str, Box]]:
+    """Return the width and the height of the picture, and the box of each room, in pixels before scaling."""
+    gap, room_height, step = 14, 30, 64
+    # a floor that is wider than a page takes several rows
+    rows = [floor[start : start + 10] for floor in floors for start in range(0, len(floor), 10)]
+    page_width = 40 + max(sum(widths[room] + gap for room in row) for row in rows)
+    boxes: dict[str, Box] = {}
+    for index, row in enumerate(rows):
+        left = (page_width - sum(widths[room] for room in row) - gap * (len(row) - 1)) / 2
+        top = 20 + (len(rows) - 1 - index) * step
+        for room in row:
+            boxes[room] = (left, top, left + widths[room], top + room_height)
+            left += widths[room] + gap
+    return page_width, len(rows) * step + 10, boxes
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from openvocab.datasets.files.caption_files import read_records
 from openvocab.datasets.shards.shard_writing import write_shards
 from openvocab.progress import Progress
 
-SHOWN_BAD = 20
+MAX_LISTED = 20
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", help="caption file, relative to --root")
     parser.add_argument("--root", default=".", type=Path, help="folder of the caption file and the images")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the shards; made if it does not exist")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the shards; created if it does not exist")
     parser.add_argument("--samples-per-shard", default=1000, type=int, help="default: %(default)s")
     parser.add_argument("--prefix", default="shard", help="of the file names (default: %(default)s)")
     parser.add_argument("--columns", nargs=2, default=("image", "caption"), metavar=("IMAGE", "CAPTION"),
@@ -43,10 +43,10 @@ def main() -> None:
             prefix=args.prefix,
             progress=Progress(),
         )
-        kept = f" ({written.num_kept} were there already)" if written.num_kept else ""
-        print(f"{written.num_shards} shards in {args.out}{kept}")
+        reused = f" ({written.num_kept} existed already)" if written.num_kept else ""
+        print(f"{written.num_shards} shards in {args.out}{reused}")
         if written.bad:
-            print(f"{len(written.bad)} images were left out:", *written.bad[:SHOWN_BAD], sep="\n  ")
+            print(f"{len(written.bad)} images were skipped:", *written.bad[:MAX_LISTED], sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The whole path on one machine without downloads: draw Shapes, pretrain its CLIP, train LSeg, test, show.
+"""All steps on one machine without downloads: draw Shapes, pretrain its CLIP, train LSeg, test it and draw pictures.
 
-Writes `work_dirs/quickstart/summary.json` and pictures under `work_dirs/quickstart/pictures/`. Its end says how long
-each part took, on which processor and in which precision. The same command continues a quickstart that was interrupted.
+Writes `work_dirs/quickstart/summary.json`, and pictures to `work_dirs/quickstart/pictures/`. At the end, it prints how
+long each part took, on which processor and in which precision. The same command continues an interrupted quickstart.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from openvocab.process.processor_cores import available_cores
 ROOT = Path("work_dirs/quickstart")
 PICTURES = ROOT / "pictures"
 CLIP, LSEG = "work_dirs/clip_shapes", "work_dirs/lseg_shapes"
-UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
-"""Flags of a processor that decide how fast it computes in float32 and in bfloat16."""
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
+"""Flags of processors on which the speed in float32 and in bfloat16 depends."""
 
 
 def run(title: str, *command: str) -> float:
-    """Run one of the tools as a user would and return its seconds; stop the quickstart where it fails.
+    """Run one of the tools as a user would, and return its seconds; stop the quickstart if it fails.
 
     Raises:
-        Stopped: by a signal, after the tool has saved and ended.
+        Stopped: a signal came; the tool has saved and ended.
     """
     print(f"\n== {title}\n   python {' '.join(command)}", flush=True)
     started = time.time()
@@ -45,15 +45,15 @@ def run(title: str, *command: str) -> float:
 
 
 def wait_for(tool: subprocess.Popen) -> int:
-    """Return the exit code of a tool. After a signal it saves and ends first; a second one ends both at once.
+    """Return the exit code of a tool. After a signal, the tool saves and ends first; a second one ends both at once.
 
     Raises:
-        Stopped: by a signal.
+        Stopped: a signal came.
     """
     try:
         return tool.wait()
     except Stopped:
-        tool.terminate()  # Ctrl-C too reaches this process alone; on a SIGINT, one that still loads shows a traceback
+        tool.terminate()  # not SIGINT, on which a tool that is still loading shows a traceback
         with second_stop(partial(kill_session, tool)):
             tool.wait()
         raise
@@ -62,12 +62,12 @@ def wait_for(tool: subprocess.Popen) -> int:
 def train(title: str, config: str, folder: str) -> dict[str, Any]:
     """Train a config and return its row of the table.
 
-    What an earlier quickstart began is continued; a training that is finished is used as it is.
+    A training run of an earlier quickstart is continued; a finished one is used as it is.
     """
-    begun = any(Path(folder).glob("*.pth"))
-    if begun:
-        print(f"\n{folder} holds a training: it is continued, or used where it is finished; remove it to train anew")
-    seconds = run(title, "tools/train.py", config, *["--resume"] * begun)
+    has_begun = any(Path(folder).glob("*.pth"))
+    if has_begun:
+        print(f"\n{folder} holds a training run: it is continued, or used if finished; remove it to train anew")
+    seconds = run(title, "tools/train.py", config, *["--resume"] * has_begun)
     meta = load_checkpoint(f"{folder}/last.pth", map_location="meta")["meta"]
     return {"part": title, "seconds": seconds, "precision": meta["compute_dtype"], "threads": meta["num_threads"]}
 
@@ -80,7 +80,7 @@ def test(title: str, config: str, checkpoint: str, name: str, *options: str) -> 
 
 
 def processor() -> str:
-    """Return the name of the processor, the cores that are ours, and its units for matrix products."""
+    """Return the name of the processor, the number of available cores, and its units for matrix products."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -88,12 +88,12 @@ def processor() -> str:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = set(facts.get("flags", facts.get("Features", "")).split())
     name = facts.get("model name") or platform.processor() or platform.machine()
-    units = ", ".join(unit for unit in UNITS if unit in flags) or "unknown"
+    units = ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "unknown"
     return f"{name}, {available_cores()} cores; units: {units}"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the parts with their times and precisions, a line each, and the sum."""
+    """Return a table of the parts with their times and precisions, and the sum."""
     width = max(len(row["part"]) for row in rows)
     lines = [
         f"{row['part']:{width}}  {row['seconds']:6.0f} s  {row.get('precision', ''):9}"
@@ -105,7 +105,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def stack_pictures(paths: list[Path], out: Path) -> None:
-    """Put pictures under each other into one."""
+    """Stack pictures vertically into one."""
     pictures = [Image.open(path) for path in paths]
     sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
     top = 0
@@ -118,7 +118,9 @@ def stack_pictures(paths: list[Path], out: Path) -> None:
 def main() -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--started", type=float, default=time.time(), help="epoch seconds the clock starts at")
+    parser.add_argument(
+        "--started", type=float, default=time.time(), help="start of the clock, seconds since the epoch"
+    )
     started = parser.parse_args().started
     with one_line_errors(), children_save_first():
         run_all(started)
@@ -128,11 +130,11 @@ def run_all(started: float) -> None:
     """Run every step, then write the summary.
 
     Args:
-        started: epoch seconds the clock starts at.
+        started: start of the clock, in seconds since the epoch.
     """
     ROOT.mkdir(parents=True, exist_ok=True)
 
-    rows = [{"part": "Install", "seconds": time.time() - started}]
+    rows: list[dict[str, Any]] = [{"part": "Install", "seconds": time.time() - started}]
     title = "Draw the Shapes world"
     rows += [{"part": title, "seconds": run(title, "tools/make_shapes.py", "--root", "data/shapes")}]
     rows += [train("Pretrain its tiny CLIP on captions", "configs/clip_shapes.py", CLIP)]

@@ -3,8 +3,8 @@
 python tools/repeat.py configs/clip_shapes.py --seeds 3 --checkpoint last
 python tools/repeat.py configs/lseg_shapes.py --seeds 3 --after work_dirs/repeat/clip_shapes
 
-The second line starts seed N from the CLIP of seed N: each setting of the config that names a file in
-work_dirs/clip_shapes names the file of that seed instead. Called again, either line goes on where it was stopped.
+The second command starts seed N from the CLIP of seed N: each setting of the config that names a file in
+work_dirs/clip_shapes names the file of that seed instead. Either command continues if it is called again.
 "{seed}" in `--cfg-options` stands for the seed.
 """
 
@@ -32,8 +32,8 @@ from openvocab.config.options import read_options, write_option
 from openvocab.files.atomic_files import replacing
 from openvocab.process.processor_cores import available_cores
 
-WORDS_OF_AMP = {None: "float32", "off": "float32", "bf16": "bfloat16"}
-"""Precision by what `--amp` or the config says; "auto" is known when the training is done."""
+PRECISION_OF_AMP = {None: "float32", "off": "float32", "bf16": "bfloat16"}
+"""Precision by the value of `--amp` or of the config; that of "auto" is known after the training."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,7 +41,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
     parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[3], metavar="N", help="how many (3: 0, 1, 2), or which"
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[3],
+        metavar="N",
+        help="how many (3: 0, 1, 2), or which ones",
     )
     parser.add_argument(
         "--work-dir", help="each seed's folder is seed_N below it; default: work_dirs/repeat/<config name>"
@@ -49,10 +54,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--after", nargs="+", default=[], metavar="DIR",
                         help="work dirs of the repeated configs whose weights this one starts from")  # fmt: skip
     parser.add_argument(
-        "--checkpoint", choices=["best", "last"], default="best", help="which one is tested; default: best"
+        "--checkpoint", choices=["best", "last"], default="best", help="checkpoint that is tested; default: best"
     )
     parser.add_argument("--amp", nargs="?", const="", metavar="FORM", help="passed on to tools/train.py")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side, which share the cores; default: 1")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds that run at once and share the cores; default: 1")
     parser.add_argument("--out", help="JSON file of the table; default: table.json in the work dir")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="passed on to both tools")  # fmt: skip
@@ -60,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what is left of every seed, then print the table."""
+    """Run the remaining work of every seed, then print the table."""
     arguments = parse_arguments()
     with one_line_errors(), children_save_first(), ExitStack() as locks:
         work_dir = Path(arguments.work_dir or Path("work_dirs/repeat") / Path(arguments.config).stem)
@@ -79,15 +84,17 @@ def plan_runs(arguments: argparse.Namespace, work_dir: Path, locks: ExitStack) -
     """Return the runs of all seeds, checked before any of them starts.
 
     Args:
-        locks: keeps the seeds that are not finished from other processes.
+        arguments: of the command line.
+        work_dir: holds a folder per seed.
+        locks: gets the locks of unfinished seeds, which keep other processes from them.
 
     Raises:
-        ValueError: a seed is given twice, another process works on one, or a folder holds a run of other settings.
-        OSError, ConfigError: the config cannot be read, or what it starts from is not there.
+        ValueError: a seed is given twice, another process works on one, or a folder holds a run with other settings.
+        OSError, ConfigError: the config cannot be read, or weights that it starts from are missing.
     """
     seeds = list(range(arguments.seeds[0])) if len(arguments.seeds) == 1 else arguments.seeds
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds: expected at least one and each once, got {arguments.seeds}")
+        raise ValueError(f"--seeds: expected at least one, and each only once, got {arguments.seeds}")
     if arguments.jobs < 1:
         raise ValueError(f"--jobs: expected at least 1, got {arguments.jobs}")
     runs = [plan_run(arguments, work_dir / f"seed_{seed}", seed) for seed in seeds]
@@ -107,7 +114,7 @@ def plan_run(arguments: argparse.Namespace, folder: Path, seed: int) -> SeedRun:
     require_keys(config, training=False)
     check_arguments(config)
     settings: dict[str, Any] = {"config": config.pretty_text, "amp": arguments.amp, "seed": seed}
-    starts = {}
+    starts: dict[str, str] = {}
     for earlier in map(Path, arguments.after):
         starts |= start_files(config, earlier, seed)
         settings.setdefault("after", []).append(read_record(earlier / f"seed_{seed}")["settings"])
@@ -124,21 +131,21 @@ def plan_run(arguments: argparse.Namespace, folder: Path, seed: int) -> SeedRun:
 
 
 def describe_machine(config: Config, amp: str | None, jobs: int) -> dict[str, Any]:
-    """Return what the time of a run depends on, as far as it is known before the training."""
+    """Return what the time of a run depends on, as far as known before the training."""
     precision = config.optim_wrapper.get("amp") if amp is None else amp or "bf16"
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_model(),
-        "threads": max(1, _given_threads() // jobs),
+        "threads": max(1, _total_threads() // jobs),
         "jobs": jobs,
         "torch": torch.__version__,
-        "precision": WORDS_OF_AMP.get(precision, precision),
+        "precision": PRECISION_OF_AMP.get(precision, precision),
     }
 
 
-def _given_threads() -> int:
-    """Return how many threads all jobs have together: what the user gives, else one for each core."""
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the others are for threads within threads
-    return int(given) if given.isdecimal() else available_cores()
+def _total_threads() -> int:
+    """Return the number of threads of all jobs together: OMP_NUM_THREADS, or else one per core."""
+    count = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # further numbers are for nested threads
+    return int(count) if count.isdecimal() else available_cores()
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", nargs="?", help="weights to evaluate; not needed where nothing was trained")
-    parser.add_argument("--classes-file", help="predict these names instead, one a line; shared ones are evaluated")
-    parser.add_argument("--out", help="JSON file for the metrics, also class by class, their units and protocol")
+    parser.add_argument("checkpoint", nargs="?", help="weights to evaluate; not needed for an untrained model")
+    parser.add_argument("--classes-file", help="predict these names, one per line; those of the dataset are evaluated")
+    parser.add_argument("--out", help="JSON file for the metrics, the scores per class, units and protocol")
     parser.add_argument("--show-dir", help="folder for a picture of every prediction")
-    parser.add_argument("--show-count", type=int, help="draw only so many pictures, the first ones")
+    parser.add_argument("--show-count", type=int, help="number of pictures, the first ones; default: all")
     parser.add_argument("--work-dir", help="folder of logs; default: work_dirs/<config name>")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     add_config_options(parser)
@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
-    # after the arguments, so that --help and a mistyped option need not wait for torch and mmengine's runner
+    # imported after the arguments are read, so that --help and a mistyped option need not wait for torch and mmengine
     from mmengine.dist import is_main_process
 
     from openvocab.command_line import one_line_errors

@@ -1,10 +1,10 @@
-"""Count the files of the package that one image crosses: what a reader has to open to follow it.
+"""Count the files of the package that one image passes through: those that a reader has to open to follow it.
 
 python tools/trace_files.py [CONFIG ...] [--list]
 
-Per config (default: LSeg and ViLD on Shapes, with random weights): a prediction whose words are cached, one with new
-words, and a photo from the disk through the network to the metric. Files that only run while things are built, and what
-`--list` shows as functions, are not counted twice.
+Per config (default: LSeg, ViLD and GroupViT on Shapes, with random weights), it counts the files of a prediction whose
+class names are cached, of one with new class names, and of a photo from the disk through the network to the metric.
+Files whose code runs only while parts are built are not counted.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PACKAGE = str(REPOSITORY / "openvocab")
 
 
 def files_crossed(work: Callable[[], Any]) -> dict[str, set[str]]:
-    """Return {file of the package: the functions of it that ran} while `work` did."""
+    """Run `work`, and return {file of the package: its functions that ran}."""
     crossed: dict[str, set[str]] = {}
 
     def note(frame: FrameType, event: str, _: Any) -> None:
@@ -29,20 +29,20 @@ def files_crossed(work: Callable[[], Any]) -> dict[str, set[str]]:
         if event == "call" and code.co_filename.startswith(PACKAGE):
             crossed.setdefault(code.co_filename[len(PACKAGE) + 1 :], set()).add(code.co_name)
 
-    before = sys.getprofile()
+    previous = sys.getprofile()
     sys.setprofile(note)
     try:
         work()
     finally:
-        sys.setprofile(before)
+        sys.setprofile(previous)
     return crossed
 
 
 def trace(config_path: str) -> dict[str, dict[str, set[str]]]:
-    """Return what each kind of work of a config crosses.
+    """Return, for each task of a config, the files that it passes through, and their functions.
 
     Args:
-        config_path: a config on Shapes, whose dataset is drawn where it is not there.
+        config_path: a config on Shapes, whose dataset is drawn into a temporary folder.
     """
     import torch
 
@@ -71,7 +71,7 @@ def trace(config_path: str) -> dict[str, dict[str, set[str]]]:
             metric.evaluate(1)
 
         predictor(photo, words)
-        measure()  # text rows are cached, and modules imported
+        measure()  # now the text embeddings are cached, and all modules imported
         return {
             "prediction, warm": files_crossed(lambda: predictor(photo, words)),
             "prediction, new words": files_crossed(lambda: predictor(photo, ["green ring", "sky"])),
@@ -96,8 +96,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     for path in arguments.configs:
-        for work, crossed in trace(path).items():
-            print(f"{Path(path).stem}, {work}: {len(crossed)} files, {sum(map(len, crossed.values()))} functions")
+        for task, crossed in trace(path).items():
+            print(f"{Path(path).stem}, {task}: {len(crossed)} files, {sum(map(len, crossed.values()))} functions")
             if arguments.list:
                 print(*(f"  {file} ({len(functions)})" for file, functions in sorted(crossed.items())), sep="\n")
 

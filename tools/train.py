@@ -3,7 +3,8 @@
 python tools/train.py configs/lseg_shapes.py [--resume] [--amp {auto,bf16,off}]
 torchrun --nproc_per_node 8 tools/train.py configs/lseg_ade.py --launcher pytorch
 
-SIGTERM and Ctrl-C save before the next step and end with exit code 143 and 130; a second one ends at once.
+On SIGTERM or Ctrl-C, training saves before the next step and ends with exit code 143 or 130; a second signal ends it at
+once.
 """
 
 import openvocab.process.tool_process  # noqa: F401  first: it sets how OpenMP, which torch loads, works
@@ -21,29 +22,30 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder of checkpoints and logs; default: work_dirs/<config name>")
-    earlier = parser.add_mutually_exclusive_group()  # what to do about a run that the folder holds already
-    earlier.add_argument("--resume", action="store_true", help="continue from the newest whole checkpoint there")
-    earlier.add_argument("--overwrite", action="store_true",
-                         help="start again there; the files of the earlier run are moved to earlier-TIME/")  # fmt: skip
+    earlier_run = parser.add_mutually_exclusive_group()
+    earlier_run.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint there")
+    earlier_run.add_argument("--overwrite", action="store_true",
+                             help="start anew there; the earlier run is moved to earlier-TIME/")  # fmt: skip
     parser.add_argument("--amp", nargs="?", choices=AMP_CHOICES, const="bf16",
-                        help="bfloat16 mixed precision: auto where it is faster, bf16 (or no word) always, off never; "
+                        help="bfloat16 mixed precision: auto if it is faster, bf16 (or no value) always, off never; "
                              "default: the config's")  # fmt: skip
-    parser.add_argument("--seed", type=int, help="of everything random")
+    parser.add_argument("--seed", type=int, help="seed of all random choices")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     add_config_options(parser)
-    return parser.parse_args(_with_word_of_amp(sys.argv[1:]))
+    return parser.parse_args(_with_amp_value(sys.argv[1:]))
 
 
-def _with_word_of_amp(words: list[str]) -> list[str]:
-    """Give a bare `--amp` its word, so that argparse does not take the config behind it for one."""
-    following = [*words[1:], ""]
-    return ["--amp=bf16" if w == "--amp" and n not in AMP_CHOICES else w for w, n in zip(words, following)]
+def _with_amp_value(arguments: list[str]) -> list[str]:
+    """Add the value of a bare `--amp`, so that argparse does not take the config after it for its value."""
+    following = [*arguments[1:], ""]
+    pairs = zip(arguments, following)
+    return ["--amp=bf16" if one == "--amp" and after not in AMP_CHOICES else one for one, after in pairs]
 
 
 def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
-    # after the arguments, so that --help and a mistyped option need not wait for torch and mmengine's runner
+    # imported after the arguments are read, so that --help and a mistyped option need not wait for torch and mmengine
     from openvocab.command_line import one_line_errors
     from openvocab.config.config import read_config
     from openvocab.engine.own_process import own_process

@@ -35,6 +35,9 @@ class CountsBadSamples(Protocol):
 class ResumableStream(Protocol):
     """A stream without indices: the train loop reports what has been trained on, and sets where to continue."""
 
+    def progress(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return the last position of each consumer of this rank, as plain values."""
+
     def note_consumed(self, positions: Sequence[Any]) -> None:
         """Record the positions of a batch that has been trained on."""
 
@@ -48,6 +51,13 @@ class ResumableOrder(Protocol):
 
     def start_at(self, draw: int) -> None:
         """Begin at this draw of the whole job."""
+
+
+@runtime_checkable
+class HasSeed(Protocol):
+    """A sampler that draws by a seed: a resumed run continues with the seed that it began with."""
+
+    seed: int | None
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Large tensors on the CPU without the price of fresh pages."""
+"""Large tensors on the CPU without the cost of fresh memory pages."""
 
 import ctypes
 import logging
@@ -9,20 +9,20 @@ logger = logging.getLogger(__name__)
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Numbers of glibc's `mallopt`."""
+"""Parameter numbers of glibc's `mallopt`."""
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process re-use freed memory instead of giving it back; return whether that could be set.
+    """Let this process keep freed memory for reuse; return whether that could be set.
 
-    glibc maps every tensor above 32 MB anew and returns it when it is freed, and the kernel then clears each page
-    again at the next step: measured as a third of the time of a training step on a CPU. The price is that the process
-    stays as large as it once was. Other C libraries are left as they are.
+    By default, glibc maps every tensor above 32 MB anew and unmaps it when it is freed, and the kernel clears each page
+    again in the next step: a third of the time of a training step on a CPU, as measured. The cost is that the process
+    stays as large as it once was. Other C libraries are not changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     done = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
-    logger.info(f"freed memory is {'kept for re-use' if done else 'given back'}")
+    logger.info(f"freed memory is {'kept for reuse' if done else 'returned to the system'}")
     return done

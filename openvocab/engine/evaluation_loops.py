@@ -1,4 +1,4 @@
-"""The loops of validation and test: mmengine's, which a signal can leave and whose loader failures have a name."""
+"""The loops of validation and test: mmengine's, but a signal can leave a validation, and loader failures are named."""
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import EMAHook, Hook
@@ -12,13 +12,13 @@ from openvocab.registry import LOOPS
 
 @LOOPS.register_module(name="ValLoop")
 class StoppableValLoop(ValLoop):
-    """Validate; raise `Stopped` within, on all ranks, when the run was asked to stop."""
+    """Validate; raise `Stopped` on all ranks if the run is asked to stop meanwhile."""
 
     def run(self) -> dict[str, float]:
         """Validate and return the metrics.
 
         Raises:
-            Stopped: a signal came; call `leave_validation`.
+            Stopped: a signal came; the caller has to call `leave_validation`.
             LoaderFailed: a loader worker hangs or was killed.
         """
         self.runner.call_hook("before_val")
@@ -26,9 +26,9 @@ class StoppableValLoop(ValLoop):
         self.runner.model.eval()
         self.val_loss.clear()
         stop = self.runner.stop_request
-        # ranks ask each other whether to stop: all as often as the one that has most batches, or none
-        lengths, leaves = zip(*all_gather_object((len(self.dataloader), can_leave_validation(self.runner))))
-        can_leave = all(leaves)
+        # ranks agree on a stop before each batch, so that all ask as often as the one with most batches, or none does
+        lengths, can_ranks_leave = zip(*all_gather_object((len(self.dataloader), can_leave_validation(self.runner))))
+        can_leave = all(can_ranks_leave)
         with batches_of(self.dataloader, "val_dataloader", is_nested=True) as batches:
             for index in range(max(lengths)):
                 if can_leave and stop.is_agreed():
@@ -48,7 +48,7 @@ class StoppableValLoop(ValLoop):
 
 @LOOPS.register_module(name="TestLoop")
 class NamedFailureTestLoop(TestLoop):
-    """Test; a failing loader worker is reported by name."""
+    """Test; the failure of a loader worker is reported with the worker and its samples."""
 
     def run(self) -> dict[str, float]:
         """Test and return the metrics.
@@ -72,14 +72,14 @@ class NamedFailureTestLoop(TestLoop):
 
 
 def can_leave_validation(runner: Runner) -> bool:
-    """Return whether it is known how to undo what hooks do before a validation: not for those of a user."""
+    """Return whether a validation may be left: not if a user's hook acts before it, which nobody could undo."""
     stages = ("before_val", "before_val_epoch")
-    foreign = [hook for hook in runner.hooks if type(hook).__module__.split(".")[0] not in ("mmengine", "openvocab")]
-    return not any(getattr(type(hook), stage) is not getattr(Hook, stage) for hook in foreign for stage in stages)
+    user_hooks = [hook for hook in runner.hooks if type(hook).__module__.split(".")[0] not in ("mmengine", "openvocab")]
+    return not any(getattr(type(hook), stage) is not getattr(Hook, stage) for hook in user_hooks for stage in stages)
 
 
 def leave_validation(runner: Runner) -> None:
-    """Undo what hooks did before a validation that does not end."""
+    """Undo what hooks did before a validation that is left before its end."""
     for hook in runner.hooks:
-        if isinstance(hook, EMAHook):  # it has exchanged the weights for their averages
+        if isinstance(hook, EMAHook):  # it has swapped the weights with their averages
             hook.after_val_epoch(runner)

@@ -1,4 +1,4 @@
-"""Data loaders whose workers end with the run, and whose failures have a name."""
+"""Data loaders whose workers end with the run, and whose failures are explained."""
 
 import copy
 import multiprocessing
@@ -26,9 +26,9 @@ from openvocab.engine.stopping import Stopped, uninterrupted
 from openvocab.process.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
-"""Seconds after which a loader that has workers gives up waiting for a batch, unless its `timeout` says otherwise."""
+"""Seconds that a loader with workers waits for a batch before it gives up, unless its `timeout` is set."""
 _WORKER_OPTIONS = ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context")
-_SHOWN_SAMPLES = 8
+_MAX_LISTED_SAMPLES = 8
 _DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.DOTALL)
 
 
@@ -37,7 +37,7 @@ class LoaderFailed(RuntimeError):
 
 
 def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a loader with a timeout; without workers, those that only workers have are left out."""
+    """Return the settings of a loader with a timeout; without workers, settings that only workers use are dropped."""
     settings = dict(settings)
     if settings.get("num_workers", 0) == 0:
         return {key: value for key, value in settings.items() if key not in _WORKER_OPTIONS}
@@ -46,51 +46,54 @@ def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def guard_workers(loader: DataLoader) -> None:
-    """Let the workers of `loader` leave it to their parent when to end, and note what they load.
+    """Let the parent process alone end the workers of `loader`, and let workers note what they load.
 
-    The sockets over which they hand tensors on lie in a folder of this process, which removes it. In folders of their
-    own, a worker that is killed leaves its folder behind, and one that ends while a thread of its own still opens the
-    socket prints a traceback.
+    The sockets over which workers send tensors are in a folder of this process, which removes it. If every worker had
+    its own folder, one that is killed would leave it behind, and one that ends while its thread still opens the socket
+    would print a traceback.
     """
     if loader.num_workers:
-        get_temp_dir()  # what this process has, its children use
+        get_temp_dir()  # once this process has one, its children use it
     loader.worker_init_fn = WorkerStart(loader.worker_init_fn, loader.num_workers)
 
 
 class WorkerStart:
-    """What a worker does first.
+    """The `worker_init_fn` of a loader: what a worker does first.
 
     Args:
-        initialize: what it would have done first.
+        initialize: the loader's former `worker_init_fn`, which is called last.
         num_workers: of the loader.
     """
 
     def __init__(self, initialize: Callable[[int], None] | None, num_workers: int) -> None:
         self.initialize = initialize
         self.begun = multiprocessing.RawArray("q", [-1] * num_workers)
-        """Of each worker, the index of the sample that it has begun to load last; shared memory."""
+        """For each worker, the index of the sample that it began to load last; in shared memory."""
 
     def __call__(self, worker: int) -> None:
         """Set up the worker process."""
         ignore_group_signals()
-        leave_broken_connections_unsaid()
-        dataset = get_worker_info().dataset
+        silence_broken_connections()
+        info = get_worker_info()
+        if info is None:
+            raise RuntimeError("WorkerStart: expected to be called in a loader worker, this is the main process")
+        dataset = info.dataset
         if isinstance(dataset, PipelineDataset):
             dataset.on_item = partial(self.begun.__setitem__, worker)
         if self.initialize is not None:
             self.initialize(worker)
 
 
-def leave_broken_connections_unsaid() -> None:
-    """Let a worker print no traceback where its parent breaks off the taking of a batch: the parent says why it ends.
+def silence_broken_connections() -> None:
+    """Print no traceback in a worker if its parent stops receiving a batch: the parent reports why it ends.
 
-    Python's thread that hands tensors over gives all its errors to `sys.excepthook`.
+    Python's thread that sends tensors passes all its errors to `sys.excepthook`.
     """
-    said = sys.excepthook
+    previous_hook = sys.excepthook
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, (EOFError, ConnectionError)):
-            said(kind, error, trace)
+    def hook(error_class: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(error_class, (EOFError, ConnectionError)):
+            previous_hook(error_class, error, trace)
 
     sys.excepthook = hook
 
@@ -99,29 +102,30 @@ def leave_broken_connections_unsaid() -> None:
 def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterator[Iterator[Any]]:
     """Iterate over a loader in this block, which a signal may leave anywhere.
 
-    What goes wrong with a worker is raised by `next`, never in the middle of other work. It is reported by worker, data
-    set and samples, and ends all workers.
+    The failure of a worker is raised by `next`, never in the middle of other work. The error names the worker, the
+    dataset and the samples, and all workers are killed.
 
     Args:
-        key: of the loader in the config.
-        is_nested: a block around this one knows the workers that this one does not.
+        loader: with or without workers.
+        key: of the loader in the config, for messages.
+        is_nested: a block around this one iterates over another loader, and reports the deaths of its workers.
 
     Yields:
-        the batches.
+        The iterator over the batches.
 
     Raises:
         LoaderFailed: in place of torch's error.
     """
     with _deaths_raised_by_next():
-        with uninterrupted():  # an iterator that is half made cannot end its workers
+        with uninterrupted():  # an iterator that is only half built cannot end its workers
             batches = iter(loader)
-            _survive_its_workers(batches)
+            _make_end_event_safe(batches)
         try:
             yield _Batches(batches)
         except (Stopped, KeyboardInterrupt):
             _free_locks(batches)
             raise
-        except Exception as error:  # what a worker raised comes out as its own class
+        except Exception as error:  # an error that a worker raised keeps its class
             _forget_workers(batches)  # or torch raises again when the next one ends
             message = _describe(error, loader, batches, key)
             if message is None and not is_nested and _DEAD.match(str(error)):
@@ -133,16 +137,15 @@ def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterato
             raise LoaderFailed(message) from error
 
 
-_TAKING: list["_Batches"] = []
-"""The iterator from which a batch is being taken, if any."""
-
-
 class _Batches:
-    """The batches of a loader, whose `next` raises that a worker has died, be it long ago.
+    """The batches of a loader; `next` raises an error if a worker has died, even long ago.
 
     Args:
         source: torch's iterator.
     """
+
+    is_waiting = False
+    """Whether this process is waiting for a batch now, of whichever loader; set on the class."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -151,23 +154,23 @@ class _Batches:
         return self
 
     def __next__(self) -> Any:
-        _TAKING.append(self)
+        _Batches.is_waiting = True
         try:
             dead = [worker.pid for worker in getattr(self.source, "_workers", ()) if worker.exitcode]
             if dead:
                 raise RuntimeError(f"DataLoader worker (pid {dead[0]}) has died")
             return next(self.source)
         finally:
-            _TAKING.clear()
+            _Batches.is_waiting = False
 
 
 @contextmanager
 def _deaths_raised_by_next() -> Iterator[None]:
-    """Let torch, when it hears that a worker has died, raise that in this block only while a batch is being taken.
+    """Let torch raise the death of a worker in this block only while `next` waits for a batch.
 
-    It hears of it by a signal, wherever the main thread is then: in the middle of a save, or where another error of the
-    same death is about to be handled. `next` finds out by itself later. While it waits the signal is needed: a worker
-    that died in the middle of handing over leaves the reader waiting for the rest.
+    A signal tells torch about the death, wherever the main thread is then: in the middle of a save, or about to handle
+    another error from the same death. `next` notices the death by itself later. While `next` waits, the signal is
+    needed: a worker that died in the middle of sending leaves the reader waiting for the rest.
     """
     handler = None
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):  # not on Windows
@@ -177,25 +180,25 @@ def _deaths_raised_by_next() -> Iterator[None]:
         yield
         return
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def on_child_signal(number: int, frame: FrameType | None) -> None:
         try:
             handler(number, frame)
         except RuntimeError as error:
-            if _TAKING or not _DEAD.match(str(error)):
+            if _Batches.is_waiting or not _DEAD.match(str(error)):
                 raise
 
-    signal.signal(signal.SIGCHLD, hear)
+    signal.signal(signal.SIGCHLD, on_child_signal)
     try:
         yield
     finally:
-        _TAKING.clear()
+        _Batches.is_waiting = False
         signal.signal(signal.SIGCHLD, handler)
 
 
-def _survive_its_workers(batches: Any) -> None:
-    """Let torch not wait for the lock of the event that ends workers, which one that was killed may hold for ever."""
+def _make_end_event_safe(batches: Any) -> None:
+    """Keep torch from waiting for the lock of the event that ends workers: a killed worker may hold it forever."""
     event = getattr(batches, "_workers_done_event", None)
-    if event is not None and not isinstance(event, _EndOfWorkers):  # that of persistent workers has been seen to
+    if event is not None and not isinstance(event, _EndOfWorkers):  # that of persistent workers already is
         batches._workers_done_event = _EndOfWorkers(event)
 
 
@@ -203,7 +206,7 @@ class _EndOfWorkers:
     """The parent's side of the event that ends the workers of an iterator.
 
     Args:
-        event: that the workers have; only the parent sets it.
+        event: the workers' side of it; only the parent sets it.
     """
 
     def __init__(self, event: Event) -> None:
@@ -217,50 +220,52 @@ class _EndOfWorkers:
     def set(self) -> None:
         """Tell the workers to end."""
         self._is_set = True
-        _free(self._event._cond)
+        _free(self._event._cond)  # type: ignore[attr-defined]  # a private part of Python's Event: its lock
         self._event.set()
 
 
 def _free_locks(batches: Any) -> None:
-    """Free what the main thread has locked for ever, where an exception came out of a signal within a queue.
+    """Free locks that the main thread would hold forever, because a signal raised an exception within a queue.
 
-    Torch asks those queues to end the workers, and Python at its exit.
+    Torch uses these queues to end the workers, and so does Python at its exit.
     """
     locks = [queue._notempty for queue in getattr(batches, "_index_queues", ())]
-    locks += [queue.mutex for queue in [getattr(batches, "_data_queue", None)] if hasattr(queue, "mutex")]
+    data_queue: Any = getattr(batches, "_data_queue", None)
+    if hasattr(data_queue, "mutex"):
+        locks.append(data_queue.mutex)
     for lock in locks:
         _free(lock)
 
 
 def _free(lock: Any) -> None:
-    """Free a lock that was held for a second, which is for ever: threads and workers hold it for microseconds."""
+    """Free a lock, even one held for a second, which means forever: threads and workers hold it for microseconds."""
     lock.acquire(timeout=1)
     lock.release()
 
 
 def _describe(error: Exception, loader: DataLoader, batches: Any, key: str) -> str | None:
-    """Return one line about a worker's failure; None for other errors, and for those that are a user's mistake."""
-    text, place = str(error), f"of {loader.num_workers} ({key}, {type(loader.dataset).__name__})"
+    """Return one line about a worker's failure; None for other errors, and for a user's mistake."""
+    text, of_loader = str(error), f"of {loader.num_workers} ({key}, {type(loader.dataset).__name__})"
     raised = re.match(r"Caught (\w+) in DataLoader worker process (\d+)", text)
     if raised:
         if isinstance(error, (OSError, ValueError, TypeError, KeyError, ImportError)):
             return None
         last = text.strip().splitlines()[-1]
-        return f"loader worker {raised[2]} {place}: {last}{_batch(loader, batches._rcvd_idx - 1)}"
+        return f"loader worker {raised[2]} {of_loader}: {last}{_batch(loader, batches._rcvd_idx - 1)}"
     if type(error) is RuntimeError and text.startswith("DataLoader timed out"):
         worker = batches._task_info.get(batches._rcvd_idx, (0,))[0]
         return (
-            f"loader worker {worker} {place} has given no batch for {loader.timeout:g} s"
-            f"{_begun(loader, worker)}; where loading takes longer, set {key}.timeout"
+            f"loader worker {worker} {of_loader} has returned no batch for {loader.timeout:g} s"
+            f"{_begun(loader, worker)}; if loading takes longer, set {key}.timeout"
         )
     worker = _dead_worker(error, batches)
     if worker is None:
         return None
-    return f"loader worker {worker} {place} {_ending(batches._workers[worker])}{_begun(loader, worker)}"
+    return f"loader worker {worker} {of_loader} {_ending(batches._workers[worker])}{_begun(loader, worker)}"
 
 
 def _dead_worker(error: Exception, batches: Any) -> int | None:
-    """Return the number of the worker whose death `error` reports: torch's own words, or a connection that broke."""
+    """Return the index of the worker whose death `error` reports: torch's own message, or a broken connection."""
     dead = _DEAD.match(str(error)) if type(error) is RuntimeError else None
     workers = list(getattr(batches, "_workers", ()))
     if dead:
@@ -279,45 +284,48 @@ def _ending(process: BaseProcess) -> str:
     code = process.exitcode
     if code is None or code >= 0:
         return f"exited with code {code}"
-    hints = {signal.SIGKILL: " (the system does so where memory runs out)", signal.SIGBUS: " (is /dev/shm full?)"}
+    hints: dict[int, str] = {
+        signal.SIGKILL: " (the system does so when memory runs out)",
+        signal.SIGBUS: " (is /dev/shm full?)",
+    }
     return f"was killed by {signal.Signals(-code).name}{hints.get(-code, '')}"
 
 
 def _begun(loader: DataLoader, worker: int) -> str:
-    """Return the sample that a worker has begun last as text, where its dataset notes that."""
+    """Return the sample that a worker began last as text, "" if its dataset does not note that."""
     index = loader.worker_init_fn.begun[worker] if isinstance(loader.worker_init_fn, WorkerStart) else -1
     return "" if index < 0 else f"; the last sample it began: {_names(loader, [index])}"
 
 
 def _batch(loader: DataLoader, number: int) -> str:
-    """Return the samples of a batch as text, as far as the sampler can tell."""
+    """Return the samples of a batch as text, "" if they cannot be told from the sampler."""
     indices = _indices_of(loader, number)
     return f"; its batch: {_names(loader, indices)}" if indices else ""
 
 
 def _names(loader: DataLoader, indices: list[int]) -> str:
-    is_ours = isinstance(loader.dataset, PipelineDataset)
-    name_of = loader.dataset.sample_id_of if is_ours else "index {}".format
-    more = ", ..." if len(indices) > _SHOWN_SAMPLES else ""
-    return ", ".join(name_of(index) for index in indices[:_SHOWN_SAMPLES]) + more
+    dataset = loader.dataset
+    name_of = dataset.sample_id_of if isinstance(dataset, PipelineDataset) else "index {}".format
+    more = ", ..." if len(indices) > _MAX_LISTED_SAMPLES else ""
+    return ", ".join(name_of(index) for index in indices[:_MAX_LISTED_SAMPLES]) + more
 
 
 def _indices_of(loader: DataLoader, number: int) -> list[int] | None:
-    """Return the indices of batch `number` since the loader began; None for samplers that differ each time."""
+    """Return the indices in batch `number` since the loader began; None for samplers that draw anew each time."""
     sampler, size = loader.sampler, loader.batch_size
-    if type(loader.batch_sampler) is not BatchSampler:
+    if size is None or type(loader.batch_sampler) is not BatchSampler:
         return None
     if isinstance(sampler, ResumableSampler):
-        again = copy.copy(sampler)
-        again.start_at(sampler.start + number * size * sampler.world_size)
-        return [int(index) for index in islice(again, size)]
+        from_batch = copy.copy(sampler)
+        from_batch.start_at(sampler.start + number * size * sampler.world_size)
+        return [int(index) for index in islice(from_batch, size)]
     if isinstance(sampler, (DefaultSampler, SequentialSampler)):
         return list(islice(sampler, number * size, (number + 1) * size))
     return None
 
 
 def _forget_workers(batches: Any) -> None:
-    """Let torch report nothing more about the workers of an iterator."""
+    """Let torch report nothing further about the workers of an iterator."""
     if getattr(batches, "_worker_pids_set", False):
         signal_handling._remove_worker_pids(id(batches))
         batches._worker_pids_set = False

@@ -1,4 +1,4 @@
-"""As many loader workers as there are cores for them."""
+"""Limit the loader workers to the available cores."""
 
 import os
 
@@ -10,19 +10,19 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def limit_workers(config: Config) -> str:
-    """Lower the `num_workers` of a config's loaders to the cores of a rank.
+    """Lower the `num_workers` of a config's loaders to the number of cores per rank.
 
-    Samples do not depend on the number of workers, but the order of a stream's (`WebCaptionDataset`) does.
+    Samples do not depend on the number of workers; the order of a stream (`WebCaptionDataset`) does.
 
     Returns:
-        A line for the log, "" where nothing is lowered.
+        A line for the log, "" if nothing is lowered.
     """
     cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     lowered = {}
     for name in LOADERS:
         if config.get(name) is None:
             continue
-        loader = config[name].copy()  # the caller's own keeps its numbers
+        loader = config[name].copy()  # the caller's config does not change
         if loader.get("num_workers", 0) > cores:
             lowered[name] = loader.num_workers
             loader.num_workers = cores

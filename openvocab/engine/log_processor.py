@@ -11,22 +11,23 @@ from openvocab.registry import LOG_PROCESSORS
 
 @LOG_PROCESSORS.register_module(name="LogProcessor")
 class UnitLogProcessor(LogProcessor):
-    """Log validations and tests with the units that their metrics declare: "mIoU: 33.14 %"; losses and times have none.
+    """Log the results of validations and tests with the units that their metrics declare: "mIoU: 33.14 %".
 
-    What goes to TensorBoard and into JSON stays a bare number; the JSON file of a test says its units once, as `units`.
+    Losses and times have no unit. Numbers in TensorBoard and in JSON stay bare; the JSON file of a test states the
+    units once, as `units`.
     """
 
     def get_log_after_epoch(
         self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
-        """Return the numbers after a validation (`mode` "val") or a test ("test"), and their line (mmengine's)."""
+        """Return the numbers after a validation (`mode` "val") or a test ("test"), and the log line that shows them."""
         tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         evaluator = runner.val_evaluator if mode == "val" else runner.test_evaluator
         units = units_of(evaluator.metrics)
         if self.log_with_hierarchy:
             units = {f"{mode}/{name}": unit for name, unit in units.items()}
         units = {name: unit for name, unit in units.items() if name in tag}
-        shown = {name: f"{name}: {with_unit(tag[name], unit)}" for name, unit in units.items()}
+        with_units = {name: f"{name}: {with_unit(tag[name], unit)}" for name, unit in units.items()}
         # the parts of mmengine's line are two spaces apart
-        line = "  ".join(shown.get(part.partition(": ")[0], part) for part in line.split("  "))
+        line = "  ".join(with_units.get(part.partition(": ")[0], part) for part in line.split("  "))
         return ({**tag, "units": units} if with_non_scalar else tag), line

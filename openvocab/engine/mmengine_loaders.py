@@ -1,4 +1,4 @@
-"""mmengine's ways to load a file, all routed through our reader of tensors and plain types."""
+"""Route mmengine's ways to load a file through our reader of tensors and plain types."""
 
 import os
 from typing import Any
@@ -12,9 +12,9 @@ _SCHEMES += ["modelzoo://", "torchvision://", "open-mmlab://", "openmmlab://", "
 
 
 def guard_mmengine_loaders() -> None:
-    """Let mmengine, for the rest of this process, load local files alone and nothing that could run code.
+    """Restrict mmengine's loaders, for the rest of this process, to local files that cannot run code.
 
-    Our runner calls none of its loaders; a hook or a model of a user may.
+    Our runner calls none of them; a user's hook or model may.
     """
     CheckpointLoader.register_scheme(prefixes=["", *_SCHEMES], loader=_load, force=True)
 

@@ -13,28 +13,28 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration that pushes every singular value towards one."""
+"""Coefficients of the quintic iteration that moves every singular value towards one."""
 ITERATIONS = 5
 UPDATE_RMS = 0.2
-"""Root mean square of an update over the learning rate, as AdamW's usually is."""
+"""Root mean square of an update divided by the learning rate; AdamW's is usually about as large."""
 
 
 class Muon(Optimizer):
     """Train parameters of two or more dimensions by Muon, the others and embedding tables by AdamW.
 
-    torch's own `Muon` (from 2.9 on) takes matrices only, neither convolutions nor the rest of a network.
+    torch's own `Muon` (since 2.9) takes matrices only, neither convolutions nor the other parameters of a network.
 
     Args:
         params: parameters or groups.
         lr: learning rate of both rules.
-        weight_decay: decoupled, of both rules.
-        momentum: of Muon, Nesterov's.
+        weight_decay: decoupled weight decay of both rules.
+        momentum: Nesterov momentum of Muon.
         betas, eps: of AdamW.
-        table_rows: a matrix of at least so many rows is a table of embeddings, whose rows have nothing to do with each
-            other: it gets AdamW.
+        table_rows: a matrix with at least so many rows is taken for an embedding table, whose rows are independent of
+            each other, and is trained by AdamW.
 
     Raises:
-        ValueError: a negative rate or decay.
+        ValueError: a negative `lr` or `weight_decay`.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; torch leaves step counters where the file had them, which the fused update refuses on a GPU."""
+        """Load a state, and move the step counters to the parameters' devices: the fused update needs them there."""
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
             if "step" in state:
                 state["step"] = state["step"].to(parameter.device)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; `closure` recomputes the loss, which is returned."""
         loss = None
         if closure is not None:
@@ -70,20 +70,21 @@ class Muon(Optimizer):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             for parameter in filter(self._takes_muon, parameters):
-                self._step_muon(parameter, group)
+                self._step_muon(parameter, parameter.grad, group)
             self._step_adamw([parameter for parameter in parameters if not self._takes_muon(parameter)], group)
         return loss
 
     def _takes_muon(self, parameter: Tensor) -> bool:
         return parameter.ndim >= 2 and len(parameter) < self.table_rows
 
-    def _step_muon(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _step_muon(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        direction = parameter.grad.lerp(state["momentum"], group["momentum"])
-        matrix = direction.flatten(1)  # (out, in * window)
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        direction = gradient.lerp(state["momentum"], group["momentum"])
+        matrix = direction.flatten(1)  # (out, in * window): a convolution as a matrix
+        # an orthogonal (m, n) matrix has an RMS of max(m, n) ** -0.5; the scale makes it UPDATE_RMS for any shape
         scale = UPDATE_RMS * max(matrix.shape) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(orthogonalize(matrix).view_as(parameter), alpha=-group["lr"] * scale)
@@ -98,7 +99,7 @@ class Muon(Optimizer):
         states = [self.state[parameter] for parameter in parameters]
         adamw(
             parameters,
-            [parameter.grad for parameter in parameters],
+            [parameter.grad for parameter in parameters if parameter.grad is not None],  # all have one
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -115,7 +116,7 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """Return the nearest (semi-)orthogonal matrix, roughly: singular values between 0.7 and 1.2.
+    """Return an approximation of the nearest (semi-)orthogonal matrix: its singular values lie between 0.7 and 1.2.
 
     Args:
         matrix: (m, n) float32.
@@ -124,11 +125,11 @@ def orthogonalize(matrix: Tensor) -> Tensor:
         (m, n).
     """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix  # the smaller side first: the Gram matrix below has its size
+    x = x / (x.norm() + 1e-7)  # singular values of at most 1, or the iteration diverges
     for _ in range(ITERATIONS):
         gram = x @ x.T
         polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)  # b * gram + c * gram @ gram
         x = torch.addmm(x, polynomial, x, beta=a)  # a * x + polynomial @ x
-    return x.T if tall else x
+    return x.T if is_tall else x

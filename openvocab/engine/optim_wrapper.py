@@ -1,9 +1,9 @@
-"""The optimizer step: mixed precision on any device, accumulation, clipping, and a guard against NaN."""
+"""The optimizer step: mixed precision on any device, gradient accumulation, clipping, and a guard against NaN."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
@@ -19,23 +19,33 @@ logger = logging.getLogger(__name__)
 OTHER_RANK = "the loss of another rank"
 
 
+@runtime_checkable
+class StatesComputeDtype(Protocol):
+    """An optimizer wrapper that states in which type the forward pass computes; checkpoints store it."""
+
+    @property
+    def compute_dtype(self) -> str | None:
+        """The name of the type, such as "bfloat16"; None while it is undecided."""
+
+
 @OPTIM_WRAPPERS.register_module()
 class SafeOptimWrapper(OptimWrapper):
-    """mmengine's wrapper that stops before a step whose loss or gradient is not finite.
+    """mmengine's wrapper, which stops before a step whose loss or gradient is not finite.
 
     Args:
-        optimizer: of torch.
-        accumulative_counts: batches whose gradients make one step.
+        optimizer: torch's optimizer.
+        accumulative_counts: number of batches whose gradients are added up for one step.
         clip_grad: `dict(max_norm=...)`, applied to the gradient of the step.
-        amp: `"bf16"` runs the forward pass under bfloat16 autocast (CPU too; needs no loss scaling), None in float32.
-            `"auto"` decides when training starts: bf16 where a probe shows it to be faster on the model's device; a
-            resumed run goes on as it began, and all ranks take the choice of rank 0.
+        amp: `"bf16"` runs the forward pass under bfloat16 autocast (on a CPU, too; needs no loss scaling), None in
+            float32. `"auto"` decides when training starts: bf16 if a probe shows it to be faster on the model's device;
+            a resumed run continues as it began, and all ranks follow rank 0.
 
     Attributes:
-        shares_verdict: whether ranks agree on a bad loss before they go on; set by a loop that goes on.
+        shares_verdict: whether ranks tell each other about a bad loss before they continue; set by a loop that skips
+            bad steps.
 
     Raises:
-        ValueError: another value for `amp`.
+        ValueError: `amp` is another value.
     """
 
     def __init__(
@@ -47,58 +57,58 @@ class SafeOptimWrapper(OptimWrapper):
     ) -> None:
         if amp not in (None, "auto", "bf16"):
             raise ValueError(f"amp: expected 'auto', 'bf16' or None, got {amp!r}")
-        clip_grad = None if clip_grad is None else dict(clip_grad)  # mmengine takes keys out of it
+        clip_grad = None if clip_grad is None else dict(clip_grad)  # mmengine removes keys from it
         super().__init__(optimizer, accumulative_counts=accumulative_counts, clip_grad=clip_grad)
         self.amp = amp
         self.shares_verdict = False
-        self._is_judged = False
-        self._is_spoilt = False
-        self._begun_in: str | None = None
+        self._is_verdict_shared = False
+        self._skips_step = False
+        self._dtype_at_start: str | None = None
 
     @property
     def compute_dtype(self) -> str | None:
-        """ "bfloat16" or "float32", what the forward pass computes in; None while `auto` of a new run is undecided."""
-        return self._begun_in if self.amp == "auto" else {"bf16": "bfloat16", None: "float32"}[self.amp]
+        """What the forward pass computes in, "bfloat16" or "float32"; None while `auto` of a new run is undecided."""
+        return self._dtype_at_start if self.amp == "auto" else {"bf16": "bfloat16", None: "float32"}[self.amp]
 
     def keep_dtype(self, begun_in: str) -> None:
-        """Let a resumed run go on in the `compute_dtype` that it began in, unless the setting says another.
+        """Let a resumed run continue in the `compute_dtype` that it began in, unless `amp` sets another one.
 
         Raises:
-            ValueError: neither "bfloat16" nor "float32".
+            ValueError: `begun_in` is neither "bfloat16" nor "float32".
         """
         if begun_in not in ("bfloat16", "float32"):
             raise ValueError(f"the run to resume: expected to have been in bfloat16 or float32, got {begun_in!r}")
-        self._begun_in = begun_in
+        self._dtype_at_start = begun_in
         if self.compute_dtype not in (None, begun_in):
-            change = f"this run began in {begun_in} and goes on in {self.compute_dtype}, as set"
+            change = f"this run began in {begun_in} and continues in {self.compute_dtype}, as set"
             logger.warning(f"{change}: not equal to an uninterrupted run")
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass of `model` in: autocast, and no gradient exchange between accumulated batches."""
-        self._is_judged = False
+        """Return the context of the forward pass: autocast, and no gradient exchange between accumulated batches."""
+        self._is_verdict_shared = False
         device = next(model.parameters()).device
         if self.amp == "auto":
-            self._decide(device)
+            self._decide_amp(device)
         with super().optim_context(model), torch.autocast(device.type, torch.bfloat16, enabled=self.amp is not None):
             yield
 
-    def _decide(self, device: torch.device) -> None:
-        """Settle what `auto` stands for, on rank 0 for all ranks, and log why."""
+    def _decide_amp(self, device: torch.device) -> None:
+        """Replace `auto` by the choice of rank 0, which logs the reason."""
         choice: list[str | None] = [None]
         if is_main_process():
             gain = bfloat16_gain(device)
-            here = dtype_name(gain.faster_dtype)
-            choice = [self._begun_in or here]
+            faster = dtype_name(gain.faster_dtype)
+            choice = [self._dtype_at_start or faster]
             reason = f"{gain} on {device.type}"
-            if choice[0] != here:
-                reason = f"as this run began; this machine would choose {here}: {reason}"
+            if choice[0] != faster:
+                reason = f"as this run began; this machine would choose {faster}: {reason}"
             logger.info(f"training computes in {choice[0]} ({reason})")
         broadcast_object_list(choice)
         self.amp = "bf16" if choice[0] == "bfloat16" else None
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None) -> None:
-        """Go back from `loss`, and step where enough batches have come together.
+        """Run the backward pass of `loss` (), and step if enough batches are accumulated.
 
         Raises:
             NonFiniteError: the loss or the gradient is not finite; the weights are unchanged.
@@ -108,14 +118,14 @@ class SafeOptimWrapper(OptimWrapper):
             raise NonFiniteError(OTHER_RANK)
         super().update_params(loss, step_kwargs, zero_kwargs)
 
-    def step(self, **kwargs) -> None:
-        """Clip and step.
+    def step(self, **kwargs: Any) -> None:
+        """Clip the gradient and step.
 
         Raises:
             NonFiniteError: a gradient is not finite; the weights are unchanged.
         """
-        if self._is_spoilt:
-            self._is_spoilt = False
+        if self._skips_step:
+            self._skips_step = False
             return
         check_gradients(parameter for group in self.optimizer.param_groups for parameter in group["params"])
         super().step(**kwargs)
@@ -123,42 +133,43 @@ class SafeOptimWrapper(OptimWrapper):
     def is_bad_anywhere(self, is_bad: bool) -> bool:
         """Return whether the loss of this batch is bad on any rank, before one of them waits for the others' gradients.
 
-        Ranks ask each other once a batch, and only if `shares_verdict`: where the run ends anyway, nobody waits long.
+        Ranks tell each other once per batch, and only if `shares_verdict`: if a bad loss ends the run anyway, no rank
+        waits long.
         """
-        if not self.shares_verdict or self._is_judged:
+        if not self.shares_verdict or self._is_verdict_shared:
             return is_bad
-        self._is_judged = True
+        self._is_verdict_shared = True
         verdict = torch.tensor(int(is_bad))
         all_reduce(verdict, op="max")
         return bool(verdict)
 
     def drop_step(self, count: int) -> None:
-        """Leave out the step that the current batch belongs to, and all gradients of it.
+        """Skip the step that the current batch belongs to, with the gradients of all its batches.
 
         Args:
-            count: batches done, with this one.
+            count: number of batches so far, including this one.
         """
         self._inner_count = count
-        self._is_spoilt = not self.should_update()
+        self._skips_step = not self.should_update()
         self.zero_grad()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
-    """Learning rate and weight decay by part, one parameter group for all parameters of equal settings.
+    """Learning rate and weight decay by part of the model, with one group for all parameters of equal settings.
 
-    `paramwise_cfg` takes `custom_keys`, `norm_decay_mult`, `bias_decay_mult` and `flat_decay_mult` (of other parameters
-    with one dimension). A custom key is a part of parameter names (the longest that fits wins) with `lr_mult` and
-    `decay_mult`:
+    `paramwise_cfg` takes `custom_keys`, `norm_decay_mult`, `bias_decay_mult` and `flat_decay_mult` (for the other
+    one-dimensional parameters). A custom key is a substring of parameter names, the longest match wins, with `lr_mult`
+    and `decay_mult`:
 
         paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"backbone": dict(lr_mult=0.1)})
 
-    It differs from mmengine's constructor in three things: norms and biases below a custom key without `decay_mult`
-    keep their own decay; frozen parameters are left out; it makes few groups, not one a parameter, so that torch
-    updates many tensors in one call and the log stays short.
+    It differs from mmengine's constructor in three respects: norms and biases that match a custom key without
+    `decay_mult` keep their own decay; frozen parameters are excluded; and it builds few groups instead of one per
+    parameter, so that torch updates many tensors in one call and the log stays short.
 
     Raises:
-        ValueError: another key in `paramwise_cfg`.
+        ValueError: `paramwise_cfg` has another key.
     """
 
     def _validate_cfg(self) -> None:
@@ -166,9 +177,8 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
         unknown = set(self.paramwise_cfg) - set(known)
         if unknown:
             raise ValueError(f"paramwise_cfg: unknown {sorted(unknown)}; expected {', '.join(known)}")
-        self.paramwise_cfg.setdefault(
-            "custom_keys", {}
-        )  # without any, mmengine's constructor takes frozen parameters too
+        # without this key, mmengine's constructor includes frozen parameters
+        self.paramwise_cfg.setdefault("custom_keys", {})
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module: int | float | None = None
@@ -193,8 +203,8 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
     def _multipliers(self, name: str, is_norm: bool, is_flat: bool) -> tuple[float, float]:
         """Return the factors of learning rate and weight decay of one parameter."""
         keys = self.paramwise_cfg.get("custom_keys", {})
-        fitting = [key for key in keys if key in name]
-        custom = keys[max(fitting, key=len)] if fitting else {}
+        matches = [key for key in keys if key in name]
+        custom = keys[max(matches, key=len)] if matches else {}
         decay = 1.0
         if is_norm:
             decay = self.paramwise_cfg.get("norm_decay_mult", 1.0)

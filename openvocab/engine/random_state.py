@@ -1,8 +1,8 @@
-"""The random number generators of a process, as plain values."""
+"""The states of a process's random number generators, as plain values."""
 
 import logging
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 def random_state() -> dict[str, Any]:
     """Return the state of Python's, NumPy's and torch's generators (CPU and every CUDA device)."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state())
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
@@ -23,21 +23,21 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(states: list[dict[str, Any]]) -> None:
-    """Set this process's generators to its entry of `states`, one a rank.
+    """Set this process's generators to the entry of its rank in `states`.
 
-    A run resumed with more ranks than before keeps fresh generators where there is no entry, and says so.
+    If a run is resumed with more ranks than before, a rank without an entry keeps its fresh generators and warns.
 
     Raises:
-        ValueError: what is there is no such state.
+        ValueError: the entry is not a complete state.
     """
     rank = get_rank()
     if rank >= len(states):
-        logger.warning(f"no random state was saved for rank {rank}: it starts afresh")
+        logger.warning(f"no random state was saved for rank {rank}: its generators are new")
         return
     try:
         set_random_state(states[rank])
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"the random state of rank {rank} in the checkpoint is not whole: {error}") from error
+        raise ValueError(f"the random state of rank {rank} in the checkpoint is incomplete: {error}") from error
 
 
 def set_random_state(state: dict[str, Any]) -> None:

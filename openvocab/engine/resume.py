@@ -1,8 +1,8 @@
-"""Continue a run from its checkpoint: what it has learnt comes from the file, what it plans from the config.
+"""Continue a run from its checkpoint: its state comes from the file, its plan from the config.
 
-mmengine's own way runs the text of the config that the file holds, and takes rates and schedules from the file, so that
-a changed config is followed in part. Here nothing of the file is run. A change is followed, and named in the log, or it
-is an error that says why it cannot be.
+mmengine executes the config text that the file holds, and takes rates and schedules from the file, so that only a part
+of a changed config takes effect. Here, nothing in the file is executed. A change either takes effect, and is named in
+the log, or causes an error that states why it cannot.
 """
 
 import logging
@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from openvocab.checkpoint.checkpoint import check_training_state, load_checkpoint
 from openvocab.checkpoint.strict_loading import check_same_weights, shortened
 from openvocab.config.saved import config_changes, config_to_data
-from openvocab.datasets.contracts import vocabulary_of
+from openvocab.datasets.contracts import HasSeed, vocabulary_of
 from openvocab.engine.optim_wrapper import SafeOptimWrapper
 from openvocab.engine.precision import use_fast_matmul
 from openvocab.engine.thread_count import keep_num_threads, threads_chosen
@@ -37,18 +37,18 @@ from openvocab.process.matmul_precision import matmul_precision
 
 logger = logging.getLogger(__name__)
 
-_CHANGES_SHOWN = 20
-_WAY_OUT = "undo the change, or start a new run from these weights: load_from, and another work dir"
-_UNNAMED = "the optimizer's parameter groups differ, and the file does not name their parameters"
+_MAX_LISTED_CHANGES = 20
+_REMEDY = "undo the change, or start a new run from these weights: load_from, and another work dir"
+_UNNAMED_PARAMETERS = "the optimizer's parameter groups differ, and the file does not name their parameters"
 _SET_BY_HOOKS = ("cfg", "experiment_name", "seed", "max_iters", "max_epochs", "dataset_meta", "loop_stage")
 
 
 def resume_run(runner: Runner, path: str) -> None:
-    """Bring a runner whose parts are built, and untouched, to the state that a checkpoint was saved in.
+    """Restore the state of a checkpoint in a runner whose parts are freshly built.
 
     Raises:
-        ValueError: the file holds no training state, or the config differs in what cannot be followed: model, class
-            list, optimizer, or a schedule that ends before the run; the message lists all of it.
+        ValueError: the file holds no training state; or the config has changes that cannot take effect: another model,
+            class list or optimizer, or a schedule that ends before the run. The message lists them all.
     """
     content = load_checkpoint(path)
     check_training_state(content, path)
@@ -59,44 +59,44 @@ def resume_run(runner: Runner, path: str) -> None:
     plan = content["plan"] if is_plan(content.get("plan")) else None
     then = plan or (now if _same_groups(content["optimizer"]["param_groups"], now["groups"]) else None)
     problems = _model_problems(model, content, path) + _class_problems(runner, content["meta"])
-    problems += [_UNNAMED] if then is None else obstacles(then, now, schedulers)
+    problems += [_UNNAMED_PARAMETERS] if then is None else obstacles(then, now, schedulers)
     if then is not None and then["optimizer"] == now["optimizer"]:
         problems += _option_problems(changes, now)
-    with _whole(path):
+    with _incomplete_state_named(path):
         problems = problems or _follow_plan(runner, content, plan, now, changes)
-    if problems:
-        raise ValueError("\n".join([f"{path} cannot be resumed with this config:", *problems, _WAY_OUT]))
+    if problems or then is None:
+        raise ValueError("\n".join([f"{path} cannot be resumed with this config:", *problems, _REMEDY]))
     _keep_precision(runner, content["meta"])
     names = [[name for group in each["groups"] for name in group["parameters"]] for each in (then, now)]
-    with _whole(path):
-        moved = take_moments(runner.optim_wrapper, content["optimizer"], *names)
-        _take_position(runner, content)
-        _say_changes(runner, content, changes, moved)
-        _take_weights(runner, content)
+    with _incomplete_state_named(path):
+        parameter_changes = take_moments(runner.optim_wrapper, content["optimizer"], *names)
+        _restore_position(runner, content)
+        _log_changes(runner, content, changes, parameter_changes)
+        _restore_weights(runner, content)
     logger.info(f"resumed {path} at iteration {runner.iter} of {runner.max_iters}")
 
 
 def _keep_precision(runner: Runner, meta: Mapping[str, Any]) -> None:
-    """Let what the config leaves to a probe be what it was when the run began: another probe may choose otherwise."""
-    dtype, products = meta.get("compute_dtype"), meta.get("matmul_precision")
+    """Keep the choices of the first probe if the config leaves them to a probe: another one may choose differently."""
+    dtype, matmul = meta.get("compute_dtype"), meta.get("matmul_precision")
     if dtype is not None and isinstance(runner.optim_wrapper, SafeOptimWrapper):
         runner.optim_wrapper.keep_dtype(dtype)
     keep_num_threads(meta.get("num_threads"), threads_chosen())
-    if products in ("highest", "medium") and products != matmul_precision(get_device()):
-        use_fast_matmul(runner.cfg.get("precision", "auto"), keep=products)
+    if matmul in ("highest", "medium") and matmul != matmul_precision(get_device()):
+        use_fast_matmul(runner.cfg.get("precision", "auto"), keep=matmul)
 
 
 @contextmanager
-def _whole(path: str) -> Iterator[None]:
-    """Say of a file that something in it is not what was expected, where its content is made use of."""
+def _incomplete_state_named(path: str) -> Iterator[None]:
+    """Name the file if an entry of its content that is used in this block is missing or of another type."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: its training state is not whole: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{path}: its training state is incomplete: {type(error).__name__}: {error}") from error
 
 
 def _same_groups(saved: Sequence[Any], now: Sequence[Mapping[str, Any]]) -> bool:
-    """Say whether the groups of a file without a plan can be those of the present optimizer."""
+    """Return whether the groups of a file without a plan can be those of the current optimizer."""
     return len(saved) == len(now) and all(
         len(old.get("params", ())) == len(new["parameters"]) and set(old) - {"params"} == set(new["settings"])
         for old, new in zip(saved, now)
@@ -104,13 +104,13 @@ def _same_groups(saved: Sequence[Any], now: Sequence[Mapping[str, Any]]) -> bool
 
 
 def _option_problems(changes: Mapping[str, tuple[Any, Any]], now: Mapping[str, Any]) -> list[str]:
-    """Name the changed arguments of an optimizer that no group holds: they decide what moments there are."""
-    known = {key for group in now["groups"] for key in group["settings"]} | {"type"}
+    """Return a line per changed optimizer argument that is not a setting of a group: it decides which moments exist."""
+    group_settings = {key for group in now["groups"] for key in group["settings"]} | {"type"}
     prefix = "optim_wrapper.optimizer."
     return [
-        f"optimizer option {place.removeprefix(prefix)} {_short(old)} -> {_short(new)}: it may need other moments"
-        for place, (old, new) in changes.items()
-        if place.startswith(prefix) and place.removeprefix(prefix).split(".")[0] not in known
+        f"optimizer option {key.removeprefix(prefix)} {_short(old)} -> {_short(new)}: it may need other moments"
+        for key, (old, new) in changes.items()
+        if key.startswith(prefix) and key.removeprefix(prefix).split(".")[0] not in group_settings
     ]
 
 
@@ -146,13 +146,17 @@ def _follow_plan(
     now: Mapping[str, Any],
     changes: Mapping[str, Any],
 ) -> list[str]:
-    """Set the rates of this iteration: those of the file where the plan is the same, else those that the config plans.
+    """Set the rates of this iteration: those of the file if the plan is the same, else those that the config plans.
 
     Args:
-        then: plan in the file, None where it has none.
+        runner: whose optimizer and schedulers are set.
+        content: of the checkpoint.
+        then: the plan in the file; None if it has none.
+        now: the plan of the config.
+        changes: of the config since the checkpoint.
 
     Returns:
-        What is wrong with the new plan.
+        The problems of the new plan.
     """
     wrapper, schedulers, iteration = runner.optim_wrapper, runner.param_schedulers or [], content["meta"]["iter"]
     saved = content["optimizer"]["param_groups"] + [
@@ -162,20 +166,20 @@ def _follow_plan(
         take_values(wrapper, saved)
     else:
         replay(wrapper, schedulers, iteration)
-        _say_rate(wrapper.param_groups, saved, iteration)
+        _log_rate(wrapper.param_groups, saved, iteration)
     if (then == now and "train_cfg.max_iters" not in changes) or iteration >= runner.max_iters - 2:
         return []
     if late_rate(wrapper, schedulers, iteration, runner.max_iters) > 0:
         return []
-    end = f"before the run ends at iteration {runner.max_iters}; give the last scheduler of param_scheduler that end"
+    end = f"before the run ends at iteration {runner.max_iters}; set the end of the last param_scheduler to that"
     if all(group["lr"] == 0 for group in wrapper.param_groups):
         return [f"the schedule has ended with a learning rate of 0 {end}"]
     logger.warning(f"the learning rate will fall to 0 {end}")
     return []
 
 
-def _say_rate(groups: Sequence[dict], saved: Sequence[Mapping[str, Any]], iteration: int) -> None:
-    """Log the new rate; where it is that of the file, but for rounding, take the file's."""
+def _log_rate(groups: Sequence[dict], saved: Sequence[Mapping[str, Any]], iteration: int) -> None:
+    """Log the new learning rate; if it equals that of the file up to rounding, take the one of the file."""
     rates = [(group, float(old.get("lr", math.nan))) for group, old in zip(groups, saved)]
     if len(groups) == len(saved) and all(math.isclose(group["lr"], old, rel_tol=1e-9) for group, old in rates):
         for group, old in rates:
@@ -185,31 +189,32 @@ def _say_rate(groups: Sequence[dict], saved: Sequence[Mapping[str, Any]], iterat
         logger.info(f"learning rate at iteration {iteration}: {then:.4g} -> {now:.4g}")
 
 
-def _take_position(runner: Runner, content: Mapping[str, Any]) -> None:
-    """Set loop, seed and logs."""
+def _restore_position(runner: Runner, content: Mapping[str, Any]) -> None:
+    """Restore loop, seed and logs."""
     meta = content["meta"]
     runner.train_loop._iter, runner.train_loop._epoch = meta["iter"], meta.get("epoch", 0)
     runner.train_loop.resume_at(content["loop"], content["random_states"])
     seed, planned = meta.get("seed"), (runner.cfg.get("randomness") or {}).get("seed")
     if planned is None and isinstance(seed, int):  # drawn at random when the run began
         runner.set_randomness(**{**runner._randomness_cfg, "seed": seed})
-        if hasattr(runner.train_dataloader.sampler, "seed"):
-            runner.train_dataloader.sampler.seed = seed
+        sampler = runner.train_dataloader.sampler
+        if isinstance(sampler, HasSeed):
+            sampler.seed = seed
     hub = content.get("message_hub")
     if hub is not None:
-        _take_logs(runner, hub)
+        _restore_logs(runner, hub)
 
 
-def _take_logs(runner: Runner, saved: Mapping[str, Any]) -> None:
-    """Give mmengine's message hub its logs and notes back, but for what describes the present run."""
+def _restore_logs(runner: Runner, saved: Mapping[str, Any]) -> None:
+    """Restore the logs and notes of mmengine's message hub, except for those that describe the current run."""
     scalars = {key: HistoryBuffer(values, counts) for key, (values, counts) in saved["log_scalars"].items()}
     notes = {key: value for key, value in saved["runtime_info"].items() if key not in _SET_BY_HOOKS}
-    kept = {key: True for key, value in saved["resumed_keys"].items() if value and (key in scalars or key in notes)}
-    runner.message_hub.load_state_dict({"log_scalars": scalars, "runtime_info": notes, "resumed_keys": kept})
+    resumed = {key: True for key, value in saved["resumed_keys"].items() if value and (key in scalars or key in notes)}
+    runner.message_hub.load_state_dict({"log_scalars": scalars, "runtime_info": notes, "resumed_keys": resumed})
 
 
-def _take_weights(runner: Runner, content: dict[str, Any]) -> None:
-    """Load the weights. The averaged ones of an `EMAHook` stand in the place of the trained ones in the file."""
+def _restore_weights(runner: Runner, content: dict[str, Any]) -> None:
+    """Load the weights. With an `EMAHook`, the `state_dict` of the file holds the averages, not the trained ones."""
     averages = content.get("ema_state_dict")
     if averages is not None and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
         trained = {name.removeprefix("module."): value for name, value in averages.items() if name[:7] == "module."}
@@ -220,20 +225,20 @@ def _take_weights(runner: Runner, content: dict[str, Any]) -> None:
     runner.unwrapped_model.load_state_dict(content["state_dict"])
 
 
-def _say_changes(
-    runner: Runner, content: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]], moved: str
+def _log_changes(
+    runner: Runner, content: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]], parameter_changes: str
 ) -> None:
-    """Log what differs from the run so far, in one line a kind."""
+    """Log what differs from the run so far: a line each for config, parameters, types of weights, and data."""
     if changes:
-        rows = [f"{place} {_short(old)} -> {_short(new)}" for place, (old, new) in changes.items()]
-        logger.info(f"resumed with another config: {shortened(rows, _CHANGES_SHOWN)}")
-    if moved:
-        logger.warning(f"resumed with other trained parameters, {moved}")
-    own = runner.unwrapped_model.state_dict()
-    cast = [name for name, value in content["state_dict"].items() if value.dtype != own[name].dtype]
-    if cast:
-        kinds = f"{content['state_dict'][cast[0]].dtype} -> {own[cast[0]].dtype}"
-        logger.warning(f"resumed with {len(cast)} weights of another type, {kinds}")
+        rows = [f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+        logger.info(f"resumed with another config: {shortened(rows, _MAX_LISTED_CHANGES)}")
+    if parameter_changes:
+        logger.warning(f"resumed with other trained parameters, {parameter_changes}")
+    saved, present = content["state_dict"], runner.unwrapped_model.state_dict()
+    recast = [name for name, value in saved.items() if value.dtype != present[name].dtype]
+    if recast:
+        dtypes = f"{saved[recast[0]].dtype} -> {present[recast[0]].dtype}"
+        logger.warning(f"resumed with {len(recast)} weights of another type, {dtypes}")
     meta, loader = content["meta"], runner.train_dataloader
     now = {"world_size": runner.world_size, "batch_size": loader.batch_size}
     now |= {"samples": len(loader.dataset)} if hasattr(loader.dataset, "__len__") else {}

@@ -1,4 +1,4 @@
-"""The log of a run: what openvocab and mmengine say goes to stderr and into the work dir, by `logging`'s levels."""
+"""The log of a run: records of openvocab and mmengine go to stderr and into the work dir, by `logging` levels."""
 
 import logging
 import sys
@@ -6,31 +6,36 @@ import sys
 from mmengine.logging import MMLogger
 
 SOURCES = ("openvocab", "mmengine")
-"""Loggers whose levels rule what is written; a run sets those that nobody has set."""
+"""Loggers whose levels decide what is written; a run sets the levels that nobody has set."""
 
 
 class _RunLog(logging.Handler):
-    """Pass records on to the logger of a run, by whose handlers only rank 0 writes anything below an error."""
+    """Pass records to the logger of a run, whose handlers write what is below an error on rank 0 only.
 
-    def __init__(self, run: MMLogger, level: int) -> None:
+    Args:
+        run_logger: mmengine's logger of the run.
+        level: that the run has given to the source; NOTSET if it has given none.
+    """
+
+    def __init__(self, run_logger: MMLogger, level: int) -> None:
         super().__init__()
-        self.run, self.level_of_source = run, level
+        self.run_logger, self.level_of_source = run_logger, level
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write into the file, and on the console unless the program has handlers of its own that do so."""
-        for handler in self.run.handlers:
+        """Write to the log file, and to the console unless the program has its own handlers for that."""
+        for handler in self.run_logger.handlers:
             is_console = not isinstance(handler, logging.FileHandler)
             if record.levelno >= handler.level and not (is_console and logging.root.handlers):
                 handler.handle(record)
 
 
-def open_run_log(run: MMLogger) -> None:
-    """Let a run's logger write on stderr, and what openvocab logs as well; it takes the place of an earlier run's.
+def open_run_log(run_logger: MMLogger) -> None:
+    """Let a run's logger write to stderr, openvocab's records included; it replaces the logger of an earlier run.
 
-    mmengine's logger is none of those that `logging.getLogger` returns. It obeys the level of the one of its name.
+    `logging.getLogger` does not return mmengine's logger; this one follows the level of the logger of its name.
     """
-    level = min(handler.level for handler in run.handlers)
-    for handler in run.handlers:
+    level = min(handler.level for handler in run_logger.handlers)
+    for handler in run_logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)
         handler.addFilter(lambda record: logging.getLogger(record.name).isEnabledFor(record.levelno))
@@ -39,9 +44,9 @@ def open_run_log(run: MMLogger) -> None:
         _close_run_log(source)
         if source.level == logging.NOTSET:
             source.setLevel(level)
-            source.addHandler(_RunLog(run, level))
+            source.addHandler(_RunLog(run_logger, level))
         else:
-            source.addHandler(_RunLog(run, logging.NOTSET))
+            source.addHandler(_RunLog(run_logger, logging.NOTSET))
 
 
 def _close_run_log(source: logging.Logger) -> None:

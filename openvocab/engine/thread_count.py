@@ -1,4 +1,4 @@
-"""The number of threads of a run: where our tools choose it, a resumed run keeps the one it began with."""
+"""The number of threads of a run: if our tools choose it, a resumed run keeps the number that it began with."""
 
 import logging
 import os
@@ -11,16 +11,16 @@ logger = logging.getLogger(__name__)
 
 
 def threads_chosen() -> str | None:
-    """Return why our tool has chosen this number of threads, None where the user or a host has set it."""
+    """Return why our tool has chosen this number of threads; None if the user or a host program has set it."""
     return os.environ.get(CHOICE)
 
 
 def keep_num_threads(begun: int | None, chosen: str | None) -> None:
-    """Go on with as many threads as a run began with: sums are split over them, another number rounds otherwise.
+    """Use as many threads as a run began with: sums are split among them, so that another number rounds differently.
 
     Args:
-        begun: the run's number, None if it is unknown.
-        chosen: see `threads_chosen`; None leaves the number of this process alone.
+        begun: number of threads that the run began with; None if unknown.
+        chosen: see `threads_chosen`; None keeps the number of this process.
     """
     now = torch.get_num_threads()
     if begun is None or begun == now or chosen is None or begun > available_cores():

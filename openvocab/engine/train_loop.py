@@ -1,14 +1,15 @@
-"""The training loop: mmengine's, made resumable to the bit."""
+"""The training loop: mmengine's, but a resumed run continues bit by bit as if it had not been interrupted."""
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from mmengine.dist import all_gather_object, broadcast
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.utils import calc_dynamic_intervals
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from openvocab.datasets.contracts import ResumableOrder, ResumableStream, StatesFacts
@@ -23,32 +24,34 @@ from openvocab.registry import LOOPS
 
 @LOOPS.register_module()
 class TrainLoop(IterBasedTrainLoop):
-    """Train for `max_iters` batches, validating every `val_interval` of them.
+    """Train for `max_iters` batches, and validate every `val_interval` batches.
 
-    It differs from mmengine's loop in these things. A resumed run starts its sampler at the next draw instead of
-    loading and dropping all earlier batches; a dataset without sampler (a stream, such as `WebCaptionDataset`) is told
-    where each of its loader workers stood, by the positions that came with the batches. Hooks have two more stages:
-    `after_step`, behind the validation that may follow a batch: what is saved there needs nothing repeated; and
-    `on_stop`, where a signal ends the run between two steps of the optimizer, or in a validation, which is then
-    repeated when the run is resumed. A value that is not finite is reported with its samples, or its step left out.
+    It differs from mmengine's loop as follows. A resumed run starts its sampler at the next draw instead of loading
+    and dropping all earlier batches; a dataset without a sampler (a stream, such as `WebCaptionDataset`) gets the
+    position of each of its loader workers, which came with the batches. Hooks have two more stages: `after_step`, after
+    the validation that may follow a batch, so that a run resumed from what is saved there repeats nothing; and
+    `on_stop`, when a signal ends the run between two steps of the optimizer, or in a validation, which a resumed run
+    repeats. A value that is not finite is reported with its samples, or its step is skipped.
 
     Args:
-        max_iters: batches in all.
+        runner: the runner.
+        dataloader: of the training, or its config.
+        max_iters: number of batches in all.
         val_begin: first iteration that may validate.
         val_interval: iterations between validations.
-        dynamic_intervals: `[(iteration, interval), ...]`, the interval from there on.
-        nonfinite: what to do about a loss or gradient that is NaN or infinite: "raise" ends the run; "skip" leaves the
-            step out on all ranks, and goes on.
-        max_skips: steps that a run may leave out, the resumed parts of it together; the next one ends it.
+        dynamic_intervals: `[(iteration, interval), ...]`: from each iteration on, its interval.
+        nonfinite: what to do about a loss or gradient that is NaN or infinite: "raise" ends the run; "skip" skips the
+            step on all ranks, and continues.
+        max_skips: number of steps that a run may skip, over all its resumed parts; the next one ends it.
 
     Raises:
-        ValueError: `nonfinite` is neither word, or `max_skips` is below 1.
+        ValueError: `nonfinite` is another string, or `max_skips` is below 1.
     """
 
     draws: int = 0
-    """Samples that all ranks together have drawn so far."""
+    """Number of samples that all ranks together have drawn so far."""
     num_skipped: int = 0
-    """Steps left out so far because something was not finite."""
+    """Number of steps skipped so far because a value was not finite."""
     _random_states: list[dict] | None = None
     _stream_progress: dict[int, dict] | None = None
     _is_unvalidated: bool = False
@@ -68,7 +71,7 @@ class TrainLoop(IterBasedTrainLoop):
             raise ValueError(
                 f"nonfinite and max_skips: expected 'raise' or 'skip' and at least 1, got {nonfinite!r} and {max_skips}"
             )
-        # not mmengine's own, which starts the loader's workers before it is known where they are to begin
+        # not mmengine's constructor, which starts the loader's workers before it is known where they have to begin
         BaseLoop.__init__(self, runner, dataloader)
         self._max_iters, self._max_epochs = int(max_iters), 1
         self._iter = self._epoch = 0
@@ -80,19 +83,19 @@ class TrainLoop(IterBasedTrainLoop):
         runner.visualizer.dataset_meta = dataset.metainfo if isinstance(dataset, StatesFacts) else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the data stands; all ranks must call it."""
+        """Return the position in the data; all ranks must call it."""
         state: dict[str, Any] = {"draws": self.draws}
         if self.num_skipped:
             state["skipped"] = self.num_skipped
         if self._is_unvalidated:
             state["unvalidated"] = True
         if self._stream is not None:
-            progress = [item for of_rank in all_gather_object(self._stream.progress()) for item in of_rank.items()]
-            state["stream"] = dict(progress)
+            rank_progress = all_gather_object(self._stream.progress())
+            state["stream"] = dict(item for progress in rank_progress for item in progress.items())
         return state
 
     def resume_at(self, state: dict[str, Any], random_states: list[dict]) -> None:
-        """Continue from a checkpoint: `state` of this class, and one random state a rank."""
+        """Continue from a checkpoint: `state` from `state_dict`, and one random state per rank."""
         self.draws = state["draws"]
         self.num_skipped = state.get("skipped", 0)
         self._is_unvalidated = state.get("unvalidated", False)
@@ -103,7 +106,7 @@ class TrainLoop(IterBasedTrainLoop):
         """Train to the end and return the model.
 
         Raises:
-            Stopped: a signal ended it; what can be resumed from is saved.
+            Stopped: a signal ended it; a checkpoint to resume from is saved.
             LoaderFailed: a loader worker hangs or was killed.
         """
         self.runner.optim_wrapper.shares_verdict = self.nonfinite == "skip"
@@ -124,14 +127,14 @@ class TrainLoop(IterBasedTrainLoop):
         Raises:
             NonFiniteError: with the step and the samples of the batch.
         """
-        before = self._buffers() if self.nonfinite == "skip" else {}
+        earlier_buffers = self._buffers() if self.nonfinite == "skip" else {}
         try:
             super().run_iter(data_batch)
         except NonFiniteError as error:
             located = error.located(self._iter + 1, _sample_ids(data_batch))
             if self.nonfinite == "raise":
                 raise located from None
-            self._skip(located, before, data_batch)
+            self._skip(located, earlier_buffers, data_batch)
 
     def _run(self, batches: Iterator[Any]) -> None:
         if self._is_unvalidated and self.runner.val_loop is not None:
@@ -151,7 +154,7 @@ class TrainLoop(IterBasedTrainLoop):
             self.runner.call_hook("after_step")
 
     def _next(self, batches: Iterator[Any]) -> Any:
-        """Return the next batch, or stop in its place: also while it is being waited for, if workers make it."""
+        """Return the next batch, or stop instead: also while waiting for it, if workers load it."""
         is_between_steps = self._iter % self.runner.optim_wrapper._accumulative_counts == 0
         if is_between_steps and self.runner.stop_request.is_agreed():
             self._stop()
@@ -162,50 +165,50 @@ class TrainLoop(IterBasedTrainLoop):
             self._stop()
 
     def _validate(self) -> None:
-        """Validate; a signal leaves it, so that it is repeated when the run is resumed."""
-        before = random_state()
+        """Validate; after a signal, leave the validation, which a resumed run repeats."""
+        earlier_random_state = random_state()
         self._is_unvalidated = True
         self._share_buffers()
         try:
             self.runner.val_loop.run()
         except Stopped:
             leave_validation(self.runner)
-            set_random_state(before)
+            set_random_state(earlier_random_state)
             self._stop()
         self._is_unvalidated = False
 
-    def _stop(self) -> None:
+    def _stop(self) -> NoReturn:
         """Let hooks save, and end the run."""
         number = self.runner.stop_request.number
         self.runner.call_hook("on_stop", reason=str(Stopped(number)))
         raise Stopped(number, is_logged=True)
 
-    def _skip(self, error: NonFiniteError, before: dict[str, torch.Tensor], data_batch: dict[str, Any]) -> None:
-        """Leave out the step of a batch on all ranks, as if it had only been drawn.
+    def _skip(self, error: NonFiniteError, earlier_buffers: dict[str, Tensor], data_batch: dict[str, Any]) -> None:
+        """Skip the step of a batch on all ranks, as if the batch had only been drawn.
 
         Raises:
-            NonFiniteError: too many were left out already.
+            NonFiniteError: too many steps were skipped already.
         """
         self.runner.optim_wrapper.is_bad_anywhere(True)  # others may be waiting for this rank's verdict
         gathered = all_gather_object(None if error.what == OTHER_RANK else error.report)
         reports = list(dict.fromkeys(report for report in gathered if report is not None))
         if self.num_skipped >= self.max_skips:
-            raise NonFiniteError(f"{'; '.join(reports)}, after max_skips={self.max_skips} steps were left out")
+            raise NonFiniteError(f"{'; '.join(reports)}, after max_skips={self.max_skips} steps were skipped")
         self.num_skipped += 1
-        note = f"left out step {self._iter + 1}, number {self.num_skipped} of at most {self.max_skips}"
+        note = f"skipped step {self._iter + 1}, number {self.num_skipped} of at most {self.max_skips}"
         self.runner.logger.log(logging.WARNING, f"{note}: not finite: {'; '.join(reports)}")
         for name, buffer in self._buffers(copied=False).items():
-            buffer.copy_(before[name])  # batch norms have seen the bad batch
+            buffer.copy_(earlier_buffers[name])  # batch norms have seen the bad batch
         self.runner.optim_wrapper.drop_step(self._iter + 1)
         self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs={})
         self._iter += 1
 
-    def _buffers(self, copied: bool = True) -> dict[str, torch.Tensor]:
+    def _buffers(self, copied: bool = True) -> dict[str, Tensor]:
         buffers = self.runner.unwrapped_model.named_buffers()
         return {name: buffer.clone() if copied else buffer for name, buffer in buffers}
 
     def _position_data(self) -> None:
-        """Set the sampler, or the stream, to the next draw."""
+        """Let the sampler, or the stream, continue at the next draw."""
         sampler = self.dataloader.sampler
         if self._stream is not None:
             self._stream.start_at(self._stream_progress or {}, seed=self.runner.seed)
@@ -229,7 +232,7 @@ class TrainLoop(IterBasedTrainLoop):
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
 
     def _share_buffers(self) -> None:
-        """Give all ranks the running statistics of rank 0, whose weights are the ones that get saved."""
+        """Copy the running statistics of rank 0, whose weights are saved, to all ranks."""
         if is_model_wrapper(self.runner.model):
             for buffer in self.runner.model.module.buffers():
                 broadcast(buffer)

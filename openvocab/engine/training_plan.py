@@ -1,8 +1,8 @@
-"""What a config plans for the optimizer: which parameters it moves, at which rates, and how these change with time.
+"""The training plan of a config: which parameters the optimizer trains, at which rates, and how the rates change.
 
-The plan of a run is kept in its checkpoints. A resumed run compares it with its own: of an equal plan the saved values
-are taken, bit for bit; of another one they are computed anew, as they would be had the run been planned so from its
-start.
+The checkpoints of a run store its plan. A resumed run compares it with its own: if the plans are equal, it takes the
+saved values, bit by bit; if they differ, it computes the values that the run would have if it had started with the new
+plan.
 """
 
 import copy
@@ -22,11 +22,11 @@ _FREE_TO_CHANGE = ("params", "foreach", "fused", "capturable", "maximize", "nest
 
 
 def training_plan(model: nn.Module, optim_wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler]) -> dict:
-    """Return the plan as plain data, taken before the first step.
+    """Return the plan as plain data; to be called before the first step.
 
     Returns:
-        `optimizer`: its class; `groups`: names of the `parameters` and `settings` of each; `schedulers`: class and
-        settings of each.
+        `optimizer`: its class; `groups`: for each, the names of its `parameters`, and its `settings`; `schedulers`: for
+        each, its class as `type`, and its `settings`.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = [
@@ -38,12 +38,12 @@ def training_plan(model: nn.Module, optim_wrapper: OptimWrapper, schedulers: Seq
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a state can be saved; functions, which a constructor sets anyway, are left out."""
+    """Return the entries of a state that can be saved; functions, which a constructor sets anyway, are dropped."""
     return {key: value for key, value in state.items() if is_plain(value)}
 
 
 def is_plan(value: Any) -> bool:
-    """Say whether something from a file has the form of a plan."""
+    """Return whether a value from a file has the form of a plan."""
     if not isinstance(value, Mapping) or not isinstance(value.get("optimizer"), str):
         return False
     groups = value.get("groups")
@@ -63,7 +63,7 @@ def _is_group(value: Any) -> bool:
 
 
 def obstacles(saved: Mapping[str, Any], present: Mapping[str, Any], schedulers: Sequence[_ParamScheduler]) -> list[str]:
-    """Return the differences between two plans for which a run cannot continue, each as a line."""
+    """Return, one per line, the differences between two plans that keep a run from continuing."""
     if saved["optimizer"] != present["optimizer"]:
         return [f"optimizer {saved['optimizer']} -> {present['optimizer']}: the moments of one are not the other's"]
     lines = []
@@ -75,20 +75,21 @@ def obstacles(saved: Mapping[str, Any], present: Mapping[str, Any], schedulers: 
         ):
             lines.append(f"optimizer option {key} {then.get(key)} -> {now.get(key)}: it needs other moments")
     if saved["schedulers"] != present["schedulers"]:
-        judging = [type(item).__name__ for item in schedulers if getattr(item, "need_val_args", False)]
-        lines += [f"schedule with {name}: what it does depends on past validations" for name in judging]
+        by_metric = [type(item).__name__ for item in schedulers if getattr(item, "need_val_args", False)]
+        lines += [f"schedule with {name}: what it does depends on past validations" for name in by_metric]
     return lines
 
 
 def take_moments(optim_wrapper: OptimWrapper, saved: Mapping[str, Any], then: Sequence[str], now: Sequence[str]) -> str:
-    """Give the optimizer the moments of a checkpoint, by the names of the parameters.
+    """Load the moments of a checkpoint into the optimizer, by the names of the parameters.
 
     Args:
+        optim_wrapper: whose optimizer gets the moments.
         saved: state of an optimizer.
-        then, now: names of the parameters in the order of its groups.
+        then, now: names of the parameters in the order of the groups, in the checkpoint and in this run.
 
     Returns:
-        What is new and what was left out, for the log; "" if the parameters are the same.
+        A note for the log on parameters that are newly trained or no longer trained; "" if there are none.
     """
     optimizer = optim_wrapper.optimizer
     position = {name: index for index, name in enumerate(now)}
@@ -102,16 +103,16 @@ def take_moments(optim_wrapper: OptimWrapper, saved: Mapping[str, Any], then: Se
 
 
 def take_schedules(schedulers: Sequence[_ParamScheduler], saved: Any) -> bool:
-    """Give the schedulers their states in a checkpoint of the same plan; say whether these are complete.
+    """Load the states of the schedulers from a checkpoint of the same plan; return whether they are complete.
 
-    Nothing is taken if they are not.
+    If they are not, nothing is loaded.
     """
     states = saved if isinstance(saved, list) and all(isinstance(state, dict) for state in saved) else []
-    own = [plain_state(scheduler.state_dict()) for scheduler in schedulers]
-    if len(states) != len(own) or not all(state.keys() == mine.keys() for state, mine in zip(states, own)):
+    present = [plain_state(scheduler.state_dict()) for scheduler in schedulers]
+    if len(states) != len(present) or not all(old.keys() == new.keys() for old, new in zip(states, present)):
         return False
-    for scheduler, state, mine in zip(schedulers, states, own):
-        scheduler.load_state_dict({key: value for key, value in state.items() if type(value) is type(mine[key])})
+    for scheduler, old, new in zip(schedulers, states, present):
+        scheduler.load_state_dict({key: value for key, value in old.items() if type(value) is type(new[key])})
     return True
 
 
@@ -124,8 +125,8 @@ def take_values(optim_wrapper: OptimWrapper, saved_groups: Sequence[Mapping[str,
 
 
 def replay(optim_wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], iterations: int) -> None:
-    """Bring fresh schedulers, and the groups they write to, to where they are after so many iterations."""
-    with _steps_allowed(optim_wrapper):
+    """Advance fresh schedulers, and the groups that they write to, by a number of iterations."""
+    with _without_order_warning(optim_wrapper):
         for _ in range(iterations):
             _step(schedulers)
 
@@ -133,16 +134,16 @@ def replay(optim_wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], i
 def late_rate(
     optim_wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], iteration: int, max_iters: int
 ) -> float:
-    """Return the largest learning rate of the last iteration but one, from the state at `iteration`.
+    """Return the largest learning rate of the last iteration but one, starting from the state at `iteration`.
 
-    Nothing is changed. In the very last one most schedules of mmengine have reached their end.
+    Nothing is changed. In the last iteration, most schedules of mmengine have reached their end already.
     """
-    kept = [copy.copy(item.__dict__) for item in schedulers]
+    states = [copy.copy(item.__dict__) for item in schedulers]
     values = [{key: value for key, value in group.items() if key != "params"} for group in optim_wrapper.param_groups]
     ends = [item.end for item in schedulers if not item.by_epoch]
     replay(optim_wrapper, schedulers, max(0, min(max_iters - 2, max(ends, default=0) + 1) - iteration))
     rate = max(float(group["lr"]) for group in optim_wrapper.param_groups)
-    for item, state in zip(schedulers, kept):
+    for item, state in zip(schedulers, states):
         item.__dict__ = state
     for group, settings in zip(optim_wrapper.param_groups, values):
         group.update(settings)
@@ -157,14 +158,14 @@ def _step(schedulers: Sequence[_ParamScheduler]) -> None:
 
 
 @contextmanager
-def _steps_allowed(optim_wrapper: OptimWrapper) -> Iterator[None]:
-    """Let schedulers step without an optimizer step before, of which they warn."""
-    before = getattr(optim_wrapper, "_global_step", -1)
+def _without_order_warning(optim_wrapper: OptimWrapper) -> Iterator[None]:
+    """Let schedulers step before the optimizer has stepped, without their warning."""
+    global_step = getattr(optim_wrapper, "_global_step", -1)
     optim_wrapper._global_step = 0
     try:
         yield
     finally:
-        optim_wrapper._global_step = before
+        optim_wrapper._global_step = global_step
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,9 +173,9 @@ def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _needs_other_moments(key: str, then: Any, now: Any, optimizer: str) -> bool:
-    """Say whether a step with the option `now` reads what a step with `then` has not kept.
+    """Return whether a step with the option `now` needs moments that a step with the option `then` has not stored.
 
-    A number only scales, except a momentum that was none: all but SGD start theirs when they start.
+    A number only scales. The exception is a momentum that was 0: only SGD can start its momentum later.
     """
     if then == now:
         return False

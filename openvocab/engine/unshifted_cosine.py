@@ -1,4 +1,4 @@
-"""Cosine decay behind a warm-up, as timm counts it."""
+"""Cosine decay after a warm-up, as timm counts it."""
 
 import math
 
@@ -11,21 +11,21 @@ from openvocab.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class UnshiftedCosineLR(LRSchedulerMixin, _ParamScheduler):
-    """Cosine decay whose half wave begins with the run: a warm-up hides its start, the rate drops a little behind it.
+    """Cosine decay whose half wave begins with the run, so that the learning rate drops slightly when the warm-up ends.
 
     At iteration t from `begin` to `end` the rate is eta_min + (base - eta_min) * (1 + cos(pi * t / end)) / 2, as in
     timm's `CosineLRScheduler` without `warmup_prefix` (GroupViT, DeiT). `CosineAnnealingLR` starts the wave at `begin`.
 
     Args:
-        optimizer: or its wrapper.
-        begin: first iteration of the decay, that behind the warm-up.
-        end: iterations of the run.
-        eta_min: rate at the end.
-        by_epoch: must be False: iterations are the only clock.
+        optimizer: the optimizer or its wrapper.
+        begin: first iteration of the decay, after the warm-up.
+        end: number of iterations of the run.
+        eta_min: learning rate at the end.
+        by_epoch: must be False; the schedule counts iterations.
         last_step, verbose: see mmengine's schedulers.
 
     Raises:
-        ValueError: `by_epoch`, or an end that is not behind the beginning.
+        ValueError: `by_epoch` is set, or `end` is not after `begin`.
     """
 
     def __init__(
@@ -44,5 +44,5 @@ class UnshiftedCosineLR(LRSchedulerMixin, _ParamScheduler):
         super().__init__(optimizer, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose)
 
     def _get_value(self) -> list[float]:
-        share = (1 + math.cos(math.pi * (self.begin + self.last_step) / self.end)) / 2
-        return [self.eta_min + (base - self.eta_min) * share for base in self.base_values]
+        factor = (1 + math.cos(math.pi * (self.begin + self.last_step) / self.end)) / 2
+        return [self.eta_min + (base - self.eta_min) * factor for base in self.base_values]

@@ -1,6 +1,5 @@
-"""One work dir, one run: a new one never touches the files of another."""
+"""One run per work dir: a new run never touches the files of another."""
 
-import itertools
 import json
 import os
 import re
@@ -17,13 +16,13 @@ from openvocab.checkpoint.checkpoint import checkpoints_of
 from openvocab.files.atomic_files import lock_file
 
 LOCK = ".training.json"
-"""Names who trains in the folder; locked by that process while it does."""
+"""File that names the process which trains in the folder; locked by that process meanwhile."""
 _PROCESS = secrets.token_hex(8)  # containers share hosts, but not process ids
 _LOG_FOLDER = re.compile(r"\d{8}_\d{6}(-\d+)?")
 
 
 class WorkDirInUse(ValueError):
-    """A work dir belongs to another run."""
+    """The work dir belongs to another run."""
 
 
 def take_work_dir(
@@ -35,21 +34,22 @@ def take_work_dir(
     is_main: bool,
     config: Path | None = None,
 ) -> tuple["WorkDirLock | None", Path | None]:
-    """Make sure that a training may write its checkpoints to `folder`, and keep others out of it.
+    """Check that a training run may write its checkpoints to `folder`, and keep other runs out of it.
 
     Args:
-        resume: the run continues the one that is there.
-        checkpoint: what it starts from or continues, where that was named.
+        folder: the work dir.
+        resume: whether the run continues the one in the folder.
+        checkpoint: file that the run starts from or continues, if the user named one.
         overwrite: move the files of an earlier run aside.
-        is_main: of the ranks of a run, the one that saves: it alone locks and moves.
-        config: its file. Where it lies in `folder`, the Python files there are the user's own and are not moved.
+        is_main: whether this is the rank that saves; only that rank locks the folder and moves files.
+        config: file of the config. If it lies in `folder`, the Python files there are the user's and are not moved.
 
     Returns:
-        The lock of the main rank, and where an earlier run's files are now if they were moved.
+        The lock of the main rank, and the folder that an earlier run's files were moved to, if any.
 
     Raises:
-        ValueError: both `resume` and `overwrite`.
-        WorkDirInUse: it holds another run, or another process trains there.
+        ValueError: both `resume` and `overwrite` are set.
+        WorkDirInUse: the folder holds another run, or another process trains there.
     """
     if resume and overwrite:
         raise ValueError("resume and overwrite: expected one of them, a run is either continued or moved aside")
@@ -63,59 +63,60 @@ def take_work_dir(
 
 
 def _claim(folder: Path, resume: bool, checkpoint: Path | None, overwrite: bool, config: Path | None) -> Path | None:
-    found = checkpoints_of(folder)
-    if not found or (resume and _is_newest(checkpoint, found)):
+    """Return the folder that an earlier run's files were moved to; raise if the folder is not free."""
+    saved = checkpoints_of(folder)
+    if not saved or (resume and _is_newest(checkpoint, saved)):
         return None
     if not overwrite:
         ways = "" if resume else "--resume continues it, "
         raise WorkDirInUse(
-            f"{folder} holds a run already ({', '.join(path.name for path in found[:4])}): {ways}"
+            f"{folder} holds a run already ({', '.join(path.name for path in saved[:4])}): {ways}"
             "--work-dir names another folder, --overwrite moves the run aside and starts there"
         )
-    if checkpoint is not None and checkpoint.resolve() in [path.resolve() for path in found]:
+    if checkpoint is not None and checkpoint.resolve() in [path.resolve() for path in saved]:
         raise WorkDirInUse(f"{checkpoint} is one of the files to move aside; name another --work-dir")
     return _move_aside(folder, with_configs=config is None or config.resolve().parent != folder.resolve())
 
 
 def check_nothing_is_lost(folder: Path) -> None:
-    """Refuse to start from the beginning where checkpoints lie, damaged as they may be.
+    """Refuse to start from the beginning in a folder that holds checkpoints, even damaged ones.
 
     Raises:
-        WorkDirInUse: naming them.
+        WorkDirInUse: there are checkpoints; the message names them.
     """
-    found = checkpoints_of(folder)
-    if found:
+    saved = checkpoints_of(folder)
+    if saved:
         raise WorkDirInUse(
-            f"{folder} holds checkpoints ({', '.join(path.name for path in found[:4])}), but none of them can be "
+            f"{folder} holds checkpoints ({', '.join(path.name for path in saved[:4])}), but none of them can be "
             "resumed from; --overwrite in place of --resume moves them aside and starts from the beginning"
         )
 
 
 def make_log_folder(folder: Path, timestamp: str) -> str:
-    """Make `folder/timestamp`, with a number behind it if another run has made that, and return its name."""
+    """Create `folder/timestamp`, with a number appended if another run has created that, and return its name."""
     folder.mkdir(parents=True, exist_ok=True)
     return _make_unused(folder, timestamp)
 
 
 class WorkDirLock:
-    """Keep other processes from training in `folder`; released by `release`, or by the end of the process.
+    """Keep other processes from training in `folder`, until `release` or the end of the process.
 
-    The lock belongs to this process alone: loader workers that outlive it for a moment do not hold it. Where the file
-    system has no locks, a process of this host that says it trains here, and lives, is believed; `doubt` says what
-    cannot be known then.
+    Only this process holds the lock: loader workers that outlive it for a moment do not. On a file system without
+    locks, the folder counts as taken if it names a living process of this host; `doubt` then states what cannot be
+    known.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.doubt = ""
-        """What the user should know where nothing can be locked; empty where it can."""
+        """A warning for the user if nothing can be locked; "" otherwise."""
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, unless this process holds it.
+        """Take the lock, unless this process holds it already.
 
         Raises:
-            WorkDirInUse: another process trains here; the message names it.
+            WorkDirInUse: another process trains in the folder; the message names it.
         """
         if self._descriptor is not None:
             return
@@ -125,20 +126,20 @@ class WorkDirLock:
         if is_ours is False or (is_ours is None and _is_alive(holder)):
             os.close(descriptor)
             if (holder.get("pid"), holder.get("process")) == (os.getpid(), _PROCESS):
-                return  # an earlier runner of this process, not yet forgotten
+                return  # an earlier runner of this process, which is not collected yet
             raise WorkDirInUse(
-                f"another training runs in {self.folder}: {_named(holder)}; "
+                f"another training runs in {self.folder}: {_describe(holder)}; "
                 "wait for its end, or name another --work-dir"
             )
         if is_ours is None:
-            before = f" (the last one that did not say it ended: {_named(holder)})" if holder else ""
-            self.doubt = f"{self.folder} is on a file system without locks: let nobody else train there{before}"
+            last_holder = f" (the last one that did not say it ended: {_describe(holder)})" if holder else ""
+            self.doubt = f"{self.folder} is on a file system without locks: let no other run train there{last_holder}"
         self._descriptor = descriptor
         os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
         _write_holder(descriptor)
 
     def release(self) -> None:
-        """Let others train here."""
+        """Let other processes train in the folder."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             self._close()
@@ -152,13 +153,13 @@ class WorkDirLock:
         self.release()
 
 
-def _is_newest(checkpoint: Path | None, found: list[Path]) -> bool:
-    """Return whether resuming from `checkpoint` leaves no later file that belongs to another course of the run."""
-    return checkpoint is None or any(path.exists() and path.samefile(checkpoint) for path in found[:1])
+def _is_newest(checkpoint: Path | None, saved: list[Path]) -> bool:
+    """Return whether `checkpoint` is the newest one: later files would stem from another course of the run."""
+    return checkpoint is None or any(path.exists() and path.samefile(checkpoint) for path in saved[:1])
 
 
 def _move_aside(folder: Path, with_configs: bool) -> Path:
-    """Move what trainings write by themselves into a folder of its own: checkpoints, configs and logs."""
+    """Move what training runs write (checkpoints, configs and logs) into a new folder within `folder`."""
     target = folder / _make_unused(folder, f"earlier-{time.strftime('%Y%m%d-%H%M%S')}")
     logs = [path for path in folder.iterdir() if path.is_dir() and _LOG_FOLDER.fullmatch(path.name)]
     configs = folder.glob("*.py") if with_configs else ()
@@ -168,31 +169,33 @@ def _move_aside(folder: Path, with_configs: bool) -> Path:
 
 
 def _make_unused(folder: Path, name: str) -> str:
-    for number in itertools.count(1):
+    """Create `folder/name`, or `folder/name-2` and so on, and return its name."""
+    number = 1
+    while True:
         unused = name if number == 1 else f"{name}-{number}"
         try:
             (folder / unused).mkdir()
+            return unused
         except FileExistsError:
-            continue
-        return unused
+            number += 1
 
 
 def _read_holder(descriptor: int) -> dict[str, str | int]:
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:  # it is just being written
+    except ValueError:  # it is being written
         return {}
     return holder if isinstance(holder, dict) else {}
 
 
 def _write_holder(descriptor: int) -> None:
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    holder["process"] = _PROCESS  # a forked child has it too, under another number
+    holder["process"] = _PROCESS  # a forked child has the same, with another pid
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(holder).encode(), 0)
 
 
-def _named(holder: Mapping[str, str | int]) -> str:
+def _describe(holder: Mapping[str, str | int]) -> str:
     return (
         f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')} "
         f"since {holder.get('since', 'an unknown time')}"
@@ -200,17 +203,18 @@ def _named(holder: Mapping[str, str | int]) -> str:
 
 
 def _is_alive(holder: Mapping[str, str | int]) -> bool:
-    """Say whether a holder is a process of this host that runs; of other hosts, and on Windows, nobody knows."""
-    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int) or os.name == "nt":
+    """Return whether the holder is a running process of this host; False if unknown: on other hosts, and on Windows."""
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or os.name == "nt":
         return False
-    if holder["pid"] == os.getpid():  # containers count processes anew
+    if pid == os.getpid():  # process ids of containers may be equal
         return holder.get("process") == _PROCESS
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it runs, and is another user's
+        pass  # it runs, as another user
     return True
 
 

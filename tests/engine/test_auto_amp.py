@@ -73,7 +73,7 @@ def test_a_precision_that_is_forced_wins_over_the_one_a_run_began_in(tmp_path, m
     lines.clear()
     train(tmp_path, amp="off", resume=True, max_iters=8)
     assert (
-        lines[-1][1] == "this run began in bfloat16 and goes on in float32, as set: not equal to an uninterrupted run"
+        lines[-1][1] == "this run began in bfloat16 and continues in float32, as set: not equal to an uninterrupted run"
     )
     assert load_checkpoint(tmp_path / "last.pth")["meta"]["compute_dtype"] == "float32"
 

@@ -155,7 +155,7 @@ def test_a_bad_step_is_left_out_entirely_if_asked_to(tmp_path, capfd):
     saved = load_checkpoint(tmp_path / "last.pth")
     assert saved["meta"]["iter"] == 16 and saved["loop"]["skipped"] == count
     assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
-    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "left out step" in line]
+    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "skipped step" in line]
     assert len(lines) == count and "of at most 10: not finite: loss_square = nan" in lines[0] and "item-5" in lines[0]
 
 
@@ -173,7 +173,7 @@ def test_left_out_steps_are_counted_over_a_resume_which_is_equal(tmp_path):
 
 def test_too_many_bad_steps_end_the_run(tmp_path):
     runner = build_runner(without_recorder(tiny_config(poison=5, nonfinite="skip", max_skips=1)), work_dir=tmp_path)
-    with pytest.raises(NonFiniteError, match="loss_square = nan.*after max_skips=1 steps were left out"):
+    with pytest.raises(NonFiniteError, match="loss_square = nan.*after max_skips=1 steps were skipped"):
         runner.train()
     assert runner.train_loop.num_skipped == 1
 

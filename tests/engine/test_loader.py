@@ -31,7 +31,7 @@ DRAWS = [int(draw) for draw, _ in zip(ResumableSampler(range(SIZE), seed=3), ran
 BATCH_OF_WORKER_1 = DRAWS[12:16]
 TRAIN = "loader worker 1 of 2 (train_dataloader, TinyDataset)"
 FAILURES = {
-    "hang": "has given no batch for 1 s",
+    "hang": "has returned no batch for 1 s",
     "SIGKILL": "was killed by SIGKILL",
     "SIGSEGV": "was killed by SIGSEGV",
     "exit": "exited with code 3",
@@ -76,8 +76,8 @@ def test_a_worker_that_fails_ends_the_run_in_one_line(ended, kind):
 HAND_OVER = """
 import socket, time
 from multiprocessing import resource_sharer
-from openvocab.engine.loader import leave_broken_connections_unsaid
-leave_broken_connections_unsaid()
+from openvocab.engine.loader import silence_broken_connections
+silence_broken_connections()
 address, _ = resource_sharer.DupFd(0)._id
 with socket.socket(socket.AF_UNIX) as parent:
     parent.connect(address)
@@ -169,8 +169,8 @@ def test_a_worker_that_is_killed_while_it_hands_over_ends_the_wait(tmp_path):
 def test_a_worker_of_the_validation_too(ended):
     status, output = ended["validation"]
     assert status == 1 and "LEFT BEHIND []" in output
-    expected = "error: loader worker 1 of 2 (val_dataloader, TinyDataset) has given no batch for 1 s"
-    assert f"{expected}; the last sample it began: item-5; where loading takes longer, set val_dataloader." in output
+    expected = "error: loader worker 1 of 2 (val_dataloader, TinyDataset) has returned no batch for 1 s"
+    assert f"{expected}; the last sample it began: item-5; if loading takes longer, set val_dataloader." in output
     assert "Traceback" not in output
 
 

@@ -77,7 +77,7 @@ def test_slow_and_hopeless_work_is_timed_in_fewer_rounds(monkeypatch, highest, m
 
     monkeypatch.setattr(precision, "_seconds", seconds)
     monkeypatch.setattr(precision, "perf_counter", lambda: clock[0])
-    work = precision._Work.of("cpu", batch=1, tokens=4, width=64, heads=1)
+    work = precision._Workload.of("cpu", batch=1, tokens=4, width=64, heads=1)
     assert precision._best_times(work) == {"highest": (highest,) * 2, "medium": (medium,) * 2}
     assert made.count("medium") == made.count("highest") == 2 * rounds
 

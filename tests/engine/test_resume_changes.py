@@ -166,7 +166,7 @@ def test_newly_trained_parameters_are_named(tmp_path, log, monkeypatch):
     [
         (dict(optim_wrapper__optimizer=dict(type="SGD", lr=0.01)), r"optimizer torch.optim.adamw.AdamW -> .*SGD"),
         (dict(optim_wrapper__optimizer=adamw(amsgrad=True)), "option amsgrad False -> True"),
-        (dict(param_scheduler__1__end=8), "schedule has ended with a learning rate of 0 before .* iteration 20; give"),
+        (dict(param_scheduler__1__end=8), "schedule has ended with a learning rate of 0 before .* iteration 20; set"),
         (dict(model=dict(type="WiderModel")), r"1 unexpected: layers.3.bias\n4 of another shape: layers.0.weight"),
     ],
     ids=["optimizer", "amsgrad", "schedule at its end", "model"],
@@ -182,7 +182,7 @@ def test_a_rate_that_will_fall_to_nothing_is_a_warning(tmp_path, log):
     plan_of(config_with(), tmp_path)
     plan_of(config_with(max_iters=20), tmp_path, resume=True)
     (warning,) = [line for level, line in log if level == logging.WARNING]
-    assert "will fall to 0 before the run ends at iteration 20; give the last scheduler" in warning
+    assert "will fall to 0 before the run ends at iteration 20; set the end of the last" in warning
 
 
 def test_an_option_that_decides_what_moments_there_are_is_not_followed(tmp_path):

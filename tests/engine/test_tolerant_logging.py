@@ -45,7 +45,7 @@ def test_a_disk_that_is_full_for_a_while_costs_no_more_than_that(ended):
     lines = output.splitlines()
     assert len([line for line in lines if "TensorboardVisBackend cannot write" in line]) == 1
     assert len([line for line in lines if "cannot write the log to" in line]) == 1
-    assert len([line for line in lines if "Training goes on without this checkpoint" in line]) >= 1
+    assert len([line for line in lines if "Training continues without this checkpoint" in line]) >= 1
     (log,) = folder.glob("*/*.log")
     assert "[12/12]" in log.read_text()  # the log went on too
 

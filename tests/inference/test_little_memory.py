@@ -82,7 +82,7 @@ def photo(height=48, width=80, seed=0):
 
 
 def halvings(predictor):
-    return predictor.model._memory_settings()
+    return predictor.model._memory_limits()
 
 
 def assert_equal(actual, expected):

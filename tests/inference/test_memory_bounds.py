@@ -64,7 +64,7 @@ def measure(settings):
         "checksum": int(label_map[::7, ::5].astype(np.int64).cumsum().sum() % (1 << 40)),
         "mb": (peak() - before) / MB,
         "total_mb": peak() / MB,
-        "learnt": predictor.model._memory_settings(),
+        "learnt": predictor.model._memory_limits(),
     }
 
 

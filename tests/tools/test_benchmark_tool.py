@@ -19,7 +19,7 @@ from benchmarks.flops import count_flops
 from benchmarks.machine import attainable_peak, library_note
 from benchmarks.measurement import measure
 from benchmarks.memory import CLEAR, peak_memory_mb
-from benchmarks.profile import operator_shares
+from benchmarks.profile import operator_fractions
 from benchmarks.report import header, machine_lines, table_line, verdict, write_json
 
 TINY = "ViT-Ti-8-shapes"
@@ -124,7 +124,9 @@ def test_a_ratio_that_leans_on_one_library_says_so():
 
 
 def test_bfloat16_has_goals_of_time_where_it_is_no_slower_than_float32():
-    row = Row("bf16", 0.5, lambda: Sides(None, lambda: None), products="bfloat16", peak_goal=0.8, memory_goal=0.1)
+    row = Row(
+        "bf16", 0.5, lambda: Sides(None, lambda: None), products="bfloat16", min_peak_fraction=0.8, max_memory_ratio=0.1
+    )
     goals = ("goal", "peak_goal", "memory_goal")
     assert [measure(row, MACHINE, repeats=1)[goal] for goal in goals] == [0.5, 0.8, 0.1]
     slow = MACHINE | {"peak_gflops": {**MACHINE["peak_gflops"], "bfloat16": 199.0}}
@@ -260,7 +262,7 @@ def test_a_row_on_the_gpu(capsys, tmp_path, monkeypatch):
     assert row["peer_mb"] > 0 and row["ratio"] > 0
     assert content["machine"]["peak_gflops"]["bfloat16"] > content["machine"]["peak_gflops"]["float32"]
     printed = capsys.readouterr().out
-    assert torch.cuda.get_device_name() in printed and "left out, work of the processor: other" in printed
+    assert torch.cuda.get_device_name() in printed and "excluded, since they run on the processor: other" in printed
 
 
 def test_the_gpu_is_named_above_the_table():
@@ -300,7 +302,7 @@ def test_the_tool_writes_what_it_prints(tmp_path, capsys, monkeypatch):
 
 def test_operators_share_the_time_by_how_long_they_take():
     large, small = torch.ones(512, 512), torch.ones(8)
-    shares = operator_shares(lambda: (large @ large @ large, small.exp()))
+    shares = operator_fractions(lambda: (large @ large @ large, small.exp()))
     assert shares[0][0] == "aten::mm" and shares[0][1] > 0.5
     assert "aten::exp" in dict(shares)
     assert sum(share for _, share in shares) == pytest.approx(1.0)

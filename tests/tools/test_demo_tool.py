@@ -67,7 +67,7 @@ def test_a_broken_photo_costs_itself_alone(folder, tmp_path, capsys):
     errors = captured.err.splitlines()
     assert [line.split(":")[0] for line in errors[:3]] == ["error"] * 3
     assert "b.jpg: truncated JPEG" in errors[0] and "d.jpg: the file is empty" in errors[1] and "f.jpg" in errors[2]
-    assert errors[3] == "3 of 7 photos were left out:"
+    assert errors[3] == "3 of 7 photos were skipped:"
     assert [line.strip() for line in errors[4:]] == [str(album / f"{name}.jpg") for name in "bdf"]
     assert "(7 of 7, 0:00:00 left)" in captured.out
 
@@ -116,7 +116,7 @@ def test_long_names_are_written_or_cost_their_photo_alone(folder, tmp_path, caps
     assert demo(folder, [album], tmp_path / "pictures") == 1
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["n" * 251 + ".png", "z.png"]
     errors = capsys.readouterr().err.splitlines()
-    assert all("File name too long" in line for line in errors[:2]) and "2 of 4 photos were left out" in errors[2]
+    assert all("File name too long" in line for line in errors[:2]) and "2 of 4 photos were skipped" in errors[2]
     assert demo(folder, [album], tmp_path / ("f" * 300)) == 2
     assert capsys.readouterr().out == ""
 
@@ -139,7 +139,7 @@ def test_links_that_lead_nowhere_cost_themselves_alone(folder, tmp_path, capsys)
     (album / "c.jpg").symlink_to("x" * 300)
     assert demo(folder, [album], tmp_path / "pictures") == 1
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["good.png"]
-    assert "3 of 4 photos were left out" in capsys.readouterr().err
+    assert "3 of 4 photos were skipped" in capsys.readouterr().err
     assert demo(folder, [album / "a.jpg", album / "c.jpg", album / "good.jpg"], tmp_path / "again") == 1
 
 
@@ -205,7 +205,7 @@ def test_folders_are_searched_recursively_but_for_the_pictures_of_an_earlier_run
         Image.new("RGB", (40, 30), "red").save(album / name)
     for before in (0, 3):
         assert demo(folder, [album], album / "out") == 0
-        said = f"{album / 'out'} holds results: {before} there are no photos"
+        said = f"{before} pictures of an earlier command in {album / 'out'} are ignored"
         printed = capsys.readouterr()
         assert (said in printed.err) == bool(before) and "3 of 3" in printed.out
         files = (path.relative_to(album).as_posix() for path in (album / "out").rglob("*") if path.is_file())
@@ -235,7 +235,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
     if exists:
         path.write_text('["cat"]')
     assert demo(folder, [folder / "photos" / "one.jpg"], tmp_path / "overlay.png", classes=str(path)) == 2
-    assert ("one class a line" if exists else "there is none") in capsys.readouterr().err
+    assert ("one class per line" if exists else "it does not exist") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
         ({"classes": "cat, , floor"}, "class 1"),
         ({"classes": "cat; dog"}, "commas separate classes"),
         ({"classes": "['cat', 'dog']"}, "class 0: \"['cat'\" looks like a list"),
-        ({"classes": "no_names.txt"}, "there is none"),
+        ({"classes": "no_names.txt"}, "it does not exist"),
         ({"classes": "cat, names.txt"}, "class 1: 'names.txt' looks like the name of a file"),
         ({"checkpoint": "nothing.pth"}, "nothing.pth"),
         ({"out": "picture.unknown"}, "unknown"),

@@ -53,7 +53,7 @@ def test_an_interrupted_run_is_continued(root: Path, capsys):
     (root / "out" / "shard-000001.tar").unlink()
     (root / "out" / "shard-000002.tar").write_bytes(before["shard-000002.tar"][:-9000])  # cut off by another tool
     assert make(root) == 0
-    assert "3 shards" in (output := capsys.readouterr().out) and "1 were there already" in output
+    assert "3 shards" in (output := capsys.readouterr().out) and "1 existed already" in output
     assert {path.name: path.read_bytes() for path in (root / "out").glob("*")} == {
         **before,
         "shards.json": (root / "out" / "shards.json").read_bytes(),
@@ -75,7 +75,7 @@ def test_broken_images_are_left_out_and_listed(root: Path, capsys):
     (root / "images/4.jpg").unlink()
     assert make(root) == 0
     output = capsys.readouterr().out
-    assert "2 images were left out" in output and "3.PNG: the file is empty" in output and "4.jpg: No such" in output
+    assert "2 images were skipped" in output and "3.PNG: the file is empty" in output and "4.jpg: No such" in output
     assert len(list(WebCaptionDataset("out/*.tar", root=root, passes=1))) == 8
 
 

@@ -113,7 +113,7 @@ def test_a_signal_lets_the_training_save_first(training, tmp_path, number, to_gr
     (os.killpg if to_group else os.kill)(training.pid, number)
     _, errors = training.communicate(timeout=30)
     assert training.returncode == 128 + number
-    assert errors.splitlines() == [f"stopped by {number.name}; the same command goes on from here"]
+    assert errors.splitlines() == [f"stopped by {number.name}; the same command continues from here"]
     assert (tmp_path / "saved").exists() and not is_alive(tmp_path)
     assert (tmp_path / "signals").read_text() == f"{signal.SIGTERM:d} "  # a second one would end a training unsaved
 

@@ -318,7 +318,7 @@ def test_the_table_names_the_threads_that_the_training_had(quick_tools, monkeypa
 
 def test_a_mistake_is_one_line(quick_tools, capfd):
     assert repeat(quick_tools, "--seeds", 1, 1) == 2
-    assert "--seeds: expected at least one and each once" in capfd.readouterr().err
+    assert "--seeds: expected at least one, and each only once" in capfd.readouterr().err
     assert repeat(quick_tools, "--seeds", 1, "--cfg-options", "train_cfg.max_itres=9") == 2
     assert "max_itres" in capfd.readouterr().err
 
@@ -331,7 +331,7 @@ def test_ended_by_a_signal_it_leaves_no_training_behind(quick_tools, number):
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; the same command goes on from here" in errors
+    assert f"stopped by {number.name}; the same command continues from here" in errors
     assert not (quick_tools / "seed_1").exists()
     (quick_tools / "hang").unlink()
     time.sleep(0.3)
@@ -415,4 +415,4 @@ def test_a_table_without_times_says_so():
         }
     )
     assert table.splitlines()[2] == "| top1 | 2.50 | – | 2.50 |"
-    assert "not known, the runs were interrupted" in table and "CPU, 2 threads, torch 2.14, float32" in table
+    assert "unknown, the runs were interrupted" in table and "CPU, 2 threads, torch 2.14, float32" in table

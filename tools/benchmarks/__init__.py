@@ -1,1 +1,1 @@
-"""The rows of `tools/benchmark.py`: how a peer does it, beside how openvocab does it."""
+"""The rows of `tools/benchmark.py`, each with a peer's way to do the work and openvocab's."""

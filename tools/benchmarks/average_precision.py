@@ -21,7 +21,7 @@ SIX = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
 def prepare_coco(images: int = 5000, per_image: int = 100) -> Sides:
-    """Compare from arrays (ours) and from lists of dicts (theirs), as each side's callers have them, to the numbers."""
+    """Compare with pycocotools; each side starts from what its callers have: ours from arrays, the peer from dicts."""
     tables = random_tables(images, per_image, COCO_CLASSES, objects=7.3)
     labels, results = _as_dicts(tables, COCO_CLASSES)
 
@@ -44,7 +44,7 @@ def prepare_coco(images: int = 5000, per_image: int = 100) -> Sides:
 
 
 def prepare_lvis(images: int = 5000, per_image: int = 300) -> Sides:
-    """Compare with faster-coco-eval's LVIS rules, from a list of dicts."""
+    """Compare with faster-coco-eval's LVIS rules, which start from a list of dicts."""
     tables = random_tables(images, per_image, LVIS_CLASSES, objects=12.0)
     labels, results = _as_dicts(tables, LVIS_CLASSES)
 
@@ -65,36 +65,38 @@ def prepare_lvis(images: int = 5000, per_image: int = 300) -> Sides:
 
 
 def random_tables(images: int, per_image: int, num_classes: int, objects: float) -> DetectionTables:
-    """Return labels, about `objects` an image and frequent classes more often, and detections, two near each label.
+    """Return labels, about `objects` per image with some classes more frequent, and detections, two near each label.
 
-    About eleven classes an image are verified to be absent; a tenth of those present is not exhaustive.
+    About eleven classes per image are verified to be absent; a tenth of those present is not exhaustively labeled.
     """
     random = np.random.default_rng(0)
     frequency = np.arange(1, num_classes + 1) ** -0.9
     frequency /= frequency.sum()
-    labels, found, negative, lenient = [], [], [], []
+    labels, detected, negative, not_exhaustive = [], [], [], []
     for image in range(images):
         count = random.poisson(objects)
         classes, boxes = random.choice(num_classes, count, p=frequency), _random_boxes(random, count)
         near = random.integers(0, max(count, 1), min(2 * count, per_image))
         moved = boxes[near] + random.normal(0, 6, (len(near), 4))
         moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 2)
-        other = per_image - len(near)
-        numbers = np.concatenate([classes[near], random.choice(num_classes, other, p=frequency)])
-        scores = np.concatenate([random.beta(3, 2, len(near)), random.beta(1, 6, other)])
+        num_random = per_image - len(near)
+        guesses = np.concatenate([classes[near], random.choice(num_classes, num_random, p=frequency)])
+        scores = np.concatenate([random.beta(3, 2, len(near)), random.beta(1, 6, num_random)])
         order = np.argsort(-scores, kind="stable")
-        detected = np.concatenate([moved, _random_boxes(random, other)])
+        guessed_boxes = np.concatenate([moved, _random_boxes(random, num_random)])
         labels.append((np.full(count, image), classes, boxes))
-        found.append((np.full(per_image, image), numbers[order], detected[order], scores[order]))
+        detected.append((np.full(per_image, image), guesses[order], guessed_boxes[order], scores[order]))
         present = np.unique(classes)
         absent = np.setdiff1d(random.choice(num_classes, 11), present)
         negative += [(image, number) for number in absent]
-        lenient += [(image, number) for number in present[random.random(len(present)) < 0.1]]
-    image, number, boxes = (np.concatenate(column) for column in zip(*labels))
-    truth = Labels(image, number, boxes, box_areas(boxes), np.zeros(len(image), dtype=bool))
-    detections = Detections(*(np.concatenate(column) for column in zip(*found)))
+        not_exhaustive += [(image, number) for number in present[random.random(len(present)) < 0.1]]
+    label_images, label_classes, label_boxes = (np.concatenate(column) for column in zip(*labels))
+    is_crowd = np.zeros(len(label_images), dtype=bool)
+    truth = Labels(label_images, label_classes, label_boxes, box_areas(label_boxes), is_crowd)
+    images_of, classes_of, boxes_of, scores_of = (np.concatenate(column) for column in zip(*detected))
+    detections = Detections(images_of, classes_of, boxes_of, scores_of)
     sizes, names = np.tile((HEIGHT, WIDTH), (images, 1)), [str(image) for image in range(images)]
-    pairs = (np.array(pairs, dtype=np.int32).reshape(-1, 2) for pairs in (negative, lenient))
+    pairs = (np.array(pairs, dtype=np.int32).reshape(-1, 2) for pairs in (negative, not_exhaustive))
     return DetectionTables(names, sizes, truth, detections, *pairs)
 
 
@@ -107,8 +109,10 @@ def _random_boxes(random: np.random.Generator, count: int) -> np.ndarray:
 
 def _as_dicts(tables: DetectionTables, num_classes: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return an annotation file's content and results, as COCO's tools read them."""
-    labels, found = tables.labels, tables.detections
-    images = [{"id": i + 1, "height": HEIGHT, "width": WIDTH} for i in range(len(tables.sample_ids))]
+    labels, detections = tables.labels, tables.detections
+    images: list[dict[str, Any]] = [
+        {"id": i + 1, "height": HEIGHT, "width": WIDTH} for i in range(len(tables.sample_ids))
+    ]
     for key, pairs in (("neg_category_ids", tables.negative), ("not_exhaustive_category_ids", tables.not_exhaustive)):
         for image in images:
             image[key] = []
@@ -119,7 +123,7 @@ def _as_dicts(tables: DetectionTables, num_classes: int) -> tuple[dict[str, Any]
     for number, annotation in enumerate(annotations, start=1):
         annotation["id"] = number
     content = {"images": images, "categories": categories, "annotations": annotations}
-    return content, _dicts(found, {"score": found.scores})
+    return content, _dicts(detections, {"score": detections.scores})
 
 
 def _dicts(rows: Labels | Detections, more: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -140,7 +144,7 @@ ROWS = (
         partial(prepare_lvis),
         repeats=2,
         memory=True,
-        memory_goal=0.08,
+        max_memory_ratio=0.08,
         note="5000 images; peer: faster-coco-eval",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a row of the benchmark is, and how its two sides are timed."""
+"""A row of the benchmark, and how its two sides are timed."""
 
 import gc
 import statistics
@@ -21,43 +21,46 @@ Side = Literal["peer", "ours"]
 
 @dataclass(frozen=True)
 class Sides:
-    """A row made ready: each call does the whole work of one side and returns its result."""
+    """A prepared row: each call does all the work of one side and returns its result."""
 
     peer: Work | None
-    """None where there is nothing to compare with and the row states milliseconds."""
+    """None if there is nothing to compare with; the row then only states milliseconds."""
     ours: Work
     error: Callable[[Any, Any], float] | None = None
-    """Takes the results of the peer and of ours."""
+    """Compares the result of the peer with ours."""
     peer_scale: float = 1.0
-    """Times the work of one call is contained in the row's; above 1 where a call does a sample of it."""
+    """How many calls the work of the row consists of; above 1 if a call does a sample of it."""
     ours_scale: float = 1.0
+    """The same for our side."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
 
-    `goal` bounds ours / peer in time, `memory_goal` in memory, `goal_ms` our milliseconds; `peak_goal` is the least
-    share of the measured peak of its products. Where these are the work, a ratio depends on how a processor's libraries
-    differ, and the share does not. Where bfloat16 is slower than float32, rows in it have no goal of time.
+    Goals: `max_ratio` bounds the ratio ours / peer in time, `max_memory_ratio` in memory, `max_ms` our milliseconds,
+    and `min_peak_fraction` our fraction of the measured peak of matrix products from below. If these products are the
+    work, the ratio depends on how the libraries of a processor differ, and the fraction does not. On machines where
+    bfloat16 is slower than float32, rows in bfloat16 have no time goal.
     """
 
     name: str
-    goal: float | None
+    max_ratio: float | None
     prepare: Callable[..., Sides]
-    """A function of a module, so that the processes that measure memory can find it."""
+    """A function of a module, so that the processes that measure memory can import it."""
     products: Literal["float32", "bfloat16"] | None = None
-    """Type of our matrix products, where they are the work."""
+    """Type of our matrix products, if they are the work."""
     repeats: int = 5
     threads: int | None = None
-    """Where the row is about that many; else those of the run."""
+    """Number of threads of this row; default: that of the whole benchmark."""
     memory: bool = False
-    memory_goal: float | None = None
-    goal_ms: float | None = None
-    peak_goal: float | None = None
+    """Whether peak memory is measured."""
+    max_memory_ratio: float | None = None
+    max_ms: float | None = None
+    min_peak_fraction: float | None = None
     note: str = ""
     on_cuda: bool = False
-    """Whether `prepare` takes `device`, which both sides then work on; the other rows are work of the processor."""
+    """Whether `prepare` takes `device`, on which both sides work; the other rows always run on the processor."""
 
 
 @dataclass
@@ -69,25 +72,25 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """Median over the rounds of ours / peer: both of one round see the machine in the same state."""
+        """Median over the rounds of ours / peer: the two calls of a round see the machine in the same state."""
         if not self.peer:
             return None
         return statistics.median(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
 
 
 def time_sides(sides: Sides, repeats: int, clock: Callable[[], float] = time.perf_counter) -> Timing:
-    """Time both sides `repeats` times in turn; who is first alternates.
+    """Time both sides `repeats` times in turn, alternating which is first.
 
-    Garbage is collected before each call. The peer runs at torch's default precision, ours with the fast matrix
+    Garbage is collected before each call. The peer runs at torch's default precision, our side with the fast matrix
     products that the library's probe allows.
 
     Raises:
-        ValueError: less than one repeat.
+        ValueError: `repeats` is below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats: expected at least 1, got {repeats}")
     timing = Timing()
-    turns = [("ours", sides.ours, sides.ours_scale, timing.ours)]
+    turns: list[tuple[Side, Work, float, list[float]]] = [("ours", sides.ours, sides.ours_scale, timing.ours)]
     if sides.peer is not None:
         turns.insert(0, ("peer", sides.peer, sides.peer_scale, timing.peer))
     for _ in range(repeats):
@@ -103,7 +106,7 @@ def time_sides(sides: Sides, repeats: int, clock: Callable[[], float] = time.per
 
 @contextmanager
 def matmul_precision(side: Side) -> Iterator[None]:
-    """Set the precision of float32 matrix products that a side works in."""
+    """Use the precision of float32 matrix products of a side in this block."""
     with kept_matmul_precision():
         if side == "ours":
             use_fast_matmul("auto")
@@ -116,7 +119,8 @@ def peaks_of_products(gflops: Callable[[Tensor, Tensor], float], left: Tensor, r
     """Return the GFLOP/s of a product in float32 (torch's default), float32 `medium` and bfloat16.
 
     Args:
-        gflops: measures the product of `left` and `right`, in the type that they have.
+        gflops: measures the product of two matrices in their own type.
+        left, right: (m, k) and (k, n) float32, or as `gflops` multiplies them.
     """
     with kept_matmul_precision():
         torch.set_float32_matmul_precision("highest")
@@ -129,11 +133,11 @@ def peaks_of_products(gflops: Callable[[Tensor, Tensor], float], left: Tensor, r
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
     """Let torch and OpenCV use `count` threads."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
+    previous = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        torch.set_num_threads(previous[0])
+        cv2.setNumThreads(previous[1])

@@ -38,7 +38,7 @@ def prepare(dtype: torch.dtype, model: str = "ViT-B-16", size: int = 512, device
 
 
 def tower_at_size(visual: VisionTransformer, size: int) -> VisionTransformer:
-    """Copy open_clip's tower with position embeddings for `size` x `size` pixels, returning tokens too."""
+    """Copy open_clip's tower with position embeddings for `size` x `size` pixels, so that it returns tokens, too."""
     tower = copy.deepcopy(visual)
     grid = (size // visual.patch_size[0],) * 2
     positions = resize_positions(visual.positional_embedding.detach(), visual.grid_size, grid)
@@ -53,7 +53,7 @@ ROWS = (
         1.0,
         partial(prepare, torch.float32),
         products="float32",
-        peak_goal=0.8,
+        min_peak_fraction=0.8,
         repeats=9,
         on_cuda=True,
     ),
@@ -62,7 +62,7 @@ ROWS = (
         1.0,
         partial(prepare, torch.bfloat16),
         products="bfloat16",
-        peak_goal=0.8,
+        min_peak_fraction=0.8,
         repeats=9,
         on_cuda=True,
     ),

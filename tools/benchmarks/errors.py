@@ -1,4 +1,4 @@
-"""How far our results are from the peer's."""
+"""Differences between our results and the peer's."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def relative_error(expected: Tensor, got: Tensor) -> float:
-    """Return the norm of the difference over the norm of `expected`."""
+    """Return the norm of the difference divided by the norm of `expected`; both of any one shape."""
     expected, got = expected.detach().cpu().double(), got.detach().cpu().double()
     return float((got - expected).norm() / expected.norm())
 
@@ -19,6 +19,6 @@ def largest_relative_error(expected: Sequence[Tensor], got: Sequence[Tensor]) ->
 
 
 def label_disagreement(expected: Tensor | np.ndarray, got: Tensor | np.ndarray) -> float:
-    """Return the share of pixels whose labels differ."""
+    """Return the fraction of pixels whose labels differ; both are (H, W), with leading dimensions of 1 allowed."""
     expected, got = torch.as_tensor(expected).cpu().squeeze(), torch.as_tensor(got).cpu().squeeze()
     return float((expected.long() != got.long()).double().mean())

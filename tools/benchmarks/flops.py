@@ -12,7 +12,7 @@ BACKWARD_OVER_FORWARD = 2.5
 
 
 def count_flops(work: Callable[[], Any]) -> tuple[Any, int]:
-    """Run `work`; return its result and its operations, two a multiply-add, in products, convolutions, attention."""
+    """Run `work`; return its result and its operations, two per multiply-add, in products, convolutions, attention."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, which the counter does not know
     try:
@@ -41,4 +41,4 @@ CPU_OPERATIONS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
     torch.ops.mkldnn._linear_pointwise: _packed,
 }
-"""What torch's own counter leaves out. It calls these with shapes in the place of tensors."""
+"""Operations that torch's counter does not know. It calls these functions with shapes instead of tensors."""

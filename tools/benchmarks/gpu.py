@@ -1,4 +1,4 @@
-"""What differs where a row runs on a CUDA device: the clock, the memory, and the peaks of the machine."""
+"""What differs for a row on a CUDA device: the clock, the memory, and the peaks of the machine."""
 
 import gc
 import shutil
@@ -14,25 +14,25 @@ from torch import Tensor
 from benchmarks.comparison import Side, Work, matmul_precision, peaks_of_products
 
 SIDE = 8192
-"""Of the square matrices whose product states the peak: large enough to fill the device."""
+"""Side of the square matrices whose product measures the peak: large enough to occupy the whole device."""
 WARM_UP = 2
-"""Calls of each side before the timing: the device raises its clock, libraries load their kernels."""
+"""Calls of each side before timing, in which the device raises its clock and libraries load their kernels."""
 
 
 def require_cuda() -> None:
-    """Raise `ValueError` where there is no CUDA device."""
+    """Raise `ValueError` without a CUDA device."""
     if not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no CUDA device here")
 
 
 def synchronized_clock() -> float:
-    """Return seconds, after all work that was given to the device is done."""
+    """Wait until all submitted work of the device is done, and return the time in seconds."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def describe_gpu() -> dict[str, Any]:
-    """Return name and versions of the device."""
+    """Return the name of the device, and versions of its software."""
     return {
         "gpu": torch.cuda.get_device_name(),
         "driver": _driver(),
@@ -49,7 +49,7 @@ def product_peaks(repeats: int = 10) -> dict[str, float]:
 
 
 def gpu_peak_memory_mb(work: Work, side: Side) -> float:
-    """Return by how many MB the memory of the device peaks during one call, above what it holds before."""
+    """Return the peak memory of the device during one call, in MB above what it held before."""
     gc.collect()
     torch.cuda.empty_cache()
     with matmul_precision(side):
@@ -73,7 +73,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _driver() -> str:
-    """Return the driver's version, as its own tool gives it."""
+    """Return the version of the driver, as reported by nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return "unknown"
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

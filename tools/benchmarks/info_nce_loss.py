@@ -12,7 +12,7 @@ from openvocab.losses import info_nce
 
 
 def prepare(pairs: int = 16_384, dim: int = 512, device: str = "cpu") -> Sides:
-    """Compare with the full matrix of logits and two cross entropies."""
+    """Compare with two cross entropies of the full matrix of logits."""
     torch.manual_seed(0)
     images, texts = (F.normalize(torch.randn(pairs, dim), dim=1).to(device).requires_grad_() for _ in range(2))
     scale = torch.tensor(100.0, device=device, requires_grad=True)
@@ -31,6 +31,6 @@ def prepare(pairs: int = 16_384, dim: int = 512, device: str = "cpu") -> Sides:
 
 
 ROWS = (
-    Row("info_nce_16384", 1.1, partial(prepare), products="float32", repeats=3, memory=True, memory_goal=0.1,
+    Row("info_nce_16384", 1.1, partial(prepare), products="float32", repeats=3, memory=True, max_memory_ratio=0.1,
         note="error of the loss and of all gradients", on_cuda=True),
 )  # fmt: skip

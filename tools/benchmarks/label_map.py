@@ -1,4 +1,4 @@
-"""Labels at full size from coarse logits."""
+"""Full-size label maps from coarse logits."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from openvocab.structures import Size
 
 TEXT_DIM = 512
 FEATURE_SCALE = 4
-"""Grid cells over which the features change smoothly, as those of a network do."""
+"""Number of grid cells over which the features change smoothly, as those of a network do."""
 NOISE = 0.3
 
 
@@ -48,7 +48,7 @@ _LARGE = "the peer takes 10 GB"
 ROWS = (
     Row(
         "label_map_1203_stride16", 0.06, partial(prepare, 1203, (1024, 2048), 16),
-        repeats=3, memory=True, memory_goal=0.06, note=_LARGE, on_cuda=True,
+        repeats=3, memory=True, max_memory_ratio=0.06, note=_LARGE, on_cuda=True,
     ),
     Row("label_map_150_stride4", 1.0, partial(prepare, 150, (512, 512), 4), repeats=15, memory=True, on_cuda=True),
     Row("label_map_150_stride2", 1.0, partial(prepare, 150, (512, 512), 2), repeats=15, memory=True, on_cuda=True),

@@ -1,4 +1,4 @@
-"""A training sample from files, on one core."""
+"""Loading a training sample from files, on one core."""
 
 import tempfile
 from collections.abc import Callable
@@ -23,7 +23,7 @@ OCTAVES = (4, 8, 16, 32, 64, 128, 256)
 
 def prepare(size: Size, samples: int, crop: int = 512) -> Sides:
     """Compare a `SegmentationDataset` with mmcv's transforms: load both, random scale, random crop, flip, pack."""
-    folder = tempfile.TemporaryDirectory()  # removed with the last reference, which `ours` holds
+    folder = tempfile.TemporaryDirectory()  # removed with its last reference, which `ours` holds
     write_pair(Path(folder.name), size)
     plain = plain_pipeline(Path(folder.name), size, crop)
     dataset = SegmentationDataset(
@@ -47,7 +47,7 @@ def prepare(size: Size, samples: int, crop: int = 512) -> Sides:
 
 
 def plain_pipeline(folder: Path, size: Size, crop: int) -> Callable[[], dict[str, torch.Tensor]]:
-    """Return a function that makes a sample as an mmcv pipeline does, uint8."""
+    """Return a function that loads a sample by mmcv's transforms, with a uint8 image."""
     steps = [
         LoadImageFromFile(),
         LoadAnnotations(with_bbox=False, with_label=False, with_seg=True),
@@ -57,7 +57,10 @@ def plain_pipeline(folder: Path, size: Size, crop: int) -> Callable[[], dict[str
     ]
 
     def sample() -> dict[str, torch.Tensor]:
-        results = {"img_path": str(folder / "images/one.jpg"), "seg_map_path": str(folder / "labels/one.png")}
+        results: dict[str, Any] = {
+            "img_path": str(folder / "images/one.jpg"),
+            "seg_map_path": str(folder / "labels/one.png"),
+        }
         for step in steps:
             results = step(results)
         image = np.ascontiguousarray(results["img"].transpose(2, 0, 1))
@@ -68,13 +71,13 @@ def plain_pipeline(folder: Path, size: Size, crop: int) -> Callable[[], dict[str
 
 
 class ResizedCrop(BaseTransform):
-    """The random crop that mmcv leaves to its users: out of the resized image."""
+    """A random crop of the resized image, which mmcv leaves to its users."""
 
     def __init__(self, crop: int) -> None:
         self.crop = crop
 
     def transform(self, results: dict) -> dict:
-        """Cut `img` and `gt_seg_map`."""
+        """Crop `img` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         top, left = (np.random.randint(max(0, length - self.crop) + 1) for length in (height, width))
         for key in ("img", "gt_seg_map"):
@@ -90,7 +93,7 @@ def write_pair(folder: Path, size: Size) -> None:
         grid = [max(2, length // octave) + 1 for length in size]
         noise = random.normal(0, octave**0.6, (*grid, 3)).astype(np.float32)
         photo += cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
-    photo = cv2.normalize(photo, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    photo = cv2.normalize(photo, np.empty_like(photo), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     squares = random.integers(0, len(CLASSES), [max(1, length // 16) for length in size]).astype(np.uint8)
     labels = cv2.resize(squares, size[::-1], interpolation=cv2.INTER_NEAREST)
     for name, array in (("images/one.jpg", photo), ("labels/one.png", labels)):
@@ -99,7 +102,7 @@ def write_pair(folder: Path, size: Size) -> None:
         cv2.imwrite(str(folder / name), array, quality)
 
 
-_NOTE = "milliseconds of one sample, mean of {}; scales and crops are drawn anew, so there is no error to state"
+_NOTE = "milliseconds per sample, mean of {}; scales and crops are random, so that no error is stated"
 ROWS = (
     Row("loader_640x480", 0.60, partial(prepare, (480, 640), 32), threads=1, repeats=15, note=_NOTE.format(32)),
     Row("loader_2048x1024", 0.70, partial(prepare, (1024, 2048), 16), threads=1, repeats=11, note=_NOTE.format(16)),

@@ -1,4 +1,4 @@
-"""What the figures were measured on: the processor and its measured peaks."""
+"""The machine of the measurements: the processor and its measured peaks."""
 
 import os
 import platform
@@ -18,9 +18,9 @@ from benchmarks.gpu import describe_gpu, product_peaks
 from openvocab.engine.precision import medium_error, use_fast_matmul
 
 ROWS, INNER, OUTER = 1025, 768, 3072
-"""A feed-forward layer of a ViT-B/16 at 512 pixels."""
+"""Sizes of a feed-forward layer of a ViT-B/16 at 512 pixels."""
 FASTER_LIBRARY = 1.2
-"""From which factor on a ratio is said to lean on one library's path."""
+"""Gain of a faster library above which the note of a row mentions it."""
 
 
 def describe_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
@@ -42,24 +42,24 @@ def describe_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """Return the processor's name as the system gives it."""
+    """Return the name of the processor as the system reports it."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def gemm_peaks(seconds: float = 0.4) -> dict[str, float]:
     """Return the best GFLOP/s of a linear layer in float32 (torch's default), float32 `medium` and bfloat16.
 
     Args:
-        seconds: spent on each.
+        seconds: time spent on each.
     """
     inputs, weight = torch.randn(ROWS, INNER), torch.randn(OUTER, INNER)
     return peaks_of_products(partial(_best_gflops, seconds=seconds), inputs, weight)
 
 
 def attainable_peak(machine: dict[str, Any], products: str) -> float:
-    """Return the GFLOP/s that products of a type can reach here at the precision that the library allows."""
+    """Return the GFLOP/s that products of a type can reach here, in the precision that the library allows."""
     peaks = machine["peak_gflops"]
     if products == "float32" and machine["fast_matmul"] == "medium":
         return max(peaks["float32"], peaks["float32_medium"])
@@ -67,12 +67,12 @@ def attainable_peak(machine: dict[str, Any], products: str) -> float:
 
 
 def is_slower_here(machine: dict[str, Any], products: str | None) -> bool:
-    """Say whether products of a type reach less than float32's here, so that `auto` works in float32."""
+    """Return whether products of a type are slower than float32 on this machine, so that `auto` chooses float32."""
     return products == "bfloat16" and attainable_peak(machine, products) < attainable_peak(machine, "float32")
 
 
 def library_note(machine: dict[str, Any], products: str | None) -> str:
-    """Say what a ratio owes to how this machine's libraries differ; empty where it is next to nothing."""
+    """Return a note on how much a ratio owes to this machine's libraries; "" if next to nothing."""
     if products is None:
         return ""
     if is_slower_here(machine, products):

@@ -1,4 +1,4 @@
-"""From predicted 28x28 masks and boxes to COCO's run lengths of the whole image."""
+"""From predicted 28x28 masks and their boxes to COCO's run lengths of whole images."""
 
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ def prepare(count: int = 100, size: Size = (800, 1333)) -> Sides:
     def ours() -> list[dict[str, Any]]:
         return encode_masks(probabilities, boxes, size)
 
-    return Sides(peer, ours, _share_of_other_masks)
+    return Sides(peer, ours, _fraction_of_other_masks)
 
 
 def random_masks(count: int, size: Size, cells: int = 28) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def random_masks(count: int, size: Size, cells: int = 28) -> tuple[Tensor, Tenso
     return (8 * (0.9 - radius) + 2 * waves).sigmoid(), torch.minimum(boxes, frame.repeat(2))
 
 
-def _share_of_other_masks(expected: list[dict[str, Any]], got: list[dict[str, Any]]) -> float:
+def _fraction_of_other_masks(expected: list[dict[str, Any]], got: list[dict[str, Any]]) -> float:
     return sum(one != other for one, other in zip(expected, got, strict=True)) / len(expected)
 
 

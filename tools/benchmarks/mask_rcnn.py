@@ -1,5 +1,6 @@
-"""A photo to boxes and masks: ViLD's detector on a ResNet-50 with feature pyramid."""
+"""From a photo to boxes and masks: ViLD's detector on a ResNet-50 with a feature pyramid."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from openvocab.backbones.timm_backbone import TimmBackbone
 from openvocab.heads.vild import ViLDHead
 from openvocab.model import OpenVocabModel
 from openvocab.predictor import Predictor
-from openvocab.structures import DetectionPrediction, Size, TextFeatures
+from openvocab.structures import DetectionPrediction, Size, TextFeatures, known
 from openvocab.text.base import TextEncoder
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -21,7 +22,9 @@ DETECTIONS = 100
 
 
 class RandomRows(TextEncoder):
-    """A row for each class out of a table: encoding texts is another row of the benchmark."""
+    """One random embedding per class: encoding texts is another row of the benchmark."""
+
+    rows: Tensor
 
     def __init__(self, num_classes: int, embed_dim: int = 512) -> None:
         super().__init__()
@@ -29,13 +32,13 @@ class RandomRows(TextEncoder):
         rows = torch.randn(num_classes, embed_dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("rows", torch.nn.functional.normalize(rows, dim=1))
 
-    def forward(self, texts: Vocabulary) -> TextFeatures:
-        """Return the first rows."""
+    def forward(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
+        """Return the first embeddings (K, D)."""
         return TextFeatures(self.rows[: len(texts)], torch.ones(()))
 
 
 def prepare(dtype: torch.dtype, size: Size = (800, 1333), num_classes: int = 1203, device: str = "cpu") -> Sides:
-    """Compare with torchvision's Mask R-CNN, which has the same layers and 91 classes of its own; random weights."""
+    """Compare with torchvision's Mask R-CNN, which has the same layers and 91 classes; weights are random."""
     torch.manual_seed(0)
     peer_model = (
         maskrcnn_resnet50_fpn(
@@ -60,13 +63,16 @@ def prepare(dtype: torch.dtype, size: Size = (800, 1333), num_classes: int = 120
         return peer_model([pixels.to(device)])[0]
 
     def ours() -> DetectionPrediction:
-        return predictor(image, vocabulary)
+        prediction = predictor(image, vocabulary)
+        if not isinstance(prediction, DetectionPrediction):
+            raise TypeError(f"expected a detector, got a model that returns a {type(prediction).__name__}")
+        return prediction
 
     return Sides(peer, ours, _missing_detections)
 
 
 def resnet50_detector(num_classes: int) -> OpenVocabModel:
-    """Return ViLD-text with the layers of torchvision's Mask R-CNN."""
+    """Build ViLD-text with the layers of torchvision's Mask R-CNN."""
     return OpenVocabModel(
         backbone=TimmBackbone("resnet50"),
         text_encoder=RandomRows(num_classes),
@@ -84,12 +90,13 @@ def resnet50_detector(num_classes: int) -> OpenVocabModel:
 
 
 def _missing_detections(expected: dict[str, Tensor], got: DetectionPrediction) -> float:
-    """Return how many fewer objects we have, and masks of another size, as a share."""
-    of_other_size = sum(tuple(mask["size"]) != tuple(expected["masks"].shape[-2:]) for mask in got.masks)
+    """Return the difference in the number of objects, plus the masks of another size, as a fraction of the expected."""
+    masks = known(got.masks, "masks of our prediction")
+    of_other_size = sum(tuple(mask["size"]) != tuple(expected["masks"].shape[-2:]) for mask in masks)
     return (abs(len(expected["boxes"]) - len(got.boxes)) + of_other_size) / max(1, len(expected["boxes"]))
 
 
-_NOTE = "1203 classes, the peer 91; 100 masks; random weights of their own, so that the error counts detections"
+_NOTE = "1203 classes, the peer 91; 100 masks; the weights differ, so that the error compares numbers of objects"
 ROWS = (
     Row(
         "mask_rcnn_fp32", 1.0, partial(prepare, torch.float32), products="float32", repeats=3, note=_NOTE, on_cuda=True

@@ -1,4 +1,4 @@
-"""From a row to its line of the table."""
+"""Measure a row for its line of the table."""
 
 import gc
 import statistics
@@ -12,18 +12,19 @@ from benchmarks.machine import attainable_peak, is_slower_here, library_note
 from benchmarks.memory import peak_memory_mb
 
 GPU_REPEATS = 9
-"""At least so many timed calls on a GPU, where most take milliseconds."""
+"""Least number of timed calls on a GPU, where most calls take milliseconds."""
 
 
 def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> dict[str, Any]:
     """Run a row.
 
     Args:
+        row: the row.
         machine: see `describe_machine`.
-        repeats: instead of the row's own.
+        repeats: number of timed calls of each side; default: that of the row.
 
     Returns:
-        plain values; milliseconds of the whole work, MB of peak memory above the start, None where not measured.
+        Plain values: milliseconds of the whole work, MB of peak memory above the start, None if not measured.
     """
     if machine.get("device") == "cuda":
         return _measure_on_gpu(row, machine, repeats or max(row.repeats, GPU_REPEATS))
@@ -36,7 +37,8 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
     del sides
     gc.collect()
     result = {"name": row.name, **_times(timing), **_memory(row, threads), "max_error": error}
-    result |= {"goal": row.goal, "goal_ms": row.goal_ms, "memory_goal": row.memory_goal, "peak_goal": row.peak_goal}
+    result |= {"goal": row.max_ratio, "goal_ms": row.max_ms}
+    result |= {"memory_goal": row.max_memory_ratio, "peak_goal": row.min_peak_fraction}
     if is_slower_here(machine, row.products):
         result |= dict.fromkeys(("goal", "goal_ms", "peak_goal"))
     result |= {"threads": threads, "repeats": repeats or row.repeats}
@@ -49,13 +51,14 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
 
 
 def _measure_on_gpu(row: Row, machine: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """Run a row with both sides on the device; there its goal is to be no slower than its peer."""
+    """Run a row with both sides on the GPU, where the goal is to be no slower than the peer."""
     with use_threads(machine["threads"]):
         sides = row.prepare(device="cuda")
         error, flops = _first_calls(sides)
         time_sides(sides, WARM_UP, synchronized_clock)
         timing = time_sides(sides, repeats, synchronized_clock)
-        peer, ours = (gpu_peak_memory_mb(work, side) for side, work in (("peer", sides.peer), ("ours", sides.ours)))
+        peer = None if sides.peer is None else gpu_peak_memory_mb(sides.peer, "peer")
+        ours = gpu_peak_memory_mb(sides.ours, "ours")
     result = {"name": row.name, **_times(timing), "goal": 1.0, "peer_mb": peer, "ours_mb": ours}
     result |= {"memory_ratio": ours / peer if peer else None, "max_error": error, "goal_ms": None, "memory_goal": None}
     result |= {"threads": machine["threads"], "repeats": repeats, "share_of_peak": None, "note": row.note}
@@ -66,7 +69,7 @@ def _measure_on_gpu(row: Row, machine: dict[str, Any], repeats: int) -> dict[str
 
 
 def _first_calls(sides: Sides) -> tuple[float | None, int]:
-    """Warm both sides up; return the error of ours and the operations it takes."""
+    """Warm both sides up; return the error of our result and the number of our floating-point operations."""
     expected = None
     if sides.peer is not None:
         with matmul_precision("peer"):
@@ -78,7 +81,7 @@ def _first_calls(sides: Sides) -> tuple[float | None, int]:
 
 
 def _times(timing: Timing) -> dict[str, Any]:
-    peer, ours = _milliseconds(timing.peer), _milliseconds(timing.ours)
+    peer, ours = _milliseconds(timing.peer) if timing.peer else None, _milliseconds(timing.ours)
     return {
         "peer_ms": peer and peer[1],
         "ours_ms": ours[1],
@@ -88,16 +91,14 @@ def _times(timing: Timing) -> dict[str, Any]:
     }
 
 
-def _milliseconds(seconds: Sequence[float]) -> tuple[float, float, float] | None:
+def _milliseconds(seconds: Sequence[float]) -> tuple[float, float, float]:
     """Return minimum, median and maximum in milliseconds."""
-    if not seconds:
-        return None
-    return tuple(1e3 * value for value in (min(seconds), statistics.median(seconds), max(seconds)))
+    return 1e3 * min(seconds), 1e3 * statistics.median(seconds), 1e3 * max(seconds)
 
 
 def _memory(row: Row, threads: int) -> dict[str, float | None]:
-    peer = ours = ratio = None
-    if row.memory:
-        peer, ours = (peak_memory_mb(row.prepare, side, threads) for side in ("peer", "ours"))
-        ratio = ours / peer if peer else None
+    if not row.memory:
+        return {"peer_mb": None, "ours_mb": None, "memory_ratio": None}
+    peer, ours = peak_memory_mb(row.prepare, "peer", threads), peak_memory_mb(row.prepare, "ours", threads)
+    ratio = ours / peer if ours is not None and peer else None
     return {"peer_mb": peer, "ours_mb": ours, "memory_ratio": ratio}

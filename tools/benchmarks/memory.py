@@ -1,4 +1,4 @@
-"""Peak memory of one side of a row, in a process of its own."""
+"""Peak memory of one side of a row, measured in a separate process."""
 
 import gc
 import multiprocessing
@@ -14,10 +14,10 @@ RESET_PEAK = "5"
 
 
 def peak_memory_mb(prepare: Callable[[], Sides], side: Side, threads: int) -> float | None:
-    """Return by how many MB the resident memory of a new process peaks during one call; None where only Linux knows.
+    """Return the peak of a new process's resident memory during one call, in MB above the start; None except on Linux.
 
     Raises:
-        BrokenProcessPool: the process was killed, most often for want of memory.
+        BrokenProcessPool: the process was killed, most often because memory ran out.
     """
     if not CLEAR.exists():
         return None
@@ -37,4 +37,7 @@ def _measure(prepare: Callable[[], Sides], side: Side, threads: int) -> float:
 
 def _status_mb(name: str) -> float:
     """Return an entry of the process's status: VmRSS (resident now) or VmHWM (its peak)."""
-    return int(re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)[1]) / 1024
+    entry = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
+    if entry is None:
+        raise RuntimeError(f"{STATUS} has no entry {name}")
+    return int(entry[1]) / 1024

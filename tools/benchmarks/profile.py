@@ -1,4 +1,4 @@
-"""Where the time of our side of a row goes, by torch's profiler."""
+"""Where our side of a row spends its time, by torch's profiler."""
 
 from typing import Any
 
@@ -8,24 +8,25 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.comparison import Row, Work, matmul_precision, use_threads
 
 OPERATORS = 6
-"""So many are named; the rest is one figure."""
+"""Number of operators that are named; the others are summed up."""
 
 
 def profile_line(row: Row, machine: dict[str, Any]) -> str:
-    """Return the shares of the operators of our side in one call, after one that warms it up."""
+    """Return a line with the fractions of the time that the operators of our side take in one call, after a warm-up."""
     on_gpu = machine.get("device") == "cuda"
     with use_threads(row.threads or machine["threads"]), matmul_precision("ours"):
         work = row.prepare(**{"device": "cuda"} if on_gpu else {}).ours
-        shares = operator_shares(work, on_gpu)
-    named = [f"{name} {share:.1%}" for name, share in shares[:OPERATORS]]
-    rest = sum(share for _, share in shares[OPERATORS:])
+        fractions = operator_fractions(work, on_gpu)
+    named = [f"{name} {fraction:.1%}" for name, fraction in fractions[:OPERATORS]]
+    rest = sum(fraction for _, fraction in fractions[OPERATORS:])
     return f"{row.name}: {', '.join([*named, f'the rest {rest:.1%}'])}"
 
 
-def operator_shares(work: Work, on_gpu: bool = False) -> list[tuple[str, float]]:
-    """Return (operator, its share of the time spent in operators), greatest first.
+def operator_fractions(work: Work, on_gpu: bool = False) -> list[tuple[str, float]]:
+    """Return (operator, its fraction of the time spent in operators), largest first.
 
-    An operator's time leaves out the operators that it calls; what Python and NumPy do between them is not counted.
+    The time of an operator excludes the operators that it calls; the time of Python and NumPy between operators is not
+    counted.
     """
     work()
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]

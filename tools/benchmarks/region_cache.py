@@ -1,6 +1,7 @@
-"""Regions of images to CLIP embeddings: the teacher's batches against one crop at a time."""
+"""From regions of images to CLIP embeddings: the teacher's batches against one crop at a time."""
 
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import open_clip
@@ -20,14 +21,14 @@ SCALES = (1.0, 1.5)
 
 
 def prepare(
-    dtype: str,
+    dtype: Literal["float32", "bfloat16"],
     model: str = "ViT-B-32",
     size: Size = (480, 640),
     num_images: int = 2,
     num_boxes: int = 32,
     device: str = "cpu",
 ) -> Sides:
-    """Compare with open_clip's own preprocessing and `encode_image`, crop by crop, on equal random weights."""
+    """Compare with open_clip's preprocessing and `encode_image`, crop by crop, with the same random weights."""
     torch.manual_seed(0)
     clip = create_clip(model).to(device)
     torch.manual_seed(0)
@@ -49,27 +50,27 @@ def prepare(
 
 
 def random_image(random: np.random.Generator, size: Size) -> np.ndarray:
-    """Return (H, W, 3) uint8, not noise alone: it would vanish in a resize."""
+    """Return (H, W, 3) uint8 of smooth noise: white noise would vanish in a resize."""
     corner = random.integers(0, 256, (size[0] // 32, size[1] // 32, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(corner).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def random_boxes(random: np.random.Generator, size: Size, count: int) -> Tensor:
-    """Return (N, 4) boxes with sides of a sixteenth to a half of the image's."""
+    """Return boxes (N, 4) with sides between a sixteenth and a half of the image's."""
     limit = np.array(size[::-1], np.float64)
     sides = random.uniform(1 / 16, 1 / 2, (count, 2)) * limit
     starts = random.uniform(0, 1, (count, 2)) * (limit - sides)
     return torch.from_numpy(np.concatenate([starts, starts + sides], axis=1)).float()
 
 
-_NOTE = "128 crops of 64 boxes on two 640x480 images, ViT-B/32; the goal is three times the crops a second"
+_NOTE = "128 crops of 64 boxes on two 640x480 images, ViT-B/32; the goal is three times the crops per second"
 ROWS = (
     Row(
         "region_cache",
         1.0,
         partial(prepare, "bfloat16"),
         products="bfloat16",
-        peak_goal=0.8,
+        min_peak_fraction=0.8,
         repeats=3,
         note=_NOTE,
         on_cuda=True,
@@ -79,7 +80,7 @@ ROWS = (
         1.0,
         partial(prepare, "float32"),
         products="float32",
-        peak_goal=0.8,
+        min_peak_fraction=0.8,
         repeats=3,
         note=_NOTE,
         on_cuda=True,

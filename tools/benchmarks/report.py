@@ -1,4 +1,4 @@
-"""The table on the screen, and the same figures as JSON."""
+"""The printed table, and the same figures as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def machine_lines(machine: dict[str, Any]) -> str:
-    """Return what the figures were measured on."""
+    """Return the description of the machine that the figures were measured on."""
     peaks = machine["peak_gflops"]
     gpu = ""
     if machine.get("device") == "cuda":
@@ -44,7 +44,7 @@ def header() -> str:
 
 
 def table_line(result: dict[str, Any]) -> str:
-    """Return a row of the table, with its goals and its note below."""
+    """Return a line of the table, with its goals and its note below."""
     cells = (f"{_text(result[key], form):{alignment}}" for _, key, alignment, form in COLUMNS)
     line = "  ".join(cells).rstrip()
     remarks = [verdict(result), result["note"]]
@@ -52,25 +52,27 @@ def table_line(result: dict[str, Any]) -> str:
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """Say of every goal whether it is met."""
-    goals = [
+    """Return, for every goal of a row, whether it is met."""
+    upper_bounds = [
         ("time", result["ratio"], result["goal"], ""),
         ("memory", result["memory_ratio"], result["memory_goal"], ""),
         ("time", result["ours_ms"], result["goal_ms"], " ms"),
     ]
     verdicts = [
-        f"{what} {value:.3g}{unit}: {'met' if value <= goal else 'MISSED'} (<= {goal:g}{unit})"
-        for what, value, goal, unit in goals
-        if value is not None and goal is not None
+        f"{what} {value:.3g}{unit}: {'met' if value <= bound else 'MISSED'} (<= {bound:g}{unit})"
+        for what, value, bound, unit in upper_bounds
+        if value is not None and bound is not None
     ]
-    share, least = result["share_of_peak"], result["peak_goal"]
-    if share is not None and least is not None:
-        verdicts.append(f"share of the peak {share:.0%}: {'met' if share >= least else 'MISSED'} (>= {least:.0%})")
+    fraction, least = result["share_of_peak"], result["peak_goal"]
+    if fraction is not None and least is not None:
+        verdicts.append(
+            f"share of the peak {fraction:.0%}: {'met' if fraction >= least else 'MISSED'} (>= {least:.0%})"
+        )
     return ", ".join(verdicts)
 
 
 def write_json(path: str | Path, machine: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
-    """Write `{"machine": ..., "rows": [...]}`, whole or not at all."""
+    """Write `{"machine": ..., "rows": [...]}`, completely or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

@@ -1,4 +1,4 @@
-"""Class names in 80 templates to a classifier: cold, from the disk, and with one name added."""
+"""From class names in 80 templates to a classifier: cold, from the disk, and with one name added."""
 
 import copy
 import itertools
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.comparison import Row, Sides, matmul_precision
 from benchmarks.errors import relative_error
+from openvocab.structures import known
 from openvocab.text.clip_text import CLIPTextEncoder
 from openvocab.text.templates import fill_template
 from openvocab.vocabulary.class_lists import class_names_path
@@ -21,18 +22,18 @@ from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 ALL_NAMES = 1203
 SAMPLE = 48
 MODEL = "ViT-B-32"
-FORGOTTEN_AFTER = 16
-"""Vocabularies in turn: more than the encoder remembers whole."""
+NUM_VOCABULARIES = 16
+"""Number of vocabularies in turn: more than the encoder caches."""
 
 
 def prepare_cold(
     dtype: str, model: str = MODEL, templates: str = "imagenet80", sample: int = SAMPLE, device: str = "cpu"
 ) -> Sides:
-    """Compare with one class a call at the full context of 77 tokens; both encode a sample of the names."""
+    """Compare with one class per call at the full context of 77 tokens; both encode a sample of the names."""
     encoder = random_encoder(model, templates, dtype).to(device)
     names = lvis_names()[:: ALL_NAMES // sample][:sample]
     vocabularies = in_turn(names)
-    prompts = [fill_template(template, names[0]) for template in encoder.templates]
+    prompts = [fill_template(template, names[0]) for template in known(encoder.templates, "templates of the encoder")]
 
     @torch.inference_mode()
     def peer() -> Tensor:
@@ -47,9 +48,9 @@ def prepare_cold(
 
 
 def prepare_warm(model: str = MODEL, count: int = ALL_NAMES) -> Sides:
-    """Read the rows of a vocabulary that an earlier process left on the disk."""
+    """Read the embeddings of a vocabulary from the disk cache of an earlier process."""
     folder = tempfile.TemporaryDirectory()  # removed with its last reference, which `ours` holds
-    # One template: what is read does not depend on how many there were.
+    # one template: what is read does not depend on the number of templates
     encoder = random_encoder(model, "simple", "float32", folder.name)
     vocabularies = in_turn(lvis_names()[:count])
     with matmul_precision("ours"):
@@ -62,29 +63,29 @@ def prepare_warm(model: str = MODEL, count: int = ALL_NAMES) -> Sides:
     return Sides(None, ours)
 
 
-def prepare_new_name(model: str = MODEL, templates: str = "imagenet80", known: int = 16) -> Sides:
-    """Compare a known vocabulary and one new name with a vocabulary of that name alone, both by our encoder."""
+def prepare_new_name(model: str = MODEL, templates: str = "imagenet80", num_known: int = 16) -> Sides:
+    """Compare a known vocabulary plus one new name with a vocabulary of that name alone, both by our encoder."""
     encoder = random_encoder(model, templates, "float32")
     alone = copy.deepcopy(encoder)
     names = lvis_names()
     with matmul_precision("ours"):
-        encoder(Vocabulary.from_names(names[:known]))
+        encoder(Vocabulary.from_names(names[:num_known]))
         alone(Vocabulary.from_names(names[:1]))
-    new_to_peer, new_to_ours = iter(names[known:]), iter(names[known:])
+    new_to_peer, new_to_ours = iter(names[num_known:]), iter(names[num_known:])
 
     def peer() -> Tensor:
         with matmul_precision("ours"):
             return alone(Vocabulary.from_names([next(new_to_peer)])).embed[0]
 
     def ours() -> Tensor:
-        return encoder(Vocabulary.from_names([*names[:known], next(new_to_ours)])).embed[-1]
+        return encoder(Vocabulary.from_names([*names[:num_known], next(new_to_ours)])).embed[-1]
 
     return Sides(peer, ours, relative_error)
 
 
 def in_turn(names: Sequence[str]) -> Iterator[Vocabulary]:
-    """Repeat vocabularies of the same names, at least four, that differ in their seen flags: none is remembered."""
-    flags = ([name for place, name in enumerate(names) if number >> place & 1] for number in range(1, FORGOTTEN_AFTER))
+    """Repeat vocabularies of the same names, at least four, that differ in their seen flags, so that none is cached."""
+    flags = ([name for index, name in enumerate(names) if number >> index & 1] for number in range(1, NUM_VOCABULARIES))
     return itertools.cycle([Vocabulary.from_names(names, unseen=unseen) for unseen in flags])
 
 
@@ -103,14 +104,14 @@ _SCALED = f"milliseconds of all 96,240 prompts, scaled from 1 name (peer) and {S
 ROWS = (
     Row(
         "text_1203_cold_fp32", 0.08, partial(prepare_cold, "float32"),
-        products="float32", peak_goal=0.8, repeats=3, note=_SCALED, on_cuda=True,
+        products="float32", min_peak_fraction=0.8, repeats=3, note=_SCALED, on_cuda=True,
     ),
     Row(
         "text_1203_cold_bf16", 0.04, partial(prepare_cold, "bfloat16"),
-        products="bfloat16", peak_goal=0.8, repeats=3, note=_SCALED, on_cuda=True,
+        products="bfloat16", min_peak_fraction=0.8, repeats=3, note=_SCALED, on_cuda=True,
     ),
     Row(
-        "text_1203_warm", None, partial(prepare_warm), goal_ms=10, repeats=9,
+        "text_1203_warm", None, partial(prepare_warm), max_ms=10, repeats=9,
         note="rows from the disk; the digest of the weights is taken once a process and not in it",
     ),
     Row(

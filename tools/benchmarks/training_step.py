@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.comparison import Row, Sides
 from benchmarks.errors import largest_relative_error
 from benchmarks.lseg_inference import ade_vocabulary, random_model
-from benchmarks.plain_lseg import full_size_logits
+from benchmarks.plain_lseg import full_size_logits, lseg_head
 from openvocab.model import OpenVocabModel
-from openvocab.structures import Sample
+from openvocab.structures import Sample, known
 
 
 def prepare(
@@ -27,11 +27,16 @@ def prepare(
     overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> Sides:
-    """Compare the model's loss with the same network in its plain order and the cross entropy of full-size logits.
+    """Compare the model's loss with the same network in the plain order of its layers, whose logits have full size.
 
     Args:
-        autocast: run ours under bfloat16 autocast, as `tools/train.py --amp` does.
+        autocast: whether our side runs under bfloat16 autocast, as with `tools/train.py --amp`.
+        config: file below `configs/`, of LSeg.
+        size: side of the images in pixels.
+        num_classes: number of class names.
+        batch: number of images.
         overrides: changes of the config.
+        device: where both sides run.
     """
     model = random_model(config, overrides).to(device).train()
     plain = copy.deepcopy(model)
@@ -51,7 +56,7 @@ def prepare(
 
 
 def random_batch(size: int, num_classes: int, batch: int) -> dict[str, list]:
-    """Return noise images and random labels, as a loader would."""
+    """Return noise images (3, H, W) and random label maps (H, W), as a loader does."""
     vocabulary = ade_vocabulary(num_classes)
     images = [torch.randint(0, 256, (3, size, size), dtype=torch.uint8) for _ in range(batch)]
     labels = [torch.randint(0, num_classes, (size, size), dtype=torch.uint8) for _ in range(batch)]
@@ -63,18 +68,18 @@ def random_batch(size: int, num_classes: int, batch: int) -> dict[str, list]:
 
 
 def _step(model: OpenVocabModel, loss_of: Callable[[], Tensor]) -> list[Tensor]:
-    """Return the loss and one gradient."""
+    """Return the loss () and the gradient of the last projection."""
     model.zero_grad(set_to_none=True)
     loss = loss_of()
     loss.backward()
-    return [loss.detach(), model.head.embed.weight.grad]
+    return [loss.detach(), known(lseg_head(model).embed.weight.grad, "gradient of the last projection")]
 
 
 def _autocast(device: str, enabled: bool) -> AbstractContextManager:
     return torch.autocast(device, torch.bfloat16, enabled=enabled)
 
 
-_NOTE = "batch 1, as the config has it a GPU; error of the loss and of the gradient of the last projection"
+_NOTE = "batch 1, as in the config per GPU; error of the loss and of the gradient of the last projection"
 ROWS = (
     Row(
         "lseg_training_step_fp32", 1.0, partial(prepare, False),

@@ -1,4 +1,4 @@
-"""The runs of all seeds, one after the other or side by side."""
+"""Run all seeds, one after the other or several at the same time."""
 
 import os
 import time
@@ -13,29 +13,30 @@ from repeats.summary import minutes
 
 
 def run_all(runs: Sequence[SeedRun], jobs: int) -> None:
-    """Do what is left of every run, and say on stderr what is done and the time that is left.
+    """Do the remaining work of every run, and report the progress and the remaining time on stderr.
 
-    After a failure or a signal no further run starts, and those that run are asked to end; what they have saved is
+    After a failure or a signal, no further run starts, and those in progress are asked to end; what they have saved is
     kept. A second signal ends them at once.
 
     Args:
-        jobs: runs side by side.
+        runs: one per seed.
+        jobs: number of runs at the same time.
 
     Raises:
         ToolFailed: a tool failed.
-        Stopped: by a signal, after the end of all runs.
+        Stopped: a signal came; all runs have ended.
     """
     processes = Processes()
-    left = [run for run in runs if not run.is_finished]
-    say(f"{len(runs) - len(left)} of {len(runs)} seeds are done already\n")
+    unfinished = [run for run in runs if not run.is_finished]
+    say(f"{len(runs) - len(unfinished)} of {len(runs)} seeds are done already\n")
     start = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(_run, run, processes): run for run in left}
+        futures = {pool.submit(_run, run, processes): run for run in unfinished}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
-                passed = time.monotonic() - start
-                say(f"{_progress(futures[future].seed, done, len(left), passed)}\n")
+                seconds = time.monotonic() - start
+                say(f"{_progress(futures[future].seed, done, len(unfinished), seconds)}\n")
         except BaseException as error:
             processes.stop()
             if isinstance(error, Stopped):
@@ -54,13 +55,14 @@ def _run(run: SeedRun, processes: Processes) -> None:
         raise
 
 
-def _progress(seed: int, done: int, total: int, passed: float) -> str:
-    rest = passed / done * (total - done)
-    left = f"{total - done} left, about {minutes(rest)} min" if done < total else f"all done in {minutes(passed)} min"
-    return f"seed {seed} is done; {left}"
+def _progress(seed: int, done: int, total: int, seconds: float) -> str:
+    if done == total:
+        return f"seed {seed} is done; all done in {minutes(seconds)} min"
+    remaining = seconds / done * (total - done)
+    return f"seed {seed} is done; {total - done} left, about {minutes(remaining)} min"
 
 
 def _environment(run: SeedRun) -> dict[str, str]:
-    """Return the environment of a run's tools: its share of the threads, where several runs share them."""
+    """Return the environment of a run's tools, with its part of the threads if several runs share them."""
     threads = {"OMP_NUM_THREADS": str(run.machine["threads"])} if run.machine["jobs"] > 1 else {}
     return {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}

@@ -1,9 +1,10 @@
-"""Tools as processes of their own, whose output is shown and kept, and which end with the one that started them."""
+"""Run tools as child processes, whose output is shown and stored, and which end with their parent."""
 
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from openvocab.command_line import kill_session, say
 
@@ -13,7 +14,7 @@ class ToolFailed(RuntimeError):
 
 
 class Processes:
-    """All processes that run now; several threads may start some."""
+    """The running child processes; several threads may start some."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,40 +23,40 @@ class Processes:
 
     @property
     def are_stopped(self) -> bool:
-        """Whether no other may start."""
+        """Whether no further process may start."""
         return self._stopped
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], log: Path, prefix: str) -> None:
-        """Run a command to its end; each line of its output is appended to `log`, and to stderr behind `prefix`.
+        """Run a command to its end; append each line of its output to `log`, and write it to stderr after `prefix`.
 
         Raises:
-            ToolFailed: it ended with another exit code than 0, or `stop` was called.
+            ToolFailed: its exit code is not 0, or `stop` was called.
         """
         process = self._start(command, environment)
         output = _Log(log)
         last = ""
         try:
-            for line in process.stdout:
+            for line in _output(process):
                 last = line.strip() or last
                 output.write(line)
                 failure = say(f"{prefix}{line}")  # stdout is for the table
                 if failure:
-                    output.write(f"stderr cannot be written ({failure}): the run goes on without it\n")
+                    output.write(f"stderr cannot be written ({failure}): the run continues without it\n")
             code = process.wait()
         finally:
             self._leave(process)
         if code:
-            raise ToolFailed(f"{' '.join(command[1:3])} ended with exit code {code}: {last} (all of it: {log})")
+            raise ToolFailed(f"{' '.join(command[1:3])} ended with exit code {code}: {last} (whole output: {log})")
 
     def stop(self) -> None:
-        """Ask every running process to end (SIGTERM) and let no other start."""
+        """Ask every running process to end (SIGTERM), and let no further one start."""
         with self._lock:
             self._stopped = True
             for process in self._running:
                 process.terminate()
 
     def kill(self) -> None:
-        """End every running process at once, and its own children with it."""
+        """Kill every running process, with its children."""
         with self._lock:
             for process in self._running:
                 kill_session(process)
@@ -63,7 +64,7 @@ class Processes:
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
         with self._lock:
             if self._stopped:
-                raise ToolFailed("not started: another one has failed")
+                raise ToolFailed("not started: another tool has failed")
             process = subprocess.Popen(
                 command,
                 env=environment,
@@ -72,28 +73,35 @@ class Processes:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                start_new_session=True,  # a Ctrl-C reaches it only by `stop`
+                start_new_session=True,  # Ctrl-C reaches it only through `stop`
             )
             self._running.add(process)
             return process
 
     def _leave(self, process: subprocess.Popen) -> None:
-        """Take a process off the list; one that still runs, since an error came between, is ended first.
+        """Remove a process from the list; if an error left it running, end it first.
 
-        Its output is read on meanwhile: a full pipe would hold it up.
+        Its output is still read meanwhile: a full pipe would block it.
         """
         if process.poll() is None:
             process.terminate()
-        with process.stdout:
-            for _ in process.stdout:
+        with _output(process) as output:
+            for _ in output:
                 pass
         process.wait()
         with self._lock:
             self._running.discard(process)
 
 
+def _output(process: "subprocess.Popen[str]") -> IO[str]:
+    """Return the pipe that the output of a process comes from."""
+    if process.stdout is None:
+        raise ValueError("expected a process that was started with a pipe for its output")
+    return process.stdout
+
+
 class _Log:
-    """A file that lines are added to; one that cannot be written costs a warning, and each line tries anew."""
+    """A file that lines are appended to; if it cannot be written, warn once, and try again with each line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,5 +113,5 @@ class _Log:
                 file.write(line)
         except OSError as error:
             if not self._has_failed:
-                say(f"cannot write {self._path} ({error}): the run goes on without it\n")
+                say(f"cannot write {self._path} ({error}): the run continues without it\n")
             self._has_failed = True

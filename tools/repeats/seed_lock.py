@@ -1,4 +1,4 @@
-"""One process at a time works on a seed."""
+"""A lock, so that only one process works on a seed."""
 
 import os
 import socket
@@ -12,12 +12,12 @@ from openvocab.files.atomic_files import lock_file
 
 @contextmanager
 def seed_lock(folder: Path) -> Iterator[None]:
-    """Keep other calls of tools/repeat.py from the seed that `folder` is of, until the block or the process ends.
+    """Keep other calls of tools/repeat.py from the seed of `folder`, until the block or the process ends.
 
-    The lock is on a file beside the folder, so that it holds where the folder is removed, too.
+    The locked file is next to the folder, so that the lock holds even if the folder is removed.
 
     Raises:
-        ValueError: another one works there; the message names it.
+        ValueError: another process works there; the message names it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)

@@ -1,4 +1,4 @@
-"""The training and the test of one seed: tools/train.py and tools/test.py, in a folder that says how it was made."""
+"""The training and the test of one seed: tools/train.py and tools/test.py, in a folder that records the settings."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from repeats.processes import Processes
 
 TOOLS = Path(__file__).resolve().parents[1]
 RECORD = "repeat.json"
-"""File in the folder of a seed: its settings, and what is done of it."""
+"""File in the folder of a seed with its settings and its progress."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class SeedRun:
     settings: Mapping[str, Any]
     """Plain values that the weights depend on."""
     machine: Mapping[str, Any]
-    """Plain values; what the run's time depends on."""
+    """Plain values that the time of the run depends on."""
     cfg_options: tuple[str, ...] = ()
-    """"KEY=VALUE", of both tools."""
+    """Of both tools, each "KEY=VALUE"."""
     train_options: tuple[str, ...] = ()
     checkpoint: str = "best"
-    """Which one is tested: "best" or "last"."""
+    """The checkpoint that is tested: "best" or "last"."""
 
     @property
     def metrics_file(self) -> Path:
-        """Where the metrics of the tested checkpoint are."""
+        """File of the metrics of the tested checkpoint."""
         return self.folder / f"metrics_{self.checkpoint}.json"
 
     @property
@@ -51,10 +51,10 @@ class SeedRun:
         return any(self.folder.glob("*.pth"))
 
     def check_settings(self) -> None:
-        """Refuse the folder of a run with other settings; one that has neither saved nor finished counts as none.
+        """Refuse the folder of a run with other settings, unless that run has neither saved nor finished.
 
         Raises:
-            ValueError: naming the first difference.
+            ValueError: the settings differ; the message names the first difference.
         """
         record = read_record(self.folder)
         saved = record.get("settings", {})
@@ -65,12 +65,12 @@ class SeedRun:
             )
 
     def run(self, processes: Processes, environment: Mapping[str, str]) -> None:
-        """Do what is left: train, from where an earlier call was stopped, then test.
+        """Do the remaining work: train, continuing a run that was stopped, then test.
 
         Raises:
             ToolFailed: a tool failed.
-            WorkDirInUse: a training runs in the folder that this process did not start; nothing is changed.
-            FileNotFoundError: the training left no such checkpoint.
+            WorkDirInUse: a training run of another process uses the folder; nothing is changed.
+            FileNotFoundError: the training has not written the checkpoint to test.
         """
         if "train" not in read_record(self.folder):
             self._train(processes, environment)
@@ -80,22 +80,22 @@ class SeedRun:
     def _train(self, processes: Processes, environment: Mapping[str, str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {"config": self.config, "settings": self.settings, "machine": self.machine}
-        with self._nobody_trains():
+        with self._training_locked():
             self.check_settings()
-            stopped = self._has_checkpoints
-            for metrics in self.folder.glob("metrics_*.json"):  # of weights that are gone
+            is_resumed = self._has_checkpoints
+            for metrics in self.folder.glob("metrics_*.json"):  # of weights that no longer exist
                 metrics.unlink()
             self._write_record(record)
-        resume = ("--resume",) if stopped else ()
+        resume = ("--resume",) if is_resumed else ()
         options = ("--work-dir", str(self.folder), "--seed", str(self.seed), *resume, *self.train_options)
         seconds = self._call(processes, environment, "train.py", *options)
-        record["machine"] = {**self.machine, **self._choices()}
-        # how long a part that was killed took is not known, so that a resumed run has no time
-        self._write_record({**record, "train": {"seconds": None if stopped else seconds}})
+        record["machine"] = {**self.machine, **self._machine_choices()}
+        # the time of a part that was killed is unknown, so that a resumed run has no time
+        self._write_record({**record, "train": {"seconds": None if is_resumed else seconds}})
 
     @contextmanager
-    def _nobody_trains(self) -> Iterator[None]:
-        """Hold the lock of trainings in this block: one may have outlived the process that started it."""
+    def _training_locked(self) -> Iterator[None]:
+        """Hold the training lock in this block: a training run may have outlived the process that started it."""
         lock = WorkDirLock(self.folder)
         lock.acquire()
         try:
@@ -103,17 +103,17 @@ class SeedRun:
         finally:
             lock.release()
 
-    def _choices(self) -> dict[str, Any]:
-        """Return what the training left to the machine: its precision where it was `auto`, its number of threads."""
+    def _machine_choices(self) -> dict[str, Any]:
+        """Return what the training chose by the machine: its precision if that was `auto`, its threads."""
         path = self.folder / "last.pth"
         meta = load_checkpoint(path, map_location="meta")["meta"] if path.is_file() else {}
-        found = {"precision": meta.get("compute_dtype"), "threads": meta.get("num_threads")}
-        return {key: value or self.machine[key] for key, value in found.items()}
+        choices = {"precision": meta.get("compute_dtype"), "threads": meta.get("num_threads")}
+        return {key: value or self.machine[key] for key, value in choices.items()}
 
     def _test(self, processes: Processes, environment: Mapping[str, str]) -> None:
         checkpoint = self.folder / f"{self.checkpoint}.pth"
         if not checkpoint.is_file():
-            raise FileNotFoundError(f"seed {self.seed}: the training left no {checkpoint}; see --checkpoint")
+            raise FileNotFoundError(f"seed {self.seed}: the training has not written {checkpoint}; see --checkpoint")
         options = (str(checkpoint), "--work-dir", str(self.folder / "test"), "--out", str(self.metrics_file))
         self._call(processes, environment, "test.py", *options)
 
@@ -131,13 +131,13 @@ class SeedRun:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what is known of the run of a seed; empty where none was started."""
+    """Return the record of the run of a seed; {} if none was started."""
     path = folder / RECORD
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name the first setting that differs and both of its values; of a text of several lines, the first such line."""
+    """Return the first setting that differs with both values, or the first different lines of a long text."""
     for key in (*now, *saved):
         old, new = saved.get(key), now.get(key)
         if old != new:

@@ -12,8 +12,8 @@ def summarize(runs: Sequence[SeedRun]) -> dict[str, Any]:
     """Return the metrics of finished runs as plain values.
 
     Returns:
-        `metrics[name]`: `mean`, `sd` (with n - 1; None of one seed) and `values` in the order of `seeds`. A metric that
-        is not a number for some seed has neither. `train_seconds`: None for a run in several parts.
+        `metrics[name]`: `mean`, `sd` (with n - 1; None for one seed) and `values` in the order of `seeds`. A metric
+        that is not a number for some seed has neither mean nor sd. `train_seconds`: None for a run that was resumed.
     """
     results = [json.loads(run.metrics_file.read_text(encoding="utf-8")) for run in runs]
     records = [read_record(run.folder) for run in runs]
@@ -32,14 +32,15 @@ def summarize(runs: Sequence[SeedRun]) -> dict[str, Any]:
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
     """Return mean and standard deviation (n - 1) of one metric."""
-    if any(value is None for value in values):
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
         return {"mean": None, "sd": None, "values": list(values)}
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "sd": sd, "values": list(values)}
+    sd = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return {"mean": statistics.fmean(numbers), "sd": sd, "values": list(values)}
 
 
 def markdown_table(summary: dict[str, Any]) -> str:
-    """Return the table of every metric, and the lines on time, precision and machine below it."""
+    """Return the table of all metrics, followed by a line on time, precision and machine."""
     titles = ["metric", "mean", "sd", *(f"seed {seed}" for seed in summary["seeds"])]
     rows = [titles, ["---"] * len(titles)]
     units = (summary.get("protocol") or {}).get("units", {})  # none in files of older versions
@@ -52,7 +53,7 @@ def markdown_table(summary: dict[str, Any]) -> str:
 def _remarks(summary: dict[str, Any]) -> list[str]:
     checkpoint = f"{summary['config']}, {summary['checkpoint']}.pth of each seed"
     known = [seconds for seconds in summary["train_seconds"] if seconds is not None]
-    time = f"{minutes(statistics.fmean(known))} min a run" if known else "not known, the runs were interrupted"
+    time = f"{minutes(statistics.fmean(known))} min per run" if known else "unknown, the runs were interrupted"
     machines = "; ".join(
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, {machine['precision']}"
         for machine in summary["machines"]
@@ -62,8 +63,8 @@ def _remarks(summary: dict[str, Any]) -> list[str]:
 
 def minutes(seconds: float) -> str:
     """Return "4:05"."""
-    whole = round(seconds)
-    return f"{whole // 60}:{whole % 60:02d}"
+    total = round(seconds)
+    return f"{total // 60}:{total % 60:02d}"
 
 
 def _figure(value: float | None) -> str:

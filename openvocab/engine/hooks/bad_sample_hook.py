@@ -1,4 +1,4 @@
-"""Say at the end which samples were replaced or skipped."""
+"""Report at the end of training which samples were replaced or skipped."""
 
 import logging
 
@@ -12,19 +12,18 @@ from openvocab.registry import HOOKS
 
 @HOOKS.register_module()
 class BadSampleHook(Hook):
-    """Log the training samples that `bad_samples="skip"` replaced and those that a stream skipped, after training.
+    """Log, after training, the samples that `bad_samples="skip"` replaced and those that a stream skipped.
 
-    A stream counts all of them but remembers the first ones only.
+    A stream counts all of them, but remembers the paths of the first ones only.
     """
 
     def after_train(self, runner: Runner) -> None:
-        """List those of all ranks."""
+        """List the bad samples of all ranks."""
         dataset = runner.train_dataloader.dataset
-        left_out = (0, [])
-        if isinstance(dataset, CountsBadSamples):
-            left_out = (dataset.bad_sample_count, list(dataset.bad_sample_paths))
-        of_ranks = all_gather_object(left_out)
-        count = sum(number for number, _ in of_ranks)
+        counts_bad = isinstance(dataset, CountsBadSamples)
+        count_and_paths = (dataset.bad_sample_count, list(dataset.bad_sample_paths)) if counts_bad else (0, [])
+        by_rank = all_gather_object(count_and_paths)
+        count = sum(rank_count for rank_count, _ in by_rank)
         if count:
-            listed = "\n  ".join(dict.fromkeys(path for _, paths in of_ranks for path in paths))
-            runner.logger.log(logging.WARNING, "%d bad samples were left out:\n  %s", count, listed)
+            listed = "\n  ".join(dict.fromkeys(path for _, paths in by_rank for path in paths))
+            runner.logger.log(logging.WARNING, "%d bad samples were replaced or skipped:\n  %s", count, listed)

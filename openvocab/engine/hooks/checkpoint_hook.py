@@ -1,4 +1,4 @@
-"""When and what a training run saves."""
+"""The checkpoints of a training run: when they are saved, and what they hold."""
 
 import difflib
 import logging
@@ -25,6 +25,7 @@ from openvocab.checkpoint.checkpoint import (
 )
 from openvocab.config.saved import config_to_data
 from openvocab.datasets.contracts import vocabulary_of
+from openvocab.engine.optim_wrapper import StatesComputeDtype
 from openvocab.engine.random_state import random_state
 from openvocab.engine.training_plan import plain_state
 from openvocab.finite_guard import check_weights
@@ -35,25 +36,26 @@ from openvocab.registry import HOOKS
 
 logger = logging.getLogger(__name__)
 
-_KEPT_LOGS = 1000  # values of each logged scalar: more than any smoothing window
+_LOG_LENGTH = 1000  # of each logged scalar: more than any smoothing window
 
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
-    """Save a run so that it can continue as if nothing had happened.
+    """Save a run so that it can continue as if it had not been interrupted.
 
-    Writes `iter_N.pth` and lets `last.pth` and `best.pth` name the newest and the best of them (hard links, so that no
-    byte is written twice). A save that fails is a warning while training goes on, an error at its end, and where a
-    signal ends it. Of numbered files it removes those that this run has written, before it was resumed too.
+    Writes `iter_N.pth`, and lets `last.pth` and `best.pth` name the newest and the best of these files (by hard links,
+    so that no byte is written twice). A failed save causes a warning while training continues, and an error at the end
+    of training or when a signal ends it. Only numbered files that this run has written are removed, including those
+    from before it was resumed.
 
     Args:
         interval: iterations between saves; the last iteration is always saved.
-        max_keep: numbered files to keep; 2 leaves one to go back to if the newest gets damaged.
-        best: key of the metric, of which more is better, that decides about `best.pth`; None keeps no best. A value
-            that is not finite (a mean over no class) is never the best.
+        max_keep: number of `iter_N.pth` files to keep; 2 leaves an older one if the newest gets damaged.
+        best: key of the metric that decides about `best.pth`, larger is better; None keeps no best. A value that is not
+            finite (a mean over no class) is never the best.
 
     Raises:
-        ValueError: an interval or a number to keep below 1.
+        ValueError: `interval` or `max_keep` is below 1.
     """
 
     priority = "VERY_LOW"
@@ -66,17 +68,17 @@ class CheckpointHook(Hook):
         self.best = best
         self.best_score: float | None = None
         self._is_best = False
-        self._best_before: float | None = None
+        self._previous_best: float | None = None
         self._saved: list[str] = []
         self._saved_step = 0
         self._has_warned = False
 
     def before_train(self, runner: Runner) -> None:
-        """Check before the work what would fail or be missed after it.
+        """Check before training what would otherwise fail during or after it.
 
         Raises:
             KeyError: no metric of the validation returns the key `best`.
-            ValueError: an interval that is not a multiple of `accumulative_counts`: half a gradient is not saved. Or
+            ValueError: an interval is not a multiple of `accumulative_counts` (an incomplete gradient is not saved); or
                 there is a `best`, but no validation.
         """
         self._check_best(runner)
@@ -97,16 +99,16 @@ class CheckpointHook(Hook):
         keys: list[str] = []
         for metric in runner.val_evaluator.metrics:
             if not isinstance(metric, Metric):
-                return  # it does not declare what it returns: the first validation will tell
+                return  # it does not declare its keys, which are checked after the first validation
             keys += declared_keys(metric, vocabulary)
-        self._require_key(keys)
+        self._require_key(self.best, keys)
 
-    def _require_key(self, keys: Collection[str]) -> None:
-        if self.best not in keys:
-            close = difflib.get_close_matches(self.best, keys, n=1, cutoff=0.4)
+    def _require_key(self, best: str, keys: Collection[str]) -> None:
+        if best not in keys:
+            close = difflib.get_close_matches(best, keys, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise KeyError(
-                f"checkpoint hook: no metric {self.best!r} to choose the best by; {hint}there are {', '.join(keys)}; "
+                f"checkpoint hook: no metric {best!r} to choose the best by; {hint}there are {', '.join(keys)}; "
                 "change default_hooks.checkpoint.best"
             )
 
@@ -114,16 +116,16 @@ class CheckpointHook(Hook):
         """Remember whether this is the best model so far.
 
         Raises:
-            KeyError: the metric is not among the results.
+            KeyError: the key `best` is not among the results.
         """
         if self.best is None or not metrics:
             return
-        self._require_key(metrics)
+        self._require_key(self.best, metrics)
         score = float(metrics[self.best])
         if not math.isfinite(score):
             self._warn_once(score)
         elif self.best_score is None or score > self.best_score:
-            self._best_before, self.best_score = self.best_score, score
+            self._previous_best, self.best_score = self.best_score, score
             self._is_best = True
 
     def _warn_once(self, score: float) -> None:
@@ -132,56 +134,56 @@ class CheckpointHook(Hook):
             self._has_warned = True
 
     def after_step(self, runner: Runner) -> None:
-        """Save where it is due (stage of our `TrainLoop`, behind the validation)."""
-        step = runner.iter  # already counts the batch just done
-        last = step >= runner.max_iters
-        if not (last or self._is_best or step % self.interval == 0):
+        """Save if it is due (stage of our `TrainLoop`, after the validation)."""
+        step = runner.iter  # includes the batch just done
+        is_last = step >= runner.max_iters
+        if not (is_last or self._is_best or step % self.interval == 0):
             return
-        self._save(runner, must_succeed=last)
+        self._save(runner, must_succeed=is_last)
         self._is_best = False
 
     def on_stop(self, runner: Runner, reason: str) -> None:
-        """Save where a signal ends the run (stage of our `TrainLoop`), unless that is done or nothing was trained."""
+        """Save when a signal ends the run (stage of our `TrainLoop`), unless it is saved or nothing was trained."""
         step = runner.iter
-        if all_gather_object(step > self._saved_step)[0]:  # the main rank knows
+        if all_gather_object(step > self._saved_step)[0]:  # as the main rank decides
             self._save(runner, must_succeed=True)
         path = Path(runner.work_dir) / f"iter_{step}.pth"
         where = f"after step {step}: {path} holds it, --resume continues" if step else "before the first step"
         runner.logger.warning(f"{reason} {where}")
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Take over what a resumed run has saved, and the score of `best.pth` if it is one of the same metric."""
+        """Take over the list of saved files of a resumed run, and its best score if that is of the same metric."""
         if not runner._resume:
             return
-        self.best_score = all_gather_object(self._kept_best(runner, checkpoint) if is_main_process() else None)[0]
+        self.best_score = all_gather_object(self._restored_best(runner, checkpoint) if is_main_process() else None)[0]
         saved = checkpoint.get("saved_files", [])
         folder = Path(runner.work_dir)
         self._saved = [name for name in saved if is_numbered(name) and (folder / name).is_file()]
         self._saved_step = checkpoint["meta"]["iter"] if saved and saved[-1] in self._saved else 0
 
     def after_finished_run(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Let `last.pth` and `best.pth` of a finished run name what a kill kept from them (stage of our runner)."""
+        """Update `last.pth` and `best.pth` of a finished run that was killed before it could (stage of our runner)."""
         source, last = Path(runner.resume_from), Path(runner.work_dir) / "last.pth"
         if not is_main_process() or source.resolve().parent != last.resolve().parent:
             return
-        self._kept_best(runner, checkpoint)
+        self._restored_best(runner, checkpoint)
         if not (last.exists() and last.samefile(source)):
             link_checkpoint(source, last)
 
-    def _kept_best(self, runner: Runner, checkpoint: Mapping[str, Any]) -> float | None:
-        """Return the score of `best.pth`; the resumed file becomes it where only a kill prevented that."""
+    def _restored_best(self, runner: Runner, checkpoint: Mapping[str, Any]) -> float | None:
+        """Return the score of `best.pth`; if only a kill prevented it, the resumed file becomes `best.pth`."""
         score = _best_score(checkpoint, self.best)
         source, best = Path(runner.resume_from), Path(runner.work_dir) / "best.pth"
         if score is None or (best.exists() and best.samefile(source)):
             return score
-        held = _best_score(_read_or_nothing(best), self.best)
-        if not checkpoint.get("is_best") or (held is not None and held >= score):
-            return held
+        linked_score = _best_score(_read_or_nothing(best), self.best)
+        if not checkpoint.get("is_best") or (linked_score is not None and linked_score >= score):
+            return linked_score
         try:
             link_checkpoint(source, best)
         except SaveFailed as error:
-            logger.warning(f"{error}. Training goes on without it")
-            return held
+            logger.warning(f"{error}. Training continues without it")
+            return linked_score
         return score
 
     def _save(self, runner: Runner, must_succeed: bool) -> None:
@@ -189,17 +191,17 @@ class CheckpointHook(Hook):
         path = Path(runner.work_dir) / f"iter_{step}.pth"
         state = self._state(runner, path.name)  # all ranks take part
         failure = self._write(runner, state, path) if is_main_process() else None
-        if all_gather_object(failure is None)[0]:  # the main rank knows
+        if all_gather_object(failure is None)[0]:  # as the main rank decides
             return
         if self._is_best:
-            self.best_score = self._best_before
+            self.best_score = self._previous_best
         if failure is not None and must_succeed:
             raise failure
         if failure is not None:
-            runner.logger.warning(f"{failure}. Training goes on without this checkpoint")
+            runner.logger.warning(f"{failure}. Training continues without this checkpoint")
 
     def _write(self, runner: Runner, state: dict[str, Any], path: Path) -> SaveFailed | None:
-        """Write the files of a step, and return why that failed."""
+        """Write the files of a step; return the error if that fails."""
         try:
             save_checkpoint(state, path)
             link_checkpoint(path, path.with_name("last.pth"))
@@ -214,7 +216,7 @@ class CheckpointHook(Hook):
         return None
 
     def _rotate(self, runner: Runner) -> None:
-        """Remove what this run has written before, but for the newest; other files are not ours to remove."""
+        """Remove the older files that this run has written; other files are not ours to remove."""
         old, self._saved = self._saved[: -self.max_keep], self._saved[-self.max_keep :]
         for name in old:
             try:
@@ -226,13 +228,13 @@ class CheckpointHook(Hook):
         """Return everything that the next step depends on, to be saved as the file `name`.
 
         Raises:
-            NonFiniteError: a weight is not finite, so that nothing is saved.
+            NonFiniteError: a weight is not finite; nothing is saved then.
         """
         model = runner.unwrapped_model
         check_weights(model)
         state = {
             "meta": _meta(runner),
-            # cloned: another hook may exchange entries with its own
+            # cloned: another hook may swap entries with its own
             "state_dict": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
             "optimizer": runner.optim_wrapper.state_dict(),
             "param_schedulers": [plain_state(s.state_dict()) for s in runner.param_schedulers or []],
@@ -250,14 +252,15 @@ class CheckpointHook(Hook):
 
 
 def _best_score(content: Mapping[str, Any], metric: str | None) -> float | None:
-    """Return the best score that a checkpoint knows of, if it is one of `metric`."""
+    """Return the best score that a checkpoint holds, if it is of `metric`."""
     score = content.get("best_score")
-    is_known = content.get("best_metric", metric) == metric and isinstance(score, (int, float))
-    return float(score) if is_known else None
+    if content.get("best_metric", metric) != metric or not isinstance(score, (int, float)):
+        return None
+    return float(score)
 
 
 def _read_or_nothing(path: Path) -> Mapping[str, Any]:
-    """Return the notes of a checkpoint, none where it is missing or damaged."""
+    """Return the content of a checkpoint without its tensors; {} if it is missing or damaged."""
     try:
         return load_checkpoint(path, map_location="meta")
     except (OSError, ValueError):
@@ -265,7 +268,8 @@ def _read_or_nothing(path: Path) -> Mapping[str, Any]:
 
 
 def _meta(runner: Runner) -> dict[str, Any]:
-    dataset, model = runner.train_dataloader.dataset, runner.unwrapped_model
+    """Return the facts that `resume_run` and users of the file read."""
+    dataset, model, wrapper = runner.train_dataloader.dataset, runner.unwrapped_model, runner.optim_wrapper
     vocabulary = vocabulary_of(dataset)
     is_ours = isinstance(model, OpenVocabModel)
     return {
@@ -275,11 +279,11 @@ def _meta(runner: Runner) -> dict[str, Any]:
         "world_size": runner.world_size,
         "batch_size": runner.train_dataloader.batch_size,
         "num_threads": torch.get_num_threads(),
-        "compute_dtype": getattr(runner.optim_wrapper, "compute_dtype", None),
+        "compute_dtype": wrapper.compute_dtype if isinstance(wrapper, StatesComputeDtype) else None,
         "matmul_precision": matmul_precision(get_device()),
         "samples": len(dataset) if hasattr(dataset, "__len__") else None,
         "class_names": list(vocabulary.class_names) if vocabulary is not None else None,
-        # the activation is part of CLIP weights; whoever starts from them is held to it
+        # CLIP weights are bound to their activation: a config that starts from them must have the same
         "quick_gelu": model.backbone.quick_gelu if is_ours else None,
         "bidirectional_text": model.text_encoder.bidirectional if is_ours else None,
         "experiment_name": runner.experiment_name,
@@ -289,11 +293,11 @@ def _meta(runner: Runner) -> dict[str, Any]:
 
 
 def _message_hub(runner: Runner) -> dict[str, Any]:
-    """Return mmengine's logs and notes as plain values."""
+    """Return the logged scalars and the notes of mmengine's message hub as plain values."""
     hub = runner.message_hub.state_dict()
     scalars = {
-        key: [history.tolist()[-_KEPT_LOGS:] for history in buffer.data] for key, buffer in hub["log_scalars"].items()
+        key: [history.tolist()[-_LOG_LENGTH:] for history in buffer.data] for key, buffer in hub["log_scalars"].items()
     }
     notes = {key: value for key, value in hub["runtime_info"].items() if is_plain(value) and key != "cfg"}
-    kept = {key: value for key, value in hub["resumed_keys"].items() if key in scalars or key in notes}
-    return {"log_scalars": scalars, "runtime_info": notes, "resumed_keys": kept}
+    resumed = {key: value for key, value in hub["resumed_keys"].items() if key in scalars or key in notes}
+    return {"log_scalars": scalars, "runtime_info": notes, "resumed_keys": resumed}

@@ -11,16 +11,16 @@ from openvocab.registry import HOOKS
 
 @HOOKS.register_module()
 class ClampLogitScale(Hook):
-    """Hold the text encoder's logit scale in [1, `maximum`], after each optimizer step.
+    """Clamp the text encoder's logit scale to [1, `maximum`] after each optimizer step.
 
-    The parameter is clamped, not its use in the forward pass: there a scale above the bound would get no gradient and
-    stay above it.
+    The parameter is clamped, not its value in the forward pass: there, a scale above the bound would get no gradient
+    and stay above it.
 
     Args:
-        maximum: of the exponentiated scale; CLIP's is 100.
+        maximum: upper bound of the exponentiated scale; CLIP's is 100.
 
     Raises:
-        ValueError: a maximum below 1; when training starts, a text encoder without a learned scale.
+        ValueError: `maximum` is below 1; or, when training starts, the text encoder has no learned scale.
     """
 
     def __init__(self, maximum: float = 100.0) -> None:
@@ -29,7 +29,7 @@ class ClampLogitScale(Hook):
         self.maximum = maximum
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a text encoder that has no learned logit scale."""
+        """Reject a text encoder without a learned logit scale."""
         encoder = _text_encoder(runner)
         if not encoder.learns_logit_scale:
             raise ValueError(f"ClampLogitScale: {type(encoder).__name__} has no learned logit scale; remove the hook")
@@ -37,7 +37,7 @@ class ClampLogitScale(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Clamp."""
+        """Clamp the scale."""
         _text_encoder(runner).clamp_logit_scale(self.maximum)
 
 
