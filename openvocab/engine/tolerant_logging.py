@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER = 60.0
 """Seconds before the next attempt to write a log that could not be written."""
 
+PACKAGES = {"TensorboardVisBackend": "'openvocab[log]'", "WandbVisBackend": "wandb", "MLflowVisBackend": "mlflow"}
+"""What pip installs for a backend of mmengine."""
+
 
 class TolerantBackend(BaseVisBackend):
     """Wrap a backend of a visualizer; if it fails, warn once and try again from time to time.
@@ -68,8 +71,11 @@ class TolerantBackend(BaseVisBackend):
             return
         try:
             write()
-        except ImportError:  # no later attempt can succeed
-            raise
+        except ImportError as error:  # no later attempt can succeed
+            name = type(self.backend).__name__
+            if name not in PACKAGES:
+                raise
+            raise ImportError(f"visualizer: {name} needs a package: pip install {PACKAGES[name]}") from error
         except Exception as error:  # a logger's own code or a full disk may raise anything
             if self._failed_at is None:
                 name = type(self.backend).__name__

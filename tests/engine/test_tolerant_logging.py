@@ -9,7 +9,7 @@ import threading
 import pytest
 from bounded_processes import run_bounded
 from config_parts import REPOSITORY
-from mmengine.visualization import BaseVisBackend
+from mmengine.visualization import BaseVisBackend, TensorboardVisBackend
 from tiny_run import tiny_config
 
 from openvocab.checkpoint.checkpoint import load_checkpoint
@@ -114,3 +114,13 @@ def test_other_threads_and_handlers_keep_their_reports():
         assert threading.excepthook is not before
     assert threading.excepthook is before
     assert logging.Handler.handleError.__module__ == "logging"
+
+
+def test_a_backend_without_its_package_names_the_extra(monkeypatch, tmp_path):
+    for module in ("tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, module, None)
+    backend = TolerantBackend(TensorboardVisBackend(save_dir=str(tmp_path)))
+    with pytest.raises(
+        ImportError, match=r"^visualizer: TensorboardVisBackend needs .* pip install 'openvocab\[log\]'$"
+    ):
+        backend.add_scalar("loss", 1.0)
