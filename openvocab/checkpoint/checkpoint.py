@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from openvocab.checkpoint.foreign import check_plain, check_stored, read_tensors
-from openvocab.checkpoint.pickle_programs import BROKEN
 from openvocab.checkpoint.seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
 from openvocab.files.atomic_files import put_in_place, replacing, temporary_beside
+from openvocab.files.restricted_pickle import BROKEN
 
 logger = logging.getLogger(__name__)
 
