@@ -21,7 +21,7 @@ from torch import Tensor
 
 from openvocab.checkpoint.foreign import check_plain, check_stored, read_tensors
 from openvocab.checkpoint.seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
-from openvocab.files.atomic_files import put_in_place, replacing, temporary_beside
+from openvocab.files.atomic_files import put_in_place, replacing, temporary_sibling
 from openvocab.files.restricted_pickle import BROKEN
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def link_checkpoint(source: Path, target: Path) -> None:
         SaveFailed: the disk is full or cannot be written.
     """
     try:
-        with temporary_beside(target, partial(_link_or_copy, source)) as temporary:
+        with temporary_sibling(target, partial(_link_or_copy, source)) as temporary:
             put_in_place(temporary, target)
     except OSError as error:
         raise SaveFailed(f"cannot write {target}: {error}") from error

@@ -57,7 +57,7 @@ def test_categories_match_any_synonym_or_an_id(tmp_path):
     assert _instances(dataset)["11"].classes.tolist() == [2, 1]
     dataset = _dataset(tmp_path, classes=["a", "b"], labels=dict(category_ids={7: 1, 3: 1, 20: 0}))
     assert _instances(dataset)["11"].classes.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="category_ids: expected 2, one a class, got 1"):
+    with pytest.raises(ValueError, match="category_ids: expected 2, one per class, got 1"):
         len(_dataset(tmp_path, classes=["a", "b"], labels=dict(category_ids=[3])))
     with pytest.raises(ValueError, match="category_ids: expected a list of whole numbers, got 3"):
         len(_dataset(tmp_path, classes=["a"], labels=dict(category_ids=3)))

@@ -175,9 +175,9 @@ def test_unknown_ids_name_the_file_and_the_ids(folder):
 
 
 def test_label_ids_that_do_not_fit_are_refused(folder):
-    with pytest.raises(ValueError, match="expected 4, one a class, got 2"):
+    with pytest.raises(ValueError, match="expected 4, one per class, got 2"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(label_ids=[0, 1]))[0]
-    with pytest.raises(ValueError, match="class indices below 4, got {0: 255}; leave out"):
+    with pytest.raises(ValueError, match="class indices below 4, got {0: 255}; omit"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(label_ids={0: 255}))[0]
 
 

@@ -27,7 +27,7 @@ from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.raster import polygon_coverage
 from openvocab.datasets.shapes.scene import MIN_VISIBLE_FRACTION, MIN_VISIBLE_PIXELS, Scene, sample_scene
 from openvocab.datasets.shapes.writing import write_shapes
-from openvocab.process.group_signals import LOOKS_EVERY
+from openvocab.process.group_signals import POLL_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=120, num_val=60, objects_per_class=1)
@@ -353,7 +353,7 @@ def test_drawing_processes_end_with_a_parent_that_is_killed(tmp_path):
             assert tool.poll() is None
         tool.kill()
         tool.wait()
-        end = time.monotonic() + LOOKS_EVERY + 10
+        end = time.monotonic() + POLL_SECONDS + 10
         while _is_alive(tool.pid):
             time.sleep(0.1)
             assert time.monotonic() < end

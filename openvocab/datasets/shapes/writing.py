@@ -26,7 +26,7 @@ from openvocab.datasets.shapes.drawing import draw
 from openvocab.datasets.shapes.plan import SPLITS, Picture, ShapesParameters, make_scene, plan
 from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.scene import IMAGE_SIZE, Scene
-from openvocab.files.atomic_files import put_in_place, temporary_beside
+from openvocab.files.atomic_files import put_in_place, temporary_sibling
 from openvocab.process.group_signals import ignore_group_signals
 from openvocab.process.processor_cores import available_cores
 
@@ -81,7 +81,7 @@ def write_shapes(
     if _is_complete(root, parameters):
         return False
     root.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_beside(root, Path.mkdir) as partial_root:
+    with temporary_sibling(root, Path.mkdir) as partial_root:
         _write_all(partial_root, parameters, processes or available_cores(), progress)
         put_in_place(partial_root, root)  # replaces an empty folder
     return True
