@@ -89,7 +89,7 @@ class Placeholder:
 
 
 class _ScriptModule(Placeholder):
-    """A module of a TorchScript program: keeps its attributes, as data."""
+    """A module of a TorchScript program: keeps its attributes as data."""
 
     def __setstate__(self, state: Any) -> None:
         self.attributes = state if isinstance(state, dict) else {}
@@ -174,7 +174,7 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-_REBUILD = {
+_REBUILD: dict[str, Callable[..., Any]] = {
     "_rebuild_tensor": _rebuild_tensor,
     "_rebuild_tensor_v2": _rebuild_tensor,
     "_rebuild_tensor_v3": _rebuild_typed_tensor,
@@ -184,7 +184,7 @@ _REBUILD = {
 
 
 def _programs(names: Sequence[str]) -> list[str]:
-    """Return the members that may be the pickle of an archive of torch."""
+    """Return the members of an archive that may be torch's pickle."""
     return [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
 
 
@@ -196,13 +196,13 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
     if len(pickles) != 1:
         raise ValueError(f"{path} is a zip archive, but not a checkpoint of torch: it has no data.pkl")
     folder = pickles[0][: -len("data.pkl")]
-    left = path.stat().st_size
+    remaining = path.stat().st_size
 
     def read(name: str) -> bytes:
-        nonlocal left
+        nonlocal remaining
         check_stored(members[name])
-        left -= members[name].file_size
-        if left < 0:  # members may overlap
+        remaining -= members[name].file_size
+        if remaining < 0:  # members may overlap
             raise EOFError("it names more numbers than the file holds")
         return archive.read(members[name])
 
@@ -220,10 +220,10 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
 
 
 def check_stored(member: zipfile.ZipInfo) -> None:
-    """Check that a member of an archive stands there as it is.
+    """Check that a member of an archive is not compressed.
 
     Raises:
-        ValueError: it is compressed: a few bytes can unpack to any number of them, and torch compresses no number.
+        ValueError: it is; a few bytes can expand to any number of them, and torch never compresses.
     """
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"its member {member.filename} is compressed, which torch never does")
@@ -234,15 +234,15 @@ def _block(data: bytes) -> Tensor:
 
 
 def _read_legacy(file: BinaryIO, path: Path) -> Any:
-    """Read four pickles (magic, version, system, content), the order of the blocks, and the blocks."""
-    left = path.stat().st_size
+    """Read five pickles (magic, version, system, content, order of the blocks), then the blocks of numbers."""
+    remaining = path.stat().st_size
     blocks: dict[str, Tensor] = {}
 
     def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
-        nonlocal left
+        nonlocal remaining
         if key not in blocks:
-            left -= numel * dtype.itemsize
-            if numel < 0 or left < 0:
+            remaining -= numel * dtype.itemsize
+            if numel < 0 or remaining < 0:
                 raise EOFError("it names more numbers than the file holds")
             blocks[key] = torch.empty(numel, dtype=dtype)
         return blocks[key]
