@@ -82,8 +82,8 @@ def drop_root_category(annotations: AnnotationList, names: Sequence[str | Sequen
             f"{source}: {which} has {count} objects: give `classes` with its name, or without it and with "
             "unlisted_ids='ignore'"
         )
-    given = {same_name_key(own) for entry in names or () for own in ([entry] if isinstance(entry, str) else entry)}
-    if count or (key in given and [same_name_key(own) for own in annotations.category_names].count(key) == 1):
+    given = {same_name_key(text) for entry in names or () for text in ([entry] if isinstance(entry, str) else entry)}
+    if count or (key in given and [same_name_key(text) for text in annotations.category_names].count(key) == 1):
         return
     del annotations.category_ids[index], annotations.category_names[index]
     annotations.notes.append(f"{which} has no objects: left out")
@@ -120,7 +120,13 @@ def complete_sizes(annotations: AnnotationList, folder: Path, on_bad: Callable[[
 def select_objects(
     annotations: AnnotationList, choice: CategoryChoice, keep_empty: bool, source: str
 ) -> ObjectSelection:
-    """Keep the usable objects of the chosen classes, and the images that have some (all with `keep_empty`).
+    """Select the usable objects of the chosen classes, and the images with such objects.
+
+    Args:
+        annotations: M objects.
+        choice: the class of each category.
+        keep_empty: select images without objects too.
+        source: of the annotations, for messages.
 
     Raises:
         ValueError: a run-length encoding of another size than its image, or masks of objects that all have none.
@@ -134,7 +140,9 @@ def select_objects(
         unusable |= _unusable_masks(annotations, columns.masks, boxes, checked, source)
     usable = _usable(classes, unusable)
     rows = np.flatnonzero(usable)
+    # stable, so that the objects of an image stay in the order of the file
     rows = rows[np.argsort(columns.image[rows], kind="stable")]
+    # an image with crowds alone has nothing to learn from
     counts = np.bincount(columns.image[rows][~columns.is_crowd[rows]], minlength=len(annotations.images))
     kept_images = np.arange(len(annotations.images)) if keep_empty else np.flatnonzero(counts)
     beyond_image = usable & (np.abs(columns.boxes - boxes) > CLIP_TOLERANCE).any(1)

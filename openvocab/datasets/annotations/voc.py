@@ -85,8 +85,8 @@ def _check_size(root: Element, path: Path, size: Size) -> None:
         stated = tuple(whole_number(text or 0, member) for member, text in texts.items())
     except ValueError as error:
         raise BadSample(path, str(error)) from None
-    if any(own and own != side for own, side in zip(stated, size)):
-        text = "x".join(str(own or "?") for own in stated)
+    if any(side and side != actual for side, actual in zip(stated, size)):
+        text = "x".join(str(side or "?") for side in stated)
         raise BadSample(
             path,
             f"its size says {text} (height x width), its image is {size[0]}x{size[1]}: are the boxes for this image? "

@@ -80,14 +80,17 @@ def read_yolo(
         entries.append(ImageEntry(key, path.relative_to(image_folder).as_posix(), size))
     if not with_masks:
         long_lines.check_polygons()
-    without_file = [path.name for key, path in images.items() if key not in labels]
-    if without_file:
-        notes.append(
-            f"{len(without_file)} images have no label file and count as images without objects, the first is "
-            f"{without_file[0]}"
-        )
+    notes += _note_without_labels(images, labels)
     category_names = [names[number] for number in sorted(names)]
     return AnnotationList(entries, category_names, sorted(names), builder.build(), notes=notes)
+
+
+def _note_without_labels(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[str]:
+    """Return a note for the log on images without a label file."""
+    without = [path.name for key, path in images.items() if key not in labels]
+    if not without:
+        return []
+    return [f"{len(without)} images have no label file and count as images without objects, the first is {without[0]}"]
 
 
 def read_yolo_yaml(path: Path) -> YoloYaml:

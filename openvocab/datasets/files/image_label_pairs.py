@@ -100,7 +100,7 @@ def _read_lines(path: Path, argument: str) -> Lines:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
-        raise ValueError(f"{argument}: {path} is empty; expected one entry a line")
+        raise ValueError(f"{argument}: {path} is empty; expected one entry per line")
     return lines
 
 
