@@ -18,7 +18,7 @@ def check_choice(argument: str, value: object, choices: Iterable[str | None]) ->
     """
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{argument}: expected one of {', '.join(map(str, choices))}, got {value!r}")
+        raise ValueError(f"{argument}: expected one of {', '.join(map(str, choices))}, got {repr(value)[:60]}")
 
 
 def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None:

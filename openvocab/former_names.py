@@ -107,7 +107,7 @@ MOVED = {
     "metrics.greedy_matching": "metrics.detection.greedy_matching",
     "open_clip_model": "clip.open_clip_model",
     "pamr": "ops.pamr",
-    "pickle_programs": "checkpoint.pickle_programs",
+    "pickle_programs": "files.restricted_pickle",
     "printable_text": "files.printable_text",
     "processor_cores": "process.processor_cores",
     "regular_files": "files.regular_files",

@@ -171,7 +171,7 @@ class OpenVocabModel(BaseModel):
         maps = self.head.logit_maps(features, text) if may_be_maps else None
         if maps is None:
             return self.head(features, text)
-        if self.head.rows_at_once.has_learnt or sum(part.num_elements for part in maps) > LOGITS_IN_MEMORY:
+        if self.head.rows_at_once.has_learned or sum(part.num_elements for part in maps) > LOGITS_IN_MEMORY:
             return maps
         outputs = if_memory_suffices(partial(self.head, features, text), last_try=len(images) > 1)
         if outputs is None:
@@ -182,7 +182,7 @@ class OpenVocabModel(BaseModel):
         """Return the limits that the parts have lowered because memory did not suffice."""
         parts = [self, self.inference, self.text_encoder, self.head, *self.head.children()]
         halvings = [value for part in parts for value in vars(part).values() if isinstance(value, Halving)]
-        return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learnt]
+        return [f"{halving.limit} {halving.things}" for halving in halvings if halving.has_learned]
 
     def embed_images(self, images: PixelBatch) -> Tensor:
         """Return the embeddings of B whole images in the space of the texts, (B, D) float32, not normalized.

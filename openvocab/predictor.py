@@ -83,9 +83,9 @@ def load(
             weights = load_state_dict(os.fspath(checkpoint))
     distrust = building_from_file(str(checkpoint)) if config is None else nullcontext()
     same_host_draws = torch.random.fork_rng(devices=[])
-    with start_weights(read=weights is None), distrust, same_host_draws:
+    with start_weights(load=weights is None), distrust, same_host_draws:
         model = MODELS.build(full_config.model)
-        with start_weights(read=True):  # a teacher in the pipeline has weights that no checkpoint of the model holds
+        with start_weights(load=True):  # a teacher in the pipeline has weights that no checkpoint of the model holds
             pipeline = [TRANSFORMS.build(step) for step in test_pipeline(full_config)]
     if weights is not None:
         check_same_weights(model.state_dict(), weights, str(checkpoint))

@@ -64,7 +64,7 @@ class ConSEBackbone(Backbone):
         super().__init__()
         self.visual = create_classifier(model, pretrained, model_args).requires_grad_(False)
         names = read_class_names(class_names_path(class_names, "class_names"))
-        with start_weights(read=True):  # its embeddings are computed here and not stored in checkpoints
+        with start_weights(load=True):  # its embeddings are computed here and not stored in checkpoints
             encoder = build_part(TEXT_ENCODERS, text_encoder)
         known, embed = embed_known(encoder, names)
         if len(names) != self.visual.num_classes:

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked, from whatever program, and never able to run code."""
+"""Checkpoints: written atomically, checked, read from any program, and never able to run code."""
 
 from openvocab.lazy_names import lazy_names
 

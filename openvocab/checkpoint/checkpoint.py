@@ -1,7 +1,7 @@
-"""Checkpoints: whole or not at all, checked, and never able to run code.
+"""Write and read checkpoints: atomically, checked, and without running code.
 
-The only `torch.load` of the package stands here, and it reads tensors and plain types alone. A checkpoint is written to
-a temporary file, forced to the disk and renamed, with its SHA-256 inside (`checkpoint_seal.py`).
+The only `torch.load` of the package is here, and it reads nothing but tensors and plain types. A checkpoint is written
+to a temporary file, flushed to the disk and renamed, with its SHA-256 inside (`seal.py`).
 """
 
 import logging
@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from openvocab.checkpoint.foreign import check_plain, check_stored, read_tensors
-from openvocab.checkpoint.pickle_programs import BROKEN
 from openvocab.checkpoint.seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
-from openvocab.files.atomic_files import put_in_place, replacing, temporary_beside
+from openvocab.files.atomic_files import put_in_place, replacing, temporary_sibling
+from openvocab.files.restricted_pickle import BROKEN
 
 logger = logging.getLogger(__name__)
 
 
 class UnsafeCheckpoint(ValueError):
-    """The file holds more than tensors and plain types; nothing of it was run."""
+    """The file holds more than tensors and plain types; nothing in it was run."""
 
 
 class SaveFailed(OSError):
@@ -36,14 +36,15 @@ class SaveFailed(OSError):
 
 
 def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write `content` to `path`, whole or not at all.
+    """Write `content` to `path`, completely or not at all.
 
     Args:
         content: tensors, numbers, strings, None, and dicts, lists and tuples of them.
+        path: an existing file is replaced.
 
     Raises:
-        TypeError: another type inside, with its place.
-        SaveFailed: the disk is full or cannot be written; the message says what was needed and what is free.
+        TypeError: another type inside, with its key.
+        SaveFailed: the disk is full or cannot be written; the message states the needed and the free bytes.
     """
     path = Path(path)
     content = {"format": FORMAT, **{key: to_plain(value, key) for key, value in content.items()}}
@@ -56,13 +57,13 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def link_checkpoint(source: Path, target: Path) -> None:
-    """Let `target` name the file `source`, replacing what it named before in one step.
+    """Make `target` a link to the file `source`, replacing an existing one in one step.
 
     Raises:
         SaveFailed: the disk is full or cannot be written.
     """
     try:
-        with temporary_beside(target, partial(_link_or_copy, source)) as temporary:
+        with temporary_sibling(target, partial(_link_or_copy, source)) as temporary:
             put_in_place(temporary, target)
     except OSError as error:
         raise SaveFailed(f"cannot write {target}: {error}") from error
@@ -73,8 +74,8 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: no such file.
-        CheckpointCorrupt: the digest differs, or the file is cut off; the message names both digests.
-        UnsafeCheckpoint: it holds other objects, which were not built.
+        CheckpointCorrupt: the digest differs, or the file is truncated; the message states both digests.
+        UnsafeCheckpoint: it holds other objects; none was built.
     """
     path = Path(path)
     sealed = check_seal(path)
@@ -92,9 +93,9 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of any file: safetensors, our own, or a foreign pickle (Lightning, apex, mmdet, TorchScript).
+    """Read the weights in any file: safetensors, our own, or a foreign pickle (Lightning, apex, mmdet, TorchScript).
 
-    Foreign classes become inert placeholders; nothing in the file is executed.
+    Foreign classes become placeholders without behavior; nothing in the file is executed.
 
     Raises:
         FileNotFoundError: no such file.
@@ -114,29 +115,29 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the newest file of a work dir that a run can continue from, None if there is none.
+    """Return the newest checkpoint of a work dir that a run can resume from, None if there is none.
 
-    It is whole and holds a training state. The log says which ones had to be passed over, and why.
+    It is undamaged and holds a training state. The log states which ones were skipped, and why.
     """
     skipped = []
     for path in checkpoints_of(Path(work_dir)):
         try:
             check_training_state(load_checkpoint(path, map_location="meta"), str(path))
         except (ValueError, OSError) as error:
-            logger.warning(f"passed over: {error}")
+            logger.warning(f"skipped: {error}")
             skipped.append(path.name)
             continue
         if skipped:
-            logger.warning(f"went back to {path}, since {', '.join(skipped)} cannot be resumed from")
+            logger.warning(f"fell back to {path}, since {', '.join(skipped)} cannot be resumed from")
         return path
     return None
 
 
 def checkpoints_of(work_dir: Path) -> list[Path]:
-    """Return the files that only a training writes, in the order in which a run may continue from them.
+    """Return the checkpoints of a training, in the order in which a run may resume from them.
 
-    These are `iter_N.pth`, the largest N first, then `last.pth` and `best.pth`. A copy such as `iter_4_old.pth` is none
-    of them.
+    These are `iter_N.pth`, the largest N first, then `last.pth` and `best.pth`. A copy such as `iter_4_old.pth` is not
+    among them.
     """
     numbered = [path for path in work_dir.glob("iter_*.pth") if is_numbered(path.name)]
     stable = [work_dir / name for name in ("last.pth", "best.pth") if (work_dir / name).exists()]
@@ -144,43 +145,52 @@ def checkpoints_of(work_dir: Path) -> list[Path]:
 
 
 def is_numbered(name: Any) -> bool:
-    """Say whether `name` is that of a checkpoint of one iteration, `iter_N.pth`, without any folder."""
+    """Return whether `name` is that of a checkpoint of one iteration, `iter_N.pth`, without a folder."""
     return isinstance(name, str) and _iteration_of(name) >= 0
 
 
 def check_training_state(content: Mapping[str, Any], source: str) -> None:
-    """Check that a checkpoint holds what a run needs to continue, each part of the right kind.
+    """Check that a checkpoint holds what a run needs to resume, each part of the expected type.
 
     Raises:
-        ValueError: what is missing.
+        ValueError: some parts are missing; the message lists them.
     """
     parts = {"meta": dict, "state_dict": dict, "optimizer": dict, "loop": dict, "random_states": list}
     content = content if isinstance(content, Mapping) else {}
-    missing = [key for key, kind in parts.items() if not isinstance(content.get(key), kind)]
-    inner = {"meta": {"iter": int}, "optimizer": {"state": dict, "param_groups": list}, "loop": {"draws": int}}
-    for part, kinds in inner.items():
+    missing = [key for key, expected in parts.items() if not isinstance(content.get(key), expected)]
+    members: dict[str, dict[str, type]] = {
+        "meta": {"iter": int},
+        "optimizer": {"state": dict, "param_groups": list},
+        "loop": {"draws": int},
+    }
+    for part, types in members.items():
         if part not in missing:
-            missing += [f"{part}.{key}" for key, kind in kinds.items() if not isinstance(content[part].get(key), kind)]
+            inner = content[part]
+            missing += [f"{part}.{key}" for key, expected in types.items() if not isinstance(inner.get(key), expected)]
     if missing:
         raise ValueError(
             f"{source} holds no training state ({', '.join(missing)}); to start from its weights give it as load_from"
         )
 
 
-def to_plain(value: Any, place: str = "value") -> Any:
-    """Return `value` with dicts, lists, tuples, numbers, strings and tensors alone, tensors on the CPU.
+def to_plain(value: Any, key: str = "value") -> Any:
+    """Return `value` as dicts, lists, tuples, numbers, strings and tensors on the CPU.
+
+    Args:
+        value: may also hold arrays, NumPy's numbers and paths.
+        key: its name, for messages.
 
     Raises:
-        TypeError: another type, with its place.
+        TypeError: another type, with its key.
     """
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Mapping):
-        return {_plain_key(key, place): to_plain(item, f"{place}.{key}") for key, item in value.items()}
+        return {_plain_key(name, key): to_plain(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [to_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+        items = [to_plain(item, f"{key}[{index}]") for index, item in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, np.generic):
         return value.item()
@@ -188,11 +198,11 @@ def to_plain(value: Any, place: str = "value") -> Any:
         return torch.from_numpy(value.copy())
     if isinstance(value, (Path, str)):
         return str(value)
-    raise TypeError(f"{place}: checkpoints hold tensors and plain types, got {type(value).__name__}")
+    raise TypeError(f"{key}: checkpoints hold tensors and plain types, got {type(value).__name__}")
 
 
 def is_plain(value: Any) -> bool:
-    """Say whether `to_plain` takes a value."""
+    """Return whether `to_plain` accepts a value."""
     try:
         to_plain(value)
     except TypeError:
@@ -200,27 +210,27 @@ def is_plain(value: Any) -> bool:
     return True
 
 
-def _plain_key(key: Any, place: str) -> str | int:
-    if isinstance(key, (str, int)):
-        return key
-    raise TypeError(f"{place}: keys are strings or integers, got {type(key).__name__}")
+def _plain_key(name: Any, key: str) -> str | int:
+    if isinstance(name, (str, int)):
+        return name
+    raise TypeError(f"{key}: keys are strings or integers, got {type(name).__name__}")
 
 
 def _require_seal(content: Any, sealed: bool, path: Path) -> None:
-    """Files of ours always carry a digest: its absence is damage. Foreign files have none."""
+    """Check that a file in the format of this package has a digest; foreign files have none."""
     if not sealed and isinstance(content, Mapping) and content.get("format") == FORMAT:
         raise _corrupt(path, "no digest at its end")
 
 
 def _check_archive(path: Path, file: Any) -> None:
-    """Let only the zip format of torch pass: older formats and TorchScript go through the tensors-only reader."""
+    """Check that a file has the zip format of torch; older formats and TorchScript are for `load_state_dict`."""
     try:
         members = zipfile.ZipFile(file).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         file.seek(0)
         if file.read(2)[:1] == b"\x80":  # a bare pickle, torch's format before 1.6
             raise UnsafeCheckpoint(_unsafe(path)) from error
-        raise _corrupt(path, "not a whole archive", str(error)) from error
+        raise _corrupt(path, "not a complete archive", str(error)) from error
     if any(member.filename.endswith("/constants.pkl") for member in members):
         raise UnsafeCheckpoint(f"{path} is a TorchScript program; load_state_dict reads its weights")
     try:
@@ -263,7 +273,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
-    """Pick the named tensors, at the top or under one of the usual keys."""
+    """Return the named tensors, at the top level or under one of the usual keys."""
     if isinstance(content, Mapping):
         for key in ("state_dict", "model_state_dict", "model", "module"):
             if isinstance(content.get(key), Mapping):
@@ -291,7 +301,7 @@ def _failure(path: Path, content: Any, error: Exception) -> str:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error.__context__, Exception):  # a signal that asked for the save is no cause of its failure
+    while isinstance(error.__context__, Exception):  # a signal that requested the save did not make it fail
         error = error.__context__
     return error
 
@@ -305,5 +315,5 @@ def _size(content: Any) -> int:
 
 def _iteration_of(name: str) -> int:
     """Return the number in `iter_N.pth`, -1 for any other name."""
-    found = re.fullmatch(r"iter_([0-9]+)\.pth", name)
-    return int(found[1]) if found else -1
+    match = re.fullmatch(r"iter_([0-9]+)\.pth", name)
+    return int(match[1]) if match else -1

@@ -1,4 +1,4 @@
-"""Entries of a foreign checkpoint under our names, by rules that must know every one of them."""
+"""Rename the entries of a foreign checkpoint by rules that must cover all of them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 Rules = Sequence[tuple[str, str]]
-"""Pairs of a pattern that matches their whole name and the template of ours; the first that matches counts."""
+"""Pairs of a pattern that matches the complete foreign name and a template of the new one; the first match counts."""
 
 
 def rename_entries(
@@ -16,24 +16,30 @@ def rename_entries(
     spell: Callable[[str], str] = str,
     num_entries: int | None = None,
 ) -> dict[str, Tensor]:
-    """Rename every entry; values are not touched.
+    """Rename every entry; values are unchanged.
 
     Args:
-        state: entries under their names.
+        state: entries by their foreign names.
         rules: of the names.
         kind: of checkpoint, for the message: "an official LSeg checkpoint".
-        spell: what a template cannot say, done to each expanded one.
+        spell: applied to each new name, for what a template cannot express.
         num_entries: of the file, for the message; default: those of `state`.
 
     Raises:
-        ValueError: no entries, or some without a rule; the first are listed.
+        ValueError: no entries, or entries without a rule; the message lists the first ones.
     """
-    names = {key: _rename(key, rules) for key in state}
-    unknown = [key for key, name in names.items() if name is None]
+    names: dict[str, str] = {}
+    unknown = []
+    for key in state:
+        name = _rename(key, rules)
+        if name is None:
+            unknown.append(key)
+        else:
+            names[key] = name
     if unknown or not names:
-        shown = ", ".join(unknown[:4])
+        first = ", ".join(unknown[:4])
         count = len(state) if num_entries is None else num_entries
-        raise ValueError(f"not {kind}: {len(unknown)} unknown of {count} entries: {shown}")
+        raise ValueError(f"not {kind}: {len(unknown)} unknown of {count} entries: {first}")
     return {spell(names[key]): value for key, value in state.items()}
 
 

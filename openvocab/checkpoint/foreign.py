@@ -1,8 +1,8 @@
 """Read the tensors of checkpoints that other programs wrote, executing nothing.
 
-A pickle is a small program whose instructions call whatever names it gives. This reader answers every name with either
-a rebuild function of ours or a placeholder class that swallows construction, calls and state. It knows torch's zip
-format (also TorchScript's, from which the tree of modules is kept) and the format of torch before 1.6.
+Every name in such a pickle stands for a rebuild function of ours, or for a placeholder class that ignores construction,
+calls and state. The reader knows torch's zip format (also TorchScript's, from which the tree of modules is kept) and
+the format of torch before 1.6.
 """
 
 import io
@@ -16,8 +16,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from openvocab.checkpoint.pickle_programs import Function, check_program
+from openvocab.files.restricted_pickle import Function, load_restricted
 
+Storage = Callable[[torch.dtype, str, int], Tensor]
+"""Called with the dtype, key and number of elements of a block of numbers; returns it as a flat tensor."""
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
@@ -44,7 +46,7 @@ def read_tensors(path: str | Path) -> Any:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of torch.
-        pickle.UnpicklingError, EOFError, KeyError, RuntimeError, ... (`pickle_programs.BROKEN`): a broken file.
+        pickle.UnpicklingError, EOFError, KeyError, RuntimeError, ... (`restricted_pickle.BROKEN`): a broken file.
     """
     with open(path, "rb") as file:
         if zipfile.is_zipfile(file):
@@ -57,7 +59,7 @@ def read_tensors(path: str | Path) -> Any:
 
 
 class Placeholder:
-    """Stands for an object of a class that is not ours to build: swallows everything, keeps nothing."""
+    """Stands for an object of a class that is not rebuilt: accepts every call and keeps nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Placeholder":
         """Ignore the arguments."""
@@ -87,82 +89,76 @@ class Placeholder:
 
 
 class _ScriptModule(Placeholder):
-    """A module of a TorchScript program: keeps its attributes, as data."""
+    """A module of a TorchScript program: keeps its attributes as data."""
 
     def __setstate__(self, state: Any) -> None:
         self.attributes = state if isinstance(state, dict) else {}
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Run a pickle in which every name means one of our functions or a placeholder.
+def _resolve(module: str, name: str) -> Any:
+    """Return what stands for a name in a checkpoint: plain types, rebuild functions, else a new placeholder class."""
+    if module == "collections" and name == "OrderedDict":
+        return OrderedDict
+    if module in ("torch", "torch.storage", "torch.cuda") and name in _STORAGE_DTYPES:
+        return _STORAGE_DTYPES[name]
+    if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+        return getattr(torch, name)
+    if module == "torch" and name == "Size":
+        return Function(tuple)
+    if module == "torch._utils" and name in _REBUILD:
+        return Function(_REBUILD[name])
+    if module == "torch.jit._pickle":
+        return Function(_first)
+    base = _ScriptModule if module.startswith("__torch__") else Placeholder
+    return type(name.rpartition(".")[2], (base,), {})
 
-    Args:
-        storage: called with (dtype, key, number of elements) for each block of numbers; returns it as a flat tensor.
+
+def _resolve_plain(module: str, name: str) -> Any:
+    """Return what stands for a name in a checkpoint of tensors and plain values alone.
+
+    Raises:
+        pickle.UnpicklingError: a class for which there is only a placeholder.
     """
+    resolved = _resolve(module, name)
+    if isinstance(resolved, type) and issubclass(resolved, Placeholder):
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+    return resolved
 
-    def __init__(self, file: BinaryIO, storage: Callable[[torch.dtype, str, int], Tensor]) -> None:
-        super().__init__(file, encoding="latin1")  # pickles of Python 2 hold bytes
-        self._storage = storage
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Answer a name without importing anything."""
-        if module == "collections" and name == "OrderedDict":
-            return OrderedDict
-        if module in ("torch", "torch.storage", "torch.cuda") and name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[name]
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if module == "torch" and name == "Size":
-            return Function(tuple)
-        if module == "torch._utils" and name in _REBUILD:
-            return Function(_REBUILD[name])
-        if module == "torch.jit._pickle":
-            return Function(lambda value, *_: value)
-        base = _ScriptModule if module.startswith("__torch__") else Placeholder
-        return type(name.rpartition(".")[2], (base,), {})
+def _load(file: BinaryIO, storage: Storage, resolve: Callable[[str, str], Any] = _resolve) -> Any:
+    """Load one pickle of a checkpoint; its references to blocks of numbers go to `storage`."""
 
-    def persistent_load(self, pid: Any) -> Any:
-        """Fetch a block of numbers."""
+    def persistent_load(pid: Any) -> Any:
         if pid[0] == "module":  # torch before 1.6 adds the source code of modules to their class
             return pid[1]
         kind, dtype, key, _, numel, *_ = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError(f"unknown reference {kind!r}")
-        return self._storage(dtype, str(key), int(numel))
+        return storage(dtype, str(key), int(numel))
 
-
-class _PlainUnpickler(_TensorUnpickler):
-    """Run a pickle that may build tensors and plain values alone."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Answer the names that such a pickle holds.
-
-        Raises:
-            pickle.UnpicklingError: any other name.
-        """
-        found = super().find_class(module, name)
-        if isinstance(found, type) and issubclass(found, Placeholder):
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return found
+    # pickles of Python 2 hold byte strings
+    return load_restricted(file, resolve, encoding="latin1", persistent_load=persistent_load)
 
 
 def check_plain(file: BinaryIO) -> None:
-    """Check that an archive of torch builds tensors and plain values alone, and go back to its start.
+    """Check that an archive of torch builds tensors and plain values alone, then seek back to its start.
 
-    Its pickle is run with tensors that hold no numbers. torch's own `weights_only` reader takes names besides that
+    Its pickle is loaded with tensors that hold no numbers. torch's own `weights_only` reader also accepts names that
     reserve any memory which a file asks for (`bytearray`, storages, `torch.Tensor` by its size).
 
     Raises:
         pickle.UnpicklingError: it names something else.
-        ValueError, EOFError, KeyError, ... (`pickle_programs.BROKEN`), RuntimeError: a broken file.
+        ValueError, EOFError, KeyError, ... (`restricted_pickle.BROKEN`), RuntimeError: a broken file.
     """
     archive = zipfile.ZipFile(file)
     pickles = _programs(archive.namelist())
     if len(pickles) != 1:
         raise ValueError("it has no data.pkl, or several")
-    program = io.BytesIO(archive.read(pickles[0]))
-    check_program(program)
-    _PlainUnpickler(program, lambda dtype, _, numel: torch.empty(numel, dtype=dtype, device="meta")).load()
+
+    def storage(dtype: torch.dtype, _: str, numel: int) -> Tensor:
+        return torch.empty(numel, dtype=dtype, device="meta")
+
+    _load(io.BytesIO(archive.read(pickles[0])), storage, _resolve_plain)
     file.seek(0)
 
 
@@ -178,7 +174,7 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-_REBUILD = {
+_REBUILD: dict[str, Callable[..., Any]] = {
     "_rebuild_tensor": _rebuild_tensor,
     "_rebuild_tensor_v2": _rebuild_tensor,
     "_rebuild_tensor_v3": _rebuild_typed_tensor,
@@ -188,7 +184,7 @@ _REBUILD = {
 
 
 def _programs(names: Sequence[str]) -> list[str]:
-    """Return the members that may be the pickle of an archive of torch."""
+    """Return the members of an archive that may be torch's pickle."""
     return [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
 
 
@@ -200,13 +196,13 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
     if len(pickles) != 1:
         raise ValueError(f"{path} is a zip archive, but not a checkpoint of torch: it has no data.pkl")
     folder = pickles[0][: -len("data.pkl")]
-    left = path.stat().st_size
+    remaining = path.stat().st_size
 
     def read(name: str) -> bytes:
-        nonlocal left
+        nonlocal remaining
         check_stored(members[name])
-        left -= members[name].file_size
-        if left < 0:  # members may overlap
+        remaining -= members[name].file_size
+        if remaining < 0:  # members may overlap
             raise EOFError("it names more numbers than the file holds")
         return archive.read(members[name])
 
@@ -219,23 +215,18 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
             blocks[key] = _block(read(f"{folder}data/{key}"))
         return blocks[key].view(dtype)[:numel]
 
-    content = _run(io.BytesIO(read(pickles[0])), storage)
+    content = _load(io.BytesIO(read(pickles[0])), storage)
     return _flatten(content) if isinstance(content, _ScriptModule) else content
 
 
 def check_stored(member: zipfile.ZipInfo) -> None:
-    """Check that a member of an archive stands there as it is.
+    """Check that a member of an archive is not compressed.
 
     Raises:
-        ValueError: it is compressed: a few bytes can unpack to any number of them, and torch compresses no number.
+        ValueError: it is; a few bytes can expand to any number of them, and torch never compresses.
     """
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"its member {member.filename} is compressed, which torch never does")
-
-
-def _run(file: BinaryIO, storage: Callable[[torch.dtype, str, int], Tensor]) -> Any:
-    check_program(file)
-    return _TensorUnpickler(file, storage).load()
 
 
 def _block(data: bytes) -> Tensor:
@@ -243,26 +234,26 @@ def _block(data: bytes) -> Tensor:
 
 
 def _read_legacy(file: BinaryIO, path: Path) -> Any:
-    """Read four pickles (magic, version, system, content), the order of the blocks, and the blocks."""
-    left = path.stat().st_size
+    """Read five pickles (magic, version, system, content, order of the blocks), then the blocks of numbers."""
+    remaining = path.stat().st_size
     blocks: dict[str, Tensor] = {}
 
     def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
-        nonlocal left
+        nonlocal remaining
         if key not in blocks:
-            left -= numel * dtype.itemsize
-            if numel < 0 or left < 0:
+            remaining -= numel * dtype.itemsize
+            if numel < 0 or remaining < 0:
                 raise EOFError("it names more numbers than the file holds")
             blocks[key] = torch.empty(numel, dtype=dtype)
         return blocks[key]
 
-    magic = _run(file, storage)
+    magic = _load(file, storage)
     if magic != _LEGACY_MAGIC:
         raise ValueError(f"{path} is a pickle, but not a checkpoint of torch")
     for _ in ("version", "system"):
-        _run(file, storage)
-    content = _run(file, storage)
-    for key in _run(file, storage):
+        _load(file, storage)
+    content = _load(file, storage)
+    for key in _load(file, storage):
         _fill(file, blocks[str(key)])
     return content
 

@@ -1,6 +1,6 @@
-"""The SHA-256 of a checkpoint, in the comment field at the end of the zip archive that torch writes.
+"""Store the SHA-256 of a checkpoint in the comment field at the end of the zip archive that torch writes.
 
-The file stays readable for `torch.load` elsewhere, survives being copied, and no second file can get out of step.
+The file remains readable for `torch.load`, and unlike a digest in a second file it is copied with the checkpoint.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ _CHUNK = 1 << 22
 
 
 class CheckpointCorrupt(ValueError):
-    """The file is not what was written."""
+    """The file is damaged."""
 
 
 def seal(file: Any) -> None:
-    """Put the digest of everything before it into the comment field of the zip archive in `file`."""
+    """Write the digest of all bytes before it into the comment field of the zip archive in `file`."""
     file.flush()
     file.seek(-2, os.SEEK_END)
-    if file.read(2) != b"\0\0":  # the length of the comment closes an archive without comment
+    if file.read(2) != b"\0\0":  # an archive without a comment ends with the comment's length, 0
         raise RuntimeError("the archive has no empty comment field at its end")
     file.seek(-2, os.SEEK_END)
     file.write(struct.pack("<H", _SEAL_LENGTH))
@@ -35,27 +35,27 @@ def seal(file: Any) -> None:
 
 
 def check_seal(path: Path) -> bool:
-    """Say whether the file carries a digest, having compared it with the content.
+    """Return whether the file has a digest, after comparing it with the content.
 
     Raises:
-        CheckpointCorrupt: they differ.
+        CheckpointCorrupt: the digest differs.
     """
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _SEAL_LENGTH))
-        found = _SEAL.search(file.read())
-        if not found:
+        match = _SEAL.search(file.read())
+        if not match:
             return False
         file.seek(0)
         actual = digest_of(file, size - _SEAL_LENGTH)
-    expected = found.group(1).decode()
+    expected = match.group(1).decode()
     if actual != expected:
         raise CheckpointCorrupt(f"{path} is damaged: expected SHA-256 {expected}, actual {actual}")
     return True
 
 
 def digest_of(file: Any, size: int | None) -> str:
-    """Return the SHA-256 of the next `size` bytes, None = of the rest."""
+    """Return the SHA-256 of the next `size` bytes; None for all bytes up to the end."""
     digest = hashlib.sha256()
     for chunk in _chunks(file, size):
         digest.update(chunk)
@@ -63,7 +63,7 @@ def digest_of(file: Any, size: int | None) -> str:
 
 
 def _chunks(file: Any, size: int | None) -> Iterator[bytes]:
-    left = size
-    while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
-        left = None if left is None else left - len(chunk)
+    remaining = size
+    while chunk := file.read(_CHUNK if remaining is None else min(_CHUNK, remaining)):
+        remaining = None if remaining is None else remaining - len(chunk)
         yield chunk

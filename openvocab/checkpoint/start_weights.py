@@ -1,25 +1,26 @@
-"""Whether parts read the weights that they start from, which a checkpoint may replace anyway."""
+"""Control whether parts read their pretrained weights, which a checkpoint may replace anyway."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_READ = ContextVar("read", default=True)
+_IS_LOADED = ContextVar("start_weights_are_loaded", default=True)
 
 
 @contextmanager
-def start_weights(read: bool) -> Iterator[None]:
-    """Build parts within, with the weights that they start from or, if a checkpoint follows, without.
+def start_weights(load: bool) -> Iterator[None]:
+    """Build parts in the block with their pretrained weights, or, if a checkpoint follows, without.
 
-    Without, neither the files nor the network of the config's `pretrained` are needed.
+    Args:
+        load: if False, the config's `pretrained` needs neither its files nor a network.
     """
-    token = _READ.set(read)
+    token = _IS_LOADED.set(load)
     try:
         yield
     finally:
-        _READ.reset(token)
+        _IS_LOADED.reset(token)
 
 
 def reads_start_weights() -> bool:
-    """Say whether a part that is being built should read its start weights."""
-    return _READ.get()
+    """Return whether a part that is being built reads its pretrained weights."""
+    return _IS_LOADED.get()

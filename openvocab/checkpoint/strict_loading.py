@@ -1,4 +1,4 @@
-"""Weights into a module: all of them, or none and a list of what differs."""
+"""Load all weights of a module, or none and list the differences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,10 +6,15 @@ from torch import Tensor, nn
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], problem: str) -> None:
-    """Copy `state` into `module`; names and shapes must match exactly, but for () and (1,).
+    """Copy `state` into `module`; names and shapes must match exactly, except for () and (1,).
+
+    Args:
+        module: changed in place.
+        state: its state dict.
+        problem: first line of the error.
 
     Raises:
-        ValueError: they do not; see `check_same_weights`.
+        ValueError: names or shapes differ; see `check_same_weights`.
     """
     expected = module.state_dict()
     state = {key: _like_scalar(value, expected.get(key)) for key, value in state.items()}
@@ -18,17 +23,18 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], problem: str) 
 
 
 def check_same_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], source: str) -> None:
-    """Check that names and shapes agree.
+    """Check that the names and shapes of weights agree.
 
     Raises:
-        ValueError: with a line each, counts and the first names, on what is missing, unexpected and of another shape.
+        ValueError: they differ; one line each, with count and first names, for missing and unexpected weights and for
+            those of another shape.
     """
     _check(expected, actual, f"{source} does not fit the model")
 
 
-def shortened(items: Sequence[str], shown: int = 3) -> str:
-    """Return the first few of a list, as text."""
-    return "; ".join(items[:shown]) + ("; ..." if len(items) > shown else "")
+def shortened(items: Sequence[str], limit: int = 3) -> str:
+    """Return the first items of a list as text."""
+    return "; ".join(items[:limit]) + ("; ..." if len(items) > limit else "")
 
 
 def _check(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], problem: str) -> None:
@@ -42,12 +48,13 @@ def _check(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], problem
             if name in actual and value.shape != actual[name].shape
         ],
     }
-    lines = [f"{len(found)} {kind}: {shortened(found)}" for kind, found in rows.items() if found]
+    lines = [f"{len(names)} {difference}: {shortened(names)}" for difference, names in rows.items() if names]
     if lines:
         raise ValueError("\n".join([f"{problem}, nothing was loaded:", *lines]))
 
 
-def _like_scalar(found: Tensor, expected: Tensor | None) -> Tensor:
-    """Return a single number in the shape that is expected: `logit_scale` is stored as () or as (1,)."""
-    is_number = expected is not None and found.numel() == expected.numel() == 1
-    return found.reshape(expected.shape) if is_number else found
+def _like_scalar(value: Tensor, expected: Tensor | None) -> Tensor:
+    """Return a single number in the expected shape, since `logit_scale` is stored as () or as (1,)."""
+    if expected is not None and value.numel() == expected.numel() == 1:
+        return value.reshape(expected.shape)
+    return value

@@ -1,4 +1,4 @@
-"""Where weights are that someone names: a file, a folder as Hugging Face lays it out, or a repository on its hub."""
+"""Find the file of weights that a name refers to: a file, a folder in Hugging Face's layout, or a hub repository."""
 
 from pathlib import Path
 
@@ -8,32 +8,32 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def weights_file(source: str | Path) -> Path:
-    """Return the file of weights that `source` names; a path that is no folder is returned as it is.
+    """Return the file of weights that `source` refers to; a path that is no folder is returned as it is.
 
     Args:
-        source: a file; a folder that holds `model.safetensors` or `pytorch_model.bin`; or `hf-hub:OWNER/NAME`, of which
-            one of the two and `config.json` are downloaded into the hub's cache (`hf-hub:OWNER/NAME@REVISION` for a
-            branch, tag or commit).
+        source: a file; a folder with `model.safetensors` or `pytorch_model.bin`; or `hf-hub:OWNER/NAME`, of which one
+            of the two and `config.json` are downloaded into the hub's cache (`hf-hub:OWNER/NAME@REVISION` for a branch,
+            tag or commit).
 
     Raises:
-        FileNotFoundError: a folder or repository without weights of one file, or a hub that cannot be reached.
+        FileNotFoundError: a folder or repository without weights in one file, or a hub that cannot be reached.
     """
     if str(source).startswith(HUB_PREFIX):
         return _download(str(source).removeprefix(HUB_PREFIX))
     path = Path(source)
     if not path.is_dir():
         return path
-    found = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
-    if not found:
+    files = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
+    if not files:
         raise FileNotFoundError(f"the folder {path} holds no {' or '.join(WEIGHT_FILES)}; name the file itself")
-    return found[0]
+    return files[0]
 
 
 def _download(repository: str) -> Path:
-    """Return the weights of a repository in the hub's cache, which also serves without network."""
+    """Return the weights of a repository in the hub's cache, which also works without a network."""
     try:
         weights = next(filter(None, (_fetched(repository, file) for file in WEIGHT_FILES)), None)
-        _fetched(repository, "config.json")  # beside the weights; says which activation they were trained with
+        _fetched(repository, "config.json")  # in the same folder; it states the activation of the model
     except (OSError, ValueError) as error:
         weights, reason = None, type(error).__name__
     else:
@@ -52,5 +52,5 @@ def _fetched(repository: str, file: str) -> Path | None:
     name, _, revision = repository.partition("@")
     try:
         return Path(hf_hub_download(name, file, revision=revision or None))
-    except EntryNotFoundError:  # not in the repository; or not in the cache, and no network
+    except EntryNotFoundError:  # neither in the repository, nor, without a network, in the cache
         return None

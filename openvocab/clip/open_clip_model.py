@@ -42,7 +42,7 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
         pretrained: None (random weights); a tag of open_clip (`openai`: needs network or its cache); a local file in
             open_clip's, OpenAI's or Hugging Face's layout (.pt, .bin, .safetensors); a checkpoint of an
             `OpenVocabModel`; a folder that transformers saved; or `hf-hub:openai/clip-vit-base-patch16`. Ignored
-            within `start_weights(read=False)`.
+            within `start_weights(load=False)`.
 
     Raises:
         ValueError: the name or tag is unknown, the file does not fit, or its weights were trained with the other

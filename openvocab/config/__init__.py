@@ -1,4 +1,4 @@
-"""Configs: read, checked before they are followed, changed from the command line, and kept in checkpoints as data."""
+"""Configs: read and checked, changed from the command line, and stored in checkpoints as data."""
 
 from openvocab.lazy_names import lazy_names
 

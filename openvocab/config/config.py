@@ -1,4 +1,4 @@
-"""Read configs, and say in one line what is wrong with one."""
+"""Read configs; every error is one line."""
 
 import difflib
 import inspect
@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
-from openvocab.config.modules import import_modules_beside, modules_beside
+from openvocab.config.modules import import_sibling_modules, sibling_modules
 from openvocab.former_names import former_arguments, move_former_arguments, present_arguments, present_option
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
@@ -33,31 +33,31 @@ _OPTIONAL = (
     "compile", "precision", "custom_imports",
 )  # fmt: skip
 SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
-_MOST_DATA_SETS = 20
+_MAX_NESTED_DATASETS = 20
 AMP_CHOICES = ("auto", "bf16", "off")
-"""Mixed precision by the words of `--amp` and `build_runner`; a config says None for "off"."""
+"""Values of `--amp` and of `build_runner`'s argument for mixed precision; in a config "off" is None."""
 
 
 class ConfigError(ValueError):
-    """A config that cannot be read or lacks something; the message names the file."""
+    """A config that cannot be read or is incomplete; the message names the file."""
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file and change single values of it.
+    """Read a config file and override single values of it.
 
-    Modules beside the file can be imported by it, and those that it lists in `custom_imports` are imported: a user's
-    parts are found by class and by registry name. The search path of the process is as before afterwards; a module
-    that imports another one beside it only when a function runs needs that folder in `sys.path`.
+    The config can import modules in its folder, and those that it lists in `custom_imports` are imported, so that a
+    user's parts are found by class and by registry name. The search path of the process is restored afterwards; a
+    module that imports another one in that folder only when a function runs needs the folder in `sys.path`.
 
     Args:
-        path: a Python config. It is code: run only files that you trust.
+        path: a Python config. It is a program: run only files that you trust.
         overrides: `{"train_cfg.max_iters": 100}`, from the command line.
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file is no Python config, imports what it cannot or does not run, an override names a key that
-            does not exist (the nearest is suggested) or a variable of the file, whose value has gone into settings
-            already, or a module of `custom_imports` cannot be imported.
+        ConfigError: the file is no Python config, has an invalid import, or raises an error; an override names a key
+            that does not exist (the nearest is suggested), or a variable of the file, whose value is in its settings
+            already; or a module of `custom_imports` cannot be imported.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
@@ -65,7 +65,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise ConfigError(
             f"{path}: expected a Python config (.py), got {Path(path).suffix or 'a file without ending'!r}"
         )
-    with modules_beside(Path(path)):
+    with sibling_modules(Path(path)):
         with _one_line(path):
             check_imports(Path(path))
             config = Config.fromfile(path)
@@ -78,15 +78,15 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             config.merge_from_dict(present)
         _import_custom_modules(config, path)
         with _one_line(path):
-            import_modules_beside(config, Path(path))
+            import_sibling_modules(config, Path(path))
     return config
 
 
 def require_keys(config: Config, *, training: bool) -> None:
-    """Check that a config has what training or testing needs.
+    """Check that a config has the keys that training or testing needs.
 
     Raises:
-        ConfigError: naming the file, the missing key and the nearest one that is there.
+        ConfigError: a key is missing; the message names the file, the key and the nearest one in the config.
     """
     for key in _TRAINING if training else _TESTING:
         if config.get(key) is None:
@@ -97,15 +97,15 @@ def check_arguments(config: Config) -> None:
     """Check the arguments of all classes in the model, the data, the metrics and the loop, before any is built.
 
     Raises:
-        ConfigError: an argument that its class does not take, with its place and the nearest that it does.
+        ConfigError: an argument that its class does not take, with its key and the nearest argument of the class.
     """
-    for key in _CHECKED:
-        for place, part in typed_parts(config.get(key), key):
-            _check_part(part, f"{config.filename or 'the config'}: {place}")
+    for name in _CHECKED:
+        for key, part in typed_parts(config.get(name), name):
+            _check_part(part, f"{config.filename or 'the config'}: {key}")
 
 
 def check_teacher(config: Config) -> None:
-    """Check that training reads the regions of the config's own `teacher`, of which the pipeline holds a copy.
+    """Check that the training pipeline reads the regions of the config's `teacher`, of which it holds a copy.
 
     Raises:
         ConfigError: a step of the training pipeline has another teacher.
@@ -114,28 +114,28 @@ def check_teacher(config: Config) -> None:
     steps = config.get("train_dataloader", {}).get("dataset", {}).get("pipeline", [])
     for number, step in enumerate(steps):
         if teacher is not None and step.get("teacher", teacher) != teacher:
-            place = f"train_dataloader.dataset.pipeline.{number}.teacher"
-            raise ConfigError(f"{config.filename}: teacher and {place} differ; change both, and make the cache anew")
+            key = f"train_dataloader.dataset.pipeline.{number}.teacher"
+            raise ConfigError(f"{config.filename}: teacher and {key} differ; change both, and build the cache again")
 
 
 def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config") -> list[Any]:
-    """Return the test pipeline of a config, also that of a dataset inside another; empty where there is none.
+    """Return the test pipeline of a config, also of nested datasets; empty if there is none.
 
     Args:
-        config: one that a file holds may be anything below its own level.
+        config: if it comes from a checkpoint, its values may be anything.
         source: its name, for messages.
 
     Raises:
-        ConfigError: the pipeline is no list, or datasets lie in one another without end.
+        ConfigError: the pipeline is no list, or datasets are nested too deeply.
     """
     loader = config.get("test_dataloader")
     dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
-    for _ in range(_MOST_DATA_SETS):
+    for _ in range(_MAX_NESTED_DATASETS):
         if not isinstance(dataset, Mapping) or "pipeline" in dataset:
             break
         dataset = dataset.get("dataset")
     else:
-        raise ConfigError(f"{source}: test_dataloader has more than {_MOST_DATA_SETS} datasets in one another")
+        raise ConfigError(f"{source}: test_dataloader has more than {_MAX_NESTED_DATASETS} datasets in one another")
     steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
     if steps and not isinstance(steps, (list, tuple)):
         raise ConfigError(f"{source}: the test pipeline is no list but a {type(steps).__name__}")
@@ -144,7 +144,7 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
 
 @contextmanager
 def _one_line(path: str | Path) -> Iterator[None]:
-    """Turn what a config or a user's module raises into one line; they are programs: anything can go wrong inside."""
+    """Replace any error of a config or a user's module by one line; they are programs, which can raise anything."""
     try:
         yield
     except ImportMistake as error:
@@ -156,17 +156,18 @@ def _one_line(path: str | Path) -> Iterator[None]:
 
 
 def _line_of(error: Exception, path: str | Path) -> str:
-    """Return the line of a config that raised an error, or the name of the file where none did."""
+    """Return file and line of the config that raised an error, or the file alone if no line did."""
     lines = [
         f"{frame.f_code.co_filename}:{number}"
         for frame, number in traceback.walk_tb(error.__traceback__)
-        if "LazyObject" in frame.f_globals and "__name__" not in frame.f_globals  # what mmengine runs a config in
+        if "LazyObject" in frame.f_globals
+        and "__name__" not in frame.f_globals  # the globals in which mmengine runs a config
     ]
     return lines[-1] if lines else str(path)
 
 
 def _import_custom_modules(config: Config, path: str | Path) -> None:
-    """Import what `custom_imports` lists; mmengine forgets it in configs that inherit by import."""
+    """Import the modules in `custom_imports`, which mmengine ignores in configs that inherit by import."""
     custom = config.get("custom_imports")
     if not custom:
         return
@@ -176,46 +177,46 @@ def _import_custom_modules(config: Config, path: str | Path) -> None:
         raise ConfigError(f"{path}: custom_imports: {error.__context__ or error}") from error
 
 
-def typed_parts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield where it stands and the dict, for every dict with a `type` at any depth of `node`; `place` is its own."""
+def typed_parts(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (dotted key, dict) of every dict with a `type` at any depth of `node`, whose own key is `key`."""
     if isinstance(node, Mapping):
         if "type" in node:
-            yield place, node
-        for key, value in node.items():
-            yield from typed_parts(value, f"{place}.{key}")
+            yield key, node
+        for name, value in node.items():
+            yield from typed_parts(value, f"{key}.{name}")
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            yield from typed_parts(value, f"{place}.{index}")
+            yield from typed_parts(value, f"{key}.{index}")
 
 
-def _check_part(part: Mapping[str, Any], place: str) -> None:
-    kind = part["type"]
-    if not inspect.isclass(kind):
-        return  # a registry name: the registry answers for it
-    parameters = inspect.signature(kind).parameters
+def _check_part(part: Mapping[str, Any], location: str) -> None:
+    part_class = part["type"]
+    if not inspect.isclass(part_class):
+        return  # a registry name, which the registry checks
+    parameters = inspect.signature(part_class).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     given = {key: value for key, value in part.items() if key not in ("type", "_scope_")}
-    for name in present_arguments(kind, given, warn=False):
+    for name in present_arguments(part_class, given, warn=False):
         if name not in parameters:
-            raise ConfigError(f"{place}: {kind.__name__} takes no {name!r}{_nearest(name, parameters)}")
+            raise ConfigError(f"{location}: {part_class.__name__} takes no {name!r}{_nearest(name, parameters)}")
 
 
 def _check_override(config: Config, key: str, path: str | Path) -> None:
-    """Refuse to invent a key silently: all but the last part of the path must exist, and the last at the top too."""
+    """Reject a key that the config does not have: it would have no effect. Within a part, the last name may be new."""
     node: Any = config
     *parents, leaf = key.split(".")
     for part in parents:
         if _is_absent_group(node, part):
             return
         node = _child(node, part, key, path)
-    known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
-    if not known:
+    is_known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
+    if not is_known:
         raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
     root = (*parents, leaf)[0]
     if root not in SETTINGS:
-        places = [place for name in config for place in _places(config[name], name, leaf)]
-        instead = f"change {' or '.join(places)}" if places else "change the settings that it is part of"
+        keys = [inner for name in config for inner in _keys_ending_in(leaf, config[name], name)]
+        instead = f"change {' or '.join(keys)}" if keys else "change the settings that it is part of"
         raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
 
 
@@ -233,8 +234,8 @@ def _move_former_arguments(node: Any, former: frozenset[str]) -> None:
 
 def _is_absent_group(node: Any, name: str) -> bool:
     """Return whether `name` is an argument that the config of a class does not state: a group of arguments."""
-    kind = node.get("type") if isinstance(node, Mapping) else None
-    return inspect.isclass(kind) and name not in node and name in inspect.signature(kind).parameters
+    part_class = node.get("type") if isinstance(node, Mapping) else None
+    return inspect.isclass(part_class) and name not in node and name in inspect.signature(part_class).parameters
 
 
 def _present_option(config: Config, key: str) -> str:
@@ -242,9 +243,9 @@ def _present_option(config: Config, key: str) -> str:
     node: Any = config
     parts = key.split(".")
     for depth in range(len(parts)):
-        kind = node.get("type") if isinstance(node, Mapping) else None
-        if inspect.isclass(kind):
-            present = present_option(kind, ".".join(parts[depth:]))
+        part_class = node.get("type") if isinstance(node, Mapping) else None
+        if inspect.isclass(part_class):
+            present = present_option(part_class, ".".join(parts[depth:]))
             if present != ".".join(parts[depth:]):
                 return ".".join([*parts[:depth], present])
         try:
@@ -254,13 +255,13 @@ def _present_option(config: Config, key: str) -> str:
     return key
 
 
-def _places(node: Any, place: str, leaf: str) -> Iterator[str]:
-    """Yield where settings of the name `leaf` stand within `node`."""
+def _keys_ending_in(leaf: str, node: Any, key: str) -> Iterator[str]:
+    """Yield the dotted keys within `node`, whose own key is `key`, that end in `leaf`."""
     if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == leaf:
-                yield f"{place}.{key}"
-            yield from _places(value, f"{place}.{key}", leaf)
+        for name, value in node.items():
+            if name == leaf:
+                yield f"{key}.{name}"
+            yield from _keys_ending_in(leaf, value, f"{key}.{name}")
 
 
 def _child(node: Any, part: str, key: str, path: str | Path) -> Any:

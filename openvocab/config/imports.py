@@ -1,8 +1,8 @@
-"""What a config imports, checked before mmengine reads it: a mistake is one sentence on what can be imported, and how.
+"""Check the imports of a config before mmengine reads it; an error states what can be imported, and how.
 
-mmengine puts names in the place of imports and carries them out when a part is built, so that to read a config needs
-none of its parts. Some modules it does import at once, but which ones depends on where Python is installed: a config
-that computes with them would work on one machine and not on the next.
+mmengine replaces imports by names, and imports when a part is built, so that reading a config needs none of its parts.
+Some modules it imports at once, but which ones depends on where Python is installed: a config that computes with them
+would work on some machines only.
 """
 
 import ast
@@ -15,11 +15,11 @@ from mmengine.config import Config
 
 from openvocab.files.text_files import decode_text
 
-BY_PLACE = (
-    "a config inherits by `with read_base(): from .name import *` or `from ..folder.name import *`, as seen from its "
+HOW_TO_INHERIT = (
+    "a config inherits by `with read_base(): from .name import *` or `from ..folder.name import *`, relative to its "
     "own file"
 )
-ONLY_NAMES = "imports of a config are not carried out while it is read, it can only pass their names on (type=Name)"
+ONLY_NAMES = "imports of a config are not executed while it is read, it can only pass their names on (type=Name)"
 
 
 class ImportMistake(ValueError):
@@ -30,88 +30,91 @@ def check_imports(file: Path) -> set[str]:
     """Check the imports of a Python config and of those that it inherits from.
 
     Returns:
-        the names that it defines, for whoever inherits from it.
+        The names that the config defines for those that inherit from it.
 
     Raises:
-        ImportMistake: a config that is not there, inherits from itself or is not imported by its place; a name that the
-            other config does not define; a use of an imported name that needs the import carried out.
+        ImportMistake: a config that is missing, inherits from itself, or is not imported relatively; a name that the
+            other config does not define; a use of an imported name that needs its value.
         OSError, SyntaxError, ValueError: a file that cannot be read.
     """
     return _defined_names(file, (), {})
 
 
 def _defined_names(file: Path, above: tuple[Path, ...], checked: dict[Path, set[str]]) -> set[str]:
-    """Check one config, below those that inherit from it; `checked` keeps the names of configs by their path."""
+    """Check one config; `above` are those that inherit from it, `checked` caches the names of configs by path."""
     if file.resolve() in checked:
         return checked[file.resolve()]
     content = file.read_bytes()
     if content.startswith(codecs.BOM_UTF8):
         raise ImportMistake(f"{file}: a config cannot begin with a byte order mark; save it as UTF-8 without one")
     tree = ast.parse(decode_text(content, file), str(file))
-    inherited = [node for block in tree.body if _is_read_base(block) for node in block.body]
+    inherited = [
+        node for block in tree.body if isinstance(block, ast.With) and _is_read_base(block) for node in block.body
+    ]
     defined = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     defined |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     only_names: set[str] = set()
     for node in ast.walk(tree):
         if node in inherited or not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
-        place = f"{file}:{node.lineno}: `{ast.unparse(node)}`"
+        location = f"{file}:{node.lineno}: `{ast.unparse(node)}`"
         if isinstance(node, ast.Import) and len(node.names) > 1:
-            raise ImportMistake(f"{place}: import one module a line")
+            raise ImportMistake(f"{location}: import one module per line")
         if isinstance(node, ast.ImportFrom) and (node.level or node.names[0].name == "*"):
-            raise ImportMistake(f"{place}: {BY_PLACE}")
+            raise ImportMistake(f"{location}: {HOW_TO_INHERIT}")
         names = {alias.asname or alias.name.split(".")[0] for alias in node.names}
         defined |= names
         if not isinstance(node, ast.ImportFrom) or node.module != "mmengine.config":
             only_names |= names
-    for node in tree.body:
-        _check_base_list(node, file)
-    for node in inherited:
-        defined |= _inherited_names(node, file, (*above, file), checked)
+    for statement in tree.body:
+        _check_base_list(statement, file)
+    for statement in inherited:
+        defined |= _inherited_names(statement, file, (*above, file), checked)
     _check_uses(tree, only_names, file)
     checked[file.resolve()] = defined
     return defined
 
 
-def _is_read_base(node: ast.stmt) -> bool:
-    call = node.items[0].context_expr if isinstance(node, ast.With) else None
+def _is_read_base(node: ast.With) -> bool:
+    call = node.items[0].context_expr
     return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "read_base"
 
 
 def _check_base_list(node: ast.stmt, file: Path) -> None:
-    """Refuse a `_base_` of configs that are not there, or that are made of imports: mmengine does not mix the two."""
-    is_list = isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["_base_"]
-    if not is_list or not isinstance(node.value, (ast.Constant, ast.List, ast.Tuple)):
+    """Reject a `_base_` of missing configs, or of ones with imports: mmengine does not mix the two."""
+    if not isinstance(node, ast.Assign) or [ast.unparse(target) for target in node.targets] != ["_base_"]:
+        return
+    if not isinstance(node.value, (ast.Constant, ast.List, ast.Tuple)):
         return
     listed = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
     for entry in listed:
         base = file.parent / str(getattr(entry, "value", ""))
         if base.suffix == ".py" and (not base.is_file() or Config._is_lazy_import(str(base))):
-            problem = "has imports itself" if base.is_file() else "is not there"
-            raise ImportMistake(f"{file}:{node.lineno}: `{ast.unparse(node)}`: {base} {problem}; {BY_PLACE}")
+            problem = "has imports itself" if base.is_file() else "does not exist"
+            raise ImportMistake(f"{file}:{node.lineno}: `{ast.unparse(node)}`: {base} {problem}; {HOW_TO_INHERIT}")
 
 
 def _inherited_names(node: ast.stmt, file: Path, above: tuple[Path, ...], checked: dict[Path, set[str]]) -> set[str]:
-    """Check an import within `read_base`, and return the names that it brings."""
-    place = f"{file}:{node.lineno}: `{ast.unparse(node)}`"
+    """Check an import within `read_base`, and return the names that it defines."""
+    location = f"{file}:{node.lineno}: `{ast.unparse(node)}`"
     if not isinstance(node, ast.ImportFrom) or not node.level or not node.module:
-        raise ImportMistake(f"{place}: {BY_PLACE}")
+        raise ImportMistake(f"{location}: {HOW_TO_INHERIT}")
     base = file.parent.joinpath(*[".."] * (node.level - 1), *node.module.split(".")).with_suffix(".py")
     if not base.is_file():
-        raise ImportMistake(f"{place}: no config {base}; {BY_PLACE}")
-    if base.resolve() in [one.resolve() for one in above]:
-        raise ImportMistake(f"{place}: it inherits from itself")
+        raise ImportMistake(f"{location}: no config {base}; {HOW_TO_INHERIT}")
+    if base.resolve() in [config.resolve() for config in above]:
+        raise ImportMistake(f"{location}: it inherits from itself")
     names = _defined_names(base, above, checked)
     for alias in node.names:
         if alias.name != "*" and alias.name not in names:
             close = difflib.get_close_matches(alias.name, names, n=1)
             nearest = f"; did you mean {close[0]!r}?" if close else ""
-            raise ImportMistake(f"{place}: {base} defines no {alias.name!r}{nearest}")
+            raise ImportMistake(f"{location}: {base} defines no {alias.name!r}{nearest}")
     return names if node.names[0].name == "*" else {alias.asname or alias.name for alias in node.names}
 
 
 def _check_uses(tree: ast.Module, only_names: set[str], file: Path) -> None:
-    """Refuse to compute with names that stand for what is imported later, if at all."""
+    """Reject computations with imported names, which have no values while a config is read."""
     for node in ast.walk(tree):
         for value in _operands(node):
             root = value

@@ -1,4 +1,4 @@
-"""Python modules that lie beside a config: found while it is read, without a lasting change of the search path."""
+"""Import Python modules from the folder of a config, without a lasting change of the search path."""
 
 import importlib
 import sys
@@ -12,8 +12,8 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 
 
 @contextmanager
-def modules_beside(config_file: Path) -> Iterator[None]:
-    """Let the folder of a config provide modules within, after all installed ones: it can shadow none of them."""
+def sibling_modules(config_file: Path) -> Iterator[None]:
+    """Make the modules in the folder of a config importable in the block; installed ones take precedence."""
     folder = str(config_file.resolve().parent)
     if folder in sys.path:
         yield
@@ -25,17 +25,17 @@ def modules_beside(config_file: Path) -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def keep_modules_beside(config_file: Path) -> None:
-    """Let the folder of a config provide modules from now on, in processes that this one spawns too."""
+def keep_sibling_modules(config_file: Path) -> None:
+    """Make the modules in the folder of a config importable from now on, in spawned processes too."""
     folder = str(config_file.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
 
 
-def import_modules_beside(config: Config, config_file: Path) -> None:
-    """Import what the parts of a config name and only its folder provides; mmengine itself would do so at first use."""
+def import_sibling_modules(config: Config, config_file: Path) -> None:
+    """Import the modules that the parts of a config name and only its folder has; mmengine would at first use."""
     folder = config_file.resolve().parent
-    for part in _named_parts(config._to_lazy_dict()):  # the dict in which classes are names still
+    for part in _named_parts(config._to_lazy_dict()):  # the dict in which classes are still names
         module = part.rpartition(".")[0] if isinstance(part, str) else part.module
         root = module.split(".")[0]
         if not root or root in sys.modules or not _provides(folder, root):

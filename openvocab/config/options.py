@@ -1,8 +1,8 @@
-"""`--cfg-options KEY=VALUE` of the tools: how values are written on a command line.
+"""Parse `--cfg-options KEY=VALUE`, by which the tools override values of a config.
 
 A value is a number, True, False, None or a text; with commas outside of brackets, or in brackets, it is a list, and in
-parentheses a tuple. A text keeps its blanks. What stands in quotes is never taken apart: `key='"a, b"'` is one text, in
-which a doubled quote mark stands for itself.
+parentheses a tuple. A text keeps its blanks. A quoted text is never split: `key='"a, b"'` is one text, in which a
+doubled quote mark stands for one.
 """
 
 import re
@@ -13,32 +13,32 @@ from typing import Any
 _CLOSING = {"(": ")", "[": "]"}
 _QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
 _MARK = re.compile(rf"(?:^|(?<=[,(\[]))\s*(?:{_QUOTED})(?=\s*(?:[,)\]]|\Z))|[,()\[\]]")
-"""A quoted element of a list, or a character that takes a value apart."""
-_UNMATCHED = "its brackets do not match; a text that is no list stands in quotes"
+"""A quoted element of a list, or a character that structures a value."""
+_UNMATCHED = "its brackets do not match; put a text that is no list in quotes"
 
 
 class ConfigOptions(Action):
-    """Argparse action that collects `KEY=VALUE` words in a dict; later ones add to earlier ones."""
+    """Argparse action that collects `KEY=VALUE` words in a dict, over all uses of the option."""
 
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
     ) -> None:
-        """Read the words.
+        """Parse the words.
 
         Raises:
-            ArgumentError: one that cannot be read.
+            ArgumentError: a word that cannot be parsed.
         """
         try:
-            read = read_options(values)
+            parsed = read_options(values)
         except ValueError as error:
             raise ArgumentError(self, str(error)) from error
-        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **read})
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **parsed})
 
 
 def add_config_options(parser: ArgumentParser) -> None:
-    """Give a tool the option `--cfg-options`."""
+    """Add the option `--cfg-options` to a parser."""
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE",
-                        help="change the config; a text with commas stands in quotes: KEY='\"a, b\"'")  # fmt: skip
+                        help="change the config; put a text with commas in quotes: KEY='\"a, b\"'")  # fmt: skip
 
 
 def read_options(options: Sequence[str]) -> dict[str, Any]:
@@ -47,23 +47,23 @@ def read_options(options: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: a word without "=", or a list whose brackets do not match.
     """
-    read = {}
+    values = {}
     for option in options:
         key, equals, text = option.partition("=")
         if not (key and equals):
             raise ValueError(f"expected KEY=VALUE, got {option!r}")
         try:
-            read[key] = parse_value(text)
+            values[key] = parse_value(text)
         except ValueError as error:
             raise ValueError(f"{option}: {error}") from error
-    return read
+    return values
 
 
 def write_option(key: str, text: str) -> str:
-    """Return the `KEY=VALUE` that is read as this text, whatever its characters are.
+    """Return the `KEY=VALUE` that `read_options` parses as this text, whatever its characters are.
 
     Raises:
-        ValueError: a number or one of True, False, None, which are read as such in quotes too.
+        ValueError: a number or one of True, False, None, which are parsed as such in quotes too.
     """
     for value in (text, '"{}"'.format(text.replace('"', '""'))):
         try:
@@ -75,24 +75,24 @@ def write_option(key: str, text: str) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """Return what the VALUE of `KEY=VALUE` stands for.
+    """Return the value that the VALUE of `KEY=VALUE` denotes.
 
     Raises:
         ValueError: a list whose brackets do not match.
     """
-    bare = text.strip()
-    may_be_bracketed = bare[:1] in _CLOSING and bare.endswith(_CLOSING[bare[0]])
+    stripped = text.strip()
+    may_be_bracketed = stripped[:1] in _CLOSING and stripped.endswith(_CLOSING[stripped[0]])
     if not may_be_bracketed and "," not in text:
         return _single(text)
-    marks = _outer_marks(bare)
-    if may_be_bracketed and marks[0][0] == len(bare) - 1:
-        values = _elements(bare[1:-1], _outer_marks(bare[1:-1]))
-        return tuple(values) if bare[0] == "(" else values
-    return _elements(bare, marks) if any(mark == "," for _, mark in marks) else _single(text)
+    marks = _outer_marks(stripped)
+    if may_be_bracketed and marks[0][0] == len(stripped) - 1:
+        values = _elements(stripped[1:-1], _outer_marks(stripped[1:-1]))
+        return tuple(values) if stripped[0] == "(" else values
+    return _elements(stripped, marks) if any(mark == "," for _, mark in marks) else _single(text)
 
 
 def _elements(text: str, marks: Sequence[tuple[int, str]]) -> list[Any]:
-    ends = [place for place, mark in marks if mark == ","]
+    ends = [position for position, mark in marks if mark == ","]
     elements = [text[start:end].strip() for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(text)])]
     if not elements[-1]:  # "a," is a list of one, "" a list of none
         elements.pop()
@@ -100,8 +100,9 @@ def _elements(text: str, marks: Sequence[tuple[int, str]]) -> list[Any]:
 
 
 def _outer_marks(text: str) -> list[tuple[int, str]]:
-    """Return the commas outside of brackets and quotes, and what closes the outermost brackets, with their places."""
-    outer, open_brackets = [], []
+    """Return (position, character) of the commas outside of brackets and quotes, and of outermost closing brackets."""
+    outer: list[tuple[int, str]] = []
+    open_brackets: list[str] = []
     for match in _MARK.finditer(text):
         mark = match.group()
         if mark in _CLOSING:
@@ -116,13 +117,13 @@ def _outer_marks(text: str) -> list[tuple[int, str]]:
 
 
 def _single(text: str) -> Any:
-    """Return a number, True, False or None, or the text without the quotes around it."""
-    bare = text.strip()
-    if re.fullmatch(_QUOTED, bare):
-        text = bare = bare[1:-1].replace(bare[0] * 2, bare[0])
-    for kind in (int, float):
+    """Return a number, True, False or None, or the text without its quotes."""
+    stripped = text.strip()
+    if re.fullmatch(_QUOTED, stripped):
+        text = stripped = stripped[1:-1].replace(stripped[0] * 2, stripped[0])
+    for number_type in (int, float):
         try:
-            return kind(bare)
+            return number_type(stripped)
         except ValueError:
             pass
-    return None if bare == "None" else {"true": True, "false": False}.get(bare.lower(), text)
+    return None if stripped == "None" else {"true": True, "false": False}.get(stripped.lower(), text)

@@ -1,8 +1,8 @@
-"""A config as a checkpoint carries it: data that is compared and built from, never source that is run.
+"""Store a config in a checkpoint as data, which is compared and built from, but never run.
 
-A config that comes out of a file is not trusted. Its `type`s are names, and a name is looked up among the classes that
-are registered for its place, never imported: a registry of mmengine would import any module that a dotted name or a
-`_scope_` asks for, and call whatever it finds there.
+A config from a file is not trusted. Its `type`s are names, which are looked up among the classes that are registered
+for that kind of part, and never imported: a registry of mmengine would import any module that a dotted name or a
+`_scope_` requests, and call whatever it finds there.
 """
 
 import inspect
@@ -33,38 +33,38 @@ from openvocab.registry import (
 
 _MODEL_PARTS = (MODELS, BACKBONES, READOUTS, TEXT_ENCODERS, HEADS, CONTRASTIVE_TERMS, INFERENCERS)
 _GEOMETRY = "mmcv.transforms.processing"
-"""The module of mmcv whose transforms compute and do nothing else, but for those that are given a type as text."""
+"""The module of mmcv whose transforms only compute, except for those that take a type as text."""
 _MORE_THAN_PIXELS = ("openvocab.teacher.region_transforms", "openvocab.datasets.transforms.noun_prompts")
-"""Modules of ours with transforms that build whole models, or that read files when they are built."""
+"""Modules of this package with transforms that build models, or read files when they are built."""
 _FETCHES = "openvocab.backbones.conse"
-"""The module of a backbone that reads or fetches weights which no checkpoint holds."""
+"""The module of a backbone that reads or downloads weights which no checkpoint holds."""
 _OF_ONE_RUN = {"work_dir", "experiment_name", "resume", "load_from", "launcher", "log_level"}
 _NOT_DATA = "not data: "
 _GIVE_IT = "give the config itself: load(config=...) or --config"
 _ABSENT = object()
-_MOST_NODES, _MOST_DEPTH = 100_000, 60
+_MAX_NODES, _MAX_DEPTH = 100_000, 60
 
 
 def config_to_data(config: Config) -> dict[str, Any]:
-    """Return a config with dicts, lists, tuples, numbers, strings and None alone.
+    """Return a config as dicts, lists, tuples, numbers, strings and None.
 
-    A class becomes "module.Class". Anything else becomes a string that says what it was, from which nothing is built.
+    A class becomes "module.Class". Anything else becomes a string that describes it, from which nothing can be built.
     """
     return {str(key): _to_data(value) for key, value in config.items()}
 
 
 def config_of(content: Any, source: str) -> Config:
-    """Return what a model is built from, out of the config in a checkpoint: `model`, and the test data's pipeline.
+    """Return the parts of the config in a checkpoint from which a model is built: `model` and the test pipeline.
 
-    Every `type` in it is a class of openvocab, mmcv's geometry, or one that the caller's own imports have registered.
-    Nothing is imported or built here.
+    Every `type` in it is a class of openvocab, of mmcv's geometric transforms, or one that the caller's own imports
+    have registered. Nothing is imported or built here.
 
     Args:
         content: of the checkpoint.
         source: its name, for messages.
 
     Raises:
-        ConfigError: there is no such config, or it names another class.
+        ConfigError: there is no config, or it names another class.
     """
     meta = content.get("meta") if isinstance(content, Mapping) else None
     saved = meta.get("config") if isinstance(meta, Mapping) else None
@@ -80,10 +80,10 @@ def config_of(content: Any, source: str) -> Config:
 
 @contextmanager
 def building_from_file(source: str) -> Iterator[None]:
-    """Build within what `config_of` returned: parts find registered names only.
+    """Build in the block what `config_of` returned; only registered names are found.
 
     Raises:
-        ConfigError: a part takes other arguments than the file gives it.
+        ConfigError: a part takes other arguments than those in the file.
     """
     try:
         with registered_only():
@@ -91,15 +91,15 @@ def building_from_file(source: str) -> Iterator[None]:
     except (TypeError, AttributeError, LookupError, AssertionError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{source}: a model cannot be built of its config: {type(error).__name__}: {reason}"
+            f"{source}: no model can be built from its config: {type(error).__name__}: {reason}"
         ) from error
 
 
 def config_changes(saved: Any, present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {dotted key: (then, now)} of the settings that differ, except for where and when a run takes place.
+    """Return {dotted key: (then, now)} of the settings that differ, except for those of a single run.
 
     Args:
-        saved: of a checkpoint; not data (an older file) has no differences that could be known.
+        saved: of a checkpoint; the text in an older file cannot be compared and gives no differences.
         present: from `config_to_data`.
 
     Raises:
@@ -110,7 +110,7 @@ def config_changes(saved: Any, present: Mapping[str, Any]) -> dict[str, tuple[An
     _check_size(saved, "the checkpoint")
     keys = [key for key in SETTINGS if key not in _OF_ONE_RUN]
     then, now = ({key: config[key] for key in keys if key in config} for config in (saved, present))
-    return {place: (old, new) for place, old, new in _differences(then, now, "")}
+    return {key: (old, new) for key, old, new in _differences(then, now, "")}
 
 
 def _to_data(value: Any) -> Any:
@@ -126,42 +126,42 @@ def _to_data(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else _NOT_DATA + " ".join(repr(value).split())[:200]
 
 
-def class_path(kind: type) -> str:
+def class_path(part_class: type) -> str:
     """Return "module.Class"."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{part_class.__module__}.{part_class.__qualname__}"
 
 
 def _known(*registries: Registry) -> dict[str, type]:
     """Return the registered classes by their names and by their paths."""
-    found: dict[str, type] = {}
+    known: dict[str, type] = {}
     for registry in registries:
         registry.import_from_location()
-        for name, kind in registry.module_dict.items():
-            if inspect.isclass(kind):
-                found |= {name: kind, f"{SCOPE}.{name}": kind, class_path(kind): kind}
-    return {name: kind for name, kind in found.items() if kind.__module__ != _FETCHES}
+        for name, part in registry.module_dict.items():
+            if inspect.isclass(part):
+                known |= {name: part, f"{SCOPE}.{name}": part, class_path(part): part}
+    return {name: part for name, part in known.items() if part.__module__ != _FETCHES}
 
 
 def _known_geometry() -> dict[str, type]:
     """Return our transforms, and those of mmcv that only compute, by their names and paths."""
-    theirs = {
-        name: kind
-        for name, kind in MMENGINE_TRANSFORMS.module_dict.items()
-        if kind.__module__ == _GEOMETRY and not _takes_type_as_text(kind)
+    of_mmcv = {
+        name: step
+        for name, step in MMENGINE_TRANSFORMS.module_dict.items()
+        if step.__module__ == _GEOMETRY and not _takes_type_as_text(step)
     }
-    found = {**theirs, **{class_path(kind): kind for kind in theirs.values()}, **_known(TRANSFORMS)}
-    return {name: kind for name, kind in found.items() if kind.__module__ not in _MORE_THAN_PIXELS}
+    known = {**of_mmcv, **{class_path(step): step for step in of_mmcv.values()}, **_known(TRANSFORMS)}
+    return {name: step for name, step in known.items() if step.__module__ not in _MORE_THAN_PIXELS}
 
 
-def _takes_type_as_text(kind: type) -> bool:
-    """Say whether a transform of mmcv builds what an argument such as `resize_type` names: it imports any module."""
-    return any(name.endswith("_type") for name in inspect.signature(kind).parameters)
+def _takes_type_as_text(step: type) -> bool:
+    """Return whether a transform of mmcv builds what an argument such as `resize_type` names, importing any module."""
+    return any(name.endswith("_type") for name in inspect.signature(step).parameters)
 
 
 def _check_size(data: Any, source: str) -> None:
-    """Refuse what refers to itself, or to the same part so often that a walk over it would not end."""
+    """Reject data that contains itself, or the same part so often that a walk over it would not end."""
     level, count = [data], 0
-    for _ in range(_MOST_DEPTH):
+    for _ in range(_MAX_DEPTH):
         level = [
             item
             for node in level
@@ -171,53 +171,54 @@ def _check_size(data: Any, source: str) -> None:
         count += len(level)
         if not level:
             return
-        if count > _MOST_NODES:
+        if count > _MAX_NODES:
             break
-    raise ConfigError(f"{source}: its config has more than {_MOST_NODES} entries or {_MOST_DEPTH} levels")
+    raise ConfigError(f"{source}: its config has more than {_MAX_NODES} entries or {_MAX_DEPTH} levels")
 
 
-def _checked(node: Any, place: str, known: Mapping[str, type]) -> Any:
-    """Return `node` with each `type` as its class.
+def _checked(node: Any, key: str, known: Mapping[str, type]) -> Any:
+    """Return `node`, whose dotted key is `key`, with each `type` as its class.
 
-    `_scope_` is left out, for which mmengine imports a module, and `cache_dir`, where a part would write.
+    Without `_scope_`, for which mmengine imports a module, and without `cache_dir`, where a part would write.
     """
     if isinstance(node, Mapping):
         inner = {
-            key: _checked(value, f"{place}.{key}", known)
-            for key, value in node.items()
-            if key not in ("type", "_scope_", "cache_dir")
+            name: _checked(value, f"{key}.{name}", known)
+            for name, value in node.items()
+            if name not in ("type", "_scope_", "cache_dir")
         }
-        return {"type": _class_of(node["type"], place, known), **inner} if "type" in node else inner
+        return {"type": _class_of(node["type"], key, known), **inner} if "type" in node else inner
     if isinstance(node, (list, tuple)):
-        return type(node)(_checked(value, f"{place}.{index}", known) for index, value in enumerate(node))
+        return type(node)(_checked(value, f"{key}.{index}", known) for index, value in enumerate(node))
     if node is None or isinstance(node, (bool, int, float, str)) and not str(node).startswith(_NOT_DATA):
         return node
-    raise ConfigError(f"{place}: {str(node)[:80]!r} cannot be taken from a checkpoint; {_GIVE_IT}")
+    raise ConfigError(f"{key}: {str(node)[:80]!r} cannot be taken from a checkpoint; {_GIVE_IT}")
 
 
-def _class_of(name: Any, place: str, known: Mapping[str, type]) -> type:
+def _class_of(name: Any, key: str, known: Mapping[str, type]) -> type:
     if isinstance(name, str):
         name = present_path(name)
         module, _, attribute = name.rpartition(".")
-        # a dumped config may name a class by the package that offers it
-        kind = known.get(name) or vars(sys.modules.get(module, object)).get(attribute)
-        if inspect.isclass(kind) and kind in known.values():
-            return kind
+        # a dumped config may name a class by the package that exports it
+        part = known.get(name) or vars(sys.modules.get(module, object)).get(attribute)
+        if inspect.isclass(part) and part in known.values():
+            return part
     raise ConfigError(
-        f"{place}.type: {str(name)[:80]!r} is not registered for this place, and a checkpoint imports nothing; import "
-        f"its module first, or {_GIVE_IT}"
+        f"{key}.type: {str(name)[:80]!r} is not registered for this kind of part, and a checkpoint imports nothing; "
+        f"import its module first, or {_GIVE_IT}"
     )
 
 
-def _differences(then: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+def _differences(then: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, then, now) of the values that differ below `key`."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
-        if isinstance(kind := then.get("type"), str):
-            then = present_arguments(present_path(kind), then, warn=False)
-        for key in [*then, *(key for key in now if key not in then)]:
-            inner = f"{place}.{key}" if place else str(key)
-            yield from _differences(then.get(key, _ABSENT), now.get(key, _ABSENT), inner)
+        if isinstance(part := then.get("type"), str):
+            then = present_arguments(present_path(part), then, warn=False)
+        for name in [*then, *(name for name in now if name not in then)]:
+            inner = f"{key}.{name}" if key else str(name)
+            yield from _differences(then.get(name, _ABSENT), now.get(name, _ABSENT), inner)
     elif isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)) and len(then) == len(now):
         for index, pair in enumerate(zip(then, now)):
-            yield from _differences(*pair, f"{place}.{index}")
+            yield from _differences(*pair, f"{key}.{index}")
     elif type(then) is not type(now) or (present_path(then) if isinstance(then, str) else then) != now:
-        yield place, *("absent" if value is _ABSENT else value for value in (then, now))
+        yield key, "absent" if then is _ABSENT else then, "absent" if now is _ABSENT else now

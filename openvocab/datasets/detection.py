@@ -15,10 +15,10 @@ from openvocab.datasets.annotations.coco import read_coco
 from openvocab.datasets.annotations.filtering import (
     ObjectSelection,
     complete_sizes,
+    drop_root_category,
     keep_images,
     note_repeated,
     select_objects,
-    settle_root,
     spell_paths,
 )
 from openvocab.datasets.annotations.instances import InstanceTable
@@ -234,7 +234,7 @@ class DetectionDataset(PipelineDataset):
         """Read the annotations once, and keep what can be used of them."""
         found = self._annotation_list()
         given_names = self._given_names
-        settle_root(found, given_names, str(self.root / self.annotations))
+        drop_root_category(found, given_names, str(self.root / self.annotations))
         choice = choose_categories(
             self._names_of(found) if given_names is None else given_names,
             found.category_names,

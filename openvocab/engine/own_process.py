@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from openvocab.config.modules import keep_modules_beside
+from openvocab.config.modules import keep_sibling_modules
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
 from openvocab.engine.precision import MatmulPrecision, Precision, use_fast_matmul
@@ -29,7 +29,7 @@ def own_process(config: Config) -> None:
     _use_matmul_of_rank_0(config.get("precision", "auto"))
     guard_mmengine_loaders()
     if config.filename:
-        keep_modules_beside(Path(config.filename))
+        keep_sibling_modules(Path(config.filename))
 
 
 def _use_matmul_of_rank_0(precision: Precision) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from openvocab.argument_checks import check_choice
 from openvocab.config.config import AMP_CHOICES
 from openvocab.registry import SCOPE
 
@@ -39,8 +40,7 @@ def complete_training(config: Config, amp: str | None = None) -> None:
     Raises:
         ValueError: an unknown `amp`.
     """
-    if amp not in (None, *AMP_CHOICES):
-        raise ValueError(f"amp: expected one of {', '.join(AMP_CHOICES)}, or None for the config's, got {amp!r}")
+    check_choice("amp", amp, (*AMP_CHOICES, None))
     config.train_cfg.setdefault("type", "TrainLoop")
     if config.get("val_cfg") is not None:
         config.val_cfg.setdefault("type", "ValLoop")

@@ -347,7 +347,7 @@ def build_runner(
     if config.launcher != "none":
         prepare_distributed(config)
     workers_note = limit_workers(config)
-    with start_weights(read=training or config.load_from is None):
+    with start_weights(load=training or config.load_from is None):
         runner = OpenVocabRunner.from_cfg(config)
     runner.work_dir_lock = lock
     runner.resume_from = checkpoint if resume else None

@@ -1,1 +1,1 @@
-"""Files of all kinds: written whole or not at all, read with suspicion."""
+"""Write files atomically, and read files of other programs safely."""

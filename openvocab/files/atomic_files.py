@@ -1,9 +1,10 @@
-"""Files and folders that are written whole or not at all, and what killed writers leave of them.
+"""The package's only atomic writer: a file or folder is complete under its name, or is not there.
 
 A writer works under a temporary name, `NAME.HOST-PID-TOKEN.saving`, and holds a lock (`flock`) on it, which the kernel
-releases when the process ends, however it ends. So a temporary file of this host that nobody holds was left by a killed
-writer, and the next writer in that folder removes it. One of another host is removed a day after its last change, since
-locks may not reach over machines. The lock decides, not the process id: containers share hosts, not process ids.
+releases when the process ends for whatever reason. A temporary file of this host without a lock was therefore left by a
+killed writer, and the next writer in that folder removes it. One of another host is removed a day after its last
+change, since locks may not work across machines. The lock decides, not the process id, since containers on one host
+have separate process ids.
 """
 
 import errno
@@ -20,27 +21,28 @@ from typing import IO, Any
 
 try:
     import fcntl
-except ImportError:  # not on Windows: nothing is locked there, and leftovers wait their day
-    fcntl = None
+except ImportError:  # on Windows nothing is locked, and leftovers are removed after a day
+    fcntl = None  # type: ignore[assignment]  # a module that may be missing
 
 SUFFIX = ".saving"
 ABANDONED_AFTER = 86_400.0
-"""Seconds without a change after which a temporary file is nobody's, where locks cannot tell."""
-MOST_BYTES = 255
-"""That a name may have on the file systems in use."""
+"""Seconds without a change after which a temporary file counts as left over, where locks do not work."""
+MAX_NAME_BYTES = 255
+"""Maximum length of a file name on common file systems."""
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF}
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file beside `path` that takes its place, on the disk, when the block ends.
+    """Open a temporary file that replaces `path`, on the disk, when the block ends.
 
-    After an error nothing is left of it. Text is UTF-8.
+    After an error `path` is unchanged and the temporary file is removed. Text is UTF-8.
 
     Args:
+        path: of the file to replace or create.
         mode: "w", "wb" or "w+b".
     """
-    with temporary_beside(path, Path.touch) as temporary:
+    with temporary_sibling(path, Path.touch) as temporary:
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
@@ -49,13 +51,14 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def temporary_beside(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
-    """Make a temporary file or folder beside `path`, and remove it after the block if it still has that name.
+def temporary_sibling(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
+    """Create a temporary file or folder next to `path`, and remove it after the block unless it has been renamed.
 
-    No other process takes it for a leftover meanwhile; leftovers of killed processes in that folder are removed first.
+    Meanwhile no other process removes it as a leftover. Leftovers of killed processes in that folder are removed first.
 
     Args:
-        create: makes it under the name it is given: `Path.touch`, `Path.mkdir`, or a link.
+        path: of the file or folder that the temporary one will replace.
+        create: creates it under the name it is given: `Path.touch`, `Path.mkdir`, or a link.
     """
     remove_leftovers(path.parent)
     temporary = path.with_name(_temporary_name(path.name))
@@ -69,22 +72,22 @@ def temporary_beside(path: Path, create: Callable[[Path], object]) -> Iterator[P
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a temporary file or folder its final name, and have the folder's list of names written to the disk."""
+    """Give a temporary file or folder its final name, and flush the folder that lists it to the disk."""
     os.replace(temporary, path)
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:  # some network file systems cannot do it for folders
+        if error.errno not in _NOT_SUPPORTED:  # some network file systems cannot flush folders
             raise
     finally:
         os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders of writers that are surely dead; whatever else is called so stays."""
+    """Remove the temporary files and folders of writers that have certainly ended; others stay."""
     for leftover in filter(_is_temporary, folder.glob(f"*{SUFFIX}")):
-        # gone meanwhile, or another user's: neither is ours to remove
+        # removed in the meantime, or another user's
         with suppress(FileNotFoundError, PermissionError):
             _remove_if_abandoned(leftover)
 
@@ -92,8 +95,12 @@ def remove_leftovers(folder: Path) -> None:
 def lock_file(descriptor: int, wait: bool = False) -> bool | None:
     """Lock an open file or folder until its last descriptor is closed or its process ends.
 
+    Args:
+        descriptor: of the open file or folder.
+        wait: block until the lock is free.
+
     Returns:
-        Whether it is ours now; None where the file system has no locks.
+        Whether this process holds the lock; None if the file system has no locks.
     """
     if fcntl is None:
         return None
@@ -109,18 +116,18 @@ def lock_file(descriptor: int, wait: bool = False) -> bool | None:
 
 
 def _temporary_name(name: str) -> str:
-    """Return a new temporary name for a file called `name`, of which the end is left out where there is no room.
+    """Return a new temporary name for a file called `name`, whose end is cut off if the name would be too long.
 
-    The ending is always whole: it says whose the file is.
+    The suffix is always complete, since it identifies the writer.
     """
     ending = f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-    while name and len(os.fsencode(name + ending)) > MOST_BYTES:
+    while name and len(os.fsencode(name + ending)) > MAX_NAME_BYTES:
         name = name[:-1]
     return name + ending
 
 
 def _create_locked(temporary: Path, create: Callable[[Path], object]) -> int | None:
-    """Create and lock; again where another process took it for a leftover in between."""
+    """Create and lock; try again if another process removed the file as a leftover in between."""
     while True:
         create(temporary)
         try:
@@ -145,7 +152,7 @@ def _remove_if_abandoned(leftover: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    # to write, since network file systems lock no file that is open to read only
+    # for writing, since network file systems lock no file that is opened for reading
     return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
 
 

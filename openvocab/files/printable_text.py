@@ -1,10 +1,10 @@
-"""Text that terminals, logs and pipes can take, whatever characters the names of files and classes have."""
+"""Escape text so that any terminal, log or pipe accepts it, whatever characters names of files and classes have."""
 
 from typing import TextIO
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line that any terminal or log can take: other characters become escapes such as `\\n`."""
+    """Return `text` in one printable line; other characters become escapes such as `\\n`."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

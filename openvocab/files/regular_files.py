@@ -1,4 +1,4 @@
-"""Files that a folder of samples may hold: a pipe there would block its reader, and a device has no end."""
+"""Open regular files only: a pipe in a folder of samples would block its reader, and a device has no end."""
 
 import errno
 import os
@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 _FLAGS = os.O_RDONLY
-for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):  # which of them there are depends on the platform
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):  # which of them exist depends on the platform
     _FLAGS |= getattr(os, _name, 0)
 
 
 def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
-    """Open a file to read its bytes, without ever waiting for somebody to write them.
+    """Open a file for reading bytes, without ever waiting for a writer.
 
     Args:
-        max_bytes: a larger file is refused unread, by its stated size: a few bytes on the disk can stand for any. None
-            takes all.
+        path: of the file.
+        max_bytes: a larger file is rejected unread, by its stated size: a sparse file can state any size. Default: no
+            limit.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or is larger (EFBIG); `strerror` says which.
+        OSError: it cannot be opened, is no regular file, or is too large (EFBIG); `strerror` states which.
         ValueError: a name with a NUL character.
     """
     descriptor = os.open(path, _FLAGS)
@@ -32,7 +33,7 @@ def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
 
 
 def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
-    """Read a file that `open_regular` opens; see there."""
+    """Return the bytes of a regular file; see `open_regular`."""
     with open_regular(path, max_bytes) as file:
         return file.read()
 

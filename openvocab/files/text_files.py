@@ -1,4 +1,4 @@
-"""Text, JSON, YAML and XML from files that others wrote: whatever cannot be read is one line that names the file."""
+"""Read text, JSON, YAML and XML files of other programs; every error is one line that names the file."""
 
 import codecs
 import json
@@ -11,9 +11,9 @@ import yaml
 from openvocab.files.regular_files import read_regular
 
 MAX_LABEL_BYTES = 2**26
-"""Of the label file of a single sample: 64 MiB."""
+"""Maximum size of the label file of a single sample: 64 MiB."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# What PyYAML's constructors raise for a malformed `!!timestamp`, `!!int`, ... besides its own errors.
+# PyYAML's own errors, and what its constructors raise for a malformed `!!timestamp`, `!!int`, ...
 _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
 
 
@@ -28,7 +28,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_label_text(path: str | Path) -> str:
-    """Read a text file that a folder holds for one sample; any other file than a regular one would block or never end.
+    """Read the text file of one sample, which must be a regular file: others could block or never end.
 
     Raises:
         OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
@@ -37,8 +37,8 @@ def read_label_text(path: str | Path) -> str:
     return _one_line_ends(decode_text(read_regular(path, MAX_LABEL_BYTES), path))
 
 
-def decode_text(content: bytes, place: str | Path) -> str:
-    """Decode UTF-8, with or without a byte order mark; `place` names the content in errors.
+def decode_text(content: bytes, source: str | Path) -> str:
+    """Decode UTF-8, with or without a byte order mark; `source` names the content in errors.
 
     Raises:
         ValueError: another encoding; with the line.
@@ -46,12 +46,12 @@ def decode_text(content: bytes, place: str | Path) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        found = "it seems to be UTF-16" if content.startswith(_UTF16) else f"byte {content[error.start]:#04x}"
+        reason = "it seems to be UTF-16" if content.startswith(_UTF16) else f"byte {content[error.start]:#04x}"
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{place}:{line}: not UTF-8 ({found}); save it as UTF-8") from error
-    if "\0" in text:  # which no text holds; plain letters in UTF-16 are valid UTF-8
+        raise ValueError(f"{source}:{line}: not UTF-8 ({reason}); save it as UTF-8") from error
+    if "\0" in text:  # not in any text; ASCII letters in UTF-16 are valid UTF-8
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"{place}:{line}: not UTF-8 (a zero byte, as in UTF-16 without its mark); save it as UTF-8")
+        raise ValueError(f"{source}:{line}: not UTF-8 (a zero byte, as in UTF-16 without its mark); save it as UTF-8")
     return text
 
 
@@ -65,8 +65,8 @@ def read_json(path: str | Path) -> Any:
     return parse_json(read_text(path), path)
 
 
-def parse_json(text: str, place: str | Path) -> Any:
-    """Parse JSON; `place` names it in errors.
+def parse_json(text: str, source: str | Path) -> Any:
+    """Parse JSON; `source` names it in errors.
 
     Raises:
         ValueError: not JSON, nested too deeply, a number of thousands of digits, or a key that an object has twice.
@@ -74,21 +74,21 @@ def parse_json(text: str, place: str | Path) -> Any:
     try:
         return JSON_DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        raise not_json(error, place) from error
+        raise not_json(error, source) from error
 
 
-def not_json(error: Exception, place: str | Path) -> ValueError:
-    """Return what to raise for an error of `JSON_DECODER`."""
+def not_json(error: Exception, source: str | Path) -> ValueError:
+    """Return the error to raise for one of `JSON_DECODER`."""
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-    return ValueError(f"{place} is not JSON, or cut off: {reason}")
+    return ValueError(f"{source} is not JSON, or cut off: {reason}")
 
 
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file of lists, mappings and texts.
 
-    A single value is the text that is written there, a key too: `on` is a word, `010` and `1:30` are no other numbers.
-    Only nothing and null are None. An alias may stand for a single value, not for a list or mapping: a few nested ones
-    would stand for billions.
+    Scalars and keys stay texts as they are written: `on` is not true, and `010` and `1:30` are not converted to other
+    numbers. Only an empty value and null are None. An alias may refer to a scalar, but not to a list or mapping, since
+    a few nested ones could expand to billions of elements.
 
     Raises:
         OSError: it cannot be opened.
@@ -104,7 +104,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:
-    """Read the XML file of one sample and return its root. Entities are bounded by the parser and never fetched.
+    """Return the root of the XML file of one sample. The parser limits the expansion of entities and fetches none.
 
     Raises:
         OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
@@ -133,9 +133,9 @@ def _one_line_ends(text: str) -> str:
 
 
 class _TextLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases of lists and mappings, and with single values as they are written."""
+    """PyYAML's safe loader without aliases of lists and mappings, and with scalars as they are written."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             if not isinstance(self.anchors.get(event.anchor), (yaml.ScalarNode, type(None))):
@@ -155,14 +155,14 @@ class _TextLoader(yaml.SafeLoader):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the dict of a JSON object; Python's own takes the last of two equal keys without a word."""
+    """Return the dict of a JSON object; Python's own silently keeps the last of two equal keys."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        met: set[str] = set()
+        keys: set[str] = set()
         for key, _ in pairs:
-            if key in met:
+            if key in keys:
                 raise ValueError(f"an object has the key {key[:60]!r} twice")
-            met.add(key)
+            keys.add(key)
     return content
 
 

@@ -1,1 +1,1 @@
-"""Images and label maps: from files, bytes, arrays and addresses to pixels."""
+"""Read images and label maps from files, bytes and arrays."""

@@ -1,4 +1,4 @@
-"""The size of an image file without decoding its pixels."""
+"""Read the size of an image file without decoding its pixels."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from openvocab.structures import Size
 
 
 def read_image_size(path: str | Path) -> Size:
-    """Return (height, width) as `read_image` gives them, upright; of any size, since nothing is decoded.
+    """Return (height, width) of the upright image that `read_image` returns; without a limit, since nothing is decoded.
 
     Raises:
         BadSample: missing, no regular file, empty, or no image by its first bytes.
@@ -21,5 +21,5 @@ def read_image_size(path: str | Path) -> Size:
     except (OSError, ValueError) as error:
         raise BadSample(path, f"cannot be read as an image ({error})") from error
     if not (height > 0 and width > 0):
-        raise BadSample(path, f"its header says {width} x {height} pixels (width x height)")
+        raise BadSample(path, f"its header states {width} x {height} pixels (width x height)")
     return (width, height) if turned else (height, width)

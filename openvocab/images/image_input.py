@@ -1,4 +1,4 @@
-"""Whatever a user calls an image, as (H, W, 3) uint8 RGB. Equal pixels in any container give equal arrays."""
+"""Convert any kind of image to (H, W, 3) uint8 RGB. Equal pixels in any container give equal arrays."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from openvocab.images.pil_image import load_pil, pil_orientation, upright
 
 CHANNELS = (1, 3, 4)
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-"""Of files whose deep grays have 16 bits, though Pillow (for PNG: older ones) reads them as its 32-bit mode I."""
+"""Formats whose deep grays have 16 bits, although Pillow (for PNG: older versions) reads them as 32-bit mode I."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/\\\\]")
 
 
@@ -23,18 +23,17 @@ def rgb_image(image: Any) -> np.ndarray:
 
     Args:
         image: a path; the bytes of an image file, or an open binary file; a PIL image; a numpy array (H, W), (H, W, 1),
-            (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of these shapes or with the channels first, which is what
-            torch means by an image. Alpha is dropped. Values: uint8; uint16 in either byte order and what Pillow makes
-            of 16-bit files (the high byte counts); bool; other integers in 0..255; floats in 0..1 if none is above 1,
-            else in 0..255.
+            (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of these shapes or with the channels first, torch's usual
+            layout. Alpha is dropped. Values: uint8; uint16 in either byte order, and Pillow's modes for 16-bit files
+            (the high byte counts); bool; other integers in 0..255; floats in 0..1 if none is above 1, else in 0..255.
 
     Returns:
-        An array of its own; of uint8 RGB arrays above `LARGE_BYTES` a read-only view.
+        (H, W, 3) uint8 RGB, a copy; for a uint8 RGB array above `LARGE_BYTES` a read-only view.
 
     Raises:
         TypeError: something that is not an image.
-        ValueError: a file that cannot be read, an empty array, NaN, values out of range or an unclear layout; the
-            message says what to do.
+        ValueError: a file that cannot be read, an empty array, NaN, values out of range or an ambiguous layout; the
+            message states what to do.
     """
     if is_path(image):
         return read_image(checked_path(image))
@@ -54,7 +53,7 @@ def rgb_image(image: Any) -> np.ndarray:
 
 
 def is_path(image: Any) -> bool:
-    """Say whether an image is given by the name of its file."""
+    """Return whether an image is given by its path."""
     return isinstance(image, (str, os.PathLike))
 
 
@@ -62,7 +61,7 @@ def checked_path(image: str | os.PathLike) -> str:
     """Return the path of one image file, as text.
 
     Raises:
-        ValueError: an address of the web, a folder or a pattern; the message says what to do.
+        ValueError: a URL, a folder or a pattern; the message states what to do.
     """
     path = os.fspath(image)
     if isinstance(path, bytes):
@@ -77,7 +76,7 @@ def checked_path(image: str | os.PathLike) -> str:
 
 
 def bgr_image(image: Any) -> np.ndarray:
-    """Convert an image to (H, W, 3) uint8 BGR, which is what transforms work on; see `rgb_image`."""
+    """Convert an image to (H, W, 3) uint8 BGR, the channel order of the transforms; see `rgb_image`."""
     rgb = rgb_image(image)
     return rgb[..., ::-1] if rgb.nbytes > LARGE_BYTES else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
 
@@ -95,13 +94,13 @@ def _from_pil(image: Image.Image) -> np.ndarray:
         raise ValueError(f"the image is empty: {image.size[1]}x{image.size[0]} (height x width)")
     try:
         load_pil(image)
-    except (OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
+    except (OSError, SyntaxError) as error:  # PIL reads a file when its pixels are requested
         raise BadSample(getattr(image, "filename", "") or "image", f"cannot be decoded ({error})") from error
     return upright(_pil_pixels(image), pil_orientation(image))
 
 
 def _pil_pixels(image: Image.Image) -> np.ndarray:
-    """Return (H, W, 3) uint8 RGB, as the pixels lie."""
+    """Return (H, W, 3) uint8 RGB, without applying the orientation."""
     if image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS:
         return _from_array(np.asarray(image).astype(np.uint16))
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit, 32-bit and float gray: PIL's own conversion clips
@@ -164,7 +163,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _float_scale(high: float) -> float:
-    """Decide between floats in 0..1 and in 0..255 by the largest."""
+    """Return the factor to 0..255: floats are in 0..1 unless the largest one is above 1."""
     if 1 < high < 2:
         raise ValueError(f"the largest value is {high:g}: neither 0..1 nor 0..255; clip the image or make it uint8")
     return 255.0 if high <= 1 else 1.0

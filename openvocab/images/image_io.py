@@ -1,4 +1,4 @@
-"""Images and label maps from disk, judged by their content; whatever cannot be trusted is a `BadSample`."""
+"""Read images and label maps, whose format their content decides; a file that cannot be trusted is a `BadSample`."""
 
 import errno
 from io import BytesIO
@@ -34,25 +34,25 @@ JPEG_END = b"\xff\xd9"
 PNG_END = b"IEND\xaeB`\x82"
 PNG_PALETTE = 3
 TIFF_PALETTE, TIFF_LAB, TIFF_ALPHA = 3, 8, (1, 2)
-BMP_OLD_HEADER, BMP_BITS_PLACE = 12, (28, 24)
-"""Length of OS/2's header; where the bits of a pixel stand, after today's header and after that."""
+BMP_OLD_HEADER, BMP_BITS_OFFSETS = 12, (28, 24)
+"""Length of OS/2's header; offset of the bits per pixel with today's header and with OS/2's."""
 PILLOW_FORMATS = ("AVIF", "GIF", "TIFF", "BMP", "PPM")
 BITMAPS = (b"P1", b"P4")
-"""Starts of the PPM formats of one bit."""
+"""Starts of the one-bit PPM formats."""
 MAX_PIXELS = 2**28
-"""Pixels that an image may have unless an argument says otherwise: 16,384 x 16,384, which takes 1.6 GB to decode."""
+"""Default maximum of pixels in an image: 16,384 x 16,384, which takes 1.6 GB to decode."""
 PIXEL_BYTES, EXTRA_BYTES = 8, 2**26
-"""What a pixel takes in a file at most (four channels of 16 bits), and 64 MiB for all that is not pixels."""
+"""Maximum bytes of a pixel in a file (four channels of 16 bits), and 64 MiB for everything else in the file."""
 LARGE_BYTES = 1 << 28
-"""Images of more bytes than this (256 MB) are not copied, where that can be spared."""
-_TAKES_LARGER = "a larger max_pixels (of LoadImage and LoadLabels, or of the function that reads it) takes it"
+"""Images above this size (256 MB) are not copied if that can be avoided."""
+_TAKES_LARGER = "a larger max_pixels (of LoadImage and LoadLabels, or of the function that reads it) accepts it"
 
 
 class BadSample(ValueError):
-    """A file that cannot be used as a sample: its path and one line of why."""
+    """A file that cannot be used as a sample, with its path and a reason in one line."""
 
     def __init__(self, path: str | Path, reason: str = "") -> None:
-        # A data loader rebuilds exceptions of its workers from one string, hence the default.
+        # A data loader rebuilds the exceptions of its workers from one string, hence the default.
         super().__init__(printable(f"{path}: {reason}" if reason else str(path)))
         self.path = str(path)
         self.reason = reason
@@ -61,15 +61,16 @@ class BadSample(ValueError):
 def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
 
-    The format is judged by the content, not the extension. The orientation in EXIF, or in the boxes of an AVIF, is
-    applied; gray becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is
-    dropped (the color below it stays). A damaged PNG is noticed by its checksums. JPEG and WebP have none: one that is
-    cut off is noticed, one with changed bytes within mostly decodes to wrong pixels, here as with every other reader.
+    The content decides the format, not the extension. The orientation in EXIF, or in the boxes of an AVIF, is applied;
+    gray becomes three equal channels; 16-bit channels keep their high byte; CMYK is converted; alpha is dropped (the
+    color below it stays). Checksums reveal a damaged PNG. JPEG and WebP have none: a truncated file is noticed, but one
+    with changed bytes mostly decodes to wrong pixels, as in every other reader.
 
     Args:
-        max_pixels: larger images are refused by what their header says, before anything is decoded: a file of 100 kB
-            can hold 32,000 x 32,000 pixels. So are files of more bytes than such an image needs, by their size. None
-            takes all that OpenCV takes, 2^30.
+        path: of the file.
+        max_pixels: images whose header states more pixels are rejected before they are decoded, since a file of 100 kB
+            can hold 32,000 x 32,000 pixels; so are files of more bytes than such an image needs. None allows OpenCV's
+            maximum, 2^30.
 
     Raises:
         BadSample: missing, no regular file, empty, truncated, too large or not an image.
@@ -78,12 +79,12 @@ def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
 
 
 def read_image_bgr(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read an image as `read_image` does, channels in mmcv's order (H, W, 3) BGR."""
+    """Read an image like `read_image`, but as (H, W, 3) uint8 BGR, mmcv's channel order."""
     return decode_image_bgr(_read(path, max_pixels), path, max_pixels)
 
 
 def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Decode the bytes of an image file as `read_image_bgr` does; `path` names them in errors.
+    """Decode the bytes of an image file to (H, W, 3) uint8 BGR like `read_image_bgr`; `path` names them in errors.
 
     Raises:
         BadSample: empty, truncated, too large or not an image.
@@ -91,22 +92,23 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
     is_tiff = _is_tiff(content)
-    # OpenCV never turns an AVIF, and paints what is transparent in a GIF
+    # OpenCV does not rotate an AVIF, and paints the transparent pixels of a GIF
     if content[4:8] == AVIF_BOX or content.startswith(GIF_START) or (is_tiff and _is_mistaken_tiff(content)):
-        image = _decode_by_pillow(path, content)
-        return upright(np.asarray(image.convert("RGB"))[..., ::-1], pil_orientation(image))
+        picture = _decode_by_pillow(path, content)
+        return upright(np.asarray(picture.convert("RGB"))[..., ::-1], pil_orientation(picture))
     image = _decode(path, content, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if is_tiff else 0))
     if image.dtype not in (np.uint8, np.uint16):
         raise BadSample(path, f"an image has 8 or 16 bits, this one is {image.dtype}")
-    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # a TIFF's, which OpenCV would round
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # of a TIFF, which OpenCV would round
 
 
 def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the gray values.
 
-    Greys of 1, 2 or 4 bits are the numbers 0 to 1, 3 or 15, in any format. It is turned upright as an image is.
+    Grays of 1, 2 or 4 bits are the numbers up to 1, 3 or 15, in any format. The orientation is applied as to an image.
 
     Args:
+        path: of the file.
         max_pixels: see `read_image`.
 
     Raises:
@@ -117,13 +119,13 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
     check_complete(content, path)
     _check_pixels(content, path, max_pixels)
     lossy = "lossy compression changes ids"
-    for kind, is_kind, reason in (
+    for name, is_such, reason in (
         ("a JPEG", content.startswith(JPEG_START), lossy),
         ("an AVIF", content[4:8] == AVIF_BOX, lossy),
-        ("a GIF", content.startswith(GIF_START), "it holds places in a palette, which programs put in another order"),
+        ("a GIF", content.startswith(GIF_START), "it holds indices into a palette, which programs reorder"),
     ):
-        if is_kind:
-            raise BadSample(path, f"a label map cannot be {kind}: {reason}; save it as PNG")
+        if is_such:
+            raise BadSample(path, f"a label map cannot be {name}: {reason}; save it as PNG")
     is_png = content.startswith(PNG_START)
     bits, has_palette = _bits_and_palette(path, content)
     if has_palette or (bits < 8 and not is_png):
@@ -132,20 +134,22 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
         label_map = _decode(path, content, cv2.IMREAD_UNCHANGED)
     if label_map.dtype == bool:
         label_map = label_map.astype(np.uint8)
-    elif bits < 8 and not has_palette:  # decoders spread 1, 2 or 4 bits over 0..255
+    elif bits < 8 and not has_palette:  # decoders scale 1, 2 or 4 bits to 0..255
         label_map = label_map // (255 // (2**bits - 1))
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
         raise BadSample(
             path, f"a label map has one channel of 8 or 16 bits, this one is {label_map.shape} {label_map.dtype}"
         )
-    return upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map  # a TIFF is turned
+    return (
+        upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map
+    )  # OpenCV rotates a TIFF itself
 
 
 def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
-    """Return the bits of a sample, 8 where the format has no fewer, and whether samples are places in a palette.
+    """Return the bits of a channel, 8 if the format cannot have fewer, and whether pixels are indices into a palette.
 
     Raises:
-        BadSample: a TIFF of several channels, of which OpenCV may give the first.
+        BadSample: a TIFF of several channels, of which OpenCV may return the first.
     """
     if content.startswith(PNG_START):
         return content[24], content[25] == PNG_PALETTE
@@ -155,8 +159,8 @@ def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
             raise BadSample(path, f"a label map has one channel of 8 or 16 bits, this one has {entries[SAMPLES]}")
         return entries.get(BITS, 1), entries.get(PHOTOMETRIC) == TIFF_PALETTE
     if content.startswith(b"BM"):
-        place = BMP_BITS_PLACE[int.from_bytes(content[14:18], "little") == BMP_OLD_HEADER]
-        bits = int.from_bytes(content[place : place + 2], "little")
+        offset = BMP_BITS_OFFSETS[int.from_bytes(content[14:18], "little") == BMP_OLD_HEADER]
+        bits = int.from_bytes(content[offset : offset + 2], "little")
         return min(bits, 8), bits <= 8
     return (1 if content.startswith(BITMAPS) else 8), False
 
@@ -164,7 +168,7 @@ def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
 def _decode_by_pillow(path: str | Path, content: bytes) -> Image.Image:
     is_png = content.startswith(PNG_START)
     try:
-        # Image.open has a limit of its own, of the whole process
+        # unlike Image.open, which has a global limit of pixels, PngImageFile has none
         image = PngImageFile(BytesIO(content)) if is_png else Image.open(BytesIO(content), formats=PILLOW_FORMATS)
         load_pil(image)
     except Exception as error:  # a malformed file makes Pillow raise anything
@@ -177,16 +181,17 @@ def _is_tiff(content: bytes) -> bool:
 
 
 def _is_mistaken_tiff(content: bytes) -> bool:
-    """Say whether OpenCV gives other colors than the file holds: it darkens them by alpha, and takes Lab for RGB."""
+    """Return whether OpenCV decodes wrong colors: it darkens them by alpha, and reads Lab as RGB."""
     entries = tiff_entries(BytesIO(content))
     return entries.get(EXTRA_SAMPLES) in TIFF_ALPHA or entries.get(PHOTOMETRIC) == TIFF_LAB
 
 
 def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> bytes:
-    """Return the bytes of an image file as they are, after `check_complete`.
+    """Return the bytes of an image file, unchanged, after `check_complete`.
 
     Args:
-        max_pixels: files of more bytes than an image of so many pixels needs are refused.
+        path: of the file.
+        max_pixels: a file of more bytes than an image of so many pixels needs is rejected.
 
     Raises:
         BadSample: missing, no regular file, empty, truncated or too large.
@@ -200,7 +205,7 @@ def check_complete(content: bytes, path: str | Path) -> None:
     """Check the bytes of an image file without decoding them.
 
     Raises:
-        BadSample: empty, or cut off where its format has an end mark.
+        BadSample: empty, or, in a format with an end mark, truncated.
     """
     if not content:
         raise BadSample(path, "the file is empty")
@@ -236,7 +241,7 @@ def _read(path: str | Path, max_pixels: int | None) -> bytes:
 
 
 def _scan_offset(content: bytes) -> int:
-    """Return where the first scan of a JPEG starts: an embedded thumbnail before it has an end marker of its own."""
+    """Return the offset of the first scan of a JPEG: a thumbnail before it has an end marker of its own."""
     segments = jpeg_segments(BytesIO(content))
     return next((offset for marker, offset in segments if marker == JPEG_SCAN), len(content))
 

@@ -1,8 +1,9 @@
-"""Images that Pillow decodes, upright by the orientation in their EXIF and by nothing else, as OpenCV's are."""
+"""Decode images with Pillow and rotate them by the orientation in their EXIF alone, as OpenCV does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,23 +17,24 @@ def load_pil(image: Image.Image) -> None:
     Raises:
         Exception: of any type, for a malformed file.
     """
-    with _hidden(image):
+    with _without_hints(image):
         image.load()
 
 
 def pil_orientation(image: Image.Image) -> int:
-    """Return how the pixels of a loaded image lie, 1 to 8.
+    """Return the EXIF orientation of a loaded image, 1 to 8.
 
-    Pillow's own reader takes XMP too, and fails where EXIF is odd. The orientation that an AVIF states outside EXIF is
-    among what Pillow gives as EXIF.
+    Pillow's own reader also reads XMP, and fails for malformed EXIF. For an AVIF Pillow writes the orientation of its
+    boxes into the EXIF that it returns.
     """
     exif = image.info.get("exif")
     return exif_orientation(BytesIO(exif)) if isinstance(exif, bytes) else 1
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return pixels (H, W) or (H, W, C) of an EXIF orientation, 1 to 8, as they are to be seen; not a copy where they
-    are so already.
+    """Return pixels (H, W) or (H, W, C) with an EXIF orientation, 1 to 8, as an upright array (H', W') or (H', W', C).
+
+    Pixels that are upright already are not copied.
     """
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)  # (W, H, ...)
@@ -42,18 +44,19 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @contextmanager
-def _hidden(image: Image.Image) -> Iterator[None]:
-    """Hide from Pillow, while it decodes, what makes it turn a TIFF otherwise than its file says.
+def _without_hints(image: Image.Image) -> Iterator[None]:
+    """Hide from Pillow, while it decodes, what makes it rotate a TIFF wrongly.
 
-    By XMP it turns one whose file has no orientation; one that it maps into memory, by its name, it turns twice.
+    XMP makes it rotate a TIFF without an orientation; one that it maps into memory, by its name, it rotates twice.
     """
+    file_image: Any = image  # an image from a file has a name, which the base class does not declare
     xmp, name = image.info.pop("xmp", None), getattr(image, "filename", None)
     if name is not None:
-        image.filename = ""
+        file_image.filename = ""
     try:
         yield
     finally:
         if name is not None:
-            image.filename = name
+            file_image.filename = name
         if xmp is not None:
             image.info["xmp"] = xmp

@@ -1,4 +1,4 @@
-"""What the header of an image file says of its size, read without decoding a pixel."""
+"""Read the size and orientation in the header of an image file, without decoding a pixel."""
 
 import struct
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ GIF_START = b"GIF8"
 TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
 BIG_TIFF_STARTS = {b"II+\0": "<", b"MM\0+": ">"}
 JPEG_2000_BOX, JPEG_2000_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
-AVIF_BOX, AVIF_BYTES = b"ftyp", 2**28  # no picture of 2^28 pixels takes more
+AVIF_BOX, AVIF_BYTES = b"ftyp", 2**28  # no image of 2^28 pixels takes more
 PPM_HEADER_BYTES = 2**16
 EXIF_START = b"Exif\0\0"
 WIDTH, HEIGHT, ORIENTATION = 0x0100, 0x0101, 0x0112
 BITS, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 0x0102, 0x0106, 0x0115, 0x0152
 TURNED = range(5, 9)
-"""Orientations that exchange width and height."""
+"""Orientations that swap width and height."""
 SHORT_TYPE, LONG_TYPE, LONG8_TYPE = 3, 4, 16
 MAX_ENTRIES = 4096
 _MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the last two: an offset beyond any file
@@ -33,11 +33,11 @@ _MALFORMED = (struct.error, KeyError, IndexError, OverflowError, OSError)  # the
 def stated_size(file: BinaryIO) -> Size:
     """Return (height, width) of the pixels in an image file, before any rotation.
 
-    Own readers for what datasets are made of; Pillow's stops at a number of pixels that is a setting of the process,
-    and reads all of a PNG. Pillow answers for the other formats.
+    The usual formats of datasets have readers here, since Pillow's limit of pixels is a global setting of the process,
+    and Pillow reads a complete PNG. The other formats are left to Pillow.
 
     Raises:
-        ValueError: none of the formats, or a header that is cut off or malformed.
+        ValueError: none of the formats, or a header that is truncated or malformed.
     """
     start = _at(file, 0, 32)
     try:
@@ -62,17 +62,17 @@ def stated_size(file: BinaryIO) -> Size:
 
 
 def stated_orientation(file: BinaryIO) -> int:
-    """Return the orientation of the pixels in an image file, 1 to 8: 1, as they are, where it states none."""
+    """Return the EXIF orientation of an image file, 1 to 8; 1 (upright) if it states none."""
     start = _at(file, 0, 12)
     try:
         if start[4:8] == AVIF_BOX:
             return _avif_orientation(file)
         if start.startswith(JPEG_START):
-            exif = next((place for place in _jpeg_exif(file)), None)
+            exif = next(_jpeg_exif(file), None)
         elif start.startswith(PNG_START):
-            exif = next((place for kind, place in _chunks(file, 8, ">", 4) if kind == b"eXIf"), None)
+            exif = next((offset for name, offset in _chunks(file, 8, ">", 4) if name == b"eXIf"), None)
         elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-            exif = next((place for kind, place in _chunks(file, 12, "<", 0) if kind == b"EXIF"), None)
+            exif = next((offset for name, offset in _chunks(file, 12, "<", 0) if name == b"EXIF"), None)
         else:
             exif = 0 if start[:4] in TIFF_STARTS or start[:4] in BIG_TIFF_STARTS else None
     except _MALFORMED:
@@ -80,23 +80,22 @@ def stated_orientation(file: BinaryIO) -> int:
     return 1 if exif is None else exif_orientation(file, exif)
 
 
-def exif_orientation(file: BinaryIO, place: int = 0) -> int:
-    """Return the orientation, 1 to 8, in the EXIF block at a place of a file: 1, as it is, where none can be read.
+def exif_orientation(file: BinaryIO, offset: int = 0) -> int:
+    """Return the orientation, 1 to 8, in the EXIF block at an offset of a file; 1 (upright) if none can be read.
 
-    As OpenCV takes it: the first two bytes of the entry count, whatever type it claims, and values outside 1 to 8 mean
-    nothing.
+    As in OpenCV, the first two bytes of the entry count, whatever its type, and values outside 1 to 8 are ignored.
     """
     try:
-        if _at(file, place, len(EXIF_START)) == EXIF_START:
-            place += len(EXIF_START)
-        value = tiff_entries(file, place).get(ORIENTATION)
+        if _at(file, offset, len(EXIF_START)) == EXIF_START:
+            offset += len(EXIF_START)
+        value = tiff_entries(file, offset).get(ORIENTATION, 1)
     except _MALFORMED:
         return 1
     return value if value in range(1, 9) else 1
 
 
 def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yield (marker, offset of the marker) of a JPEG up to its first scan; ends early where the file is cut off."""
+    """Yield (marker, offset of the marker) of a JPEG up to its first scan; ends early if the file is truncated."""
     position = 2
     while len(head := _at(file, position, 4)) == 4 and head[0] == 0xFF:
         marker = head[1]
@@ -113,7 +112,7 @@ def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
 
 
 def tiff_entries(file: BinaryIO, base: int = 0) -> dict[int, int]:
-    """Return {tag: value} of the first directory of a TIFF, or of EXIF, that starts at `base`; single integers only.
+    """Return {tag: value} of the integers in the first directory of a TIFF or EXIF block that starts at `base`.
 
     Raises:
         KeyError: width or height is no unsigned integer.
@@ -122,18 +121,18 @@ def tiff_entries(file: BinaryIO, base: int = 0) -> dict[int, int]:
     big = start[:4] in BIG_TIFF_STARTS
     order = BIG_TIFF_STARTS[start[:4]] if big else TIFF_STARTS[start[:4]]
     offset = base + struct.unpack(order + ("Q" if big else "I"), start[8:16] if big else start[4:8])[0]
-    count_form, entry_size, value_place = ("Q", 20, 12) if big else ("H", 12, 8)
+    count_form, entry_size, value_offset = ("Q", 20, 12) if big else ("H", 12, 8)
     count_size = struct.calcsize("<" + count_form)
     count = struct.unpack(order + count_form, _at(file, offset, count_size))[0]
     content = _at(file, offset + count_size, min(count, MAX_ENTRIES) * entry_size)
     entries: dict[int, int] = {}
-    for place in range(0, len(content) - entry_size + 1, entry_size):
-        tag, kind = struct.unpack(order + "HH", content[place : place + 4])
-        if tag in (WIDTH, HEIGHT) and kind not in (SHORT_TYPE, LONG_TYPE, *[LONG8_TYPE] * big):
-            raise KeyError(f"a side of type {kind}")
-        short = kind == SHORT_TYPE or tag == ORIENTATION
-        form = "H" if short else "Q" if big and kind == LONG8_TYPE else "I"
-        value = content[place + value_place : place + value_place + struct.calcsize("<" + form)]
+    for entry in range(0, len(content) - entry_size + 1, entry_size):
+        tag, type_number = struct.unpack(order + "HH", content[entry : entry + 4])
+        if tag in (WIDTH, HEIGHT) and type_number not in (SHORT_TYPE, LONG_TYPE, *[LONG8_TYPE] * big):
+            raise KeyError(f"a side of type {type_number}")
+        is_short = type_number == SHORT_TYPE or tag == ORIENTATION
+        form = "H" if is_short else "Q" if big and type_number == LONG8_TYPE else "I"
+        value = content[entry + value_offset : entry + value_offset + struct.calcsize("<" + form)]
         entries.setdefault(tag, struct.unpack(order + form, value)[0])
     return entries
 
@@ -157,25 +156,31 @@ def _jpeg_exif(file: BinaryIO) -> Iterator[int]:
 
 
 def _chunks(file: BinaryIO, first: int, order: str, tail: int) -> Iterator[tuple[bytes, int]]:
-    """Yield (kind, offset of the content) of the chunks of a PNG or WebP; `tail` bytes follow each content.
+    """Yield (name, offset of the content) of the chunks of a PNG or WebP.
 
-    Ends at what is no chunk by its name: zeros, of which a file on the disk can hold any number, would be empty ones.
+    Ends at the first invalid name: otherwise zeros, of which a sparse file can hold any number, would be empty chunks.
+
+    Args:
+        file: of the image.
+        first: offset of the first chunk.
+        order: byte order, ">" in a PNG and "<" in a WebP.
+        tail: number of bytes after each content.
     """
     position = first
     while len(head := _at(file, position, 8)) == 8:
-        kind, length = (head[4:], head[:4]) if order == ">" else (head[:4], head[4:])
-        if not kind.rstrip().isalnum():
+        name, length_bytes = (head[4:], head[:4]) if order == ">" else (head[:4], head[4:])
+        if not name.rstrip().isalnum():
             return
-        yield kind, position + 8
-        length = struct.unpack(f"{order}I", length)[0]
+        yield name, position + 8
+        length = struct.unpack(f"{order}I", length_bytes)[0]
         position += 8 + length + tail + (length % 2 if order == "<" else 0)
 
 
 def _webp_size(start: bytes) -> Size:
-    kind = start[12:16]
-    if kind == b"VP8X":
-        width, height = (1 + int.from_bytes(start[place : place + 3], "little") for place in (24, 27))
-    elif kind == b"VP8L":
+    chunk = start[12:16]
+    if chunk == b"VP8X":
+        width, height = (1 + int.from_bytes(start[offset : offset + 3], "little") for offset in (24, 27))
+    elif chunk == b"VP8L":
         bits = int.from_bytes(start[21:25], "little")
         width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     else:
@@ -192,11 +197,11 @@ def _bmp_size(start: bytes) -> Size:
 
 
 def _jpeg_2000_size(file: BinaryIO) -> Size:
-    """Return what the code stream says: the box before it is not what the decoder goes by."""
+    """Return the size in the code stream, which the decoder uses, not that in the box before it."""
     position = 0
     while _at(file, position, 4) != JPEG_2000_STREAM:
-        length, kind = struct.unpack(">I4s", _at(file, position, 8))
-        if kind == b"jp2c":
+        length, name = struct.unpack(">I4s", _at(file, position, 8))
+        if name == b"jp2c":
             position += 16 if length == 1 else 8
         elif length < 8:
             raise KeyError("no code stream")
@@ -207,16 +212,16 @@ def _jpeg_2000_size(file: BinaryIO) -> Size:
 
 
 def _avif_orientation(file: BinaryIO) -> int:
-    """Ask Pillow, which gives the boxes that turn and mirror an AVIF as EXIF; the EXIF in the file turns none."""
+    """Ask Pillow, which returns the boxes that rotate and mirror an AVIF as EXIF; the file's own EXIF is ignored."""
     try:
         with Image.open(BytesIO(_at(file, 0, AVIF_BYTES)), formats=("AVIF",)) as image:
             return exif_orientation(BytesIO(image.info.get("exif", b"")))
-    except Exception:  # a malformed header makes Pillow raise anything; its decoder will say so
+    except Exception:  # a malformed header makes Pillow raise anything; its decoder will report it
         return 1
 
 
 def _size_by_pillow(file: BinaryIO, max_bytes: int) -> Size:
-    """Ask Pillow, which reads an AVIF as a whole, and the header of a PPM however long it is."""
+    """Ask Pillow, which reads all of an AVIF, and a header of any length of a PPM."""
     try:
         with Image.open(BytesIO(_at(file, 0, max_bytes)), formats=("AVIF", "PPM")) as image:
             return image.size[::-1]

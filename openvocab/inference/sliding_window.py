@@ -77,7 +77,7 @@ class SlidingWindow(Inference):
         first = _check_outputs(network(_window(_pad(images, self.window, black), (0, 0), self.window)))
         layout = _Layout(self, network, _pad(images, self.window, black), input_size(images), first)
         fits = layout.num_logits <= ELEMENTS_AT_ONCE
-        if isinstance(first, Tensor) and fits and not self.rows_at_once.has_learnt:
+        if isinstance(first, Tensor) and fits and not self.rows_at_once.has_learned:
             logits = if_memory_suffices(partial(layout.average, first), last_try=len(images) > 1)
             if logits is not None:
                 return logits[0]

@@ -1,4 +1,4 @@
-"""Whether bfloat16 pays on a device: what `auto` stands for in every setting that names a dtype."""
+"""Measure whether bfloat16 is faster on a device: the meaning of `auto` in every setting that names a dtype."""
 
 import logging
 import threading
@@ -17,31 +17,31 @@ from openvocab.process.matmul_precision import matmul_precision
 logger = logging.getLogger(__name__)
 
 MARGIN = 1.15
-"""How many times as fast as float32 bfloat16 must be: below it, its rounding buys nothing."""
+"""Minimum speedup over float32 at which bfloat16 is worth its rounding."""
 AGREEING, AGREEMENT = 3, 0.05
-"""Calls, the fastest ones, whose times must agree to this share of the fastest."""
+"""Number of fastest calls whose times must agree, and the relative difference that counts as agreement."""
 SECONDS = 0.3
-"""In which they may come to agree, for products and again for convolutions."""
+"""Time limit for the calls to agree, for products and again for convolutions."""
 HOPELESS = 0.25
-"""Gain on a CPU from which down one call of each suffices: bfloat16 is emulated there, and calls take long."""
+"""Speedup on a CPU at or below which one call of each suffices: bfloat16 is emulated there, and calls are slow."""
 PRODUCT = {"cpu": (256, 512, 512), "gpu": (4096, 1024, 4096)}
 """Rows, input and output channels of a linear layer."""
 CONVOLUTION = {"cpu": (4, 64, 24), "gpu": (64, 256, 32)}
-"""Images, channels and side of the maps of a 3 x 3 convolution."""
+"""Images, channels and side of the feature maps of a 3 x 3 convolution."""
 _ONE_AT_A_TIME = threading.Lock()
-"""Held while a thread measures: the number of threads, which it changes and puts back, is the process's."""
+"""Held while a thread measures, since it changes and restores the process's number of threads."""
 
 
 @dataclass(frozen=True)
 class BFloat16Gain:
-    """How many times as fast as float32 bfloat16 is on a device."""
+    """Speedup of bfloat16 over float32 on a device."""
 
     products: float
     convolutions: float
 
     @property
     def faster_dtype(self) -> torch.dtype:
-        """bfloat16 where both are faster in it by `MARGIN`, else float32: most models have both kinds of work."""
+        """bfloat16 if both speedups reach `MARGIN`, else float32: most models have both kinds of work."""
         return torch.bfloat16 if min(self.products, self.convolutions) >= MARGIN else torch.float32
 
     def __str__(self) -> str:
@@ -50,10 +50,11 @@ class BFloat16Gain:
 
 
 def faster_dtype(device: str | torch.device, purpose: str) -> torch.dtype:
-    """Return bfloat16 where it pays on `device`, else float32, and log the choice with its figures.
+    """Return bfloat16 if it is faster on `device`, else float32, and log the choice with its figures.
 
     Args:
-        purpose: what is computed in it, for the log.
+        device: to measure on.
+        purpose: what is computed in that dtype, for the log.
     """
     gain = bfloat16_gain(device)
     reason = f"{gain} on {torch.device(device).type}"
@@ -67,10 +68,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def bfloat16_gain(device: str | torch.device) -> BFloat16Gain:
-    """Measure it, once a process, device and precision of float32 products.
+    """Return the measured speedup; measured once per process, device and precision of float32 products.
 
-    Takes half a second to a second, the more where torch has computed nothing yet; where bfloat16 is emulated, as long
-    as two calls of each kind of work.
+    It takes half a second to a second, more if torch has computed nothing yet; if bfloat16 is emulated, it takes the
+    time of two calls of each kind of work.
     """
     with _ONE_AT_A_TIME:
         return _measure(torch.device(device), matmul_precision(device))
@@ -78,8 +79,8 @@ def bfloat16_gain(device: str | torch.device) -> BFloat16Gain:
 
 @cache
 def _measure(device: torch.device, float32_precision: str) -> BFloat16Gain:
-    """Time both kinds of work; `float32_precision`, the process's, is what the figures hold for."""
-    generator = torch.Generator().manual_seed(0)  # of its own: a run's random numbers must not depend on the probe
+    """Time both kinds of work; the figures hold for `float32_precision`, the process's."""
+    generator = torch.Generator().manual_seed(0)  # separate, so that a run's random numbers do not depend on the probe
     with torch.inference_mode(False), torch.enable_grad(), _one_thread(device):
         return BFloat16Gain(
             products=_gain(_product_step(device, generator), device),
@@ -91,7 +92,7 @@ def _product_step(device: torch.device, generator: torch.Generator) -> Callable[
     rows, width, channels = PRODUCT["cpu" if device.type == "cpu" else "gpu"]
     inputs = torch.randn(rows, width, generator=generator).to(device).requires_grad_()
     weight = torch.randn(channels, width, generator=generator).to(device).requires_grad_()
-    return lambda: _back(F.linear(inputs, weight), inputs, weight)
+    return lambda: _backward(F.linear(inputs, weight), inputs, weight)
 
 
 def _convolution_step(device: torch.device, generator: torch.Generator) -> Callable[[], None]:
@@ -100,21 +101,21 @@ def _convolution_step(device: torch.device, generator: torch.Generator) -> Calla
     inputs = torch.randn(images, channels, side, side, generator=generator)
     weight = torch.randn(channels, channels, 3, 3, generator=generator)
     inputs, weight = (t.to(device, memory_format=layout).requires_grad_() for t in (inputs, weight))
-    return lambda: _back(F.conv2d(inputs, weight, padding=1), inputs, weight)
+    return lambda: _backward(F.conv2d(inputs, weight, padding=1), inputs, weight)
 
 
-def _back(output: Tensor, *inputs: Tensor) -> None:
+def _backward(output: Tensor, *inputs: Tensor) -> None:
     torch.autograd.grad(output, inputs, torch.ones_like(output))
 
 
 def _gain(step: Callable[[], None], device: torch.device) -> float:
-    """Return the time of a training step in float32 divided by that under bfloat16 autocast.
+    """Return the time of a training step in float32 divided by its time under bfloat16 autocast.
 
-    The fastest of several calls in turn count: other jobs on the machine only ever make one slower. It takes more
-    calls until the fastest ones agree, time is up or nothing could save bfloat16.
+    The fastest of several alternating calls count, since other jobs on the machine can only make a call slower. Calls
+    are repeated until the fastest ones agree, the time is up, or bfloat16 is hopelessly slow.
     """
     times: dict[bool, list[float]] = {False: [], True: []}
-    _seconds(step, device, False)  # libraries are set up and compile their kernels in the first call
+    _seconds(step, device, False)  # in the first call, libraries initialize and compile their kernels
     started = time.perf_counter()
     _seconds(step, device, True)
     while True:
@@ -143,19 +144,19 @@ def _seconds(step: Callable[[], None], device: torch.device, enabled: bool) -> f
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    """Compute in the calling thread alone: its own processor time is the same whatever else the machine does.
+    """Compute in the calling thread alone, whose processor time does not depend on other jobs.
 
-    With two jobs beside it on two cores, the wall-clock time of all threads made a fifth of the choices wrong, the
-    processor time of one thread none; the ratio is that of the processor's units, not of their number.
+    Next to two jobs on two cores, a choice by the wall-clock time of all threads was wrong in a fifth of the cases, by
+    the processor time of one thread never. The ratio is about the same for one core and for all.
     """
-    before = torch.get_num_threads()
+    num_threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
         yield
     finally:
         if device.type == "cpu":
-            torch.set_num_threads(before)
+            torch.set_num_threads(num_threads)
 
 
 def _synchronize(device: torch.device) -> None:

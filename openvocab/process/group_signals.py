@@ -1,18 +1,18 @@
-"""Signals that reach a whole group of processes, of which one decides."""
+"""Signals to a group of processes: workers leave the decision to their parent."""
 
 import os
 import signal
 import threading
 
-LOOKS_EVERY = 2.0
-"""Seconds between two looks of a worker for its parent."""
+POLL_SECONDS = 2.0
+"""Seconds between two checks of a worker that its parent is alive."""
 
 
 def ignore_group_signals() -> None:
-    """Leave it to this process's parent when it ends; to be called first in a worker process.
+    """Let the parent decide when this process ends; to be called first in a worker process.
 
-    Ctrl-C and most schedulers signal a whole group, but the parent needs its workers until it has saved. So SIGINT is
-    ignored, and SIGTERM is followed when the parent sends it. A worker whose parent was killed ends itself.
+    Ctrl-C and most schedulers signal the complete process group, but the parent needs its workers until it has saved.
+    So SIGINT is ignored, and SIGTERM is obeyed only if the parent sends it. A worker whose parent was killed exits.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigtimedwait"):  # not on macOS, where SIGTERM ends a worker
@@ -22,7 +22,7 @@ def ignore_group_signals() -> None:
 
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
-        received = signal.sigtimedwait({signal.SIGTERM}, LOOKS_EVERY)
+        received = signal.sigtimedwait({signal.SIGTERM}, POLL_SECONDS)
         if received is not None and received.si_pid == parent:
             break
     os._exit(0)

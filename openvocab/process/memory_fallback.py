@@ -1,4 +1,4 @@
-"""Work in smaller pieces where memory does not suffice for all at once."""
+"""Work in smaller chunks if memory does not suffice for all at once."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,22 +15,22 @@ _SIGNS = re.compile(
     r"|could not create a memory",
     re.IGNORECASE,
 )
-"""How torch's allocator, the C++ library, CUDA's libraries and oneDNN say it, all as plain `RuntimeError`s."""
+"""The messages of torch's allocator, the C++ library, CUDA's libraries and oneDNN, all plain `RuntimeError`s."""
 
 
 class NotEnoughMemory(MemoryError):
-    """Nothing is left that could be done in smaller pieces; the message says what to change."""
+    """Memory does not suffice even for the smallest chunk; the message states what to change."""
 
 
 class Halving:
-    """Does a list of things piece by piece, and learns how many of them fit into memory at once.
+    """Processes items chunk by chunk, and learns how many of them fit into memory at once.
 
-    The first pieces are as large as `limit` allows. One that does not fit is cut in half and tried again, down to a
-    single thing; what fits is kept for the calls that follow. A call that fails altogether teaches nothing.
+    The first chunks are as large as `limit` allows. One that does not fit is halved and tried again, down to a single
+    item; the size that fits is kept for the following calls. A call that fails does not change it.
 
     Args:
-        things: what the pieces consist of, for the log.
-        limit: things at once to start with; None for all.
+        things: what the chunks consist of, for the log.
+        limit: items per chunk at the start; None for all.
     """
 
     def __init__(self, things: str, limit: int | None = None) -> None:
@@ -38,25 +38,26 @@ class Halving:
         self.limit = self._first_limit = limit
 
     @property
-    def has_learnt(self) -> bool:
-        """Whether memory has made the pieces smaller."""
+    def has_learned(self) -> bool:
+        """Whether lack of memory has reduced the chunks."""
         return self.limit != self._first_limit
 
     def run(self, function: Callable[[int, int], Result], total: int) -> list[Result]:
-        """Return function(0, n), function(n, 2 n), ... up to `total` things; function(0, 0) where there are none.
+        """Return [function(0, n), function(n, 2 n), ...] up to `total` items; [function(0, 0)] if there are none.
 
-        Where memory gives out, `function` is called again for the first part of the same piece.
+        If memory does not suffice, `function` is called again for the first half of the same chunk.
 
         Raises:
-            MemoryError, RuntimeError: a single thing does not fit.
+            MemoryError, RuntimeError: a single item does not fit.
         """
-        learnt, results, start = self.limit, [], 0
+        limit_before, start = self.limit, 0
+        results: list[Result] = []
         while start < total or not results:
             stop = min(total, start + (self.limit or total))
             try:
                 result = if_memory_suffices(partial(function, start, stop), last_try=stop - start <= 1)
             except BaseException:
-                self.limit = learnt
+                self.limit = limit_before
                 raise
             if result is None:
                 self.limit = (stop - start) // 2
@@ -66,17 +67,18 @@ class Halving:
         return results
 
     def shrink_to(self, limit: int) -> None:
-        """Learn from elsewhere that no more than `limit` things fit."""
+        """Reduce the chunks to at most `limit` items, as another part has learned."""
         self.limit = limit if self.limit is None else min(limit, self.limit)
 
 
 def if_memory_suffices(function: Callable[[], Result], last_try: bool = False) -> tuple[Result] | None:
-    """Return (function(),), or None where memory gave out.
+    """Return (function(),), or None if memory did not suffice.
 
-    What the function had made by then is free again: it hung on the error, which is gone.
+    The tensors of the failed call are free again, since the error that held them is gone.
 
     Args:
-        last_try: let the error pass.
+        function: called without arguments.
+        last_try: let the error pass instead of returning None.
     """
     try:
         return (function(),)
@@ -84,16 +86,16 @@ def if_memory_suffices(function: Callable[[], Result], last_try: bool = False) -
         if last_try or not is_out_of_memory(error):
             raise
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # torch keeps it for tensors of the same size
+        torch.cuda.empty_cache()  # torch keeps freed memory for tensors of the same size
     return None
 
 
 @contextmanager
 def advising(advice: str) -> Iterator[None]:
-    """Turn a lack of memory within into one line that says what to change.
+    """Replace an out-of-memory error of the block by one line that states what to change.
 
     Raises:
-        NotEnoughMemory: memory gave out.
+        NotEnoughMemory: memory did not suffice.
     """
     try:
         yield
@@ -104,7 +106,7 @@ def advising(advice: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory could not be had: Python's, NumPy's, torch's on any device."""
+    """Return whether an error of Python, NumPy or torch, on any device, means that memory did not suffice."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and _SIGNS.search(str(error)) is not None

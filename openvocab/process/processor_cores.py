@@ -1,4 +1,4 @@
-"""The processor cores that this process may use, and how many of them other jobs keep busy."""
+"""Count the processor cores that this process may use, and those that other jobs keep busy."""
 
 import os
 import time
@@ -6,36 +6,36 @@ from collections.abc import Collection
 from pathlib import Path
 
 CHOICE = "OPENVOCAB_THREADS_CHOSEN"
-"""Variable of the environment in which our tools leave why they have as many threads as they have."""
+"""Environment variable in which the tools record the reason for their number of threads."""
 WINDOWS, SECONDS = 3, 0.2
-"""A core counts as busy if it is in each of so many stretches: a short burst is no job beside ours."""
-NEARLY = 0.3
+"""Number and length in seconds of the intervals in which a core must be busy: a short burst is no other job."""
+TOLERANCE = 0.3
 """How far a job may fall short of one busy core and still count: 0.7 busy cores are one."""
 
 
 def available_cores() -> int:
-    """Return how many cores the affinity mask and the CPU quota of the container leave to this process, at least 1."""
+    """Return the number of cores that the affinity mask and the container's CPU quota allow, at least 1."""
     quotas = [visible_cores(), *filter(None, map(_quota, _control_groups()))]
     return max(1, int(min(quotas)))
 
 
 def visible_cores() -> int:
-    """Return how many cores the affinity mask leaves to this process; a quota may grant the time of fewer."""
+    """Return the number of cores in the affinity mask; a quota may grant the time of fewer."""
     return len(_affinity())
 
 
 def busy_cores() -> int:
-    """Return how many of the visible cores other processes keep busy; takes 0.2 s where there is none, else 0.6 s.
+    """Return how many of the visible cores other processes keep busy; takes 0.2 s if there are none, else 0.6 s.
 
-    The caller does nothing meanwhile, so that what runs is others' work.
+    This process sleeps meanwhile, so that all measured work is that of others.
     """
     cores = _affinity()
     least = float(len(cores))
     for _ in range(WINDOWS):
         least = min(least, _mean_busy(cores))
-        if least < 1 - NEARLY:
+        if least < 1 - TOLERANCE:
             return 0
-    return int(least + NEARLY)
+    return int(least + TOLERANCE)
 
 
 def _affinity() -> Collection[int]:
@@ -45,7 +45,7 @@ def _affinity() -> Collection[int]:
 
 
 def _control_groups() -> list[Path]:
-    """Return the folders that may hold a quota: those of this process from the root down, and version 1's one."""
+    """Return the folders that may hold a quota: this process's group and its parents, and that of version 1."""
     root = Path("/sys/fs/cgroup")
     try:
         (own,) = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
@@ -56,7 +56,7 @@ def _control_groups() -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the cores that a control group grants, None without a limit."""
+    """Return the number of cores that a control group grants, None without a limit."""
     try:
         if (folder / "cpu.max").is_file():
             granted, period = (folder / "cpu.max").read_text().split()
@@ -68,14 +68,14 @@ def _quota(folder: Path) -> float | None:
 
 
 def _mean_busy(cores: Collection[int]) -> float:
-    """Return how many of `cores` were busy on average over `SECONDS`."""
-    before, started = _busy_seconds(cores), time.perf_counter()
+    """Return the mean number of busy `cores` over `SECONDS`."""
+    busy_at_start, started = _busy_seconds(cores), time.perf_counter()
     time.sleep(SECONDS)
-    return (_busy_seconds(cores) - before) / (time.perf_counter() - started)
+    return (_busy_seconds(cores) - busy_at_start) / (time.perf_counter() - started)
 
 
 def _busy_seconds(cores: Collection[int]) -> float:
-    """Return the processor time that all processes have taken on `cores`, 0 where the system does not say."""
+    """Return the processor time in seconds of all processes on `cores`, 0 if the system does not report it."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:

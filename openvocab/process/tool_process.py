@@ -1,7 +1,7 @@
-"""What our own tools set for their process before torch is loaded; each imports this module first.
+"""Settings that the tools make for their process before torch is loaded; each tool imports this module first.
 
-OpenMP reads its settings when it is loaded. Importing anything else of openvocab sets none: the threads of a program
-that uses it are its own business.
+OpenMP reads its settings when it is loaded. No other module of openvocab changes them: the threads of a program that
+uses the library are its own decision.
 """
 
 import os
@@ -10,16 +10,16 @@ import sys
 from openvocab.process.processor_cores import CHOICE, available_cores, busy_cores, visible_cores
 
 SPIN_COUNT = 3000
-"""Turns that a thread looks for work before it sleeps. OpenMP's own 300,000 starve whatever shares the core; asleep at
-once (`OMP_WAIT_POLICY=PASSIVE`) a training step takes 10 to 20 % longer; with this number it does not."""
+"""Iterations that a thread spins for work before it sleeps. OpenMP's default of 300,000 starves other jobs on the core;
+with none (`OMP_WAIT_POLICY=PASSIVE`) a training step takes 10 to 20 % longer, with this number it does not."""
 
 
 def settle_openmp() -> None:
-    """Choose the number of threads and how they wait, unless the user has; too late once torch is loaded.
+    """Choose the number of threads and how they wait, unless the user has; no effect once torch is loaded.
 
-    A thread for each core that is free: threads wait for each other some hundred times a step, in the kernels' own
-    barriers too, so that one which shares its core with another job holds up all (2 threads beside one job on 2 cores:
-    a step takes five times as long and more, with 1 thread 1.6 times).
+    One thread per free core: threads wait for each other hundreds of times per step, also within kernels, so that one
+    which shares its core with another job delays all of them (next to one job on 2 cores, a step takes at least five
+    times as long with 2 threads, and 1.6 times with 1 thread).
     """
     if "torch" in sys.modules:
         return
@@ -32,7 +32,7 @@ def settle_openmp() -> None:
 
 
 def _free_cores() -> tuple[int, str]:
-    """Return how many cores are free, and why so many. A quota is time on any of the visible ones, also beside jobs."""
+    """Return the number of free cores, and the reason. A quota grants time on any visible core, free or busy."""
     granted, visible = available_cores(), visible_cores()
     if granted == 1:
         return 1, "1 core granted"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from openvocab.files.atomic_files import temporary_beside
+from openvocab.files.atomic_files import temporary_sibling
 from openvocab.process.bfloat16_probe import dtype_name, faster_dtype
 from openvocab.teacher.region_shard import read_header
 
@@ -56,7 +56,7 @@ def _decide(folder: Path, dtype: str) -> str:
     """Write `dtype` for other processes, unless one of them was faster; return the dtype of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _DECISION
-    with temporary_beside(path, lambda temporary: temporary.write_text(dtype, encoding="utf-8")) as temporary:
+    with temporary_sibling(path, lambda temporary: temporary.write_text(dtype, encoding="utf-8")) as temporary:
         try:
             os.link(temporary, path)  # atomic, and fails if the file exists
         except FileExistsError:

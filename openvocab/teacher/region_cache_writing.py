@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.base import PipelineDataset
 from openvocab.files.atomic_files import remove_leftovers, replacing
 from openvocab.images.image_io import BadSample
@@ -68,9 +69,9 @@ def write_region_cache(
         ValueError: an unknown dtype, a number below 1, two images with one id, or a folder with another cache; the
             message names the difference.
     """
-    if embed_dtype not in EMBED_DTYPES or images_per_shard < 1:
-        known = ", ".join(EMBED_DTYPES)
-        raise ValueError(f"expected one of {known} and images_per_shard >= 1, got {embed_dtype!r}, {images_per_shard}")
+    check_choice("embed_dtype", embed_dtype, EMBED_DTYPES)
+    if images_per_shard < 1:
+        raise ValueError(f"images_per_shard: expected at least 1, got {images_per_shard}")
     ids = _sample_ids(dataset)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from PIL import Image
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_choice
 from openvocab.checkpoint.weights_digest import weights_digest
 from openvocab.clip.open_clip_model import clip_config, create_clip, pixel_statistics
 from openvocab.layers.packed_linear import pack_linears
@@ -54,8 +55,7 @@ class RegionTeacher:
         device: str | torch.device | None = None,
     ) -> None:
         check_crop_rule(crop)
-        if dtype not in ("auto", *DTYPES):
-            raise ValueError(f"dtype: expected one of auto, {', '.join(DTYPES)}, got {dtype!r}")
+        check_choice("dtype", dtype, ("auto", *DTYPES))
         if not scales or min(scales) <= 0 or batch_size < 1:
             raise ValueError(f"expected positive scales and batch_size, got {tuple(scales)} and {batch_size}")
         self.model, self.crop, self.scales = model, crop, tuple(map(float, scales))

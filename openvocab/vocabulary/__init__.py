@@ -1,4 +1,4 @@
-"""Vocabularies, and the class lists that come with the package: what "open vocabulary" is open in."""
+"""Vocabularies, and the class lists that come with the package."""
 
 from openvocab.lazy_names import lazy_names
 

@@ -1,4 +1,4 @@
-"""The class lists and splits that come with the package, by name; or a user's own file, by path."""
+"""Find class lists and splits: those that come with the package by name, a user's own files by path."""
 
 import os
 from collections import Counter
@@ -17,23 +17,31 @@ FREQUENCY_KEYS = ("rare", "common", "frequent")
 
 
 def class_names_path(name_or_path: str | Path, argument: str = "classes", root: str | Path = "") -> Path:
-    """Return the user's own file, below `root` if there is one, or the names file of a known list (`ade20k_150`); read
-    it with `read_class_names`.
+    """Return the path of a names file, to be read with `read_class_names`.
+
+    Args:
+        name_or_path: a user's file, or a list of the package (`ade20k_150`).
+        argument: its name, for messages.
+        root: folder of a relative path.
 
     Raises:
-        ValueError: neither; the message names the argument that gave it and lists the known names.
+        ValueError: neither; the message lists the known names.
     """
     return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", f"{argument}: no class list", root)
 
 
 def load_split(name_or_path: str | Path, argument: str = "split", root: str | Path = "") -> dict[str, Any]:
-    """Return the split in a JSON file, below `root` if there is one, or a known one: `coco_48_17`, `lvis_866_337`,
-    `pascal5i`, `coco20i`, `fss1000`.
+    """Return a split.
+
+    Args:
+        name_or_path: a user's JSON file, or a split of the package: `coco_48_17`, `lvis_866_337`, `pascal5i`,
+            `coco20i`, `fss1000`.
+        argument: its name, for messages.
+        root: folder of a relative path.
 
     Returns:
-        keys `base` and `novel` (lists of class names), or `classes` (name of the class list) and `folds` (class ids of
-        each fold, counted from 0 without background), or `parts` (folders of each part); `source` says where the facts
-        come from.
+        The keys `base` and `novel` (lists of class names), or `classes` (name of the class list) and `folds` (class ids
+        of each fold, counted from 0 without background), or `parts` (folders of each part); `source` states the origin.
 
     Raises:
         ValueError: neither a known split nor a file, or a file that is not a JSON object with lists of names.
@@ -53,31 +61,31 @@ def load_split(name_or_path: str | Path, argument: str = "split", root: str | Pa
 def load_class_names(
     classes: Sequence[str | Sequence[str]] | str | Path, root: Path, argument: str = "classes"
 ) -> list[str | Sequence[str]]:
-    """Return the class names of a list, of a file below `root`, or of a list of the package.
+    """Return class names, or synonyms per class, given as a list, a file below `root`, or a list of the package.
 
     Raises:
-        ValueError: no list, neither a file nor a known list; names the argument that gave it.
+        ValueError: no list, or neither a file nor a known list; the message names the argument.
     """
     if isinstance(classes, (str, os.PathLike)):
-        return read_class_names(class_names_path(classes, argument, root))
+        return [*read_class_names(class_names_path(classes, argument, root))]
     return _listed(argument, classes)
 
 
 def list_of_names(argument: str, names: Sequence[str]) -> list[str]:
-    """Return the names that an argument lists.
+    """Return the names in the list that an argument gives.
 
     Raises:
         ValueError: no list, or an element that is no text.
     """
-    found = _listed(argument, names)
-    wrong = [name for name in found if not isinstance(name, str)]
+    listed = _listed(argument, names)
+    wrong = [name for name in listed if not isinstance(name, str)]
     if wrong:
         raise ValueError(f"{argument}: expected a list of names, got the element {wrong[0]!r}")
-    return found
+    return listed
 
 
 def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
-    """Return the unseen names of a list, of a split file below `root`, or of a split of the package.
+    """Return the unseen names, given as a list, a split file below `root`, or a split of the package.
 
     Raises:
         ValueError: no such split, or one that names no unseen classes.
@@ -86,7 +94,7 @@ def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
 
 
 def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tuple[list[str] | None, list[str]]:
-    """Return the seen names, None where the split does not list them, and the unseen ones; see `load_unseen`."""
+    """Return the seen names, None if the split does not list them, and the unseen names; see `load_unseen`."""
     if not isinstance(unseen, (str, os.PathLike)):
         return None, list_of_names("unseen", unseen)
     split = load_split(unseen, "unseen", root)
@@ -97,12 +105,12 @@ def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tupl
 
 
 def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root: str | Path = "") -> list[str]:
-    """Return the letter r, c or f of each class: rare, common or frequent in the training images.
+    """Return (K,) letters r, c or f: whether each class is rare, common or frequent in the training images.
 
     Args:
         name_or_path: `lvis_frequencies`, or a JSON file with the lists "rare", "common" and "frequent".
         class_names: in vocabulary order; compared by `same_name_key`.
-        root: put before a relative path.
+        root: folder of a relative path.
 
     Raises:
         ValueError: no such file, or a class that is in none of the lists.
@@ -122,14 +130,15 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
     """Return the class index of each id of a dataset's files.
 
     Args:
-        argument: that gives `ids`, for messages.
+        argument: name of the one that gives `ids`, for messages.
         ids: of the classes in class order, or {id: class index}.
-        count: of the classes.
+        count: number of classes.
 
     Raises:
-        ValueError: a set, what is no whole number, another number of ids than of classes, one id for two classes, an
-            index that is no class.
+        ValueError: a set, an id that is no integer, another number of ids than of classes, one id for two classes, or
+            an index that is no class.
     """
+    classes: Sequence[int]
     if isinstance(ids, Mapping):
         raw_ids, classes = whole_numbers(ids.keys(), argument), whole_numbers(ids.values(), argument)
     elif isinstance(ids, Set):
@@ -137,26 +146,26 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
     else:
         raw_ids, classes = whole_numbers(ids, argument), range(count)
         if len(raw_ids) != count:
-            raise ValueError(f"{argument}: expected {count}, one a class, got {len(raw_ids)}")
+            raise ValueError(f"{argument}: expected {count}, one per class, got {len(raw_ids)}")
     check_one_class_each(argument, "id", raw_ids)
     wrong = {raw_id: index for raw_id, index in zip(raw_ids, classes) if not 0 <= index < count}
     if wrong:
-        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; leave out ids of no class")
+        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; omit ids that are no class")
     return dict(zip(raw_ids, classes))
 
 
-def check_one_class_each(argument: str, kind: str, values: Sequence[Hashable]) -> None:
-    """Check that what stands for classes ("id", "folder") stands for one class each.
+def check_one_class_each(argument: str, noun: str, values: Sequence[Hashable]) -> None:
+    """Check that each of `values` (by `noun`: "id", "folder") denotes one class only.
 
     Raises:
         ValueError: a value that is given twice.
     """
     if twice := [value for value, count in Counter(values).items() if count > 1]:
-        raise ValueError(f"{argument}: {kind} {twice[0]!r} is given for two classes; one {kind} is one class")
+        raise ValueError(f"{argument}: {noun} {twice[0]!r} is given for two classes; one {noun} is one class")
 
 
 def _listed(argument: str, values: Iterable[Any]) -> list[Any]:
-    """Return a list's elements; what has no order, or is one text or number, is no list."""
+    """Return the elements of a list; a set, a mapping, or a single text or number is rejected."""
     if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
         raise ValueError(f"{argument}: expected a list of names, got {repr(values)[:60]}")
     return list(values)
@@ -170,9 +179,9 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str, 
         known = folder / f"{name_or_path}{extension}"
         if known.parent == folder and known.is_file():
             return known
-        own = Path(name_or_path).expanduser()
-        if own.is_file():
-            return own
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
     names = ", ".join(sorted(file.stem for file in folder.glob(f"*{extension}")))
     raise ValueError(f"{problem} {str(name_or_path)!r} and no such file; known: {names}")
 

@@ -1,4 +1,4 @@
-"""The class names of a dataset or of a user: what "open vocabulary" is open in."""
+"""The class names of a dataset or a user, with synonyms."""
 
 import hashlib
 import json
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Literal, get_args
 
+from openvocab.argument_checks import check_choice
 from openvocab.files.text_files import read_text
 from openvocab.vocabulary.list_forms import foreign_form
 
@@ -19,7 +20,7 @@ FILE_ENDINGS = frozenset((
     ".txt", ".names", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".md", ".lst", ".list", ".data",
     ".jpg", ".jpeg", ".png",
 ))  # fmt: skip
-"""How the names of files end that are given by mistake where class names are expected."""
+"""Extensions of files that are given by mistake instead of class names."""
 _OTHER_FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".xml")
 
 
@@ -27,24 +28,25 @@ _OTHER_FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".xml")
 class Vocabulary:
     """An ordered list of classes, each with one or more names.
 
-    Names belong to the data, prompt templates to the method (they sit on the text encoder).
+    Names belong to the data, prompt templates to the method (the text encoder holds them).
 
     Raises:
-        ValueError: an empty list, an empty name, control characters, a name given twice (`same_name_key`: CLIP's
-            tokenizer sees no difference), flags of another length. The message gives the index and the fix.
+        ValueError: an empty list, an empty name, control characters, a name given twice (by `same_name_key`, since
+            CLIP's tokenizer makes no difference either), or flags of another length. The message states the index and
+            the fix.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
-    """Names of each class; the first is the one shown."""
+    """Names of each class; the first is displayed."""
     seen: tuple[bool, ...] | None = None
-    """Whether a class had labels in training; None where the question does not arise."""
+    """(K,) whether a class had labels in training; None if there is no such split."""
     background: int | None = None
-    """Index of the class that means "everything else"; left out of seen and unseen averages."""
+    """Index of the class that means "everything else"; excluded from the averages over seen and unseen classes."""
     synonym_merge: SynonymMerge = "mean"
-    """How several names make one class: one averaged embedding, or the best-matching name."""
+    """How the names of a class are merged: by averaging their embeddings, or by the best-matching name."""
     repeated_names: tuple[str, ...] = ()
-    """Names that several classes may have, as "screen" in LSeg's list of ADE20K: the logits of these classes are equal,
-    and the first of them takes the pixels."""
+    """Names that several classes may share, such as "screen" in LSeg's list of ADE20K: the logits of these classes are
+    equal, and the first class gets the pixels."""
 
     def __post_init__(self) -> None:
         if not self.synonyms:
@@ -59,16 +61,15 @@ class Vocabulary:
                 key = same_name_key(name)
                 if key in owner and (key not in repeated or owner[key] == index):
                     raise ValueError(
-                        f"name {name!r} is given twice (case and white space do not count): class {owner[key]} and "
+                        f"name {name!r} is given twice (case and white space are ignored): class {owner[key]} and "
                         f"class {index}; remove one, or make them synonyms of one class"
                     )
                 owner[key] = index
         if self.seen is not None and len(self.seen) != len(self):
-            raise ValueError(f"seen flags: expected {len(self)}, one a class, got {len(self.seen)}")
+            raise ValueError(f"seen flags: expected {len(self)}, one per class, got {len(self.seen)}")
         if self.background is not None and not 0 <= self.background < len(self):
             raise ValueError(f"background: expected a class index below {len(self)}, got {self.background}")
-        if self.synonym_merge not in ("mean", "max"):
-            raise ValueError(f"synonym_merge: expected 'mean' or 'max', got {self.synonym_merge!r}")
+        check_choice("synonym_merge", self.synonym_merge, get_args(SynonymMerge))
 
     @classmethod
     def from_names(
@@ -80,17 +81,18 @@ class Vocabulary:
         synonym_merge: SynonymMerge = "mean",
         repeated_names: Sequence[str] = (),
     ) -> "Vocabulary":
-        """Make a vocabulary of names; an entry may be one name or a list of synonyms.
+        """Build a vocabulary from names; an entry may be one name or a list of synonyms.
 
-        Underscores are read as spaces (`spaced`), wherever the names come from: the same classes give the same texts.
+        Underscores always become spaces (`spaced`), so that the same classes give the same texts.
 
         Args:
-            names: one entry a class, in label order.
-            unseen: names of the classes without training labels, each the first name of one; None leaves the flags out.
-                Case, underscores, white space and the coding of accents do not count (`same_name_key`), here as in
+            names: one entry per class, in label order.
+            unseen: names of the classes without training labels, each the first name of a class; None sets no flags.
+                Case, underscores, white space and the encoding of accents are ignored (`same_name_key`), here as in
                 the other arguments.
             background: name of the class that means "everything else".
-            repeated_names: names that several classes may have.
+            synonym_merge: see the class.
+            repeated_names: names that several classes may share.
 
         Raises:
             ValueError: see the class; also names in the form of another list (`foreign_form`: numbered, in quotes, a
@@ -103,7 +105,7 @@ class Vocabulary:
                 raise ValueError(f"{argument}: expected a list of class names, got one string {several!r}")
         synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
         _check_forms(synonyms)
-        # the first of an entry that is no text is refused below
+        # an entry whose first name is no text is rejected below
         keys = [same_name_key(entry[0]) for entry in synonyms if entry and isinstance(entry[0], str)]
         known = set(keys)
         unseen_keys = None if unseen is None else {_key_among(known, name, "unseen") for name in unseen}
@@ -113,11 +115,11 @@ class Vocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> "Vocabulary":
-        """Split what a user types, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`.
+        """Build a vocabulary from typed text, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`.
 
         Raises:
-            ValueError: nothing between two separators, another separator, or what looks like the name of a file; the
-                message gives the index.
+            ValueError: nothing between two separators, another separator, or the name of a file; the message states the
+                index.
         """
         entries = [[name.strip() for name in entry.split("|")] for entry in text.split(",")]
         for index, names in enumerate(entries):
@@ -130,7 +132,7 @@ class Vocabulary:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """(K,) the shown name of each class."""
+        """(K,) the first name of each class."""
         return tuple(names[0] for names in self.synonyms)
 
     @cached_property
@@ -140,28 +142,28 @@ class Vocabulary:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def subset(self, indices: Sequence[int]) -> "Vocabulary":
-        """Keep the classes at `indices`, in that order."""
+        """Return the classes at `indices`, in that order."""
         seen = None if self.seen is None else tuple(self.seen[i] for i in indices)
         background = indices.index(self.background) if self.background in indices else None
-        kept = tuple(self.synonyms[i] for i in indices)
-        return Vocabulary(kept, seen, background, self.synonym_merge, self.repeated_names)
+        synonyms = tuple(self.synonyms[i] for i in indices)
+        return Vocabulary(synonyms, seen, background, self.synonym_merge, self.repeated_names)
 
 
 def read_class_names(path: str | Path) -> list[list[str]]:
-    """Read a names file: one class a line, `;` between synonyms, `#` starts a comment line.
+    """Read a names file: one class per line, `;` between synonyms, `#` starts a comment line.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not UTF-8, an empty line between names, a control character or `|`, or a line in the form of another
-            list (`foreign_form`), with the line; no names at all, or a file whose name says that it has another format.
+            list (`foreign_form`), with the line; no names at all, or the extension of another format.
     """
     if Path(path).suffix.lower() in _OTHER_FORMATS:
-        raise ValueError(f"{path}: expected a text file of names, one class a line, got a {Path(path).suffix} file")
+        raise ValueError(f"{path}: expected a text file of names, one class per line, got a {Path(path).suffix} file")
     text = read_text(path).rstrip()
     lines = text.split("\n") if text else []  # not splitlines: it also splits at characters within a name
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if not line.startswith("#")]
-    if found := foreign_form([line for _, line in numbered]):
-        number, reason = numbered[found[0]][0], found[1]
+    if form := foreign_form([line for _, line in numbered]):
+        number, reason = numbered[form[0]][0], form[1]
         raise ValueError(f"{path}:{number}: {reason}; expected nothing but the name of a class on each line")
     entries = []
     for number, line in numbered:
@@ -175,36 +177,36 @@ def read_class_names(path: str | Path) -> list[list[str]]:
                 raise ValueError(f"{path}:{number}: {problem}")
         entries.append(names)
     if not entries:
-        raise ValueError(f"{path}: no class names; expected one class a line")
+        raise ValueError(f"{path}: no class names; expected one class per line")
     return entries
 
 
 def spaced(name: str) -> str:
-    """Return a class name as CLIP reads it: with spaces for the underscores that files put in their place."""
+    """Return a class name as CLIP reads it, with spaces instead of the underscores in files."""
     return " ".join(name.replace("_", " ").split()) if "_" in name else name
 
 
 def same_name_key(name: str) -> str:
-    """Return what the spellings of a name share: case, white space, underscores, the coding of accents do not count."""
+    """Return a key of a name that ignores case, white space, underscores and the encoding of accents."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
 
 
-def some_names(names: Sequence[str], most: int = 8) -> str:
+def some_names(names: Sequence[str], limit: int = 8) -> str:
     """Return the first names for a message, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def has_visible_character(text: str) -> bool:
-    """Tell whether a text is more than white space and characters of no width."""
+    """Return whether a text has more than white space and zero-width characters."""
     return any(not char.isspace() and unicodedata.category(char) not in _INVISIBLE for char in text)
 
 
 def _key_among(keys: set[str], name: str, argument: str) -> str:
-    """Return the key of a name that is one of the classes'.
+    """Return the key of a name that is among `keys`.
 
     Raises:
-        ValueError: it is none of them; names the argument that gave it.
+        ValueError: it is not; the message names the argument.
     """
     if not isinstance(name, str) or same_name_key(name) not in keys:
         raise ValueError(f"{argument}: {name!r} is not among the {len(keys)} class names")
@@ -220,14 +222,14 @@ def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
 
 
 def _check_forms(synonyms: Sequence[tuple[str, ...]]) -> None:
-    """Refuse names in the form of another list; what is no text at all is for `_check_name`."""
+    """Reject names in the form of another list; entries that are no text are left to `_check_name`."""
     texts = [[name if isinstance(name, str) else "" for name in entry] for entry in synonyms]
-    found = foreign_form([entry[0] if entry else "" for entry in texts])
-    others = (
+    of_first_names = foreign_form([entry[0] if entry else "" for entry in texts])
+    of_synonyms = (
         (index, form[1]) for index, entry in enumerate(texts) for name in entry[1:] if (form := foreign_form([name]))
     )
-    if found := found or next(others, None):
-        raise ValueError(f"class {found[0]}: {found[1]}; expected nothing but the name of a class")
+    if problem := of_first_names or next(of_synonyms, None):
+        raise ValueError(f"class {problem[0]}: {problem[1]}; expected nothing but the name of a class")
 
 
 def _check_name(name: str, index: int) -> None:
@@ -238,10 +240,10 @@ def _check_name(name: str, index: int) -> None:
 
 
 def _check_typed(name: str, index: int) -> None:
-    """Refuse what is no name but a slip of who typed it.
+    """Reject typing mistakes.
 
     Raises:
-        ValueError: a separator of lists that this one does not have, or the name of a file.
+        ValueError: another separator than a comma, or the name of a file.
     """
     other = next((mark for mark in _OTHER_SEPARATORS if mark in name), None)
     if other:
@@ -251,10 +253,10 @@ def _check_typed(name: str, index: int) -> None:
 
 
 def _problem_of(name: str) -> str:
-    """Return why a text is no name, "" if it is one."""
+    """Return why a text is no class name, "" if it is one."""
     if not has_visible_character(name):
         return f"the name is empty or only white space ({name!r})"
     categories = {unicodedata.category(character) for character in name}
-    if categories & {"Cc", "Cs"}:  # control characters, and halves of a character that cannot be encoded
+    if categories & {"Cc", "Cs"}:  # control characters, and lone surrogates, which cannot be encoded
         return f"the name {name!r} contains a control character; remove it"
     return ""

@@ -100,6 +100,6 @@ def test_its_texts_are_read_even_where_a_checkpoint_follows(parts):
     """They are computed when it is built and in no checkpoint."""
     arguments, _ = parts
     expected = ConSEBackbone(**arguments)
-    with start_weights(read=False):
+    with start_weights(load=False):
         built = ConSEBackbone(**arguments)
     assert torch.equal(built.known_embed, expected.known_embed)

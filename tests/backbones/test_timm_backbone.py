@@ -172,7 +172,7 @@ def test_real_mobilenet_weights_load(shared_data):
 
 
 def test_where_a_checkpoint_follows_no_weights_are_read():
-    with start_weights(read=False):
+    with start_weights(load=False):
         backbone = TimmBackbone("mobilenetv2_100", pretrained="not/here.safetensors", mean=(1, 2, 3))
         TimmBackbone("resnet18", pretrained=True)
     assert backbone.mean == (1, 2, 3)

@@ -98,7 +98,7 @@ def test_newest_valid_passes_over_damage_and_says_so(tmp_path, content, lines_of
     assert log == []
     (tmp_path / "iter_100.pth").write_bytes(b"")
     assert newest_valid_checkpoint(tmp_path).name == "iter_10.pth"
-    assert "passed over" in log[0][1] and "iter_10.pth, since iter_100.pth cannot be resumed from" in log[1][1]
+    assert "skipped" in log[0][1] and "iter_10.pth, since iter_100.pth cannot be resumed from" in log[1][1]
 
 
 def test_newest_valid_takes_last_where_no_numbered_file_is_whole(tmp_path, content):

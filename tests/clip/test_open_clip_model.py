@@ -194,7 +194,7 @@ def test_where_a_checkpoint_follows_neither_tag_nor_file_is_read(monkeypatch):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(open_clip_model, "download_pretrained", no_network)
-    with torch.device("meta"), start_weights(read=False):
+    with torch.device("meta"), start_weights(load=False):
         tag = create_clip("ViT-B-32-quickgelu", "openai")
         create_clip(TINY, "not/here.pt")
     assert tag.visual.output_dim == 512

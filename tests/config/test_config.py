@@ -267,8 +267,8 @@ def test_a_base_that_is_not_imported_by_its_place_is_refused(read_text, text, me
         ("from .base import *", f"my.py:1: `from .base import *`: {INHERITANCE}"),
         ("from torch.nn import *", f"my.py:1: `from torch.nn import *`: {INHERITANCE}"),
         ("_base_ = ['base.py']", f"base.py has imports itself; {INHERITANCE}"),
-        ("_base_ = 'nothing.py'", f"nothing.py is not there; {INHERITANCE}"),
-        ("import json, math", "my.py:1: `import json, math`: import one module a line"),
+        ("_base_ = 'nothing.py'", f"nothing.py does not exist; {INHERITANCE}"),
+        ("import json, math", "my.py:1: `import json, math`: import one module per line"),
     ],
 )
 def test_other_ways_to_inherit_are_refused_with_the_one_there_is(read_text, text, message):

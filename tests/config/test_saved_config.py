@@ -240,7 +240,7 @@ def test_no_name_in_a_checkpoint_is_imported_or_called(tmp_path, weights, evil, 
 def test_no_step_of_a_pipeline_is_imported_or_called(tmp_path, weights, evil, step):
     config = plain_config()
     config["test_dataloader"]["dataset"]["pipeline"] = [step]
-    with pytest.raises(ConfigError, match="is not registered for this place"):
+    with pytest.raises(ConfigError, match="is not registered for this kind of part"):
         load(write(tmp_path / "best.pth", weights, config))
     assert not evil.exists()
 
@@ -268,7 +268,7 @@ def test_no_part_of_a_checkpoint_fetches_weights(tmp_path, weights, monkeypatch,
 
 @pytest.mark.parametrize("change", [{"head__decoder__features": -1}, {"head__decoder__features": 10**14}])
 def test_a_model_that_torch_cannot_make_is_one_line(tmp_path, weights, change):
-    with pytest.raises(ConfigError, match="a model cannot be built of its config") as caught:
+    with pytest.raises(ConfigError, match="no model can be built from its config") as caught:
         load(write(tmp_path / "best.pth", weights, plain_config(**change)))
     assert "\n" not in str(caught.value)
 

@@ -57,7 +57,7 @@ def test_categories_match_any_synonym_or_an_id(tmp_path):
     assert _instances(dataset)["11"].classes.tolist() == [2, 1]
     dataset = _dataset(tmp_path, classes=["a", "b"], labels=dict(category_ids={7: 1, 3: 1, 20: 0}))
     assert _instances(dataset)["11"].classes.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="category_ids: expected 2, one a class, got 1"):
+    with pytest.raises(ValueError, match="category_ids: expected 2, one per class, got 1"):
         len(_dataset(tmp_path, classes=["a", "b"], labels=dict(category_ids=[3])))
     with pytest.raises(ValueError, match="category_ids: expected a list of whole numbers, got 3"):
         len(_dataset(tmp_path, classes=["a"], labels=dict(category_ids=3)))
@@ -166,7 +166,7 @@ def test_a_file_that_is_two_images_is_said(tmp_path, logged):
     content = coco_content()
     content["images"][1]["file_name"] = "11.jpg"
     len(_dataset(tmp_path, content))
-    assert "1 files are more than one image each, the first is 11.jpg" in logged[0].getMessage()
+    assert "1 files are listed as several images, the first is 11.jpg" in logged[0].getMessage()
 
 
 def test_an_id_is_one_class(tmp_path):
@@ -244,7 +244,7 @@ def test_unusable_boxes_are_dropped_counted_and_said_in_one_line(tmp_path, logge
     assert len(logged) == 1
     assert "2 boxes of zero or negative size dropped (the first is annotation 900 of 11.jpg)" in logged[0].getMessage()
     assert "2 boxes with coordinates that are not finite dropped (the first is annotation 902" in logged[0].getMessage()
-    assert "2 boxes wholly outside their image dropped (the first is annotation 904" in logged[0].getMessage()
+    assert "2 boxes entirely outside their image dropped (the first is annotation 904" in logged[0].getMessage()
 
 
 def test_boxes_that_stick_out_are_clipped_and_counted(tmp_path, logged):
@@ -252,7 +252,7 @@ def test_boxes_that_stick_out_are_clipped_and_counted(tmp_path, logged):
     content["annotations"][0]["bbox"] = [-5, 30, 20, 300]
     content["annotations"][1]["bbox"] = [30, 2, 8, 38.005]  # rounding
     assert _instances(_dataset(tmp_path, content))["11"].boxes[0].tolist() == [0, 30, 15, 40]
-    assert "1 boxes that stick out of their image are clipped (the first is annotation 100" in logged[0].getMessage()
+    assert "1 boxes that extend beyond their image are clipped (the first is annotation 100" in logged[0].getMessage()
     assert logged[0].levelname == "INFO" and "most boxes" not in logged[0].getMessage()
 
 
@@ -262,7 +262,7 @@ def test_two_corners_in_the_place_of_a_size_are_suspected(tmp_path, logged):
         entry["bbox"] = [30, 20, 50, 35]
     len(_dataset(tmp_path, content))
     assert (
-        logged[0].levelname == "WARNING" and "most boxes stick out of their image: are they" in logged[0].getMessage()
+        logged[0].levelname == "WARNING" and "most boxes extend beyond their image: are they" in logged[0].getMessage()
     )
 
 
@@ -329,7 +329,8 @@ def test_a_mask_beside_its_box_is_no_object(tmp_path, logged):
     assert len(_dataset(tmp_path, content).table.ids) == 5 - 1
     assert _dataset(tmp_path, content, with_masks=True).table.ids.tolist() == [102, 101, 103]
     assert (
-        "1 boxes whose mask lies beside them dropped (the first is annotation 100 of 11.jpg)" in logged[1].getMessage()
+        "1 boxes whose mask lies outside of them dropped (the first is annotation 100 of 11.jpg)"
+        in logged[1].getMessage()
     )
 
 
@@ -476,7 +477,7 @@ def test_a_box_that_single_precision_makes_empty_is_outside(tmp_path, logged):
     content = coco_content()
     content["annotations"][0]["bbox"] = [59.9999999999, 5, 10, 10]
     assert _instances(_dataset(tmp_path, content))["11"].ids.tolist() == [102]
-    assert "1 boxes wholly outside" in logged[0].getMessage()
+    assert "1 boxes entirely outside" in logged[0].getMessage()
 
 
 def test_the_log_warns_only_where_something_is_wrong(tmp_path, logged):

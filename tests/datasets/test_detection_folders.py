@@ -204,7 +204,9 @@ def test_polygons_of_coco_are_told_from_its_boxes(shared_data, folder):
 @pytest.mark.parametrize("line", ["0 320 240 100 80", "0 0.5 0.5 100 80", "0 -3 0.5 0.2 0.2", "0 0.5 0.5 0.2 2.5"])
 def test_pixels_in_the_place_of_shares_are_refused(folder, line):
     (folder / "labels/a.txt").write_text(f"0 0.5 0.5 0.2 0.2\n{line}\n")
-    with pytest.raises(BadSample, match=r"a\.txt:2: expected .* as shares of the image in 0..1, got .*; divide pixels"):
+    with pytest.raises(
+        BadSample, match=r"a\.txt:2: expected .* as fractions of the image in 0..1, got .*; divide pixels"
+    ):
         len(DetectionDataset(folder / "images", folder / "labels", ["helmet"]))
 
 
@@ -368,7 +370,7 @@ def test_a_size_that_a_voc_file_states_is_that_of_its_image(folder, stated, mess
 def test_voc_boxes_as_shares_are_refused_by_what_most_files_hold(folder):
     for name, box in (("a", (0.1, 0.1, 0.4, 0.9)), ("b", (0.5, 0.1, 0.6, 0.3)), ("more/c", (10, 5, 40, 45))):
         _write_xml(folder, name, ("vest", box, 0))
-    with pytest.raises(ValueError, match=r"labels: 2 of 3 boxes lie within 0..1, as shares of the image do; expected"):
+    with pytest.raises(ValueError, match=r"labels: 2 of 3 boxes lie within 0..1, as fractions of the image do"):
         len(DetectionDataset(folder / "images", folder / "labels"))
     _write_xml(folder, "b", ("vest", (50, 5, 60, 15), 0))  # one odd box of less than a pixel proves nothing
     assert len(DetectionDataset(folder / "images", folder / "labels").table.ids) == 3

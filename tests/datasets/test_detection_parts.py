@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from openvocab.datasets.annotations.json_stream import read_members
-from openvocab.datasets.annotations.packed_masks import PackedMasks
+from openvocab.datasets.annotations.packed_masks import MaskPacker
 
 
 def test_members_equal_those_of_the_standard_reader(tmp_path):
@@ -32,16 +32,16 @@ def test_what_is_no_object_is_refused_with_its_place(tmp_path, text):
 
 def test_masks_come_back_as_pycocotools_makes_them_of_the_originals():
     generator = np.random.default_rng(0)
-    size, polygons, masks = (50, 70), [], PackedMasks()
+    size, polygons, packer = (50, 70), [], MaskPacker()
     for digits in (2, 2, 6):  # two decimals are packed as integers, six as they are
         corners = [generator.uniform(0, 50, 8).round(digits).tolist() for _ in range(2)]
         polygons.append(corners)
-        masks.append(corners)
+        packer.append(corners)
     pixels = (generator.random(size) < 0.5).astype(np.uint8)
-    masks.append({**coco_mask.encode(np.asfortranarray(pixels))})
-    masks.append(None)
-    masks.append([])
-    masks.freeze()
+    packer.append({**coco_mask.encode(np.asfortranarray(pixels))})
+    packer.append(None)
+    packer.append([])
+    masks = packer.build()
     for place, corners in enumerate(polygons):
         expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(corners, *size)))
         assert np.array_equal(masks.decode(place, size), expected) and expected.any()
@@ -61,4 +61,4 @@ CORNERS_IN_PAIRS = [[[1, 2], [3, 4], [5, 6], [1, 1], [2, 2], [3, 3]]]
 )
 def test_what_is_no_mask_is_refused(segmentation):
     with pytest.raises(ValueError, match="segmentation"):
-        PackedMasks().append(segmentation)
+        MaskPacker().append(segmentation)

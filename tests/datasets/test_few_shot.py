@@ -177,7 +177,7 @@ def test_a_split_of_ones_own_is_checked(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(labels=dict(first_id=list(range(19)))), "first_id: expected 20, one a class, got 19"),
+        (dict(labels=dict(first_id=list(range(19)))), "first_id: expected 20, one per class, got 19"),
         (dict(labels=dict(first_id=[1] * 20)), "first_id: id 1 is given for two classes"),
         (dict(labels=dict(first_id="x")), "first_id: expected a whole number, got 'x'"),
         (dict(labels=dict(boundary=7)), "labels.boundary: 7 is the id of a class by labels.first_id"),

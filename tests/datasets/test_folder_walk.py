@@ -197,14 +197,14 @@ def test_masks_as_gif_are_refused_since_their_numbers_are_not_their_grays(folder
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_every_reader_says_which_pictures_it_passes_over(folder, logged, reader):
+def test_every_reader_says_which_images_it_skips(folder, logged, reader):
     place = folder / ("classes/a" if reader is _classification else "images")
     _touch(place / "p.HEIC", place / "far/q.heic", place / "r.cr2", place / "notes.txt")
     len(reader(folder))
-    (message,) = (record.getMessage() for record in logged if "passed over" in record.getMessage())
+    (message,) = (record.getMessage() for record in logged if "are skipped" in record.getMessage())
     first = place / "far/q.heic"
     assert message == (
-        "3 pictures are passed over, since their formats are not read (1 .cr2, 2 .heic), the first is "
+        "3 images are skipped, since their formats are not read (1 .cr2, 2 .heic), the first is "
         f"{first}; convert them to PNG or JPEG"
     )
 

@@ -175,9 +175,9 @@ def test_unknown_ids_name_the_file_and_the_ids(folder):
 
 
 def test_label_ids_that_do_not_fit_are_refused(folder):
-    with pytest.raises(ValueError, match="expected 4, one a class, got 2"):
+    with pytest.raises(ValueError, match="expected 4, one per class, got 2"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(label_ids=[0, 1]))[0]
-    with pytest.raises(ValueError, match="class indices below 4, got {0: 255}; leave out"):
+    with pytest.raises(ValueError, match="class indices below 4, got {0: 255}; omit"):
         SegmentationDataset(folder / "images", folder / "masks", CLASSES, labels=dict(label_ids={0: 255}))[0]
 
 
@@ -321,7 +321,7 @@ def test_more_than_254_classes_use_16_bits(tmp_path):
 
 def test_more_classes_than_label_files_hold_are_refused():
     assert LabelTable({0: 65533}, (65535,), 65534, ignore_unlisted=True).dtype == np.uint16
-    with pytest.raises(ValueError, match="at most 65534 classes apart, got 65535"):
+    with pytest.raises(ValueError, match="at most 65534 classes, got 65535"):
         LabelTable({}, (), 65535, ignore_unlisted=True)
 
 
@@ -424,7 +424,7 @@ def test_panoptic_png_reads_as_semantic(tmp_path):
     with pytest.raises(BadSample, match="panoptic_json does not list its segment 70000"):
         SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
     (tmp_path / "p.json").write_text(json.dumps({"annotations": 2 * annotations["annotations"]}))
-    with pytest.raises(ValueError, match=r"annotation 1 .*a\.png is an annotation before it already"):
+    with pytest.raises(ValueError, match=r"annotation 1 .*a\.png was listed by an earlier annotation already"):
         SegmentationDataset("images", "panoptic", ["person", "rug"], **options)[0]
 
 
@@ -456,7 +456,7 @@ def test_a_panoptic_file_that_is_not_listed_is_named(tmp_path):
 
 
 def test_two_panoptic_files_of_one_entry_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"train/a.png and .*val/a.png would both be its 'a.png'; write their folders"):
+    with pytest.raises(ValueError, match=r"train/a.png and .*val/a.png both match its 'a.png'; write their folders"):
         len(_panoptic(tmp_path, {"a.png": [(7, 1)]}))
 
 

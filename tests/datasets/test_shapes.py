@@ -25,9 +25,9 @@ from openvocab.datasets.shapes.forms import OUTLINES, REACH, coverage_patch
 from openvocab.datasets.shapes.plan import SPLITS, Picture, ShapesParameters, make_scene, plan
 from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.raster import polygon_coverage
-from openvocab.datasets.shapes.scene import MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE, Scene, sample_scene
+from openvocab.datasets.shapes.scene import MIN_VISIBLE_FRACTION, MIN_VISIBLE_PIXELS, Scene, sample_scene
 from openvocab.datasets.shapes.writing import write_shapes
-from openvocab.process.group_signals import LOOKS_EVERY
+from openvocab.process.group_signals import POLL_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dict(num_train=120, num_val=60, objects_per_class=1)
@@ -169,7 +169,7 @@ def test_every_object_shows_its_fair_part():
         scene = sample_scene(RandomStream(5, index), [index % 48, 3, 10, 20, 33])
         for number, area in enumerate(scene.areas):
             seen = int(scene.visible_mask(number).sum())
-            assert seen >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * area)
+            assert seen >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_FRACTION * area)
 
 
 def test_an_object_can_be_told_from_what_lies_around_it():
@@ -340,7 +340,7 @@ def test_a_drawing_process_that_is_killed_is_one_error_and_leaves_nothing(tmp_pa
         if done:
             os.kill((set(multiprocessing.active_children()) - before).pop().pid, signal.SIGKILL)
 
-    with pytest.raises(ChildProcessError, match="a process that drew pictures was killed"):
+    with pytest.raises(ChildProcessError, match="a process that drew images was killed"):
         write_shapes(tmp_path / "shapes", **{**SMALL, "num_train": 2000}, processes=2, progress=kill_one)
     assert list(tmp_path.iterdir()) == [] and set(multiprocessing.active_children()) <= before
 
@@ -353,7 +353,7 @@ def test_drawing_processes_end_with_a_parent_that_is_killed(tmp_path):
             assert tool.poll() is None
         tool.kill()
         tool.wait()
-        end = time.monotonic() + LOOKS_EVERY + 10
+        end = time.monotonic() + POLL_SECONDS + 10
         while _is_alive(tool.pid):
             time.sleep(0.1)
             assert time.monotonic() < end

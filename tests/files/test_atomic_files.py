@@ -15,7 +15,7 @@ import torch
 
 from openvocab.checkpoint.checkpoint import link_checkpoint, load_checkpoint, save_checkpoint
 from openvocab.datasets.shapes.writing import write_shapes
-from openvocab.files.atomic_files import ABANDONED_AFTER, put_in_place, remove_leftovers, replacing, temporary_beside
+from openvocab.files.atomic_files import ABANDONED_AFTER, put_in_place, remove_leftovers, replacing, temporary_sibling
 from openvocab.text.embedding_cache import EmbeddingCache
 
 
@@ -55,7 +55,7 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):
-    with temporary_beside(tmp_path / "set", Path.mkdir) as partial:
+    with temporary_sibling(tmp_path / "set", Path.mkdir) as partial:
         (partial / "one").write_text("1")
         assert not (tmp_path / "set").exists()
         put_in_place(partial, tmp_path / "set")
@@ -69,7 +69,7 @@ NAMES = ["n" * 251 + ".png", "é" * 127, "x" + "é" * 127, "漢" * 85, "a" * 100
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: f"{name[:2]}-{len(os.fsencode(name))}")
 def test_any_name_that_a_file_may_have_can_be_written(tmp_path, monkeypatch, host, name):
     monkeypatch.setattr(socket, "gethostname", lambda: host)
-    with temporary_beside(tmp_path / name, Path.touch) as temporary:
+    with temporary_sibling(tmp_path / name, Path.touch) as temporary:
         beginning, _, ending = temporary.name.partition(f".{host}-")
         assert name.startswith(beginning) and re.fullmatch(rf"{os.getpid()}-[0-9a-f]{{8}}\.saving", ending)
         assert len(os.fsencode(temporary.name)) <= 255
@@ -86,9 +86,9 @@ def test_any_name_that_a_file_may_have_can_be_written(tmp_path, monkeypatch, hos
 WRITER = """
 import sys, time
 from pathlib import Path
-from openvocab.files.atomic_files import put_in_place, temporary_beside
+from openvocab.files.atomic_files import put_in_place, temporary_sibling
 path, create = Path(sys.argv[1]), getattr(Path, sys.argv[2])
-with temporary_beside(path, create) as temporary:
+with temporary_sibling(path, create) as temporary:
     print("begun", flush=True)
     sys.stdin.readline()
     put_in_place(temporary, path)

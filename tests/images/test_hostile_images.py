@@ -214,7 +214,7 @@ def test_an_argument_takes_larger_pictures(folder):
 def test_sizes_of_any_picture_are_read_since_nothing_is_decoded(tmp_path):
     (tmp_path / "x.png").write_bytes(png_bomb(palette=False, side=200_000))
     assert read_image_size(tmp_path / "x.png") == (200_000, 200_000)
-    with pytest.raises(BadSample, match=r"x\.png: .*header says 0 x 0"):
+    with pytest.raises(BadSample, match=r"x\.png: .*header states 0 x 0"):
         (tmp_path / "x.png").write_bytes(png_bomb(palette=False, side=0))
         read_image_size(tmp_path / "x.png")
 

@@ -40,7 +40,7 @@ def test_every_thing_is_done_once_and_in_order(most, limit):
 def test_what_fits_is_learnt():
     calls, halving = [], Halving("things")
     halving.run(holds(3, calls), 10)
-    assert halving.has_learnt and halving.limit == 2
+    assert halving.has_learned and halving.limit == 2
     del calls[:]
     halving.run(holds(3, calls), 6)
     assert calls == [(0, 2), (2, 4), (4, 6)]
@@ -50,7 +50,7 @@ def test_a_run_that_fails_teaches_nothing():
     halving = Halving("things")
     with pytest.raises(MemoryError):
         halving.run(holds(0, []), 10)
-    assert not halving.has_learnt
+    assert not halving.has_learned
     assert len(halving.run(holds(10, []), 10)) == 1
 
 

@@ -87,4 +87,4 @@ def test_tables_and_mistakes(root: Path, capsys):
     assert "no file" in capsys.readouterr().err
     (root / "t.csv").write_text("file,text\nimages/0.gif,a cat\n")
     assert run_tool("make_shards", "t.csv", "--root", root, "--out", root / "p", "--columns", "file", "text") == 2
-    assert "image 'images/0.gif': expected one of the extensions jpg" in capsys.readouterr().err
+    assert "image 'images/0.gif': extension: expected one of jpg" in capsys.readouterr().err

@@ -40,7 +40,7 @@ LISTS = {
     "Open Images behind": (["Tortoise,/m/011k07", "Sea turtle,/m/0120dh"], 0, "an id of Open Images"),
     "quotes": (["'cat'", "'dog'"], 0, "looks in quotes"),
     "quotes and commas": (['"cat",', '"dog"'], 0, "looks in quotes"),
-    "commas": (["cat,", "dog"], 0, "with a comma behind it"),
+    "commas": (["cat,", "dog"], 0, "with a comma after it"),
     "names in one": (["cat, dog, sofa"], 0, "several names with commas"),
     "letters": (["a) cat", "b) dog"], 0, "looks numbered"),
     "numbers in brackets": (["(1) cat"], 0, "looks numbered"),

@@ -32,7 +32,7 @@ def test_unusual_names_are_kept_as_they_are(name):
         (["cat", "dog\nfood"], "class 1: the name 'dog\\nfood' contains a control character"),
         (["cat", "bell\x07"], "class 1"),
         (["cat", "half \ud83d"], "class 1"),
-        (["cat", "dog", "cat"], "name 'cat' is given twice (case and white space do not count): class 0 and class 2"),
+        (["cat", "dog", "cat"], "name 'cat' is given twice (case and white space are ignored): class 0 and class 2"),
         (["cat", "Cat"], "class 0 and class 1"),
         (["traffic light", " traffic  light "], "class 0 and class 1"),
         (["traffic_light", "traffic light"], "class 0 and class 1"),
@@ -158,7 +158,7 @@ def test_dots_in_names_are_no_file_endings():
 @pytest.mark.parametrize("name", ["names.json", "data.yaml", "names.CSV"])
 def test_files_of_other_formats_are_no_lists_of_names(tmp_path, name):
     (tmp_path / name).write_text("names:\n- cat\n- dog\n")
-    with pytest.raises(ValueError, match="expected a text file of names, one class a line"):
+    with pytest.raises(ValueError, match="expected a text file of names, one class per line"):
         read_class_names(tmp_path / name)
 
 

@@ -1,4 +1,4 @@
-"""Which categories of an annotation file are classes: seen, unseen, or neither."""
+"""Decide which categories of an annotation file are classes: seen, unseen, or neither."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class CategoryChoice:
 
     vocabulary: Vocabulary
     class_of_id: dict[int, int]
-    """Indices into `vocabulary`; ids that are not here carry no labels."""
+    """Indices into `vocabulary`; objects with an id that is not here are ignored."""
     held_out_ids: frozenset[int]
-    """Of unseen classes whose labels are left out."""
+    """Category ids of unseen classes, whose labels are dropped."""
 
 
 def choose_categories(
@@ -38,16 +38,16 @@ def choose_categories(
     Args:
         names: all classes in vocabulary order.
         category_names, category_ids: (C,) of the file.
-        ids_of_classes: category ids in class order, or {id: class}; None matches by name, any synonym; underscores,
-            case and white space do not count.
-        unseen: names or split. A split that lists the seen names too leaves out all classes that it does not name.
-        train_classes: `seen` leaves out the unseen classes, `seen_labels` only their labels.
+        ids_of_classes: category ids in class order, or {id: class}; None matches any synonym by name; underscores,
+            case and white space are ignored.
+        unseen: names or split. A split that lists the seen names too drops all classes that it does not name.
+        train_classes: `seen` drops the unseen classes, `seen_labels` only their labels.
         unlisted_ids: whether a category that is no class is an error or ignored.
         root: folder of split files.
 
     Raises:
-        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class, a name
-            of two categories where they are matched by name.
+        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class, or two
+            categories of one name when they are matched by name.
     """
     vocabulary = Vocabulary.from_names(names)
     seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
@@ -57,17 +57,18 @@ def choose_categories(
         in_training = _classes_of_split(seen_names, vocabulary, unseen)
         _check_apart(in_training, held_out, vocabulary, unseen)
         split = held_out | in_training
-    kept = sorted(split - held_out if train_classes == "seen" else split)
-    if not kept:
+    chosen = sorted(split - held_out if train_classes == "seen" else split)
+    if not chosen:
         raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
     class_of_id = _match(vocabulary, category_names, category_ids, ids_of_classes, unlisted_ids)
-    position = {index: place for place, index in enumerate(kept)}
+    new_index = {index: new for new, index in enumerate(chosen)}
     unlabeled = set() if train_classes == "all" else held_out
-    flagged = Vocabulary.from_names(names, unseen=unseen_names).subset(kept)
-    flagged.digest  # noqa: B018  computed once here, it travels with every sample
+    labeled = set(chosen) - unlabeled
+    flagged = Vocabulary.from_names(names, unseen=unseen_names).subset(chosen)
+    flagged.digest  # noqa: B018  computed once here, since it goes with every sample
     return CategoryChoice(
         vocabulary=flagged,
-        class_of_id={raw: position[index] for raw, index in class_of_id.items() if index in set(kept) - unlabeled},
+        class_of_id={raw: new_index[index] for raw, index in class_of_id.items() if index in labeled},
         held_out_ids=frozenset(raw for raw, index in class_of_id.items() if index in unlabeled),
     )
 
@@ -78,14 +79,14 @@ def _classes_of_split(
     """Return the classes that a split names, by their first names (`same_name_key`).
 
     Raises:
-        ValueError: names that are no class.
+        ValueError: a name that is no class.
     """
     index_of = {same_name_key(name): index for index, name in enumerate(vocabulary.class_names)}
     unknown = [name for name in names if same_name_key(name) not in index_of]
     if unknown:
         raise ValueError(
-            f"unseen: {len(unknown)} names of {_shown(source)} are not among the {len(vocabulary)} class names, the "
-            f"first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
+            f"unseen: {len(unknown)} names of {_source_name(source)} are not among the {len(vocabulary)} class names, "
+            f"the first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
         )
     return {index_of[same_name_key(name)] for name in names}
 
@@ -95,10 +96,10 @@ def _check_apart(
 ) -> None:
     both = sorted(vocabulary.class_names[index] for index in seen & unseen)
     if both:
-        raise ValueError(f"unseen: {_shown(source)} lists {both[0]!r} as seen and as unseen")
+        raise ValueError(f"unseen: {_source_name(source)} lists {both[0]!r} as seen and as unseen")
 
 
-def _shown(source: Sequence[str] | str | Path | None) -> str:
+def _source_name(source: Sequence[str] | str | Path | None) -> str:
     return str(source) if isinstance(source, (str, Path)) else "the given list"
 
 
@@ -109,7 +110,7 @@ def _match(
     ids_of_classes: Sequence[int] | Mapping[int, int] | None,
     unlisted_ids: Literal["raise", "ignore"],
 ) -> dict[int, int]:
-    """Return the class (of the whole list) of each category id."""
+    """Return the class index, in the complete list, of each category id."""
     if ids_of_classes is None:
         owner = {same_name_key(name): index for index, entry in enumerate(vocabulary.synonyms) for name in entry}
         known = [(raw, name) for raw, name in zip(category_ids, category_names) if same_name_key(name) in owner]
@@ -122,13 +123,13 @@ def _match(
     if unlisted and unlisted_ids == "raise":
         raise ValueError(
             f"classes: {len(unlisted)} of the file's {len(category_ids)} categories are no class, such as "
-            f"{unlisted[0]!r}; add them, or unlisted_ids='ignore' leaves out their objects"
+            f"{unlisted[0]!r}; add them, or drop them with unlisted_ids='ignore'"
         )
     return {raw: index for raw, index in class_of_id.items() if index is not None}
 
 
 def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
-    """Check that no two of the categories (id, name) have one name, as names are compared (`same_name_key`)."""
+    """Check that no two categories (id, name) have the same name by `same_name_key`."""
     alike: dict[str, list[tuple[int, str]]] = {}
     for raw, name in categories:
         alike.setdefault(same_name_key(name), []).append((raw, name))

@@ -23,38 +23,44 @@ class InstanceTable:
     """(M,) bool."""
     ids: np.ndarray
     """(M,) int64."""
-    mask_place: np.ndarray | None = None
-    """(M,) int64, places in `masks`."""
+    mask_index: np.ndarray | None = None
+    """(M,) int64, indices into `masks`."""
     masks: PackedMasks | None = None
     areas: np.ndarray | None = None
     """(M,) float64 square pixels as the file states them; NaN where it does not."""
+
+    def __post_init__(self) -> None:
+        if (self.masks is None) != (self.mask_index is None):
+            raise ValueError("masks and mask_index: expected both or neither")
 
     def count(self, image: int) -> int:
         """Return how many objects an image has."""
         return int(self.first[image + 1] - self.first[image])
 
     def classes_of(self, image: int) -> np.ndarray:
-        """Return the classes that occur in an image other than as a crowd, ascending, without repetition."""
+        """Return the (K,) distinct classes of an image's objects, ascending, without crowds."""
         rows = slice(self.first[image], self.first[image + 1])
         return np.unique(self.classes[rows][~self.is_crowd[rows]])
 
     def instances(self, image: int, size: Size) -> Instances:
-        """Return the objects of an image of `size` (height, width), with masks where the table has them."""
+        """Return the objects of an image of `size` (height, width), with masks if the table has them."""
         rows = slice(self.first[image], self.first[image + 1])
         is_crowd = torch.from_numpy(self.is_crowd[rows].copy())
-        is_stated = self.areas is not None and not np.isnan(self.areas[rows]).all()
+        areas = None if self.areas is None or np.isnan(self.areas[rows]).all() else self.areas[rows].copy()
         return Instances(
             boxes=torch.from_numpy(self.boxes[rows].copy()),
             classes=torch.from_numpy(self.classes[rows].copy()),
-            masks=None if self.masks is None else self._decode(rows, size),
+            masks=self._decode(rows, size),
             is_crowd=is_crowd if is_crowd.any() else None,
             ids=torch.from_numpy(self.ids[rows].copy()),
-            areas=torch.from_numpy(self.areas[rows].copy()) if is_stated else None,
+            areas=None if areas is None else torch.from_numpy(areas),
         )
 
-    def _decode(self, rows: slice, size: Size) -> torch.Tensor:
-        """Return (N, H, W) bool."""
+    def _decode(self, rows: slice, size: Size) -> torch.Tensor | None:
+        """Return (N, H, W) bool, None if the table has no masks."""
+        if self.masks is None or self.mask_index is None:
+            return None
         masks = np.zeros((rows.stop - rows.start, *size), np.uint8)
-        for mask, place in zip(masks, self.mask_place[rows]):
-            mask[:] = self.masks.decode(place, size)
+        for mask, index in zip(masks, self.mask_index[rows]):
+            mask[:] = self.masks.decode(index, size)
         return torch.from_numpy(masks).view(torch.bool)

@@ -1,4 +1,4 @@
-"""A big JSON file, member by member: its long lists never become Python objects as a whole."""
+"""Read a large JSON file member by member, so that a long list never exists as Python objects all at once."""
 
 import json
 import re
@@ -14,12 +14,12 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[str, Any]]:
     """Yield (key, value) of the object in a JSON file, in its order.
 
-    A list under a key of `streamed` comes as an iterator over its elements, to be used up before the next member is
-    asked for: LVIS' 1.3 million annotations would take many times the size of their file as Python objects.
+    A list under a key of `streamed` is an iterator over its elements, which must be exhausted before the next member is
+    requested: LVIS' 1.3 million annotations would take many times the size of their file as Python objects.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not JSON (with line and column), or no object; see `parse_json`.
+        ValueError: it is not JSON (with line and column), or not an object; see `parse_json`.
     """
     reader = _Reader(read_text(path), path)
     if reader.peek() != "{":
@@ -27,12 +27,12 @@ def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[
     reader.mark("{")
     if reader.peek() == "}":
         return
-    found = set()
+    keys = set()
     while True:
         key = reader.value()
-        if not isinstance(key, str) or key in found:
+        if not isinstance(key, str) or key in keys:
             raise ValueError(f"{path} is not JSON: the key {str(key)[:60]!r} is not a string, or is given twice")
-        found.add(key)
+        keys.add(key)
         reader.mark(":")
         yield key, reader.elements() if key in streamed and reader.peek() == "[" else reader.value()
         if reader.mark(",}") == "}":
@@ -40,36 +40,37 @@ def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[
 
 
 class _Reader:
-    """A place in the text of a JSON file."""
+    """A position in the text of a JSON file."""
 
     def __init__(self, text: str, path: str | Path) -> None:
-        self.text, self.path, self.place = text, path, 0
+        self.text, self.path, self.position = text, path, 0
 
     def peek(self) -> str:
         """Skip white space and return the next character, "" at the end."""
-        self.place = _SPACE.match(self.text, self.place).end()
-        return self.text[self.place : self.place + 1]
+        space = _SPACE.match(self.text, self.position)  # matches at any position, if only nothing
+        self.position = space.end() if space else self.position
+        return self.text[self.position : self.position + 1]
 
     def mark(self, expected: str) -> str:
-        """Take one of the `expected` characters."""
+        """Consume one of the `expected` characters and return it."""
         mark = self.peek()
         if not mark or mark not in expected:
-            error = json.JSONDecodeError(f"Expecting one of {expected!r}", self.text, self.place)
+            error = json.JSONDecodeError(f"Expecting one of {expected!r}", self.text, self.position)
             raise not_json(error, self.path)
-        self.place += 1
+        self.position += 1
         return mark
 
     def value(self) -> Any:
-        """Take a whole value."""
+        """Consume a complete value and return it."""
         self.peek()
         try:
-            value, self.place = JSON_DECODER.raw_decode(self.text, self.place)
+            value, self.position = JSON_DECODER.raw_decode(self.text, self.position)
         except (ValueError, RecursionError) as error:
             raise not_json(error, self.path) from None
         return value
 
     def elements(self) -> Iterator[Any]:
-        """Take a list, one element at a time."""
+        """Consume a list, one element at a time."""
         self.mark("[")
         if self.peek() == "]":
             self.mark("]")

@@ -1,4 +1,4 @@
-"""Object masks of a whole dataset, as they are written in its files, in one buffer; decoded one by one when wanted."""
+"""Object masks of a whole dataset in one buffer, encoded as in its files; each is decoded when it is asked for."""
 
 import pickle
 from collections.abc import Sequence
@@ -14,31 +14,26 @@ from openvocab.structures import Size
 MIN_CORNERS = 3
 HUNDREDTH = 100
 MAX_OUTLINE = 10_000_000
-"""Pixels around a polygon: pycocotools takes 40 bytes for each, so that one of 1e9 takes all memory there is."""
+"""Pixels on the outline of a polygon: pycocotools takes 40 bytes for each, so that 1e9 would take all memory."""
 
 
-class PackedMasks:
-    """Polygons and run-length encodings of many objects; their place in it is the order of `append`.
+class MaskPacker:
+    """Collects the masks of many objects; `build` returns them in the order of `append`.
 
-    Workers of a loader share the buffer. Coordinates with at most two decimals, the rule in COCO and LVIS, take half
-    the room of others; none is rounded.
+    Coordinates with at most two decimals, the rule in COCO and LVIS, take half the memory of others; none is rounded.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._starts: np.ndarray | None = None
-        self._ends: list[int] | np.ndarray = [0]
-        self._sizes: list[Size | None] | np.ndarray = []
-
-    def __len__(self) -> int:
-        return len(self._sizes)
+        self._ends: list[int] = [0]
+        self._sizes: list[Size | None] = []
 
     def append(self, segmentation: list | dict | None) -> None:
         """Add the mask of the next object.
 
         Args:
             segmentation: COCO's forms: a list of polygons [x1, y1, x2, y2, ...] in pixels, or a run-length encoding
-                {"size": [H, W], "counts": list, str or bytes}; None or an empty one for an object without mask.
+                {"size": [H, W], "counts": list, str or bytes}; None or an empty one for an object without a mask.
 
         Raises:
             ValueError: none of these.
@@ -47,42 +42,51 @@ class PackedMasks:
         if isinstance(segmentation, dict) and segmentation:
             packed, size = _pack_runs(segmentation)
         elif segmentation is None or isinstance(segmentation, list | dict):
-            packed = _pack_polygons(segmentation or [])
+            packed = _pack_polygons(segmentation if isinstance(segmentation, list) else [])
         else:
             raise ValueError(f"segmentation: expected polygons or a run-length encoding, got {str(segmentation)[:40]}")
         self._buffer += packed
         self._ends.append(len(self._buffer))
         self._sizes.append(size)
 
-    def freeze(self) -> None:
-        """Turn the lists into arrays, which workers share without copying."""
+    def build(self) -> "PackedMasks":
+        """Return the masks as arrays, which loader workers share without copying."""
         ends = np.array(self._ends, np.int64)
-        self._starts, self._ends = ends[:-1], ends[1:]
-        self._sizes = np.array([size or (0, 0) for size in self._sizes], np.int32).reshape(-1, 2)
+        sizes = np.array([size or (0, 0) for size in self._sizes], np.int32).reshape(-1, 2)
+        return PackedMasks(self._buffer, ends[:-1], ends[1:], sizes)
+
+
+class PackedMasks:
+    """Polygons and run-length encodings of M objects in one buffer.
+
+    Args:
+        buffer: the packed masks.
+        starts, ends: (M,) int64 offsets of each mask in `buffer`; equal for an object without a mask.
+        sizes: (M, 2) int32 height and width that a run-length encoding states, 0 for polygons.
+    """
+
+    def __init__(self, buffer: bytearray, starts: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
+        self._buffer, self._starts, self._ends = buffer, starts, ends
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
     def subset(self, rows: np.ndarray) -> "PackedMasks":
-        """Return the masks at `rows`, on the same buffer; after `freeze`."""
-        chosen = PackedMasks()
-        chosen._buffer = self._buffer
-        chosen._starts, chosen._ends, chosen._sizes = self._starts[rows], self._ends[rows], self._sizes[rows]
-        return chosen
+        """Return the masks at (N,) `rows`, on the same buffer."""
+        return PackedMasks(self._buffer, self._starts[rows], self._ends[rows], self.sizes[rows])
 
     @property
     def has_mask(self) -> np.ndarray:
-        """(M,) bool; after `freeze`."""
+        """(M,) bool."""
         return self._ends > self._starts
 
-    @property
-    def sizes(self) -> np.ndarray:
-        """(M, 2) int32 height and width that run-length encodings state, 0 for polygons; after `freeze`."""
-        return self._sizes
+    def bounds(self, index: int, size: Size) -> np.ndarray | None:
+        """Return the box x1 y1 x2 y2 around the pixels of a mask, (4,) float64, without decoding it.
 
-    def bounds(self, place: int, size: Size) -> np.ndarray | None:
-        """Return x1 y1 x2 y2 around the pixels that `decode` would give, (4,) float64.
-
-        None where it would give none: polygons beside the image or of no area, runs of 0.
+        None for an empty mask: polygons outside the image or without area, or runs of 0 alone.
         """
-        content = self._content(place)
+        content = self._content(index)
         if isinstance(content, bytes):
             parts = [{"size": list(size), "counts": content}]
         else:
@@ -90,33 +94,34 @@ class PackedMasks:
         boxes = np.reshape([coco_mask.toBbox(part) for part in parts if coco_mask.area(part)], (-1, 4))
         return np.concatenate([boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)]) if len(boxes) else None
 
-    def decode(self, place: int, size: Size) -> np.ndarray:
-        """Return the mask at `place` in an image of `size` (height, width) as (H, W) uint8, 1 inside.
+    def decode(self, index: int, size: Size) -> np.ndarray:
+        """Return a mask in an image of `size` (height, width) as (H, W) uint8, 1 inside.
 
         Polygons are filled by pycocotools' rule.
         """
-        content = self._content(place)
+        content = self._content(index)
         if isinstance(content, bytes):
             return coco_mask.decode({"size": list(size), "counts": content})
         if not content:
             return np.zeros(size, np.uint8)
         return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(content, *size)))
 
-    def _content(self, place: int) -> bytes | list[list[float]]:
-        """Return the compressed run lengths of a mask or its polygons, none where there is no mask."""
-        record = self._buffer[self._starts[place] : self._ends[place]]
+    def _content(self, index: int) -> bytes | list[list[float]]:
+        """Return the compressed run lengths of a mask or its polygons; no polygons for an object without a mask."""
+        record = self._buffer[self._starts[index] : self._ends[index]]
+        # pickled by this module in this process: unlike a file's, it needs no restricted unpickler
         content = pickle.loads(record) if record else []
         return content if isinstance(content, bytes) else [_unpack_polygon(*polygon) for polygon in content]
 
 
 def outline_length(polygon: Sequence[float] | np.ndarray) -> float:
-    """Return how many pixels the outline of a polygon x1, y1, x2, y2, ... passes, at most."""
+    """Return an upper bound of the pixels that the outline of a polygon x1, y1, x2, y2, ... passes."""
     values = np.abs(np.asarray(polygon, np.float64))
     bound = float(values.max()) * len(values)  # no edge is longer than twice the largest coordinate
     if bound <= MAX_OUTLINE:
         return bound
     corners = np.asarray(polygon, np.float64).reshape(-1, 2)
-    with np.errstate(over="ignore"):  # infinite is too long as well
+    with np.errstate(over="ignore"):  # an infinite length is too long as well
         return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
 
 
@@ -128,7 +133,7 @@ def _pack_polygons(polygons: list) -> bytes:
 
 
 def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes] | None:
-    """Pack a polygon; None for fewer than three corners, of which pycocotools would take two for a box."""
+    """Pack a polygon; None for fewer than three corners, since pycocotools reads two as a box."""
     try:
         values = np.array(numbers(polygon, "segmentation"), np.float64)
     except ValueError:
@@ -147,9 +152,9 @@ def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes] | None:
     return "f8", values.tobytes()
 
 
-def _unpack_polygon(kind: str, content: bytes) -> list[float]:
-    values = np.frombuffer(content, kind)
-    return (values / HUNDREDTH if kind == "i4" else values).tolist()
+def _unpack_polygon(dtype: str, content: bytes) -> list[float]:
+    values = np.frombuffer(content, dtype)
+    return (values / HUNDREDTH if dtype == "i4" else values).tolist()
 
 
 def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
@@ -171,12 +176,12 @@ def _pack_runs(runs: dict[str, Any]) -> tuple[bytes, Size]:
     return pickle.dumps(counts, protocol=pickle.HIGHEST_PROTOCOL), (height, width)
 
 
-def _pixel_counts(values: Sequence[float], kind: str) -> list[int]:
-    """Return numbers of pixels, which pycocotools takes for unsigned ones of 32 bits without looking."""
+def _pixel_counts(values: Sequence[float], expected: str) -> list[int]:
+    """Return numbers of pixels; pycocotools casts them to unsigned 32 bits without a check."""
     try:
         counts = [whole_number(value, "segmentation") for value in values]
     except ValueError:
         counts = [-1]
     if not all(0 <= count < 2**32 for count in counts):
-        raise ValueError(f"segmentation: expected {kind} in pixels, whole numbers, got {str(values)[:40]}")
+        raise ValueError(f"segmentation: expected {expected} in pixels, whole numbers, got {str(values)[:40]}")
     return counts

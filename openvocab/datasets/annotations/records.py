@@ -1,4 +1,4 @@
-"""The labeled objects of a dataset as its files state them, whatever their format: columns, not dicts."""
+"""The labeled objects of a dataset as its files state them, in any format: columns, not dicts."""
 
 import math
 from array import array
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openvocab.datasets.annotations.packed_masks import PackedMasks
+from openvocab.datasets.annotations.packed_masks import MaskPacker, PackedMasks
 from openvocab.images.image_io import BadSample
 from openvocab.structures import Size
 
@@ -20,56 +20,85 @@ class ImageEntry:
     image_id: str
     """As in the file; the file's stem where it has none."""
     path: str
-    """Below the folder of images."""
+    """Relative to the folder of images."""
     size: Size | None = None
-    """(height, width); None where the annotations do not say."""
+    """(height, width); None where the annotations do not state it."""
     negative: tuple[int, ...] | None = None
-    """Category ids that are known to be absent; None where all that are not labeled are (LVIS says which)."""
+    """Category ids that are known to be absent (LVIS); None if every category without a label is absent."""
     not_exhaustive: tuple[int, ...] = ()
     """Category ids of which some objects lack a label."""
 
 
 @dataclass
+class Columns:
+    """M objects, one row per object."""
+
+    image: np.ndarray
+    """(M,) int64 positions in the list of images; its ids until a reader has looked them up."""
+    category: np.ndarray
+    """(M,) int64 category ids."""
+    boxes: np.ndarray
+    """(M, 4) float64 x1 y1 x2 y2 in pixels."""
+    is_crowd: np.ndarray
+    """(M,) bool."""
+    ids: np.ndarray
+    """(M,) int64 ids of the annotations."""
+    areas: np.ndarray
+    """(M,) float64 square pixels as the file states them; NaN where it does not."""
+    masks: PackedMasks | None
+    """Of M objects; None if segmentations are not read."""
+
+    def subset(self, rows: np.ndarray) -> "Columns":
+        """Return the objects at (N,) `rows`."""
+        return Columns(
+            self.image[rows],
+            self.category[rows],
+            self.boxes[rows],
+            self.is_crowd[rows],
+            self.ids[rows],
+            self.areas[rows],
+            None if self.masks is None else self.masks.subset(rows),
+        )
+
+
+@dataclass
 class AnnotationList:
-    """M objects on I images, of C categories; objects of an image may lie anywhere."""
+    """M objects on I images, of C categories; the objects may come in any order."""
 
     images: list[ImageEntry]
     category_names: list[str]
     category_ids: list[int]
-    """(C,) as in the file, in any order, with or without holes."""
-    columns: "Columns"
+    """(C,) as in the file, in any order, with or without gaps."""
+    columns: Columns
     frequencies: dict[int, str] = field(default_factory=dict)
-    """Letter r, c or f of each category id, where the file says it (LVIS)."""
+    """Letter r, c or f of each category id, if the file states it (LVIS)."""
     notes: list[str] = field(default_factory=list)
-    """What the log should say of the file."""
+    """Remarks on the file, for the log."""
     root_id: int | None = None
-    """Of the category that is the supercategory of all others, where there is one; see `settle_root`."""
+    """Of the category that is the supercategory of all others, if there is one; see `drop_root_category`."""
 
 
-class Columns:
-    """One row an object. Rows are appended, then `freeze` makes arrays of them.
+class ColumnsBuilder:
+    """Collects objects row by row.
 
     Args:
         with_masks: keep the segmentations.
     """
 
     def __init__(self, with_masks: bool) -> None:
-        self.image: array | np.ndarray = array("q")
-        """(M,) positions in the list of images; its ids until a reader has looked them up."""
-        self.category: array | np.ndarray = array("q")
-        """(M,) category ids."""
-        self.boxes: array | np.ndarray = array("d")
-        """(M, 4) float64 x1 y1 x2 y2 in pixels."""
-        self.is_crowd: array | np.ndarray = array("b")
-        """(M,) bool."""
-        self.ids: array | np.ndarray = array("q")
-        """(M,) ids of the annotations."""
-        self.areas: array | np.ndarray = array("d")
-        """(M,) float64 square pixels as the file states them; NaN where it does not."""
-        self.masks = PackedMasks() if with_masks else None
+        # arrays of numbers, since LVIS' 1.3 million rows would take gigabytes as Python objects
+        self._image, self._category, self._ids = array("q"), array("q"), array("q")
+        self._boxes, self._areas = array("d"), array("d")
+        self._is_crowd = array("b")
+        self._masks = MaskPacker() if with_masks else None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._ids)
+
+    @property
+    def with_masks(self) -> bool:
+        """Whether the segmentations are kept."""
+        return self._masks is not None
 
     def append(
         self,
@@ -81,49 +110,68 @@ class Columns:
         segmentation: list | dict | None = None,
         area: float = math.nan,
     ) -> None:
-        """Add a row of values that were read by `file_values`; `annotation_id` counts from 1 where the file has none.
+        """Add a row of values that `file_values` has read.
+
+        Args:
+            image, category: see `Columns`.
+            box: x1 y1 x2 y2 in pixels.
+            is_crowd: whether the object is a crowd.
+            annotation_id: default: the number of the row, from 1.
+            segmentation: see `MaskPacker.append`.
+            area: in square pixels.
 
         Raises:
-            ValueError: a segmentation that is none (see `PackedMasks.append`).
-            OverflowError: a coordinate beyond all floats.
+            ValueError: a malformed segmentation (see `MaskPacker.append`).
+            OverflowError: a coordinate beyond the range of floats.
         """
         x1, y1, x2, y2 = box
-        self.boxes.extend((x1, y1, x2, y2))
-        self.image.append(image)
-        self.category.append(category)
-        self.is_crowd.append(is_crowd)
-        self.areas.append(area)
-        self.ids.append(len(self.ids) + 1 if annotation_id is None else annotation_id)
-        if self.masks is not None:
-            self.masks.append(segmentation)
+        self._boxes.extend((x1, y1, x2, y2))
+        self._image.append(image)
+        self._category.append(category)
+        self._is_crowd.append(is_crowd)
+        self._areas.append(area)
+        self._ids.append(len(self._ids) + 1 if annotation_id is None else annotation_id)
+        if self._masks is not None:
+            self._masks.append(segmentation)
 
-    def freeze(self) -> None:
-        """Turn the columns into arrays."""
-        self.image, self.category, self.ids = (
+    def build(self) -> Columns:
+        """Return the rows as arrays."""
+        image, category, ids = (
             np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
-            for column in (self.image, self.category, self.ids)
+            for column in (self._image, self._category, self._ids)
         )
-        self.boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
-        self.is_crowd, self.areas = np.array(self.is_crowd, bool), np.array(self.areas, np.float64)
-        if self.masks is not None:
-            self.masks.freeze()
+        return Columns(
+            image,
+            category,
+            np.array(self._boxes, np.float64).reshape(-1, 4),
+            np.array(self._is_crowd, bool),
+            ids,
+            np.array(self._areas, np.float64),
+            None if self._masks is None else self._masks.build(),
+        )
 
 
 def raise_bad(error: BadSample) -> None:
-    """Raise what is wrong with a file of one image: what readers of annotations do unless they are told otherwise."""
+    """Raise the error of one image's files: the default of readers whose `on_bad` decides."""
     raise error
 
 
-def note_lonely(labels: Mapping[str, Path], images: Mapping[str, Path], kind: str) -> list[str]:
-    """Return what the log should say of label files that belong to no image: they are left out.
+def note_orphans(labels: Mapping[str, Path], images: Mapping[str, Path], file_type: str) -> list[str]:
+    """Return a note for the log on orphan labels, which are skipped.
+
+    Args:
+        labels, images: files by key.
+        file_type: of the labels, for messages: "XML file".
 
     Raises:
-        FileNotFoundError: none belongs to one.
+        FileNotFoundError: no label file belongs to an image.
     """
-    lonely = [path for key, path in labels.items() if key not in images]
-    if lonely and len(lonely) == len(labels):
+    orphans = [path for key, path in labels.items() if key not in images]
+    if orphans and len(orphans) == len(labels):
         raise FileNotFoundError(
-            f"annotations: none of the {len(labels)} {kind}s belongs to one of the {len(images)} images: no image for "
-            f"{lonely[0]}; the two need the same path below their folder"
+            f"annotations: none of the {len(labels)} {file_type}s belongs to one of the {len(images)} images: no image "
+            f"for {orphans[0]}; the two need the same path below their folder"
         )
-    return [f"{len(lonely)} {kind}s without an image are left out, the first is {lonely[0].name}"] if lonely else []
+    if not orphans:
+        return []
+    return [f"{len(orphans)} {file_type}s without an image are left out, the first is {orphans[0].name}"]

@@ -1,11 +1,11 @@
-"""A Pascal-VOC folder: one XML file an image."""
+"""Read a Pascal-VOC folder: one XML file per image."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from openvocab.datasets.annotations.box_checks import check_are_pixels
-from openvocab.datasets.annotations.records import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry, note_orphans, raise_bad
 from openvocab.datasets.files.folder_walk import files_by_key
 from openvocab.files.file_values import flag, number, whole_number
 from openvocab.files.text_files import read_xml
@@ -14,50 +14,51 @@ from openvocab.images.image_io import BadSample
 from openvocab.structures import Size
 
 UNSTATED = ("", "unspecified")
-"""What tools write into a flag that nobody has set."""
+"""Values that tools write into a flag that is not set."""
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> AnnotationList:
-    """Read the XML files of `folder`; categories are the names met, in alphabetical order.
+    """Read the XML files of `folder`; the categories are the names of their objects, in alphabetical order.
 
-    Coordinates are taken as edges in pixels, as today's labeling tools write them (VOC itself counts pixels from 1 and
-    includes both ends: a difference of one pixel). Objects flagged `difficult` become crowds: neither learned nor
-    counted as misses. A side that a file states in its `size` must be that of its image; 0 states none. Images without
-    an XML file, and XML files without an image, are left out. There are no masks.
+    Coordinates are edges in pixels, as today's labeling tools write them (VOC itself counts pixels from 1 and includes
+    both ends: a difference of one pixel). Objects flagged `difficult` become crowds: they are neither learned nor
+    counted as misses. The `size` in a file must be that of its image; 0 means that it is not stated. Unlabeled images
+    and orphan XML files are skipped. There are no masks.
 
     Args:
         folder: of the XML files, searched recursively.
-        image_folder: of the images, whose paths in it are those of their XML files but for the extension.
-        on_bad: takes what is wrong with an image or its XML file, which are then left out: a size that cannot be read,
-            a file of another form or that states another size, an object without name or box. By default it is raised.
+        image_folder: of the images, whose paths differ from those of their labels in the extension only.
+        on_bad: called with the error of an image or its XML file, which are then skipped: a size that cannot be read, a
+            file of another form or with another size, an object without a name or box. Default: raise it.
 
     Raises:
         FileNotFoundError: no XML file belongs to an image.
-        ValueError: boxes as shares of the image.
+        ValueError: boxes in fractions of the image.
     """
     images = files_by_key(image_folder)
     files = files_by_key(folder, extensions=(".xml",))
-    notes = note_lonely(files, images, "XML file")
+    notes = note_orphans(files, images, "XML file")
     files = {key: path for key, path in files.items() if key in images}
-    found = []
+    labeled = []
     for key, path in files.items():
         try:
             size = read_image_size(images[key])
-            found.append((key, size, _objects(path, size)))
+            labeled.append((key, size, _objects(path, size)))
         except BadSample as error:
             on_bad(error)
-    names = sorted({name for _, _, objects in found for name, _, _ in objects})
-    number_of = {name: place for place, name in enumerate(names)}
-    columns, entries = Columns(with_masks=False), []
-    for position, (key, size, objects) in enumerate(found):
+    names = sorted({name for _, _, objects in labeled for name, _, _ in objects})
+    category_of = {name: index for index, name in enumerate(names)}
+    builder, entries = ColumnsBuilder(with_masks=False), []
+    for position, (key, size, objects) in enumerate(labeled):
         entries.append(ImageEntry(key, images[key].relative_to(image_folder).as_posix(), size))
         for name, box, difficult in objects:
-            columns.append(position, number_of[name], box, difficult)
-    columns.freeze()
+            builder.append(position, category_of[name], box, difficult)
+    columns = builder.build()
     check_are_pixels(columns.boxes, str(folder))
-    bare = [path.name for key, path in images.items() if key not in files]
-    notes += [f"{len(bare)} images without an XML file are left out, the first is {bare[0]}"] if bare else []
+    unlabeled = [path.name for key, path in images.items() if key not in files]
+    if unlabeled:
+        notes.append(f"{len(unlabeled)} images without an XML file are left out, the first is {unlabeled[0]}")
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
 
 
@@ -78,17 +79,17 @@ def _objects(path: Path, size: Size) -> list[tuple[str, Sequence[float], bool]]:
 
 
 def _check_size(root: Element, path: Path, size: Size) -> None:
-    """Check that the file is of an image of this size, where it states one."""
+    """Check that the size which the file states, if any, is that of its image."""
     try:
         texts = {f"size/{side}": (root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")}
         stated = tuple(whole_number(text or 0, member) for member, text in texts.items())
     except ValueError as error:
         raise BadSample(path, str(error)) from None
-    if any(own and own != side for own, side in zip(stated, size)):
-        shown = "x".join(str(own or "?") for own in stated)
+    if any(side and side != actual for side, actual in zip(stated, size)):
+        text = "x".join(str(side or "?") for side in stated)
         raise BadSample(
             path,
-            f"its size says {shown} (height x width), its image is {size[0]}x{size[1]}: are the boxes for this image? "
+            f"its size says {text} (height x width), its image is {size[0]}x{size[1]}: are the boxes for this image? "
             "Correct the size, or remove it",
         )
 

@@ -1,4 +1,4 @@
-"""A YOLO folder: one text file an image, one object a line, coordinates as shares of the image."""
+"""Read a YOLO folder: one text file per image, one object per line, coordinates in fractions of the image."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.annotations.packed_masks import MAX_OUTLINE, outline_length
-from openvocab.datasets.annotations.records import AnnotationList, Columns, ImageEntry, note_lonely, raise_bad
+from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry, note_orphans, raise_bad
 from openvocab.datasets.annotations.yolo_columns import MAX_BEYOND, LongLines
 from openvocab.datasets.files.folder_walk import files_by_key
 from openvocab.files.file_values import numbers, whole_number
@@ -18,18 +18,18 @@ from openvocab.structures import Size
 from openvocab.vocabulary.vocabulary import Vocabulary, has_visible_character
 
 BOX_VALUES, MIN_POLYGON_VALUES = 4, 6
-MIN_SHARE, MAX_SHARE = -1, 2
-"""Numbers of a box beyond them are no shares of the image; within, a box may stick out and is clipped."""
+MIN_FRACTION, MAX_FRACTION = -1, 2
+"""A box with numbers beyond these is not in fractions of the image; within, one that leaves the image is clipped."""
 
 
 @dataclass(frozen=True)
 class YoloYaml:
-    """What a data.yaml says of the label files."""
+    """What a data.yaml states about the label files."""
 
     names: dict[int, str]
-    """By class number, ascending; there may be holes."""
+    """By class number, ascending; there may be gaps."""
     keypoint_values: int | None
-    """How many values of keypoints follow a box, by `kpt_shape`: keypoints times x, y and mostly visibility."""
+    """Number of keypoint values after a box, by `kpt_shape`: keypoints times x, y and usually visibility."""
 
 
 def read_yolo(
@@ -42,58 +42,61 @@ def read_yolo(
 ) -> AnnotationList:
     """Read the labels of a folder of images: lines `class cx cy w h` or, with polygons, `class x1 y1 x2 y2 x3 y3 ...`.
 
-    A box that is followed by other columns can look like a polygon: keypoints, or a tracker's confidence and number.
-    Which it is, the lines of all files show together (`LongLines`). Where they do not show it, they are refused.
+    A box that is followed by other columns, such as keypoints or a tracker's confidence and id, can look like a
+    polygon. The lines of all files together decide which it is (`LongLines`); if they do not, they are rejected.
 
-    An image without a label file has no objects: that is what these files mean by it. A label file without an image is
-    left out.
+    An image without a label file has no objects, by the convention of this format. An orphan label file is skipped.
 
     Args:
         folder: of the text files, searched recursively.
-        image_folder: of the images, whose paths in it are those of their labels but for the extension.
+        image_folder: of the images, whose paths differ from those of their labels in the extension only.
         names: of the class numbers.
-        with_masks: keep the polygons, which all longer lines then are; a line that holds a box only makes an object
-            without mask.
-        on_bad: takes what is wrong with an image or its label file, which are then left out: a size that cannot be
-            read, a line of another form, with pixels in the place of shares, or of a class that has no name (with file
-            and line). By default it is raised.
-        keypoint_values: see `YoloYaml`; where it is given there are no polygons.
+        with_masks: keep the polygons: all longer lines are read as such; a line with a box alone gives an object
+            without a mask.
+        on_bad: called with the error of an image or its label file, which are then skipped: a size that cannot be read,
+            a line of another form, with pixels instead of fractions, or of a class without a name (with file and line).
+            Default: raise it.
+        keypoint_values: see `YoloYaml`; if given, there are no polygons.
 
     Raises:
         FileNotFoundError: no label file belongs to an image.
-        ValueError: longer lines that may be polygons or boxes with more columns.
+        ValueError: longer lines that may be either polygons or boxes with more columns.
     """
     images = files_by_key(image_folder)
     labels = files_by_key(folder, extensions=(".txt",))
     labels = {key: path for key, path in labels.items() if path.name != "classes.txt" or key in images}
-    notes = note_lonely(labels, images, "label file")
-    columns, entries, long_lines = Columns(with_masks), [], LongLines()
+    notes = note_orphans(labels, images, "label file")
+    builder, long_lines = ColumnsBuilder(with_masks), LongLines()
+    entries: list[ImageEntry] = []
     for key, path in images.items():
         try:
             size = read_image_size(path)
             objects = _read_labels(labels[key], names, size, keypoint_values, long_lines) if key in labels else []
             for category, box, polygon in objects:
-                columns.append(len(entries), category, box, segmentation=polygon)
+                builder.append(len(entries), category, box, segmentation=polygon)
         except BadSample as error:
             on_bad(error)
             continue
         entries.append(ImageEntry(key, path.relative_to(image_folder).as_posix(), size))
     if not with_masks:
         long_lines.check_polygons()
-    columns.freeze()
-    bare = [path.name for key, path in images.items() if key not in labels]
-    if bare:
-        notes.append(
-            f"{len(bare)} images have no label file and count as images without objects, the first is {bare[0]}"
-        )
-    shown = [names[number] for number in sorted(names)]
-    return AnnotationList(entries, shown, sorted(names), columns, notes=notes)
+    notes += _note_without_labels(images, labels)
+    category_names = [names[number] for number in sorted(names)]
+    return AnnotationList(entries, category_names, sorted(names), builder.build(), notes=notes)
+
+
+def _note_without_labels(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[str]:
+    """Return a note for the log on images without a label file."""
+    without = [path.name for key, path in images.items() if key not in labels]
+    if not without:
+        return []
+    return [f"{len(without)} images have no label file and count as images without objects, the first is {without[0]}"]
 
 
 def read_yolo_yaml(path: Path) -> YoloYaml:
     """Read `names`, a list or a mapping from class numbers, and `kpt_shape` of a data.yaml.
 
-    A name is the text that is written there: `on` is no truth value, `010` no number.
+    A name is always a text: `on` is no truth value, and `010` no number.
 
     Raises:
         FileNotFoundError: no such file.
@@ -143,70 +146,71 @@ def _keypoint_values(content: Mapping[Any, Any], path: Path) -> int | None:
 
 def _read_labels(
     path: Path, names: Mapping[int, str], size: Size, keypoint_values: int | None, long_lines: LongLines
-) -> list[tuple[int, list[float], list | None]]:
-    """Return class, box and polygon of every object in a label file; lines with polygons are noted in `long_lines`.
+) -> list[tuple[int, list[float], list[list[float]] | None]]:
+    """Return class, box and polygons of every object in a label file; lines with polygons are added to `long_lines`.
 
     Raises:
-        BadSample: it cannot be read, or a line of it.
+        BadSample: the file or a line cannot be read.
     """
     try:
         lines = read_label_text(path).splitlines()
     except (OSError, ValueError) as error:
         raise BadSample(path, f"the label file cannot be read ({error})") from error
-    objects = []
+    objects: list[tuple[int, list[float], list[list[float]] | None]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
-        _check_length(len(line.split()) - 1, place, keypoint_values)
-        category, values = _parse(line, place, names)
+        location = f"{path}:{number}"
+        _check_length(len(line.split()) - 1, location, keypoint_values)
+        category, values = _parse(line, location, names)
         if len(values) == BOX_VALUES or keypoint_values is not None:
-            objects.append((category, _box(values, size, place), None))
+            objects.append((category, _box(values, size, location), None))
         elif not all(map(math.isfinite, values)):
             objects.append((category, [math.nan] * 4, None))  # dropped and counted with all boxes that are not finite
         else:
-            long_lines.add(values, place)
-            polygon = _polygon(values, size, place)
+            long_lines.add(values, location)
+            polygon = _polygon(values, size, location)
             xs, ys = polygon[::2], polygon[1::2]
             objects.append((category, [min(xs), min(ys), max(xs), max(ys)], [polygon]))
     return objects
 
 
-def _check_length(count: int, place: str, keypoint_values: int | None) -> None:
-    """Check how many values follow the class of a line."""
+def _check_length(count: int, location: str, keypoint_values: int | None) -> None:
+    """Check the number of values after the class of a line."""
     if count == BOX_VALUES:
         return
     if keypoint_values is not None and count != BOX_VALUES + keypoint_values:
-        wanted = f"'class cx cy width height' and, by kpt_shape, {keypoint_values} values of keypoints"
-        raise BadSample(place, f"expected {wanted}, got {count + 1} fields")
+        expected = f"'class cx cy width height' and, by kpt_shape, {keypoint_values} values of keypoints"
+        raise BadSample(location, f"expected {expected}, got {count + 1} fields")
     if keypoint_values is None and (count < MIN_POLYGON_VALUES or count % 2):
         raise BadSample(
-            place,
+            location,
             f"expected 'class cx cy width height' or a class and three or more corners, got {count + 1} fields; boxes "
             "with keypoints need kpt_shape in the data.yaml; cut off other columns",
         )
 
 
-def _parse(line: str, place: str, names: Mapping[int, str]) -> tuple[int, Sequence[float]]:
+def _parse(line: str, location: str, names: Mapping[int, str]) -> tuple[int, Sequence[float]]:
     """Return the class of a line and the values that follow it."""
     fields = line.split()
     try:
         category, values = whole_number(fields[0], "class"), numbers(fields[1:], "coordinates")
     except ValueError:
-        raise BadSample(place, f"expected a class number and coordinates, got {line.strip()[:60]!r}") from None
+        raise BadSample(location, f"expected a class number and coordinates, got {line.strip()[:60]!r}") from None
     if category not in names:
-        with_names = f"{len(names)} numbers from {min(names)} to {max(names)}"
-        raise BadSample(place, f"class {category} has no name; {with_names} have one")
+        named = f"{len(names)} numbers from {min(names)} to {max(names)}"
+        raise BadSample(location, f"class {category} has no name; {named} have one")
     return category, values
 
 
-def _box(values: Sequence[float], size: Size, place: str) -> list[float]:
+def _box(values: Sequence[float], size: Size, location: str) -> list[float]:
     """Return x1 y1 x2 y2 in pixels of values that begin with the center, width and height of a box."""
-    beyond = [value for value in values[:BOX_VALUES] if math.isfinite(value) and not MIN_SHARE <= value <= MAX_SHARE]
+    finite = filter(math.isfinite, values[:BOX_VALUES])
+    beyond = [value for value in finite if not MIN_FRACTION <= value <= MAX_FRACTION]
     if beyond:
         raise BadSample(
-            place,
-            f"expected the center, width and height of a box as shares of the image in 0..1, got {beyond[0]:g}; "
+            location,
+            f"expected the center, width and height of a box as fractions of the image in 0..1, got {beyond[0]:g}; "
             "divide pixels by the width and height of the image",
         )
     height, width = size
@@ -214,17 +218,17 @@ def _box(values: Sequence[float], size: Size, place: str) -> list[float]:
     return [x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2]
 
 
-def _polygon(values: Sequence[float], size: Size, place: str) -> list[float]:
+def _polygon(values: Sequence[float], size: Size, location: str) -> list[float]:
     """Return the corners x1 y1 x2 y2 ... in pixels."""
     beyond = [value for value in values if not -MAX_BEYOND <= value <= 1 + MAX_BEYOND]
     if beyond:
         raise BadSample(
-            place,
-            f"{len(values) + 1} fields are a class and the corners of a polygon, as shares of the image in 0..1, got "
-            f"{beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml; cut off other columns",
+            location,
+            f"{len(values) + 1} fields are a class and the corners of a polygon, as fractions of the image in 0..1, "
+            f"got {beyond[0]:g}; boxes with keypoints need kpt_shape in the data.yaml; cut off other columns",
         )
     height, width = size
     pixels = [value * (height if index % 2 else width) for index, value in enumerate(values)]
     if outline_length(pixels) > MAX_OUTLINE:
-        raise BadSample(place, f"a polygon with an outline of more than {MAX_OUTLINE} pixels")
+        raise BadSample(location, f"a polygon with an outline of more than {MAX_OUTLINE} pixels")
     return pixels

@@ -1,4 +1,4 @@
-"""Which files of a folder are samples: one rule for every reader of a dataset."""
+"""Find the files of a folder that are samples: one rule for all datasets."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ IMAGE_EXTENSIONS = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".j2k", ".ppm",
     ".pgm", ".pbm", ".pnm",
 ))  # fmt: skip
-"""Of the formats that `read_image` decodes; it takes the first of several frames."""
+"""Of the formats that `read_image` decodes; of several frames it decodes the first."""
 UNREAD_EXTENSIONS = frozenset((
     ".heic", ".heif", ".jxl", ".jpx", ".jxr", ".ico", ".tga", ".pcx", ".psd", ".svg", ".eps", ".exr", ".hdr", ".dds",
     ".pam", ".qoi", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw", ".dcm", ".nii",
 ))  # fmt: skip
-"""Of pictures that it does not decode."""
+"""Of image formats that it does not decode."""
 
 
 def check_folder(path: Path, argument: str) -> Path:
@@ -33,25 +33,26 @@ def check_folder(path: Path, argument: str) -> Path:
 
 
 def is_image(path: Path) -> bool:
-    """Say whether a file is taken for an image, by its extension."""
+    """Return whether a file is an image, by its extension."""
     return path.suffix.lower() in IMAGE_EXTENSIONS
 
 
 def is_unread(path: Path) -> bool:
-    """Say whether a file is a picture of a format that is not read, by its extension."""
+    """Return whether a file is an image of a format that is not decoded, by its extension."""
     return path.suffix.lower() in UNREAD_EXTENSIONS
 
 
 def visible_entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files and the folders of a folder, each by name.
+    """Return the files and the folders in a folder, each sorted by name.
 
-    Names that begin with a dot are passed over: what other programs leave behind (`._x.png`, `.ipynb_checkpoints`).
-    A link counts as what it leads to, and one that leads nowhere as a file.
+    Names that begin with a dot are skipped: other programs leave such files (`._x.png`, `.ipynb_checkpoints`). A link
+    counts as its target, a broken one as a file.
 
     Raises:
-        OSError: no folder, or one that may not be read.
+        OSError: no folder, or one without read permission.
     """
-    files, folders = [], []
+    files: list[Path] = []
+    folders: list[Path] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
@@ -63,25 +64,26 @@ def visible_entries(folder: Path) -> tuple[list[Path], list[Path]]:
 def walk_files(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder, sorted, by the rule of `visible_entries`.
 
-    Linked folders are searched too. A link to a folder that it lies in is passed over: it would lead round for ever.
+    Linked folders are searched too. A link to a folder that contains it is skipped: it would be followed forever.
 
     Raises:
-        OSError: a folder that may not be read.
+        OSError: a folder without read permission.
     """
-    yield from _walk(folder, tuple(map(_number, folder.resolve().parents)))
+    yield from _walk(folder, tuple(map(_identity, folder.resolve().parents)))
 
 
 def list_images(folder: Path, unread: list[Path] | None = None) -> list[Path]:
     """Return the images below a folder, sorted.
 
     Args:
-        unread: takes the pictures whose format is not read, for one warning about several folders; None warns of them
-            here.
+        folder: searched recursively.
+        unread: collects the images whose format is not decoded, for one warning about several folders; None warns here.
 
     Raises:
-        OSError: a folder that may not be read.
+        OSError: a folder without read permission.
     """
-    images, others = [], [] if unread is None else unread
+    images: list[Path] = []
+    others: list[Path] = [] if unread is None else unread
     for path in walk_files(folder):
         if is_image(path):
             images.append(path)
@@ -93,18 +95,19 @@ def list_images(folder: Path, unread: list[Path] | None = None) -> list[Path]:
 
 
 def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] | None = None) -> dict[str, Path]:
-    """Return the files below `folder` by key: their path in it, without `suffix` and extension, accents composed.
+    """Return the files below `folder` by key: the relative path without `suffix` and extension, accents composed.
 
     Args:
-        suffix: files whose stem does not end in it are left out.
-        extensions: of the files that are looked for, in lower case. None looks for images; a warning counts the
-            pictures whose format is not read.
+        folder: searched recursively.
+        suffix: files whose stem does not end in it are skipped.
+        extensions: of the files to return, in lower case. None returns images; a warning counts those whose format is
+            not decoded.
 
     Raises:
-        OSError: a folder that may not be read.
+        OSError: a folder without read permission.
         ValueError: two files with the same key.
     """
-    found: dict[str, Path] = {}
+    by_key: dict[str, Path] = {}
     files = [path for path in walk_files(folder) if path.stem.endswith(suffix)]
     if extensions is None:
         warn_of_unread(list(filter(is_unread, files)))
@@ -112,57 +115,57 @@ def files_by_key(folder: Path, suffix: str = "", extensions: Collection[str] | N
         if path.suffix.lower() not in (extensions or IMAGE_EXTENSIONS):
             continue
         key = normal_key(path.relative_to(folder).parent / path.stem.removesuffix(suffix))
-        if key in found:
-            raise ValueError(f"{found[key]} and {path} would be one sample, {key!r}: their names differ in the "
-                             "extension or the coding of an accent only; remove one")  # fmt: skip
-        found[key] = path
-    return found
+        if key in by_key:
+            raise ValueError(f"{by_key[key]} and {path} would be one sample, {key!r}: their names differ only in "
+                             "the extension or the encoding of an accent; remove one")  # fmt: skip
+        by_key[key] = path
+    return by_key
 
 
 def normal_key(path: str | os.PathLike) -> str:
-    """Return one spelling of a relative path: `/` between its parts, no `./`, accents composed as most systems do."""
+    """Return the normal form of a relative path: `/` between its parts, no `./`, accents composed (Unicode NFC)."""
     return unicodedata.normalize("NFC", Path(path).as_posix())
 
 
 def stored_names(folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the names that a list has of files below `folder`, paths in it, with accents coded as on the disk.
+    """Return relative paths of files below `folder` with accents encoded as on the disk.
 
-    Lists mostly compose accents, and a disk that macOS wrote decomposes them. A name that is not there stays as it is.
+    Lists mostly compose accents, and a disk that macOS wrote decomposes them. A name without a file is unchanged.
     """
     spellings: dict[Path, dict[str, str]] = {}
     return [name if name.isascii() else _stored_name(folder, name, spellings) for name in names]
 
 
 def _stored_name(folder: Path, name: str, spellings: dict[Path, dict[str, str]]) -> str:
-    """Return one name; `spellings` keeps what is in each folder that was looked into, by `normal_key`."""
+    """Return one name; `spellings` caches the names in each folder by `normal_key`."""
     if (folder / name).exists():
         return name
-    found = Path()
+    stored = Path()
     for part in Path(name).parts:
-        parent = folder / found
+        parent = folder / stored
         if not (parent / part).exists():
             if parent not in spellings:
-                there = os.listdir(parent) if parent.is_dir() else []
-                spellings[parent] = {normal_key(spelling): spelling for spelling in there}
+                names = os.listdir(parent) if parent.is_dir() else []
+                spellings[parent] = {normal_key(spelling): spelling for spelling in names}
             part = spellings[parent].get(normal_key(part), part)
-        found /= part
-    return found.as_posix()
+        stored /= part
+    return stored.as_posix()
 
 
 def warn_of_unread(unread: Sequence[Path]) -> None:
-    """Log how many pictures are passed over and which kinds, if there are any."""
+    """Log how many images of which formats are skipped, if any."""
     if unread:
         counts = Counter(path.suffix.lower() for path in unread)
-        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(counts.items()))
+        formats = ", ".join(f"{count} {extension}" for extension, count in sorted(counts.items()))
         logger.warning(
-            f"{len(unread)} pictures are passed over, since their formats are not read ({kinds}), the first is "
-            f"{unread[0]}; convert them to PNG or JPEG"
+            f"{len(unread)} images are skipped, since their formats are not read ({formats}), the first is {unread[0]}"
+            "; convert them to PNG or JPEG"
         )
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Yield the files below a folder whose own and whose parents' numbers on the disk are `above`."""
-    own = _number(folder)
+    """Yield the files below a folder; `above` holds the `_identity` of all folders that contain it."""
+    own = _identity(folder)
     if own in above:
         return
     files, folders = visible_entries(folder)
@@ -174,7 +177,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             yield entry
 
 
-def _number(folder: Path) -> tuple[int, int]:
-    """Return what tells a folder from all others, by whichever links it was reached."""
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return device and inode: equal for one folder, whatever links lead to it."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Which samples there are: an image and the label map of the same key, or those that a file of keys lists."""
+"""Find the samples of a dataset: pairs of an image and a label map with the same key, or those that a file lists."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from openvocab.files.text_files import read_text
 
 _VOC_LINE = re.compile(r"(\S+)\s+(?:-1|0|1)")
 Lines = list[tuple[int, str]]
-"""Numbers, from 1, and texts of the lines that are not blank."""
+"""(number from 1, text) of the lines that are not blank."""
 
 
 def pair(
@@ -19,8 +19,8 @@ def pair(
 
     Args:
         images, labels: files by key.
-        advice: what would bring the two together, for messages.
-        require_annotations: refuse images without a label map, instead of leaving them out.
+        advice: how to make the two match, for messages.
+        require_annotations: reject images without a label map instead of skipping them.
 
     Raises:
         FileNotFoundError: a label map without an image; with `require_annotations`, an image without a label map.
@@ -30,16 +30,16 @@ def pair(
         raise FileNotFoundError(
             f"{len(unmatched)} label maps have no image, the first is {labels[unmatched[0]]}; {advice}"
         )
-    bare = [key for key in images if key not in labels]
-    if bare and require_annotations:
+    unlabeled = [key for key in images if key not in labels]
+    if unlabeled and require_annotations:
         raise FileNotFoundError(
-            f"{len(bare)} of {len(images)} images have no label map, the first is {images[bare[0]]}; {advice}"
+            f"{len(unlabeled)} of {len(images)} images have no label map, the first is {images[unlabeled[0]]}; {advice}"
         )
     return [(key, images[key], labels[key]) for key in images if key in labels]
 
 
 def read_keys(path: Path, argument: str = "keys") -> list[str]:
-    """Return the entries of a list, one a line; white space around an entry does not count, but within it does.
+    """Return the entries of a list, one per line, without the white space around each.
 
     Raises:
         FileNotFoundError: no such file; names the argument that gave it.
@@ -49,48 +49,48 @@ def read_keys(path: Path, argument: str = "keys") -> list[str]:
 
 
 def find_listed(
-    file: Path, keys: Sequence[str], shown: Sequence[str | Path], source: str, ids: Sequence[str] = ()
+    file: Path, keys: Sequence[str], paths: Sequence[str | Path], source: str, ids: Sequence[str] = ()
 ) -> list[int]:
-    """Return the positions of the samples that a file lists, in its order.
+    """Return the indices of the samples that a file lists, in its order.
 
-    A line is a key, whole, with whatever blanks are in it, or the key's last part where a single sample has it. Where
+    A line is a complete key, with whatever blanks are in it, or the last part of a key if only one sample has it. If
     that does not find all lines, the list is read in other ways, each for all lines or none: in VOC's form, whose
-    lines end in a flag -1, 0 or 1 (names there hold no blanks) and are no names as they are, and as `ids`.
+    lines are a name without blanks and a flag -1, 0 or 1, and as `ids`.
 
     Args:
-        file: one sample a line.
+        file: one sample per line.
         keys: of all samples: path without extension, with `/` between its parts.
-        shown: the file of each sample, for messages.
+        paths: the file of each sample, for messages.
         source: where the samples come from, for messages.
         ids: of all samples.
 
     Raises:
         FileNotFoundError: no such file, or a listed sample that is not among the keys.
-        ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice, a list that
-            fits names and ids, of other samples.
+        ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice, or a list
+            that fits names and ids of different samples.
     """
     lines = _read_lines(file, "keys")
-    by_name = _places_of_names(keys)
-    found = [[by_name.get(normal_key(line), []) for _, line in lines]]
-    flagged = [_VOC_LINE.fullmatch(line) for _, line in lines]
-    if all(flagged) and not any(found[0]):
-        found.append([by_name.get(normal_key(match[1]), []) for match in flagged])
+    by_name = _indices_of_names(keys)
+    readings = [[by_name.get(normal_key(line), []) for _, line in lines]]
+    flagged = [match for _, line in lines if (match := _VOC_LINE.fullmatch(line)) is not None]
+    if len(flagged) == len(lines) and not any(readings[0]):
+        readings.append([by_name.get(normal_key(match[1]), []) for match in flagged])
     if ids:
-        by_id = {image_id: [place] for place, image_id in enumerate(ids)}
-        found.append([by_id.get(line, []) for _, line in lines])
-    _check_one_reading(file, lines, [reading for reading in found if all(reading)], shown)
-    places = max(found, key=lambda reading: sum(map(bool, reading)))
-    _check_missing(file, lines, places, source)
-    _check_ambiguous(file, lines, places, shown)
-    return _check_repeated(file, lines, [place for (place,) in places])
+        by_id = {image_id: [index] for index, image_id in enumerate(ids)}
+        readings.append([by_id.get(line, []) for _, line in lines])
+    _check_one_reading(file, lines, [reading for reading in readings if all(reading)], paths)
+    matches = max(readings, key=lambda reading: sum(map(bool, reading)))
+    _check_missing(file, lines, matches, source)
+    _check_ambiguous(file, lines, matches, paths)
+    return _check_repeated(file, lines, [index for (index,) in matches])
 
 
-def select_listed(found: dict[str, Path], file: Path | None, folder: Path) -> dict[str, Path]:
-    """Keep the files (by key) that `file` lists, in its order; all where None. See `find_listed`."""
+def select_listed(files: dict[str, Path], file: Path | None, folder: Path) -> dict[str, Path]:
+    """Return those of `files`, by key, that `file` lists, in its order; None returns all. See `find_listed`."""
     if file is None:
-        return found
-    keys = list(found)
-    return {keys[place]: found[keys[place]] for place in find_listed(file, keys, list(found.values()), str(folder))}
+        return files
+    keys = list(files)
+    return {keys[index]: files[keys[index]] for index in find_listed(file, keys, list(files.values()), str(folder))}
 
 
 def _read_lines(path: Path, argument: str) -> Lines:
@@ -100,22 +100,22 @@ def _read_lines(path: Path, argument: str) -> Lines:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
-        raise ValueError(f"{argument}: {path} is empty; expected one entry a line")
+        raise ValueError(f"{argument}: {path} is empty; expected one entry per line")
     return lines
 
 
-def _places_of_names(keys: Sequence[str]) -> dict[str, list[int]]:
-    """Return the samples of each name. Where a whole key is another one's last part, the name means the whole key."""
-    whole: dict[str, list[int]] = {}
-    last: dict[str, list[int]] = {}
-    for place, key in enumerate(keys):
-        whole.setdefault(key, []).append(place)
-        last.setdefault(PurePosixPath(key).name, []).append(place)
-    return last | whole
+def _indices_of_names(keys: Sequence[str]) -> dict[str, list[int]]:
+    """Return the samples of each name: those whose key it is, else those of whose key it is the last part."""
+    by_key: dict[str, list[int]] = {}
+    by_last_part: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        by_key.setdefault(key, []).append(index)
+        by_last_part.setdefault(PurePosixPath(key).name, []).append(index)
+    return by_last_part | by_key
 
 
-def _check_missing(file: Path, lines: Lines, places: list[list[int]], source: str) -> None:
-    missing = [line for line, found in zip(lines, places) if not found]
+def _check_missing(file: Path, lines: Lines, matches: list[list[int]], source: str) -> None:
+    missing = [line for line, indices in zip(lines, matches) if not indices]
     if missing:
         number, line = missing[0]
         raise FileNotFoundError(
@@ -124,33 +124,33 @@ def _check_missing(file: Path, lines: Lines, places: list[list[int]], source: st
         )
 
 
-def _check_one_reading(file: Path, lines: Lines, complete: list[list[list[int]]], shown: Sequence[str | Path]) -> None:
-    """Check that the ways of reading a list in which all its lines are samples find the same ones, in any order."""
-    if len({frozenset(place[0] for place in places) for places in complete}) < 2:
+def _check_one_reading(file: Path, lines: Lines, complete: list[list[list[int]]], paths: Sequence[str | Path]) -> None:
+    """Check that all readings in which every line is a sample find the same samples, in any order."""
+    if len({frozenset(indices[0] for indices in matches) for matches in complete}) < 2:
         return
-    number, line, places = next(
-        (number, line, places) for (number, line), *places in zip(lines, *complete) if places[0] != places[1]
+    number, line, matches = next(
+        (number, line, matches) for (number, line), *matches in zip(lines, *complete) if matches[0] != matches[1]
     )
-    names = " or ".join(str(shown[place[0]]) for place in places)
+    names = " or ".join(str(paths[indices[0]]) for indices in matches)
     raise ValueError(
         f"keys: {file}:{number}: {line!r} may be {names}, by its name or by its id in the annotation file; all lines "
         "fit both, rename the images or change the ids so that they fit one"
     )
 
 
-def _check_ambiguous(file: Path, lines: Lines, places: list[list[int]], shown: Sequence[str | Path]) -> None:
-    for (number, line), found in zip(lines, places):
-        if len(found) > 1:
+def _check_ambiguous(file: Path, lines: Lines, matches: list[list[int]], paths: Sequence[str | Path]) -> None:
+    for (number, line), indices in zip(lines, matches):
+        if len(indices) > 1:
             raise ValueError(
-                f"keys: {file}:{number}: {line!r} may be {shown[found[0]]} or {shown[found[1]]}; give the path in the "
-                "folder, without extension"
+                f"keys: {file}:{number}: {line!r} may be {paths[indices[0]]} or {paths[indices[1]]}; give the path in "
+                "the folder, without extension"
             )
 
 
-def _check_repeated(file: Path, lines: Lines, places: list[int]) -> list[int]:
+def _check_repeated(file: Path, lines: Lines, indices: list[int]) -> list[int]:
     first: dict[int, int] = {}
-    for (number, line), place in zip(lines, places):
-        if place in first:
-            raise ValueError(f"keys: {file}:{number}: {line!r} was listed in line {first[place]} already; remove one")
-        first[place] = number
-    return places
+    for (number, line), index in zip(lines, indices):
+        if index in first:
+            raise ValueError(f"keys: {file}:{number}: {line!r} was listed in line {first[index]} already; remove one")
+        first[index] = number
+    return indices

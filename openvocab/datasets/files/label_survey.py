@@ -1,4 +1,4 @@
-"""What a few label maps tell of a class list, before hours are spent on it: classes that none of them shows."""
+"""Survey a few label maps before a long training: classes of the class list without a pixel are suspicious."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -17,28 +17,26 @@ MAX_PIXELS = 50_000_000
 
 @dataclass(frozen=True)
 class Survey:
-    """The ids in some label maps."""
+    """How often each id occurs in some label maps."""
 
     pixels: np.ndarray
-    """(65536,) int64 of each id."""
+    """(65536,) int64 pixels of each id."""
     num_maps: int
-    """How many were read."""
+    """Number of label maps that were read."""
 
 
-def count_ids(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Survey:
-    """Count the pixels of each id in some label maps, always the same ones.
-
-    They are `MAX_MAPS`, or fewer where those have `MAX_PIXELS`.
+def count_ids(paths: Sequence[Path], read_ids: Callable[[Path], np.ndarray]) -> Survey:
+    """Count the pixels of each id in a fixed random choice of label maps, up to `MAX_MAPS` maps or `MAX_PIXELS` pixels.
 
     Args:
         paths: of all label maps.
-        read: returns the ids of one, (H, W) uint8 or uint16. One that cannot be read is passed over here: it is named
-            when its turn comes.
+        read_ids: returns the ids of one, (H, W) uint8 or uint16. A map that cannot be read is skipped here, since the
+            dataset reports it when it is loaded.
     """
     pixels, num_maps = np.zeros(NUM_IDS, np.int64), 0
     for path in random.Random(0).sample(paths, min(MAX_MAPS, len(paths))):
         try:
-            ids = read(path)
+            ids = read_ids(path)
         except BadSample:
             continue
         pixels += np.bincount(ids.ravel(), minlength=NUM_IDS)
@@ -49,26 +47,27 @@ def count_ids(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Surv
 
 
 def describe_survey(survey: Survey, table: LabelTable, class_names: Sequence[str], total: int) -> tuple[bool, str]:
-    """Say which classes have no pixel in a survey.
+    """Describe which classes have no pixel in a survey.
 
     Args:
+        survey: of some label maps.
         table: from ids to classes.
-        class_names: K of them.
+        class_names: K names.
         total: number of all label maps.
 
     Returns:
-        whether that is suspicious, since all maps were read, or as many as there are classes; and the words for the
-        log, "" where all classes occur.
+        Whether that is suspicious, because all maps were read, or at least as many as there are classes; and the text
+        for the log, "" if all classes occur.
     """
-    met = np.flatnonzero(survey.pixels)
-    classes = table.classes_of(met)
+    ids = np.flatnonzero(survey.pixels)
+    classes = table.classes_of(ids)
     absent = [class_names[index] for index in np.setdiff1d(np.arange(len(class_names)), classes)]
     if not absent or not survey.num_maps:
         return False, ""
-    read = f"the {total} label maps" if survey.num_maps == total else f"{survey.num_maps} label maps read as a sample"
-    words = f"; {len(absent)} of the classes have no pixel in {read}: {some_names(absent)}"
-    ignored = met[classes < 0]
+    maps = f"the {total} label maps" if survey.num_maps == total else f"{survey.num_maps} label maps read as a sample"
+    text = f"; {len(absent)} of the classes have no pixel in {maps}: {some_names(absent)}"
+    ignored = ids[classes < 0]
     if ignored.size:
-        share = 100 * survey.pixels[ignored].sum() / survey.pixels.sum()
-        words += f"; {share:.0f} % of the pixels are unlabeled, id {some_names([str(raw) for raw in ignored])}"
-    return survey.num_maps == total or survey.num_maps >= len(class_names), words
+        percentage = 100 * survey.pixels[ignored].sum() / survey.pixels.sum()
+        text += f"; {percentage:.0f} % of the pixels are unlabeled, id {some_names([str(raw) for raw in ignored])}"
+    return survey.num_maps == total or survey.num_maps >= len(class_names), text

@@ -1,27 +1,25 @@
-"""Read pickles of plain values and byte arrays, executing nothing."""
+"""Read pickles of plain values and byte arrays, such as CIFAR's batches, executing nothing."""
 
-import pickle
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
-from openvocab.checkpoint.pickle_programs import BROKEN, Function, check_program
+from openvocab.files.restricted_pickle import BROKEN, Function, load_restricted
 
 
 def read_plain_pickle(content: bytes) -> Any:
     """Return the dicts, lists, tuples, numbers, strings, bytes and uint8 arrays of a pickle.
 
-    A pickle may call anything that it names. Here the names that NumPy writes for an array of bytes are answered by
-    functions of ours, every other one is refused. Strings of Python 2 are returned as bytes.
+    The names that NumPy writes for an array of bytes stand for functions of this module; every other name is rejected.
+    Strings of Python 2 are returned as bytes.
 
     Raises:
         ValueError: anything else inside, or a broken file.
     """
     try:
-        check_program(BytesIO(content))
-        return _finished(_PlainUnpickler(BytesIO(content), encoding="bytes").load(), {})
+        return _with_arrays(load_restricted(BytesIO(content), _resolve, encoding="bytes"), {})
     except BROKEN as error:
         raise ValueError(f"not a pickle of plain values and byte arrays: {error}") from error
 
@@ -46,18 +44,18 @@ class _ByteType:
         """Ignore byte order and alignment: bytes have none."""
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+def _reconstruct(array_type: Any, shape: Any, type_code: Any) -> _Array:
     return _Array()
 
 
-def _dtype(code: Any, align: Any = None, copy: Any = None) -> _ByteType:
-    if code not in ("u1", b"u1"):
-        raise ValueError(f"an array of type {code!r}; expected uint8")
+def _dtype(name: Any, align: Any = None, copy: Any = None) -> _ByteType:
+    if name not in ("u1", b"u1"):
+        raise ValueError(f"an array of type {name!r}; expected uint8")
     return _ByteType()
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """Do what Python 3 writes for bytes in old protocols."""
+    """Return the bytes that Python 3 writes as a text and this call in old protocols."""
     if encoding not in ("latin1", b"latin1") or not isinstance(text, str):
         raise ValueError("an unexpected call of _codecs.encode")
     return text.encode("latin1")
@@ -72,25 +70,23 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Answer the names of arrays."""
-        if (module, name) not in _KNOWN:
-            raise ValueError(f"the pickle names {module}.{name}; nothing of it was run")
-        return _KNOWN[module, name]
+def _resolve(module: str, name: str) -> Callable[..., Any]:
+    if (module, name) not in _KNOWN:
+        raise ValueError(f"the pickle names {module}.{name}; nothing of it was run")
+    return _KNOWN[module, name]
 
 
-def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """Put the arrays in the places of their `_Array`s; `done` keeps what was met, so that nothing is walked twice."""
+def _with_arrays(value: Any, done: dict[int, Any]) -> Any:
+    """Return `value` with each `_Array` replaced by its array; `done` maps ids to results."""
     if id(value) in done:
         return done[id(value)]
     if isinstance(value, _Array):
-        finished: Any = value.array
+        result: Any = value.array
     elif isinstance(value, dict):
-        finished = {key: _finished(item, done) for key, item in value.items()}
+        result = {key: _with_arrays(item, done) for key, item in value.items()}
     elif isinstance(value, (list, tuple)):
-        finished = type(value)(_finished(item, done) for item in value)
+        result = type(value)(_with_arrays(item, done) for item in value)
     else:
         return value
-    done[id(value)] = finished
-    return finished
+    done[id(value)] = result
+    return result

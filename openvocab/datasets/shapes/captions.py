@@ -1,4 +1,4 @@
-"""Varied English captions that are true of a Shapes scene."""
+"""Write varied English captions that are true for a Shapes scene."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.scene import IMAGE_SIZE, Scene, ShapeObject
 
 LARGE, SMALL = 25.0, 14.0
-"""Diameters in pixels from which and up to which an object may be called so."""
+"""Minimum diameter in pixels of an object that may be called large, and maximum of one that may be called small."""
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 SIZE_WORDS = {"large": ("large", "big", "huge"), "small": ("small", "little", "tiny")}
 RELATIONS = {
@@ -33,7 +33,7 @@ LIST_FRAMES = (
     "{} in one picture",
     "this image shows {}",
 )
-PLACES = {
+LOCATIONS = {
     (0, 0): ("in the upper left", "in the top left corner"),
     (0, 1): ("at the top", "in the upper part"),
     (0, 2): ("in the upper right", "in the top right corner"),
@@ -47,13 +47,20 @@ PLACES = {
 
 
 def write_captions(scene: Scene, stream: RandomStream, count: int = 5) -> list[str]:
-    """Return `count` captions of a scene of at least one object, as different from each other as it allows.
+    """Return captions of a scene, distinct from each other; fewer than `count` if the scene allows no more.
 
     The first names every object; the others may name some of them.
+
+    Args:
+        scene: of at least one object.
+        stream: source of every choice.
+        count: number of captions.
     """
     captions = [_full_list(scene.objects, stream)]
-    kinds: Sequence[Callable[[Scene, RandomStream], str]] = (_bare, _placed, _related, _placed_list, _some, _predicate)
-    order = stream.shuffled(kinds)
+    writers: Sequence[Callable[[Scene, RandomStream], str]] = (
+        _names_only, _located, _related, _located_list, _few, _predicate,
+    )  # fmt: skip
+    order = stream.shuffled(writers)
     for turn in range(6 * count):
         if len(captions) == count:
             break
@@ -67,38 +74,38 @@ def _full_list(objects: Sequence[ShapeObject], stream: RandomStream) -> str:
     return stream.choice(LIST_FRAMES).format(_join(_grouped(objects, stream), stream))
 
 
-def _some(scene: Scene, stream: RandomStream) -> str:
+def _few(scene: Scene, stream: RandomStream) -> str:
     """Name a few of the objects."""
     few = stream.shuffled(scene.objects)[: stream.integer(1, 2)]
     return stream.choice(LIST_FRAMES).format(_join([_phrase(obj, stream) for obj in few], stream))
 
 
-def _bare(scene: Scene, stream: RandomStream) -> str:
-    """Name the objects without any further word."""
+def _names_only(scene: Scene, stream: RandomStream) -> str:
+    """List the class names alone."""
     names = [obj.name for obj in stream.shuffled(scene.objects)]
     return " and ".join(names) if stream.chance(0.3) else ", ".join(names)
 
 
-def _placed(scene: Scene, stream: RandomStream) -> str:
-    """Say where in the image one object is."""
+def _located(scene: Scene, stream: RandomStream) -> str:
+    """Name one object and its location in the image."""
     obj = stream.choice(scene.objects)
-    noun, place = _phrase(obj, stream), _place(obj, stream)
-    frame = stream.choice(("{noun} {place}", "{place} there is {noun}", "{place}, {noun}", "{noun} is {place}"))
-    return frame.format(noun=noun, place=place)
+    noun, where = _phrase(obj, stream), _location(obj, stream)
+    frame = stream.choice(("{noun} {where}", "{where} there is {noun}", "{where}, {noun}", "{noun} is {where}"))
+    return frame.format(noun=noun, where=where)
 
 
-def _placed_list(scene: Scene, stream: RandomStream) -> str:
-    """Say where in the image each of up to three objects is."""
-    some = stream.shuffled(scene.objects)[:3]
+def _located_list(scene: Scene, stream: RandomStream) -> str:
+    """Name up to three objects and the location of each in the image."""
+    few = stream.shuffled(scene.objects)[:3]
     if stream.chance(0.5):
-        return ", ".join(f"{_phrase(obj, stream)} {_place(obj, stream)}" for obj in some)
-    return ", ".join(f"{_place(obj, stream)} {_phrase(obj, stream)}" for obj in some)
+        return ", ".join(f"{_phrase(obj, stream)} {_location(obj, stream)}" for obj in few)
+    return ", ".join(f"{_location(obj, stream)} {_phrase(obj, stream)}" for obj in few)
 
 
 def _related(scene: Scene, stream: RandomStream) -> str:
-    """Say how two objects stand to each other; of a single one, its place."""
+    """Name two objects and their spatial relation; a single object gets its location instead."""
     if len(scene.objects) < 2:
-        return _placed(scene, stream)
+        return _located(scene, stream)
     order = stream.shuffled(range(len(scene.objects)))
     first, second = min(order[:2]), max(order[:2])
     relation = _relation(scene, first, second)
@@ -111,7 +118,7 @@ def _related(scene: Scene, stream: RandomStream) -> str:
 
 
 def _relation(scene: Scene, first: int, second: int) -> str:
-    """Return what the object further back, `first`, is to the other: a key of `RELATIONS`."""
+    """Return the relation of object `first`, the one further back, to object `second`: a key of `RELATIONS`."""
     if bool(((scene.coverages[first] > 127) & (scene.coverages[second] > 127)).any()):
         return "behind"
     a, b = scene.objects[first], scene.objects[second]
@@ -124,7 +131,7 @@ def _relation(scene: Scene, first: int, second: int) -> str:
 
 
 def _predicate(scene: Scene, stream: RandomStream) -> str:
-    """Say the color after the form."""
+    """Name one object with its color after its form."""
     obj = stream.choice(scene.objects)
     return stream.choice(("the {f} is {c}", "a {f} in {c}", "a {f} that is {c}", "a {f} of {c} colour")).format(
         f=obj.form, c=obj.color
@@ -132,7 +139,7 @@ def _predicate(scene: Scene, stream: RandomStream) -> str:
 
 
 def _phrase(obj: ShapeObject, stream: RandomStream) -> str:
-    """Return the object with its article and, at times, its size or texture."""
+    """Return the object's name with an article and, sometimes, its size or texture."""
     words = []
     size = "large" if obj.diameter >= LARGE else "small" if obj.diameter <= SMALL else None
     if size and stream.chance(0.35):
@@ -149,7 +156,7 @@ def _with_article(words: list[str], stream: RandomStream) -> str:
 
 
 def _grouped(objects: Sequence[ShapeObject], stream: RandomStream) -> list[str]:
-    """Return one phrase a class, in random order, counting objects of one class together."""
+    """Return one phrase per class, in random order; objects of one class are counted together."""
     groups: dict[int, list[ShapeObject]] = {}
     for obj in stream.shuffled(objects):
         groups.setdefault(obj.class_id, []).append(obj)
@@ -160,7 +167,7 @@ def _grouped(objects: Sequence[ShapeObject], stream: RandomStream) -> list[str]:
 
 
 def plural(name: str) -> str:
-    """Return several of a class: "red crosses"."""
+    """Return the plural of a class name: "red crosses"."""
     return name + ("es" if name.endswith("s") else "s")
 
 
@@ -172,7 +179,7 @@ def _join(phrases: list[str], stream: RandomStream) -> str:
     return ", ".join(phrases[:-1]) + last + phrases[-1]
 
 
-def _place(obj: ShapeObject, stream: RandomStream) -> str:
-    """Return the third of the image, in words, where the object's center is."""
+def _location(obj: ShapeObject, stream: RandomStream) -> str:
+    """Return in words the cell of a 3 x 3 grid over the image that holds the object's center."""
     row, column = (min(2, int(3 * c / IMAGE_SIZE)) for c in obj.center)
-    return stream.choice(PLACES[row, column])
+    return stream.choice(LOCATIONS[row, column])

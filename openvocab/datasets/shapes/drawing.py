@@ -1,7 +1,7 @@
-"""From a Shapes scene to pixels: cluttered background, textured objects, light, blur and noise.
+"""Draw a Shapes scene: cluttered background, textured objects, light, blur and noise.
 
-All arithmetic is integer or plain float32 / float64 additions and multiplications, so the picture is the same on every
-machine.
+All arithmetic is on integers, or additions and multiplications in float32 or float64, so that the image is the same on
+every machine.
 """
 
 import cv2
@@ -16,31 +16,31 @@ from openvocab.datasets.shapes.scene import IMAGE_SIZE, Scene, ShapeObject
 Color = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 
-# Degrees. Neighbors keep apart under any jitter and tint together, so that a color always has one right name.
+# In degrees. Even with the largest jitter and tint neighbors stay apart, so that every color has one correct name.
 HUES = {"red": 0, "orange": 27, "yellow": 56, "green": 118, "cyan": 182, "blue": 226, "purple": 284, "white": 0}
 HUE_JITTER = 6
 TINT = 0.09
-"""Most that the lamp strengthens or weakens one of red, green and blue."""
+"""Largest relative change of the red, green or blue channel by the light."""
 COLOR_CONTRAST = 90.0
-"""Least distance in RGB of a large background area to every object of the scene."""
+"""Minimum distance in RGB between a large background area and every object of the scene."""
 CENTERS = np.arange(IMAGE_SIZE) + 0.5
 
 
 def draw(scene: Scene, stream: RandomStream) -> np.ndarray:
-    """Return the picture of a scene, (64, 64, 3) uint8 RGB."""
+    """Return the image of a scene, (64, 64, 3) uint8 RGB."""
     colors = [object_color(obj.color, stream) for obj in scene.objects]
     image = _background(colors, stream).astype(np.float32)
     for obj, coverage, color in zip(scene.objects, scene.coverages, colors):
         rows, columns = (slice(hit.min(), hit.max() + 1) for hit in np.nonzero(coverage))
-        share = (coverage[rows, columns] * np.float32(1 / 255))[:, :, None]
-        skin = _skin(obj, color, rows, columns, stream)
-        image[rows, columns] += (skin - image[rows, columns]) * share
+        alpha = (coverage[rows, columns] * np.float32(1 / 255))[:, :, None]  # (rows, columns, 1)
+        surface = _surface(obj, color, rows, columns, stream)
+        image[rows, columns] += (surface - image[rows, columns]) * alpha
     image *= _light(stream)
     return _camera(np.clip(image + 0.5, 0, 255).astype(np.uint8), stream)
 
 
 def object_color(name: str, stream: RandomStream) -> Color:
-    """Draw one of the tints that go by a color's name."""
+    """Draw one of the RGB tints of a named color."""
     if name == "white":
         return hsv(stream.uniform(0, 360), stream.uniform(0, 0.06), stream.uniform(0.92, 1))
     hue = HUES[name] + stream.uniform(-HUE_JITTER, HUE_JITTER)
@@ -58,14 +58,14 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
 
 
 def _background(objects: list[Color], stream: RandomStream) -> np.ndarray:
-    """Return a surface without any object, uint8: colors in a pattern, then smudges, strokes and specks."""
+    """Return (64, 64, 3) uint8 without objects: colors in a pattern, then smudges, strokes and specks."""
     palette = [_background_color(objects, stream) for _ in range(3)]
     pattern = stream.choice((_gradient, _clouds, _clouds, _stripes))
     image = pattern(palette, stream)
     for _ in range(stream.integer(0, 3)):
         image = _smudge(image, objects, stream)
     tints = [object_color(name, stream) for name in stream.shuffled(COLORS)]
-    for _ in range(stream.integer(0, 7)):  # each tint once: two strokes of one color might make a cross
+    for _ in range(stream.integer(0, 7)):  # each tint once: two strokes of one color might look like a cross
         _stroke(image, tints.pop() if stream.chance(0.5) else stream.choice(palette), stream)
     for _ in range(stream.integer(0, 14) if stream.chance(0.5) else 0):
         x, y, side = stream.integer(0, 63), stream.integer(0, 63), stream.integer(1, 2)
@@ -74,13 +74,13 @@ def _background(objects: list[Color], stream: RandomStream) -> np.ndarray:
 
 
 def _background_color(objects: list[Color], stream: RandomStream) -> Color:
-    """Draw a color, muted or as strong as an object's, that no object of this scene vanishes in."""
+    """Draw a color, muted or as saturated as an object's, that contrasts with all objects of the scene."""
     for _ in range(20):
         saturation = stream.uniform(0, 0.35) if stream.chance(0.6) else stream.uniform(0.35, 1)
         color = hsv(stream.uniform(0, 360), saturation, stream.uniform(0.08, 0.95))
         if all(_distance(color, other) >= COLOR_CONTRAST for other in objects):
             return color
-    return hsv(stream.uniform(0, 360), 0.2, stream.uniform(0.05, 0.3))  # dark gray is far from all eight
+    return hsv(stream.uniform(0, 360), 0.2, stream.uniform(0.05, 0.3))  # dark gray is far from all eight colors
 
 
 def _distance(a: Color, b: Color) -> float:
@@ -88,16 +88,16 @@ def _distance(a: Color, b: Color) -> float:
 
 
 def _ramp(stream: RandomStream) -> np.ndarray:
-    """Return (64, 64) in about -0.7..0.7 that grows along a random direction."""
+    """Return (64, 64) values in about -0.7..0.7 that increase in a random direction."""
     cosine, sine = cos_sin(stream.integer(0, 359))
     position = (CENTERS - IMAGE_SIZE / 2) / IMAGE_SIZE
     return position[None, :] * cosine + position[:, None] * sine
 
 
-def _mix(share: np.ndarray, palette: list[Color]) -> np.ndarray:
-    """Return the blend of the first two colors, `share` (64, 64) of 0..1 being that of the second."""
+def _mix(weight: np.ndarray, palette: list[Color]) -> np.ndarray:
+    """Blend the first two colors; `weight` (64, 64) in 0..1 is that of the second. Return (64, 64, 3) uint8."""
     first, second = np.array(palette[0]), np.array(palette[1])
-    return np.floor(first + (second - first) * share[:, :, None] + 0.5).astype(np.uint8)
+    return np.floor(first + (second - first) * weight[:, :, None] + 0.5).astype(np.uint8)
 
 
 def _gradient(palette: list[Color], stream: RandomStream) -> np.ndarray:
@@ -114,19 +114,19 @@ def _clouds(palette: list[Color], stream: RandomStream) -> np.ndarray:
 
 
 def _stripes(palette: list[Color], stream: RandomStream) -> np.ndarray:
-    """Repeat two colors in soft or sharp bands."""
+    """Alternate two colors in soft or sharp bands."""
     return _mix(0.5 + 0.5 * _wave(_ramp(stream) * IMAGE_SIZE, stream.uniform(5, 24), stream.uniform(1, 4)), palette)
 
 
 def _wave(position: np.ndarray, period: float, sharpness: float) -> np.ndarray:
-    """Return a triangle wave in -1..1, clipped towards a square wave for sharpness above 1."""
+    """Return a triangle wave in -1..1, clipped toward a square wave for a sharpness above 1."""
     phase = position / period
     triangle = np.abs(phase - np.floor(phase) - 0.5) * 4 - 1
     return np.clip(triangle * sharpness, -1, 1)
 
 
 def _smudge(image: np.ndarray, objects: list[Color], stream: RandomStream) -> np.ndarray:
-    """Return the image with a soft, long spot in a color that objects have: color alone makes no object."""
+    """Return the image with a soft, elongated spot in the color of a class, so that color alone marks no object."""
     color = object_color(stream.choice(COLORS), stream)
     if any(_distance(color, other) < COLOR_CONTRAST for other in objects):
         return image
@@ -157,8 +157,8 @@ def _stroke(image: np.ndarray, color: Color, stream: RandomStream) -> None:
         box[:] = np.floor(box + (np.array(color) - box) * share + 0.5)
 
 
-def _skin(obj: ShapeObject, color: Color, rows: slice, columns: slice, stream: RandomStream) -> np.ndarray:
-    """Return the surface of an object in a box of the image, (rows, columns, 3) float32."""
+def _surface(obj: ShapeObject, color: Color, rows: slice, columns: slice, stream: RandomStream) -> np.ndarray:
+    """Return the shaded and textured surface of an object within a box of the image, (rows, columns, 3) float32."""
     x = (CENTERS[columns] - obj.center[1])[None, :]
     y = (CENTERS[rows] - obj.center[0])[:, None]
     cosine, sine = cos_sin(obj.degrees + stream.integer(0, 359))
@@ -177,7 +177,7 @@ def _skin(obj: ShapeObject, color: Color, rows: slice, columns: slice, stream: R
 
 
 def _light(stream: RandomStream) -> np.ndarray:
-    """Return (64, 64, 3) float32 factors: brightness, a tinted lamp, a fall-off across the scene."""
+    """Return (64, 64, 3) float32 factors: brightness, a tint, and a falloff across the scene."""
     brightness = stream.uniform(0.65, 1.1)
     tint = np.array([stream.uniform(1 - TINT, 1 + TINT) for _ in range(3)])
     falloff = 1 + stream.uniform(0, 0.5) * _ramp(stream)
@@ -185,7 +185,7 @@ def _light(stream: RandomStream) -> np.ndarray:
 
 
 def _camera(image: np.ndarray, stream: RandomStream) -> np.ndarray:
-    """Return the picture as a plain sensor takes it: sometimes out of focus, always with some noise."""
+    """Return the image as a sensor would record it: sometimes out of focus, always with some noise."""
     if stream.chance(0.25):
         image = cv2.blur(image, (3, 3))
     strength = stream.integer(2, 40)

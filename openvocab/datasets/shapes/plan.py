@@ -1,5 +1,6 @@
-"""Which pictures a Shapes dataset has, which labels each carries, and which classes go into each."""
+"""Plan a Shapes dataset: its images, the labels of each, and the classes in each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openvocab.datasets.shapes.classes import CLASS_NAMES, SEEN, UNSEEN
@@ -7,7 +8,7 @@ from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.scene import Scene, sample_scene
 
 FORMAT = 3
-"""Raised whenever the same parameters give other files."""
+"""Incremented whenever the same parameters give different files."""
 SPLITS = {"train": 0, "val": 1, "objects": 2}
 MAX_OBJECTS = 5
 SINGLE_SIZES = (16.0, 44.0)
@@ -16,7 +17,7 @@ SINGLE_SIZES = (16.0, 44.0)
 
 @dataclass(frozen=True)
 class ShapesParameters:
-    """What decides every byte of the dataset.
+    """The parameters that determine every byte of the dataset.
 
     Raises:
         ValueError: a negative number.
@@ -44,29 +45,29 @@ class Picture:
     """Within its split."""
     path: str
     label_paths: tuple[str, ...] = ()
-    """Where its label map goes."""
+    """Where its label map is written."""
     instance_files: tuple[str, ...] = ()
-    """Which files list its objects."""
+    """The annotation files that list its objects."""
     seen_only: bool = False
-    """Of the dense part of train, where every object is of a seen class."""
+    """Whether it belongs to the dense part of train, where every object is of a seen class."""
 
 
 def plan(parameters: ShapesParameters) -> list[Picture]:
-    """Return every picture of the dataset in order."""
+    """Return all images of the dataset in order."""
     return [*_train(parameters), *_val(parameters), *_single_objects(parameters)]
 
 
 def _train(parameters: ShapesParameters) -> list[Picture]:
-    """The first half carries the dense labels; as many, drawn over both halves, carry the oracle's."""
+    """Give the first half the dense labels, and as many, drawn from both halves, those of the oracle."""
     num_dense = parameters.num_train // 2
     order = RandomStream(parameters.seed, len(SPLITS)).shuffled(range(parameters.num_train))
     oracle = set(order[:num_dense])
     pictures = []
     for index in range(parameters.num_train):
         name, dense = f"{index + 1:06d}", index < num_dense
-        carried = [part for part, is_in in (("train", dense), ("train_oracle", index in oracle)) if is_in]
-        labels = tuple(f"annotations/{part}/{name}.png" for part in carried)
-        instance_files = tuple(f"instances_{part}.json" for part in carried)
+        parts = [part for part, is_in in (("train", dense), ("train_oracle", index in oracle)) if is_in]
+        labels = tuple(f"annotations/{part}/{name}.png" for part in parts)
+        instance_files = tuple(f"instances_{part}.json" for part in parts)
         pictures.append(Picture("train", index, f"images/train/{name}.jpg", labels, instance_files, dense))
     return pictures
 
@@ -88,12 +89,14 @@ def _single_objects(parameters: ShapesParameters) -> list[Picture]:
 
 
 def make_scene(picture: Picture, stream: RandomStream) -> Scene:
-    """Sample the scene of a picture: one class in turn, so that all occur equally often, and up to four at random.
+    """Sample the scene of an image: one class in turn, so that all occur equally often, and up to four at random.
 
-    Train pictures outside the dense part have at least one unseen object; over all of train every class is about
+    Training images outside the dense part have at least one unseen object; over all of train every class is about
     equally frequent.
     """
-    everything = range(len(CLASS_NAMES))
+    everything: Sequence[int] = range(len(CLASS_NAMES))
+    first: Sequence[int]
+    rest: Sequence[int]
     if picture.split == "objects":
         return sample_scene(stream, [picture.index % len(CLASS_NAMES)], SINGLE_SIZES)
     if picture.split == "val":

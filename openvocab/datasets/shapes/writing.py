@@ -1,7 +1,7 @@
-"""The Shapes world: labeled scenes drawn to disk in the formats of real datasets, for work without any download.
+"""Write the Shapes world: labeled scenes in the formats of real datasets, for work without any download.
 
-Its 12 unseen pairs of color and form occur in captions and in the val labels, never in the dense training labels nor
-in the images that carry them.
+Its 12 unseen pairs of color and form occur in captions and in the val labels, but neither in the dense training labels
+nor in the images that have them.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from openvocab.datasets.shapes.drawing import draw
 from openvocab.datasets.shapes.plan import SPLITS, Picture, ShapesParameters, make_scene, plan
 from openvocab.datasets.shapes.random_stream import RandomStream
 from openvocab.datasets.shapes.scene import IMAGE_SIZE, Scene
-from openvocab.files.atomic_files import put_in_place, temporary_beside
+from openvocab.files.atomic_files import put_in_place, temporary_sibling
 from openvocab.process.group_signals import ignore_group_signals
 from openvocab.process.processor_cores import available_cores
 
@@ -37,13 +37,13 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class Record:
-    """What the JSON files say of one picture."""
+    """What the annotation files contain about one image."""
 
     picture: Picture
     captions: list[str]
     instances: list[dict[str, Any]]
     digest: bytes
-    """SHA-256 of the picture's files."""
+    """SHA-256 of the image's files."""
 
 
 def write_shapes(
@@ -55,23 +55,23 @@ def write_shapes(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Draw a Shapes dataset into a new folder; the same arguments give the same bytes whatever the machine.
+    """Draw a Shapes dataset into a new folder; the same arguments give the same bytes on every machine.
 
     Args:
-        root: Folder to make; it appears when it is complete. One that already holds this very dataset is kept.
-        seed: Of all choices.
-        num_train: Training scenes; the first half of them carry dense labels.
-        num_val: Validation scenes, over all 48 classes in turn.
-        objects_per_class: Single-object images a class, for zero-shot classification.
-        processes: Worker processes, one a core by default. They do not change the result.
-        progress: Called with (pictures done, pictures in all): at the start and after every hundred.
+        root: folder to create; it appears when it is complete. One that already holds this dataset is left as it is.
+        seed: of all choices.
+        num_train: training scenes; the first half of them have dense labels.
+        num_val: validation scenes, over all 48 classes in turn.
+        objects_per_class: single-object images per class, for zero-shot classification.
+        processes: worker processes; default: one per core. They do not change the result.
+        progress: called with (images done, total) at the start and after every hundred images.
 
     Returns:
-        True if the folder was made, False if it was there already.
+        True if the folder was created, False if it was there already.
 
     Raises:
         ValueError: a negative number, or no process.
-        FileExistsError: the folder holds something else.
+        FileExistsError: the folder holds other files.
         OSError: it cannot be written, or one of the processes was killed.
     """
     parameters = ShapesParameters(seed, num_train, num_val, objects_per_class)
@@ -81,9 +81,9 @@ def write_shapes(
     if _is_complete(root, parameters):
         return False
     root.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_beside(root, Path.mkdir) as partial_root:
+    with temporary_sibling(root, Path.mkdir) as partial_root:
         _write_all(partial_root, parameters, processes or available_cores(), progress)
-        put_in_place(partial_root, root)  # an empty folder in its place is fine
+        put_in_place(partial_root, root)  # replaces an empty folder
     return True
 
 
@@ -92,15 +92,15 @@ def _is_complete(root: Path, parameters: ShapesParameters) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / MANIFEST).read_text())
+        manifest = json.loads((root / MANIFEST).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         raise FileExistsError(
             f"{root} exists and is no Shapes dataset (no valid {MANIFEST} in it); delete it or name another folder"
         ) from None
     different = [
-        f"{key} {found.get(key)} instead of {value}"
+        f"{key} {manifest.get(key)} instead of {value}"
         for key, value in asdict(parameters).items()
-        if found.get(key) != value
+        if manifest.get(key) != value
     ]
     if different:
         raise FileExistsError(
@@ -129,20 +129,20 @@ def _write_all(
 
 
 def _draw_all(root: Path, seed: int, pictures: list[Picture], processes: int) -> Iterator[list[Record]]:
-    """Yield the records of the pictures in order, a chunk at a time, as they come from the processes."""
+    """Yield the records of the images in order, chunk by chunk, as the processes finish them."""
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
     work = partial(_draw_chunk, root, seed)
     if processes == 1 or len(chunks) < 2:
         yield from map(work, chunks)
         return
-    method = "fork" if sys.platform == "linux" else "spawn"  # where fork is safe it saves seconds of imports
+    method = "fork" if sys.platform == "linux" else "spawn"  # fork, where it is safe, saves seconds of imports
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(min(processes, len(chunks)), context, initializer=_start_drawing) as pool:
         try:
             yield from pool.map(work, chunks)
         except BrokenProcessPool:
             raise ChildProcessError(
-                "a process that drew pictures was killed, most often for want of memory; see `processes`"
+                "a process that drew images was killed, most often for lack of memory; see `processes`"
             ) from None
 
 
@@ -156,7 +156,7 @@ def _draw_chunk(root: Path, seed: int, pictures: list[Picture]) -> list[Record]:
 
 
 def _draw_picture(root: Path, seed: int, picture: Picture) -> Record:
-    """Draw one picture with its label maps; the outcome depends on nothing but seed, split and index."""
+    """Draw one image with its label maps; the result depends on seed, split and index alone."""
     stream = RandomStream(seed, SPLITS[picture.split], picture.index)
     scene = make_scene(picture, stream)
     jpeg = _encode(".jpg", draw(scene, stream)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -176,14 +176,14 @@ def _encode(extension: str, image: np.ndarray, options: list[int]) -> bytes:
 
 
 def _instances(scene: Scene) -> list[dict[str, Any]]:
-    """Return the COCO annotations of a scene, without their ids, in terms of what is seen of each object."""
-    found = []
+    """Return the COCO annotations of a scene, without their ids, of the visible part of each object."""
+    annotations = []
     for index, obj in enumerate(scene.objects):
         mask = scene.visible_mask(index)
         rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
         ys, xs = np.nonzero(mask)
         left, top = int(xs.min()), int(ys.min())
-        found.append(
+        annotations.append(
             {
                 "category_id": obj.class_id + 1,
                 "bbox": [left, top, int(xs.max()) + 1 - left, int(ys.max()) + 1 - top],
@@ -192,19 +192,19 @@ def _instances(scene: Scene) -> list[dict[str, Any]]:
                 "segmentation": {"size": [IMAGE_SIZE, IMAGE_SIZE], "counts": rle["counts"].decode("ascii")},
             }
         )
-    return found
+    return annotations
 
 
 def _texts(records: list[Record]) -> dict[str, str]:
-    """Return the text files of the dataset by their name."""
-    named = {"seen": [CLASS_NAMES[k] for k in SEEN], "unseen": [CLASS_NAMES[k] for k in UNSEEN]}
+    """Return the text files of the dataset by name."""
+    split_names = {"seen": [CLASS_NAMES[k] for k in SEEN], "unseen": [CLASS_NAMES[k] for k in UNSEEN]}
     texts = {
         "classes.txt": "\n".join(("background", *CLASS_NAMES)) + "\n",
-        "split.json": json.dumps(named, indent=1) + "\n",
+        "split.json": json.dumps(split_names, indent=1) + "\n",
     }
     for split in ("train", "val"):
-        chosen = [record for record in records if record.picture.split == split]
-        lines = [json.dumps({"image": record.picture.path, "captions": record.captions}) for record in chosen]
+        of_split = [record for record in records if record.picture.split == split]
+        lines = [json.dumps({"image": record.picture.path, "captions": record.captions}) for record in of_split]
         texts[f"captions_{split}.jsonl"] = "".join(line + "\n" for line in lines)
     for name in ("instances_train.json", "instances_train_oracle.json", "instances_val.json"):
         listed = [record for record in records if name in record.picture.instance_files]
@@ -214,7 +214,8 @@ def _texts(records: list[Record]) -> dict[str, str]:
 
 def _coco(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
     """Return the COCO file of one split; `file_name` is relative to its image folder."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in records:
         image_id, name = record.picture.index + 1, Path(record.picture.path).name
         images.append({"id": image_id, "file_name": name, "height": IMAGE_SIZE, "width": IMAGE_SIZE})

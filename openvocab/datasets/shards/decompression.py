@@ -1,33 +1,33 @@
-"""Compressed streams, unpacked a piece at a time: what 10 kB of bzip2 stand for can be gigabytes."""
+"""Decompress streams piece by piece: 10 kB of bzip2 can expand to gigabytes."""
 
 import bz2
 import gzip
 import lzma
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 XZ_MEMORY = 2**27
-"""Bytes that the dictionary of an xz stream may take; `xz -9` needs 65 MB."""
+"""Maximum memory of an xz stream's dictionary in bytes; `xz -9` needs 65 MB."""
 _CHUNK = 2**16
 
 
 def decompressed(stream: BinaryIO) -> BinaryIO:
-    """Return the content of a stream: of gzip, bzip2 or xz by its first bytes, else the stream as it is.
+    """Return the content of a gzip, bzip2 or xz stream, recognized by its first bytes; any other stream as it is.
 
-    No read takes much more memory than the number of bytes it asks for. A stream that is cut off raises EOFError.
+    A read takes little more memory than the number of bytes that it asks for. A truncated stream raises EOFError.
     """
     start = stream.read(6)
-    rejoined = _Rejoined(start, stream)
+    rejoined = cast(BinaryIO, _Rejoined(start, stream))  # what reads a stream calls nothing but `read`
     if start.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=rejoined, mode="rb")
+        return cast(BinaryIO, gzip.GzipFile(fileobj=rejoined, mode="rb"))
     if start.startswith(b"BZh"):
-        return bz2.BZ2File(rejoined)
+        return cast(BinaryIO, bz2.BZ2File(rejoined))
     if start.startswith((b"\xfd7zXZ\0", b"]\0\0\x80")):
-        return _XzStream(rejoined)
+        return cast(BinaryIO, _XzStream(rejoined))
     return rejoined
 
 
 class _Rejoined:
-    """A stream whose start has been read already."""
+    """A stream preceded by its first bytes, which have been read already."""
 
     def __init__(self, start: bytes, stream: BinaryIO) -> None:
         self._start, self._stream = start, stream
@@ -40,7 +40,7 @@ class _Rejoined:
 
 
 class _XzStream:
-    """The content of an xz stream; Python's LZMAFile has no limit of memory."""
+    """The content of an xz stream; unlike Python's LZMAFile with a limit of memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""One consumer's way through tar shards: in a random order that the seed fixes, and resumable at any sample."""
+"""Read one consumer's samples from tar shards in a random order that the seed fixes, resumable at any sample."""
 
 import logging
 import random
@@ -13,45 +13,49 @@ from openvocab.seeding import mix_seed
 logger = logging.getLogger(__name__)
 
 MAX_BUFFER_BYTES = 2**31
-"""A buffer that holds so much (2 GiB) is emptied before it has its number of samples."""
-LOGGED_BAD = 20  # of each consumer; the rest is only counted
-FRUITLESS_PASSES = 30  # in a row; a consumer whose few shards are broken gets others in the next pass
+"""A buffer of this size (2 GiB) is emptied even if it has fewer samples than it may hold."""
+LOGGED_BAD = 20
+"""Bad shards and samples that each consumer logs; further ones are only counted."""
+FRUITLESS_PASSES = 30
+"""Passes in a row without a usable sample that raise an error. One alone may happen: in the next pass a consumer gets
+other shards."""
 
 
 @dataclass(frozen=True)
 class StreamPosition:
-    """Where a consumer stands, after a sample; it travels with that sample to the training loop."""
+    """The position of a consumer after a sample, which goes with that sample to the training loop."""
 
     consumer: int
-    """Loader worker, numbered over all ranks."""
+    """Index of the loader worker, over all ranks."""
     consumers: int
+    """Number of loader workers, over all ranks."""
     pass_number: int
-    """Times that the consumer has been through its shards."""
+    """Completed passes of the consumer over its shards."""
     shard: int
-    """Where the present buffer begins: number of the shard in this pass's order of the consumer's own ones ..."""
+    """The shard in which the current buffer begins: index in the order of the consumer's shards in this pass ..."""
     skip: int
-    """... and samples of that shard which lie before it."""
+    """... and the number of its samples before the buffer."""
     taken: int
-    """Samples of the buffer that are done with."""
+    """Samples of the buffer that have been returned."""
     bad_count: int
-    """Broken shards and samples skipped since training began, each time they were met."""
+    """Bad shards and samples skipped since training began, counted in every pass."""
     bad_examples: tuple[str, ...]
-    """Path and reason of the first of them."""
+    """Path and reason of the first ones."""
 
 
 class ShardStream:
     """The samples of one consumer, undecoded, pass after pass.
 
     Each pass visits the shards in a new order. A buffer is filled with the next `buffer_size` samples, emptied in
-    random order, and filled again: unlike a buffer that is topped up sample by sample, what it holds is known from
-    where it began, so that resuming reads again no more than one buffer and what lies before it in its first shard.
+    random order, and filled again. Unlike a buffer that is refilled sample by sample, its content is known from where
+    it begins, so that resuming reads again at most one buffer and what precedes it in its first shard.
 
     Args:
-        shards: all of them, the same list for every consumer.
-        buffer_size: samples that are shuffled at a time; 1 keeps the shards and the samples in order.
+        shards: all shards, the same list for every consumer.
+        buffer_size: samples that are shuffled together; 1 keeps shards and samples in order.
         seed: of the order, the same for every consumer.
-        passes: to go through the shards; None goes on for ever.
-        consumer, consumers: number of this one, and how many share the shards.
+        passes: number of passes over the shards; None for an endless stream.
+        consumer, consumers: index of this consumer, and the number of consumers that share the shards.
         fields, max_member_bytes: see `read_shard`.
     """
 
@@ -77,9 +81,9 @@ class ShardStream:
         self._replays = False
 
     def resume(self, saved: Mapping[int, Mapping[str, Any]]) -> None:
-        """Continue where the `saved` positions of all consumers say; see `saved_position`.
+        """Continue from the `saved` positions of all consumers; see `saved_position`.
 
-        With another number of consumers than before, nobody can continue in the middle: a new pass begins.
+        If the number of consumers has changed, no position is valid any more, and a new pass begins.
         """
         if not saved:
             return
@@ -88,7 +92,7 @@ class ShardStream:
             if self.consumer == 0:
                 message = f"resumed with {self.consumers} loader workers over all ranks, saved with another number: "
                 logger.warning(f"{message}the data starts pass {self.pass_number + 1}")
-        elif self.consumer not in saved:  # it had not delivered yet
+        elif self.consumer not in saved:  # it had not returned a sample yet
             self.pass_number = min(position["pass_number"] for position in saved.values())
         else:
             position = saved[self.consumer]
@@ -99,7 +103,7 @@ class ShardStream:
 
     @property
     def position(self) -> StreamPosition:
-        """Where the stream stands, after the sample that it gave last."""
+        """The position of the stream after the last sample that it returned."""
         return StreamPosition(
             self.consumer,
             self.consumers,
@@ -112,21 +116,21 @@ class ShardStream:
         )
 
     def note_bad(self, error: BadSample) -> None:
-        """Count a shard, or the sample that was given last, as bad; the first ones are logged."""
+        """Count a shard, or the last sample that was returned, as bad; the first ones are logged."""
         self.bad_count += 1
         if len(self._bad_examples) < LOGGED_BAD:
             self._bad_examples += (str(error),)
             logger.warning(f"skipped: {error}")
 
     def note_useful(self) -> None:
-        """Say that the sample that was given last could be used."""
+        """Note that the last sample that was returned could be used."""
         self._fruitless = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield samples as `read_shard` does, with `__shard__`, the number of their shard.
+        """Yield samples as `read_shard` does, with `__shard__`, the index of their shard.
 
         Raises:
-            ValueError: an endless stream went through its shards again and again without one useful sample.
+            ValueError: `FRUITLESS_PASSES` passes of an endless stream without one usable sample.
         """
         while self.passes is None or self.pass_number < self.passes:
             self._fruitless += 1
@@ -142,7 +146,7 @@ class ShardStream:
             self._replays = False
 
     def _blocks(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield what fills the buffer, from the present place to the end of the pass."""
+        """Yield the contents of the buffer, from the current position to the end of the pass."""
         shares = self._ordered_shares()
         block: list[dict[str, Any]] = []
         filled = 0
@@ -161,14 +165,14 @@ class ShardStream:
             yield block
 
     def _emptied(self, block: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield a full buffer in random order, and forget each sample with it."""
+        """Yield a full buffer in random order, releasing each sample as it is returned."""
         order = list(range(len(block)))
-        place = (self.consumer, self.pass_number, self._shard, self._skip)
-        random.Random(mix_seed(self.seed, "buffer", *place)).shuffle(order)
+        start = (self.consumer, self.pass_number, self._shard, self._skip)
+        random.Random(mix_seed(self.seed, "buffer", *start)).shuffle(order)
         self._replays = False
         for index in order[self._taken :]:
             self._taken += 1
-            sample, block[index] = block[index], None
+            sample, block[index] = block[index], {}
             yield sample
         self._taken = 0
 
@@ -180,14 +184,14 @@ class ShardStream:
         return [share._replace(shard=order[share.shard]) for share in shares]
 
     def _samples(self, share: ShardShare) -> Iterator[dict[str, Any]]:
-        """Yield this consumer's samples of one shard, up to where it is broken."""
+        """Yield this consumer's samples of one shard, up to the first damage."""
         try:
             samples = read_shard(self.shards[share.shard], fields=self.fields, max_member_bytes=self.max_member_bytes)
             for number, sample in enumerate(samples):
                 if number % share.step == share.first:
                     yield {**sample, "__shard__": share.shard}
         except BadSample as error:
-            if share.first == 0 and not self._replays:  # one of its readers counts it, once
+            if share.first == 0 and not self._replays:  # of the consumers that share a shard, one counts it
                 self.note_bad(error)
 
 

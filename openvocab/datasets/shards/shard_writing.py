@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.files.caption_files import Record
 from openvocab.datasets.files.folder_walk import stored_names
 from openvocab.datasets.shards.tar_shards import IMAGE_FIELDS, is_whole_shard
@@ -21,13 +22,13 @@ DESCRIPTION = "shards.json"
 
 @dataclass
 class WrittenShards:
-    """What `write_shards` has done."""
+    """The result of `write_shards`."""
 
     num_shards: int = 0
     num_kept: int = 0
     """Shards that were complete already."""
     bad: list[str] = field(default_factory=list)
-    """Path and reason of every image that was left out; of those in shards that were written now."""
+    """Path and reason of every image that was skipped in the shards that were written now."""
 
 
 def write_shards(
@@ -39,26 +40,27 @@ def write_shards(
     prefix: str = "shard",
     progress: Callable[[int, int], None] | None = None,
 ) -> WrittenShards:
-    """Write `<prefix>-000000.tar`, ...: for each record the image file as it is, and its captions in a `.json`.
+    """Write `<prefix>-000000.tar`, ...: for each record the unchanged image file, and its captions in a `.json`.
 
-    A shard has its name only when it is complete and on the disk. An interrupted call is continued by the same call,
-    which makes cut-off shards anew; several calls at once write the same files.
+    A shard gets its name only when it is complete and on the disk. The same call continues an interrupted one and
+    writes incomplete shards again; simultaneous calls write the same files.
 
     Args:
         records: see `read_records`.
         root: of the records' image paths.
-        out: folder to make; it holds shards of the same records, or none.
-        samples_per_shard: records of each shard; broken images are left out, and not replaced.
-        progress: called with (records done, records).
+        out: folder to create; it may hold shards of the same records, but no others.
+        samples_per_shard: records per shard; bad images are skipped, and not replaced.
+        prefix: of the file names.
+        progress: called with (records done, total).
 
     Raises:
-        ValueError: no records, a number below 1, an image with an extension that is none of an image, or a folder with
-            other shards.
+        ValueError: no records, a number below 1, a file without the extension of an image, or a folder with other
+            shards.
         OSError: the disk is full or cannot be written.
     """
     if not records or samples_per_shard < 1:
         raise ValueError(
-            f"expected at least one record and one sample a shard, got {len(records)}, {samples_per_shard}"
+            f"expected at least one record and one sample per shard, got {len(records)} and {samples_per_shard}"
         )
     for record in records:
         _field_of(record["image"])
@@ -80,7 +82,7 @@ def write_shards(
 
 
 def _claim(out: Path, description: dict[str, Any]) -> None:
-    """Write down what the folder holds, or check that it is the same."""
+    """Write a description of the folder's shards, or check that the one there is equal."""
     path = out / DESCRIPTION
     if path.is_file():
         if read_json(path) != description:
@@ -93,7 +95,7 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
 
 
 def _write_shard(records: Sequence[Record], start: int, root: Path, path: Path) -> list[str]:
-    """Write one shard, whole or not at all, and return what had to be left out."""
+    """Write one shard, completely or not at all, and return the images that were skipped, with reasons."""
     bad = []
     names = stored_names(root, [record["image"] for record in records])
     with replacing(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
@@ -103,24 +105,23 @@ def _write_shard(records: Sequence[Record], start: int, root: Path, path: Path) 
             except BadSample as error:
                 bad.append(str(error))
                 continue
-            described = {"captions": record["captions"], "image": record["image"]}
+            description = {"captions": record["captions"], "image": record["image"]}
             _add(archive, f"{number:09d}.{_field_of(record['image'])}", content)
-            # half a character, of a file name that is not UTF-8, becomes its JSON escape
-            text = json.dumps(described, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            # a file name that is not UTF-8 has lone surrogates, which become JSON escapes
+            text = json.dumps(description, ensure_ascii=False).encode("utf-8", "backslashreplace")
             _add(archive, f"{number:09d}.json", text)
     return bad
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    header = tarfile.TarInfo(name)  # time and owner stay zero: the same records make the same bytes
+    header = tarfile.TarInfo(name)  # time and owner stay zero, so that the same records give the same bytes
     header.size = len(content)
     archive.addfile(header, io.BytesIO(content))
 
 
 def _field_of(image: str) -> str:
     extension = Path(image).suffix.lower().removeprefix(".")
-    if extension not in IMAGE_FIELDS:
-        raise ValueError(f"image {image!r}: expected one of the extensions {', '.join(IMAGE_FIELDS)}")
+    check_choice(f"image {image!r}: extension", extension, IMAGE_FIELDS)
     return extension
 
 
