@@ -65,6 +65,19 @@ def test_parts_of_the_page_are_found_by_their_registered_names(project):
     assert dataset[0]["image"].shape == (3, 24, 32)
 
 
+def test_the_label_maps_of_the_page_are_read(project):
+    labels = np.array([[0, 1], [255, 1]], np.uint8)
+    cv2.imwrite("a.png", np.zeros((2, 2, 3), np.uint8))
+    cv2.imwrite("a_labels.png", labels)
+    Path("list.csv").write_text("a.png,a_labels.png\n")
+    names: dict = {}
+    exec(FILES["my_label_maps.py"], names)
+    pipeline = [dict(type=name) for name in ("LoadImage", "LoadLabels", "PackSample")]
+    dataset = names["ListedLabelMaps"]("list.csv", ["cat", "dog"], pipeline)
+    sample = dataset[0]["sample"]
+    assert np.array_equal(sample.label_map.numpy(), labels) and sample.vocabulary.class_names == ("cat", "dog")
+
+
 def test_the_call_of_the_page_has_the_groups(project):
     for part in ("photos", "masks"):
         (project / "my_data" / part).mkdir(parents=True)

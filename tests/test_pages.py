@@ -59,7 +59,7 @@ def public_names() -> list[tuple[str, str]]:
     return [*names, *bases, *(("openvocab.registry", name) for name in registries)]
 
 
-@pytest.mark.parametrize(("module", "name"), public_names(), ids=".".join)
+@pytest.mark.parametrize(("module", "name"), public_names(), ids=str)
 def test_a_public_name_can_be_imported(module: str, name: str):
     assert getattr(import_module(module), name) is not None
 

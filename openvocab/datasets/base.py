@@ -285,4 +285,5 @@ class PackedIndex:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         start = self._ends[index - 1] if index else 0
+        # what was pickled above, in this process or the one it was forked from: nothing of a file is unpickled
         return pickle.loads(self._buffer[start : self._ends[index]].data)

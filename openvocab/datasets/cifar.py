@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from openvocab.argument_checks import check_paths
+from openvocab.argument_checks import check_choice, check_paths
 from openvocab.datasets.base import PipelineDataset, Transform
 from openvocab.datasets.files.safe_pickle import read_plain_pickle
 from openvocab.datasets.shards.tar_shards import UNREADABLE_ARCHIVE
@@ -115,8 +115,7 @@ class CifarDataset(PipelineDataset):
         num_classes = whole_number(num_classes, "num_classes")
         if num_classes not in _ARCHIVES:
             raise ValueError(f"num_classes: expected 10 or 100 (which CIFAR), got {num_classes}")
-        if part not in ("train", "test"):
-            raise ValueError(f"part: expected 'train' or 'test', got {part!r}")
+        check_choice("part", part, ("train", "test"))
         self.archive = _ARCHIVES[num_classes]
         if labels not in self.archive.labels:
             raise ValueError(f"labels: CIFAR-{num_classes} has {sorted(self.archive.labels)}, got {labels!r}")

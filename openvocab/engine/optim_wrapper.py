@@ -11,6 +11,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from openvocab.argument_checks import check_choice
 from openvocab.finite_guard import NonFiniteError, check_gradients, check_losses
 from openvocab.process.bfloat16_probe import bfloat16_gain, dtype_name
 from openvocab.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -55,8 +56,7 @@ class SafeOptimWrapper(OptimWrapper):
         clip_grad: dict | None = None,
         amp: Literal["auto", "bf16"] | None = None,
     ) -> None:
-        if amp not in (None, "auto", "bf16"):
-            raise ValueError(f"amp: expected 'auto', 'bf16' or None, got {amp!r}")
+        check_choice("amp", amp, ("auto", "bf16", None))
         clip_grad = None if clip_grad is None else dict(clip_grad)  # mmengine removes keys from it
         super().__init__(optimizer, accumulative_counts=accumulative_counts, clip_grad=clip_grad)
         self.amp = amp

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.process.matmul_precision import kept_matmul_precision
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,8 @@ def use_fast_matmul(precision: Precision = "auto", keep: MatmulPrecision | None 
     Raises:
         ValueError: `precision` or `keep` is another string.
     """
-    if precision not in ("auto", "highest", "medium"):
-        raise ValueError(f"precision: expected 'auto', 'highest' or 'medium', got {precision!r}")
-    if keep not in (None, "highest", "medium"):
-        raise ValueError(f"keep: expected 'highest' or 'medium', got {keep!r}")
+    check_choice("precision", precision, ("auto", "highest", "medium"))
+    check_choice("keep", keep, ("highest", "medium", None))
     chosen: MatmulPrecision
     if precision != "auto":
         chosen, reason = precision, "as asked"

@@ -12,6 +12,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.contracts import ResumableOrder, ResumableStream, StatesFacts
 from openvocab.engine.evaluation_loops import leave_validation
 from openvocab.engine.loader import batches_of
@@ -67,10 +68,9 @@ class TrainLoop(IterBasedTrainLoop):
         nonfinite: Literal["raise", "skip"] = "raise",
         max_skips: int = 10,
     ) -> None:
-        if nonfinite not in ("raise", "skip") or max_skips < 1:
-            raise ValueError(
-                f"nonfinite and max_skips: expected 'raise' or 'skip' and at least 1, got {nonfinite!r} and {max_skips}"
-            )
+        check_choice("nonfinite", nonfinite, ("raise", "skip"))
+        if max_skips < 1:
+            raise ValueError(f"max_skips: expected at least 1, got {max_skips}")
         # not mmengine's constructor, which starts the loader's workers before it is known where they have to begin
         BaseLoop.__init__(self, runner, dataloader)
         self._max_iters, self._max_epochs = int(max_iters), 1

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.heads.training_free import TrainingFreeHead
 from openvocab.logit_map import LogitMap
 from openvocab.ops.complete_linkage import complete_linkage
@@ -60,8 +61,7 @@ class RFCLIPHead(TrainingFreeHead):
         for name, share in (("image_share", image_share), ("patch_share", patch_share)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {share}")
-        if image not in ("whole", "window"):
-            raise ValueError(f"image: expected 'whole' or 'window', got {image!r}")
+        check_choice("image", image, ("whole", "window"))
         self.image_share, self.patch_share, self.cluster_distance = image_share, patch_share, cluster_distance
         self.reads_whole_image = image == "whole"
         self._clusters: tuple[Tensor, Tensor] | None = None  # the latest words (R, D), and their clusters (R,)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.losses.chunked_sum import at_least_float32
 from openvocab.losses.distributed_batch import (
     check_joint_batch,
@@ -68,5 +69,4 @@ def _check(first: Tensor, second: Tensor, temperature: float, parity: str | None
         raise ValueError(f"expected two views of one shape (B, D), got {tuple(first.shape)} and {tuple(second.shape)}")
     if not temperature > 0:
         raise ValueError(f"temperature: expected above 0, got {temperature}")
-    if parity not in (None, "xclip"):
-        raise ValueError(f"parity: expected None or 'xclip', got {parity!r}")
+    check_choice("parity", parity, ("xclip", None))

@@ -128,7 +128,7 @@ def test_plain_values_are_read_and_broken_pickles_refused():
 def test_wrong_arguments_are_clear(tmp_path):
     with pytest.raises(ValueError, match="expected 10 or 100"):
         CifarDataset(tmp_path, 20, "test")
-    with pytest.raises(ValueError, match="expected 'train' or 'test', got 'val'"):
+    with pytest.raises(ValueError, match="part: expected one of train, test, got 'val'"):
         CifarDataset(tmp_path, 10, "val")
     with pytest.raises(ValueError, match=r"CIFAR-10 has \['fine'\], got 'coarse'"):
         CifarDataset(tmp_path, 10, "test", labels="coarse")

@@ -129,8 +129,7 @@ class RandAugment(BaseTransform):
 
     def __init__(self, policy: str = "rand-m9-mstd0.5-inc1", interpolation: str = "random") -> None:
         self.policy = policy
-        if interpolation not in (*INTERPOLATIONS, "random"):
-            raise ValueError(f"interpolation: expected bilinear, bicubic or random, got {interpolation!r}")
+        check_choice("interpolation", interpolation, (*INTERPOLATIONS, "random"))
         options: dict[str, Any] = {"img_mean": tuple(round(value) for value in IMAGENET_MEAN)}
         if interpolation != "random":
             options["interpolation"] = INTERPOLATIONS[interpolation]

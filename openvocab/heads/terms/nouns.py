@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.heads.terms.base import ContrastiveTerm, PairBatch, unit_norm
 from openvocab.losses.multi_label import multi_label_info_nce
 from openvocab.registry import CONTRASTIVE_TERMS
@@ -49,8 +50,7 @@ class NounContrast(ContrastiveTerm):
         super().__init__(weight, name)
         if count < 1:
             raise ValueError(f"{name}: count: expected at least 1 noun prompt, got {count}; remove the term instead")
-        if match not in ("image", "patch"):
-            raise ValueError(f"{name}: match: expected 'image' or 'patch', got {match!r}")
+        check_choice(f"{name}: match", match, ("image", "patch"))
         self.prompt_indices = range(1, 1 + count)
         self.num_texts = 1 + count
         self.match = match
