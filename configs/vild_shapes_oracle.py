@@ -14,4 +14,6 @@ from mmengine.config import read_base
 with read_base():
     from .vild_text_shapes import *
 
-train_dataloader["dataset"].update(annotations="instances_train_oracle.json", class_options=dict())
+train_dataloader["dataset"].update(
+    annotations="instances_train_oracle.json", class_options=dict(unseen=None, train_classes="all")
+)

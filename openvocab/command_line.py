@@ -15,7 +15,14 @@ from openvocab.engine.loader import LoaderFailed
 from openvocab.engine.stopping import Stopped, StopRequest
 from openvocab.finite_guard import NonFiniteError
 
-_MISTAKES = (OSError, ValueError, TypeError, KeyError, ImportError)
+_MISTAKES = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    ImportError,
+    Warning,
+)  # a warning is raised under python -W error
 _FAILURES = (NonFiniteError, SaveFailed, LoaderFailed, MemoryError)
 _HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
 

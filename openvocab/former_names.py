@@ -279,8 +279,7 @@ def present_arguments(
     Raises:
         ValueError: an argument is given under both names.
     """
-    names = [kind.rpartition(".")[2]] if isinstance(kind, str) else [base.__name__ for base in reversed(kind.__mro__)]
-    renamed = {old: new for name in names for old, new in ARGUMENTS.get(name, {}).items()}
+    renamed = _renamed_arguments(kind)
     taken = () if isinstance(kind, str) or not renamed else inspect.signature(construct or kind).parameters
     present = _copied(arguments) if renamed else dict(arguments)
     for old, new in renamed.items():
@@ -291,10 +290,10 @@ def present_arguments(
         value = group.pop(key)
         target, target_key = _group(present, new, make=True)
         if target is None or target_key in target:
-            raise ValueError(f"{names[-1]}: got both {new} and {old}, its name before 0.2; give {new} alone")
+            raise ValueError(f"{_name(kind)}: got both {new} and {old}, its name before 0.2; give {new} alone")
         target[target_key] = value
         if warn:
-            _warn(f"{names[-1]}: {old}=...", _spelled(new), stacklevel=4)
+            _warn(f"{_name(kind)}: {old}=...", _spelled(new), stacklevel=4)
     return present
 
 
@@ -305,6 +304,8 @@ def accept_former_arguments(kind: type[Class]) -> type[Class]:
 
         @wraps(construct)
         def construct_with_present_names(self: Any, *args: Any, **kwargs: Any) -> None:
+            if args and not former_arguments().isdisjoint(kwargs):
+                args, kwargs = (), {**_named(construct, args), **kwargs}  # a group may have come by position
             construct(self, *args, **present_arguments(type(self), kwargs, warn=True, construct=construct))
 
         setattr(kind, "__init__", construct_with_present_names)  # noqa: B010  mypy takes no other assignment
@@ -316,10 +317,15 @@ def former_arguments() -> frozenset[str]:
     return frozenset(old.partition(".")[0] for renamed in ARGUMENTS.values() for old in renamed)
 
 
-def move_former_arguments(kind: type, arguments: dict[str, Any]) -> None:
+def move_former_arguments(kind: type, arguments: dict[str, Any], source: str) -> None:
     """Give the arguments in the config of a class their present names, in place.
 
     A value under a former name replaces that under the present one, which an inherited config states.
+
+    Args:
+        kind: the class.
+        arguments: as the config states them.
+        source: file and key of the config, for the warning.
     """
     taken = inspect.signature(kind).parameters
     for old, new in _renamed_arguments(kind).items():
@@ -332,21 +338,46 @@ def move_former_arguments(kind: type, arguments: dict[str, Any]) -> None:
         if target is None:
             raise ValueError(f"{kind.__name__}: {new} and {old}, its name before 0.2, are both given; give {new} alone")
         target[target_key] = value
-        _warn(f"{kind.__name__}: {old}=...", _spelled(new), stacklevel=5)
+        _warn(f"{source}: {kind.__name__}: {old}=...", _spelled(new), stacklevel=5)
 
 
-def present_option(kind: type, option: str) -> str:
-    """Return the present form of a dotted path below a class's arguments, `cache_images`; a former one warns."""
+def present_option(kind: type, option: str, value: Any) -> str:
+    """Return the present form of a dotted path below a class's arguments, `cache_images`; a former one warns.
+
+    Args:
+        kind: the class.
+        option: the path.
+        value: what is to be there; a dict or None under a name that is a group now too means the group.
+    """
+    taken = inspect.signature(kind).parameters
     for old, new in _renamed_arguments(kind).items():
+        is_group = new.startswith(f"{old}.")
+        if (value is None or _is_group(value)) if is_group else old in taken:
+            continue
         if option == old or (option.startswith(f"{old}.") and not new.startswith(f"{old}.")):
             _warn(f"{kind.__name__}: {old}=...", _spelled(new), stacklevel=4)
             return new + option.removeprefix(old)
     return option
 
 
-def _renamed_arguments(kind: type) -> dict[str, str]:
-    """Return {former: present} argument of a class, those of its bases first."""
-    return {old: new for base in reversed(kind.__mro__) for old, new in ARGUMENTS.get(base.__name__, {}).items()}
+def _renamed_arguments(kind: type | str) -> dict[str, str]:
+    """Return {former: present} argument of a class, those of its bases first; a foreign class has none."""
+    if isinstance(kind, str):
+        package, names = kind.partition(".")[0], [_name(kind)]
+        names = names if package == "openvocab" or package == kind else []
+    else:
+        names = [base.__name__ for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] == "openvocab"]
+    return {old: new for name in names for old, new in ARGUMENTS.get(name, {}).items()}
+
+
+def _name(kind: type | str) -> str:
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+
+
+def _named(construct: Callable, values: tuple) -> dict[str, Any]:
+    """Return positional arguments of a constructor by their names."""
+    _, *names = inspect.signature(construct).parameters
+    return dict(zip(names, values))
 
 
 def _is_group(value: Any) -> bool:

@@ -6,6 +6,7 @@ module of that part alone, so that a model imports only the libraries that it is
 """
 
 import difflib
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from typing import Any
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry, build_from_cfg
 
-from openvocab.former_names import present_arguments, present_part
+from openvocab.former_names import present_arguments, present_part, present_path
 
 SCOPE = "openvocab"
 _IMPORTS = ContextVar("imports", default=True)
@@ -138,6 +139,11 @@ LOG_PROCESSORS = _child(mmengine_registry.LOG_PROCESSORS, "openvocab.engine.log_
 PARAM_SCHEDULERS = _child(mmengine_registry.PARAM_SCHEDULERS, "openvocab.engine.unshifted_cosine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, "openvocab.engine.optim_wrapper")
 
+_WITH_PARTS = (
+    *(MODELS, BACKBONES, READOUTS, TEXT_ENCODERS, HEADS, CONTRASTIVE_TERMS, INFERENCERS, PROPOSAL_SOURCES),
+    *(DATASETS, TRANSFORMS, METRICS, HOOKS),
+)
+
 # mmengine warns about each of its registries without a child of our scope, even if we add nothing to it
 _WITHOUT_OWN_PARTS = [
     _child(getattr(mmengine_registry, name))
@@ -151,3 +157,17 @@ _WITHOUT_OWN_PARTS = [
         "VISUALIZERS",
     )
 ]
+
+
+def class_named(name: str) -> type | None:
+    """Return the class of a part that a config states as a string, "LSegHead" or "openvocab.heads.lseg.LSegHead".
+
+    Modules of other packages are not imported; a class in one of them is found once it is registered or imported.
+    """
+    module, _, last = present_path(name).rpartition(".")
+    found = vars(sys.modules[module]).get(last) if module in sys.modules else None
+    if found is None and module.partition(".")[0] in ("", SCOPE):
+        for registry in _WITH_PARTS:
+            registry._import_home(last)
+        found = next((registry.module_dict[last] for registry in _WITH_PARTS if last in registry.module_dict), None)
+    return found if isinstance(found, type) else None

@@ -14,6 +14,7 @@ from mmengine.utils import import_modules_from_strings
 from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
 from openvocab.config.modules import import_sibling_modules, sibling_modules
 from openvocab.former_names import former_arguments, move_former_arguments, present_arguments, present_option
+from openvocab.registry import class_named
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
 _TESTING = ("model", "test_dataloader", "test_cfg", "test_evaluator")
@@ -69,13 +70,14 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         with _one_line(path):
             check_imports(Path(path))
             config = Config.fromfile(path)
-            for key in config:
-                _move_former_arguments(config[key], former_arguments())
-        present = {_present_option(config, key): value for key, value in (overrides or {}).items()}
+            _move_former_arguments(config, former_arguments(), str(path))
+            present = {_present_option(config, key, value): value for key, value in (overrides or {}).items()}
         for key in present:
             _check_override(config, key, path)
         if present:
-            config.merge_from_dict(present)
+            with _one_line(path):
+                config.merge_from_dict(present)
+                _move_former_arguments(config, former_arguments(), str(path))  # of overrides that are dicts
         _import_custom_modules(config, path)
         with _one_line(path):
             import_sibling_modules(config, Path(path))
@@ -206,9 +208,14 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
     """Reject a key that the config does not have: it would have no effect. Within a part, the last name may be new."""
     node: Any = config
     *parents, leaf = key.split(".")
+    owner = None
     for part in parents:
-        if _is_absent_group(node, part):
-            return
+        part_class = _class_of(node)
+        owner = part_class or owner
+        if owner is not None and isinstance(node, Mapping) and part not in node:
+            # a group of arguments that the config does not state: what is wrong within it, its class reports
+            if part_class is None or part in inspect.signature(part_class).parameters:
+                return
         node = _child(node, part, key, path)
     is_known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
     if not is_known:
@@ -220,32 +227,37 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
         raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
 
 
-def _move_former_arguments(node: Any, former: frozenset[str]) -> None:
+def _move_former_arguments(node: Any, former: frozenset[str], source: str) -> None:
     """Give all arguments in a config that have `former` names their present ones."""
-    if isinstance(node, dict):
-        if "type" in node and not former.isdisjoint(node) and inspect.isclass(node["type"]):
-            move_former_arguments(node["type"], node)
-        for value in dict.values(node):  # not those of mmengine's dict, which import all classes of the config
-            _move_former_arguments(value, former)
+    if isinstance(node, Config):
+        for key in node:
+            _move_former_arguments(node[key], former, f"{source}: {key}")
+    elif isinstance(node, dict):
+        part_class = None if former.isdisjoint(node) else _class_of(node)
+        if part_class is not None:
+            move_former_arguments(part_class, node, source)
+        for key, value in dict.items(node):  # not those of mmengine's dict, which import all classes of the config
+            _move_former_arguments(value, former, f"{source}.{key}")
     elif isinstance(node, (list, tuple)):
-        for value in node:
-            _move_former_arguments(value, former)
+        for index, value in enumerate(node):
+            _move_former_arguments(value, former, f"{source}.{index}")
 
 
-def _is_absent_group(node: Any, name: str) -> bool:
-    """Return whether `name` is an argument that the config of a class does not state: a group of arguments."""
-    part_class = node.get("type") if isinstance(node, Mapping) else None
-    return inspect.isclass(part_class) and name not in node and name in inspect.signature(part_class).parameters
+def _class_of(node: Any) -> type | None:
+    """Return the class that a dict of a config is built into; None if it has no `type`, or one that is not found."""
+    kind = node.get("type") if isinstance(node, Mapping) else None
+    kind = class_named(kind) if isinstance(kind, str) else kind
+    return kind if inspect.isclass(kind) else None
 
 
-def _present_option(config: Config, key: str) -> str:
+def _present_option(config: Config, key: str, value: Any) -> str:
     """Return the key of an override in which no argument has a former name; one warns."""
     node: Any = config
     parts = key.split(".")
     for depth in range(len(parts)):
-        part_class = node.get("type") if isinstance(node, Mapping) else None
-        if inspect.isclass(part_class):
-            present = present_option(part_class, ".".join(parts[depth:]))
+        part_class = _class_of(node)
+        if part_class is not None:
+            present = present_option(part_class, ".".join(parts[depth:]), value)
             if present != ".".join(parts[depth:]):
                 return ".".join([*parts[:depth], present])
         try:

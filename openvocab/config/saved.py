@@ -28,6 +28,7 @@ from openvocab.registry import (
     SCOPE,
     TEXT_ENCODERS,
     TRANSFORMS,
+    class_named,
     registered_only,
 )
 
@@ -209,11 +210,16 @@ def _class_of(name: Any, key: str, known: Mapping[str, type]) -> type:
     )
 
 
+def _with_present_arguments(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the data of a part with its arguments under their present names, so that a mere renaming is no change."""
+    name = part.get("type")
+    return present_arguments(class_named(name) or name, part, warn=False) if isinstance(name, str) else part
+
+
 def _differences(then: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield (dotted key, then, now) of the values that differ below `key`."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
-        if isinstance(part := then.get("type"), str):
-            then = present_arguments(present_path(part), then, warn=False)
+        then, now = _with_present_arguments(then), _with_present_arguments(now)
         for name in [*then, *(name for name in now if name not in then)]:
             inner = f"{key}.{name}" if key else str(name)
             yield from _differences(then.get(name, _ABSENT), now.get(name, _ABSENT), inner)

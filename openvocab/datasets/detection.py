@@ -222,15 +222,15 @@ class DetectionDataset(PipelineDataset):
     @property
     def _choice(self) -> CategoryChoice:
         """Which categories are which classes."""
-        return self._usable[0]
+        return self._read[0]
 
     @property
     def _selection(self) -> ObjectSelection:
         """The images and objects that can be used."""
-        return self._usable[1]
+        return self._read[1]
 
     @cached_property
-    def _usable(self) -> tuple[CategoryChoice, ObjectSelection]:
+    def _read(self) -> tuple[CategoryChoice, ObjectSelection]:
         """Read the annotations once, and keep what can be used of them."""
         found = self._annotation_list()
         given_names = self._given_names

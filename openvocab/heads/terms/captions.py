@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from openvocab.former_names import PARTS, present_part
 from openvocab.heads.terms.base import ContrastiveTerm, PairBatch, unit_norm
 from openvocab.losses.contrastive import decoupled_info_nce, info_nce
 from openvocab.losses.nearest_neighbor import TextQueue
@@ -254,3 +255,10 @@ def _identity(dim: int) -> nn.Linear:
     linear = nn.Linear(dim, dim, bias=False)
     nn.init.eye_(linear.weight)
     return linear
+
+
+def __getattr__(name: str) -> type:
+    """Return a class of this module under its former name, with a warning."""
+    if name in PARTS:
+        return globals()[present_part(name)]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
