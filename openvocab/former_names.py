@@ -360,6 +360,11 @@ def present_option(kind: type, option: str, value: Any) -> str:
     return option
 
 
+def arguments_in_groups(kind: type) -> dict[str, str]:
+    """Return {former argument: its present form, `decoder=dict(features=...)`} of a class."""
+    return {old: _spelled(new) for old, new in _renamed_arguments(kind).items()}
+
+
 def _renamed_arguments(kind: type | str) -> dict[str, str]:
     """Return {former: present} argument of a class, those of its bases first; a foreign class has none."""
     if isinstance(kind, str):

@@ -13,7 +13,13 @@ from mmengine.utils import import_modules_from_strings
 
 from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
 from openvocab.config.modules import import_sibling_modules, sibling_modules
-from openvocab.former_names import former_arguments, move_former_arguments, present_arguments, present_option
+from openvocab.former_names import (
+    arguments_in_groups,
+    former_arguments,
+    move_former_arguments,
+    present_arguments,
+    present_option,
+)
 from openvocab.registry import class_named
 
 _TRAINING = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
@@ -201,7 +207,10 @@ def _check_part(part: Mapping[str, Any], location: str) -> None:
     given = {key: value for key, value in part.items() if key not in ("type", "_scope_")}
     for name in present_arguments(part_class, given, warn=False):
         if name not in parameters:
-            raise ConfigError(f"{location}: {part_class.__name__} takes no {name!r}{_nearest(name, parameters)}")
+            grouped = arguments_in_groups(part_class)
+            close = difflib.get_close_matches(name, [*parameters, *grouped], n=1)
+            hint = f"; did you mean {grouped.get(close[0], repr(close[0]))}?" if close else ""
+            raise ConfigError(f"{location}: {part_class.__name__} takes no {name!r}{hint}")
 
 
 def _check_override(config: Config, key: str, path: str | Path) -> None:

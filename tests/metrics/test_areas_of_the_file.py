@@ -144,7 +144,7 @@ def test_impossible_areas_are_measured_and_said(tmp_path, logged):
     path.write_text(json.dumps(content))
     table = DetectionDataset(tmp_path, path).table
     assert np.isnan(table.areas[:3]).all() and table.areas[3] == 0 and (table.areas[4:] == areas[4:]).all()
-    assert "2 areas that are negative or infinite do not count, they are measured" in logged[0].getMessage()
+    assert "2 areas that are negative or infinite are ignored, they are measured" in logged[0].getMessage()
     content["annotations"][0]["area"] = "big"
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"labels\.json: annotation 0 .* area: expected a number, got 'big'"):
