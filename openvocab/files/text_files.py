@@ -31,7 +31,7 @@ def read_label_text(path: str | Path) -> str:
     """Read the text file of one sample, which must be a regular file: others could block or never end.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
+        OSError: it cannot be opened, is not a regular file, or has more than `MAX_LABEL_BYTES`.
         ValueError: another encoding; with the line.
     """
     return _one_line_ends(decode_text(read_regular(path, MAX_LABEL_BYTES), path))
@@ -107,7 +107,7 @@ def read_xml(path: str | Path) -> ElementTree.Element:
     """Return the root of the XML file of one sample. The parser limits the expansion of entities and fetches none.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
+        OSError: it cannot be opened, is not a regular file, or has more than `MAX_LABEL_BYTES`.
         ValueError: not XML, or declared in an encoding that Python's parser does not know.
     """
     content = read_regular(path, MAX_LABEL_BYTES)
