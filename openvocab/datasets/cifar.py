@@ -87,7 +87,7 @@ class CifarDataset(PipelineDataset):
 
     Raises:
         FileNotFoundError: no such archive or folder, or a file missing in it.
-        ValueError: another MD5, content of another form, or an unknown choice.
+        ValueError: a wrong MD5, malformed content, or an unknown choice.
 
     Reference:
         Learning Multiple Layers of Features from Tiny Images, Krizhevsky 2009.

@@ -20,14 +20,14 @@ class DetectionSampler(ResumableSampler):
     Args:
         dataset: a `DetectionDataset`.
         repeat_threshold: a class in a smaller fraction of the images is repeated (LVIS: 0.001); default: none.
-        batch_size: of one rank: batches then have images with similar width / height, on all ranks at once, so that
-            they have little padding. Default: the order stays as it is.
+        batch_size: batch size of one rank: batches then have images with similar width / height, on all ranks at once,
+            so that they have little padding. Default: the order stays as it is.
         window: number of batches within which images are regrouped; with more of them, batches are more uniform.
         shuffle: False keeps the dataset's own order.
         seed: the same on all ranks; by default the ranks agree on a random one.
 
     Raises:
-        TypeError: another type of dataset.
+        TypeError: the dataset is of another type.
         ValueError: a number out of range, `batch_size` without shuffling.
     """
 

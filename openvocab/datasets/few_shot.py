@@ -38,7 +38,7 @@ class Episodes:
     """Which pairs of an image and a class are tested: the group of arguments `episodes`.
 
     Raises:
-        ValueError: a count below 1, an unknown way to draw, or `pairs` that are no paths.
+        ValueError: a count below 1, an unknown way to draw, or `pairs` that are not paths.
     """
 
     count: int = 1000
@@ -66,7 +66,7 @@ class FewShotLabels:
     """What the ids in the label maps mean: the group of arguments `labels`.
 
     Raises:
-        ValueError: an id that is no whole number.
+        ValueError: an id that is not an integer.
     """
 
     first_id: int | Sequence[int] = 1
@@ -104,7 +104,7 @@ class FewShotDataset(EpisodeDataset):
         FileNotFoundError: a missing folder or file, named with its argument.
         TypeError: an unknown argument in a group.
         ValueError: a split without folds, an unknown fold, part or way to draw; a fold without images; `class_names`
-            of another length; a pair that is listed twice.
+            of the wrong length; a pair that is listed twice.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ class LabelIds:
     """What the ids in the label maps mean: the group of arguments `labels`.
 
     Raises:
-        ValueError: an unknown choice, or ids that are no whole numbers.
+        ValueError: an unknown choice, or ids that are not integers.
     """
 
     reduce_zero_label: bool = False
@@ -85,7 +85,7 @@ class PixelClassOptions:
     """What is known about the classes: the group of arguments `class_options`.
 
     Raises:
-        ValueError: an unknown choice, seen classes without a list of the unseen ones, or names that are no list.
+        ValueError: an unknown choice, seen classes without a list of the unseen ones, or names that are not a list.
     """
 
     unseen: Sequence[str] | str | Path | None = None

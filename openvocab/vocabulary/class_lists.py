@@ -75,7 +75,7 @@ def list_of_names(argument: str, names: Sequence[str]) -> list[str]:
     """Return the names in the list that an argument gives.
 
     Raises:
-        ValueError: no list, or an element that is no text.
+        ValueError: not a list, or an element that is not a string.
     """
     listed = _listed(argument, names)
     wrong = [name for name in listed if not isinstance(name, str)]
@@ -109,7 +109,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root:
 
     Args:
         name_or_path: `lvis_frequencies`, or a JSON file with the lists "rare", "common" and "frequent".
-        class_names: in vocabulary order; compared by `same_name_key`.
+        class_names: the classes in vocabulary order; compared by `same_name_key`.
         root: folder of a relative path.
 
     Raises:
@@ -131,12 +131,12 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
 
     Args:
         argument: name of the one that gives `ids`, for messages.
-        ids: of the classes in class order, or {id: class index}.
+        ids: one id per class, in class order, or {id: class index}.
         count: number of classes.
 
     Raises:
-        ValueError: a set, an id that is no integer, another number of ids than of classes, one id for two classes, or
-            an index that is no class.
+        ValueError: a set, an id that is not an integer, a number of ids other than that of the classes, one id for two
+            classes, or an index that is not that of a class.
     """
     classes: Sequence[int]
     if isinstance(ids, Mapping):
@@ -150,7 +150,7 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
     check_one_class_each(argument, "id", raw_ids)
     wrong = {raw_id: index for raw_id, index in zip(raw_ids, classes) if not 0 <= index < count}
     if wrong:
-        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; omit ids that are no class")
+        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; omit ids without a class")
     return dict(zip(raw_ids, classes))
 
 

@@ -100,7 +100,7 @@ def test_names_of_a_split_are_compared_as_all_names_are(tmp_path):
 def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, logged):
     assert list(_instances(_dataset(tmp_path))) == ["11", "12"]
     line = logged[0].getMessage()
-    assert "2 images without objects left out" in line and "1 of them crowds" in line
+    assert "2 images without objects dropped" in line and "1 of them crowds" in line
     for dataset in (_dataset(tmp_path, test_mode=True), _dataset(tmp_path, keep_empty=True)):
         found = _instances(dataset)
         assert list(found) == ["11", "12", "13", "14"]
@@ -131,9 +131,9 @@ def test_a_novel_class_never_reaches_training(tmp_path, logged):
     assert dataset.vocabulary.class_names == ("cat",) and dataset.vocabulary.seen == (True,)
     assert set(dataset.table.ids.tolist()) == {100, 104}
     assert all((instances.classes == 0).all() for instances in _instances(dataset).values())
-    assert "2 objects of unseen classes left out" in logged[0].getMessage()
+    assert "2 objects of unseen classes dropped" in logged[0].getMessage()
     # a traffic light is neither base nor novel
-    assert "1 objects of categories that are no class left out" in logged[0].getMessage()
+    assert "1 objects of categories that are not classes dropped" in logged[0].getMessage()
     evaluation = _dataset(tmp_path, class_options=dict(unseen="split.json"), test_mode=True)
     assert evaluation.vocabulary.class_names == ("cat", "dog") and evaluation.vocabulary.seen == (True, False)
     assert set(evaluation.table.ids.tolist()) == {100, 102, 103, 104}
@@ -225,7 +225,7 @@ def test_arguments_are_checked(tmp_path):
 
 
 def test_categories_that_are_no_class_are_an_error_unless_ignored(tmp_path, logged):
-    with pytest.raises(ValueError, match="1 of the file's 3 categories are no class, such as 'traffic_light'"):
+    with pytest.raises(ValueError, match="1 of the file's 3 categories are not classes, such as 'traffic_light'"):
         len(_dataset(tmp_path, classes=["cat", "dog"]))
     dataset = _dataset(tmp_path, classes=["cat", "dog", "cow"], labels=dict(unlisted_ids="ignore"))
     assert _instances(dataset)["12"].classes.tolist() == [1]
@@ -376,7 +376,7 @@ def test_a_root_category_of_an_export_is_left_out(tmp_path, logged):
     dataset = _dataset(tmp_path, content)
     assert dataset.vocabulary.class_names == ("cat", "dog", "traffic light")
     assert dataset.metainfo["category_ids"] == [3, 7, 20]
-    assert "category 'dog' (id 0), the parent of all others, has no objects: left out" in logged[0].getMessage()
+    assert "category 'dog' (id 0), the parent of all others, has no objects: dropped" in logged[0].getMessage()
     named = _dataset(tmp_path, content, classes=["dog", "cat", "traffic light"])
     assert named.metainfo["category_ids"] == [7, 3, 20]
 
@@ -398,7 +398,7 @@ def test_two_files_of_one_data_set_have_one_vocabulary_or_are_refused(tmp_path):
         assert _dataset(tmp_path, _with_root(0, spelling)).vocabulary.class_names == ("cat", "dog", "traffic light")
     with pytest.raises(ValueError, match=r"'thing' \(id 0\), the parent of all others, has 2 objects: give `classes`"):
         len(_dataset(tmp_path, _with_root(2)))
-    with pytest.raises(ValueError, match="1 of the file's 4 categories are no class, such as 'thing'"):
+    with pytest.raises(ValueError, match="1 of the file's 4 categories are not classes, such as 'thing'"):
         len(_dataset(tmp_path, _with_root(2), classes=names[1:]))
     for count in (0, 2):
         dataset = _dataset(tmp_path, _with_root(count), classes=names)
@@ -548,7 +548,7 @@ def _spoil(content, what):
         ("image without name", "image 11 has no string under 'file_name' or 'coco_url'"),
         ("image id of letters", "labels.json: image id: expected a whole number, got 'eleven'"),
         ("category id of letters", "labels.json: category id: expected a whole number, got 'one'"),
-        ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
+        ("runs of another size", r"1 run-length encodings do not have the size .* annotation 101, 30x60 .*40x60"),
         ("runs too long", "runs of 3000 pixels in all, for a mask of 40x60"),
         ("odd polygon", "a polygon is a flat list"),
         ("masks nowhere", "no object of labels.json has a segmentation: 5 have a box only; use with_masks=False"),

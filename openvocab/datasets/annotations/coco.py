@@ -31,7 +31,7 @@ class _Category:
     id: int
     name: str
     parent: str
-    """Its supercategory, "" where the file states none."""
+    """Its supercategory, "" if the file states none."""
     frequency: str | None
     """Letter r, c or f, if the file states it (LVIS)."""
 

@@ -59,10 +59,10 @@ def find_listed(
 
     Args:
         file: one sample per line.
-        keys: of all samples: path without extension, with `/` between its parts.
+        keys: keys of all samples: path without extension, with `/` between its parts.
         paths: the file of each sample, for messages.
         source: where the samples come from, for messages.
-        ids: of all samples.
+        ids: ids of all samples.
 
     Raises:
         FileNotFoundError: no such file, or a listed sample that is not among the keys.

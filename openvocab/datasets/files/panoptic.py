@@ -91,7 +91,7 @@ class PanopticReader:
 
 
 def _segment_table(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (S,) int64 ids of segments, ascending, and (S,) uint16 categories; the first entry is no segment."""
+    """Return (S,) int64 ids of segments, ascending, and (S,) uint16 categories; the first entry means "no segment"."""
     pairs = [[whole_number(entry[key], key) for key in ("id", "category_id")] for entry in segments]
     times = Counter(segment_id for segment_id, _ in pairs)
     if VOID in times:

@@ -33,7 +33,7 @@ class _Array:
         """Take (version, shape, dtype, Fortran order, bytes)."""
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _ByteType) or not isinstance(content, bytes):
-            raise ValueError("an array of another type than uint8")
+            raise ValueError("an array whose dtype is not uint8")
         self.array = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 

@@ -240,7 +240,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) 
     if member.size > max_bytes:
         return RefusedMember(f"{member.size} bytes, more than max_member_bytes={max_bytes}")
     file = archive.extractfile(member)
-    return b"" if file is None else file.read()  # None is for members that are no files
+    return b"" if file is None else file.read()  # None is for members that are not files
 
 
 class _StrictTarInfo(tarfile.TarInfo):
