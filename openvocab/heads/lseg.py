@@ -158,7 +158,7 @@ class LSegHead(Head):
 
         Args:
             embed: (B, D, h, w), any length.
-            text: of K classes.
+            text: features of K classes.
 
         Returns:
             (B, K, 2h, 2w) float32.

@@ -158,7 +158,7 @@ def clean_background(scores: Tensor, features: ImageFeatures, rows: Tensor) -> T
 
     Args:
         scores: (B, R, h, w).
-        features: of the backbone, with `class_attention`.
+        features: features of the backbone, with `class_attention`.
         rows: (R, D) texts of unit norm.
 
     Returns:

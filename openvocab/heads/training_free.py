@@ -133,7 +133,7 @@ def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:
     """Return the class of each row of a text encoder.
 
     Args:
-        vocabulary: of K classes.
+        vocabulary: K classes.
         num_rows: R.
 
     Returns:

@@ -38,7 +38,7 @@ class ViLDHead(Head):
         variant: see above.
         temperature: divides the cosines.
         test_temperature: divides the cosines at test time; default: `temperature`. DetPro: 0.007 after 0.01.
-        distill_weight: of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
+        distill_weight: weight of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
         unseen_logits: treatment of classes that the vocabulary marks as unseen in training, see `region_class_loss`.
         base_weight, novel_weight: exponents of the distilled branch in the ensemble, see `image_weights`; their mean
             for all classes if the vocabulary does not mark the seen ones.

@@ -67,7 +67,7 @@ def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
     with changed bytes mostly decodes to wrong pixels, as in every other reader.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_pixels: images whose header states more pixels are rejected before they are decoded, since a file of 100 kB
             can hold 32,000 x 32,000 pixels; so are files of more bytes than such an image needs. None allows OpenCV's
             maximum, 2^30.
@@ -103,12 +103,12 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
 
 
 def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the gray values.
+    """Read the ids of a label map as (H, W) uint8 or uint16: indices if it has a palette, else gray values.
 
     Grays of 1, 2 or 4 bits are the numbers up to 1, 3 or 15, in any format. The orientation is applied as to an image.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_pixels: see `read_image`.
 
     Raises:
@@ -190,7 +190,7 @@ def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> b
     """Return the bytes of an image file, unchanged, after `check_complete`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_pixels: a file of more bytes than an image of so many pixels needs is rejected.
 
     Raises:

@@ -24,7 +24,7 @@ class RegionCache:
     can be sent to loader workers.
 
     Args:
-        folder: of the cache.
+        folder: folder of the cache.
 
     Raises:
         FileNotFoundError: no finished cache in the folder.
@@ -61,7 +61,7 @@ class RegionCache:
         """Check that the cache has the settings of a config.
 
         Args:
-            facts: of a `RegionEmbedder`.
+            facts: facts of a `RegionEmbedder`.
 
         Raises:
             ValueError: they differ; the message names the first difference.
@@ -92,7 +92,7 @@ class RegionCache:
         """Return the N regions of one image, in its original frame.
 
         Args:
-            sample_id: of the image.
+            sample_id: id of the image.
             size: its present (height, width).
 
         Raises:
@@ -122,7 +122,7 @@ def manifest_text(description: Mapping[str, Any], shards: Sequence[Mapping[str, 
     """Return the content of a manifest, with its checksum.
 
     Args:
-        description: of the embedder and the images.
+        description: description of the embedder and the images.
         shards: the "file", "bytes" and "sample_ids" of each.
     """
     content = {"format": FORMAT, "description": description, "shards": shards}

@@ -25,14 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class RegionTeacher:
     """CLIP embeddings of regions: each box is cropped at several scales, raw embeddings are summed, then normalized.
 
-    It is no module, so that it never becomes part of a trained model, of its checkpoints or of its device moves.
+    It is not an `nn.Module`, so that it never becomes part of a trained model, of its checkpoints or of its device
+    moves.
 
     Args:
         model, pretrained: see `create_clip`.
         crop: "center" or "squash"; see `crop_picture`.
         scales: S factors by which a box is scaled about its center.
-        dtype: of weights and activations; "bfloat16" takes about half the time on processors that support it, and turns
-            an embedding by 0.007. "auto" takes it if a probe shows it to be faster on the device.
+        dtype: dtype of weights and activations; "bfloat16" takes about half the time on processors that support it, and
+            turns an embedding by 0.007. "auto" takes it if a probe shows it to be faster on the device.
         batch_size: number of crops.
         device: default: CUDA if available, else the CPU.
 
