@@ -182,7 +182,7 @@ def write_results(
     """Write metrics and their protocol as JSON, whole or not at all; NaN becomes null.
 
     Args:
-        path: of the file; its folder is created.
+        path: path of the file; its folder is created.
         metrics: flat numbers.
         protocol: a description of the data; with the `units` of metrics and columns, {"mIoU": "%"}: percentages are in
             0..100.

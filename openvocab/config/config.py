@@ -55,7 +55,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file is no Python config, has an invalid import, or raises an error; an override names a key
+        ConfigError: the file is not a Python config, has an invalid import, or raises an error; an override names a key
             that does not exist (the nearest is suggested), or a variable of the file, whose value is in its settings
             already; or a module of `custom_imports` cannot be imported.
     """
@@ -126,7 +126,7 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
         source: its name, for messages.
 
     Raises:
-        ConfigError: the pipeline is no list, or datasets are nested too deeply.
+        ConfigError: the pipeline is not a list, or datasets are nested too deeply.
     """
     loader = config.get("test_dataloader")
     dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
@@ -138,7 +138,7 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
         raise ConfigError(f"{source}: test_dataloader has more than {_MAX_NESTED_DATASETS} datasets in one another")
     steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
     if steps and not isinstance(steps, (list, tuple)):
-        raise ConfigError(f"{source}: the test pipeline is no list but a {type(steps).__name__}")
+        raise ConfigError(f"{source}: the test pipeline is not a list but a {type(steps).__name__}")
     return list(steps or [])
 
 

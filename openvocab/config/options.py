@@ -14,7 +14,7 @@ _CLOSING = {"(": ")", "[": "]"}
 _QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
 _MARK = re.compile(rf"(?:^|(?<=[,(\[]))\s*(?:{_QUOTED})(?=\s*(?:[,)\]]|\Z))|[,()\[\]]")
 """A quoted element of a list, or a character that structures a value."""
-_UNMATCHED = "its brackets do not match; put a text that is no list in quotes"
+_UNMATCHED = "its brackets do not match; put a text that is not a list in quotes"
 
 
 class ConfigOptions(Action):

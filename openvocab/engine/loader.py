@@ -62,7 +62,7 @@ class WorkerStart:
 
     Args:
         initialize: the loader's former `worker_init_fn`, which is called last.
-        num_workers: of the loader.
+        num_workers: number of the loader's workers.
     """
 
     def __init__(self, initialize: Callable[[int], None] | None, num_workers: int) -> None:
@@ -106,8 +106,8 @@ def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterato
     dataset and the samples, and all workers are killed.
 
     Args:
-        loader: with or without workers.
-        key: of the loader in the config, for messages.
+        loader: a loader with or without workers.
+        key: the loader's key in the config, for messages.
         is_nested: a block around this one iterates over another loader, and reports the deaths of its workers.
 
     Yields:

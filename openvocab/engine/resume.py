@@ -88,7 +88,7 @@ def _keep_precision(runner: Runner, meta: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _incomplete_state_named(path: str) -> Iterator[None]:
-    """Name the file if an entry of its content that is used in this block is missing or of another type."""
+    """Name the file if an entry of its content that is used in this block is missing or of the wrong type."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -150,10 +150,10 @@ def _follow_plan(
 
     Args:
         runner: whose optimizer and schedulers are set.
-        content: of the checkpoint.
+        content: content of the checkpoint.
         then: the plan in the file; None if it has none.
         now: the plan of the config.
-        changes: of the config since the checkpoint.
+        changes: changes of the config since the checkpoint.
 
     Returns:
         The problems of the new plan.

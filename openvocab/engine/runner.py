@@ -180,7 +180,7 @@ class OpenVocabRunner(Runner):
         """Load all weights of a file into the model, or none.
 
         Args:
-            filename: of a checkpoint, or of weights alone.
+            filename: path of a checkpoint, or of weights alone.
             map_location: device of the tensors.
             strict, revise_keys: ignored arguments of mmengine's signature: loading is always strict, and renames
                 nothing.
@@ -311,14 +311,14 @@ def build_runner(
         amp: bfloat16 autocast in training: "bf16" and "off" force it, "auto" uses it if it is faster; default: the
             config's `optim_wrapper.amp`.
         launcher: `"none"` or `"pytorch"` (under torchrun); default: the config's.
-        seed: of all random choices; default: the config's.
+        seed: seed of all random choices; default: the config's.
         training: False drops the training parts, so that neither their data nor an optimizer is built.
         overwrite: move the files of a run that the work dir holds into a folder within it, and start anew.
 
     Raises:
         WorkDirInUse: the work dir holds a run that is neither resumed nor overwritten, or another process trains there.
         ConfigError: a required key is missing.
-        ValueError: `amp` is another string.
+        ValueError: `amp` is not one of the choices.
         OSError: the work dir cannot be written.
     """
     config = config.copy()

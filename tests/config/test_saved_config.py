@@ -103,7 +103,7 @@ def test_what_is_no_data_set_has_no_pipeline(part, depth):
 @pytest.mark.parametrize("pipeline", [3, "LoadImage", {"type": "LoadImage"}])
 def test_a_pipeline_that_is_no_list_is_refused(pipeline):
     data = plain_config() | {"test_dataloader": {"dataset": {"dataset": {"pipeline": pipeline}}}}
-    with pytest.raises(ConfigError, match=r"x\.pth: the test pipeline is no list"):
+    with pytest.raises(ConfigError, match=r"x\.pth: the test pipeline is not a list"):
         config_of({"meta": {"config": data}}, "x.pth")
 
 
@@ -210,7 +210,7 @@ def gadgets(canary: Path) -> dict[str, dict]:
 
 
 HARMLESS = {"scope", "inner scope"}
-"""What is left out of the config instead of being refused."""
+"""What is dropped from the config instead of being refused."""
 
 
 @pytest.mark.parametrize("name", gadgets(Path("canary")))
