@@ -1,4 +1,5 @@
-"""Checks of arguments that many parts share: one line that names the argument, what was expected and what came."""
+"""Checks of arguments that many parts share: the error is one line with the argument, what was expected and what was
+given."""
 
 import difflib
 import inspect

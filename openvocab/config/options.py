@@ -2,7 +2,7 @@
 
 A value is a number, True, False, None or a text; with commas outside of brackets, or in brackets, it is a list, and in
 parentheses a tuple. A text keeps its blanks. A quoted text is never split: `key='"a, b"'` is one text, in which a
-doubled quote mark stands for one.
+doubled quote mark means one.
 """
 
 import re

@@ -58,7 +58,7 @@ class DetectionOptions:
     nms_iou: float = 0.5
     """IoU threshold of the non-maximum suppression within each class."""
     max_detections: int = 300
-    """Maximum number per image. LVIS asks for 300."""
+    """Maximum number per image. LVIS requires 300."""
     min_score: float = 0.0
     """Detections must score above it; rare classes need 0."""
 
@@ -75,7 +75,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
     novel classes are as good as those of base classes.
 
     Args:
-        backbone: facts of the backbone.
+        backbone: description of the backbone.
         pyramid: arguments of `FeaturePyramid`; `layers` at least.
         proposals: arguments of `ProposalNetwork`.
         align: fields of `AlignOptions`, how the features of regions are computed.

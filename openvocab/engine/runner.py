@@ -47,7 +47,7 @@ class OpenVocabRunner(Runner):
     work_dir_lock: WorkDirLock | None = None
     """Held by the rank that saves, until training ends."""
     resume_from: str | Path | None = None
-    """Checkpoint to continue from; None stands for the newest one in the work dir."""
+    """Checkpoint to continue from; None means the newest one in the work dir."""
     plan: dict[str, Any] | None = None
     """The plan of the optimizer, see `training_plan`; None in a test."""
 

@@ -1,4 +1,4 @@
-"""The training loop: mmengine's, but a resumed run continues bit by bit as if it had not been interrupted."""
+"""The training loop: mmengine's, but a resumed run equals, bit for bit, one that was not interrupted."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -16,7 +16,7 @@ _PLAIN = {int, float}
 
 
 def number(value: Any, member: str) -> float:
-    """Return a number, which may be infinite or NaN; text may spell one, but a flag, null and blanks are none.
+    """Return a number, which may be infinite or NaN. Text is parsed; a flag, null and blanks are not numbers.
 
     Args:
         value: as it was read.

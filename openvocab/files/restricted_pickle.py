@@ -67,7 +67,7 @@ class Function:
 def check_program(file: BinaryIO) -> None:
     """Walk over the pickle at the position of `file` without running it, then seek back to its start.
 
-    Each instruction is read completely, so that none can announce more bytes than there are. The memo is a table that
+    Each instruction is read completely, so that none can claim more bytes than there are. The memo is a table that
     the unpickler makes as long as the largest index in it; an index may not exceed the number of instructions before.
 
     Raises:
@@ -97,7 +97,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
         return self._resolve(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return what a reference to something outside the pickle stands for."""
+        """Return the object that a reference to something outside the pickle means."""
         if self._persistent_load is None:
             raise pickle.UnpicklingError("a reference to something outside the pickle")
         return self._persistent_load(pid)

@@ -101,7 +101,7 @@ class GroupViTHead(Head):
     best; groups below a threshold are background. See `group_segmentation.py`.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         layers: which `hidden` maps to read. Several are projected, resized to the grid of the first and added.
         width: C of the transformer; default: that of the map.
         transformer: see `TransformerArguments`.

@@ -31,8 +31,9 @@ class Talk2DINOHead(Head):
     batch.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model. The texts should not be normalized
-            (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False, final_norm=False)`).
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model. The texts
+            should not be normalized (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False,
+            final_norm=False)`).
         pretrained: file with the network's weights, under our names or the official ones; default: random weights.
         background_score: score of the background class at every patch (the paper: 0.55), for vocabularies that name
             one. Default: the background is scored by its text.

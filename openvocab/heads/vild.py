@@ -33,7 +33,7 @@ class ViLDHead(Head):
     | `ensemble` | both, with separate layers for each embedding | weighted combination of both (`fuse_scores`) |
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         variant: see above.
         temperature: divides the cosines.

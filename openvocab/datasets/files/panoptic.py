@@ -95,7 +95,7 @@ def _segment_table(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarr
     pairs = [[whole_number(entry[key], key) for key in ("id", "category_id")] for entry in segments]
     times = Counter(segment_id for segment_id, _ in pairs)
     if VOID in times:
-        raise ValueError(f"a segment has the id {VOID}, which stands for no segment")
+        raise ValueError(f"a segment has the id {VOID}, which means no segment")
     if repeated := [segment_id for segment_id, count in times.items() if count > 1]:
         raise ValueError(f"segment {repeated[0]} is listed {times[repeated[0]]} times")
     table = np.array([(VOID, VOID), *pairs], np.int64)

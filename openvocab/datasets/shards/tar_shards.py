@@ -257,7 +257,7 @@ class _StrictTarInfo(tarfile.TarInfo):
         """Parse a header.
 
         Raises:
-            tarfile.ReadError: it announces a name or attributes that would fill the memory.
+            tarfile.ReadError: its name or attributes would fill the memory.
         """
         header = super().frombuf(buf, encoding, errors)
         if header.type in _EXTENDED_TYPES and not 0 <= header.size <= _MAX_HEADER_BYTES:
