@@ -26,7 +26,7 @@ def rename_entries(
         num_entries: number of entries in the file, for the message; default: that of `state`.
 
     Raises:
-        ValueError: no entries, or entries without a rule; the message lists the first ones.
+        ValueError: no entries, or entries without a rule; the message lists the first few.
     """
     names: dict[str, str] = {}
     unknown = []

@@ -97,7 +97,7 @@ def check_arguments(config: Config) -> None:
     """Check the arguments of all classes in the model, the data, the metrics and the loop, before any is built.
 
     Raises:
-        ConfigError: an argument that its class does not take, with its key and the nearest argument of the class.
+        ConfigError: a class does not take an argument; the message states its key and the most similar argument.
     """
     for name in _CHECKED:
         for key, part in typed_parts(config.get(name), name):

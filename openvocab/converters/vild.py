@@ -53,7 +53,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> Entries:
         branch.
 
     Raises:
-        ValueError: there are unknown variables, or required ones are missing; the message lists the first ones.
+        ValueError: there are unknown variables, or required ones are missing; the message lists the first few.
     """
     variables = {
         name: value for name, value in state_dict.items() if not any(re.fullmatch(rule, name) for rule in DROPPED)

@@ -136,7 +136,7 @@ class ClassificationFolder(PipelineDataset):
         line = f"{self.name}: {len(items)} images, {len(self.vocabulary)} classes"
         line += f"; the folders of {len(empty)} classes hold no images: {some_names(empty)}" if empty else ""
         stray = [file for file in visible_entries(parent)[0] if is_image(file)]
-        line += f"; {len(stray)} images lie in no class folder, the first is {stray[0]}" if stray else ""
+        line += f"; {len(stray)} images lie in no class folder; the first is {stray[0]}" if stray else ""
         logger.log(logging.WARNING if empty or stray else logging.INFO, line)
         return items
 

@@ -162,7 +162,7 @@ class FewShotDataset(EpisodeDataset):
         missing = [pair for pair in stated_by if pair[0] not in files]
         if missing:
             raise FileNotFoundError(
-                f"episodes.pairs: {len(missing)} listed pairs are of images that have no files, the first is "
+                f"episodes.pairs: {len(missing)} listed pairs are of images that have no files; the first is "
                 f"{missing[0][0]!r}: {stated_by[missing[0]]}"
             )
         self._log_summary(stated_by)

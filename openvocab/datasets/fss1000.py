@@ -83,7 +83,7 @@ class FSS1000Dataset(EpisodeDataset):
         absent = [self.folders[index] for index in self.classes if not (self.root / self.folders[index]).is_dir()]
         if absent:
             raise FileNotFoundError(
-                f"root: {len(absent)} of {len(self.classes)} class folders are not in {self.root}, "
+                f"root: {len(absent)} of {len(self.classes)} class folders are not in {self.root}; "
                 f"the first is {absent[0]!r}"
             )
         images: dict[str, Path] = {}

@@ -37,7 +37,7 @@ class BoxLossOptions:
     mean: BoxLossMean = "offsets"
     """What the sum is divided by: "offsets", the number of offsets of foreground regions (official ViLD and F-VLM), or
     "regions", the number of all sampled regions (torchvision, mmdetection, and DetPro with it). With P of 512 regions
-    foreground, the first is 512 / (4 P) times the second."""
+    foreground; the first is 512 / (4 P) times the second."""
 
     def __post_init__(self) -> None:
         check_choice("box_loss.mean", self.mean, get_args(BoxLossMean))

@@ -22,7 +22,7 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: another encoding; with the line.
+        ValueError: it is not UTF-8; the message states the line.
     """
     return _one_line_ends(decode_text(Path(path).read_bytes(), path))
 
@@ -32,7 +32,7 @@ def read_label_text(path: str | Path) -> str:
 
     Raises:
         OSError: it cannot be opened, is not a regular file, or has more than `MAX_LABEL_BYTES`.
-        ValueError: another encoding; with the line.
+        ValueError: it is not UTF-8; the message states the line.
     """
     return _one_line_ends(decode_text(read_regular(path, MAX_LABEL_BYTES), path))
 
@@ -41,7 +41,7 @@ def decode_text(content: bytes, source: str | Path) -> str:
     """Decode UTF-8, with or without a byte order mark; `source` names the content in errors.
 
     Raises:
-        ValueError: another encoding; with the line.
+        ValueError: it is not UTF-8; the message states the line.
     """
     try:
         text = content.decode("utf-8-sig")

@@ -166,7 +166,7 @@ def test_a_file_that_is_two_images_is_said(tmp_path, logged):
     content = coco_content()
     content["images"][1]["file_name"] = "11.jpg"
     len(_dataset(tmp_path, content))
-    assert "1 files are listed as several images, the first is 11.jpg" in logged[0].getMessage()
+    assert "1 files are listed as several images; the first is 11.jpg" in logged[0].getMessage()
 
 
 def test_an_id_is_one_class(tmp_path):
@@ -199,7 +199,7 @@ def test_unseen_names_alone_leave_no_class_out(tmp_path):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ('{"novel": ["dgo"]}', "1 names of split.json are not among the 3 class names, the first is 'dgo'"),
+        ('{"novel": ["dgo"]}', "1 names of split.json are not among the 3 class names; the first is 'dgo'"),
         ('{"base": ["cat", "cow"], "novel": ["dog"]}', "the first is 'cow'"),
         ('{"base": ["cat", "dog"], "novel": ["dog"]}', "lists 'dog' as seen and as unseen"),
         ('{"base": ["cat"]}', "has neither 'unseen' nor 'novel'"),
@@ -307,7 +307,7 @@ def test_ids_of_some_annotations_only_are_refused(tmp_path):
     content = coco_content()
     for place in (1, 3):
         content["annotations"][place].pop("id")
-    with pytest.raises(ValueError, match=r"2 of 5 annotations have no id, the first is annotation 1 \(from 0\); give"):
+    with pytest.raises(ValueError, match=r"2 of 5 annotations have no id; the first is annotation 1 \(from 0\); give"):
         len(_dataset(tmp_path, content))
 
 
@@ -532,9 +532,9 @@ def _spoil(content, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("image twice", "1 image ids are given more than once, the first is 11"),
-        ("annotation twice", "1 annotation ids are given more than once, the first is 101"),
-        ("category twice", "1 category ids are given more than once, the first is 7"),
+        ("image twice", "1 image ids are given more than once; the first is 11"),
+        ("annotation twice", "1 annotation ids are given more than once; the first is 101"),
+        ("category twice", "1 category ids are given more than once; the first is 7"),
         ("name twice", "its categories as classes: name 'dog' is given twice"),
         (
             "missing image",
@@ -616,7 +616,7 @@ def test_keys_choose_images_by_stem_path_or_id(tmp_path):
     assert _instances(dataset)["12"].ids.tolist() == [101, 103]
     assert dataset[0]["sample"].instances.masks.flatten(1).sum(1).tolist() == [8 * 30, 10 * 12]
     (tmp_path / "val.txt").write_text("12\n77\n")
-    with pytest.raises(FileNotFoundError, match="1 of the 2 samples that .* not in labels.json, the first is '77'"):
+    with pytest.raises(FileNotFoundError, match="1 of the 2 samples that .* not in labels.json; the first is '77'"):
         len(_dataset(tmp_path, keys="val.txt"))
 
 

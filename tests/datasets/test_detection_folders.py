@@ -307,7 +307,7 @@ def test_yolo_needs_names_and_labels_that_belong_to_images(folder, logged):
         len(DetectionDataset(folder / "images", folder / "labels", ["a"]))
     (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4 0.3 0.3\n")
     assert len(DetectionDataset(folder / "images", folder / "labels", ["a"])) == 1
-    assert "1 label files without an image are skipped, the first is x.txt" in logged[-1].getMessage()
+    assert "1 label files without an image are skipped; the first is x.txt" in logged[-1].getMessage()
     assert "2 boxes with coordinates that are not finite dropped" in logged[-1].getMessage()
     (folder / "data.yaml").write_text("nc: 3")
     with pytest.raises(ValueError, match="expected 'names'"):
@@ -406,7 +406,7 @@ def test_a_stray_file_of_the_other_kind_costs_a_note_at_most(folder, logged):
     (folder / "labels/project.xml").write_text("<project/>")
     _write_xml(folder, "a", ("vest", (10, 5, 40, 45), 0))
     assert len(DetectionDataset(folder / "images", folder / "labels").table.ids) == 1
-    assert "1 XML files without an image are skipped, the first is project.xml" in logged[0].getMessage()
+    assert "1 XML files without an image are skipped; the first is project.xml" in logged[0].getMessage()
     (folder / "labels/readme.txt").write_text("made by me")
     assert len(DetectionDataset(folder / "images", folder / "labels").table.ids) == 1
     (folder / "labels/a.xml").unlink()

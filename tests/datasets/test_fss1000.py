@@ -157,7 +157,7 @@ def test_mistakes_are_named(root, tmp_path):
         len(FSS1000Dataset(tmp_path, "val", PIPELINE))
     (tmp_path / FOLDERS[520] / "1.jpg").rename(tmp_path / FOLDERS[520] / "2.jpg")
     (tmp_path / FOLDERS[521] / "1.jpg").rename(tmp_path / FOLDERS[521] / "2.jpg")
-    with pytest.raises(FileNotFoundError, match=f"1 label maps have no image, the first is .*/1.png{advice}"):
+    with pytest.raises(FileNotFoundError, match=f"1 label maps have no image; the first is .*/1.png{advice}"):
         len(FSS1000Dataset(tmp_path, "val", PIPELINE))
     (tmp_path / FOLDERS[522] / "1.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=f"root: no images .* in the class folder .*{FOLDERS[522]}"):

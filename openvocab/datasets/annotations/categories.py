@@ -85,7 +85,7 @@ def _classes_of_split(
     unknown = [name for name in names if same_name_key(name) not in index_of]
     if unknown:
         raise ValueError(
-            f"unseen: {len(unknown)} names of {_source_name(source)} are not among the {len(vocabulary)} class names, "
+            f"unseen: {len(unknown)} names of {_source_name(source)} are not among the {len(vocabulary)} class names; "
             f"the first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
         )
     return {index_of[same_name_key(name)] for name in names}

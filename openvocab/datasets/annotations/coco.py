@@ -190,7 +190,7 @@ def _read_annotations(annotations: Iterable[dict[str, Any]], builder: ColumnsBui
             ) from error
     if 0 < len(without_id) < len(builder):
         raise ValueError(
-            f"{path}: {len(without_id)} of {len(builder)} annotations have no id, the first is annotation "
+            f"{path}: {len(without_id)} of {len(builder)} annotations have no id; the first is annotation "
             f"{without_id[0]} (from 0); give all of them one, or none"
         )
 
@@ -214,7 +214,7 @@ def _check_unique(values: Sequence[int], noun: str, path: Path) -> None:
         return
     twice = [value for value, count in Counter(values).items() if count > 1]
     raise ValueError(
-        f"{path}: {len(twice)} {noun}s are given more than once, the first is {twice[0]!r}; labels could not be told "
+        f"{path}: {len(twice)} {noun}s are given more than once; the first is {twice[0]!r}; labels could not be told "
         "apart, give every entry its own"
     )
 

@@ -93,7 +93,7 @@ def note_repeated(images: Sequence[ImageEntry]) -> list[str]:
     """Return a note for the log on files that are listed as several images."""
     times = Counter(normal_key(entry.path) for entry in images)
     repeated = [path for path, count in times.items() if count > 1]
-    return [f"{len(repeated)} files are listed as several images, the first is {repeated[0]}"] if repeated else []
+    return [f"{len(repeated)} files are listed as several images; the first is {repeated[0]}"] if repeated else []
 
 
 def complete_sizes(annotations: AnnotationList, folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> None:

@@ -174,4 +174,4 @@ def note_orphans(labels: Mapping[str, Path], images: Mapping[str, Path], file_ty
         )
     if not orphans:
         return []
-    return [f"{len(orphans)} {file_type}s without an image are skipped, the first is {orphans[0].name}"]
+    return [f"{len(orphans)} {file_type}s without an image are skipped; the first is {orphans[0].name}"]

@@ -58,7 +58,7 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
     check_are_pixels(columns.boxes, str(folder))
     unlabeled = [path.name for key, path in images.items() if key not in files]
     if unlabeled:
-        notes.append(f"{len(unlabeled)} images without an XML file are dropped, the first is {unlabeled[0]}")
+        notes.append(f"{len(unlabeled)} images without an XML file are dropped; the first is {unlabeled[0]}")
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
 
 

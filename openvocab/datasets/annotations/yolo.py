@@ -91,7 +91,7 @@ def _note_without_labels(images: Mapping[str, Path], labels: Mapping[str, Path])
     without = [path.name for key, path in images.items() if key not in labels]
     if not without:
         return []
-    return [f"{len(without)} images have no label file and count as images without objects, the first is {without[0]}"]
+    return [f"{len(without)} images have no label file and count as images without objects; the first is {without[0]}"]
 
 
 def read_yolo_yaml(path: Path) -> YoloYaml:

@@ -51,7 +51,7 @@ def read_records(
     Raises:
         FileNotFoundError: no such file.
         ValueError: malformed content, captions that are empty or longer than `MAX_CHARACTERS`, a column that is
-            missing or there twice, a double quote that is not closed, or no such split; with the line.
+            missing or occurs twice, a double quote that is not closed, or no such split; the message states the line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"annotations: no file {path}; prepare the dataset or point root to it")

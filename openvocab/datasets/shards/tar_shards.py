@@ -110,7 +110,7 @@ def expand_shards(shards: str | Sequence[str], root: str | Path = "", *, allow_c
         raise ValueError("shards: expected at least one path, pattern or URL, got none")
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
-        raise ValueError(f"shards: {len(twice)} are named twice, the first is {twice[0]}")
+        raise ValueError(f"shards: {len(twice)} are named twice; the first is {twice[0]}")
     return paths
 
 
