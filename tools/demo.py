@@ -232,7 +232,7 @@ def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PureP
         elif exists(path):  # a broken link is a photo that cannot be read
             yield path, PurePath(path.name)
         elif "://" in str(path) or ":/" in str(path):
-            raise FileNotFoundError(f"{path}: addresses are not fetched; download the file and give its path")
+            raise FileNotFoundError(f"{path}: URLs are not fetched; download the file and give its path")
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
 

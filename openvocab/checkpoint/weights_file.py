@@ -40,7 +40,7 @@ def _download(repository: str) -> Path:
         reason = f"no {' or '.join(WEIGHT_FILES)} in it or in the cache"
     if weights is None:
         raise FileNotFoundError(
-            f"cannot download {HUB_PREFIX}{repository} ({reason}); without network pass a folder or file"
+            f"cannot download {HUB_PREFIX}{repository} ({reason}); without a network, pass a folder or file"
         )
     return weights
 

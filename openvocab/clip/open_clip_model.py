@@ -138,7 +138,7 @@ def _download(model: str, tag: str) -> str:
         return download_pretrained(entry)
     except (OSError, RuntimeError, ValueError) as error:
         raise FileNotFoundError(
-            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without network pass the path of "
+            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without a network, pass the path of "
             f"{entry.get('hf_hub') or entry.get('url')} as pretrained="
         ) from error
 

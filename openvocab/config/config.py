@@ -135,7 +135,7 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
             break
         dataset = dataset.get("dataset")
     else:
-        raise ConfigError(f"{source}: test_dataloader has more than {_MAX_NESTED_DATASETS} datasets in one another")
+        raise ConfigError(f"{source}: test_dataloader has more than {_MAX_NESTED_DATASETS} nested datasets")
     steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
     if steps and not isinstance(steps, (list, tuple)):
         raise ConfigError(f"{source}: the test pipeline is not a list but a {type(steps).__name__}")
@@ -156,7 +156,7 @@ def _one_line(path: str | Path) -> Iterator[None]:
 
 
 def _line_of(error: Exception, path: str | Path) -> str:
-    """Return file and line of the config that raised an error, or the file alone if no line did."""
+    """Return file and line of the config that raised an error, or only the file if no line did."""
     lines = [
         f"{frame.f_code.co_filename}:{number}"
         for frame, number in traceback.walk_tb(error.__traceback__)
@@ -217,7 +217,7 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
     if root not in SETTINGS:
         keys = [inner for name in config for inner in _keys_ending_in(leaf, config[name], name)]
         instead = f"change {' or '.join(keys)}" if keys else "change the settings that it is part of"
-        raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
+        raise ConfigError(f"{path}: {root!r} is read only while the file runs, so an override has no effect; {instead}")
 
 
 def _move_former_arguments(node: Any, former: frozenset[str]) -> None:

@@ -88,7 +88,7 @@ class PipelineDataset(Dataset):
         loading = argument_group("loading", loading, Loading)
         if loading.bad_samples == "skip" and test_mode:
             raise ValueError(
-                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not leave images out; give "
+                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not skip images; give "
                 "bad_samples='raise'"
             )
         self.max_bad_share = loading.max_bad_share

@@ -22,10 +22,10 @@ CaptionChoice = Literal["random", "first"]
 class PickCaptions:
     """Keep `count` of an item's captions.
 
-    The captions of an image with fewer are repeated in the same order: all samples of a batch have equally many.
+    If an image has fewer, they are repeated in the same order, so that all samples of a batch have the same number.
 
     Args:
-        choice: `random` ones, drawn without replacement for each access, or the `first`.
+        choice: `random` captions, drawn anew for each access without replacement, or the `first` ones.
         count: number of captions.
 
     Raises:

@@ -186,7 +186,7 @@ class CifarDataset(PipelineDataset):
             if self.verify and digest != self.archive.md5[name]:
                 raise ValueError(
                     f"{self.path}: {name} has the MD5 {digest}, expected {self.archive.md5[name]}: download it again "
-                    "(verify=False takes files of your own)"
+                    "(verify=False accepts files of your own)"
                 )
         try:
             return [read_plain_pickle(contents[name]) for name in names]

@@ -281,7 +281,9 @@ def _read_pairs(path: Path, num_classes: int) -> Iterator[tuple[str, Pair]]:
         if not (key and number.isdecimal() and number.isascii()):
             raise ValueError(f"episodes.pairs: {path}: expected lines 'stem__class', got {entry[:60]!r}")
         if not 1 <= int(number) <= num_classes:
-            raise ValueError(f"episodes.pairs: {path}: classes count from 1 to {num_classes}, got {entry[:60]!r}")
+            raise ValueError(
+                f"episodes.pairs: {path}: classes are numbered from 1 to {num_classes}, got {entry[:60]!r}"
+            )
         yield f"{path}: {entry}", (normal_key(key), int(number) - 1)
 
 

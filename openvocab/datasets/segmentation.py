@@ -208,7 +208,7 @@ class SegmentationDataset(PipelineDataset):
         if not images:
             suffix = f"pairing=dict(image_suffix={pairing.image_suffix!r})"
             ending = f" whose stem ends in {suffix}" if pairing.image_suffix else ""
-            raise ValueError(f"images: no samples found, there is no image{ending} in {folder}")
+            raise ValueError(f"images: no samples found: there is no image{ending} in {folder}")
         images = select_listed(images, keys, folder)
         if self.annotations is None:
             logger.info(f"{self.name}: {len(images)} images, no label maps, {len(self.vocabulary)} classes")

@@ -46,7 +46,7 @@ def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def guard_workers(loader: DataLoader) -> None:
-    """Let the parent process alone end the workers of `loader`, and let workers note what they load.
+    """Let only the parent process end the workers of `loader`, and let workers note what they load.
 
     The sockets over which workers send tensors are in a folder of this process, which removes it. If every worker had
     its own folder, one that is killed would leave it behind, and one that ends while its thread still opens the socket
@@ -76,7 +76,7 @@ class WorkerStart:
         silence_broken_connections()
         info = get_worker_info()
         if info is None:
-            raise RuntimeError("WorkerStart: expected to be called in a loader worker, this is the main process")
+            raise RuntimeError("WorkerStart: expected to be called in a loader worker, but this is the main process")
         dataset = info.dataset
         if isinstance(dataset, PipelineDataset):
             dataset.on_item = partial(self.begun.__setitem__, worker)

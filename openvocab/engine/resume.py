@@ -220,7 +220,7 @@ def _restore_weights(runner: Runner, content: dict[str, Any]) -> None:
         trained = {name.removeprefix("module."): value for name, value in averages.items() if name[:7] == "module."}
         content["state_dict"] = {name: trained.get(name, value) for name, value in content["state_dict"].items()}
         del content["ema_state_dict"]
-        logger.info("the averaged weights are left behind: the config has no EMAHook any more")
+        logger.info("the averaged weights are dropped: the config no longer has an EMAHook")
     runner.call_hook("after_load_checkpoint", checkpoint=content)
     runner.unwrapped_model.load_state_dict(content["state_dict"])
 

@@ -214,7 +214,7 @@ class OpenVocabRunner(Runner):
         self.unwrapped_model.load_state_dict(weights)
         self._has_loaded = True
         self.call_hook("after_finished_run", checkpoint=content)
-        self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished, nothing is left to do")
+        self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished; nothing is left to do")
         return True
 
     @property
@@ -231,7 +231,7 @@ class OpenVocabRunner(Runner):
         model = self.unwrapped_model
         if self._load_from is None and isinstance(model, OpenVocabModel) and [*model.head.parameters()]:
             name = type(model.head).__name__
-            raise ValueError(f"a checkpoint is needed: {name} is trained, its weights would be random")
+            raise ValueError(f"a checkpoint is needed: {name} is trained, and without one its weights would be random")
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build the metrics; ranks exchange detections through the work dir, which all machines of a run share."""

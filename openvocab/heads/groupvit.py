@@ -51,7 +51,7 @@ class MultiLabelArguments:
     """What noun prompts are compared with: the whole `image` (official), or each `segment` (ours: some segment has to
     show what a prompt names; learns from far fewer pairs)."""
     positives_by_text: bool = False
-    """Whether a prompt that several images have is a positive of all of them, instead of the image alone that it was
+    """Whether a prompt that several images have is a positive of all of them, instead of only the image that it was
     drawn for."""
 
     def __post_init__(self) -> None:

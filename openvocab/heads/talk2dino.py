@@ -58,7 +58,9 @@ class Talk2DINOHead(Head):
     ) -> None:
         super().__init__()
         if backbone.embed_dim is None:
-            raise ValueError("Talk2DINO compares with patch embeddings, and the backbone gives none; use DINOBackbone")
+            raise ValueError(
+                "Talk2DINO compares texts with patch embeddings, which the backbone does not return; use DINOBackbone"
+            )
         if temperature <= 0:
             raise ValueError(f"temperature: expected a positive number, got {temperature}")
         self.projector = TextProjector(text_dim, backbone.embed_dim)
@@ -70,7 +72,7 @@ class Talk2DINOHead(Head):
     def embed_images(self, features: ImageFeatures) -> Tensor:
         """Raise `ValueError`: texts are mapped into the space of patches, and whole images have no embedding there."""
         raise ValueError(
-            "Talk2DINO compares patches with texts and has no embedding of whole images; take a model that does, such "
+            "Talk2DINO compares patches with texts and has no embedding of whole images; use a model that does, such "
             "as that of configs/clip_zeroshot_folder.py"
         )
 

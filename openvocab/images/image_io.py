@@ -98,7 +98,7 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
         return upright(np.asarray(picture.convert("RGB"))[..., ::-1], pil_orientation(picture))
     image = _decode(path, content, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if is_tiff else 0))
     if image.dtype not in (np.uint8, np.uint16):
-        raise BadSample(path, f"an image has 8 or 16 bits, this one is {image.dtype}")
+        raise BadSample(path, f"expected an image of 8 or 16 bits, got {image.dtype}")
     return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # of a TIFF, which OpenCV would round
 
 
@@ -138,7 +138,7 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
         label_map = label_map // (255 // (2**bits - 1))
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
         raise BadSample(
-            path, f"a label map has one channel of 8 or 16 bits, this one is {label_map.shape} {label_map.dtype}"
+            path, f"expected a label map with one channel of 8 or 16 bits, got {label_map.shape} {label_map.dtype}"
         )
     return (
         upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map
@@ -156,7 +156,9 @@ def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
     if _is_tiff(content):
         entries = tiff_entries(BytesIO(content))
         if entries.get(SAMPLES, 1) != 1:
-            raise BadSample(path, f"a label map has one channel of 8 or 16 bits, this one has {entries[SAMPLES]}")
+            raise BadSample(
+                path, f"expected a label map with one channel of 8 or 16 bits, got {entries[SAMPLES]} channels"
+            )
         return entries.get(BITS, 1), entries.get(PHOTOMETRIC) == TIFF_PALETTE
     if content.startswith(b"BM"):
         offset = BMP_BITS_OFFSETS[int.from_bytes(content[14:18], "little") == BMP_OLD_HEADER]

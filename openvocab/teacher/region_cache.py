@@ -70,7 +70,7 @@ class RegionCache:
         difference = first_difference({key: self.description[key] for key in facts}, facts)
         if difference:
             raise ValueError(
-                f"the region cache {self.folder} is stale or of another teacher: {difference}; "
+                f"the region cache {self.folder} is stale or from another teacher: {difference}; "
                 "give the config another folder, or remove this one, and run tools/cache_region_embeddings.py"
             )
 
@@ -85,7 +85,8 @@ class RegionCache:
             names = ", ".join(missing[:NAMES_IN_MESSAGE]) + ", ..." * (len(missing) > NAMES_IN_MESSAGE)
             raise ValueError(
                 f"the region cache {self.folder} lacks {len(missing)} images of the dataset: {names}; "
-                "it was made of another one: give the config another folder and run tools/cache_region_embeddings.py"
+                "it was made from another dataset: give the config another folder and run "
+                "tools/cache_region_embeddings.py"
             )
 
     def regions(self, sample_id: str, size: Size) -> Regions:

@@ -106,7 +106,9 @@ class RegionShard:
         if header is None:
             raise ValueError(damaged(path))
         if any(header.get(key) != value for key, value in expected.items()):
-            raise ValueError(f"{path} is of another cache; remove it and run tools/cache_region_embeddings.py again")
+            raise ValueError(
+                f"{path} belongs to another cache; remove it and run tools/cache_region_embeddings.py again"
+            )
         self._file = safe_open(path, framework="pt")
         self._first, self._sizes = self._file.get_tensor("first").tolist(), self._file.get_tensor("sizes").tolist()
 

@@ -110,7 +110,7 @@ def test_a_pipeline_that_is_no_list_is_refused(pipeline):
 def test_data_sets_in_one_another_without_end_are_refused():
     endless: dict = {"type": "OtherVocabulary"}
     endless["dataset"] = endless
-    with pytest.raises(ConfigError, match=r"x\.pth: .* datasets in one another"):
+    with pytest.raises(ConfigError, match=r"x\.pth: .* nested datasets"):
         config_of({"meta": {"config": plain_config() | {"test_dataloader": {"dataset": endless}}}}, "x.pth")
 
 

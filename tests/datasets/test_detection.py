@@ -541,7 +541,7 @@ def _spoil(content, what):
             "1 annotations are of a image that the file does not list; .* annotation 101 with image_id 99",
         ),
         ("missing category", "annotation 101 with category_id 99. Remove them or add the category"),
-        ("no images", "a COCO file has images, annotations, categories; images are not there"),
+        ("no images", "a COCO file has images, annotations, categories; images are missing"),
         ("no box", r"annotation 1 \(from 0\) is not in COCO's format: no 'bbox'"),
         ("box of three", r"is not in COCO's format: bbox: expected 4 numbers, got \[1, 2, 3\]"),
         ("box of words", r"annotation 1 \(from 0\) is not in COCO's format: bbox: expected a number, got 'a'"),
@@ -659,7 +659,7 @@ def test_lvis_frequencies_agree_with_their_counts_and_the_split():
     assert letters == ["r" if count <= 10 else "c" if count <= 100 else "f" for count in counts]
     assert {name for name, letter in zip(names, letters) if letter == "r"} == set(load_split("lvis_866_337")["novel"])
     assert [letters.count(letter) for letter in "rcf"] == [337, 461, 405]
-    with pytest.raises(ValueError, match="1 of the 1 classes in none .* 'unicorn'"):
+    with pytest.raises(ValueError, match="1 of 1 classes in none .* 'unicorn'"):
         load_frequencies("lvis_frequencies", ["unicorn"])
 
 

@@ -242,7 +242,7 @@ def test_polygons_are_read_where_the_lines_can_be_nothing_else(folder, text):
 
 def test_polygons_that_can_be_boxes_are_read_where_masks_are_wanted(folder):
     (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2 0.6 0.2\n")
-    with pytest.raises(ValueError, match="with_masks=True takes them for polygons"):
+    with pytest.raises(ValueError, match="with_masks=True reads them as polygons"):
         len(DetectionDataset(folder / "images", folder / "labels", ["helmet"]))
     masked = DetectionDataset(folder / "images", folder / "labels", ["helmet"], with_masks=True)
     assert np.allclose(masked.table.boxes, [[20, 10, 60, 25]])

@@ -138,6 +138,6 @@ def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
             names = " and ".join(dict.fromkeys(repr(name) for _, name in several))
             raise ValueError(
                 f"classes: the file has the category name {names} {len(several)} times, with the ids "
-                f"{[raw for raw, _ in several]}: which one is meant cannot be told; give category_ids, or each its "
-                "own name"
+                f"{[raw for raw, _ in several]}: it is unclear which one is meant; give category_ids, or each category "
+                "its own name"
             )

@@ -73,7 +73,7 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
             _read_annotations(value, builder, path)
     missing = [key for key in MEMBERS if key not in members]
     if missing:
-        raise ValueError(f"{path}: a COCO file has {', '.join(MEMBERS)}; {', '.join(missing)} are not there")
+        raise ValueError(f"{path}: a COCO file has {', '.join(MEMBERS)}; {', '.join(missing)} are missing")
     return _annotation_list(images, categories, builder.build(), path)
 
 
@@ -215,7 +215,7 @@ def _check_unique(values: Sequence[int], noun: str, path: Path) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     raise ValueError(
         f"{path}: {len(twice)} {noun}s are given more than once; the first is {twice[0]!r}; labels could not be told "
-        "apart, give every entry its own"
+        "apart; give every entry its own"
     )
 
 

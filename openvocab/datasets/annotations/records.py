@@ -170,7 +170,7 @@ def note_orphans(labels: Mapping[str, Path], images: Mapping[str, Path], file_ty
     if orphans and len(orphans) == len(labels):
         raise FileNotFoundError(
             f"annotations: none of the {len(labels)} {file_type}s belongs to one of the {len(images)} images: no image "
-            f"for {orphans[0]}; the two need the same path below their folder"
+            f"for {orphans[0]}; the two need the same path relative to their folders"
         )
     if not orphans:
         return []

@@ -66,7 +66,7 @@ def read_records(
     else:
         records = _line_records(path)
     if not records:
-        raise ValueError(f"{path}: no samples found, it holds no captions")
+        raise ValueError(f"{path}: no samples found: it holds no captions")
     return records
 
 

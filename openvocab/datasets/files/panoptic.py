@@ -25,7 +25,8 @@ class PanopticReader:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, or not of this format; a segment or file that is listed twice; with the annotation.
+        ValueError: not JSON, or not of this format; a segment or file that is listed twice; the message states the
+            annotation.
     """
 
     def __init__(self, json_path: str | Path) -> None:
@@ -70,7 +71,7 @@ class PanopticReader:
         """Check that each PNG has an entry of its own.
 
         Raises:
-            ValueError: two share one.
+            ValueError: two PNGs share one.
         """
         path_of: dict[str, str | Path] = {}
         for path in paths:
@@ -84,7 +85,7 @@ class PanopticReader:
                 path_of[name] = path
 
     def _name_of(self, path: str | Path) -> str | None:
-        """Return the longest trailing part of a path that the JSON file lists, None if it lists none."""
+        """Return the longest end of a path that the JSON file lists, None if it lists none."""
         parts = PurePath(normal_key(path)).parts
         ends = (PurePath(*parts[start:]).as_posix() for start in range(len(parts)))
         return next((end for end in ends if end in self._segments), None)

@@ -95,7 +95,7 @@ def _is_complete(root: Path, parameters: ShapesParameters) -> bool:
         manifest = json.loads((root / MANIFEST).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         raise FileExistsError(
-            f"{root} exists and is no Shapes dataset (no valid {MANIFEST} in it); delete it or name another folder"
+            f"{root} exists and is not a Shapes dataset (no valid {MANIFEST} in it); delete it or name another folder"
         ) from None
     different = [
         f"{key} {manifest.get(key)} instead of {value}"
