@@ -1,4 +1,5 @@
-"""Checks of arguments that many parts share: one line that names the argument, what was expected and what came."""
+"""Checks of arguments that many parts share: the error is one line with the argument, what was expected and what was
+given."""
 
 import difflib
 import inspect
@@ -42,7 +43,7 @@ def argument_group(argument: str, given: Mapping[str, Any] | Group | None, group
         group_type: a dataclass with one field per argument of the group.
 
     Raises:
-        TypeError: `given` is of another type, has an unknown argument, or lacks a required one.
+        TypeError: `given` is of the wrong type, has an unknown argument, or lacks a required one.
     """
     if isinstance(given, group_type):
         return given
@@ -63,7 +64,7 @@ def keyword_arguments(
         excluded: its arguments that a config does not give.
 
     Raises:
-        TypeError: another type, an unknown argument, or one that is missing.
+        TypeError: the wrong type, an unknown argument, or a missing one.
     """
     taken = {name: part for name, part in inspect.signature(function).parameters.items() if name not in excluded}
     required = [name for name, part in taken.items() if part.default is part.empty]

@@ -49,7 +49,7 @@ class OtherVocabulary(Dataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """That of the wrapped dataset."""
+        """The `metainfo` of the wrapped dataset."""
         return dict(self.dataset.metainfo) if isinstance(self.dataset, StatesFacts) else {}
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ def match_names(source: Vocabulary, names: Sequence[Sequence[str]]) -> tuple[Voc
 
 
 def use_class_names(config: Config, names_file: str, *, pictures: bool) -> str:
-    """Change a test config such that the names of a file are predicted, and those that the data label are evaluated.
+    """Change a test config so that it predicts the names of a file, and evaluates those that are classes of the data.
 
     Args:
         config: changed in place.
@@ -161,7 +161,7 @@ def use_class_names(config: Config, names_file: str, *, pictures: bool) -> str:
     if not shared and not pictures:
         raise ValueError(
             f"{names_file}: none of its {len(dataset.vocabulary)} names is a class of the data "
-            f"({', '.join(missed[:8])}, ...); nothing could be evaluated. --show-dir alone shows the predictions"
+            f"({', '.join(missed[:8])}, ...); nothing could be evaluated. to see the predictions, give --show-dir"
         )
     config.test_dataloader.dataset = dict(
         type="OtherVocabulary", dataset=config.test_dataloader.dataset, names_file=str(names_file)
@@ -182,7 +182,7 @@ def write_results(
     """Write metrics and their protocol as JSON, whole or not at all; NaN becomes null.
 
     Args:
-        path: of the file; its folder is created.
+        path: path of the file; its folder is created.
         metrics: flat numbers.
         protocol: a description of the data; with the `units` of metrics and columns, {"mIoU": "%"}: percentages are in
             0..100.

@@ -10,7 +10,7 @@ class NonFiniteError(RuntimeError):
     """A loss, a gradient or a weight is NaN or infinite; the step has not changed the weights.
 
     Args:
-        what: which values are not finite.
+        what: description of the values that are not finite.
         step: 1-based iteration.
         sample_ids: the samples of the batch, if known.
     """
@@ -70,7 +70,7 @@ def check_weights(model: nn.Module) -> None:
     """Check weights before they are saved: finite parameters, and no NaN in buffers (attention masks hold infinities).
 
     Raises:
-        NonFiniteError: a weight is not finite; the message names the first such entries.
+        NonFiniteError: a weight is not finite; the message names the first few.
     """
     bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
     bad += [name for name, value in model.named_buffers() if torch.isnan(value).any()]

@@ -179,7 +179,7 @@ def label_map_in_parts(logits: LogitMap, rows: Tensor, columns: Tensor, rows_at_
     """Label positions as `upsampled_argmax` does, from parts of the logits.
 
     Args:
-        logits: of one image.
+        logits: logits of one image.
         rows: (H,) float64, ascending, in units of the logits' rows.
         columns: (W,) float64, ascending, in units of the logits' columns.
         rows_at_once: rows of logits that fit into memory.

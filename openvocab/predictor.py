@@ -57,18 +57,18 @@ def load(
     Args:
         config: path of a config file (it is code: use only files that you trust), or a config. A path that ends
             in .pth, .pt or .ckpt is a checkpoint of our training; the model is then built from the config inside it,
-            which is checked data: none of it is run or imported.
+            which is only data: nothing in it is run or imported.
         checkpoint: weights of the whole model, ours or converted; default: the weights that the config starts from.
             Without a config, it must be a checkpoint of our training, as above.
         device: default: CUDA if available, else the CPU.
-        dtype: of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512 BF16, and
-            three times as slow on other CPUs. "auto" uses it if a probe shows it to be faster on the device.
+        dtype: dtype of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512
+            BF16, and three times as slow on other CPUs. "auto" uses it if a probe shows it to be faster on the device.
 
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
         ValueError: the config has no model; the checkpoint is of another model (the message counts the differences);
             no config is given, and the checkpoint has none, or one with a class that is not registered; or `dtype` is
-            another string.
+            not one of the choices.
     """
     if dtype != "auto" and not isinstance(dtype, torch.dtype):
         raise ValueError(f"dtype: expected 'auto' or a torch.dtype such as torch.bfloat16, got {dtype!r}")
@@ -81,11 +81,11 @@ def load(
         full_config = config if isinstance(config, Config) else read_config(os.fspath(config))
         if checkpoint is not None:
             weights = load_state_dict(os.fspath(checkpoint))
-    distrust = building_from_file(str(checkpoint)) if config is None else nullcontext()
-    same_host_draws = torch.random.fork_rng(devices=[])
-    with start_weights(load=weights is None), distrust, same_host_draws:
+    only_registered = building_from_file(str(checkpoint)) if config is None else nullcontext()
+    unchanged_generator = torch.random.fork_rng(devices=[])
+    with start_weights(load=weights is None), only_registered, unchanged_generator:
         model = MODELS.build(full_config.model)
-        with start_weights(load=True):  # a teacher in the pipeline has weights that no checkpoint of the model holds
+        with start_weights(load=True):  # no checkpoint of the model holds the weights of a teacher in the pipeline
             pipeline = [TRANSFORMS.build(step) for step in test_pipeline(full_config)]
     if weights is not None:
         check_same_weights(model.state_dict(), weights, str(checkpoint))
@@ -113,8 +113,8 @@ class Predictor:
     Args:
         model: on its device; it is put into evaluation mode.
         pipeline: a test pipeline in mmcv's protocol: transforms from `img_path` or `img` to `{"image", "sample"}`. If
-            no step reads the file, as for a dataset that holds its images, the file is read first; if no step packs
-            the sample, packing comes last. Default: these two steps alone.
+            no step reads a file, as in the pipeline of a dataset that holds its images, a step that reads it is put
+            first; if no step packs the sample, such a step is put last. Default: these two steps alone.
     """
 
     def __init__(self, model: "OpenVocabModel", pipeline: Sequence[Transform] = ()) -> None:
@@ -179,7 +179,7 @@ class Predictor:
 
     @torch.no_grad()
     def encode_text(self, texts: str | Sequence[str], *, normalize: bool = False) -> Tensor:
-        """Embed texts as they are, without templates, as CLIP's method of this name does with their tokens.
+        """Embed texts as they are, without templates, as CLIP's method of this name embeds their tokens.
 
         Args:
             texts: one text or several.
@@ -202,8 +202,8 @@ class Predictor:
         Sizes may come in any order; at most four batches are held in memory.
 
         Args:
-            images: of any types that `__call__` takes.
-            vocabulary: of their samples; None to embed the images only.
+            images: images of any types that `__call__` takes.
+            vocabulary: vocabulary of their samples; None to embed the images only.
             batch_size: largest number of images in a batch.
             skip_bad: skip images that cannot be read, with a warning, instead of raising.
 
@@ -247,8 +247,8 @@ class Predictor:
         """Run the pipeline on an image, and return the network's input (3, H, W) uint8 and its sample, with the sizes.
 
         Args:
-            image: of any type that `__call__` takes.
-            vocabulary: of the sample.
+            image: an image of any type that `__call__` takes.
+            vocabulary: vocabulary of the sample.
             index: names the sample if the image has no path.
 
         Raises:
@@ -262,7 +262,7 @@ class Predictor:
         if vocabulary is not None:
             results["vocabulary"] = vocabulary
         results, size = _run(self.pipeline, results)
-        # predictions are in the frame of the given image, even if the protocol of a test scores them in another one
+        # predictions are in the frame of the given image, even if the config's test scores them in another one
         return results["image"], dataclasses.replace(results["sample"], original_size=size, vocabulary=vocabulary)
 
     def _prepare_indexed(self, image: Any, vocabulary: Vocabulary | None, index: int) -> Prepared:
@@ -270,7 +270,7 @@ class Predictor:
         try:
             return self.prepare(image, vocabulary, index)
         except BadSample as error:
-            raise BadSample(error.path, f"{error.reason} (image {index} of those given)") from error
+            raise BadSample(error.path, f"{error.reason} (image {index})") from error
         except (TypeError, ValueError) as error:
             error_class = TypeError if isinstance(error, TypeError) else ValueError
             raise error_class(f"image {index}: {error}") from error
@@ -283,10 +283,10 @@ class Predictor:
 
 
 def as_list(images: Any) -> Iterable[Any]:
-    """Return a list, tuple or iterator of images as it is, and anything else, which is one image, in a list."""
+    """Return a list, tuple or iterator of images unchanged, and anything else, as one image, in a list."""
     is_open_file = hasattr(images, "read")  # an iterator, too: over its lines
-    are_several = isinstance(images, (list, tuple)) or (isinstance(images, Iterator) and not is_open_file)
-    return images if are_several else [images]
+    is_several = isinstance(images, (list, tuple)) or (isinstance(images, Iterator) and not is_open_file)
+    return images if is_several else [images]
 
 
 def as_vocabulary(classes: Classes) -> Vocabulary:
@@ -319,8 +319,7 @@ class _NoImageRead(ValueError):
 def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[str, Any], Size | None]:
     """Run a pipeline on an image alone; return its results, and the size of the image as it was read.
 
-    Whether a step of a complete pipeline reads the file shows only when the steps run: a user's transform need not
-    declare it.
+    A user's transform may read the file without declaring it, so only running the steps shows whether one of them does.
     """
     from openvocab.datasets.transforms import LoadImage  # here, because it imports mmcv, which takes long
 

@@ -56,8 +56,8 @@ def retrieve(
     there are, memory holds the embeddings of the texts (4 * D bytes each), the paths and a few batches of images.
 
     Args:
-        predictor: its model compares images with texts, as CLIP does.
-        texts: one or several.
+        predictor: a predictor whose model compares whole images with texts, as CLIP does.
+        texts: one text or several.
         images: a folder, which is searched recursively in alphabetical order; or an image, a list or an iterator of
             images, of any type that the predictor takes.
         way: `text_to_image` finds images for each text, `image_to_text` texts for each image.
@@ -162,7 +162,7 @@ def _embedded_texts(predictor: Predictor, texts: Sequence[str], template: str) -
 def _embedded_images(
     predictor: Predictor, images: Any, batch_size: int, skip_bad: bool, show: bool
 ) -> Iterator[tuple[list[int], list[str], Tensor]]:
-    """Yield the indices, the names and the unit-norm embeddings (n, D) of some images at a time."""
+    """Yield the indices, the names and the unit-norm embeddings (n, D) of each batch of images."""
     listed = _listed(images)
     total = len(listed) if hasattr(listed, "__len__") else None
     bar = Progress() if show and total else None

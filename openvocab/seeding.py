@@ -1,4 +1,4 @@
-"""Random draws of datasets as a function of a seed and a counter, whichever process makes them."""
+"""Random draws of datasets as a function of a seed and a counter, in whichever process they are made."""
 
 import hashlib
 import random

@@ -67,7 +67,7 @@ class Instances:
     ids: Tensor | None = None
     """(N,) int64, ids of the annotations in their file."""
     areas: Tensor | None = None
-    """(N,) float64 square pixels of the original image, as the annotation file states them; NaN where it states none,
+    """(N,) float64 square pixels of the original image, as the annotation file states them; NaN if it states none,
     None if it never does. Transforms do not change them. Metrics use them to tell small, medium and large objects."""
 
 

@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("images", nargs="+", help="photos, or folders of them, searched recursively")
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
-    parser.add_argument("--background", metavar="NAME", help="the class that stands for everything else")
+    parser.add_argument("--background", metavar="NAME", help="the class that means everything else")
     parser.add_argument("--config", help="config file of the model; default: the one in the checkpoint")
     parser.add_argument("--checkpoint", help="weights of the model; default: those that the config starts from")
     parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
@@ -232,7 +232,7 @@ def find_photos(paths: list[str], out: str | None) -> Iterator[tuple[Path, PureP
         elif exists(path):  # a broken link is a photo that cannot be read
             yield path, PurePath(path.name)
         elif "://" in str(path) or ":/" in str(path):
-            raise FileNotFoundError(f"{path}: addresses are not fetched; download the file and give its path")
+            raise FileNotFoundError(f"{path}: URLs are not fetched; download the file and give its path")
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
 

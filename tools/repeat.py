@@ -5,7 +5,7 @@ python tools/repeat.py configs/lseg_shapes.py --seeds 3 --after work_dirs/repeat
 
 The second command starts seed N from the CLIP of seed N: each setting of the config that names a file in
 work_dirs/clip_shapes names the file of that seed instead. Either command continues if it is called again.
-"{seed}" in `--cfg-options` stands for the seed.
+"{seed}" in `--cfg-options` is replaced by the seed.
 """
 
 import argparse

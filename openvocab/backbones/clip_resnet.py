@@ -23,10 +23,10 @@ REGIONS_AT_ONCE = 256
 class ModifiedResNetReader:
     """Computes pooled, dense and hidden features of open_clip's `ModifiedResNet` without changing it.
 
-    The attention pool is an attention without residual and feed-forward half, whose query for the pooled embedding is
-    the mean of the map (token 0). The readouts compute an output for every cell in the same way; "value" applies the
-    value and the output projection to each cell. The cells keep their position embeddings, which the averaged values
-    contain too; "maskclip" omits them, as its official code does, and also returns the keys.
+    The attention pool is an attention without residual connection and feed-forward network, whose query for the pooled
+    embedding is the mean of the map (token 0). The readouts compute an output for every cell in the same way; "value"
+    applies the value and the output projection to each cell. The cells keep their position embeddings, which the
+    averaged values contain too; "maskclip" omits them, as its official code does, and also returns the keys.
 
     Args:
         visual: the tower; owned by the module that holds this reader.

@@ -14,7 +14,8 @@ from openvocab.structures import BackboneSpec, ImageFeatures, size_of
 class ConvNetReader:
     """Computes pooled, dense and hidden features of a timm tower with a stem and stages, without changing it.
 
-    Patch embeddings are the output of the tower's own head (norm, projection) on each cell as if it were the whole map.
+    The patch embedding of a cell is the output of the tower's own head (norm, projection) if the cell were the whole
+    map.
 
     Args:
         visual: the tower; owned by the module that holds this reader.
@@ -23,7 +24,7 @@ class ConvNetReader:
         checkpointing: recompute the stages in the backward pass.
 
     Raises:
-        ValueError: the readout is another one, or the tower has no stem and stages.
+        ValueError: the readout is not "clip", or the tower has no stem and stages.
     """
 
     tail = ("trunk.norm_pre", "trunk.final_conv", "trunk.head", "head")
@@ -49,9 +50,8 @@ class ConvNetReader:
     def spec(self) -> BackboneSpec:
         """Return widths and strides; `hidden[0]` is the output of the stem, `hidden[i]` of stage i."""
         levels = list(self.visual.trunk.feature_info)
-        if len(levels) == len(
-            self.blocks
-        ):  # ConvNeXt lists its stages only; its stem has the width and stride of the first
+        # ConvNeXt lists its stages only; its stem has the width and stride of the first stage
+        if len(levels) == len(self.blocks):
             levels.insert(0, levels[0])
         dims = tuple(level["num_chs"] for level in levels)
         strides = tuple(level["reduction"] for level in levels)

@@ -31,14 +31,14 @@ class ProxyCLIPBackbone(Backbone):
     """CLIP with the last attention softmax(3 (C - 1.2 mean C)), where C are the cosines of another tower's patches.
 
     `patch_embed` lies on the grid of that tower (the proxy), to which the values are resized; everything else is CLIP's
-    own. The mean of C is per image (the official code takes it over the batch, and runs windows one by one).
+    own. The mean of C is per image (the official code computes it over the batch, which holds one window).
 
     Args:
         model, pretrained: CLIP's, a vision transformer; see `create_clip`.
         proxy: config (or built part) of the other backbone, such as `dict(type=DINOBackbone,
             model="vit_base_patch8_224.dino", pretrained=True)`; it gets the same pixels, normalized by its own mean and
             std.
-        position_resize: of CLIP; see `resize_positions`.
+        position_resize: how CLIP's position embeddings are resampled; see `resize_positions`.
 
     Raises:
         ValueError: the CLIP is not a vision transformer, or the proxy has no patch embeddings.

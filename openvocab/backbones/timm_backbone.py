@@ -175,8 +175,8 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
         if not pretrained:
             raise
         raise FileNotFoundError(
-            f"cannot download timm's weights of {model!r} ({type(error).__name__}); without network pass the path of a "
-            "file as pretrained="
+            f"cannot download timm's weights of {model!r} ({type(error).__name__}); without a network, pass the path "
+            "of a file as pretrained="
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Write and read checkpoints: atomically, checked, and without running code.
 
-The only `torch.load` of the package is here, and it reads nothing but tensors and plain types. A checkpoint is written
-to a temporary file, flushed to the disk and renamed, with its SHA-256 inside (`seal.py`).
+This is the only module that calls `torch.load`, and only for tensors and plain types. A checkpoint is written to a
+temporary file, with its SHA-256 at the end (`seal.py`), flushed to the disk and renamed.
 """
 
 import logging
@@ -43,7 +43,7 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
         path: an existing file is replaced.
 
     Raises:
-        TypeError: another type inside, with its key.
+        TypeError: a value has another type; the message names its key.
         SaveFailed: the disk is full or cannot be written; the message states the needed and the free bytes.
     """
     path = Path(path)
@@ -75,7 +75,7 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     Raises:
         FileNotFoundError: no such file.
         CheckpointCorrupt: the digest differs, or the file is truncated; the message states both digests.
-        UnsafeCheckpoint: it holds other objects; none was built.
+        UnsafeCheckpoint: it holds other objects, none of which was built.
     """
     path = Path(path)
     sealed = check_seal(path)
@@ -100,7 +100,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: no such file.
         CheckpointCorrupt: the file cannot be read.
-        ValueError: it holds no tensors by name; the message lists its keys.
+        ValueError: it holds no named tensors; the message lists its keys.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -117,7 +117,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
 def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
     """Return the newest checkpoint of a work dir that a run can resume from, None if there is none.
 
-    It is undamaged and holds a training state. The log states which ones were skipped, and why.
+    Such a checkpoint is undamaged and holds a training state. The log states which others were skipped, and why.
     """
     skipped = []
     for path in checkpoints_of(Path(work_dir)):
@@ -134,7 +134,7 @@ def newest_valid_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 def checkpoints_of(work_dir: Path) -> list[Path]:
-    """Return the checkpoints of a training, in the order in which a run may resume from them.
+    """Return the checkpoints of a training run, in the order in which they are tried when it resumes.
 
     These are `iter_N.pth`, the largest N first, then `last.pth` and `best.pth`. A copy such as `iter_4_old.pth` is not
     among them.
@@ -178,10 +178,10 @@ def to_plain(value: Any, key: str = "value") -> Any:
 
     Args:
         value: may also hold arrays, NumPy's numbers and paths.
-        key: its name, for messages.
+        key: name of the value, for messages.
 
     Raises:
-        TypeError: another type, with its key.
+        TypeError: it has another type; the message names its key.
     """
     if isinstance(value, Tensor):
         return value.detach().cpu()
@@ -255,8 +255,8 @@ def _corrupt(path: Path, what: str, detail: str = "") -> CheckpointCorrupt:
         actual = digest_of(file, None)
     detail = f" ({' '.join(detail.split())[:200]})" if detail else ""
     return CheckpointCorrupt(
-        f"{path} is damaged: {what}{detail}; expected SHA-256: none found at its end, "
-        f"actual of its {path.stat().st_size} bytes: {actual}"
+        f"{path} is damaged: {what}{detail}; no expected SHA-256 at its end, "
+        f"actual SHA-256 of its {path.stat().st_size} bytes: {actual}"
     )
 
 
@@ -282,7 +282,7 @@ def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
         if weights:
             return weights
     keys = list(content)[:10] if isinstance(content, Mapping) else type(content).__name__
-    raise ValueError(f"{path} holds no tensors by name; at its top: {keys}")
+    raise ValueError(f"{path} holds no named tensors; its top level has {keys}")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -301,7 +301,7 @@ def _failure(path: Path, content: Any, error: Exception) -> str:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error.__context__, Exception):  # a signal that requested the save did not make it fail
+    while isinstance(error.__context__, Exception):  # but not a signal, which only requested the save
         error = error.__context__
     return error
 

@@ -20,13 +20,13 @@ def rename_entries(
 
     Args:
         state: entries by their foreign names.
-        rules: of the names.
-        kind: of checkpoint, for the message: "an official LSeg checkpoint".
-        spell: applied to each new name, for what a template cannot express.
-        num_entries: of the file, for the message; default: those of `state`.
+        rules: rules that map foreign names to new ones.
+        kind: kind of checkpoint, for the message: "an official LSeg checkpoint".
+        spell: function that is applied to each new name, for changes that a template cannot express.
+        num_entries: number of entries in the file, for the message; default: that of `state`.
 
     Raises:
-        ValueError: no entries, or entries without a rule; the message lists the first ones.
+        ValueError: no entries, or entries without a rule; the message lists the first few.
     """
     names: dict[str, str] = {}
     unknown = []
@@ -39,7 +39,7 @@ def rename_entries(
     if unknown or not names:
         first = ", ".join(unknown[:4])
         count = len(state) if num_entries is None else num_entries
-        raise ValueError(f"not {kind}: {len(unknown)} unknown of {count} entries: {first}")
+        raise ValueError(f"not {kind}: {len(unknown)} of {count} entries are unknown: {first}")
     return {spell(names[key]): value for key, value in state.items()}
 
 

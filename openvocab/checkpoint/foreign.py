@@ -1,8 +1,8 @@
 """Read the tensors of checkpoints that other programs wrote, executing nothing.
 
-Every name in such a pickle stands for a rebuild function of ours, or for a placeholder class that ignores construction,
-calls and state. The reader knows torch's zip format (also TorchScript's, from which the tree of modules is kept) and
-the format of torch before 1.6.
+Every class or function that such a pickle refers to is replaced: by our own function that rebuilds a tensor, or by a
+placeholder class that ignores its arguments, calls and state. The reader supports torch's zip format (also
+TorchScript's, whose tree of modules it keeps) and the format of torch before 1.6.
 """
 
 import io
@@ -19,7 +19,7 @@ from torch import Tensor
 from openvocab.files.restricted_pickle import Function, load_restricted
 
 Storage = Callable[[torch.dtype, str, int], Tensor]
-"""Called with the dtype, key and number of elements of a block of numbers; returns it as a flat tensor."""
+"""Called with the dtype, key and number of elements of a tensor's storage; returns it as a flat tensor."""
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
@@ -59,7 +59,7 @@ def read_tensors(path: str | Path) -> Any:
 
 
 class Placeholder:
-    """Stands for an object of a class that is not rebuilt: accepts every call and keeps nothing."""
+    """Replaces an object of a class that is not rebuilt: accepts every call and keeps nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Placeholder":
         """Ignore the arguments."""
@@ -96,7 +96,7 @@ class _ScriptModule(Placeholder):
 
 
 def _resolve(module: str, name: str) -> Any:
-    """Return what stands for a name in a checkpoint: plain types, rebuild functions, else a new placeholder class."""
+    """Return what replaces a name in a checkpoint: a plain type, a rebuild function or a new placeholder class."""
     if module == "collections" and name == "OrderedDict":
         return OrderedDict
     if module in ("torch", "torch.storage", "torch.cuda") and name in _STORAGE_DTYPES:
@@ -114,22 +114,22 @@ def _resolve(module: str, name: str) -> Any:
 
 
 def _resolve_plain(module: str, name: str) -> Any:
-    """Return what stands for a name in a checkpoint of tensors and plain values alone.
+    """Return what replaces a name in a checkpoint that may hold only tensors and plain values.
 
     Raises:
-        pickle.UnpicklingError: a class for which there is only a placeholder.
+        pickle.UnpicklingError: the name is that of another class, which only a placeholder could replace.
     """
     resolved = _resolve(module, name)
     if isinstance(resolved, type) and issubclass(resolved, Placeholder):
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
     return resolved
 
 
 def _load(file: BinaryIO, storage: Storage, resolve: Callable[[str, str], Any] = _resolve) -> Any:
-    """Load one pickle of a checkpoint; its references to blocks of numbers go to `storage`."""
+    """Load one pickle of a checkpoint; `storage` returns the numbers that it refers to."""
 
     def persistent_load(pid: Any) -> Any:
-        if pid[0] == "module":  # torch before 1.6 adds the source code of modules to their class
+        if pid[0] == "module":  # torch before 1.6 stores the source code of modules next to their class
             return pid[1]
         kind, dtype, key, _, numel, *_ = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype):
@@ -141,17 +141,17 @@ def _load(file: BinaryIO, storage: Storage, resolve: Callable[[str, str], Any] =
 
 
 def check_plain(file: BinaryIO) -> None:
-    """Check that an archive of torch builds tensors and plain values alone, then seek back to its start.
+    """Check that an archive of torch holds only tensors and plain values, then seek back to its start.
 
     Its pickle is loaded with tensors that hold no numbers. torch's own `weights_only` reader also accepts names that
-    reserve any memory which a file asks for (`bytearray`, storages, `torch.Tensor` by its size).
+    allocate as much memory as the file states (`bytearray`, storages, `torch.Tensor` by its size).
 
     Raises:
-        pickle.UnpicklingError: it names something else.
+        pickle.UnpicklingError: it holds something else.
         ValueError, EOFError, KeyError, ... (`restricted_pickle.BROKEN`), RuntimeError: a broken file.
     """
     archive = zipfile.ZipFile(file)
-    pickles = _programs(archive.namelist())
+    pickles = _main_pickles(archive.namelist())
     if len(pickles) != 1:
         raise ValueError("it has no data.pkl, or several")
 
@@ -183,8 +183,8 @@ _REBUILD: dict[str, Callable[..., Any]] = {
 }
 
 
-def _programs(names: Sequence[str]) -> list[str]:
-    """Return the members of an archive that may be torch's pickle."""
+def _main_pickles(names: Sequence[str]) -> list[str]:
+    """Return the members of an archive that may be its main pickle."""
     return [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
 
 
@@ -192,7 +192,7 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
     archive = zipfile.ZipFile(file)
     members = {member.filename: member for member in archive.infolist()}
     names = list(members)
-    pickles = _programs(names)
+    pickles = _main_pickles(names)
     if len(pickles) != 1:
         raise ValueError(f"{path} is a zip archive, but not a checkpoint of torch: it has no data.pkl")
     folder = pickles[0][: -len("data.pkl")]
@@ -202,8 +202,8 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
         nonlocal remaining
         check_stored(members[name])
         remaining -= members[name].file_size
-        if remaining < 0:  # members may overlap
-            raise EOFError("it names more numbers than the file holds")
+        if remaining < 0:  # overlapping members would be read twice
+            raise EOFError("its tensors have more numbers than the file")
         return archive.read(members[name])
 
     if f"{folder}byteorder" in names and read(f"{folder}byteorder") != b"little":
@@ -223,7 +223,7 @@ def check_stored(member: zipfile.ZipInfo) -> None:
     """Check that a member of an archive is not compressed.
 
     Raises:
-        ValueError: it is; a few bytes can expand to any number of them, and torch never compresses.
+        ValueError: it is compressed: torch never does that, and a few bytes could expand to any number of them.
     """
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"its member {member.filename} is compressed, which torch never does")
@@ -234,7 +234,7 @@ def _block(data: bytes) -> Tensor:
 
 
 def _read_legacy(file: BinaryIO, path: Path) -> Any:
-    """Read five pickles (magic, version, system, content, order of the blocks), then the blocks of numbers."""
+    """Read five pickles (magic, version, system, content, order of the storages), then the storages."""
     remaining = path.stat().st_size
     blocks: dict[str, Tensor] = {}
 
@@ -243,7 +243,7 @@ def _read_legacy(file: BinaryIO, path: Path) -> Any:
         if key not in blocks:
             remaining -= numel * dtype.itemsize
             if numel < 0 or remaining < 0:
-                raise EOFError("it names more numbers than the file holds")
+                raise EOFError("its tensors have more numbers than the file")
             blocks[key] = torch.empty(numel, dtype=dtype)
         return blocks[key]
 
@@ -261,7 +261,7 @@ def _read_legacy(file: BinaryIO, path: Path) -> Any:
 def _fill(file: BinaryIO, block: Tensor) -> None:
     numel = int.from_bytes(file.read(8), "little")
     if numel != block.numel():
-        raise ValueError(f"a block of {numel} numbers where {block.numel()} were announced")
+        raise ValueError(f"a storage has {numel} numbers, expected {block.numel()}")
     data = _block(file.read(numel * block.itemsize))
     block.copy_(data.view(block.dtype))
 

@@ -1,4 +1,4 @@
-"""Load all weights of a module, or none and list the differences."""
+"""Load all weights of a module, or load none and list the differences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], problem: str) -> None:
-    """Copy `state` into `module`; names and shapes must match exactly, except for () and (1,).
+    """Copy `state` into `module`; names and shapes must match exactly, except that () matches (1,).
 
     Args:
         module: changed in place.
@@ -26,8 +26,8 @@ def check_same_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tens
     """Check that the names and shapes of weights agree.
 
     Raises:
-        ValueError: they differ; one line each, with count and first names, for missing and unexpected weights and for
-            those of another shape.
+        ValueError: they differ; one line each, with count and first names, for missing weights, unexpected weights and
+            weights whose shapes differ.
     """
     _check(expected, actual, f"{source} does not fit the model")
 

@@ -8,7 +8,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def weights_file(source: str | Path) -> Path:
-    """Return the file of weights that `source` refers to; a path that is no folder is returned as it is.
+    """Return the file of weights that `source` refers to; a path that is not a folder is returned unchanged.
 
     Args:
         source: a file; a folder with `model.safetensors` or `pytorch_model.bin`; or `hf-hub:OWNER/NAME`, of which one
@@ -16,7 +16,7 @@ def weights_file(source: str | Path) -> Path:
             tag or commit).
 
     Raises:
-        FileNotFoundError: a folder or repository without weights in one file, or a hub that cannot be reached.
+        FileNotFoundError: a folder or repository without one of these weight files, or a hub that cannot be reached.
     """
     if str(source).startswith(HUB_PREFIX):
         return _download(str(source).removeprefix(HUB_PREFIX))
@@ -40,7 +40,7 @@ def _download(repository: str) -> Path:
         reason = f"no {' or '.join(WEIGHT_FILES)} in it or in the cache"
     if weights is None:
         raise FileNotFoundError(
-            f"cannot download {HUB_PREFIX}{repository} ({reason}); without network pass a folder or file"
+            f"cannot download {HUB_PREFIX}{repository} ({reason}); without a network, pass a folder or file"
         )
     return weights
 

@@ -1,8 +1,8 @@
 """CLIP models by name: architectures of open_clip and of this package, with weights from a tag or a local file.
 
-The activation belongs to the weights: OpenAI's were trained with QuickGELU; a model built with GELU loads them without
-an error, and its image embeddings are off by 0.025. The activation that a tag, a file or a checkpoint records is
-therefore checked, and so is whether its text tower is causal or bidirectional.
+Weights work only with the activation that they were trained with. OpenAI's were trained with QuickGELU; a model built
+with GELU loads them without an error, but its image embeddings are off by 0.025. The activation that a tag, a file or a
+checkpoint records is therefore checked, and so is whether its text tower is causal or bidirectional.
 """
 
 import copy
@@ -101,7 +101,7 @@ def sees_later_words(model: str) -> bool:
 def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[RGB, RGB]:
     """Return the mean and std of RGB pixel values in 0..255 that the weights of a tag expect.
 
-    Without a known tag these are OpenAI's, which open_clip uses for every model without its own.
+    Without a known tag these are OpenAI's, which open_clip uses for every model that has none of its own.
     """
     tag = get_pretrained_cfg(model, pretrained) if pretrained else {}
     mean, std = tag.get("mean", OPENAI_DATASET_MEAN), tag.get("std", OPENAI_DATASET_STD)
@@ -138,7 +138,7 @@ def _download(model: str, tag: str) -> str:
         return download_pretrained(entry)
     except (OSError, RuntimeError, ValueError) as error:
         raise FileNotFoundError(
-            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without network pass the path of "
+            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without a network, pass the path of "
             f"{entry.get('hf_hub') or entry.get('url')} as pretrained="
         ) from error
 

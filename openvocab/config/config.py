@@ -62,7 +62,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file is no Python config, has an invalid import, or raises an error; an override names a key
+        ConfigError: the file is not a Python config, has an invalid import, or raises an error; an override names a key
             that does not exist (the nearest is suggested), or a variable of the file, whose value is in its settings
             already; or a module of `custom_imports` cannot be imported.
     """
@@ -105,7 +105,7 @@ def check_arguments(config: Config) -> None:
     """Check the arguments of all classes in the model, the data, the metrics and the loop, before any is built.
 
     Raises:
-        ConfigError: an argument that its class does not take, with its key and the nearest argument of the class.
+        ConfigError: a class does not take an argument; the message states its key and the most similar argument.
     """
     for name in _CHECKED:
         for key, part in typed_parts(config.get(name), name):
@@ -134,7 +134,7 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
         source: its name, for messages.
 
     Raises:
-        ConfigError: the pipeline is no list, or datasets are nested too deeply.
+        ConfigError: the pipeline is not a list, or datasets are nested too deeply.
     """
     loader = config.get("test_dataloader")
     dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
@@ -143,10 +143,10 @@ def test_pipeline(config: Config | Mapping[str, Any], source: str = "the config"
             break
         dataset = dataset.get("dataset")
     else:
-        raise ConfigError(f"{source}: test_dataloader has more than {_MAX_NESTED_DATASETS} datasets in one another")
+        raise ConfigError(f"{source}: test_dataloader has more than {_MAX_NESTED_DATASETS} nested datasets")
     steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
     if steps and not isinstance(steps, (list, tuple)):
-        raise ConfigError(f"{source}: the test pipeline is no list but a {type(steps).__name__}")
+        raise ConfigError(f"{source}: the test pipeline is not a list but a {type(steps).__name__}")
     return list(steps or [])
 
 
@@ -164,7 +164,7 @@ def _one_line(path: str | Path) -> Iterator[None]:
 
 
 def _line_of(error: Exception, path: str | Path) -> str:
-    """Return file and line of the config that raised an error, or the file alone if no line did."""
+    """Return file and line of the config that raised an error, or only the file if no line did."""
     lines = [
         f"{frame.f_code.co_filename}:{number}"
         for frame, number in traceback.walk_tb(error.__traceback__)
@@ -233,7 +233,7 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
     if root not in SETTINGS:
         keys = [inner for name in config for inner in _keys_ending_in(leaf, config[name], name)]
         instead = f"change {' or '.join(keys)}" if keys else "change the settings that it is part of"
-        raise ConfigError(f"{path}: {root!r} is read only while the file runs, an override has no effect; {instead}")
+        raise ConfigError(f"{path}: {root!r} is read only while the file runs, so an override has no effect; {instead}")
 
 
 def _move_former_arguments(node: Any, former: frozenset[str], source: str) -> None:

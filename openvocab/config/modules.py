@@ -1,4 +1,4 @@
-"""Import Python modules from the folder of a config, without a lasting change of the search path."""
+"""Import Python modules from the folder of a config, without changing the search path permanently."""
 
 import importlib
 import sys
@@ -33,7 +33,7 @@ def keep_sibling_modules(config_file: Path) -> None:
 
 
 def import_sibling_modules(config: Config, config_file: Path) -> None:
-    """Import the modules that the parts of a config name and only its folder has; mmengine would at first use."""
+    """Import the modules in the folder of a config that its parts need; mmengine would only at first use."""
     folder = config_file.resolve().parent
     for part in _named_parts(config._to_lazy_dict()):  # the dict in which classes are still names
         module = part.rpartition(".")[0] if isinstance(part, str) else part.module

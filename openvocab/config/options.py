@@ -2,7 +2,7 @@
 
 A value is a number, True, False, None or a text; with commas outside of brackets, or in brackets, it is a list, and in
 parentheses a tuple. A text keeps its blanks. A quoted text is never split: `key='"a, b"'` is one text, in which a
-doubled quote mark stands for one.
+doubled quote mark means one.
 """
 
 import re
@@ -14,7 +14,7 @@ _CLOSING = {"(": ")", "[": "]"}
 _QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
 _MARK = re.compile(rf"(?:^|(?<=[,(\[]))\s*(?:{_QUOTED})(?=\s*(?:[,)\]]|\Z))|[,()\[\]]")
 """A quoted element of a list, or a character that structures a value."""
-_UNMATCHED = "its brackets do not match; put a text that is no list in quotes"
+_UNMATCHED = "its brackets do not match; put a text that is not a list in quotes"
 
 
 class ConfigOptions(Action):

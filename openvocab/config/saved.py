@@ -61,7 +61,7 @@ def config_of(content: Any, source: str) -> Config:
     have registered. Nothing is imported or built here.
 
     Args:
-        content: of the checkpoint.
+        content: content of the checkpoint.
         source: its name, for messages.
 
     Raises:
@@ -100,8 +100,8 @@ def config_changes(saved: Any, present: Mapping[str, Any]) -> dict[str, tuple[An
     """Return {dotted key: (then, now)} of the settings that differ, except for those of a single run.
 
     Args:
-        saved: of a checkpoint; the text in an older file cannot be compared and gives no differences.
-        present: from `config_to_data`.
+        saved: the config in a checkpoint; the text in an older file cannot be compared and gives no differences.
+        present: the present config, from `config_to_data`.
 
     Raises:
         ConfigError: `saved` is larger than any config.

@@ -45,7 +45,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for checkpoints without an image branch.
 
     Raises:
-        ValueError: there are unknown entries, or required ones are missing; the message lists the first ones.
+        ValueError: there are unknown entries, or required ones are missing; the message lists the first few.
     """
     detector = {key: value for key, value in state_dict.items() if not key.startswith(CLIP)}
     weight, bias = (detector.pop(f"{BACKGROUND}.{name}", None) for name in ("weight", "bias"))

@@ -87,7 +87,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         `groupvit_cc3m-cc12m-redcaps12m.py`, or needs `model.head.multi_label.num_prompts=0`.
 
     Raises:
-        ValueError: there are unknown entries, or required ones are missing; the message lists the first ones.
+        ValueError: there are unknown entries, or required ones are missing; the message lists the first few.
     """
     if is_hugging_face(state_dict):
         state_dict = renamed(state_dict, HUGGING_FACE, "Hugging Face's GroupViT")

@@ -50,7 +50,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         A state dict for the model of `configs/lseg_ade.py` that loads strictly.
 
     Raises:
-        ValueError: there are unknown entries, or none of LSeg's; the message lists the first ones.
+        ValueError: there are unknown entries, or none of LSeg's; the message lists the first few.
     """
     network = _network_entries(state_dict)
     entries = {key: value for key, value in network.items() if not any(re.match(rule, key) for rule in DROPPED)}

@@ -53,7 +53,7 @@ def convert(state_dict: Mapping[str, Tensor]) -> Entries:
         branch.
 
     Raises:
-        ValueError: there are unknown variables, or required ones are missing; the message lists the first ones.
+        ValueError: there are unknown variables, or required ones are missing; the message lists the first few.
     """
     variables = {
         name: value for name, value in state_dict.items() if not any(re.fullmatch(rule, name) for rule in DROPPED)
@@ -67,7 +67,9 @@ def convert(state_dict: Mapping[str, Tensor]) -> Entries:
         raise ValueError(f"not an official ViLD checkpoint: it lacks the variable {error}") from error
     if variables:
         first = ", ".join(list(variables)[:4])
-        raise ValueError(f"not an official ViLD checkpoint: {len(variables)} unknown of {len(state_dict)}: {first}")
+        raise ValueError(
+            f"not an official ViLD checkpoint: {len(variables)} of {len(state_dict)} variables are unknown: {first}"
+        )
     return {key: value.contiguous() for key, value in converted.items()}
 
 

@@ -65,11 +65,11 @@ class PipelineDataset(Dataset):
         pipeline: transforms, as config dicts or callables; each takes and returns the results dict (`Results`).
         loading: a dict with some of the fields of `Loading`: bad samples and caching.
         test_mode: evaluation: nothing is ever skipped.
-        name: of the dataset, for logs and result files; default: where its files are (`place_name`).
+        name: name of the dataset, for logs and result files; default: where its files are (`place_name`).
 
     Raises:
         TypeError: an unknown argument in `loading`.
-        ValueError: a pipeline that is no list, an unknown policy, a fraction outside 0..1, or `skip` at evaluation.
+        ValueError: a pipeline that is not a list, an unknown policy, a fraction outside 0..1, or `skip` at evaluation.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -88,7 +88,7 @@ class PipelineDataset(Dataset):
         loading = argument_group("loading", loading, Loading)
         if loading.bad_samples == "skip" and test_mode:
             raise ValueError(
-                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not leave images out; give "
+                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not skip images; give "
                 "bad_samples='raise'"
             )
         self.max_bad_share = loading.max_bad_share
@@ -135,7 +135,7 @@ class PipelineDataset(Dataset):
             items = self.load_index()
             self._check_bad_share(list(self._unusable), len(items) + len(self._unusable))
             if not items:
-                dropped = f"; {next(iter(self._unusable))} was left out as a bad sample" if self._unusable else ""
+                dropped = f"; {next(iter(self._unusable))} was dropped as a bad sample" if self._unusable else ""
                 raise ValueError(f"{self.name}: no samples found{dropped}")
             for transform in self.transforms:
                 if isinstance(transform, ChecksIndex):
@@ -150,7 +150,7 @@ class PipelineDataset(Dataset):
         if self.bad_samples == "raise":
             raise error
         if error.path not in self._unusable:
-            logger.warning(f"bad sample left out: {error}")
+            logger.warning(f"dropped a bad sample: {error}")
         self._unusable[error.path] = None
 
     def __len__(self) -> int:
@@ -221,7 +221,7 @@ class PipelineDataset(Dataset):
 
 
 def build_transforms(pipeline: Sequence[dict | Transform]) -> list[Transform]:
-    """Return the transforms of a pipeline, built where they are config dicts.
+    """Return the transforms of a pipeline; config dicts are built.
 
     Raises:
         ValueError: no list.

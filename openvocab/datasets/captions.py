@@ -22,10 +22,10 @@ CaptionChoice = Literal["random", "first"]
 class PickCaptions:
     """Keep `count` of an item's captions.
 
-    The captions of an image with fewer are repeated in the same order: all samples of a batch have equally many.
+    If an image has fewer, they are repeated in the same order, so that all samples of a batch have the same number.
 
     Args:
-        choice: `random` ones, drawn without replacement for each access, or the `first`.
+        choice: `random` captions, drawn anew for each access without replacement, or the `first` ones.
         count: number of captions.
 
     Raises:
@@ -63,14 +63,15 @@ class CaptionDataset(PipelineDataset):
         root: prefix of every relative path.
         caption: which caption of an image is used in training: a `random` one each time, or the `first`.
         num_captions: number of captions per sample in training; see `PickCaptions`.
-        columns: of a table: the names of the columns of the image and of the caption.
-        split: of Karpathy's JSON: the parts to take, `"test"` or `["train", "restval"]`; default: all.
+        columns: names of the image column and of the caption column in a table.
+        split: the parts of Karpathy's JSON to read, `"test"` or `["train", "restval"]`; default: all.
         loading, test_mode, name: see `PipelineDataset`.
 
     Raises:
         FileNotFoundError: no such file, once the index is loaded.
         TypeError: an unknown argument in `loading`.
-        ValueError: a line of another form, no captions, an image in two lines of JSON; with the line's number.
+        ValueError: a malformed line, no captions, or an image in two lines of JSON; the message states the number of
+            the line.
     """
 
     def __init__(

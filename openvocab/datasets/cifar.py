@@ -87,7 +87,7 @@ class CifarDataset(PipelineDataset):
 
     Raises:
         FileNotFoundError: no such archive or folder, or a file missing in it.
-        ValueError: another MD5, content of another form, or an unknown choice.
+        ValueError: a wrong MD5, malformed content, or an unknown choice.
 
     Reference:
         Learning Multiple Layers of Features from Tiny Images, Krizhevsky 2009.
@@ -186,7 +186,7 @@ class CifarDataset(PipelineDataset):
             if self.verify and digest != self.archive.md5[name]:
                 raise ValueError(
                     f"{self.path}: {name} has the MD5 {digest}, expected {self.archive.md5[name]}: download it again "
-                    "(verify=False takes files of your own)"
+                    "(verify=False accepts files of your own)"
                 )
         try:
             return [read_plain_pickle(contents[name]) for name in names]

@@ -29,14 +29,14 @@ class ImageClassOptions:
     """What is known about the classes: the group of arguments `class_options`.
 
     Raises:
-        ValueError: names that are no list.
+        ValueError: names that are not a list.
     """
 
     unseen: Sequence[str] | str | Path | None = None
     """Classes that have no training labels: a list of names, a JSON file with the key "unseen" (or "novel"), or the
     name of a split that comes with the package; all are in `classes`."""
     leave_out: Sequence[str] = ()
-    """Names in the list that are no class of this task, such as the background."""
+    """Names in the list that are not classes of this task, such as the background."""
     repeated_names: Sequence[str] = ()
     """See `Vocabulary`; the classes of such a name need `folders`."""
 
@@ -136,7 +136,7 @@ class ClassificationFolder(PipelineDataset):
         line = f"{self.name}: {len(items)} images, {len(self.vocabulary)} classes"
         line += f"; the folders of {len(empty)} classes hold no images: {some_names(empty)}" if empty else ""
         stray = [file for file in visible_entries(parent)[0] if is_image(file)]
-        line += f"; {len(stray)} images lie in no class folder, the first is {stray[0]}" if stray else ""
+        line += f"; {len(stray)} images lie in no class folder; the first is {stray[0]}" if stray else ""
         logger.log(logging.WARNING if empty or stray else logging.INFO, line)
         return items
 

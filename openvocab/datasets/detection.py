@@ -41,13 +41,13 @@ class CategoryIds:
     """What the categories of the annotations mean: the group of arguments `labels`.
 
     Raises:
-        ValueError: an unknown choice, or `frequencies` that is no path.
+        ValueError: an unknown choice, or `frequencies` that is not a path.
     """
 
     category_ids: Sequence[int] | Mapping[int, int] | None = None
     """The id of each class in the file, as a list in class order or a dict {id: class index}, if names do not match."""
     unlisted_ids: Literal["raise", "ignore"] = "raise"
-    """Whether categories that are no class are an error or dropped."""
+    """Whether categories that are not classes are an error or dropped."""
     frequencies: str | Path | None = None
     """JSON file with the lists "rare", "common" and "frequent", or `lvis_frequencies` of the package; default: what the
     categories of the file state. Metrics average over the classes of each list."""
@@ -324,5 +324,5 @@ def _label_extension(source: Path, images: Path) -> str:
 
 
 def _classes(ids: Sequence[int], class_of_id: Mapping[int, int]) -> tuple[int, ...]:
-    """Return the distinct classes of category ids, in order; ids that are no class are skipped."""
+    """Return the distinct classes of category ids, in order; ids that are not classes are skipped."""
     return tuple(sorted({class_of_id[raw] for raw in ids if raw in class_of_id}))

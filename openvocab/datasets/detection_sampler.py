@@ -14,20 +14,20 @@ from openvocab.seeding import DrawIndex, mix_seed
 class DetectionSampler(ResumableSampler):
     """Draw endlessly, as `ResumableSampler` does, with repeat factors and in batches of similar aspect ratios.
 
-    Order and seed of each draw depend on `seed` (and, with `batch_size`, on it and the number of ranks) alone, so that
+    Order and seed of each draw depend only on `seed` (with `batch_size`, also on that and the number of ranks), so that
     a run can be resumed at any draw. Epochs differ in length if items are repeated, which is random.
 
     Args:
         dataset: a `DetectionDataset`.
         repeat_threshold: a class in a smaller fraction of the images is repeated (LVIS: 0.001); default: none.
-        batch_size: of one rank: batches then have images with similar width / height, on all ranks at once, so that
-            they have little padding. Default: the order stays as it is.
+        batch_size: batch size of one rank: batches then have images with similar width / height, on all ranks at once,
+            so that they have little padding. Default: the order stays as it is.
         window: number of batches within which images are regrouped; with more of them, batches are more uniform.
         shuffle: False keeps the dataset's own order.
         seed: the same on all ranks; by default the ranks agree on a random one.
 
     Raises:
-        TypeError: another type of dataset.
+        TypeError: the dataset is of another type.
         ValueError: a number out of range, `batch_size` without shuffling.
     """
 
@@ -82,7 +82,7 @@ class DetectionSampler(ResumableSampler):
         if self.aspect_ratios is None or self.batch_size is None:
             return order
         block = self.batch_size * self.world_size  # one batch on each rank
-        mixed = -first % block  # the rest of a batch that the epoch before has begun
+        mixed = -first % block  # the rest of a batch that the previous epoch began
         grouped = group_by_shape(order[mixed:], self.aspect_ratios, block, self.window, generator)
         return np.concatenate([order[:mixed], grouped])
 
@@ -90,8 +90,8 @@ class DetectionSampler(ResumableSampler):
 def repeat_factors(item_classes: Sequence[np.ndarray], num_classes: int, threshold: float) -> np.ndarray:
     """Return how often each image is drawn per epoch, on average (arXiv 1908.03195).
 
-    A class in a fraction f of the images has the factor max(1, sqrt(threshold / f)), and an image the largest factor of
-    its classes, or 1 without any.
+    A class in a fraction f of the images has the factor max(1, sqrt(threshold / f)), and an image has the largest
+    factor of its classes, or 1 if it has none.
 
     Args:
         item_classes: for each of I images, the classes that occur in it, each once.

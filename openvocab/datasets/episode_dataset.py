@@ -59,7 +59,7 @@ class EpisodeDataset(PipelineDataset):
         return {"dataset": self.name, "classes": [self.class_names[index] for index in self.classes]}
 
     def start_results(self, item: dict[str, Any]) -> Results:
-        """Add the vocabulary of the item, and what reads its labels."""
+        """Add the vocabulary of the item, and the functions that read its labels."""
         index = item.pop("class_index")
         name = self.class_names[index]
         without_class = f"no pixel is {name!r}, though {item.pop('stated_by')}"
@@ -83,7 +83,7 @@ def one_name_per_class(
         count: expected number of classes; default: any.
 
     Raises:
-        ValueError: another number of classes, names that a vocabulary rejects, or the name "others" itself.
+        ValueError: the wrong number of classes, names that a vocabulary rejects, or the name "others" itself.
     """
     entries = load_class_names(class_names, root, argument)
     if count is not None and len(entries) != count:

@@ -26,7 +26,7 @@ class EpisodeSampler(ResumableSampler):
     """Draw episodes endlessly: a query, then a support, another item of its class (HSNet's loader, LSeg's training).
 
     A batch of 2E images holds E episodes. Of W ranks, rank r takes the episodes r, r + W, r + 2W, ... Each draw depends
-    on `seed` and its number alone, so that a run can be resumed at any draw.
+    only on `seed` and its number, so that a run can be resumed at any draw.
 
     Args:
         dataset: a `FewShotDataset` or `FSS1000Dataset`.

@@ -38,7 +38,7 @@ class Episodes:
     """Which pairs of an image and a class are tested: the group of arguments `episodes`.
 
     Raises:
-        ValueError: a count below 1, an unknown way to draw, or `pairs` that are no paths.
+        ValueError: a count below 1, an unknown way to draw, or `pairs` that are not paths.
     """
 
     count: int = 1000
@@ -66,7 +66,7 @@ class FewShotLabels:
     """What the ids in the label maps mean: the group of arguments `labels`.
 
     Raises:
-        ValueError: an id that is no whole number.
+        ValueError: an id that is not an integer.
     """
 
     first_id: int | Sequence[int] = 1
@@ -104,7 +104,7 @@ class FewShotDataset(EpisodeDataset):
         FileNotFoundError: a missing folder or file, named with its argument.
         TypeError: an unknown argument in a group.
         ValueError: a split without folds, an unknown fold, part or way to draw; a fold without images; `class_names`
-            of another length; a pair that is listed twice.
+            of the wrong length; a pair that is listed twice.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class FewShotDataset(EpisodeDataset):
         missing = [pair for pair in stated_by if pair[0] not in files]
         if missing:
             raise FileNotFoundError(
-                f"episodes.pairs: {len(missing)} listed pairs are of images that have no files, the first is "
+                f"episodes.pairs: {len(missing)} listed pairs are of images that have no files; the first is "
                 f"{missing[0][0]!r}: {stated_by[missing[0]]}"
             )
         self._log_summary(stated_by)
@@ -281,7 +281,9 @@ def _read_pairs(path: Path, num_classes: int) -> Iterator[tuple[str, Pair]]:
         if not (key and number.isdecimal() and number.isascii()):
             raise ValueError(f"episodes.pairs: {path}: expected lines 'stem__class', got {entry[:60]!r}")
         if not 1 <= int(number) <= num_classes:
-            raise ValueError(f"episodes.pairs: {path}: classes count from 1 to {num_classes}, got {entry[:60]!r}")
+            raise ValueError(
+                f"episodes.pairs: {path}: classes are numbered from 1 to {num_classes}, got {entry[:60]!r}"
+            )
         yield f"{path}: {entry}", (normal_key(key), int(number) - 1)
 
 

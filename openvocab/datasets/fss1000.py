@@ -44,7 +44,7 @@ class FSS1000Dataset(EpisodeDataset):
         loading, name: see `PipelineDataset`.
 
     Raises:
-        ValueError: an unknown part, `class_names` of another length, two images of one mask.
+        ValueError: an unknown part, `class_names` of the wrong length, or two images for one mask.
         FileNotFoundError: no root, a missing or empty class folder, an image without a mask or a mask without an image.
 
     Reference: FSS-1000: A 1000-Class Dataset for Few-Shot Segmentation, arXiv 1907.12347.
@@ -83,7 +83,7 @@ class FSS1000Dataset(EpisodeDataset):
         absent = [self.folders[index] for index in self.classes if not (self.root / self.folders[index]).is_dir()]
         if absent:
             raise FileNotFoundError(
-                f"root: {len(absent)} of {len(self.classes)} class folders are not in {self.root}, "
+                f"root: {len(absent)} of {len(self.classes)} class folders are not in {self.root}; "
                 f"the first is {absent[0]!r}"
             )
         images: dict[str, Path] = {}
@@ -128,7 +128,7 @@ def read_mask(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
     A palette is converted to its colors; an alpha channel that is opaque everywhere is ignored.
 
     Args:
-        path: of the mask.
+        path: path of the mask.
         max_pixels: see `read_image`.
 
     Raises:

@@ -19,7 +19,7 @@ class ResumableSampler(Sampler):
     """Draw samples endlessly, in a new random order in each epoch.
 
     Draw number d of the whole job is item `d % size` of the permutation number `d // size`; rank r of W takes the draws
-    r, r + W, r + 2W, ... Both the order and the seed of each draw depend on `seed` alone.
+    r, r + W, r + 2W, ... Both the order and the seed of each draw depend only on `seed`.
 
     Args:
         dataset: anything with a length.

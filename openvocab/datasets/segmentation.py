@@ -58,7 +58,7 @@ class LabelIds:
     """What the ids in the label maps mean: the group of arguments `labels`.
 
     Raises:
-        ValueError: an unknown choice, or ids that are no whole numbers.
+        ValueError: an unknown choice, or ids that are not integers.
     """
 
     reduce_zero_label: bool = False
@@ -85,7 +85,7 @@ class PixelClassOptions:
     """What is known about the classes: the group of arguments `class_options`.
 
     Raises:
-        ValueError: an unknown choice, seen classes without a list of the unseen ones, or names that are no list.
+        ValueError: an unknown choice, seen classes without a list of the unseen ones, or names that are not a list.
     """
 
     unseen: Sequence[str] | str | Path | None = None
@@ -208,7 +208,7 @@ class SegmentationDataset(PipelineDataset):
         if not images:
             suffix = f"pairing=dict(image_suffix={pairing.image_suffix!r})"
             ending = f" whose stem ends in {suffix}" if pairing.image_suffix else ""
-            raise ValueError(f"images: no samples found, there is no image{ending} in {folder}")
+            raise ValueError(f"images: no samples found: there is no image{ending} in {folder}")
         images = select_listed(images, keys, folder)
         if self.annotations is None:
             logger.info(f"{self.name}: {len(images)} images, no label maps, {len(self.vocabulary)} classes")

@@ -54,7 +54,7 @@ class WebCaptionDataset(IterableDataset):
         seed: seed of order and augmentation; default: the run's (0 outside of a run).
         max_member_bytes: a sample with a larger image or text is skipped like a broken one, without reading it.
         allow_commands: run shell commands (`pipe:...`) among `shards`; without it they are an error.
-        name: of the dataset, for logs and result files.
+        name: name of the dataset, for logs and result files.
 
     Raises:
         ImportError: the package webdataset is not installed.

@@ -37,7 +37,7 @@ class BoxLossOptions:
     mean: BoxLossMean = "offsets"
     """What the sum is divided by: "offsets", the number of offsets of foreground regions (official ViLD and F-VLM), or
     "regions", the number of all sampled regions (torchvision, mmdetection, and DetPro with it). With P of 512 regions
-    foreground, the first is 512 / (4 P) times the second."""
+    foreground; the first is 512 / (4 P) times the second."""
 
     def __post_init__(self) -> None:
         check_choice("box_loss.mean", self.mean, get_args(BoxLossMean))
@@ -58,7 +58,7 @@ class DetectionOptions:
     nms_iou: float = 0.5
     """IoU threshold of the non-maximum suppression within each class."""
     max_detections: int = 300
-    """Maximum number per image. LVIS asks for 300."""
+    """Maximum number per image. LVIS requires 300."""
     min_score: float = 0.0
     """Detections must score above it; rare classes need 0."""
 
@@ -75,7 +75,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
     novel classes are as good as those of base classes.
 
     Args:
-        backbone: facts of the backbone.
+        backbone: description of the backbone.
         pyramid: arguments of `FeaturePyramid`; `layers` at least.
         proposals: arguments of `ProposalNetwork`.
         align: fields of `AlignOptions`, how the features of regions are computed.

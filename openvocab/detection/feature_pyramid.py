@@ -18,7 +18,7 @@ class FeaturePyramid(nn.Module):
     """A feature pyramid network over `hidden` maps, with coarser levels that are computed from its last one.
 
     Args:
-        backbone: facts of the backbone; `hidden_dims` and `hidden_strides` are read.
+        backbone: description of the backbone; `hidden_dims` and `hidden_strides` are used.
         layers: which `hidden` maps are the inputs, fine to coarse.
         dim: channels of every level.
         extra_levels: how many levels to add, each at twice the stride of the previous one.

@@ -83,7 +83,7 @@ def region_class_loss(
     Args:
         logits: (N, K + 1), background last.
         classes: (N,) int64, -1 for background.
-        vocabulary: of K classes; its unseen ones have no labels, so that they must not serve as negatives.
+        vocabulary: K classes; its unseen ones have no labels, so they must not serve as negatives.
         unseen_logits: how unseen classes enter the softmax: not at all by "minus infinity", or at a constant logit of 0
             by "zero" (official ViLD).
         background_weight: factor of the loss of regions without an object. Official F-VLM: 0.9.

@@ -77,7 +77,7 @@ def match_objects(boxes: Tensor, objects: Tensor, iou_threshold: float) -> Tenso
 
 
 def without_crowds(instances: Instances) -> Instances:
-    """Return the objects (N of O) that are no crowds; a crowd has neither one box nor one mask."""
+    """Return the objects (N of O) that are not crowds; a crowd has neither one box nor one mask."""
     if instances.is_crowd is None or not instances.is_crowd.any():
         return instances
     single = ~instances.is_crowd

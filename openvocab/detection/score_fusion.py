@@ -10,7 +10,7 @@ def image_weights(vocabulary: Vocabulary, base_weight: float, novel_weight: floa
     """Return the weight (K,) float32 of the image scores of each class; the text scores weigh the rest of 1.
 
     Args:
-        vocabulary: of K classes; its `seen` ones are base classes.
+        vocabulary: K classes; its `seen` ones are base classes.
         base_weight, novel_weight: of classes with labels in training and of others. ViLD-ensemble: 1/3 and 2/3.
         unknown_weight: of all classes, if the vocabulary does not distinguish them.
 

@@ -43,7 +43,7 @@ def draw_detections(
         (H', W', 3) uint8 RGB; small images are enlarged by a whole number.
 
     Raises:
-        ValueError: an image or an `alpha` that cannot be drawn, a box that is not finite, a mask of another size.
+        ValueError: an image or an `alpha` that cannot be drawn, a box that is not finite, a mask of the wrong size.
     """
     check_image(image, alpha)
     objects = best_objects(prediction, min_score, max_objects)

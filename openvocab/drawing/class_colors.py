@@ -5,7 +5,7 @@ darker one. All other names get vivid colors that are far apart. The rules are t
 depends only on a name and on those before it in the list: it stays when the list grows.
 
 - Color words are those of `COLOR_WORDS`, their synonyms, and the plural of both ("two greens"). A name with several
-  is painted in the first one. Only whole words count: a "greenhouse" is no green.
+  is painted in the first one. Only whole words count: a "greenhouse" is not green.
 - Tints of a color word are nearest to it among all of `BASIC_COLORS`, by a clear margin.
 - Vivid colors differ from those of a photo too, most of whose color the overlays of label maps remove.
 

@@ -39,9 +39,9 @@ def draw_legend(
 
     Args:
         rows: (name, color (3,) uint8 RGB, figures); the last line counts those that do not fit.
-        titles: of the columns of figures; if all are empty, there is no line of titles.
+        titles: titles of the columns of figures; if all are empty, there is no line of titles.
         text: height of the text in pixels.
-        height: of the picture next to it, in pixels; at least `MIN_ROWS` are drawn, however low it is.
+        height: height of the picture next to it, in pixels; at least `MIN_ROWS` are drawn, however low it is.
 
     Returns:
         (h, w, 3) uint8 RGB.

@@ -32,8 +32,8 @@ def place_tags(
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels, the most important first.
-        widths: of each box's wordings in pixels, the preferred wording first.
-        height: of all tags in pixels.
+        widths: widths of each box's wordings in pixels, the preferred wording first.
+        height: height of all tags in pixels.
         picture_size: (height, width); tags stay inside.
 
     Returns:
@@ -48,7 +48,7 @@ def place_tags(
         free = _overlap(tags, taken).sum(axis=-1) == 0
         cost = np.where(free, cost, np.inf)
         wording, position = np.unravel_index(int(cost.argmin()), cost.shape)
-        # the cost of the wording is no hidden object; that of a taken position is infinite
+        # the cost of a shorter wording does not count as hiding; a taken position costs infinity
         if cost[wording, position] - SHORTER * wording > MOST_HIDDEN:
             placed.append(None)
             continue

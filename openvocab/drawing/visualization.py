@@ -144,7 +144,7 @@ def _overlay(
     labels = label_map.repeat(factor, 0).repeat(factor, 1)
     photo = enlarge(image).astype(np.float32)
     gray = photo.mean(axis=2, keepdims=True)
-    table = np.zeros((len(names) + 1, 3), np.float32)  # the last row is for labels that are no class
+    table = np.zeros((len(names) + 1, 3), np.float32)  # the last row is for labels that are not classes
     for label, color in colors.items():
         table[label] = color
     tint = table[np.minimum(labels, len(names), dtype=np.intp)]

@@ -46,7 +46,7 @@ def complete_loader(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def guard_workers(loader: DataLoader) -> None:
-    """Let the parent process alone end the workers of `loader`, and let workers note what they load.
+    """Let only the parent process end the workers of `loader`, and let workers note what they load.
 
     The sockets over which workers send tensors are in a folder of this process, which removes it. If every worker had
     its own folder, one that is killed would leave it behind, and one that ends while its thread still opens the socket
@@ -62,7 +62,7 @@ class WorkerStart:
 
     Args:
         initialize: the loader's former `worker_init_fn`, which is called last.
-        num_workers: of the loader.
+        num_workers: number of the loader's workers.
     """
 
     def __init__(self, initialize: Callable[[int], None] | None, num_workers: int) -> None:
@@ -76,7 +76,7 @@ class WorkerStart:
         silence_broken_connections()
         info = get_worker_info()
         if info is None:
-            raise RuntimeError("WorkerStart: expected to be called in a loader worker, this is the main process")
+            raise RuntimeError("WorkerStart: expected to be called in a loader worker, but this is the main process")
         dataset = info.dataset
         if isinstance(dataset, PipelineDataset):
             dataset.on_item = partial(self.begun.__setitem__, worker)
@@ -106,8 +106,8 @@ def batches_of(loader: DataLoader, key: str, is_nested: bool = False) -> Iterato
     dataset and the samples, and all workers are killed.
 
     Args:
-        loader: with or without workers.
-        key: of the loader in the config, for messages.
+        loader: a loader with or without workers.
+        key: the loader's key in the config, for messages.
         is_nested: a block around this one iterates over another loader, and reports the deaths of its workers.
 
     Yields:

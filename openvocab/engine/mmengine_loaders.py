@@ -21,5 +21,5 @@ def guard_mmengine_loaders() -> None:
 
 def _load(filename: str, map_location: Any = None) -> dict[str, Any]:
     if "://" in filename:
-        raise ValueError(f"{filename}: addresses are not loaded; download the file and give its path")
+        raise ValueError(f"{filename}: URLs are not loaded; download the file and give its path")
     return load_checkpoint(os.path.expanduser(filename), map_location or "cpu")

@@ -29,7 +29,7 @@ class Muon(Optimizer):
         lr: learning rate of both rules.
         weight_decay: decoupled weight decay of both rules.
         momentum: Nesterov momentum of Muon.
-        betas, eps: of AdamW.
+        betas, eps: arguments of AdamW.
         table_rows: a matrix with at least so many rows is taken for an embedding table, whose rows are independent of
             each other, and is trained by AdamW.
 

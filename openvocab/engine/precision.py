@@ -53,7 +53,7 @@ def use_fast_matmul(precision: Precision = "auto", keep: MatmulPrecision | None 
         keep: what "auto" chose when the run began; it is set as given, so that a resumed run computes the same bits.
 
     Raises:
-        ValueError: `precision` or `keep` is another string.
+        ValueError: `precision` or `keep` is not one of the choices.
     """
     check_choice("precision", precision, ("auto", "highest", "medium"))
     check_choice("keep", keep, ("highest", "medium", None))

@@ -88,7 +88,7 @@ def _keep_precision(runner: Runner, meta: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _incomplete_state_named(path: str) -> Iterator[None]:
-    """Name the file if an entry of its content that is used in this block is missing or of another type."""
+    """Name the file if an entry of its content that is used in this block is missing or of the wrong type."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -150,10 +150,10 @@ def _follow_plan(
 
     Args:
         runner: whose optimizer and schedulers are set.
-        content: of the checkpoint.
+        content: content of the checkpoint.
         then: the plan in the file; None if it has none.
         now: the plan of the config.
-        changes: of the config since the checkpoint.
+        changes: changes of the config since the checkpoint.
 
     Returns:
         The problems of the new plan.
@@ -220,7 +220,7 @@ def _restore_weights(runner: Runner, content: dict[str, Any]) -> None:
         trained = {name.removeprefix("module."): value for name, value in averages.items() if name[:7] == "module."}
         content["state_dict"] = {name: trained.get(name, value) for name, value in content["state_dict"].items()}
         del content["ema_state_dict"]
-        logger.info("the averaged weights are left behind: the config has no EMAHook any more")
+        logger.info("the averaged weights are dropped: the config no longer has an EMAHook")
     runner.call_hook("after_load_checkpoint", checkpoint=content)
     runner.unwrapped_model.load_state_dict(content["state_dict"])
 

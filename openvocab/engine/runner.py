@@ -47,7 +47,7 @@ class OpenVocabRunner(Runner):
     work_dir_lock: WorkDirLock | None = None
     """Held by the rank that saves, until training ends."""
     resume_from: str | Path | None = None
-    """Checkpoint to continue from; None stands for the newest one in the work dir."""
+    """Checkpoint to continue from; None means the newest one in the work dir."""
     plan: dict[str, Any] | None = None
     """The plan of the optimizer, see `training_plan`; None in a test."""
 
@@ -180,7 +180,7 @@ class OpenVocabRunner(Runner):
         """Load all weights of a file into the model, or none.
 
         Args:
-            filename: of a checkpoint, or of weights alone.
+            filename: path of a checkpoint, or of weights alone.
             map_location: device of the tensors.
             strict, revise_keys: ignored arguments of mmengine's signature: loading is always strict, and renames
                 nothing.
@@ -214,7 +214,7 @@ class OpenVocabRunner(Runner):
         self.unwrapped_model.load_state_dict(weights)
         self._has_loaded = True
         self.call_hook("after_finished_run", checkpoint=content)
-        self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished, nothing is left to do")
+        self.logger.info(f"{path} is at iteration {iteration} of {end}: this run is finished; nothing is left to do")
         return True
 
     @property
@@ -231,7 +231,7 @@ class OpenVocabRunner(Runner):
         model = self.unwrapped_model
         if self._load_from is None and isinstance(model, OpenVocabModel) and [*model.head.parameters()]:
             name = type(model.head).__name__
-            raise ValueError(f"a checkpoint is needed: {name} is trained, its weights would be random")
+            raise ValueError(f"a checkpoint is needed: {name} is trained, and without one its weights would be random")
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build the metrics; ranks exchange detections through the work dir, which all machines of a run share."""
@@ -311,14 +311,14 @@ def build_runner(
         amp: bfloat16 autocast in training: "bf16" and "off" force it, "auto" uses it if it is faster; default: the
             config's `optim_wrapper.amp`.
         launcher: `"none"` or `"pytorch"` (under torchrun); default: the config's.
-        seed: of all random choices; default: the config's.
+        seed: seed of all random choices; default: the config's.
         training: False drops the training parts, so that neither their data nor an optimizer is built.
         overwrite: move the files of a run that the work dir holds into a folder within it, and start anew.
 
     Raises:
         WorkDirInUse: the work dir holds a run that is neither resumed nor overwritten, or another process trains there.
         ConfigError: a required key is missing.
-        ValueError: `amp` is another string.
+        ValueError: `amp` is not one of the choices.
         OSError: the work dir cannot be written.
     """
     config = config.copy()

@@ -21,7 +21,7 @@ class Stopped(SystemExit):
     """A signal ended the work; the exit code is 128 plus its number: 143 after SIGTERM, 130 after SIGINT.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
         is_logged: whether the log says so already.
     """
 
@@ -152,7 +152,7 @@ class _SecondSignal:
     Python's own C handler writes the number of each signal to a socket, which a thread reads.
 
     Args:
-        handler: of the first signal; if another one has replaced it, that one decides.
+        handler: handles the first signal, unless another handler has replaced it.
     """
 
     _latest = 0.0

@@ -26,4 +26,4 @@ def keep_num_threads(begun: int | None, chosen: str | None) -> None:
     if begun is None or begun == now or chosen is None or begun > available_cores():
         return
     torch.set_num_threads(begun)
-    logger.info(f"{begun} threads, as this run began, instead of {now} ({chosen})")
+    logger.info(f"{begun} threads, as at the start of this run, instead of {now} ({chosen})")

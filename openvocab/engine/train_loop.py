@@ -1,4 +1,4 @@
-"""The training loop: mmengine's, but a resumed run continues bit by bit as if it had not been interrupted."""
+"""The training loop: mmengine's, but a resumed run equals, bit for bit, one that was not interrupted."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class TrainLoop(IterBasedTrainLoop):
 
     Args:
         runner: the runner.
-        dataloader: of the training, or its config.
+        dataloader: the training loader, or its config.
         max_iters: number of batches in all.
         val_begin: first iteration that may validate.
         val_interval: iterations between validations.
@@ -46,7 +46,7 @@ class TrainLoop(IterBasedTrainLoop):
         max_skips: number of steps that a run may skip, over all its resumed parts; the next one ends it.
 
     Raises:
-        ValueError: `nonfinite` is another string, or `max_skips` is below 1.
+        ValueError: `nonfinite` is not one of the choices, or `max_skips` is below 1.
     """
 
     draws: int = 0

@@ -1,7 +1,7 @@
 """The training plan of a config: which parameters the optimizer trains, at which rates, and how the rates change.
 
 The checkpoints of a run store its plan. A resumed run compares it with its own: if the plans are equal, it takes the
-saved values, bit by bit; if they differ, it computes the values that the run would have if it had started with the new
+saved values, bit for bit; if they differ, it computes the values that the run would have if it had started with the new
 plan.
 """
 

@@ -52,7 +52,7 @@ def take_work_dir(
         WorkDirInUse: the folder holds another run, or another process trains there.
     """
     if resume and overwrite:
-        raise ValueError("resume and overwrite: expected one of them, a run is either continued or moved aside")
+        raise ValueError("resume and overwrite: expected only one of them: a run is either continued or moved aside")
     if not is_main:
         if not overwrite:
             _claim(folder, resume, checkpoint, overwrite, config)

@@ -39,7 +39,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     After an error `path` is unchanged and the temporary file is removed. Text is UTF-8.
 
     Args:
-        path: of the file to replace or create.
+        path: path of the file to replace or create.
         mode: "w", "wb" or "w+b".
     """
     with temporary_sibling(path, Path.touch) as temporary:
@@ -57,7 +57,7 @@ def temporary_sibling(path: Path, create: Callable[[Path], object]) -> Iterator[
     Meanwhile no other process removes it as a leftover. Leftovers of killed processes in that folder are removed first.
 
     Args:
-        path: of the file or folder that the temporary one will replace.
+        path: path of the file or folder that the temporary one will replace.
         create: creates it under the name it is given: `Path.touch`, `Path.mkdir`, or a link.
     """
     remove_leftovers(path.parent)
@@ -96,7 +96,7 @@ def lock_file(descriptor: int, wait: bool = False) -> bool | None:
     """Lock an open file or folder until its last descriptor is closed or its process ends.
 
     Args:
-        descriptor: of the open file or folder.
+        descriptor: descriptor of the open file or folder.
         wait: block until the lock is free.
 
     Returns:

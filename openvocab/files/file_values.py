@@ -16,7 +16,7 @@ _PLAIN = {int, float}
 
 
 def number(value: Any, member: str) -> float:
-    """Return a number, which may be infinite or NaN; text may spell one, but a flag, null and blanks are none.
+    """Return a number, which may be infinite or NaN. Text is parsed; a flag, null and blanks are not numbers.
 
     Args:
         value: as it was read.
@@ -38,7 +38,7 @@ def numbers(values: Any, member: str, count: int | None = None) -> list[float]:
     """Return a list of numbers, of length `count` unless it is None; see `number`.
 
     Raises:
-        ValueError: no list, another length, or an element that is no number.
+        ValueError: not a list, a list of the wrong length, or an element that is not a number.
     """
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
         raise ValueError(
@@ -78,7 +78,7 @@ def whole_numbers(values: Any, member: str) -> list[int]:
     """Return a list of integers in the given order; see `whole_number`.
 
     Raises:
-        ValueError: text, a mapping, something that is not iterable, or an element that is no whole number.
+        ValueError: text, a mapping, something that is not iterable, or an element that is not an integer.
     """
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise ValueError(f"{member}: expected a list of whole numbers, got {_shortened(values)}")

@@ -15,12 +15,12 @@ def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
     """Open a file for reading bytes, without ever waiting for a writer.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_bytes: a larger file is rejected unread, by its stated size: a sparse file can state any size. Default: no
             limit.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or is too large (EFBIG); `strerror` states which.
+        OSError: it cannot be opened, is not a regular file, or is too large (EFBIG); `strerror` states which.
         ValueError: a name with a NUL character.
     """
     descriptor = os.open(path, _FLAGS)

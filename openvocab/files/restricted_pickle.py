@@ -1,7 +1,8 @@
-"""The package's only unpickler: it imports nothing that a pickle names, and bounds what a pickle may ask for.
+"""The package's only unpickler: it imports nothing that a pickle names, and limits the memory that one can request.
 
-A pickle is a small program. Its unpickler imports and calls what the program names, reserves the memory that an
-instruction announces before it checks that the file holds that much, and sets attributes on any object in reach.
+A pickle is a small program. Python's unpickler imports and calls what the program names, allocates as much memory as an
+instruction states without checking that the file contains that much, and sets attributes of any object that the program
+can reach.
 """
 
 import pickle
@@ -27,10 +28,10 @@ def load_restricted(
     """Check the pickle at the position of `file`, then load it without importing anything.
 
     Args:
-        file: binary and seekable; afterwards it stands behind the pickle.
-        resolve: called with the module and the name of each class or function that the pickle names. It returns what
-            stands for it, or raises `pickle.UnpicklingError`.
-        encoding: of the byte strings of Python 2, see `pickle.Unpickler`.
+        file: binary and seekable; afterwards its position is after the pickle.
+        resolve: called with the module and the name of each class or function in the pickle. It returns the
+            replacement, or raises `pickle.UnpicklingError`.
+        encoding: encoding of the byte strings of Python 2; see `pickle.Unpickler`.
         persistent_load: called with each reference to something outside the pickle; default: such a pickle is broken.
 
     Raises:
@@ -66,7 +67,7 @@ class Function:
 def check_program(file: BinaryIO) -> None:
     """Walk over the pickle at the position of `file` without running it, then seek back to its start.
 
-    Each instruction is read completely, so that none can announce more bytes than there are. The memo is a table that
+    Each instruction is read completely, so that none can claim more bytes than there are. The memo is a table that
     the unpickler makes as long as the largest index in it; an index may not exceed the number of instructions before.
 
     Raises:
@@ -96,7 +97,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
         return self._resolve(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return what a reference to something outside the pickle stands for."""
+        """Return the object that a reference to something outside the pickle means."""
         if self._persistent_load is None:
             raise pickle.UnpicklingError("a reference to something outside the pickle")
         return self._persistent_load(pid)

@@ -22,7 +22,7 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: another encoding; with the line.
+        ValueError: it is not UTF-8; the message states the line.
     """
     return _one_line_ends(decode_text(Path(path).read_bytes(), path))
 
@@ -31,8 +31,8 @@ def read_label_text(path: str | Path) -> str:
     """Read the text file of one sample, which must be a regular file: others could block or never end.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
-        ValueError: another encoding; with the line.
+        OSError: it cannot be opened, is not a regular file, or has more than `MAX_LABEL_BYTES`.
+        ValueError: it is not UTF-8; the message states the line.
     """
     return _one_line_ends(decode_text(read_regular(path, MAX_LABEL_BYTES), path))
 
@@ -41,7 +41,7 @@ def decode_text(content: bytes, source: str | Path) -> str:
     """Decode UTF-8, with or without a byte order mark; `source` names the content in errors.
 
     Raises:
-        ValueError: another encoding; with the line.
+        ValueError: it is not UTF-8; the message states the line.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -107,7 +107,7 @@ def read_xml(path: str | Path) -> ElementTree.Element:
     """Return the root of the XML file of one sample. The parser limits the expansion of entities and fetches none.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or has more than `MAX_LABEL_BYTES`.
+        OSError: it cannot be opened, is not a regular file, or has more than `MAX_LABEL_BYTES`.
         ValueError: not XML, or declared in an encoding that Python's parser does not know.
     """
     content = read_regular(path, MAX_LABEL_BYTES)

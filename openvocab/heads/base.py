@@ -87,7 +87,7 @@ class Head(nn.Module):
         """
         if not self.embeddings or features.image_embed is None:
             raise ValueError(
-                f"{type(self).__name__} has no embedding of whole images; take a model that compares them with texts, "
+                f"{type(self).__name__} has no embedding of whole images; use a model that compares them with texts, "
                 "such as that of configs/clip_zeroshot_folder.py"
             )
         return features.image_embed
@@ -140,15 +140,15 @@ def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
     """Return the vocabulary of a batch.
 
     Raises:
-        ValueError: the samples of one batch carry different vocabularies, or none.
+        ValueError: the samples of one batch have different vocabularies, or none.
     """
     vocabulary = samples[0].vocabulary
     if vocabulary is None:
-        raise ValueError(f"sample {samples[0].sample_id!r} carries no vocabulary; its dataset must provide one")
+        raise ValueError(f"sample {samples[0].sample_id!r} has no vocabulary; its dataset must provide one")
     for sample in samples[1:]:
         if sample.vocabulary is not vocabulary and sample.vocabulary != vocabulary:
             raise ValueError(
                 f"samples {samples[0].sample_id!r} and {sample.sample_id!r} of one batch carry different "
-                "vocabularies; batch them apart"
+                "vocabularies; put them into separate batches"
             )
     return vocabulary

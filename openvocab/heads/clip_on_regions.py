@@ -30,7 +30,7 @@ class CLIPOnRegionsHead(Head):
     the proposals, and there are no masks.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         temperature: divides the cosines.
         nms_iou, max_detections, min_score: see `ClassAgnosticMaskRCNN`.
 

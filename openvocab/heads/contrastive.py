@@ -96,8 +96,8 @@ class ContrastiveHead(Head):
         """Return the weighted loss of each term, over all ranks.
 
         Args:
-            features: of B samples with V views each, such as (V * B, D): the first views of all samples, then the
-                second ones.
+            features: features of B samples with V views each, such as (V * B, D): the first views of all samples, then
+                the second ones.
             text: the captions in the order of `training_texts`.
             samples: B.
         """

@@ -24,7 +24,7 @@ class DenseCLIPHead(Head):
     but not MaskCLIP+, which trains a segmenter on its labels.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         logit_scale: multiplier of the cosine; None for the text encoder's. Only the background threshold depends on it.
         background_threshold: patches at which no class reaches this probability become background, for vocabularies
             that name one. Default: the background competes as a name like any other.

@@ -28,7 +28,7 @@ class FVLMHead(Head):
     and nothing needs to be distilled. Only the pyramid, the proposal network and the region heads are trained.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         temperature: divides the cosines of the trained classifier.
         clip_temperature: divides the cosines of CLIP's embedding.
@@ -37,7 +37,7 @@ class FVLMHead(Head):
             embeddings.
         base_weight, novel_weight: exponents of CLIP's scores, see `image_weights`; `novel_weight` for all classes if
             the vocabulary does not mark the seen ones. Official: 0.2 and 0.45 on COCO, 0.35 and 0.65 on LVIS.
-        background: what stands for the background: the embedding of the "empty text" in both classifiers (official), or
+        background: what represents the background: the embedding of the "empty text" in both classifiers (official), or
             a "learned" vector in the trained one, and nothing in CLIP's.
         background_weight: factor of the class loss of regions without an object.
         scores: "with background", as released: both softmaxes include the background, and the fused scores are

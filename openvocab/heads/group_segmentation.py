@@ -38,8 +38,8 @@ def with_background(affinity: Tensor, index: int, threshold: float, is_shared: b
 
     Args:
         affinity: (B, G, K - 1) of the other classes.
-        index: of the background among the K classes.
-        threshold: in 0..1.
+        index: index of the background among the K classes.
+        threshold: a score in 0..1.
         is_shared: whether pixels have the scores of several groups (`shared_score_maps`). If so, the background's score
             is the threshold everywhere; otherwise it is 1 for groups below the threshold and 0 for the others.
 

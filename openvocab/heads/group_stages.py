@@ -91,8 +91,8 @@ class GroupingStage(nn.Module):
 
     Args:
         dim: C.
-        num_heads: of every attention except the assignment's.
-        mlp_ratio: of the MLPs over channels.
+        num_heads: heads of every attention except the assignment's.
+        mlp_ratio: hidden width of the MLPs over channels, relative to `dim`.
         drop_paths: stochastic depth of each block; their number is the depth.
         num_groups: G; 0 for a stage of plain blocks.
         num_previous: G' group tokens of the previous stage, which are mixed into this one's; 0 for the first stage.

@@ -130,9 +130,9 @@ class GroupingBlock(nn.Module):
     Args:
         dim: C.
         num_groups: G.
-        num_heads: of the cross attention.
-        mlp_ratio: of the MLPs over channels; the mixer over groups is `dim / 2` wide.
-        soft_scale: of a `SoftAssignment`; default: the hard `Assignment`.
+        num_heads: heads of the cross attention.
+        mlp_ratio: hidden width of the MLPs over channels, relative to `dim`; the mixer over groups is `dim / 2` wide.
+        soft_scale: scale of a `SoftAssignment`; default: the hard `Assignment`.
     """
 
     def __init__(

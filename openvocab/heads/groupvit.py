@@ -51,7 +51,7 @@ class MultiLabelArguments:
     """What noun prompts are compared with: the whole `image` (official), or each `segment` (ours: some segment has to
     show what a prompt names; learns from far fewer pairs)."""
     positives_by_text: bool = False
-    """Whether a prompt that several images have is a positive of all of them, instead of the image alone that it was
+    """Whether a prompt that several images have is a positive of all of them, instead of only the image that it was
     drawn for."""
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class GroupViTHead(Head):
     best; groups below a threshold are background. See `group_segmentation.py`.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         layers: which `hidden` maps to read. Several are projected, resized to the grid of the first and added.
         width: C of the transformer; default: that of the map.
         transformer: see `TransformerArguments`.

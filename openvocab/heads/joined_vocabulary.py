@@ -17,7 +17,7 @@ def joined_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
     """
     for sample in samples:
         if sample.vocabulary is None:
-            raise ValueError(f"sample {sample.sample_id!r} carries no vocabulary; its dataset must provide one")
+            raise ValueError(f"sample {sample.sample_id!r} has no vocabulary; its dataset must provide one")
     objects = {id(vocabulary): vocabulary for vocabulary in _vocabularies(samples)}  # mostly one
     vocabularies = list(dict.fromkeys(objects.values()))
     if len(vocabularies) == 1:
@@ -25,8 +25,8 @@ def joined_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
     lengths = sorted({len(vocabulary) for vocabulary in vocabularies})
     if len(lengths) > 1:
         raise ValueError(
-            f"the samples of one batch carry different vocabularies, of {lengths[0]} to {lengths[-1]} classes; "
-            "batch them apart"
+            f"the samples of one batch have different vocabularies, of {lengths[0]} to {lengths[-1]} classes; "
+            "put them into separate batches"
         )
     classes = dict.fromkeys(names for vocabulary in vocabularies for names in vocabulary.synonyms)
     return Vocabulary(tuple(classes), synonym_merge=vocabularies[0].synonym_merge)

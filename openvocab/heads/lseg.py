@@ -66,7 +66,7 @@ class LSegHead(Head):
     """DPT decoder, a 1x1 projection to the joint space, and the cosine of every pixel with every text.
 
     Args:
-        backbone: facts of the backbone, given by the model; its `hidden_dims` are used.
+        backbone: description of the backbone, passed by the model; its `hidden_dims` are used.
         text_dim: D of the text embeddings, given by the model.
         layers: which `hidden` maps to read, shallow to deep.
         decoder: see `DecoderArguments`.
@@ -154,11 +154,11 @@ class LSegHead(Head):
             logits = logit_scale * text.pixel_similarity(pixels)  # (B, K, 2h, 2w)
 
         `upsampled_cosine` equals this at a fraction of the cost, unless synonyms compete (their maximum is not linear)
-        or the parity switch asks for the official order.
+        or the parity switch requires the official order.
 
         Args:
             embed: (B, D, h, w), any length.
-            text: of K classes.
+            text: features of K classes.
 
         Returns:
             (B, K, 2h, 2w) float32.

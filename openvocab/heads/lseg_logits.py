@@ -41,7 +41,7 @@ class PixelEmbeddings:
         """Return a part of `upsampled_cosine`.
 
         Args:
-            index: of the image in the batch.
+            index: index of the image in the batch.
             text_rows: (R, D) unit norm.
             rows, columns: n and m of the 2h rows and 2w columns.
 
@@ -79,7 +79,7 @@ class LSegLogits:
         """Return the logits of one image of the batch.
 
         Args:
-            index: of the image.
+            index: index of the image.
             size: (h, w) of the embeddings; the logits have twice the resolution.
         """
         height, width = 2 * size[0], 2 * size[1]

@@ -15,7 +15,7 @@ def denoise_prompts(cosines: Tensor, threshold: float) -> Tensor:
 
     Args:
         cosines: (B, K, h, w).
-        threshold: in 0..1.
+        threshold: a probability in 0..1.
 
     Returns:
         (B, K, h, w); -100 for classes that are excluded from an image.

@@ -31,8 +31,9 @@ class Talk2DINOHead(Head):
     batch.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model. The texts should not be normalized
-            (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False, final_norm=False)`).
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model. The texts
+            should not be normalized (`CLIPTextEncoder(templates="imagenet7", normalize_templates=False,
+            final_norm=False)`).
         pretrained: file with the network's weights, under our names or the official ones; default: random weights.
         background_score: score of the background class at every patch (the paper: 0.55), for vocabularies that name
             one. Default: the background is scored by its text.
@@ -57,7 +58,9 @@ class Talk2DINOHead(Head):
     ) -> None:
         super().__init__()
         if backbone.embed_dim is None:
-            raise ValueError("Talk2DINO compares with patch embeddings, and the backbone gives none; use DINOBackbone")
+            raise ValueError(
+                "Talk2DINO compares texts with patch embeddings, which the backbone does not return; use DINOBackbone"
+            )
         if temperature <= 0:
             raise ValueError(f"temperature: expected a positive number, got {temperature}")
         self.projector = TextProjector(text_dim, backbone.embed_dim)
@@ -69,7 +72,7 @@ class Talk2DINOHead(Head):
     def embed_images(self, features: ImageFeatures) -> Tensor:
         """Raise `ValueError`: texts are mapped into the space of patches, and whole images have no embedding there."""
         raise ValueError(
-            "Talk2DINO compares patches with texts and has no embedding of whole images; take a model that does, such "
+            "Talk2DINO compares patches with texts and has no embedding of whole images; use a model that does, such "
             "as that of configs/clip_zeroshot_folder.py"
         )
 
@@ -158,7 +161,7 @@ def clean_background(scores: Tensor, features: ImageFeatures, rows: Tensor) -> T
 
     Args:
         scores: (B, R, h, w).
-        features: of the backbone, with `class_attention`.
+        features: features of the backbone, with `class_attention`.
         rows: (R, D) texts of unit norm.
 
     Returns:

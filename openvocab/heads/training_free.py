@@ -27,7 +27,7 @@ class TrainingFreeHead(DenseCLIPHead):
     which needs no map at full size; the results differ at edges.
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         logit_scale: multiplier of the cosine; None for the text encoder's.
         background_threshold: pixels at which no class reaches this probability become background, for vocabularies
             that name one.
@@ -133,7 +133,7 @@ def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:
     """Return the class of each row of a text encoder.
 
     Args:
-        vocabulary: of K classes.
+        vocabulary: K classes.
         num_rows: R.
 
     Returns:

@@ -33,12 +33,12 @@ class ViLDHead(Head):
     | `ensemble` | both, with separate layers for each embedding | weighted combination of both (`fuse_scores`) |
 
     Args:
-        backbone, text_dim: facts of the neighbors, given by the model.
+        backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model.
         detector: arguments of `ClassAgnosticMaskRCNN`.
         variant: see above.
         temperature: divides the cosines.
         test_temperature: divides the cosines at test time; default: `temperature`. DetPro: 0.007 after 0.01.
-        distill_weight: of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
+        distill_weight: weight of the distillation loss. Official: 0.5 (ResNet-50), 1 (ResNet-152), 2 (its ensemble).
         unseen_logits: treatment of classes that the vocabulary marks as unseen in training, see `region_class_loss`.
         base_weight, novel_weight: exponents of the distilled branch in the ensemble, see `image_weights`; their mean
             for all classes if the vocabulary does not mark the seen ones.

@@ -67,7 +67,7 @@ def checked_path(image: str | os.PathLike) -> str:
     if isinstance(path, bytes):
         path = os.fsdecode(path)
     if _URL.match(path) and not os.path.exists(path):
-        raise ValueError(f"{path}: addresses are not fetched; download the file and give its path, or its bytes")
+        raise ValueError(f"{path}: URLs are not fetched; download the file and give its path, or its bytes")
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder; give the files in it to predict_batch")
     if any(sign in path for sign in "*?") and not os.path.exists(path):
@@ -155,7 +155,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
     if low < 0 or high > 255:
         raise ValueError(
             f"image values range from {low:g} to {high:g}; expected 0..255 or, as floats, 0..1; 16-bit images are "
-            "uint16. Normalized images must be turned back: the model normalizes by itself"
+            "uint16. Undo the normalization of normalized images: the model normalizes them itself"
         )
     if np.issubdtype(image.dtype, np.integer):
         return image.astype(np.uint8)

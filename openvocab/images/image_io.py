@@ -67,7 +67,7 @@ def read_image(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
     with changed bytes mostly decodes to wrong pixels, as in every other reader.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_pixels: images whose header states more pixels are rejected before they are decoded, since a file of 100 kB
             can hold 32,000 x 32,000 pixels; so are files of more bytes than such an image needs. None allows OpenCV's
             maximum, 2^30.
@@ -98,17 +98,17 @@ def decode_image_bgr(content: bytes, path: str | Path, max_pixels: int | None = 
         return upright(np.asarray(picture.convert("RGB"))[..., ::-1], pil_orientation(picture))
     image = _decode(path, content, cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if is_tiff else 0))
     if image.dtype not in (np.uint8, np.uint16):
-        raise BadSample(path, f"an image has 8 or 16 bits, this one is {image.dtype}")
+        raise BadSample(path, f"expected an image of 8 or 16 bits, got {image.dtype}")
     return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)  # of a TIFF, which OpenCV would round
 
 
 def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read the ids of a label map as (H, W) uint8 or uint16: indices where it has a palette, else the gray values.
+    """Read the ids of a label map as (H, W) uint8 or uint16: indices if it has a palette, else gray values.
 
     Grays of 1, 2 or 4 bits are the numbers up to 1, 3 or 15, in any format. The orientation is applied as to an image.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_pixels: see `read_image`.
 
     Raises:
@@ -138,7 +138,7 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
         label_map = label_map // (255 // (2**bits - 1))
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
         raise BadSample(
-            path, f"a label map has one channel of 8 or 16 bits, this one is {label_map.shape} {label_map.dtype}"
+            path, f"expected a label map with one channel of 8 or 16 bits, got {label_map.shape} {label_map.dtype}"
         )
     return (
         upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map
@@ -156,7 +156,9 @@ def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:
     if _is_tiff(content):
         entries = tiff_entries(BytesIO(content))
         if entries.get(SAMPLES, 1) != 1:
-            raise BadSample(path, f"a label map has one channel of 8 or 16 bits, this one has {entries[SAMPLES]}")
+            raise BadSample(
+                path, f"expected a label map with one channel of 8 or 16 bits, got {entries[SAMPLES]} channels"
+            )
         return entries.get(BITS, 1), entries.get(PHOTOMETRIC) == TIFF_PALETTE
     if content.startswith(b"BM"):
         offset = BMP_BITS_OFFSETS[int.from_bytes(content[14:18], "little") == BMP_OLD_HEADER]
@@ -190,7 +192,7 @@ def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> b
     """Return the bytes of an image file, unchanged, after `check_complete`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         max_pixels: a file of more bytes than an image of so many pixels needs is rejected.
 
     Raises:

@@ -115,7 +115,7 @@ def tiff_entries(file: BinaryIO, base: int = 0) -> dict[int, int]:
     """Return {tag: value} of the integers in the first directory of a TIFF or EXIF block that starts at `base`.
 
     Raises:
-        KeyError: width or height is no unsigned integer.
+        KeyError: width or height is not an unsigned integer.
     """
     start = _at(file, base, 16)
     big = start[:4] in BIG_TIFF_STARTS
@@ -161,7 +161,7 @@ def _chunks(file: BinaryIO, first: int, order: str, tail: int) -> Iterator[tuple
     Ends at the first invalid name: otherwise zeros, of which a sparse file can hold any number, would be empty chunks.
 
     Args:
-        file: of the image.
+        file: the open image file.
         first: offset of the first chunk.
         order: byte order, ">" in a PNG and "<" in a WebP.
         tail: number of bytes after each content.

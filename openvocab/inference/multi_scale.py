@@ -32,7 +32,7 @@ class MultiScaleFlip(Inference):
         base_size: long side at scale 1, in pixels.
         crop_size: side of the square window in pixels, divisible by the backbone's stride.
         stride: distance between windows in pixels; default: two thirds of `crop_size`, rounded up.
-        align_corners: of all resizing, as in the official code.
+        align_corners: argument of all resizing, as in the official code.
         takes_resized: accept an image that the pipeline has resized; the logits then have its resized size.
 
     Raises:

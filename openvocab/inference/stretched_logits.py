@@ -18,7 +18,7 @@ class Stretching:
     """Runs a network and resizes its logits to the pixels of its input.
 
     Args:
-        patch_size: of the network; rows and columns of pixels beyond whole patches are not shown to it.
+        patch_size: patch size of the network; rows and columns of pixels beyond whole patches are not shown to it.
         align_corners: see `F.interpolate`.
         pamr_dilations, pamr_steps: refine the logits on the image by `pamr`; default: no refinement.
     """

@@ -19,7 +19,7 @@ class UnpaddedWholeImage(Inference):
     NACLIP and others are evaluated on VOC this way. `WholeImage` pads the last patches with black instead.
 
     Args:
-        patch_size: of the network, in pixels.
+        patch_size: patch size of the network, in pixels.
 
     Raises:
         ValueError: the patch size is below 1.

@@ -23,10 +23,10 @@ class UnpaddedSlidingWindow(SlidingWindow):
 
     Args:
         window, stride, batch_size: see `SlidingWindow`.
-        patch_size: of the network, in pixels. If given, an image smaller than the window becomes one smaller window,
-            cropped to whole patches, and its logits are resized to the full image. Otherwise such an image is padded
-            with black.
-        align_corners: of the resizing.
+        patch_size: patch size of the network, in pixels. If given, an image smaller than the window becomes one smaller
+            window, cropped to whole patches, and its logits are resized to the full image. Otherwise such an image is
+            padded with black.
+        align_corners: argument of the resizing.
         pamr_dilations, pamr_steps: refine the logits of each window on its pixels by `pamr`, as Talk2DINO does (1, 2,
             4, 8, 12, 24); default: no refinement.
 

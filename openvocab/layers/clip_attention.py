@@ -50,7 +50,7 @@ def run_block(block: ResidualAttentionBlock, tokens: Tensor, bias: Tensor | None
     """Run a pre-norm block of open_clip as its own forward does, with the attention of `attend`.
 
     Args:
-        block: of an image or text tower.
+        block: a block of an image or text tower.
         tokens: (B, N, C).
         bias: (N, N) or (B, 1, 1, N), added to the scores: the causal mask of a text tower, or its padding mask.
 
@@ -63,7 +63,7 @@ def run_block(block: ResidualAttentionBlock, tokens: Tensor, bias: Tensor | None
 
 
 def finish_block(block: ResidualAttentionBlock, tokens: Tensor, attended: Tensor) -> Tensor:
-    """Add the attention's output to the residual stream and run the feed-forward half of the block.
+    """Add the attention's output to the residual stream and run the feed-forward network of the block.
 
     Args:
         block: an open_clip block.

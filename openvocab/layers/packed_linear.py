@@ -171,7 +171,7 @@ def _packed_attention(attention: nn.Module) -> PackedSelfAttention | None:
 
 
 def _fuse_activation(part: nn.Module) -> None:
-    """Move the activation of a feed-forward half into its first layer."""
+    """Move the activation of a feed-forward network into its first layer."""
     for first, activation, _ in FEED_FORWARDS:
         layer, function = getattr(part, first, None), getattr(part, activation, None)
         if not isinstance(layer, PackedLinear) or layer.activation != "none":

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 STEEPNESS = 1.702
 """The factor in QuickGELU(x) = x * sigmoid(1.702 x)."""
 FEED_FORWARDS = (("c_fc", "gelu", "c_proj"), ("fc1", "act", "fc2"))
-"""Names of the layers of a feed-forward half in open_clip and in timm: first linear, activation, second linear."""
+"""Names of the layers of a feed-forward network in open_clip and in timm: first linear, activation, second linear."""
 ACTIVATION_MODULES = ("open_clip.transformer", "timm.layers.activations", "timm.layers.mlp")
 """Modules that define `QuickGELU` and `Mlp`."""
 

@@ -89,7 +89,7 @@ def token_similarity(patch_embed: Tensor, word_embed: Tensor, is_word: Tensor) -
     """
     first_index = is_word.int().argmax(1)
     first_word = word_embed[torch.arange(len(word_embed), device=word_embed.device), first_index]  # (K, D)
-    # tokens that are no words repeat the first word, which changes no maximum and saves a mask over all products
+    # tokens that are not words repeat the first word, which changes no maximum and saves a mask over all products
     words = torch.where(is_word[..., None], word_embed, first_word[:, None])
     products = (patch_embed.flatten(0, 1) @ words.flatten(0, 1).T).unflatten(0, patch_embed.shape[:2])
     products = products.unflatten(2, words.shape[:2])  # (B, I, K, T)

@@ -26,13 +26,13 @@ def corrupt_tokens(
     Args:
         ids: (B, T) int64.
         is_word: (B, T) bool; only words are chosen, no padding, start or end.
-        mask_id: of the token that replaces a hidden word.
+        mask_id: id of the token that replaces a hidden word.
         vocabulary_size: V; the other word is drawn uniformly from all ids below V that are not special.
-        special_ids: of start, end, padding and mask.
-        probability: with which each word is chosen.
+        special_ids: ids of start, end, padding and mask.
+        probability: probability that a word is chosen.
         mask_share, random_share: fractions of the chosen words that become the mask, and another word; the rest are
             kept. BERT and DeCLIP: 0.8 and 0.1; x-clip: 0.9 and 0.
-        generator: of the random draws, on the device of `ids`.
+        generator: source of the random draws, on the device of `ids`.
 
     Returns:
         Corrupted ids (B, T) int64, and which words were chosen (B, T) bool.

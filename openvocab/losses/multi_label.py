@@ -112,7 +112,7 @@ def _cross_entropy(logits: Tensor, is_positive: Tensor, counts: Tensor) -> Tenso
     Args:
         logits: (c, U).
         is_positive: (c, U) bool.
-        counts: (U,) or (), how many equal columns each column stands for.
+        counts: (U,) or (), how many equal columns each column represents.
 
     Returns:
         (c,).

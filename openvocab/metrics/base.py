@@ -39,8 +39,8 @@ def declared_keys(metric: Metric, vocabulary: Vocabulary | None) -> dict[str, st
     """Return the keys that a metric declares, with and without its prefix.
 
     Args:
-        metric: of the package.
-        vocabulary: of the data; None, an unknown one, gives all possible keys.
+        metric: a metric of the package.
+        vocabulary: vocabulary of the data; if it is None (unknown), all possible keys are returned.
 
     Returns:
         {key among the results, which is `prefix/key` for a metric with a prefix: key}.

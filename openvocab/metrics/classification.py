@@ -50,7 +50,7 @@ class ZeroShotAccuracy(Metric):
         """Rank the classes of a batch.
 
         Args:
-            data_batch: of the loader; each of `data_batch["sample"]` has one class id.
+            data_batch: batch of the loader; each of `data_batch["sample"]` has one class id.
             data_samples: predictions, in the same order.
 
         Raises:

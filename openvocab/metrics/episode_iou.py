@@ -35,7 +35,7 @@ class EpisodeIoU(Metric):
         """Count the pixels of a batch of episodes.
 
         Raises:
-            ValueError: a sample whose vocabulary is not two classes, or a prediction of another size.
+            ValueError: a sample whose vocabulary is not two classes, or a prediction of the wrong size.
         """
         for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
             whose = f"of sample {sample.sample_id!r}"

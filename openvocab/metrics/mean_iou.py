@@ -77,11 +77,12 @@ class MeanIoU(Metric):
         """Count the pixels of a batch.
 
         Args:
-            data_batch: of the loader; `data_batch["sample"]` holds the samples with label maps in the original frame.
+            data_batch: batch of the loader; `data_batch["sample"]` holds the samples with label maps in the original
+                frame.
             data_samples: predictions, in the same order.
 
         Raises:
-            ValueError: a sample without labels, a prediction of another size, or another vocabulary than before.
+            ValueError: a sample without labels, a prediction of the wrong size, or a vocabulary other than before.
         """
         for sample, prediction in zip(data_batch["sample"], data_samples, strict=True):
             if self._tally.vocabulary is None:
@@ -130,7 +131,7 @@ class MeanIoU(Metric):
             **class_protocol(self.dataset_meta, vocabulary, count),
             "background": None if background is None else vocabulary.class_names[background],
             "background_rule": "in mIoU, not in mIoU_seen and mIoU_unseen",
-            "absent_classes": "left out where neither labeled nor predicted; IoU 0 where predicted only",
+            "absent_classes": "excluded if neither labeled nor predicted; IoU 0 if predicted only",
             "templates": self.templates,
             "window": self.window,
         }

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def class_protocol(dataset_meta: Mapping[str, Any] | None, vocabulary: Vocabulary, images: int) -> dict[str, Any]:
-    """Return the name of the dataset, the number of images and facts of the vocabulary."""
+    """Return the name of the dataset, the number of images and properties of the vocabulary."""
     return {
         "dataset": (dataset_meta or {}).get("dataset"),
         "images": images,

@@ -32,7 +32,7 @@ class TextPool:
     ids: np.ndarray
     """(E,) int64 positions among the K texts; a text may occur several times."""
     images_of_text: list[list[int]]
-    """E lists of positive images; empty for a text that is no image's caption and serves as a negative only."""
+    """E lists of positive images; empty for a text that is not a caption of any image and serves as a negative only."""
     texts_of_image: list[list[int]]
     """N lists of positive texts, as positions among the E."""
 
@@ -123,8 +123,8 @@ class RetrievalRecall(Metric):
 def text_pool(images: Sequence[ScoredImage], captions_per_image: int | None, merge_equal: bool) -> TextPool:
     """Return the texts that are ranked, in the order of the images; see `RetrievalRecall` for the arguments.
 
-    A text that is no image's caption is ranked too, as a negative; one that `captions_per_image` excludes from all of
-    its images is not.
+    A text that is not a caption of any image is ranked too, as a negative; one that `captions_per_image` excludes from
+    all of its images is not.
     """
     captions = [image.captions[:captions_per_image] for image in images]
     pairs = [(text, position) for position, texts in enumerate(captions) for text in texts]

@@ -30,7 +30,7 @@ def class_wise_nms(
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels, finite. One without area suppresses nothing and is suppressed by nothing.
         scores: (N, K).
-        iou_threshold: in 0..1; a box is suppressed if its IoU with a better one of its class is above.
+        iou_threshold: IoU in 0..1; a box is suppressed if its IoU with a better one of its class is above.
         max_detections: upper limit of M.
         min_score: only candidates above it count.
 

@@ -75,7 +75,7 @@ def sampling_positions(
         covered: pixels of the network's input that the grid covers (with padding).
         grid: nodes of the grid.
         align_corners: whether the first and last nodes are at the first and last pixels, as in `F.interpolate`.
-        device: of the result.
+        device: device of the result.
     """
     pixels = torch.arange(out, dtype=torch.float64, device=device)
     if align_corners:
@@ -166,7 +166,7 @@ def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
     Args:
         nodes: (K, n + 1, m + 1) values at the corners of n x m cells.
         down, across: (n, s) and (m, t) positions of the output pixels within the cells, 0..1.
-        dtype: of the labels.
+        dtype: dtype of the labels.
         prune: whether to determine which classes can win.
 
     Returns:

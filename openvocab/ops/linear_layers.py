@@ -36,7 +36,7 @@ def project_readout(linear: nn.Linear, tokens: Tensor, class_token: Tensor) -> T
     The class token's half of the product is the same for every patch, and is computed once.
 
     Args:
-        linear: from 2C to C' channels.
+        linear: a layer from 2C to C' channels.
         tokens: (B, C, h, w).
         class_token: (B, C).
 

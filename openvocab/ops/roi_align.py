@@ -24,7 +24,7 @@ def roi_align(
         values: (B, C, h, w), the map.
         regions: (N, 5) float32, index in the batch and box x1 y1 x2 y2 in pixels of the input frame.
         output_size: s, rows and columns of cells.
-        stride: of the map, in pixels.
+        stride: stride of the map, in pixels.
         sampling_ratio: samples per cell along each side; 0 takes as many as the cell has pixels of the map.
         aligned: whether pixel values are at pixel centers; otherwise half a pixel off.
 
@@ -73,7 +73,7 @@ def _samples(start: Tensor, extent: Tensor, cells: int, per_cell: int, size: int
         start, extent: (N,) of the boxes, in pixels of the map.
         cells: number of cells per box.
         per_cell: r samples per cell; each sample lies between two pixels.
-        size: of the axis. Samples up to a pixel outside take the value of the border, those further away 0.
+        size: size of the axis. Samples up to a pixel outside take the value of the border, those further away 0.
 
     Returns:
         Indices (N, cells, 2r) int32 and weights (N, cells, 2r) float32.

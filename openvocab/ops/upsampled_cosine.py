@@ -2,9 +2,10 @@
 
     einsum("bdhw,rd->brhw", F.normalize(upsample(embed), dim=1), rows)
 
-without upsampling the embeddings. Upsampling is linear, so that dot products are taken on the coarse grid and then
-upsampled. Only the length of an interpolated embedding is not linear; its square is a quadratic form of the four corner
-embeddings, and follows from their dot products. Equal up to rounding, at a quarter of the cost or less.
+is computed without upsampling the embeddings. Upsampling is linear, so the dot products are computed on the coarse grid
+and then upsampled. Only the length of an interpolated embedding is not linear; its square is a quadratic form of the
+four corner embeddings, and is computed from their dot products. The result is equal up to rounding, at a quarter of the
+cost or less.
 """
 
 import torch
@@ -45,7 +46,8 @@ def upsampled_square_length(embed: Tensor) -> Tensor:
     length2 = dot(pixels, pixels)  # (B, h + 1, w + 1)
     across = dot(pixels[:, :, :-1], pixels[:, :, 1:])  # (B, h + 1, w): a pixel and its right neighbor
     down = dot(top, bottom)  # (B, h, w + 1): a pixel and the one below
-    diagonal = dot(top[:, :, :-1], bottom[:, :, 1:]) + dot(top[:, :, 1:], bottom[:, :, :-1])  # (B, h, w): both
+    # of both diagonals
+    diagonal = dot(top[:, :, :-1], bottom[:, :, 1:]) + dot(top[:, :, 1:], bottom[:, :, :-1])  # (B, h, w)
     # the weight of a product of two corners is the product of their bilinear weights
     y, low = _cells(embed.shape[-2], embed.device)
     x, left = _cells(embed.shape[-1], embed.device)

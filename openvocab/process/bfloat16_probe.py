@@ -1,4 +1,4 @@
-"""Measure whether bfloat16 is faster on a device: the meaning of `auto` in every setting that names a dtype."""
+"""Measure whether bfloat16 is faster on a device: what `auto` means in every setting of a dtype."""
 
 import logging
 import threading
@@ -21,9 +21,9 @@ MARGIN = 1.15
 AGREEING, AGREEMENT = 3, 0.05
 """Number of fastest calls whose times must agree, and the relative difference that counts as agreement."""
 SECONDS = 0.3
-"""Time limit for the calls to agree, for products and again for convolutions."""
+"""Time limit in seconds for the calls to agree: once for products, once for convolutions."""
 HOPELESS = 0.25
-"""Speedup on a CPU at or below which one call of each suffices: bfloat16 is emulated there, and calls are slow."""
+"""Speedup on a CPU at or below which no further calls are timed: bfloat16 is emulated there, and calls are slow."""
 PRODUCT = {"cpu": (256, 512, 512), "gpu": (4096, 1024, 4096)}
 """Rows, input and output channels of a linear layer."""
 CONVOLUTION = {"cpu": (4, 64, 24), "gpu": (64, 256, 32)}
@@ -54,7 +54,7 @@ def faster_dtype(device: str | torch.device, purpose: str) -> torch.dtype:
 
     Args:
         device: to measure on.
-        purpose: what is computed in that dtype, for the log.
+        purpose: what is computed in that dtype, for the log: "regions are embedded".
     """
     gain = bfloat16_gain(device)
     reason = f"{gain} on {torch.device(device).type}"
@@ -79,7 +79,7 @@ def bfloat16_gain(device: str | torch.device) -> BFloat16Gain:
 
 @cache
 def _measure(device: torch.device, float32_precision: str) -> BFloat16Gain:
-    """Time both kinds of work; the figures hold for `float32_precision`, the process's."""
+    """Time both kinds of work; `float32_precision` is the process's setting, and only a key of the cache."""
     generator = torch.Generator().manual_seed(0)  # separate, so that a run's random numbers do not depend on the probe
     with torch.inference_mode(False), torch.enable_grad(), _one_thread(device):
         return BFloat16Gain(
@@ -146,8 +146,8 @@ def _seconds(step: Callable[[], None], device: torch.device, enabled: bool) -> f
 def _one_thread(device: torch.device) -> Iterator[None]:
     """Compute in the calling thread alone, whose processor time does not depend on other jobs.
 
-    Next to two jobs on two cores, a choice by the wall-clock time of all threads was wrong in a fifth of the cases, by
-    the processor time of one thread never. The ratio is about the same for one core and for all.
+    With two other jobs on two cores, the wall-clock time of all threads led to a wrong choice in a fifth of the cases,
+    the processor time of one thread in none. The ratio is about the same for one core and for all.
     """
     num_threads = torch.get_num_threads()
     if device.type == "cpu":

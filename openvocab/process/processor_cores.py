@@ -8,9 +8,9 @@ from pathlib import Path
 CHOICE = "OPENVOCAB_THREADS_CHOSEN"
 """Environment variable in which the tools record the reason for their number of threads."""
 WINDOWS, SECONDS = 3, 0.2
-"""Number and length in seconds of the intervals in which a core must be busy: a short burst is no other job."""
+"""Number of intervals in which a core must be busy to count, and their length in seconds: short bursts are ignored."""
 TOLERANCE = 0.3
-"""How far a job may fall short of one busy core and still count: 0.7 busy cores are one."""
+"""How much less than one busy core still counts as one: 0.7 busy cores are one."""
 
 
 def available_cores() -> int:
@@ -45,7 +45,7 @@ def _affinity() -> Collection[int]:
 
 
 def _control_groups() -> list[Path]:
-    """Return the folders that may hold a quota: this process's group and its parents, and that of version 1."""
+    """Return the folders that may hold a quota: this process's group, its parents, and that of cgroup version 1."""
     root = Path("/sys/fs/cgroup")
     try:
         (own,) = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
@@ -56,7 +56,7 @@ def _control_groups() -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the number of cores that a control group grants, None without a limit."""
+    """Return the number of cores that a control group grants, None if there is no limit."""
     try:
         if (folder / "cpu.max").is_file():
             granted, period = (folder / "cpu.max").read_text().split()

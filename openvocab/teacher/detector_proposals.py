@@ -28,7 +28,7 @@ class DetectorProposals:
     the padded input frame, best first, and their objectness (N,) in 0..1. The detector is loaded at the first image.
 
     Args:
-        config, checkpoint: of the detector; see `openvocab.load`.
+        config, checkpoint: those of the detector; see `openvocab.load`.
         per_image: maximum number of boxes per image, the best ones; 300 in the paper.
         max_overlap: IoU threshold of non-maximum suppression; None: no suppression.
         min_objectness: boxes with a lower objectness are dropped.

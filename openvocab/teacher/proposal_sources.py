@@ -27,7 +27,7 @@ class ProposalSource(Protocol):
         """Propose boxes.
 
         Args:
-            results: of a pipeline after `LoadImage`.
+            results: results of a pipeline after `LoadImage`.
 
         Returns:
             (N, 4) float32 x1 y1 x2 y2 in pixels of the image, N >= 0, and their objectness (N,) in 0..1.

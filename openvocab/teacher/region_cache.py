@@ -24,7 +24,7 @@ class RegionCache:
     can be sent to loader workers.
 
     Args:
-        folder: of the cache.
+        folder: folder of the cache.
 
     Raises:
         FileNotFoundError: no finished cache in the folder.
@@ -61,7 +61,7 @@ class RegionCache:
         """Check that the cache has the settings of a config.
 
         Args:
-            facts: of a `RegionEmbedder`.
+            facts: facts of a `RegionEmbedder`.
 
         Raises:
             ValueError: they differ; the message names the first difference.
@@ -70,7 +70,7 @@ class RegionCache:
         difference = first_difference({key: self.description[key] for key in facts}, facts)
         if difference:
             raise ValueError(
-                f"the region cache {self.folder} is stale or of another teacher: {difference}; "
+                f"the region cache {self.folder} is stale or from another teacher: {difference}; "
                 "give the config another folder, or remove this one, and run tools/cache_region_embeddings.py"
             )
 
@@ -85,14 +85,15 @@ class RegionCache:
             names = ", ".join(missing[:NAMES_IN_MESSAGE]) + ", ..." * (len(missing) > NAMES_IN_MESSAGE)
             raise ValueError(
                 f"the region cache {self.folder} lacks {len(missing)} images of the dataset: {names}; "
-                "it was made of another one: give the config another folder and run tools/cache_region_embeddings.py"
+                "it was made from another dataset: give the config another folder and run "
+                "tools/cache_region_embeddings.py"
             )
 
     def regions(self, sample_id: str, size: Size) -> Regions:
         """Return the N regions of one image, in its original frame.
 
         Args:
-            sample_id: of the image.
+            sample_id: id of the image.
             size: its present (height, width).
 
         Raises:
@@ -122,7 +123,7 @@ def manifest_text(description: Mapping[str, Any], shards: Sequence[Mapping[str, 
     """Return the content of a manifest, with its checksum.
 
     Args:
-        description: of the embedder and the images.
+        description: description of the embedder and the images.
         shards: the "file", "bytes" and "sample_ids" of each.
     """
     content = {"format": FORMAT, "description": description, "shards": shards}

@@ -24,8 +24,8 @@ def settle_cache_dtype(teacher: Mapping[str, Any], device: torch.device) -> dict
     that the first process finds faster and writes there for the others.
 
     Args:
-        teacher: with the `folder` of its cache.
-        device: that computes the embeddings.
+        teacher: config of the teacher, with the `folder` of its cache.
+        device: device that computes the embeddings.
     """
     if teacher.get("dtype") != "auto":
         return dict(teacher)

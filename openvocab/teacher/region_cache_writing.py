@@ -55,11 +55,11 @@ def write_region_cache(
     Processes do not wait for each other: each one that finds all shards complete writes the same manifest.
 
     Args:
-        dataset: with a pipeline of `LoadImage` only.
+        dataset: a dataset whose pipeline is `LoadImage` alone.
         embedder: the teacher with its source of proposals.
-        folder: of the cache; if it holds shards, they are of the same teacher, proposals and images.
-        embed_dtype: "float16", or "float32" at twice the size on disk; float16 turns an embedding by 0.0003, a
-            twentieth of what bfloat16 in the teacher does.
+        folder: folder of the cache; if it holds shards, they are of the same teacher, proposals and images.
+        embed_dtype: "float16", or "float32" at twice the size on disk; float16 changes an embedding by an angle of
+            0.0003, a twentieth of the change by bfloat16 in the teacher.
         images_per_shard: at most so many images are computed again after a kill.
         skip_bad: whether images that cannot be read get no regions, instead of an error.
         rank, world_size: index of this process, and number of processes that write to the folder.

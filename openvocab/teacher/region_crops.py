@@ -53,7 +53,7 @@ def crop_picture(image: Image.Image, window: Sequence[int], side: int, rule: Cro
     Args:
         image: RGB.
         window: x1 y1 x2 y2, whole pixels.
-        side: of the result, in pixels.
+        side: side of the result, in pixels.
         rule: "center" resizes the short side to `side` and crops the long one, as in CLIP's own preprocessing; "squash"
             resizes both sides to `side`, which distorts the window.
 

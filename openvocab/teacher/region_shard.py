@@ -27,9 +27,9 @@ def write_shard(
     """Write a shard with its checksum, whole or not at all; equal arguments give equal bytes.
 
     Args:
-        path: of the file.
+        path: path of the file.
         header: the description of the cache and the sample ids of the I images; plain values.
-        regions: of each image, with objectness.
+        regions: regions of each image, with objectness.
         sizes: (height, width) of each image.
         embed_dtype: a key of `EMBED_DTYPES`.
     """
@@ -93,7 +93,7 @@ class RegionShard:
     """A shard opened for reading, memory-mapped. Its checksum is verified once, here (20 ms for 30 MB).
 
     Args:
-        path: of the file.
+        path: path of the file.
         expected: the description and the sample ids of the cache that it belongs to: the checksum of a file that was
             copied from another cache is correct too.
 
@@ -106,7 +106,9 @@ class RegionShard:
         if header is None:
             raise ValueError(damaged(path))
         if any(header.get(key) != value for key, value in expected.items()):
-            raise ValueError(f"{path} is of another cache; remove it and run tools/cache_region_embeddings.py again")
+            raise ValueError(
+                f"{path} belongs to another cache; remove it and run tools/cache_region_embeddings.py again"
+            )
         self._file = safe_open(path, framework="pt")
         self._first, self._sizes = self._file.get_tensor("first").tolist(), self._file.get_tensor("sizes").tolist()
 

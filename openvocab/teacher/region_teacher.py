@@ -25,14 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class RegionTeacher:
     """CLIP embeddings of regions: each box is cropped at several scales, raw embeddings are summed, then normalized.
 
-    It is no module, so that it never becomes part of a trained model, of its checkpoints or of its device moves.
+    It is not an `nn.Module`, so that it never becomes part of a trained model, of its checkpoints or of its device
+    moves.
 
     Args:
         model, pretrained: see `create_clip`.
         crop: "center" or "squash"; see `crop_picture`.
         scales: S factors by which a box is scaled about its center.
-        dtype: of weights and activations; "bfloat16" takes about half the time on processors that support it, and turns
-            an embedding by 0.007. "auto" takes it if a probe shows it to be faster on the device.
+        dtype: dtype of weights and activations; "bfloat16" takes about half the time on processors that support it, and
+            changes an embedding by an angle of 0.007. "auto" uses it if a probe shows it to be faster on the device.
         batch_size: number of crops.
         device: default: CUDA if available, else the CPU.
 
@@ -128,7 +129,8 @@ class RegionTeacher:
 
 
 def _pack_feed_forwards(visual: nn.Module) -> None:
-    """Pack the linear layers of all feed-forwards, but not of attentions, whose weights open_clip reads directly."""
+    """Pack the linear layers of all feed-forward networks, but not of attentions, whose weights open_clip reads
+    directly."""
     for block in visual.modules():
         if isinstance(block, ResidualAttentionBlock):
             pack_linears(block.mlp)
@@ -139,5 +141,5 @@ def _square_side(model: str, image_size: int | Sequence[int]) -> int:
     if isinstance(image_size, int):
         return image_size
     if len(set(image_size)) > 1:
-        raise ValueError(f"{model}: crops of regions are square, its input is {tuple(image_size)}")
+        raise ValueError(f"{model}: crops of regions are square, but its input is {tuple(image_size)}")
     return image_size[0]

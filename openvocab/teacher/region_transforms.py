@@ -20,7 +20,7 @@ class LoadRegions(BaseTransform):
     It comes after `LoadImage` and before all geometric transforms, which then move image and boxes alike.
 
     Args:
-        folder: of the cache; default: that of `teacher`.
+        folder: folder of the cache; default: that of `teacher`.
         teacher: the config's `teacher`, of which the cache must be: other weights, crops or proposals are an error. Its
             dtype "auto" means that of the cache. Default: the cache is not checked.
 

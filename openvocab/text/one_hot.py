@@ -48,7 +48,7 @@ class OneHotTextEncoder(TextEncoder):
         """Return one unit vector per class of the vocabulary, (K, D), where D is the length of the list.
 
         Raises:
-            ValueError: a class is not in the list (the message names the first ones), two classes are the same entry,
+            ValueError: a class is not in the list (the message names the first few), two classes are the same entry,
                 or the texts are raw captions.
         """
         if not isinstance(texts, Vocabulary):

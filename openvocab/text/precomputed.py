@@ -72,7 +72,7 @@ class PrecomputedTextEncoder(TextEncoder):
             rows (K, D), or (R, D) with `row_class` if synonyms compete; float32, unit norm.
 
         Raises:
-            ValueError: classes have no row (the message lists the first ones), or the texts are raw captions.
+            ValueError: classes have no row (the message lists the first few), or the texts are raw captions.
         """
         if not isinstance(texts, Vocabulary):
             raise ValueError("precomputed text embeddings know class names only; for captions use CLIPTextEncoder")

@@ -80,7 +80,7 @@ class PromptTokenizer:
         for prompt in full_prompts:
             count = _token_count(self._tokenizer, prompt)
             if count > self.context_length:
-                message = f"prompt of {count} tokens cut to {self.context_length}, it begins {prompt[:60]!r}"
+                message = f"a prompt of {count} tokens was cut to {self.context_length}; it begins {prompt[:60]!r}"
                 logger.warning(message)
 
 
@@ -110,7 +110,7 @@ def _named_tokenizer(model: str) -> Any:
 
 @cache
 def _vocabulary_digest(tokenizer: Any) -> str:
-    """Return SHA-256 of class and vocabulary; both kinds of tokenizer of open_clip keep theirs under another name."""
+    """Return the SHA-256 of class and vocabulary, which open_clip's two kinds of tokenizer name differently."""
     vocabulary = tokenizer.encoder if isinstance(tokenizer, SimpleTokenizer) else tokenizer.tokenizer.get_vocab()
     content = [type(tokenizer).__qualname__, sorted(vocabulary.items())]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

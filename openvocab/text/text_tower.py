@@ -1,4 +1,4 @@
-"""Running an open_clip text tower on no more tokens than its prompts have."""
+"""Run an open_clip text tower on no more tokens than its prompts have."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ last bits differ. From this size on, an embedding was measured not to depend on 
 def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size: int, exact_lengths: bool) -> Tensor:
     """Encode prompts in chunks of similar length, each cut to its longest prompt.
 
-    For towers in which padding cannot affect the end token, the cut changes only rounding (less than 1e-5). Other
+    In towers whose padding cannot affect the end token, the cut changes only rounding (less than 1e-5). Other
     towers get the full context.
 
     Args:
@@ -27,7 +27,7 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
         lengths: (N,) tokens of each prompt, end included.
         batch_size: prompts per chunk.
         exact_lengths: only combine prompts of equal length. Chunks then have no padding, and an embedding does not
-            depend on the other prompts, but chunks are more and smaller.
+            depend on the other prompts, but there are more and smaller chunks.
 
     Returns:
         (N, D) projected, not normalized.
@@ -49,7 +49,7 @@ def encode_states(tower: TextTransformer, tokens: Tensor) -> Tensor:
     """
     context = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
-    # Positions are absolute, so a cut context uses the first ones.
+    # Positions are absolute, so a cut context uses the first positions.
     embed = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:context].to(dtype)
     return tower.ln_final(_run_blocks(tower, embed, _attention_bias(tower, tokens, dtype)))
 

@@ -21,11 +21,11 @@ def class_names_path(name_or_path: str | Path, argument: str = "classes", root: 
 
     Args:
         name_or_path: a user's file, or a list of the package (`ade20k_150`).
-        argument: its name, for messages.
+        argument: name of the argument, for messages.
         root: folder of a relative path.
 
     Raises:
-        ValueError: neither; the message lists the known names.
+        ValueError: it is neither; the message lists the known names.
     """
     return _find(name_or_path, CLASS_NAMES_FOLDER, ".txt", f"{argument}: no class list", root)
 
@@ -36,7 +36,7 @@ def load_split(name_or_path: str | Path, argument: str = "split", root: str | Pa
     Args:
         name_or_path: a user's JSON file, or a split of the package: `coco_48_17`, `lvis_866_337`, `pascal5i`,
             `coco20i`, `fss1000`.
-        argument: its name, for messages.
+        argument: name of the argument, for messages.
         root: folder of a relative path.
 
     Returns:
@@ -75,7 +75,7 @@ def list_of_names(argument: str, names: Sequence[str]) -> list[str]:
     """Return the names in the list that an argument gives.
 
     Raises:
-        ValueError: no list, or an element that is no text.
+        ValueError: not a list, or an element that is not a string.
     """
     listed = _listed(argument, names)
     wrong = [name for name in listed if not isinstance(name, str)]
@@ -109,7 +109,7 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root:
 
     Args:
         name_or_path: `lvis_frequencies`, or a JSON file with the lists "rare", "common" and "frequent".
-        class_names: in vocabulary order; compared by `same_name_key`.
+        class_names: the classes in vocabulary order; compared by `same_name_key`.
         root: folder of a relative path.
 
     Raises:
@@ -120,8 +120,8 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root:
     without = [name for name in class_names if same_name_key(name) not in letter_of]
     if without:
         raise ValueError(
-            f"frequencies: {name_or_path} has {len(without)} of the {len(class_names)} classes in none of 'rare', "
-            f"'common' and 'frequent', the first is {without[0]!r}"
+            f"frequencies: {name_or_path} lists {len(without)} of {len(class_names)} classes in none of 'rare', "
+            f"'common' and 'frequent'; the first is {without[0]!r}"
         )
     return [letter_of[same_name_key(name)] for name in class_names]
 
@@ -130,13 +130,13 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
     """Return the class index of each id of a dataset's files.
 
     Args:
-        argument: name of the one that gives `ids`, for messages.
-        ids: of the classes in class order, or {id: class index}.
+        argument: name of the argument that `ids` come from, for messages.
+        ids: one id per class, in class order, or {id: class index}.
         count: number of classes.
 
     Raises:
-        ValueError: a set, an id that is no integer, another number of ids than of classes, one id for two classes, or
-            an index that is no class.
+        ValueError: a set, an id that is not an integer, a number of ids other than that of the classes, one id for two
+            classes, or an index that is not that of a class.
     """
     classes: Sequence[int]
     if isinstance(ids, Mapping):
@@ -150,18 +150,18 @@ def class_of_each_id(argument: str, ids: Sequence[int] | Mapping[int, int], coun
     check_one_class_each(argument, "id", raw_ids)
     wrong = {raw_id: index for raw_id, index in zip(raw_ids, classes) if not 0 <= index < count}
     if wrong:
-        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; omit ids that are no class")
+        raise ValueError(f"{argument}: expected class indices below {count}, got {wrong}; omit ids without a class")
     return dict(zip(raw_ids, classes))
 
 
 def check_one_class_each(argument: str, noun: str, values: Sequence[Hashable]) -> None:
-    """Check that each of `values` (by `noun`: "id", "folder") denotes one class only.
+    """Check that each of `values` (what they are is `noun`: "id", "folder") belongs to one class only.
 
     Raises:
         ValueError: a value that is given twice.
     """
     if twice := [value for value, count in Counter(values).items() if count > 1]:
-        raise ValueError(f"{argument}: {noun} {twice[0]!r} is given for two classes; one {noun} is one class")
+        raise ValueError(f"{argument}: {noun} {twice[0]!r} is given for two classes; each {noun} belongs to one class")
 
 
 def _listed(argument: str, values: Iterable[Any]) -> list[Any]:
@@ -187,10 +187,10 @@ def _find(name_or_path: str | Path, folder: Path, extension: str, problem: str, 
 
 
 def check_unseen_given(train_classes: str, unseen: Sequence[str] | str | Path | None) -> None:
-    """Check that a dataset which is to train on its seen classes alone knows the unseen ones.
+    """Check that the unseen classes are given if a dataset trains on its seen classes only.
 
     Raises:
-        ValueError: it does not.
+        ValueError: they are not.
     """
     if train_classes != "all" and unseen is None:
         raise ValueError(

@@ -31,9 +31,9 @@ class Vocabulary:
     Names belong to the data, prompt templates to the method (the text encoder holds them).
 
     Raises:
-        ValueError: an empty list, an empty name, control characters, a name given twice (by `same_name_key`, since
-            CLIP's tokenizer makes no difference either), or flags of another length. The message states the index and
-            the fix.
+        ValueError: an empty list, an empty name, control characters, a name given twice (compared by `same_name_key`,
+            since CLIP's tokenizer ignores the same differences), or a `seen` of the wrong length. The message states
+            the index and the fix.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
@@ -95,8 +95,8 @@ class Vocabulary:
             repeated_names: names that several classes may share.
 
         Raises:
-            ValueError: see the class; also names in the form of another list (`foreign_form`: numbered, in quotes, a
-                WordNet id), and an `unseen` or `background` name that is not among them.
+            ValueError: see the class; also names copied from a list in another program's format (`foreign_form`:
+                numbered, in quotes, a WordNet id), and an `unseen` or `background` name that is not among them.
         """
         if isinstance(names, str):
             raise ValueError(f"expected a list of class names, got one string {names!r}; split it at the commas")
@@ -105,7 +105,7 @@ class Vocabulary:
                 raise ValueError(f"{argument}: expected a list of class names, got one string {several!r}")
         synonyms = tuple(_as_synonyms(entry, index) for index, entry in enumerate(names))
         _check_forms(synonyms)
-        # an entry whose first name is no text is rejected below
+        # an entry whose first name is not a string is rejected below
         keys = [same_name_key(entry[0]) for entry in synonyms if entry and isinstance(entry[0], str)]
         known = set(keys)
         unseen_keys = None if unseen is None else {_key_among(known, name, "unseen") for name in unseen}
@@ -118,7 +118,7 @@ class Vocabulary:
         """Build a vocabulary from typed text, `"cat, sofa, floor"`; `|` separates synonyms: `"cat | kitten, sofa"`.
 
         Raises:
-            ValueError: nothing between two separators, another separator, or the name of a file; the message states the
+            ValueError: an empty name, a separator other than these two, or the name of a file; the message states the
                 index.
         """
         entries = [[name.strip() for name in entry.split("|")] for entry in text.split(",")]
@@ -154,8 +154,9 @@ def read_class_names(path: str | Path) -> list[list[str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not UTF-8, an empty line between names, a control character or `|`, or a line in the form of another
-            list (`foreign_form`), with the line; no names at all, or the extension of another format.
+        ValueError: not UTF-8, an empty line between names, a control character or `|`, or a line in another program's
+            format (`foreign_form`); the message states the line. Also no names at all, or the extension of another
+            format.
     """
     if Path(path).suffix.lower() in _OTHER_FORMATS:
         raise ValueError(f"{path}: expected a text file of names, one class per line, got a {Path(path).suffix} file")
@@ -192,7 +193,7 @@ def same_name_key(name: str) -> str:
 
 
 def some_names(names: Sequence[str], limit: int = 8) -> str:
-    """Return the first names for a message, and how many more there are."""
+    """List names for a message: the first few, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
@@ -203,7 +204,7 @@ def has_visible_character(text: str) -> bool:
 
 
 def _key_among(keys: set[str], name: str, argument: str) -> str:
-    """Return the key of a name that is among `keys`.
+    """Return the key of a name, which must be among `keys`.
 
     Raises:
         ValueError: it is not; the message names the argument.
@@ -222,7 +223,7 @@ def _as_synonyms(entry: str | Sequence[str], index: int) -> tuple[str, ...]:
 
 
 def _check_forms(synonyms: Sequence[tuple[str, ...]]) -> None:
-    """Reject names in the form of another list; entries that are no text are left to `_check_name`."""
+    """Reject names in another program's format; `_check_name` rejects entries that are not strings."""
     texts = [[name if isinstance(name, str) else "" for name in entry] for entry in synonyms]
     of_first_names = foreign_form([entry[0] if entry else "" for entry in texts])
     of_synonyms = (
@@ -243,7 +244,7 @@ def _check_typed(name: str, index: int) -> None:
     """Reject typing mistakes.
 
     Raises:
-        ValueError: another separator than a comma, or the name of a file.
+        ValueError: a separator other than a comma, or the name of a file.
     """
     other = next((mark for mark in _OTHER_SEPARATORS if mark in name), None)
     if other:
@@ -253,7 +254,7 @@ def _check_typed(name: str, index: int) -> None:
 
 
 def _problem_of(name: str) -> str:
-    """Return why a text is no class name, "" if it is one."""
+    """Return why a text is not a class name, "" if it is one."""
     if not has_visible_character(name):
         return f"the name is empty or only white space ({name!r})"
     categories = {unicodedata.category(character) for character in name}

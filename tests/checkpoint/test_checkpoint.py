@@ -266,7 +266,7 @@ def test_missing_and_nameless_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_state_dict(tmp_path / "none.safetensors")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
-    with pytest.raises(ValueError, match=r"holds no tensors by name; at its top: \['epoch'\]"):
+    with pytest.raises(ValueError, match=r"holds no named tensors; its top level has \['epoch'\]"):
         load_state_dict(tmp_path / "empty.pth")
 
 

@@ -121,7 +121,7 @@ def test_weights_without_a_config_do_not_record_their_activation(clip, tmp_path,
     ("change", "message"),
     [
         ({"vision_model.post_layernorm.bias": None}, "1 missing: visual.ln_post.bias"),
-        ({"vision_model.extra.weight": torch.ones(1)}, "CLIP: 1 unknown of .* entries: vision_model.extra.weight"),
+        ({"vision_model.extra.weight": torch.ones(1)}, "CLIP: 1 of .* entries are unknown: vision_model.extra.weight"),
         (
             {"text_model.encoder.layers.1.self_attn.v_proj.bias": None},
             "not text_model.encoder.layers.1.self_attn.v_proj.bias",
@@ -214,7 +214,7 @@ def test_what_a_siglip_lacks_is_named(tiny_siglip, tmp_path, twins):
     with pytest.raises(ValueError, match="1 missing: visual.trunk.attn_pool.latent"):
         create_clip("Tiny-SigLIP", str(tmp_path))
     torch.save({**state, "vision_model.head.gate": torch.ones(1)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="SigLIP: 1 unknown of .* entries: vision_model.head.gate"):
+    with pytest.raises(ValueError, match="SigLIP: 1 of .* entries are unknown: vision_model.head.gate"):
         create_clip("Tiny-SigLIP", str(tmp_path))
 
 

@@ -127,7 +127,7 @@ def test_overrides_change_single_values(config_file):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("steps", "'steps' is read only while the file runs, an override has no effect; change train_cfg.steps$"),
+        ("steps", "'steps' is read only while the file runs, so an override has no effect; change train_cfg.steps$"),
         ("train_datloader.steps", "'train_datloader' is read only .*; change train_cfg.steps$"),
         ("train_datloader.x", "'train_datloader' is read only .*; change the settings that it is part of$"),
     ],

@@ -103,14 +103,14 @@ def test_what_is_no_data_set_has_no_pipeline(part, depth):
 @pytest.mark.parametrize("pipeline", [3, "LoadImage", {"type": "LoadImage"}])
 def test_a_pipeline_that_is_no_list_is_refused(pipeline):
     data = plain_config() | {"test_dataloader": {"dataset": {"dataset": {"pipeline": pipeline}}}}
-    with pytest.raises(ConfigError, match=r"x\.pth: the test pipeline is no list"):
+    with pytest.raises(ConfigError, match=r"x\.pth: the test pipeline is not a list"):
         config_of({"meta": {"config": data}}, "x.pth")
 
 
 def test_data_sets_in_one_another_without_end_are_refused():
     endless: dict = {"type": "OtherVocabulary"}
     endless["dataset"] = endless
-    with pytest.raises(ConfigError, match=r"x\.pth: .* datasets in one another"):
+    with pytest.raises(ConfigError, match=r"x\.pth: .* nested datasets"):
         config_of({"meta": {"config": plain_config() | {"test_dataloader": {"dataset": endless}}}}, "x.pth")
 
 
@@ -210,7 +210,7 @@ def gadgets(canary: Path) -> dict[str, dict]:
 
 
 HARMLESS = {"scope", "inner scope"}
-"""What is left out of the config instead of being refused."""
+"""What is dropped from the config instead of being refused."""
 
 
 @pytest.mark.parametrize("name", gadgets(Path("canary")))

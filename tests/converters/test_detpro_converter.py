@@ -166,7 +166,7 @@ def test_scores_are_theirs():
 
 
 def test_another_checkpoint_is_refused():
-    with pytest.raises(ValueError, match=r"not a ViLD checkpoint of DetPro: 1 unknown of 1 entries: decode_head"):
+    with pytest.raises(ValueError, match=r"not a ViLD checkpoint of DetPro: 1 of 1 entries are unknown: decode_head"):
         convert({"decode_head.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="not a ViLD checkpoint of DetPro"):
         convert({})

@@ -197,6 +197,6 @@ def test_folders_without_images_are_named(root: Path, logged):
         (
             "WARNING",
             f"{root.name}/objects: 2 images, 3 classes; the folders of 2 classes hold no images: blue star, car; "
-            f"1 images lie in no class folder, the first is {root}/objects/0.png",
+            f"1 images lie in no class folder; the first is {root}/objects/0.png",
         ),
     ]

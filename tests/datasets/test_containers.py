@@ -164,7 +164,7 @@ def test_grays_of_few_bits_in_a_tiff_are_ids(tmp_path, bits):
 @pytest.mark.parametrize(
     ("kind", "mode", "reason"),
     [("JPEG", "L", "lossy"), ("AVIF", "L", "lossy"), ("WEBP", "L", "one channel"), ("PNG", "LA", "one channel"),
-     ("TIFF", "LA", "one channel of 8 or 16 bits, this one has 2"), ("TIFF", "RGB", "this one has 3"),
+     ("TIFF", "LA", "one channel of 8 or 16 bits, got 2 channels"), ("TIFF", "RGB", "got 3 channels"),
      ("BMP", "RGB", "one channel"), ("PNG", "RGBA", "one channel")],
 )  # fmt: skip
 def test_what_can_hold_no_ids_is_refused(tmp_path, kind, mode, reason):

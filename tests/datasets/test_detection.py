@@ -100,7 +100,7 @@ def test_names_of_a_split_are_compared_as_all_names_are(tmp_path):
 def test_images_without_objects_are_left_out_in_training_and_kept_at_evaluation(tmp_path, logged):
     assert list(_instances(_dataset(tmp_path))) == ["11", "12"]
     line = logged[0].getMessage()
-    assert "2 images without objects left out" in line and "1 of them crowds" in line
+    assert "2 images without objects dropped" in line and "1 of them crowds" in line
     for dataset in (_dataset(tmp_path, test_mode=True), _dataset(tmp_path, keep_empty=True)):
         found = _instances(dataset)
         assert list(found) == ["11", "12", "13", "14"]
@@ -131,9 +131,9 @@ def test_a_novel_class_never_reaches_training(tmp_path, logged):
     assert dataset.vocabulary.class_names == ("cat",) and dataset.vocabulary.seen == (True,)
     assert set(dataset.table.ids.tolist()) == {100, 104}
     assert all((instances.classes == 0).all() for instances in _instances(dataset).values())
-    assert "2 objects of unseen classes left out" in logged[0].getMessage()
+    assert "2 objects of unseen classes dropped" in logged[0].getMessage()
     # a traffic light is neither base nor novel
-    assert "1 objects of categories that are no class left out" in logged[0].getMessage()
+    assert "1 objects of categories that are not classes dropped" in logged[0].getMessage()
     evaluation = _dataset(tmp_path, class_options=dict(unseen="split.json"), test_mode=True)
     assert evaluation.vocabulary.class_names == ("cat", "dog") and evaluation.vocabulary.seen == (True, False)
     assert set(evaluation.table.ids.tolist()) == {100, 102, 103, 104}
@@ -166,7 +166,7 @@ def test_a_file_that_is_two_images_is_said(tmp_path, logged):
     content = coco_content()
     content["images"][1]["file_name"] = "11.jpg"
     len(_dataset(tmp_path, content))
-    assert "1 files are listed as several images, the first is 11.jpg" in logged[0].getMessage()
+    assert "1 files are listed as several images; the first is 11.jpg" in logged[0].getMessage()
 
 
 def test_an_id_is_one_class(tmp_path):
@@ -199,7 +199,7 @@ def test_unseen_names_alone_leave_no_class_out(tmp_path):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ('{"novel": ["dgo"]}', "1 names of split.json are not among the 3 class names, the first is 'dgo'"),
+        ('{"novel": ["dgo"]}', "1 names of split.json are not among the 3 class names; the first is 'dgo'"),
         ('{"base": ["cat", "cow"], "novel": ["dog"]}', "the first is 'cow'"),
         ('{"base": ["cat", "dog"], "novel": ["dog"]}', "lists 'dog' as seen and as unseen"),
         ('{"base": ["cat"]}', "has neither 'unseen' nor 'novel'"),
@@ -225,7 +225,7 @@ def test_arguments_are_checked(tmp_path):
 
 
 def test_categories_that_are_no_class_are_an_error_unless_ignored(tmp_path, logged):
-    with pytest.raises(ValueError, match="1 of the file's 3 categories are no class, such as 'traffic_light'"):
+    with pytest.raises(ValueError, match="1 of the file's 3 categories are not classes, such as 'traffic_light'"):
         len(_dataset(tmp_path, classes=["cat", "dog"]))
     dataset = _dataset(tmp_path, classes=["cat", "dog", "cow"], labels=dict(unlisted_ids="ignore"))
     assert _instances(dataset)["12"].classes.tolist() == [1]
@@ -307,7 +307,7 @@ def test_ids_of_some_annotations_only_are_refused(tmp_path):
     content = coco_content()
     for place in (1, 3):
         content["annotations"][place].pop("id")
-    with pytest.raises(ValueError, match=r"2 of 5 annotations have no id, the first is annotation 1 \(from 0\); give"):
+    with pytest.raises(ValueError, match=r"2 of 5 annotations have no id; the first is annotation 1 \(from 0\); give"):
         len(_dataset(tmp_path, content))
 
 
@@ -376,7 +376,7 @@ def test_a_root_category_of_an_export_is_left_out(tmp_path, logged):
     dataset = _dataset(tmp_path, content)
     assert dataset.vocabulary.class_names == ("cat", "dog", "traffic light")
     assert dataset.metainfo["category_ids"] == [3, 7, 20]
-    assert "category 'dog' (id 0), the parent of all others, has no objects: left out" in logged[0].getMessage()
+    assert "category 'dog' (id 0), the parent of all others, has no objects: dropped" in logged[0].getMessage()
     named = _dataset(tmp_path, content, classes=["dog", "cat", "traffic light"])
     assert named.metainfo["category_ids"] == [7, 3, 20]
 
@@ -398,7 +398,7 @@ def test_two_files_of_one_data_set_have_one_vocabulary_or_are_refused(tmp_path):
         assert _dataset(tmp_path, _with_root(0, spelling)).vocabulary.class_names == ("cat", "dog", "traffic light")
     with pytest.raises(ValueError, match=r"'thing' \(id 0\), the parent of all others, has 2 objects: give `classes`"):
         len(_dataset(tmp_path, _with_root(2)))
-    with pytest.raises(ValueError, match="1 of the file's 4 categories are no class, such as 'thing'"):
+    with pytest.raises(ValueError, match="1 of the file's 4 categories are not classes, such as 'thing'"):
         len(_dataset(tmp_path, _with_root(2), classes=names[1:]))
     for count in (0, 2):
         dataset = _dataset(tmp_path, _with_root(count), classes=names)
@@ -532,23 +532,23 @@ def _spoil(content, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("image twice", "1 image ids are given more than once, the first is 11"),
-        ("annotation twice", "1 annotation ids are given more than once, the first is 101"),
-        ("category twice", "1 category ids are given more than once, the first is 7"),
+        ("image twice", "1 image ids are given more than once; the first is 11"),
+        ("annotation twice", "1 annotation ids are given more than once; the first is 101"),
+        ("category twice", "1 category ids are given more than once; the first is 7"),
         ("name twice", "its categories as classes: name 'dog' is given twice"),
         (
             "missing image",
             "1 annotations are of a image that the file does not list; .* annotation 101 with image_id 99",
         ),
         ("missing category", "annotation 101 with category_id 99. Remove them or add the category"),
-        ("no images", "a COCO file has images, annotations, categories; images are not there"),
+        ("no images", "a COCO file has images, annotations, categories; images are missing"),
         ("no box", r"annotation 1 \(from 0\) is not in COCO's format: no 'bbox'"),
         ("box of three", r"is not in COCO's format: bbox: expected 4 numbers, got \[1, 2, 3\]"),
         ("box of words", r"annotation 1 \(from 0\) is not in COCO's format: bbox: expected a number, got 'a'"),
         ("image without name", "image 11 has no string under 'file_name' or 'coco_url'"),
         ("image id of letters", "labels.json: image id: expected a whole number, got 'eleven'"),
         ("category id of letters", "labels.json: category id: expected a whole number, got 'one'"),
-        ("runs of another size", r"1 run-length encodings are of another size .* annotation 101, 30x60 .*40x60"),
+        ("runs of another size", r"1 run-length encodings do not have the size .* annotation 101, 30x60 .*40x60"),
         ("runs too long", "runs of 3000 pixels in all, for a mask of 40x60"),
         ("odd polygon", "a polygon is a flat list"),
         ("masks nowhere", "no object of labels.json has a segmentation: 5 have a box only; use with_masks=False"),
@@ -616,7 +616,7 @@ def test_keys_choose_images_by_stem_path_or_id(tmp_path):
     assert _instances(dataset)["12"].ids.tolist() == [101, 103]
     assert dataset[0]["sample"].instances.masks.flatten(1).sum(1).tolist() == [8 * 30, 10 * 12]
     (tmp_path / "val.txt").write_text("12\n77\n")
-    with pytest.raises(FileNotFoundError, match="1 of the 2 samples that .* not in labels.json, the first is '77'"):
+    with pytest.raises(FileNotFoundError, match="1 of the 2 samples that .* not in labels.json; the first is '77'"):
         len(_dataset(tmp_path, keys="val.txt"))
 
 
@@ -659,7 +659,7 @@ def test_lvis_frequencies_agree_with_their_counts_and_the_split():
     assert letters == ["r" if count <= 10 else "c" if count <= 100 else "f" for count in counts]
     assert {name for name, letter in zip(names, letters) if letter == "r"} == set(load_split("lvis_866_337")["novel"])
     assert [letters.count(letter) for letter in "rcf"] == [337, 461, 405]
-    with pytest.raises(ValueError, match="1 of the 1 classes in none .* 'unicorn'"):
+    with pytest.raises(ValueError, match="1 of 1 classes in none .* 'unicorn'"):
         load_frequencies("lvis_frequencies", ["unicorn"])
 
 

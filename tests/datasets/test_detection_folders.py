@@ -242,7 +242,7 @@ def test_polygons_are_read_where_the_lines_can_be_nothing_else(folder, text):
 
 def test_polygons_that_can_be_boxes_are_read_where_masks_are_wanted(folder):
     (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.2 0.6 0.2\n")
-    with pytest.raises(ValueError, match="with_masks=True takes them for polygons"):
+    with pytest.raises(ValueError, match="with_masks=True reads them as polygons"):
         len(DetectionDataset(folder / "images", folder / "labels", ["helmet"]))
     masked = DetectionDataset(folder / "images", folder / "labels", ["helmet"], with_masks=True)
     assert np.allclose(masked.table.boxes, [[20, 10, 60, 25]])
@@ -307,7 +307,7 @@ def test_yolo_needs_names_and_labels_that_belong_to_images(folder, logged):
         len(DetectionDataset(folder / "images", folder / "labels", ["a"]))
     (folder / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4\n0 nan 0.5 0.2 0.4 0.3 0.3\n")
     assert len(DetectionDataset(folder / "images", folder / "labels", ["a"])) == 1
-    assert "1 label files without an image are left out, the first is x.txt" in logged[-1].getMessage()
+    assert "1 label files without an image are skipped; the first is x.txt" in logged[-1].getMessage()
     assert "2 boxes with coordinates that are not finite dropped" in logged[-1].getMessage()
     (folder / "data.yaml").write_text("nc: 3")
     with pytest.raises(ValueError, match="expected 'names'"):
@@ -323,7 +323,7 @@ def test_voc_folder_by_two_arguments(folder, logged):
     assert instances.boxes.tolist() == [[10, 5, 40, 45], [50, 5, 60, 15]]
     assert instances.classes.tolist() == [1, 0] and instances.is_crowd.tolist() == [False, True]
     assert dataset[1]["sample"].sample_id == "more/c"
-    assert "1 images without an XML file are left out" in logged[0].getMessage()
+    assert "1 images without an XML file are dropped" in logged[0].getMessage()
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_stray_file_of_the_other_kind_costs_a_note_at_most(folder, logged):
     (folder / "labels/project.xml").write_text("<project/>")
     _write_xml(folder, "a", ("vest", (10, 5, 40, 45), 0))
     assert len(DetectionDataset(folder / "images", folder / "labels").table.ids) == 1
-    assert "1 XML files without an image are left out, the first is project.xml" in logged[0].getMessage()
+    assert "1 XML files without an image are skipped; the first is project.xml" in logged[0].getMessage()
     (folder / "labels/readme.txt").write_text("made by me")
     assert len(DetectionDataset(folder / "images", folder / "labels").table.ids) == 1
     (folder / "labels/a.xml").unlink()

@@ -130,7 +130,7 @@ def test_lists_of_hsnet_hold_each_pair_once(folder, shared_data):
 @pytest.mark.parametrize("line", ["b__0", "b__21", "b__99"])
 def test_classes_of_pairs_count_from_1_to_their_number(folder, line):
     (folder / "pairs.txt").write_text(f"c__05\n{line}\n")
-    with pytest.raises(ValueError, match=f"pairs: .*classes count from 1 to 20, got '{line}'"):
+    with pytest.raises(ValueError, match=f"pairs: .*classes are numbered from 1 to 20, got '{line}'"):
         _dataset(folder, "train", episodes=dict(pairs="pairs.txt")).class_of_item  # noqa: B018
 
 

@@ -153,11 +153,11 @@ def test_mistakes_are_named(root, tmp_path):
     write_classes(tmp_path, FOLDERS[PARTS["val"]], images=1)
     (tmp_path / FOLDERS[520] / "1.png").unlink()
     advice = "; an image and its mask lie side by side"
-    with pytest.raises(FileNotFoundError, match=f"1 of 240 images have no label map, .*/1.jpg{advice}"):
+    with pytest.raises(FileNotFoundError, match=f"1 of 240 images have no label map; .*/1.jpg{advice}"):
         len(FSS1000Dataset(tmp_path, "val", PIPELINE))
     (tmp_path / FOLDERS[520] / "1.jpg").rename(tmp_path / FOLDERS[520] / "2.jpg")
     (tmp_path / FOLDERS[521] / "1.jpg").rename(tmp_path / FOLDERS[521] / "2.jpg")
-    with pytest.raises(FileNotFoundError, match=f"1 label maps have no image, the first is .*/1.png{advice}"):
+    with pytest.raises(FileNotFoundError, match=f"1 label maps have no image; the first is .*/1.png{advice}"):
         len(FSS1000Dataset(tmp_path, "val", PIPELINE))
     (tmp_path / FOLDERS[522] / "1.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=f"root: no images .* in the class folder .*{FOLDERS[522]}"):

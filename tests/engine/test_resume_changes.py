@@ -273,7 +273,7 @@ def test_an_averaging_hook_that_is_gone_leaves_the_trained_weights(tmp_path, log
     for name, value in runner.model.named_parameters():
         assert torch.equal(value, saved["ema_state_dict"][f"module.{name}"])
         assert not torch.equal(value, saved["state_dict"][name])
-    assert any("averaged weights are left behind" in line for _, line in log)
+    assert any("averaged weights are dropped" in line for _, line in log)
 
 
 @pytest.mark.parametrize("missing", ["plan", "message_hub", "best_score", "param_schedulers"])

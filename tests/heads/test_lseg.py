@@ -449,9 +449,9 @@ def test_one_vocabulary_of_all_is_passed_on_as_it_is():
 def test_vocabularies_of_several_lengths_or_none_are_refused():
     samples = make_samples(torch.zeros(2, 64, 96, dtype=torch.long))
     short = replace(samples[1], vocabulary=Vocabulary.from_names(["others", "cat"]))
-    with pytest.raises(ValueError, match="different vocabularies, of 2 to 5 classes; batch them apart"):
+    with pytest.raises(ValueError, match="different vocabularies, of 2 to 5 classes; put them into separate batches"):
         make_head().training_texts([samples[0], short])
-    with pytest.raises(ValueError, match="'image1' carries no vocabulary"):
+    with pytest.raises(ValueError, match="'image1' has no vocabulary"):
         make_head().training_texts([samples[0], replace(samples[1], vocabulary=None)])
 
 

@@ -299,7 +299,7 @@ def test_a_prediction_does_not_depend_on_the_batch(predictor, image):
 @pytest.mark.parametrize(
     "bad, error, message",
     [
-        ("no/such/photo.jpg", ValueError, r"no/such/photo.jpg: No such file or directory \(image 2 of those given\)"),
+        ("no/such/photo.jpg", ValueError, r"no/such/photo.jpg: No such file or directory \(image 2\)"),
         (np.full((4, 4, 3), np.nan), ValueError, "image 2: the image contains NaN"),
         (None, TypeError, "image 2: .*NoneType"),
     ],

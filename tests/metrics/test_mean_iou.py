@@ -60,7 +60,7 @@ def test_equals_sets_of_pixels():
     iou = [_by_sets(scenes, index) for index in range(5)]
     metrics = _evaluate(scenes)
     seen, unseen = 100 * np.mean([iou[1], iou[3]]), 100 * iou[2]
-    assert math.isnan(iou[4])  # neither labeled nor predicted: left out
+    assert math.isnan(iou[4])  # neither labeled nor predicted: excluded
     assert metrics["mIoU"] == pytest.approx(100 * np.mean(iou[:4]), abs=1e-9)
     assert metrics["mIoU_seen"] == pytest.approx(seen, abs=1e-9)
     assert metrics["mIoU_unseen"] == pytest.approx(unseen, abs=1e-9)

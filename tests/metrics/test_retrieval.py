@@ -97,7 +97,7 @@ def test_a_caption_of_two_images_is_right_for_one_of_them_or_for_both():
 def test_captions_beyond_the_first_ones_are_in_nobodys_way():
     scores, own = np.float32([[1, 9, 5], [1, 9, 8]]), [(0, 1), (2,)]
     assert evaluate(scores, own, ks=(1,), captions_per_image=1)[0] == {
-        "image_to_text_R@1": 50.0,  # text 1, the best of all, is left out; the first image then finds text 2
+        "image_to_text_R@1": 50.0,  # text 1, the best of all, is excluded; the first image then finds text 2
         "text_to_image_R@1": 100.0,
     }
     distractor = [(0,), (2,)]  # text 1 belongs to nobody, and comes first for both

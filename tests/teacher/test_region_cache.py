@@ -136,7 +136,9 @@ def test_a_shard_of_another_teacher_is_noticed(tmp_path, pictures, embedder, tea
     shard = "regions-00001.safetensors"
     original = (tmp_path / "cache" / shard).read_bytes()
     (tmp_path / "cache" / shard).write_bytes((tmp_path / "other" / shard).read_bytes())
-    with pytest.raises(ValueError, match=f"{shard} is of another cache; remove it and run tools/cache_region_embedd"):
+    with pytest.raises(
+        ValueError, match=f"{shard} belongs to another cache; remove it and run tools/cache_region_embedd"
+    ):
         RegionCache(tmp_path / "cache").regions("2", (30, 80))
     (tmp_path / "cache" / shard).unlink()
     write(pictures, embedder, tmp_path / "cache")
@@ -256,7 +258,7 @@ def test_a_cache_of_something_else_is_refused_by_name(tmp_path, pictures, teache
         torch.save(create_clip(change.get("model", teacher["model"])).state_dict(), tmp_path / "other.pth")
         change = change | {"pretrained": str(tmp_path / "other.pth")}
     other = build_embedder(teacher | change)
-    with pytest.raises(ValueError, match=f"stale or of another teacher: {difference}"):
+    with pytest.raises(ValueError, match=f"stale or from another teacher: {difference}"):
         RegionCache(tmp_path / "cache").check_settings(json.loads(json.dumps(other.facts)))
     with pytest.raises(ValueError, match=f"holds another cache: {difference}"):
         write(pictures, other, tmp_path / "cache")

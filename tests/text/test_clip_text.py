@@ -245,7 +245,7 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning(clip, make, logged):
     torch.testing.assert_close(actual, unit(by_open_clip(clip, ["dog", long_name, exactly_fits])), rtol=1e-5, atol=1e-5)
     warnings = [record.getMessage() for record in logged if record.levelname == "WARNING"]
     assert len(warnings) == 1
-    assert "tokens cut to 77" in warnings[0]
+    assert "tokens was cut to 77" in warnings[0]
     assert "very very" in warnings[0]
 
 

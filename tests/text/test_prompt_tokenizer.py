@@ -21,7 +21,7 @@ def test_a_prompt_is_cut_with_a_warning_and_one_that_just_fits_is_not(logged):
     assert lengths.tolist() == [12, 12, 3]
     assert tokens[1, -1] == 49407
     assert len(logged) == 1
-    assert "13 tokens cut to 12, it begins 'dog dog" in logged[0].getMessage()
+    assert "13 tokens was cut to 12; it begins 'dog dog" in logged[0].getMessage()
 
 
 class HuggingFaceDouble:

@@ -242,7 +242,7 @@ def test_other_files_are_not_taken_for_a_name(folder, tmp_path, capsys, suffix, 
     "change, message",
     [
         ({"images": ["no_photo.jpg"]}, "no_photo.jpg"),
-        ({"images": ["http://example.org/photo.jpg"]}, "addresses are not fetched"),
+        ({"images": ["http://example.org/photo.jpg"]}, "URLs are not fetched"),
         ({"images": ["EMPTY"]}, "no photos in"),
         ({"classes": "cat, , floor"}, "class 1"),
         ({"classes": "cat; dog"}, "commas separate classes"),

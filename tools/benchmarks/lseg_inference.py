@@ -39,7 +39,7 @@ def prepare(
 
     Args:
         config: file below `configs/`.
-        dtype: of our backbone and head; the peer computes in float32.
+        dtype: dtype of our backbone and head; the peer computes in float32.
         encode_each_call: whether the peer encodes the names with every image, and takes the argmax of the logits;
             otherwise it has the text embeddings ready, and takes the argmax of the scores.
         size: side of the image in pixels.

@@ -90,7 +90,7 @@ def resnet50_detector(num_classes: int) -> OpenVocabModel:
 
 
 def _missing_detections(expected: dict[str, Tensor], got: DetectionPrediction) -> float:
-    """Return the difference in the number of objects, plus the masks of another size, as a fraction of the expected."""
+    """Return the difference in the number of objects, plus the masks of other sizes, as a fraction of the expected."""
     masks = known(got.masks, "masks of our prediction")
     of_other_size = sum(tuple(mask["size"]) != tuple(expected["masks"].shape[-2:]) for mask in masks)
     return (abs(len(expected["boxes"]) - len(got.boxes)) + of_other_size) / max(1, len(expected["boxes"]))

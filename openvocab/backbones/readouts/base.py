@@ -73,7 +73,8 @@ class AttentionReadout(Readout):
     """A readout that only changes the attention matrix of the last block, or of the attention pool of a ResNet."""
 
     whole_block: bool = False
-    """Whether the block's residual and feed-forward half are applied. The pool of a ResNet has neither."""
+    """Whether the block's residual connections and feed-forward network are applied. The pool of a ResNet has
+    neither."""
     pool_positions: bool = True
     """Whether the cells in a ResNet's pool keep their position embeddings, which the averaged values contain too."""
 

@@ -11,7 +11,7 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="clearclip")
 class ClearCLIP(AttentionReadout):
-    """softmax(s q qT) v, without residual and feed-forward half.
+    """softmax(s q qT) v, without residual connection and feed-forward network.
 
     Reference: arXiv 2407.12442.
     """

@@ -13,7 +13,7 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="clip")
 class Plain(AttentionReadout):
-    """The unchanged tower: softmax(s q kT) v, with residual and feed-forward half."""
+    """The unchanged tower: softmax(s q kT) v, with residual connections and feed-forward network."""
 
     position_resize = "bicubic"
 

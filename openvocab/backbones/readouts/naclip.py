@@ -12,7 +12,7 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="naclip")
 class NACLIP(AttentionReadout):
-    """softmax(s k kT + G) v, without residual and feed-forward half; G_ij = exp(-|i - j|^2 / (2 std^2)).
+    """softmax(s k kT + G) v, without residual connection and feed-forward network; G_ij = exp(-|i - j|^2 / (2 std^2)).
 
     Args:
         std: standard deviation of the Gaussian window, in patches.
@@ -37,7 +37,7 @@ def gaussian_window(grid_size: Size, length: int, std: float) -> Tensor:
     Args:
         grid_size: (h, w) of the patches, which are the last h * w tokens.
         length: number of tokens.
-        std: in patches.
+        std: standard deviation in patches.
     """
     height, width = grid_size
     rows, columns = (torch.arange(size, dtype=torch.float32) for size in grid_size)

@@ -29,8 +29,8 @@ class RFCLIP(Readout):
 
     This changes `image_embed` and `hidden` too. Patch tokens are the output of the last attention with the mean
     key-key attention of all blocks as weights, averaged over two inputs: the last block's own, and the mean output of
-    all blocks, both averaged over similar patches first. No residual, no feed-forward half. The paper's central step,
-    moving attention away from sinks inside the blocks, is disabled in the official code and omitted here.
+    all blocks, both averaged over similar patches first. No residual connection, no feed-forward network. The paper's
+    central step, moving attention away from sinks inside the blocks, is disabled in the official code and omitted here.
 
     Args:
         sink_channels: the channels that identify sinks; they depend on the weights. Default: the published ones of

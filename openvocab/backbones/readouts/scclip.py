@@ -22,7 +22,7 @@ class SCCLIP(SelfCalibration):
     """Self-calibration with outliers of a high local outlier factor.
 
     The weights are (softmax(3 (C - mean C)) + softmax(s k kT)) / 2 in both passes. The mean of C is per image (the
-    official code takes it over the batch, and runs windows one by one).
+    official code computes it over the batch, which holds one window).
 
     Reference: arXiv 2411.15869.
     """

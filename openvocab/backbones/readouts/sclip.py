@@ -11,7 +11,7 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="sclip")
 class SCLIP(AttentionReadout):
-    """(softmax(s q qT) + softmax(s k kT)) v, whose weights sum to two, with residual and feed-forward half.
+    """(softmax(s q qT) + softmax(s k kT)) v, whose weights sum to two, with residuals and feed-forward network.
 
     Reference: arXiv 2312.01597.
     """

@@ -26,7 +26,7 @@ class SelfCalibration(Readout):
     1. Outliers among the patches of f_11 are replaced from their neighbors, which gives y; the same patches of f_9 are
        replaced too, which gives R.
     2. C are the cosines of R; y is averaged over the patches that are similar in C.
-    3. The last attention averages y by C and by its own keys; no residual, no feed-forward half.
+    3. The last attention averages y by C and by its own keys; no residual connection, no feed-forward network.
     4. Patches that are similar in f_4 are averaged.
     5. Steps 3 and 4 are repeated for f_4 + ... + f_10 instead of y; the result is the sum of both.
     """

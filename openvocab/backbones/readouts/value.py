@@ -10,7 +10,7 @@ from openvocab.structures import Size
 
 @READOUTS.register_module(name="value")
 class Value(AttentionReadout):
-    """Identity attention: every token keeps its own value, without residual and feed-forward half."""
+    """Identity attention: every token keeps its own value, without residual connection and feed-forward network."""
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
         """Return the values unchanged; see `AttentionReadout.mix`."""

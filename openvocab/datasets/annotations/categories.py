@@ -38,16 +38,16 @@ def choose_categories(
     Args:
         names: all classes in vocabulary order.
         category_names, category_ids: (C,) of the file.
-        ids_of_classes: category ids in class order, or {id: class}; None matches any synonym by name; underscores,
-            case and white space are ignored.
-        unseen: names or split. A split that lists the seen names too drops all classes that it does not name.
+        ids_of_classes: category ids in class order, or {id: class}; None matches categories to any synonym of a class
+            by name, ignoring underscores, case and white space.
+        unseen: names or split. If a split also lists the seen names, classes in neither list are dropped.
         train_classes: `seen` drops the unseen classes, `seen_labels` only their labels.
-        unlisted_ids: whether a category that is no class is an error or ignored.
+        unlisted_ids: whether a category that is not a class is an error or ignored.
         root: folder of split files.
 
     Raises:
-        ValueError: a split with a name that is no class or both seen and unseen, categories that are no class, or two
-            categories of one name when they are matched by name.
+        ValueError: a split names an unknown class, or one class as both seen and unseen; a category is not a class; or
+            two categories have the same name and are matched by name.
     """
     vocabulary = Vocabulary.from_names(names)
     seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
@@ -55,7 +55,7 @@ def choose_categories(
     split = set(range(len(vocabulary)))
     if seen_names is not None:
         in_training = _classes_of_split(seen_names, vocabulary, unseen)
-        _check_apart(in_training, held_out, vocabulary, unseen)
+        _check_disjoint(in_training, held_out, vocabulary, unseen)
         split = held_out | in_training
     chosen = sorted(split - held_out if train_classes == "seen" else split)
     if not chosen:
@@ -76,22 +76,22 @@ def choose_categories(
 def _classes_of_split(
     names: Sequence[str], vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
 ) -> set[int]:
-    """Return the classes that a split names, by their first names (`same_name_key`).
+    """Return the indices of the classes whose first names a split lists (compared by `same_name_key`).
 
     Raises:
-        ValueError: a name that is no class.
+        ValueError: a name is not that of a class.
     """
     index_of = {same_name_key(name): index for index, name in enumerate(vocabulary.class_names)}
     unknown = [name for name in names if same_name_key(name) not in index_of]
     if unknown:
         raise ValueError(
-            f"unseen: {len(unknown)} names of {_source_name(source)} are not among the {len(vocabulary)} class names, "
+            f"unseen: {len(unknown)} names of {_source_name(source)} are not among the {len(vocabulary)} class names; "
             f"the first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
         )
     return {index_of[same_name_key(name)] for name in names}
 
 
-def _check_apart(
+def _check_disjoint(
     seen: set[int], unseen: set[int], vocabulary: Vocabulary, source: Sequence[str] | str | Path | None
 ) -> None:
     both = sorted(vocabulary.class_names[index] for index in seen & unseen)
@@ -122,7 +122,7 @@ def _match(
     unlisted = [name for raw, name in zip(category_ids, category_names) if class_of_id[raw] is None]
     if unlisted and unlisted_ids == "raise":
         raise ValueError(
-            f"classes: {len(unlisted)} of the file's {len(category_ids)} categories are no class, such as "
+            f"classes: {len(unlisted)} of the file's {len(category_ids)} categories are not classes, such as "
             f"{unlisted[0]!r}; add them, or drop them with unlisted_ids='ignore'"
         )
     return {raw: index for raw, index in class_of_id.items() if index is not None}
@@ -138,6 +138,6 @@ def _check_unique(categories: Sequence[tuple[int, str]]) -> None:
             names = " and ".join(dict.fromkeys(repr(name) for _, name in several))
             raise ValueError(
                 f"classes: the file has the category name {names} {len(several)} times, with the ids "
-                f"{[raw for raw, _ in several]}: which one is meant cannot be told; give category_ids, or each its "
-                "own name"
+                f"{[raw for raw, _ in several]}: it is unclear which one is meant; give category_ids, or each category "
+                "its own name"
             )

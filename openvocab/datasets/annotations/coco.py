@@ -31,7 +31,7 @@ class _Category:
     id: int
     name: str
     parent: str
-    """Its supercategory, "" where the file states none."""
+    """Its supercategory, "" if the file states none."""
     frequency: str | None
     """Letter r, c or f, if the file states it (LVIS)."""
 
@@ -73,7 +73,7 @@ def read_coco(path: str | Path, with_masks: bool) -> AnnotationList:
             _read_annotations(value, builder, path)
     missing = [key for key in MEMBERS if key not in members]
     if missing:
-        raise ValueError(f"{path}: a COCO file has {', '.join(MEMBERS)}; {', '.join(missing)} are not there")
+        raise ValueError(f"{path}: a COCO file has {', '.join(MEMBERS)}; {', '.join(missing)} are missing")
     return _annotation_list(images, categories, builder.build(), path)
 
 
@@ -190,7 +190,7 @@ def _read_annotations(annotations: Iterable[dict[str, Any]], builder: ColumnsBui
             ) from error
     if 0 < len(without_id) < len(builder):
         raise ValueError(
-            f"{path}: {len(without_id)} of {len(builder)} annotations have no id, the first is annotation "
+            f"{path}: {len(without_id)} of {len(builder)} annotations have no id; the first is annotation "
             f"{without_id[0]} (from 0); give all of them one, or none"
         )
 
@@ -214,8 +214,8 @@ def _check_unique(values: Sequence[int], noun: str, path: Path) -> None:
         return
     twice = [value for value, count in Counter(values).items() if count > 1]
     raise ValueError(
-        f"{path}: {len(twice)} {noun}s are given more than once, the first is {twice[0]!r}; labels could not be told "
-        "apart, give every entry its own"
+        f"{path}: {len(twice)} {noun}s are given more than once; the first is {twice[0]!r}; labels could not be told "
+        "apart; give every entry its own"
     )
 
 

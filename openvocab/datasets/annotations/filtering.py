@@ -19,7 +19,7 @@ from openvocab.images.image_io import BadSample
 from openvocab.vocabulary.vocabulary import same_name_key, some_names
 
 CLIP_TOLERANCE = 0.01
-"""Pixels by which a box may extend beyond its image without a report: the rounding of one that ends at the edge."""
+"""Pixels by which a box may extend beyond its image without being reported: rounding of a box that ends at the edge."""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class ObjectSelection:
 
     images: list[ImageEntry]
     table: InstanceTable
-    """Of the objects on `images`."""
+    """Table of the objects on `images`."""
     summary: str
-    """One line for the log: counts, and what was dropped and why."""
+    """One line for the log: the counts, what was dropped, and why."""
     is_suspicious: bool
     """Whether something is probably wrong: annotations dropped as invalid, most boxes beyond their image, crowds only,
     or a class without objects."""
@@ -65,11 +65,11 @@ def drop_root_category(annotations: AnnotationList, names: Sequence[str | Sequen
 
     Args:
         annotations: changed in place.
-        names: of the classes; None if the categories of the file are the classes.
-        source: of the annotations, for messages.
+        names: names of the classes; None if the categories of the file are the classes.
+        source: where the annotations come from, for messages.
 
     Raises:
-        ValueError: it has objects and `names` is None: files without such objects would have another vocabulary.
+        ValueError: it has objects and `names` is None: files in which it has none would get another vocabulary.
     """
     if annotations.root_id is None:
         return
@@ -86,14 +86,14 @@ def drop_root_category(annotations: AnnotationList, names: Sequence[str | Sequen
     if count or (key in given and [same_name_key(text) for text in annotations.category_names].count(key) == 1):
         return
     del annotations.category_ids[index], annotations.category_names[index]
-    annotations.notes.append(f"{which} has no objects: left out")
+    annotations.notes.append(f"{which} has no objects: dropped")
 
 
 def note_repeated(images: Sequence[ImageEntry]) -> list[str]:
     """Return a note for the log on files that are listed as several images."""
     times = Counter(normal_key(entry.path) for entry in images)
     repeated = [path for path, count in times.items() if count > 1]
-    return [f"{len(repeated)} files are listed as several images, the first is {repeated[0]}"] if repeated else []
+    return [f"{len(repeated)} files are listed as several images; the first is {repeated[0]}"] if repeated else []
 
 
 def complete_sizes(annotations: AnnotationList, folder: Path, on_bad: Callable[[BadSample], None] = raise_bad) -> None:
@@ -101,7 +101,7 @@ def complete_sizes(annotations: AnnotationList, folder: Path, on_bad: Callable[[
 
     Args:
         annotations: changed in place.
-        folder: of the images.
+        folder: folder of the images.
         on_bad: called with the error of an image that cannot be read, which is then dropped. Default: raise it.
     """
     images, readable = [], []
@@ -126,10 +126,11 @@ def select_objects(
         annotations: M objects.
         choice: the class of each category.
         keep_empty: select images without objects too.
-        source: of the annotations, for messages.
+        source: where the annotations come from, for messages.
 
     Raises:
-        ValueError: a run-length encoding of another size than its image, or masks of objects that all have none.
+        ValueError: a run-length encoding whose size is not that of its image, or masks are required and no object has
+            one.
     """
     columns = annotations.columns
     classes = _classes_of(columns.category, choice.class_of_id)
@@ -166,7 +167,7 @@ def select_objects(
 
 
 def _usable(classes: np.ndarray, unusable: dict[str, np.ndarray]) -> np.ndarray:
-    """Return (M,) bool: objects of a class that no reason excludes."""
+    """Return (M,) bool: the objects of a class that are not excluded for any reason."""
     excluded: np.ndarray = np.any(list(unusable.values()), axis=0)
     return (classes >= 0) & ~excluded
 
@@ -187,7 +188,7 @@ def _restrict(annotations: AnnotationList, indices: np.ndarray) -> None:
 
 
 def _classes_of(category: np.ndarray, class_of_id: dict[int, int]) -> np.ndarray:
-    """Return (M,) int64 class indices, -1 for a category that is no class."""
+    """Return (M,) int64 class indices, -1 for a category that is not a class."""
     ids, inverse = np.unique(category, return_inverse=True)
     return np.array([class_of_id.get(int(raw), -1) for raw in ids], np.int64)[inverse]
 
@@ -198,11 +199,11 @@ def _unusable_masks(
     """Return (M,) bool flags of the objects without a usable mask, by reason (a key of `REASONS`).
 
     Args:
-        annotations: of M objects.
-        masks: of M objects.
+        annotations: annotations of M objects.
+        masks: their masks.
         boxes: (M, 4) clipped.
         checked: (M,) bool, the objects whose masks matter.
-        source: of the annotations, for messages.
+        source: where the annotations come from, for messages.
 
     Raises:
         ValueError: no checked object has a mask, or a run-length encoding does not fit its image.
@@ -220,7 +221,7 @@ def _unusable_masks(
         row = int(np.flatnonzero(wrong)[0])
         (mask_height, mask_width), (height, width) = masks.sizes[row], sizes[row]
         raise ValueError(
-            f"{source}: {int(wrong.sum())} run-length encodings are of another size than their image; the first is "
+            f"{source}: {int(wrong.sum())} run-length encodings do not have the size of their image; the first is "
             f"annotation {columns.ids[row]}, {mask_height}x{mask_width} (height x width) on "
             f"{annotations.images[columns.image[row]].path} of {height}x{width}; encode masks at the size of the image"
         )
@@ -239,7 +240,7 @@ def _overlap(box: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _suspicions(usable: np.ndarray, beyond_image: np.ndarray, is_crowd: np.ndarray) -> list[str]:
-    """Return remarks on what the usable objects have in common that is hardly intended."""
+    """Return remarks on properties of the usable objects that point to a mistake."""
     suspicions = []
     if 2 * beyond_image.sum() > usable.sum():
         suspicions.append(
@@ -247,7 +248,7 @@ def _suspicions(usable: np.ndarray, beyond_image: np.ndarray, is_crowd: np.ndarr
             "height; YOLO: center, width, height), and for images of this size?"
         )
     if usable.any() and is_crowd[usable].all():
-        suspicions.append("all objects are crowds (iscrowd, difficult): none is learned and none is counted")
+        suspicions.append("all objects are crowds (iscrowd, difficult): they are neither learned nor counted")
     return suspicions
 
 
@@ -269,17 +270,17 @@ def _summary(
     beyond_image: np.ndarray,
     absent: list[str],
 ) -> str:
-    """Return one line with what there is and what was dropped."""
+    """Return one line: the counts, what was dropped, and why."""
     columns = annotations.columns
     held_out = np.isin(columns.category, sorted(choice.held_out_ids))
     parts = [f"{num_kept} images, {int(usable.sum())} objects of {len(choice.vocabulary)} classes"]
     crowds = int((usable & columns.is_crowd).sum())
     parts += [f"{crowds} of them crowds"] if crowds else []
-    parts += [f"{int(held_out.sum())} objects of unseen classes left out"] if held_out.any() else []
+    parts += [f"{int(held_out.sum())} objects of unseen classes dropped"] if held_out.any() else []
     ignored = int(((classes < 0) & ~held_out).sum())
-    parts += [f"{ignored} objects of categories that are no class left out"] if ignored else []
+    parts += [f"{ignored} objects of categories that are not classes dropped"] if ignored else []
     empty = len(annotations.images) - num_kept
-    parts += [f"{empty} images without objects left out"] if empty else []
+    parts += [f"{empty} images without objects dropped"] if empty else []
     actions = {f"{REASONS[reason]} dropped": flags for reason, flags in unusable.items()}
     actions["that extend beyond their image are clipped"] = beyond_image
     for action, flags in actions.items():

@@ -27,7 +27,7 @@ class InstanceTable:
     """(M,) int64, indices into `masks`."""
     masks: PackedMasks | None = None
     areas: np.ndarray | None = None
-    """(M,) float64 square pixels as the file states them; NaN where it does not."""
+    """(M,) float64 square pixels as the file states them; NaN if it does not."""
 
     def __post_init__(self) -> None:
         if (self.masks is None) != (self.mask_index is None):

@@ -23,7 +23,7 @@ def read_members(path: str | Path, streamed: Collection[str]) -> Iterator[tuple[
     """
     reader = _Reader(read_text(path), path)
     if reader.peek() != "{":
-        raise ValueError(f"{path}: expected a JSON object, it starts with {reader.text[:20]!r}")
+        raise ValueError(f"{path}: expected a JSON object, but it starts with {reader.text[:20]!r}")
     reader.mark("{")
     if reader.peek() == "}":
         return

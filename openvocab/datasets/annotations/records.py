@@ -1,4 +1,4 @@
-"""The labeled objects of a dataset as its files state them, in any format: columns, not dicts."""
+"""The labeled objects of a dataset as its files state them, whatever their format; stored in columns, not dicts."""
 
 import math
 from array import array
@@ -18,11 +18,11 @@ class ImageEntry:
     """One image of an annotation file."""
 
     image_id: str
-    """As in the file; the file's stem where it has none."""
+    """As in the annotation file; the stem of the image file if there is none."""
     path: str
     """Relative to the folder of images."""
     size: Size | None = None
-    """(height, width); None where the annotations do not state it."""
+    """(height, width); None if the annotations do not state it."""
     negative: tuple[int, ...] | None = None
     """Category ids that are known to be absent (LVIS); None if every category without a label is absent."""
     not_exhaustive: tuple[int, ...] = ()
@@ -34,7 +34,7 @@ class Columns:
     """M objects, one row per object."""
 
     image: np.ndarray
-    """(M,) int64 positions in the list of images; its ids until a reader has looked them up."""
+    """(M,) int64 positions in the list of images; until a reader has looked these up, ids of images."""
     category: np.ndarray
     """(M,) int64 category ids."""
     boxes: np.ndarray
@@ -44,9 +44,9 @@ class Columns:
     ids: np.ndarray
     """(M,) int64 ids of the annotations."""
     areas: np.ndarray
-    """(M,) float64 square pixels as the file states them; NaN where it does not."""
+    """(M,) float64 square pixels as the file states them; NaN if it does not."""
     masks: PackedMasks | None
-    """Of M objects; None if segmentations are not read."""
+    """Masks of the M objects; None if segmentations are not read."""
 
     def subset(self, rows: np.ndarray) -> "Columns":
         """Return the objects at (N,) `rows`."""
@@ -75,7 +75,7 @@ class AnnotationList:
     notes: list[str] = field(default_factory=list)
     """Remarks on the file, for the log."""
     root_id: int | None = None
-    """Of the category that is the supercategory of all others, if there is one; see `drop_root_category`."""
+    """Id of the category that is the supercategory of all others, if there is one; see `drop_root_category`."""
 
 
 class ColumnsBuilder:
@@ -86,7 +86,7 @@ class ColumnsBuilder:
     """
 
     def __init__(self, with_masks: bool) -> None:
-        # arrays of numbers, since LVIS' 1.3 million rows would take gigabytes as Python objects
+        # arrays of numbers, since the 1.3 million rows of LVIS would take gigabytes as Python objects
         self._image, self._category, self._ids = array("q"), array("q"), array("q")
         self._boxes, self._areas = array("d"), array("d")
         self._is_crowd = array("b")
@@ -118,7 +118,7 @@ class ColumnsBuilder:
             is_crowd: whether the object is a crowd.
             annotation_id: default: the number of the row, from 1.
             segmentation: see `MaskPacker.append`.
-            area: in square pixels.
+            area: area in square pixels.
 
         Raises:
             ValueError: a malformed segmentation (see `MaskPacker.append`).
@@ -152,7 +152,7 @@ class ColumnsBuilder:
 
 
 def raise_bad(error: BadSample) -> None:
-    """Raise the error of one image's files: the default of readers whose `on_bad` decides."""
+    """Raise the error of one image's files: the default `on_bad` of the functions that read annotations."""
     raise error
 
 
@@ -161,7 +161,7 @@ def note_orphans(labels: Mapping[str, Path], images: Mapping[str, Path], file_ty
 
     Args:
         labels, images: files by key.
-        file_type: of the labels, for messages: "XML file".
+        file_type: type of the label files, for messages: "XML file".
 
     Raises:
         FileNotFoundError: no label file belongs to an image.
@@ -170,8 +170,8 @@ def note_orphans(labels: Mapping[str, Path], images: Mapping[str, Path], file_ty
     if orphans and len(orphans) == len(labels):
         raise FileNotFoundError(
             f"annotations: none of the {len(labels)} {file_type}s belongs to one of the {len(images)} images: no image "
-            f"for {orphans[0]}; the two need the same path below their folder"
+            f"for {orphans[0]}; the two need the same path relative to their folders"
         )
     if not orphans:
         return []
-    return [f"{len(orphans)} {file_type}s without an image are left out, the first is {orphans[0].name}"]
+    return [f"{len(orphans)} {file_type}s without an image are skipped; the first is {orphans[0].name}"]

@@ -25,7 +25,7 @@ def pixels_of_runs(counts: bytes) -> int:
         raise ValueError("segmentation: malformed counts of a compressed RLE")
     steps = np.zeros(last.sum(), np.int64)
     np.add.at(steps, number, (values & 0x1F) << shift)
-    # the sign bit of the last character stands for all higher bits
+    # the sign bit of the last character is repeated in all higher bits
     steps -= np.where(values[last] & _NEGATIVE, 1 << (shift[last] + 5), 0)
     runs = steps.copy()  # (N,)
     runs[1::2], runs[2::2] = np.cumsum(steps[1::2]), np.cumsum(steps[2::2])

@@ -27,10 +27,10 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
     and orphan XML files are skipped. There are no masks.
 
     Args:
-        folder: of the XML files, searched recursively.
-        image_folder: of the images, whose paths differ from those of their labels in the extension only.
+        folder: folder of the XML files, searched recursively.
+        image_folder: folder of the images, whose paths differ from those of their labels in the extension only.
         on_bad: called with the error of an image or its XML file, which are then skipped: a size that cannot be read, a
-            file of another form or with another size, an object without a name or box. Default: raise it.
+            file that is malformed or states another size, an object without a name or box. Default: raise it.
 
     Raises:
         FileNotFoundError: no XML file belongs to an image.
@@ -58,7 +58,7 @@ def read_voc(folder: Path, image_folder: Path, on_bad: Callable[[BadSample], Non
     check_are_pixels(columns.boxes, str(folder))
     unlabeled = [path.name for key, path in images.items() if key not in files]
     if unlabeled:
-        notes.append(f"{len(unlabeled)} images without an XML file are left out, the first is {unlabeled[0]}")
+        notes.append(f"{len(unlabeled)} images without an XML file are dropped; the first is {unlabeled[0]}")
     return AnnotationList(entries, names, list(range(len(names))), columns, notes=notes)
 
 

@@ -48,13 +48,14 @@ def read_yolo(
     An image without a label file has no objects, by the convention of this format. An orphan label file is skipped.
 
     Args:
-        folder: of the text files, searched recursively.
-        image_folder: of the images, whose paths differ from those of their labels in the extension only.
-        names: of the class numbers.
+        folder: folder of the text files, searched recursively.
+        image_folder: folder of the images, whose paths differ from those of their labels in the extension only.
+        names: names of the class numbers.
         with_masks: keep the polygons: all longer lines are read as such; a line with a box alone gives an object
             without a mask.
         on_bad: called with the error of an image or its label file, which are then skipped: a size that cannot be read,
-            a line of another form, with pixels instead of fractions, or of a class without a name (with file and line).
+            a line that is malformed, with pixels instead of fractions, or of a class without a name (with file and
+            line).
             Default: raise it.
         keypoint_values: see `YoloYaml`; if given, there are no polygons.
 
@@ -90,17 +91,17 @@ def _note_without_labels(images: Mapping[str, Path], labels: Mapping[str, Path])
     without = [path.name for key, path in images.items() if key not in labels]
     if not without:
         return []
-    return [f"{len(without)} images have no label file and count as images without objects, the first is {without[0]}"]
+    return [f"{len(without)} images have no label file and count as images without objects; the first is {without[0]}"]
 
 
 def read_yolo_yaml(path: Path) -> YoloYaml:
     """Read `names`, a list or a mapping from class numbers, and `kpt_shape` of a data.yaml.
 
-    A name is always a text: `on` is no truth value, and `010` no number.
+    A name is always a string: `on` is not a boolean, and `010` not a number.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no names in it, another number of them than `nc` states, or a shape of another form.
+        ValueError: no names in it, a number of names other than `nc`, or a malformed `kpt_shape`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"classes: no file {path}")

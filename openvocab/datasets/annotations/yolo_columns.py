@@ -73,7 +73,7 @@ class LongLines:
             fields = " or ".join(str(length + 1) for length in sorted(self.by_length)[:4])
             raise ValueError(
                 f"{self.first}: {fields} fields can be a polygon, or a box that keypoints or a tracker's columns follow"
-                f" ({no_polygons if odd else box_like} of {total} such lines): with_masks=True takes them for polygons,"
+                f" ({no_polygons if odd else box_like} of {total} such lines): with_masks=True reads them as polygons,"
                 " kpt_shape in the data.yaml (given as classes) for boxes with keypoints; cut off other columns"
             )
 

@@ -13,7 +13,8 @@ from openvocab.files.text_files import decode_text, parse_json, read_text
 from openvocab.vocabulary.vocabulary import has_visible_character
 
 MAX_CHARACTERS = 100_000
-"""Maximum length of a caption. CLIP reads the first 77 tokens; a text as long as a book's chapter is no caption."""
+"""Maximum length of a caption. CLIP reads the first 77 tokens; a text as long as a chapter of a book is not a
+caption."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")  # line breaks among them
 _LINE_END = re.compile("[\r\n]")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # half a UTF-16 pair, which JSON can hold and no encoding can
@@ -49,8 +50,8 @@ def read_records(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: content of another form, captions that are empty or longer than `MAX_CHARACTERS`, a column that is
-            missing or there twice, a double quote that is not closed, or no such split; with the line.
+        ValueError: malformed content, captions that are empty or longer than `MAX_CHARACTERS`, a column that is
+            missing or occurs twice, a double quote that is not closed, or no such split; the message states the line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"annotations: no file {path}; prepare the dataset or point root to it")
@@ -65,7 +66,7 @@ def read_records(
     else:
         records = _line_records(path)
     if not records:
-        raise ValueError(f"{path}: no samples found, it holds no captions")
+        raise ValueError(f"{path}: no samples found: it holds no captions")
     return records
 
 

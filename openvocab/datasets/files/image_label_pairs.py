@@ -19,7 +19,7 @@ def pair(
 
     Args:
         images, labels: files by key.
-        advice: how to make the two match, for messages.
+        advice: how to make images and label maps match, for messages.
         require_annotations: reject images without a label map instead of skipping them.
 
     Raises:
@@ -28,12 +28,12 @@ def pair(
     unmatched = sorted(set(labels) - set(images))
     if unmatched:
         raise FileNotFoundError(
-            f"{len(unmatched)} label maps have no image, the first is {labels[unmatched[0]]}; {advice}"
+            f"{len(unmatched)} label maps have no image; the first is {labels[unmatched[0]]}; {advice}"
         )
     unlabeled = [key for key in images if key not in labels]
     if unlabeled and require_annotations:
         raise FileNotFoundError(
-            f"{len(unlabeled)} of {len(images)} images have no label map, the first is {images[unlabeled[0]]}; {advice}"
+            f"{len(unlabeled)} of {len(images)} images have no label map; the first is {images[unlabeled[0]]}; {advice}"
         )
     return [(key, images[key], labels[key]) for key in images if key in labels]
 
@@ -42,7 +42,7 @@ def read_keys(path: Path, argument: str = "keys") -> list[str]:
     """Return the entries of a list, one per line, without the white space around each.
 
     Raises:
-        FileNotFoundError: no such file; names the argument that gave it.
+        FileNotFoundError: no such file; the message names the argument that it came from.
         ValueError: not UTF-8, or no entries.
     """
     return [line for _, line in _read_lines(path, argument)]
@@ -53,21 +53,21 @@ def find_listed(
 ) -> list[int]:
     """Return the indices of the samples that a file lists, in its order.
 
-    A line is a complete key, with whatever blanks are in it, or the last part of a key if only one sample has it. If
-    that does not find all lines, the list is read in other ways, each for all lines or none: in VOC's form, whose
-    lines are a name without blanks and a flag -1, 0 or 1, and as `ids`.
+    A line is a complete key, which may contain blanks, or the last part of a key if only one sample has it. If some
+    lines are neither, other readings are tried, each for all lines or none: VOC's format, whose lines are a name
+    without blanks and a flag -1, 0 or 1, and `ids`.
 
     Args:
         file: one sample per line.
-        keys: of all samples: path without extension, with `/` between its parts.
+        keys: keys of all samples: path without extension, with `/` between its parts.
         paths: the file of each sample, for messages.
         source: where the samples come from, for messages.
-        ids: of all samples.
+        ids: ids of all samples.
 
     Raises:
         FileNotFoundError: no such file, or a listed sample that is not among the keys.
-        ValueError: not UTF-8, an empty list, a line that fits two samples, a sample that is listed twice, or a list
-            that fits names and ids of different samples.
+        ValueError: not UTF-8, an empty list, a line that matches two samples, a sample that is listed twice, or a list
+            that can be read as names and as ids of different samples.
     """
     lines = _read_lines(file, "keys")
     by_name = _indices_of_names(keys)
@@ -105,7 +105,7 @@ def _read_lines(path: Path, argument: str) -> Lines:
 
 
 def _indices_of_names(keys: Sequence[str]) -> dict[str, list[int]]:
-    """Return the samples of each name: those whose key it is, else those of whose key it is the last part."""
+    """Return the samples of each name: those whose key equals it or, if there are none, those whose key ends in it."""
     by_key: dict[str, list[int]] = {}
     by_last_part: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
@@ -119,7 +119,7 @@ def _check_missing(file: Path, lines: Lines, matches: list[list[int]], source: s
     if missing:
         number, line = missing[0]
         raise FileNotFoundError(
-            f"keys: {len(missing)} of the {len(lines)} samples that {file} lists are not in {source}, the first is "
+            f"keys: {len(missing)} of the {len(lines)} samples that {file} lists are not in {source}; the first is "
             f"{line!r} (line {number}); a line is the path of a sample's file without extension, or its name alone"
         )
 
@@ -134,7 +134,7 @@ def _check_one_reading(file: Path, lines: Lines, complete: list[list[list[int]]]
     names = " or ".join(str(paths[indices[0]]) for indices in matches)
     raise ValueError(
         f"keys: {file}:{number}: {line!r} may be {names}, by its name or by its id in the annotation file; all lines "
-        "fit both, rename the images or change the ids so that they fit one"
+        "match both; rename the images or change the ids so that they match one"
     )
 
 

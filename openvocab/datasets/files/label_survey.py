@@ -29,7 +29,7 @@ def count_ids(paths: Sequence[Path], read_ids: Callable[[Path], np.ndarray]) -> 
     """Count the pixels of each id in a fixed random choice of label maps, up to `MAX_MAPS` maps or `MAX_PIXELS` pixels.
 
     Args:
-        paths: of all label maps.
+        paths: paths of all label maps.
         read_ids: returns the ids of one, (H, W) uint8 or uint16. A map that cannot be read is skipped here, since the
             dataset reports it when it is loaded.
     """
@@ -50,8 +50,8 @@ def describe_survey(survey: Survey, table: LabelTable, class_names: Sequence[str
     """Describe which classes have no pixel in a survey.
 
     Args:
-        survey: of some label maps.
-        table: from ids to classes.
+        survey: survey of some label maps.
+        table: table from ids to classes.
         class_names: K names.
         total: number of all label maps.
 

@@ -25,7 +25,8 @@ class PanopticReader:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, or not of this format; a segment or file that is listed twice; with the annotation.
+        ValueError: not JSON, or not of this format; a segment or file that is listed twice; the message states the
+            annotation.
     """
 
     def __init__(self, json_path: str | Path) -> None:
@@ -70,7 +71,7 @@ class PanopticReader:
         """Check that each PNG has an entry of its own.
 
         Raises:
-            ValueError: two share one.
+            ValueError: two PNGs share one.
         """
         path_of: dict[str, str | Path] = {}
         for path in paths:
@@ -84,18 +85,18 @@ class PanopticReader:
                 path_of[name] = path
 
     def _name_of(self, path: str | Path) -> str | None:
-        """Return the longest trailing part of a path that the JSON file lists, None if it lists none."""
+        """Return the longest end of a path that the JSON file lists, None if it lists none."""
         parts = PurePath(normal_key(path)).parts
         ends = (PurePath(*parts[start:]).as_posix() for start in range(len(parts)))
         return next((end for end in ends if end in self._segments), None)
 
 
 def _segment_table(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (S,) int64 ids of segments, ascending, and (S,) uint16 categories; the first entry is no segment."""
+    """Return (S,) int64 ids of segments, ascending, and (S,) uint16 categories; the first entry means "no segment"."""
     pairs = [[whole_number(entry[key], key) for key in ("id", "category_id")] for entry in segments]
     times = Counter(segment_id for segment_id, _ in pairs)
     if VOID in times:
-        raise ValueError(f"a segment has the id {VOID}, which stands for no segment")
+        raise ValueError(f"a segment has the id {VOID}, which means no segment")
     if repeated := [segment_id for segment_id, count in times.items() if count > 1]:
         raise ValueError(f"segment {repeated[0]} is listed {times[repeated[0]]} times")
     table = np.array([(VOID, VOID), *pairs], np.int64)

@@ -12,11 +12,11 @@ from openvocab.files.restricted_pickle import BROKEN, Function, load_restricted
 def read_plain_pickle(content: bytes) -> Any:
     """Return the dicts, lists, tuples, numbers, strings, bytes and uint8 arrays of a pickle.
 
-    The names that NumPy writes for an array of bytes stand for functions of this module; every other name is rejected.
-    Strings of Python 2 are returned as bytes.
+    The functions that NumPy refers to in the pickle of a uint8 array are replaced by functions of this module; every
+    other name is rejected. Strings of Python 2 are returned as bytes.
 
     Raises:
-        ValueError: anything else inside, or a broken file.
+        ValueError: it holds anything else, or is broken.
     """
     try:
         return _with_arrays(load_restricted(BytesIO(content), _resolve, encoding="bytes"), {})
@@ -30,15 +30,15 @@ class _Array:
     array: np.ndarray | None = None
 
     def __setstate__(self, state: Any) -> None:
-        """Take (version, shape, dtype, Fortran order, bytes)."""
+        """Build the array from NumPy's state: (version, shape, dtype, Fortran order, bytes)."""
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _ByteType) or not isinstance(content, bytes):
-            raise ValueError("an array of another type than uint8")
+            raise ValueError("an array whose dtype is not uint8")
         self.array = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
 class _ByteType:
-    """The data type uint8, the only one."""
+    """The dtype uint8, the only one that is accepted."""
 
     def __setstate__(self, state: Any) -> None:
         """Ignore byte order and alignment: bytes have none."""
@@ -55,7 +55,7 @@ def _dtype(name: Any, align: Any = None, copy: Any = None) -> _ByteType:
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """Return the bytes that Python 3 writes as a text and this call in old protocols."""
+    """Return bytes, which Python 3 pickles in old protocols as a string and a call of `_codecs.encode`."""
     if encoding not in ("latin1", b"latin1") or not isinstance(text, str):
         raise ValueError("an unexpected call of _codecs.encode")
     return text.encode("latin1")
@@ -72,7 +72,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 
 def _resolve(module: str, name: str) -> Callable[..., Any]:
     if (module, name) not in _KNOWN:
-        raise ValueError(f"the pickle names {module}.{name}; nothing of it was run")
+        raise ValueError(f"the pickle refers to {module}.{name}; nothing in it was run")
     return _KNOWN[module, name]
 
 

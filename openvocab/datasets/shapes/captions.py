@@ -52,7 +52,7 @@ def write_captions(scene: Scene, stream: RandomStream, count: int = 5) -> list[s
     The first names every object; the others may name some of them.
 
     Args:
-        scene: of at least one object.
+        scene: a scene with at least one object.
         stream: source of every choice.
         count: number of captions.
     """

@@ -16,8 +16,8 @@ def polygon_coverage(contours: list[np.ndarray], height: int, width: int) -> np.
     Args:
         contours: closed, each (P, 2) points (x, y) in pixels, possibly outside the canvas; pixel (0, 0) spans 0 to 1. A
             hole has the opposite orientation of its outline.
-        height: of the canvas, in pixels.
-        width: of the canvas, in pixels.
+        height: height of the canvas, in pixels.
+        width: width of the canvas, in pixels.
 
     Returns:
         (height, width) uint8, 255 = fully covered; exact along rows, four samples per pixel along columns.

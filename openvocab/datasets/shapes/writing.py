@@ -59,7 +59,7 @@ def write_shapes(
 
     Args:
         root: folder to create; it appears when it is complete. One that already holds this dataset is left as it is.
-        seed: of all choices.
+        seed: seed of all choices.
         num_train: training scenes; the first half of them have dense labels.
         num_val: validation scenes, over all 48 classes in turn.
         objects_per_class: single-object images per class, for zero-shot classification.
@@ -95,7 +95,7 @@ def _is_complete(root: Path, parameters: ShapesParameters) -> bool:
         manifest = json.loads((root / MANIFEST).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         raise FileExistsError(
-            f"{root} exists and is no Shapes dataset (no valid {MANIFEST} in it); delete it or name another folder"
+            f"{root} exists and is not a Shapes dataset (no valid {MANIFEST} in it); delete it or name another folder"
         ) from None
     different = [
         f"{key} {manifest.get(key)} instead of {value}"

@@ -53,7 +53,7 @@ class ShardStream:
     Args:
         shards: all shards, the same list for every consumer.
         buffer_size: samples that are shuffled together; 1 keeps shards and samples in order.
-        seed: of the order, the same for every consumer.
+        seed: seed of the order, the same for every consumer.
         passes: number of passes over the shards; None for an endless stream.
         consumer, consumers: index of this consumer, and the number of consumers that share the shards.
         fields, max_member_bytes: see `read_shard`.

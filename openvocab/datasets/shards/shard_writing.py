@@ -47,10 +47,10 @@ def write_shards(
 
     Args:
         records: see `read_records`.
-        root: of the records' image paths.
+        root: folder to which the records' image paths are relative.
         out: folder to create; it may hold shards of the same records, but no others.
         samples_per_shard: records per shard; bad images are skipped, and not replaced.
-        prefix: of the file names.
+        prefix: prefix of the file names.
         progress: called with (records done, total).
 
     Raises:

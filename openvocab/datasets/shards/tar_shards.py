@@ -110,7 +110,7 @@ def expand_shards(shards: str | Sequence[str], root: str | Path = "", *, allow_c
         raise ValueError("shards: expected at least one path, pattern or URL, got none")
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
-        raise ValueError(f"shards: {len(twice)} are named twice, the first is {twice[0]}")
+        raise ValueError(f"shards: {len(twice)} are named twice; the first is {twice[0]}")
     return paths
 
 
@@ -240,7 +240,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) 
     if member.size > max_bytes:
         return RefusedMember(f"{member.size} bytes, more than max_member_bytes={max_bytes}")
     file = archive.extractfile(member)
-    return b"" if file is None else file.read()  # None is for members that are no files
+    return b"" if file is None else file.read()  # None is for members that are not files
 
 
 class _StrictTarInfo(tarfile.TarInfo):
@@ -257,7 +257,7 @@ class _StrictTarInfo(tarfile.TarInfo):
         """Parse a header.
 
         Raises:
-            tarfile.ReadError: it announces a name or attributes that would fill the memory.
+            tarfile.ReadError: its name or attributes would fill the memory.
         """
         header = super().frombuf(buf, encoding, errors)
         if header.type in _EXTENDED_TYPES and not 0 <= header.size <= _MAX_HEADER_BYTES:

@@ -120,8 +120,8 @@ class RandAugment(BaseTransform):
         policy: `rand-m9-mstd0.5-inc1` is that of DeiT and GroupViT: two random changes, each applied with probability
             one half, of magnitude 9 with a standard deviation of 0.5, all stronger with a larger magnitude. Among them
             are shears, rotations and shifts: labels must not depend on positions.
-        interpolation: of the geometric changes: "bilinear", "bicubic", or "random" for one of the two each time (timm's
-            default).
+        interpolation: method of the geometric changes: "bilinear", "bicubic", or "random" for one of the two each time
+            (timm's default).
 
     Raises:
         ValueError: a policy that timm cannot parse, an unknown interpolation.

@@ -11,7 +11,7 @@ def check_enlargement(results: Results, size: Size, remedy: str) -> None:
     """Check the size (height, width) that the image of `results` is about to be resized to.
 
     Args:
-        results: with `img`, (H, W, 3).
+        results: results with `img`, (H, W, 3).
         size: (height, width).
         remedy: what the user can do, for the message.
 

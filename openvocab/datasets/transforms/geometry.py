@@ -119,7 +119,7 @@ class RandomScaleCrop(BaseTransform):
         rows = _draw_window(height, target[0], self.crop[0])
         columns = _draw_window(width, target[1], self.crop[1])
         scale = target[0] / height, target[1] / width
-        # the scaled window is smaller than the crop where the scaled image is; padding fills the rest
+        # the scaled window is smaller than the crop if the scaled image is; padding fills the rest
         visible_size = min(target[0], self.crop[0]), min(target[1], self.crop[1])
         cut = partial(self._cut, rows=rows, columns=columns, scale=scale, visible_size=visible_size)
         _replace(results, [cut(array, fill=_fill_of(array)) for array in _arrays(results)])

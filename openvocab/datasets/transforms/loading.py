@@ -109,8 +109,8 @@ class LoadInstances(BaseTransform):
         if table.masks is not None and count * size[0] * size[1] > self.max_mask_bytes:
             raise BadSample(
                 results["img_path"],
-                f"the masks of its {count} objects would take more than max_mask_bytes={self.max_mask_bytes}; a larger "
-                "max_mask_bytes of LoadInstances takes them, with_masks=False needs none",
+                f"the masks of its {count} objects would take more than max_mask_bytes={self.max_mask_bytes}; raise "
+                "max_mask_bytes of LoadInstances, or set with_masks=False in the dataset",
             )
         results["instances"] = table.instances(results["image_position"], size)
         return results

@@ -42,7 +42,7 @@ def resize_objects(objects: Objects, before: Size, after: Size, resize: Callable
     """Scale boxes (N, 4) and masks (N, H, W) with their image.
 
     Args:
-        objects: in the frame of the image as it was.
+        objects: objects in the frame of the image before the change.
         before, after: size (height, width) of the image.
         resize: resizes one (H, W) uint8 mask as the image was resized.
     """
@@ -62,7 +62,7 @@ def crop_objects(
     """Move boxes (N, 4) and masks (N, H, W) with an image of which a window is cut out, scaled and padded.
 
     Args:
-        objects: in the frame of the image as it was.
+        objects: objects in the frame of the image before the change.
         offset: (top, left) of the window in source pixels.
         scale: (y, x) factors.
         visible_size: (height, width) of the scaled window.

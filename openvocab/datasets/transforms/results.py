@@ -36,7 +36,7 @@ class Results(TypedDict, total=False):
     img_path: str
     """The image file; for a sample of a tar shard, the shard and the member's name."""
     img_bytes: bytes
-    """The content of the image file, where the dataset has read it; `LoadImage` decodes it and drops it."""
+    """The content of the image file, if the dataset has read it; `LoadImage` decodes it and drops it."""
     vocabulary: Vocabulary | None
     """The classes that all class indices of the item refer to; None in training on captions."""
     seg_map_path: str
@@ -78,7 +78,7 @@ class Results(TypedDict, total=False):
     views: list[np.ndarray]
     """V images (H, W, 3) uint8, BGR, of `CropViews`."""
     view_boxes: np.ndarray
-    """(V, 4) float32 x1 y1 x2 y2: the part of the image that each view shows, x1 > x2 where it is mirrored."""
+    """(V, 4) float32 x1 y1 x2 y2: the part of the image that each view shows, x1 > x2 if it is mirrored."""
 
 
 class Packed(TypedDict):

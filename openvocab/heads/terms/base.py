@@ -129,7 +129,7 @@ class ContrastiveTerm(nn.Module):
 
     Args:
         weight: factor of the loss in the sum.
-        name: of the loss in the log, `loss_<name>`.
+        name: name of the loss in the log, `loss_<name>`.
 
     Raises:
         ValueError: a weight that is not positive.

@@ -25,8 +25,8 @@ class NounContrast(ContrastiveTerm):
         count: K noun prompts per sample, its captions after the first; see `AddNounPrompts`.
         match: what a prompt is compared with: the whole `image` (official), or each `patch` (ours: some patch has to
             show what the prompt names; learns from far fewer pairs).
-        positives_by_text: a prompt that several images have is a positive of all of them (ours), instead of the image
-            alone that it was drawn for (official).
+        positives_by_text: a prompt that several images have is a positive of all of them (ours), instead of only the
+            image that it was drawn for (official).
         chunk_size: see `multi_label_info_nce`.
 
     Raises:

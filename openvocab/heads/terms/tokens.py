@@ -71,7 +71,7 @@ class MaskedLanguage(ContrastiveTerm):
     Args:
         backbone, text_dim: given by the head.
         weight, name: see `ContrastiveTerm`.
-        probability: with which each word is hidden.
+        probability: probability that a word is hidden.
         mask_share, random_share: see `corrupt_tokens`.
         match_masked: let the other terms match images with the corrupted caption instead of the original. Official
             DeCLIP does: it runs its tower once, on the corrupted caption, as happens here unless another term reads

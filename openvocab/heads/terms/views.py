@@ -22,7 +22,7 @@ class ViewContrast(ContrastiveTerm):
         weight, name: see `ContrastiveTerm`.
         views: the two views that are compared.
         layer: hidden map whose mean is projected; default: the pooled embedding (SLIP: the features before it).
-        hidden_dim, out_dim: of the three-layer projector (SLIP: 4096 and 256).
+        hidden_dim, out_dim: widths of the three-layer projector (SLIP: 4096 and 256).
         temperature: divides the cosine.
         chunk_size: rows scored at a time.
 
@@ -67,7 +67,7 @@ class PatchContrast(ContrastiveTerm):
         weight, name: see `ContrastiveTerm`.
         views: the two views that are compared.
         layer: hidden map whose patches are projected; default: the patch embeddings in the joint space.
-        hidden_dim, out_dim: of the two-layer projector, applied to each patch.
+        hidden_dim, out_dim: widths of the two-layer projector, applied to each patch.
         temperature: divides the cosine.
         max_pairs: maximum per batch, drawn at random if there are more; the time grows with its square.
         parity: "xclip" compares the rows that x-clip does, for comparison with that code: the pooled row and all

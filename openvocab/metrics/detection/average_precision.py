@@ -69,7 +69,8 @@ class AveragePrecision(Metric):
         """Store the labels and detections of a batch.
 
         Args:
-            data_batch: of the loader; `data_batch["sample"]` holds the samples with instances in the original frame.
+            data_batch: batch of the loader; `data_batch["sample"]` holds the samples with instances in the original
+                frame.
             data_samples: predictions, in the same order.
 
         Raises:
@@ -360,9 +361,9 @@ def class_rows(
     """Return one row per class: AP and AP50 of each evaluation in percent, the number of objects, the role.
 
     Args:
-        precisions: by the prefix of their keys.
-        tables: of all images; crowds are not counted as objects.
-        vocabulary: of K classes.
+        precisions: average precisions by the prefix of their keys.
+        tables: tables of all images; crowds are not counted as objects.
+        vocabulary: K classes.
         further_columns: K entries each.
     """
     columns: dict[str, Sequence[Any]] = {}

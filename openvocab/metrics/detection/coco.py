@@ -46,7 +46,7 @@ def coco_average_precision(tables: DetectionTables, num_classes: int, shape: Sha
     """Evaluate detections by COCO's rules: the best 100 per class and image count; crowd regions are ignored.
 
     Args:
-        tables: of I images.
+        tables: one table for each of I images.
         num_classes: K.
         shape: "mask" needs masks in labels and detections.
     """

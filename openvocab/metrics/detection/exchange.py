@@ -24,8 +24,8 @@ def gather_tables(rank_tables: Sequence[DetectionTables], folder: str | None) ->
 
     Args:
         rank_tables: those of this rank, any number.
-        folder: for exchanging the files, on a disk that all ranks share; default: the system's temporary folder, which
-            the ranks of one machine share.
+        folder: where the files are exchanged, on a disk that all ranks share; default: the system's temporary folder,
+            which the ranks of one machine share.
 
     Raises:
         ValueError: no image was processed by any rank.
@@ -96,8 +96,8 @@ def write_coco_results(path: str | Path, tables: DetectionTables, category_ids: 
     Boxes become x y width height. The image id is the sample's id, as an integer if it consists of digits.
 
     Args:
-        path: of the file; its folder is created.
-        tables: with N detections.
+        path: path of the file; its folder is created.
+        tables: tables with N detections.
         category_ids: K ids of the classes in the annotation file.
     """
     path = Path(path)

@@ -37,7 +37,7 @@ def federated_average_precision(
     ignored too if its class is not labeled exhaustively, or if it is outside the range of areas.
 
     Args:
-        tables: of all images.
+        tables: tables of all images.
         num_classes: K.
         shape: "mask" needs masks in labels and detections.
         max_per_image: number of best detections per image, of all classes together, that count; LVIS: 300.

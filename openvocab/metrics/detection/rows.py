@@ -17,14 +17,14 @@ def image_tables(
     """Return the tables of one image.
 
     Args:
-        sample: with `instances` in the original frame.
-        prediction: for the same image, in the original frame.
+        sample: a sample with `instances` in the original frame.
+        prediction: prediction for the same image, in the original frame.
         masks: whether the tables have masks.
         mask_classes: classes whose detected masks are kept; default: all.
 
     Raises:
         ValueError: no instances or masks; a prediction for another image or vocabulary; unequal lengths; NaN or
-            infinity; a box of negative size; a class outside the vocabulary; a mask of another size.
+            infinity; a box of negative size; a class outside the vocabulary; a mask of the wrong size.
     """
     try:
         instances, num_classes = _checked_pair(sample, prediction)
