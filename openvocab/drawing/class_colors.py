@@ -51,6 +51,10 @@ COLOR_WORDS = {
 }
 """The basic color of each color word."""
 CANDIDATES = 48
+NAMES_PER_CHUNK = 16
+"""Names whose vivid colors are compared with the chosen colors at once."""
+CHUNK_ELEMENTS = 2**18
+"""Distances that are computed at once (2 MiB)."""
 NEAR = 0.2
 """Two vivid colors closer than this in Oklab are hard to tell apart in an overlay."""
 NEAR_TINT = 0.1
@@ -73,21 +77,30 @@ def class_colors(names: Sequence[str]) -> np.ndarray:
     Returns:
         (K, 3) uint8 RGB.
     """
-    taken = [_oklab(np.array(NEUTRAL) / 255)]
+    chosen = np.empty((len(names) + 1, 3))  # Oklab, of the neutral color and of the names so far
+    chosen[0] = _oklab(np.array(NEUTRAL) / 255)
+    count = 1
     colors = np.empty((len(names), 3), dtype=np.uint8)
-    for index, name in enumerate(names):
-        if name.lower() in NEUTRAL_NAMES:
-            colors[index] = NEUTRAL
-            continue
-        word = basic_color(name)
-        proposals = _vivid_colors(name) if word is None else _tints(word)  # (P, 3)
-        near, weight = (NEAR, _WEIGHT) if word is None else (NEAR_TINT, np.ones(3))
-        positions = _oklab(proposals)
-        gaps = np.linalg.norm((positions[:, None] - np.stack(taken)) * weight, axis=-1)  # (P, colors so far)
-        distance = gaps.min(axis=1)
-        best = int(np.argmax(distance >= near)) if (distance >= near).any() else int(distance.argmax())
-        taken.append(positions[best])
-        colors[index] = np.round(proposals[best] * 255)
+    tints: dict[str, _Proposals] = {}
+    for start in range(0, len(names), NAMES_PER_CHUNK):
+        chunk = names[start : start + NAMES_PER_CHUNK]
+        vivid = _Proposals(_vivid_colors(chunk), _WEIGHT, is_grid=False)
+        for row, name in enumerate(chunk):
+            if name.lower() in NEUTRAL_NAMES:
+                colors[start + row] = NEUTRAL
+                continue
+            word = basic_color(name)
+            if word is None:
+                proposals, group, near = vivid, row, NEAR
+            else:
+                if word not in tints:
+                    tints[word] = _Proposals(_tints(word)[None], np.ones(3), is_grid=True)
+                proposals, group, near = tints[word], 0, NEAR_TINT
+            distance = proposals.distances(chosen[:count])[group]
+            best = int(np.argmax(distance >= near)) if (distance >= near).any() else int(distance.argmax())
+            chosen[count] = proposals.positions[group, best]
+            count += 1
+            colors[start + row] = np.round(proposals.colors[group, best] * 255)
     return colors
 
 
@@ -121,14 +134,62 @@ def _tints(word: str) -> np.ndarray:
     return _srgb(tints[is_clear][np.argsort(to_word[is_clear], kind="stable")])
 
 
-def _vivid_colors(name: str) -> np.ndarray:
-    """Return the colors that a name proposes, (CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
-    digest = hashlib.shake_256(name.encode()).digest(3 * CANDIDATES)
-    hue, lightness, chroma = np.frombuffer(digest, dtype=np.uint8).reshape(3, CANDIDATES) / 255.0
+def _vivid_colors(names: Sequence[str]) -> np.ndarray:
+    """Return the colors that each name proposes, (K, CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
+    digests = [hashlib.shake_256(name.encode(errors="surrogatepass")).digest(3 * CANDIDATES) for name in names]
+    values = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(names), 3, CANDIDATES) / 255.0
+    hue, lightness, chroma = values.swapaxes(0, 1)
     lightness = 0.55 + 0.33 * lightness
     chroma = 0.13 + 0.09 * chroma
     angle = 2 * np.pi * hue
     return _srgb(np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=-1))
+
+
+class _Proposals:
+    """Proposed colors with the distance of each to the nearest chosen color, which every new choice updates.
+
+    Args:
+        colors: (G, P, 3) sRGB in 0..1, G groups of proposals.
+        weight: (3,) weights of the axes of Oklab in a distance.
+        is_grid: Whether the proposals lie on a grid, as tints do. Many of their distances are equal except for the
+            rounding, or equal to the limit, so that a faster formula would choose other colors.
+    """
+
+    def __init__(self, colors: np.ndarray, weight: np.ndarray, is_grid: bool) -> None:
+        self.colors = colors
+        self.positions = _oklab(colors)
+        self._weight = weight
+        self._points = (self.positions * weight).reshape(-1, 3)
+        self._is_grid = is_grid
+        self._distances = np.full(len(self._points), np.inf)
+        self._compared = 0
+
+    def distances(self, chosen: np.ndarray) -> np.ndarray:
+        """Return (G, P) distances to the nearest of the chosen colors.
+
+        Args:
+            chosen: (C, 3) Oklab. Those of the call before come first and are not compared again.
+        """
+        new = chosen[self._compared :] * self._weight
+        size = max(1, CHUNK_ELEMENTS // len(self._points))
+        for start in range(0, len(new), size):
+            others = new[start : start + size]  # (N, 3)
+            if len(others) > 1 and not self._is_grid:
+                others = others[_nearest(self._points, others)][:, None]  # (G * P, 1, 3)
+            difference = self._points[:, None] - others
+            squares = difference[..., 0] ** 2 + difference[..., 1] ** 2 + difference[..., 2] ** 2
+            np.minimum(self._distances, np.sqrt(squares.min(axis=1)), out=self._distances)
+        self._compared = len(chosen)
+        return self._distances.reshape(self.positions.shape[:-1])
+
+
+def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the index of the nearest of (N, 3) others to each of (M, 3) points, (M,).
+
+    It has the smallest |other|² - 2 point · other, which is one matrix product.
+    """
+    factors = np.concatenate([-2 * others, (others**2).sum(axis=1, keepdims=True)], axis=1)  # (N, 4)
+    return (np.concatenate([points, np.ones((len(points), 1))], axis=1) @ factors.T).argmin(axis=1)
 
 
 _WEIGHT = np.array([LIGHTNESS_WEIGHT, 1.0, 1.0])

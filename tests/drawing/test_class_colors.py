@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from openvocab.datasets.shapes.classes import CLASS_NAMES, COLORS
+from openvocab.drawing import class_colors as class_colors_file
 from openvocab.drawing.box_drawing import draw_detections
 from openvocab.drawing.class_colors import BASIC_COLORS, COLOR_WORDS, NEUTRAL, basic_color, class_colors
 from openvocab.drawing.legend import INK, PAPER, draw_legend, text_color
@@ -145,6 +146,60 @@ def test_colors_do_not_depend_on_later_names_or_on_chance():
     names = [*MIXED, *CLASS_NAMES]
     assert np.array_equal(class_colors(names)[:9], class_colors(names[:9]))
     assert np.array_equal(class_colors(names), class_colors(tuple(names)))
+
+
+def colors_one_by_one(names: list[str]) -> np.ndarray:
+    """Choose colors by the rule alone: the proposals of each name are compared with the colors of all names before."""
+    chosen, colors = [class_colors_file._oklab(np.array(NEUTRAL) / 255)], []
+    for name in names:
+        if name == "background":
+            colors.append(NEUTRAL)
+            continue
+        word = basic_color(name)
+        proposals = class_colors_file._tints(word) if word else class_colors_file._vivid_colors([name])[0]
+        near, weight = (0.1, [1, 1, 1]) if word else (0.2, [0.6, 1, 1])
+        positions = class_colors_file._oklab(proposals)
+        distances = np.linalg.norm((positions[:, None] - np.stack(chosen)) * weight, axis=-1).min(axis=1)
+        far = np.flatnonzero(distances >= near)
+        best = far[0] if len(far) else distances.argmax()
+        chosen.append(positions[best])
+        colors.append(np.round(255 * proposals[best]))
+    return np.array(colors, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["background", *CLASS_NAMES, *PLAIN, *["cat"] * 100, *MIXED],
+        [f"object {index}" for index in range(300)] + [f"{word} thing" for word in COLOR_WORDS],
+    ],
+)
+def test_colors_follow_the_rule_when_they_run_out_and_names_repeat(names):
+    assert np.array_equal(class_colors(names), colors_one_by_one(names))
+
+
+@pytest.mark.parametrize("pattern", ["object {}", "red thing {}", "{}"])
+def test_few_of_thousands_of_names_are_compared_with_all_names_before_them(pattern, monkeypatch):
+    chosen_counts = []  # of each comparison
+    distances = class_colors_file._Proposals.distances
+
+    def count(proposals, chosen):
+        chosen_counts.append(len(chosen) - proposals._compared)
+        return distances(proposals, chosen)
+
+    monkeypatch.setattr(class_colors_file._Proposals, "distances", count)
+    names = [pattern.format(f"{'green ' * (index % 5 == 0)}{index}") for index in range(2000)]
+    colors = class_colors(names)
+    assert len(chosen_counts) == 2000
+    assert sum(chosen_counts) < 2000**2 / 20  # 2000**2 / 2 if every name is compared with all before it
+    assert np.array_equal(class_colors(names[:77]), colors[:77])
+
+
+def test_a_name_with_half_a_character_has_a_color():
+    names = ["cat", "\ud83d", "red \ud83d"]
+    colors = class_colors(names)
+    assert smallest_gap(colors) > 0.12 and nearest_basic_colors(colors)[2] == "red"
+    assert np.array_equal(colors, class_colors(names))
 
 
 def test_gray_classes_differ_from_what_is_everything_else():
