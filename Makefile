@@ -10,7 +10,7 @@ WHEEL := build/wheel
 OLDEST := build/oldest
 STARTED := $(shell date +%s)
 
-.PHONY: quickstart test lint docs wheel oldest benchmark clean
+.PHONY: quickstart test lint docs wheel oldest oldest-installed benchmark clean
 
 $(LIBRARY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,18 +45,17 @@ wheel:
 	cd $(WHEEL) && venv/bin/python ../../tests/wheel_check.py
 
 # The same with the oldest versions that setup.cfg admits, and Python 3.10; then the contract tests and some short runs.
-oldest:
+oldest: oldest-installed
+	cd $(OLDEST) && venv/bin/python ../../tests/wheel_check.py
+	cd $(OLDEST) && OMP_NUM_THREADS=1 venv/bin/python -m pytest -q ../../tests/test_first_use.py \
+		../../tests/heads/test_head_contract.py ../../tests/engine/test_runner.py
+
+oldest-installed:
 	rm -rf $(OLDEST) build/lib build/bdist*
 	$(OLDEST_PYTHON) -m venv $(OLDEST)/venv
 	$(OLDEST)/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OLDEST) .
 	$(OLDEST)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
 		$(OLDEST)/*.whl pytest
-	cd $(OLDEST) && venv/bin/python ../../tests/wheel_check.py
-	cd $(OLDEST) && OMP_NUM_THREADS=1 venv/bin/python -m pytest -q ../../tests/test_first_use.py \
-		../../tests/heads/test_head_contract.py ../../tests/engine/test_runner.py
-
-docs: $(DOCS)
-	$(VENV)/bin/python tools/build_docs.py --out build/docs
 
 benchmark: $(EXTRAS)
 	$(VENV)/bin/python tools/benchmark.py --out work_dirs/benchmark.json
