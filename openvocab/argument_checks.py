@@ -3,10 +3,14 @@ given."""
 
 import difflib
 import inspect
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from numbers import Integral, Real
 from typing import Any, TypeVar
+
+from openvocab.former_names import ARGUMENTS
 
 Group = TypeVar("Group")
 
@@ -19,7 +23,55 @@ def check_choice(argument: str, value: object, choices: Iterable[str | None]) ->
     """
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{argument}: expected one of {', '.join(map(str, choices))}, got {repr(value)[:60]}")
+        raise ValueError(f"{argument}: expected one of {', '.join(map(str, choices))}, got {_shortened(value)}")
+
+
+def check_flags(flags: Mapping[str, Any]) -> None:
+    """Check that arguments, given by name, are True or False.
+
+    Raises:
+        ValueError: another value, even if Python would take it for one of them.
+    """
+    for argument, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{argument}: expected True or False, got {_shortened(flag)}")
+
+
+def check_texts(texts: Mapping[str, Any]) -> None:
+    """Check that arguments, given by name, are strings.
+
+    Raises:
+        ValueError: another type.
+    """
+    for argument, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{argument}: expected a string, got {_shortened(text)}")
+
+
+def check_number(
+    argument: str, value: object, minimum: float | None = None, *, whole: bool = False, optional: bool = False
+) -> None:
+    """Check that an argument is a finite number, `whole` or not, of at least `minimum`; with `optional`, or None.
+
+    Raises:
+        ValueError: anything else; True and False are no numbers.
+    """
+    if not (optional and value is None) and not _is_number(value, minimum, whole):
+        bound = "" if minimum is None else f" of at least {minimum}"
+        choice = ", or None" if optional else ""
+        raise ValueError(f"{argument}: expected a {'whole ' * whole}number{bound}{choice}, got {_shortened(value)}")
+
+
+def check_numbers(argument: str, values: object, minimum: float | None = None, *, whole: bool = False) -> None:
+    """Check that an argument is a list of finite numbers, each as in `check_number`.
+
+    Raises:
+        ValueError: anything else.
+    """
+    is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    if not is_list or not all(_is_number(value, minimum, whole) for value in values):  # type: ignore[attr-defined]
+        bound = "" if minimum is None else f" of at least {minimum}"
+        raise ValueError(f"{argument}: expected a list of {'whole ' * whole}numbers{bound}, got {_shortened(values)}")
 
 
 def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None:
@@ -31,7 +83,7 @@ def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None
     given = {argument: path for argument, path in (optional or {}).items() if path is not None}
     for argument, path in {**paths, **given}.items():
         if not isinstance(path, (str, os.PathLike)):
-            raise ValueError(f"{argument}: expected a path, got {path!r}")
+            raise ValueError(f"{argument}: expected a path, got {_shortened(path)}")
 
 
 def argument_group(argument: str, given: Mapping[str, Any] | Group | None, group_type: type[Group]) -> Group:
@@ -68,20 +120,38 @@ def keyword_arguments(
     """
     taken = {name: part for name, part in inspect.signature(function).parameters.items() if name not in excluded}
     required = [name for name, part in taken.items() if part.default is part.empty]
-    return dict(_checked_group(argument, given, list(taken), required))
+    moved = {old: new for old, new in ARGUMENTS.get(function.__name__, {}).items() if "." not in old}
+    return dict(_checked_group(argument, given, list(taken), required, moved))
 
 
-def _checked_group(argument: str, given: Any, known: list[str], required: list[str]) -> Mapping[str, Any]:
-    """Return the arguments of a group after a check of their names."""
+def _checked_group(
+    argument: str, given: Any, known: list[str], required: list[str], moved: Mapping[str, str] | None = None
+) -> Mapping[str, Any]:
+    """Return the arguments of a group after a check of their names; `moved` are further names and what they are now."""
     given = {} if given is None else given
     if not isinstance(given, Mapping):
-        raise TypeError(f"{argument}: expected a dict with some of {', '.join(known)}, got {given!r}")
+        form = f"{argument.rpartition('.')[2]}=dict({known[0]}=...)"
+        raise TypeError(
+            f"{argument}: expected a dict with some of {', '.join(known)}, such as {form}, got {_shortened(given)}"
+        )
     unknown = [name for name in given if name not in known]
     if unknown:
-        close = difflib.get_close_matches(str(unknown[0]), known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        present = {**(moved or {}), **{name: name for name in known}}
+        close = difflib.get_close_matches(str(unknown[0]), present, n=1)
+        hint = f"did you mean {present[close[0]]!r}? " if close else ""
         raise TypeError(f"{argument}: unknown {unknown[0]!r}; {hint}expected some of {', '.join(known)}")
     missing = [name for name in required if name not in given]
     if missing:
         raise TypeError(f"{argument}: {missing[0]!r} is missing; expected a dict with some of {', '.join(known)}")
     return given
+
+
+def _is_number(value: object, minimum: float | None, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        return False
+    return math.isfinite(value) and (minimum is None or float(value) >= minimum)
+
+
+def _shortened(value: object) -> str:
+    """Return a value for a message: the start of its representation, in one line."""
+    return " ".join(repr(value).split())[:60]

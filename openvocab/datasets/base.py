@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from openvocab.argument_checks import argument_group, check_choice
+from openvocab.argument_checks import argument_group, check_choice, check_flags
 from openvocab.datasets.contracts import ChecksIndex, reads_files
 from openvocab.datasets.transforms.results import Results
 from openvocab.files.file_values import number
@@ -33,7 +33,7 @@ class Loading:
     """How a dataset reads its files: the group of arguments `loading`, which all datasets share.
 
     Raises:
-        ValueError: an unknown policy, or a fraction outside 0..1.
+        ValueError: an unknown policy, a fraction outside 0..1, or a flag that is neither True nor False.
     """
 
     bad_samples: BadSamplePolicy = "raise"
@@ -48,6 +48,7 @@ class Loading:
     def __post_init__(self) -> None:
         """Check the arguments."""
         check_choice("loading.bad_samples", self.bad_samples, ("raise", "skip"))
+        check_flags({"loading.cache_images": self.cache_images})
         share = number(self.max_bad_share, "loading.max_bad_share")
         if not 0 <= share <= 1:
             raise ValueError(f"loading.max_bad_share: expected a fraction in 0..1, got {self.max_bad_share}")

@@ -108,8 +108,9 @@ class ClassificationFolder(PipelineDataset):
         options = self.class_options
         every_class = Vocabulary.from_names(
             load_class_names(self.classes, self.root),
-            unseen=None if options.unseen is None else load_unseen(options.unseen, self.root),
+            unseen=None if options.unseen is None else load_unseen(options.unseen, self.root, "class_options.unseen"),
             repeated_names=options.repeated_names,
+            group="class_options",
         )
         keys = [same_name_key(name) for name in every_class.class_names]
         unknown = [name for name in options.leave_out if same_name_key(name) not in keys]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from openvocab.argument_checks import argument_group, check_choice, check_paths
+from openvocab.argument_checks import argument_group, check_choice, check_flags, check_paths, check_texts
 from openvocab.datasets.base import Loading, PipelineDataset, Transform, place_name
 from openvocab.datasets.files.folder_walk import check_folder, files_by_key
 from openvocab.datasets.files.image_label_pairs import pair, select_listed
@@ -43,7 +43,11 @@ ID_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which image and label map belong together: the group of arguments `pairing`."""
+    """Which image and label map belong together: the group of arguments `pairing`.
+
+    Raises:
+        ValueError: a suffix that is no string, or a flag that is neither True nor False.
+    """
 
     image_suffix: str = ""
     """End of an image's stem that its label map does not have; images without it are dropped."""
@@ -52,13 +56,18 @@ class Pairing:
     require_annotations: bool = True
     """Raise for an image without a label map instead of dropping the image."""
 
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_texts({"pairing.image_suffix": self.image_suffix, "pairing.annotation_suffix": self.annotation_suffix})
+        check_flags({"pairing.require_annotations": self.require_annotations})
+
 
 @dataclass(frozen=True)
 class LabelIds:
     """What the ids in the label maps mean: the group of arguments `labels`.
 
     Raises:
-        ValueError: an unknown choice, or ids that are not integers.
+        ValueError: an unknown choice, ids that are not integers, or a flag that is neither True nor False.
     """
 
     reduce_zero_label: bool = False
@@ -74,6 +83,7 @@ class LabelIds:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        check_flags({"labels.reduce_zero_label": self.reduce_zero_label})
         check_choice("labels.unlisted_ids", self.unlisted_ids, ("raise", "ignore"))
         check_paths({"labels.panoptic_json": self.panoptic_json})
         if self.ignored_ids is not None:
@@ -104,6 +114,8 @@ class PixelClassOptions:
         """Check the arguments."""
         check_choice("class_options.train_classes", self.train_classes, ("all", "seen"))
         check_unseen_given(self.train_classes, self.unseen)
+        check_texts({} if self.background is None else {"class_options.background": self.background})
+        check_choice("class_options.synonym_merge", self.synonym_merge, get_args(SynonymMerge))
         object.__setattr__(self, "repeated_names", list_of_names("class_options.repeated_names", self.repeated_names))
 
 
@@ -168,10 +180,11 @@ class SegmentationDataset(PipelineDataset):
         options = self.class_options
         return Vocabulary.from_names(
             load_class_names(self.classes, self.root),
-            unseen=None if options.unseen is None else load_unseen(options.unseen, self.root),
+            unseen=None if options.unseen is None else load_unseen(options.unseen, self.root, "class_options.unseen"),
             background=options.background,
             synonym_merge=options.synonym_merge,
             repeated_names=options.repeated_names,
+            group="class_options",
         )
 
     @cached_property

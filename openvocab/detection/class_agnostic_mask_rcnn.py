@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from openvocab.argument_checks import argument_group, check_choice, keyword_arguments
+from openvocab.argument_checks import argument_group, check_choice, check_number, keyword_arguments
 from openvocab.detection.box_coding import decode_boxes, encode_boxes
 from openvocab.detection.box_head import BoxHead
 from openvocab.detection.feature_pyramid import FeaturePyramid
@@ -40,6 +40,7 @@ class BoxLossOptions:
     foreground; the first is 512 / (4 P) times the second."""
 
     def __post_init__(self) -> None:
+        check_number("box_loss.beta", self.beta, 0)
         check_choice("box_loss.mean", self.mean, get_args(BoxLossMean))
 
 
@@ -49,6 +50,9 @@ class MaskLossOptions:
 
     max_regions: int = 128
     """Maximum number of foreground regions per image in the loss."""
+
+    def __post_init__(self) -> None:
+        check_number("mask_loss.max_regions", self.max_regions, 1, whole=True)
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class DetectionOptions:
     """Detections must score above it; rare classes need 0."""
 
     def __post_init__(self) -> None:
-        if self.min_score < 0:
-            raise ValueError(f"detections.min_score: expected 0 or more, got {self.min_score}")
+        check_number("detections.nms_iou", self.nms_iou)
+        check_number("detections.max_detections", self.max_detections, 0, whole=True)
+        check_number("detections.min_score", self.min_score, 0)
 
 
 @accept_former_arguments

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_flags, check_number
 from openvocab.detection.proposal_network import as_regions
 from openvocab.ops.roi_align import roi_align
 
@@ -27,6 +28,14 @@ class AlignOptions:
     canonical_stride: float = 16
     sampling_ratio: int = 2
     aligned: bool = True
+
+    def __post_init__(self) -> None:
+        check_number("align.region_size", self.region_size, 1, whole=True)
+        check_number("align.mask_region_size", self.mask_region_size, 1, whole=True)
+        check_number("align.canonical_size", self.canonical_size)
+        check_number("align.canonical_stride", self.canonical_stride)
+        check_number("align.sampling_ratio", self.sampling_ratio, whole=True)
+        check_flags({"align.read_extra_levels": self.read_extra_levels, "align.aligned": self.aligned})
 
     def build(self, strides: Sequence[float], output_size: int) -> "RegionAlign":
         """Return the `RegionAlign` of maps of these strides."""

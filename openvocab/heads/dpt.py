@@ -50,11 +50,16 @@ class Reassemble(nn.Module):
         return self.resize(self.project(tokens))
 
 
+def is_factor(factor: float) -> bool:
+    """Return whether `Reassemble` takes a factor: a whole number of at least 1, or 0.5."""
+    return factor == 0.5 or (factor >= 1 and factor == int(factor))
+
+
 def _resize_layer(dim: int, factor: float) -> nn.Module:
     """Return the learned resize of DPT: a transposed convolution upwards, a strided convolution downwards."""
     if factor == 0.5:
         return nn.Conv2d(dim, dim, 3, stride=2, padding=1)
-    if factor < 1 or factor != int(factor):
+    if not is_factor(factor):
         raise ValueError(f"reassemble factor: expected a whole number or 0.5, got {factor}")
     factor = int(factor)
     return nn.Identity() if factor == 1 else nn.ConvTranspose2d(dim, dim, factor, stride=factor)

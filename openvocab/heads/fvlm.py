@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.argument_checks import check_choice
+from openvocab.argument_checks import check_choice, keyword_arguments
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss, region_cosines
 from openvocab.detection.region_outputs import RegionOutputs, join_regions
@@ -45,6 +45,7 @@ class FVLMHead(Head):
             equation of the paper (`fuse_scores`): CLIP's softmax is over the classes alone.
 
     Raises:
+        TypeError: an unknown or missing argument in `detector`.
         ValueError: a backbone without a joint space, or with another one than the text encoder; a temperature that is
             not positive; a weight outside 0..1, an unknown choice.
 
@@ -78,6 +79,7 @@ class FVLMHead(Head):
         if background_weight < 0:
             raise ValueError(f"background_weight: expected 0 or more, got {background_weight}")
         check_weights(base_weight, novel_weight)
+        detector = keyword_arguments("detector", detector, ClassAgnosticMaskRCNN, ("backbone",))
         self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
         self.last = len(backbone.hidden_dims) - 1
         self.layers = tuple(sorted({*self.detector.pyramid.layers, self.last}))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from openvocab.argument_checks import check_number, check_numbers
 from openvocab.heads.grouping_block import GroupingBlock, TokenMixer
 
 
@@ -31,6 +32,12 @@ class TransformerArguments:
     pixels of small objects the largest share is the background's, though their own group has one too)."""
 
     def __post_init__(self) -> None:
+        check_numbers("transformer.depths", self.depths, 0, whole=True)
+        check_numbers("transformer.num_groups", self.num_groups, 0, whole=True)
+        check_number("transformer.num_heads", self.num_heads, 1, whole=True)
+        check_number("transformer.mlp_ratio", self.mlp_ratio, 0)
+        check_number("transformer.drop_path", self.drop_path)
+        check_number("transformer.soft_scale", self.soft_scale, optional=True)
         if len(self.depths) != len(self.num_groups):
             raise ValueError(
                 f"transformer: expected one depth and one number of groups per stage, got {self.depths} and "

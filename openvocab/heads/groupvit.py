@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvocab.argument_checks import argument_group, check_choice
+from openvocab.argument_checks import argument_group, check_choice, check_flags, check_number
 from openvocab.heads.base import Head
 from openvocab.heads.group_segmentation import (
     class_affinity,
@@ -56,8 +56,9 @@ class MultiLabelArguments:
 
     def __post_init__(self) -> None:
         check_choice("multi_label.match", self.match, MATCHES)
-        if self.num_prompts < 0:
-            raise ValueError(f"multi_label.num_prompts: expected 0 or more, got {self.num_prompts}")
+        check_number("multi_label.num_prompts", self.num_prompts, 0, whole=True)
+        check_number("multi_label.weight", self.weight, 0)
+        check_flags({"multi_label.positives_by_text": self.positives_by_text})
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,16 @@ class ScoringArguments:
 
     def __post_init__(self) -> None:
         threshold, scale = self.background_threshold, self.logit_scale
+        check_number("scoring.background_threshold", threshold, optional=True)
+        check_number("scoring.logit_scale", scale, optional=True)
+        check_number("scoring.top_k", self.top_k, 1, whole=True, optional=True)
+        check_number("scoring.output_stride", self.output_stride, 1, whole=True)
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"scoring.background_threshold: expected a score in 0..1, got {threshold}")
         if scale is not None and scale <= 0:
             raise ValueError(
                 f"scoring.logit_scale: expected a positive number, or None for the learned one, got {scale}"
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"scoring.top_k: expected at least 1, or None for all classes, got {self.top_k}")
-        if self.output_stride < 1:
-            raise ValueError(f"scoring.output_stride: expected at least 1, got {self.output_stride}")
 
 
 @HEADS.register_module()

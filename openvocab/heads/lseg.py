@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvocab.argument_checks import argument_group, check_choice
+from openvocab.argument_checks import argument_group, check_choice, check_number, check_numbers
 from openvocab.heads.base import Head, shared_vocabulary
-from openvocab.heads.dpt import DPTDecoder, Reassemble
+from openvocab.heads.dpt import CLASS_TOKEN_READOUTS, DPTDecoder, Reassemble, is_factor
 from openvocab.heads.joined_vocabulary import joined_vocabulary, positions_in_joined
 from openvocab.heads.lseg_logits import LSegLogits, PixelEmbeddings
-from openvocab.heads.spatial_block import SpatialBlock
+from openvocab.heads.spatial_block import SpatialBlock, check_spatial_block
 from openvocab.logit_map import LogitMap, change_pixelwise
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.ops.upsampled_cosine import upsample, upsampled_cosine
@@ -42,7 +42,15 @@ class DecoderArguments:
     """`project` mixes the class token into every patch, `ignore` drops it."""
 
     def __post_init__(self) -> None:
-        if self.factors is not None and len(self.factors) != len(self.dims):
+        check_number("decoder.features", self.features, 1, whole=True)
+        check_choice("decoder.readout", self.readout, CLASS_TOKEN_READOUTS)
+        if self.factors is None:
+            return
+        check_numbers("decoder.factors", self.factors)
+        check_numbers("decoder.dims", self.dims, 1, whole=True)
+        if not all(map(is_factor, self.factors)):
+            raise ValueError(f"decoder.factors: expected whole numbers of at least 1, or 0.5, got {self.factors}")
+        if len(self.factors) != len(self.dims):
             raise ValueError(
                 f"decoder.factors and decoder.dims must have one entry per level, got {len(self.factors)} and "
                 f"{len(self.dims)}"
@@ -51,7 +59,7 @@ class DecoderArguments:
 
 @dataclass(frozen=True)
 class SpatialBlockArguments:
-    """The optional regularization of the class maps; its checks are those of `SpatialBlock`."""
+    """The optional regularization of the class maps, see `SpatialBlock`."""
 
     kind: str | None = None
     """`bottleneck` or `depthwise`; None for no block."""
@@ -59,6 +67,9 @@ class SpatialBlockArguments:
     """How often the block is applied."""
     activation: str = "lrelu"
     """Between two applications: `lrelu`, `tanh` or `relu`."""
+
+    def __post_init__(self) -> None:
+        check_spatial_block(self.kind, self.depth, self.activation)
 
 
 @HEADS.register_module()
@@ -113,7 +124,7 @@ class LSegHead(Head):
         self.reassemble = _reassemble(in_dims, decoder)
         self.decoder = DPTDecoder(in_dims if decoder.factors is None else decoder.dims, decoder.features)
         self.embed = nn.Conv2d(decoder.features, text_dim, 1)
-        self.block = SpatialBlock(block.kind, block.depth, block.activation) if block.kind else None
+        self.block = SpatialBlock(block.kind, block.depth, block.activation) if block.kind is not None else None
         scale = torch.tensor(float(logit_scale))
         self.log_scale = nn.Parameter(scale.log()) if learn_scale else None
         self.register_buffer("fixed_scale", None if learn_scale else scale, persistent=False)

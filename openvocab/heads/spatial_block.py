@@ -3,10 +3,21 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvocab.argument_checks import check_choice
+from openvocab.argument_checks import check_choice, check_number
 
 KINDS = ("bottleneck", "depthwise")
 ACTIVATIONS = {"lrelu": F.leaky_relu, "tanh": F.tanh, "relu": F.relu}
+
+
+def check_spatial_block(kind: str | None, depth: int, activation: str) -> None:
+    """Check the arguments of a `SpatialBlock`; `kind` may be None, for no block.
+
+    Raises:
+        ValueError: an unknown kind or activation, or a depth that is no whole number or is negative.
+    """
+    check_choice("spatial_block.kind", kind, (*KINDS, None))
+    check_number("spatial_block.depth", depth, 0, whole=True)
+    check_choice("spatial_block.activation", activation, ACTIVATIONS)
 
 
 class SpatialBlock(nn.Module):
@@ -25,9 +36,7 @@ class SpatialBlock(nn.Module):
     def __init__(self, kind: str, depth: int = 1, activation: str = "lrelu") -> None:
         super().__init__()
         check_choice("spatial_block.kind", kind, KINDS)
-        check_choice("spatial_block.activation", activation, ACTIVATIONS)
-        if depth < 0:
-            raise ValueError(f"spatial_block.depth: expected 0 or more, got {depth}")
+        check_spatial_block(kind, depth, activation)
         self.kind = kind
         self.depth = depth
         self.activation = ACTIVATIONS[activation]

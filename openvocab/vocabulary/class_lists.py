@@ -84,23 +84,30 @@ def list_of_names(argument: str, names: Sequence[str]) -> list[str]:
     return listed
 
 
-def load_unseen(unseen: Sequence[str] | str | Path, root: Path) -> list[str]:
+def load_unseen(unseen: Sequence[str] | str | Path, root: Path, argument: str = "unseen") -> list[str]:
     """Return the unseen names, given as a list, a split file below `root`, or a split of the package.
+
+    Args:
+        unseen: see above.
+        root: folder of a relative path.
+        argument: its name, for messages.
 
     Raises:
         ValueError: no such split, or one that names no unseen classes.
     """
-    return load_seen_and_unseen(unseen, root)[1]
+    return load_seen_and_unseen(unseen, root, argument)[1]
 
 
-def load_seen_and_unseen(unseen: Sequence[str] | str | Path, root: Path) -> tuple[list[str] | None, list[str]]:
+def load_seen_and_unseen(
+    unseen: Sequence[str] | str | Path, root: Path, argument: str = "unseen"
+) -> tuple[list[str] | None, list[str]]:
     """Return the seen names, None if the split does not list them, and the unseen names; see `load_unseen`."""
     if not isinstance(unseen, (str, os.PathLike)):
-        return None, list_of_names("unseen", unseen)
-    split = load_split(unseen, "unseen", root)
+        return None, list_of_names(argument, unseen)
+    split = load_split(unseen, argument, root)
     seen, novel = (next((split[key] for key in keys if key in split), None) for keys in (SEEN_KEYS, UNSEEN_KEYS))
     if novel is None:
-        raise ValueError(f"unseen: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
+        raise ValueError(f"{argument}: split {unseen} has neither 'unseen' nor 'novel'; its keys are {sorted(split)}")
     return None if seen is None else list(seen), list(novel)
 
 
@@ -115,13 +122,13 @@ def load_frequencies(name_or_path: str | Path, class_names: Sequence[str], root:
     Raises:
         ValueError: no such file, or a class that is in none of the lists.
     """
-    lists = load_split(name_or_path, "frequencies", root)
+    lists = load_split(name_or_path, "labels.frequencies", root)
     letter_of = {same_name_key(name): key[0] for key in FREQUENCY_KEYS for name in lists.get(key, ())}
     without = [name for name in class_names if same_name_key(name) not in letter_of]
     if without:
         raise ValueError(
-            f"frequencies: {name_or_path} lists {len(without)} of {len(class_names)} classes in none of 'rare', "
-            f"'common' and 'frequent'; the first is {without[0]!r}"
+            f"labels.frequencies: {name_or_path} lists {len(without)} of {len(class_names)} classes in none of "
+            f"'rare', 'common' and 'frequent'; the first is {without[0]!r}"
         )
     return [letter_of[same_name_key(name)] for name in class_names]
 
@@ -194,6 +201,6 @@ def check_unseen_given(train_classes: str, unseen: Sequence[str] | str | Path | 
     """
     if train_classes != "all" and unseen is None:
         raise ValueError(
-            f"class_options: train_classes={train_classes!r} needs `unseen`: the names, or the split file that lists "
-            "the classes without labels"
+            f"class_options.train_classes: {train_classes!r} needs class_options.unseen: the names, or the split file "
+            "that lists the classes without labels"
         )

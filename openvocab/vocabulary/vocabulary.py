@@ -80,6 +80,7 @@ class Vocabulary:
         background: str | None = None,
         synonym_merge: SynonymMerge = "mean",
         repeated_names: Sequence[str] = (),
+        group: str = "",
     ) -> "Vocabulary":
         """Build a vocabulary from names; an entry may be one name or a list of synonyms.
 
@@ -93,6 +94,7 @@ class Vocabulary:
             background: name of the class that means "everything else".
             synonym_merge: see the class.
             repeated_names: names that several classes may share.
+            group: of arguments that `unseen` and `background` are part of, for messages.
 
         Raises:
             ValueError: see the class; also names copied from a list in another program's format (`foreign_form`:
@@ -107,10 +109,10 @@ class Vocabulary:
         _check_forms(synonyms)
         # an entry whose first name is not a string is rejected below
         keys = [same_name_key(entry[0]) for entry in synonyms if entry and isinstance(entry[0], str)]
-        known = set(keys)
-        unseen_keys = None if unseen is None else {_key_among(known, name, "unseen") for name in unseen}
+        known, prefix = set(keys), f"{group}." if group else ""
+        unseen_keys = None if unseen is None else {_key_among(known, name, f"{prefix}unseen") for name in unseen}
         seen = None if unseen_keys is None else tuple(key not in unseen_keys for key in keys)
-        index = None if background is None else keys.index(_key_among(known, background, "background"))
+        index = None if background is None else keys.index(_key_among(known, background, f"{prefix}background"))
         return cls(synonyms, seen, index, synonym_merge, tuple(repeated_names))
 
     @classmethod

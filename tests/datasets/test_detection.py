@@ -213,7 +213,7 @@ def test_a_split_that_does_not_fit_is_refused(tmp_path, split, message):
 
 
 def test_arguments_are_checked(tmp_path):
-    with pytest.raises(ValueError, match="train_classes='seen' needs `unseen`"):
+    with pytest.raises(ValueError, match="^class_options.train_classes: 'seen' needs class_options.unseen: the names"):
         DetectionDataset("a", "b", class_options=dict(train_classes="seen"))
     with pytest.raises(ValueError, match="unlisted_ids: expected one of"):
         DetectionDataset("a", "b", labels=dict(unlisted_ids="skip"))

@@ -347,7 +347,7 @@ def test_batch_norm_says_that_it_needs_two_images(term):
         (lambda: PatchContrast(SPEC, 8, max_pairs=1), "at least 2"),
         (lambda: MaskedLanguage(SPEC, 8, mask_share=0.8, random_share=0.3), "a sum of at most 1"),
         (lambda: NounContrast(SPEC, 8, count=0), "at least 1 noun prompt, got 0"),
-        (lambda: NounContrast(SPEC, 8, match="segment"), "'image' or 'patch', got 'segment'"),
+        (lambda: NounContrast(SPEC, 8, match="segment"), "expected one of image, patch, got 'segment'"),
     ],
 )
 def test_bad_settings_are_refused(build, message: str):

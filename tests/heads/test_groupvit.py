@@ -155,7 +155,7 @@ def test_second_stage_tokens_start_at_zero_and_drop_path_rises():
         ({"layers": (0, 1)}, "need a width"),
         ({"scoring": {"background_threshold": 1.5}}, r"0\.\.1"),
         ({"scoring": {"top_k": 0}}, "at least 1"),
-        ({"multi_label": {"num_prompts": -1}}, "0 or more"),
+        ({"multi_label": {"num_prompts": -1}}, "at least 0"),
         ({"scoring": {"output_stride": 0}}, "at least 1"),
         ({"multi_label": {"match": "patch"}}, "expected one of image, segment"),
         ({"scoring": {"logit_scale": -1.0}}, "logit_scale: expected a positive"),

@@ -50,7 +50,9 @@ def choose_categories(
             two categories have the same name and are matched by name.
     """
     vocabulary = Vocabulary.from_names(names)
-    seen_names, unseen_names = (None, None) if unseen is None else load_seen_and_unseen(unseen, root)
+    seen_names, unseen_names = (
+        (None, None) if unseen is None else load_seen_and_unseen(unseen, root, "class_options.unseen")
+    )
     held_out = _classes_of_split(unseen_names or (), vocabulary, unseen)
     split = set(range(len(vocabulary)))
     if seen_names is not None:
@@ -59,7 +61,7 @@ def choose_categories(
         split = held_out | in_training
     chosen = sorted(split - held_out if train_classes == "seen" else split)
     if not chosen:
-        raise ValueError(f"unseen: no class is left for training, all {len(vocabulary)} are unseen")
+        raise ValueError(f"class_options.unseen: no class is left for training, all {len(vocabulary)} are unseen")
     class_of_id = _match(vocabulary, category_names, category_ids, ids_of_classes, unlisted_ids)
     new_index = {index: new for new, index in enumerate(chosen)}
     unlabeled = set() if train_classes == "all" else held_out
@@ -85,8 +87,9 @@ def _classes_of_split(
     unknown = [name for name in names if same_name_key(name) not in index_of]
     if unknown:
         raise ValueError(
-            f"unseen: {len(unknown)} names of {_source_name(source)} are not among the {len(vocabulary)} class names; "
-            f"the first is {unknown[0]!r}; correct the split, or give the class list that it was made for"
+            f"class_options.unseen: {len(unknown)} names of {_source_name(source)} are not among the "
+            f"{len(vocabulary)} class names; the first is {unknown[0]!r}; correct the split, or give the class list "
+            "that it was made for"
         )
     return {index_of[same_name_key(name)] for name in names}
 
@@ -96,7 +99,7 @@ def _check_disjoint(
 ) -> None:
     both = sorted(vocabulary.class_names[index] for index in seen & unseen)
     if both:
-        raise ValueError(f"unseen: {_source_name(source)} lists {both[0]!r} as seen and as unseen")
+        raise ValueError(f"class_options.unseen: {_source_name(source)} lists {both[0]!r} as seen and as unseen")
 
 
 def _source_name(source: Sequence[str] | str | Path | None) -> str:
@@ -117,7 +120,7 @@ def _match(
         _check_unique(known)
         class_of_id = {raw: owner.get(same_name_key(name)) for raw, name in zip(category_ids, category_names)}
     else:
-        given = class_of_each_id("category_ids", ids_of_classes, len(vocabulary))
+        given = class_of_each_id("labels.category_ids", ids_of_classes, len(vocabulary))
         class_of_id = {raw: given.get(raw) for raw in category_ids}
     unlisted = [name for raw, name in zip(category_ids, category_names) if class_of_id[raw] is None]
     if unlisted and unlisted_ids == "raise":
