@@ -84,12 +84,14 @@ def building_from_file(source: str) -> Iterator[None]:
     """Build in the block what `config_of` returned; only registered names are found.
 
     Raises:
-        ConfigError: a part takes other arguments than those in the file.
+        ConfigError: a part does not take the arguments in the file, or their values.
     """
     try:
         with registered_only():
             yield
-    except (TypeError, AttributeError, LookupError, AssertionError, ArithmeticError, RuntimeError) as error:
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, AssertionError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{source}: no model can be built from its config: {type(error).__name__}: {reason}"

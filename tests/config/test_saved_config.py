@@ -266,15 +266,11 @@ def test_no_part_of_a_checkpoint_fetches_weights(tmp_path, weights, monkeypatch,
     assert not asked
 
 
-def test_a_model_that_torch_cannot_make_is_one_line(tmp_path, weights):
-    with pytest.raises(ConfigError, match="no model can be built from its config") as caught:
-        load(write(tmp_path / "best.pth", weights, plain_config(head__decoder__features=10**14)))
+@pytest.mark.parametrize("change", [{"head__decoder__features": -1}, {"head__decoder__features": 10**14}])
+def test_a_model_that_cannot_be_made_is_one_line(tmp_path, weights, change):
+    with pytest.raises(ConfigError, match=r"best\.pth: no model can be built from its config") as caught:
+        load(write(tmp_path / "best.pth", weights, plain_config(**change)))
     assert "\n" not in str(caught.value)
-
-
-def test_a_value_that_a_head_rejects_is_one_line(tmp_path, weights):
-    with pytest.raises(ValueError, match="^decoder.features: expected a whole number of at least 1, got -1$"):
-        load(write(tmp_path / "best.pth", weights, plain_config(head__decoder__features=-1)))
 
 
 def test_settings_that_import_or_run_elsewhere_are_not_looked_at(tmp_path, weights, evil):
