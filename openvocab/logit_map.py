@@ -86,7 +86,7 @@ class ComputedLogits(LogitMap):
         self.compute, self.classes_at_once = compute, classes_at_once
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """See `LogitMap`."""
+        """Return the logits (K, n, m) float32 of a part; see `LogitMap`."""
         if self.classes_at_once is None:
             return self.compute(slice(0, self.shape[0]), rows, columns).float()
         parts = self.classes_at_once.run(
@@ -104,7 +104,7 @@ class ChangedLogits(LogitMap):
         _take_costs(self, source)
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """See `LogitMap`."""
+        """Return the changed logits (K, n, m) of a part; see `LogitMap`."""
         return self.change(self.source.read(rows, columns))
 
 
@@ -117,10 +117,10 @@ class ExtendedLogits(LogitMap):
         _take_costs(self, source)
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """See `LogitMap`."""
+        """Return the logits (K, n, m) of a part, which may lie past the end of the source; see `LogitMap`."""
         _, height, width = self.source.shape
         (rows, y), (columns, x) = _inside(rows, height), _inside(columns, width)
-        return self.source.read(rows, columns)[:, y][:, :, x]
+        return self.source.read(rows, columns)[:, y][:, :, x]  # (K, n, m)
 
 
 class ResizedLogits(LogitMap):
@@ -152,7 +152,7 @@ class ResizedLogits(LogitMap):
         )
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """See `LogitMap`."""
+        """Return the logits (K, n, m) float32 of n rows and m columns of the result; see `LogitMap`."""
         y_nodes, y = _nodes_around(self.rows[rows], self.source.shape[1])
         x_nodes, x = _nodes_around(self.columns[columns], self.source.shape[2])
         return bilinear(self.source.read(y_nodes, x_nodes).float(), y, x)
@@ -191,6 +191,7 @@ def label_map_in_parts(logits: LogitMap, rows: Tensor, columns: Tensor, rows_at_
         ValueError: NaN or infinite logits.
     """
     labeling = _Labeling(logits, _Axis(rows, logits.shape[1]), _Axis(columns, logits.shape[2]))
+    # columns outside: `LogitMap.read` wants each group of columns from top to bottom
     for x in _pieces(labeling.columns.num_cells, _columns_at_once(logits)):
         for y in _pieces(labeling.rows.num_cells, _rows_at_once(logits, len(x))):
             rows_at_once.run(partial(labeling.label, y, x), len(y))
@@ -212,6 +213,7 @@ class _Axis:
         """
         cells = torch.tensor([self.first + start, self.first + stop], dtype=torch.float64, device=self.positions.device)
         index = slice(*torch.searchsorted(self.positions, cells).tolist())
+        # cells before the first node and after the last one have only the border node
         nodes = slice(max(0, self.first + start), min(self.first + stop, self.num_nodes - 1) + 1)
         return index, nodes, self.positions[index] - nodes.start
 
@@ -230,10 +232,12 @@ class _Labeling:
         if not len(y_positions) or not len(x_positions):  # an output smaller than the grid has empty cells
             return
         part = self.logits.read(y_nodes, x_nodes)
+        # a NaN or an infinity makes the sum NaN or infinite; in float32, since a sum of half precision may overflow
         if not part.sum(dtype=torch.float32).isfinite():
             raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
         labels = upsampled_argmax(part, y_positions, x_positions)
         if self.labels is None:
+            # the type of the labels depends on the classes, and is known with the first part
             self.labels = labels.new_empty(len(self.rows.positions), len(self.columns.positions))
         self.labels[rows, columns] = labels
 
@@ -272,6 +276,6 @@ def _nodes_around(positions: Tensor, num_nodes: int) -> tuple[slice, Tensor]:
 
 def _inside(part: slice, size: int) -> tuple[slice, Tensor]:
     """Return what a slice past the end of an axis of `size` reads, and the index (n,) of each element in there."""
-    index = torch.arange(part.start, part.stop).clamp(max=size - 1)
+    index = torch.arange(part.start, part.stop).clamp(max=size - 1)  # (n,)
     inner = slice(int(index[0]), int(index[-1]) + 1)
     return inner, index - inner.start

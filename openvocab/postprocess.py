@@ -47,6 +47,7 @@ def label_map_from_logits(
     input_size = input_size or (out_size if padded_size is None else padded_size)
     padded_size = padded_size or input_size
     _check(logits, out_size, input_size, padded_size)
+    # (H,) and (W,) positions, in units of the nodes of the logits
     rows, columns = (
         sampling_positions(*sizes, align_corners, logits.device)
         for sizes in zip(out_size, input_size, padded_size, logits.shape[1:])
@@ -111,6 +112,7 @@ def classification_predictions(logits: Tensor, samples: Sequence[Sample]) -> lis
         ValueError: the number of samples is not B, or a sample has no vocabulary.
     """
     predictions = []
+    # one transfer from the device for the whole batch
     for row, sample in zip(logits.detach().float().cpu(), samples, strict=True):
         vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
         predictions.append(ClassificationPrediction(row, vocabulary, sample.sample_id))

@@ -42,6 +42,7 @@ class BoxHead(nn.Module):
         make_norm = norm_layer(norm)
         self.layers = FastRCNNConvFCHead(size, [conv_dim] * convs, [dim] * layers, make_norm)
         if norm_linears and make_norm is not None:
+            # on a vector, a group of one channel is a single number, whose normalized value is always 0
             if norm == "group" and dim <= GROUPS:
                 raise ValueError(f"norm_linears: expected dim above {GROUPS} for norm='group', got {dim}; take 'layer'")
             self.layers = nn.Sequential(*_with_norms(self.layers, make_norm))
@@ -57,4 +58,5 @@ def _with_norms(layers: nn.Sequential, make_norm: Callable[[int], nn.Module]) ->
         yield layer
         if isinstance(layer, nn.Linear):
             norm = make_norm(layer.out_features)
+            # (N, F) to (N, F, 1, 1) and back
             yield nn.Sequential(nn.Unflatten(1, (layer.out_features, 1, 1)), norm, nn.Flatten())

@@ -128,6 +128,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         self._box_head_arguments = dict(in_dim=dim, region_size=self.align_options.region_size, **box_head)
         self.box_head = self.new_box_head()
         self.box_offsets = nn.Linear(self.box_head.out_dim, 4)
+        # nearly zero offsets: at first a region keeps the box of its proposal
         nn.init.normal_(self.box_offsets.weight, std=0.001)
         nn.init.zeros_(self.box_offsets.bias)
         self.masks: MaskBranch | None = None
@@ -142,7 +143,11 @@ class ClassAgnosticMaskRCNN(nn.Module):
         return BoxHead(**self._box_head_arguments)
 
     def propose(self, features: ImageFeatures) -> tuple[list[Tensor], Proposals]:
-        """Return the pyramid's maps (B, C, h_i, w_i), fine to coarse, and proposals clipped to the padded input."""
+        """Return the maps of the pyramid, and proposals.
+
+        Returns:
+            Maps (B, C, h_i, w_i), fine to coarse, and boxes (N_i, 4) of each image, clipped to the padded input.
+        """
         maps = self.pyramid(features)
         image_sizes = [features.input_size] * len(maps[0])
         return maps, self.proposal_network(maps, image_sizes)[0]
@@ -157,7 +162,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         Returns:
             (N_i, 4) float32 of each image; they may reach outside the image.
         """
-        moved = decode_boxes(self.box_offsets(regions), torch.cat(list(boxes)), BOX_WEIGHTS)
+        moved = decode_boxes(self.box_offsets(regions), torch.cat(list(boxes)), BOX_WEIGHTS)  # (N, 4)
         return list(moved.split([len(image_boxes) for image_boxes in boxes]))
 
     def training_regions(
@@ -187,6 +192,8 @@ class ClassAgnosticMaskRCNN(nn.Module):
         """
         losses = {"loss_box": self._box_loss(sampled, regions)}
         if self.masks is not None:
+            # (P_i,) rows; limited, since by default a region of the mask branch has four times the cells of one of
+            # the box head
             foreground = [
                 (objects >= 0).nonzero().squeeze(1)[: self.mask_loss.max_regions] for objects in sampled.objects
             ]
@@ -205,14 +212,19 @@ class ClassAgnosticMaskRCNN(nn.Module):
             outputs: N regions of the batch.
             scores: (N, K) in 0..1, the head's final ones; a background class of the vocabulary is not detected.
             samples: of the batch.
+
+        Returns:
+            One prediction per image: boxes (M, 4) x1 y1 x2 y2 of the original frame, scores (M,) in 0..1, best first,
+            classes (M,) int64, and run-length encoded masks of the original size.
         """
         background = known(samples[0].vocabulary, f"vocabulary of sample {samples[0].sample_id!r}").background
         if background is not None:
+            # min_score is 0 or more, so that a score of 0 is never detected
             scores = scores.index_fill(1, torch.tensor(background, device=scores.device), 0)
         clipped = [
             clip_boxes_to_image(boxes, sample.input_size) for boxes, sample in zip(outputs.boxes, samples, strict=True)
         ]
-        corners = torch.cat(clipped)
+        corners = torch.cat(clipped)  # (N, 4)
         has_area = (corners[:, 2:] > corners[:, :2]).all(dim=1)  # (N,), False for a box that lies in the padding
         clipped_scores = (scores.float() * has_area[:, None]).split([len(boxes) for boxes in clipped])
         options = self.detection_options
@@ -239,12 +251,13 @@ class ClassAgnosticMaskRCNN(nn.Module):
         parts = self.regions_at_once.run(
             lambda start, stop: branch(maps, boxes_between(boxes, start, stop)).sigmoid(), sum(counts)
         )
-        return torch.cat(parts).split(counts)
+        return torch.cat(parts).split(counts)  # (N_i, m, m) each
 
     def _box_loss(self, sampled: SampledRegions, regions: Tensor) -> Tensor:
         """Return the smooth L1 loss () of the offsets of foreground regions, see `BoxLossOptions`."""
         objects = torch.cat(sampled.objects)  # (S,)
-        foreground = objects >= 0
+        foreground = objects >= 0  # (S,)
+        # background regions have no target box, and no loss
         gt_boxes = [
             target.boxes[image_objects[image_objects >= 0]]
             for target, image_objects in zip(sampled.targets, sampled.objects)

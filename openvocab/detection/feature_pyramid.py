@@ -71,12 +71,14 @@ class FeaturePyramid(nn.Module):
         """Return a map (B, dim, h_i, w_i) for each of `strides`, fine to coarse."""
         maps = [features.hidden[layer] for layer in self.layers]
         if self.factors is not None:
+            # a vision transformer has maps of one resolution, and the sums of the pyramid need several
             maps = [_resample(level, factor) for level, factor in zip(maps, self.factors)]
         levels = list(self.network({str(i): level for i, level in enumerate(maps)}).values())
         for i in range(self.extra_levels):
             last = levels[-1]
             # TensorFlow's "same" padding of an even map is uneven: nothing at the top and left
             levels.append(self.extra_convs[i](F.pad(last, (0, 2, 0, 2))) if self.extra_convs else last[:, :, ::2, ::2])
+        # after the extra levels, which are computed from values without this norm
         return [norm(level) for norm, level in zip(self.output_norms, levels)]
 
 

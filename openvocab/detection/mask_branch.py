@@ -53,12 +53,13 @@ class MaskBranch(nn.Module):
         Returns:
             (sum of N_i, m, m) float32; each mask covers its box.
         """
+        # float32 even under autocast: the loss sums over all cells of all boxes
         return self.predictor(self.head(self.align(maps, boxes)))[:, 0].float()
 
     def loss(
         self, maps: Sequence[Tensor], boxes: Sequence[Tensor], objects: Sequence[Tensor], masks: Sequence[Tensor]
     ) -> Tensor:
-        """Return the mean binary cross entropy of the masks in `boxes`.
+        """Return the mean binary cross entropy () of the masks in `boxes`, over all cells of all boxes.
 
         Args:
             maps: (B, C, h_i, w_i) of the pyramid, fine to coarse.
@@ -69,7 +70,7 @@ class MaskBranch(nn.Module):
         Returns:
             (), 0 without boxes.
         """
-        logits = self(maps, boxes)
+        logits = self(maps, boxes)  # (N, m, m)
         targets = [
             masks_in_boxes(mask, box, index, logits.shape[-1], self.align.aligned)
             for mask, box, index in zip(masks, boxes, objects)

@@ -118,12 +118,13 @@ class ProposalNetwork(RegionProposalNetwork):
         logits, offsets = (part.float() for part in concat_box_prediction_layers(levels, offset_levels))
         anchors = [self._anchors(levels)] * len(image_sizes)
         # detached: the second stage does not train the proposals through the positions of its regions
-        boxes = self.box_coder.decode(offsets.detach(), anchors).view(len(image_sizes), -1, 4)
+        boxes = self.box_coder.decode(offsets.detach(), anchors).view(len(image_sizes), -1, 4)  # (B, A, 4)
         proposals = Proposals(*self.filter_proposals(boxes, logits, list(image_sizes), counts))
         if targets is None:
             return proposals, {}
+        # of each image: (A,) 1 for foreground, 0 for background, -1 for ignored anchors; (A, 4) boxes of their objects
         labels, gt_boxes = self.assign_targets_to_anchors(anchors, [{"boxes": objects.boxes} for objects in targets])
-        target_offsets = self.box_coder.encode(gt_boxes, anchors)
+        target_offsets = self.box_coder.encode(gt_boxes, anchors)  # (A, 4) of each image
         if self.box_loss_mean == "samples":
             objectness, box = self.compute_loss(logits, offsets, labels, target_offsets)
         else:
@@ -138,8 +139,9 @@ class ProposalNetwork(RegionProposalNetwork):
             logits: (B * A, 1).
             labels: (A,) of each image: 1 for foreground, 0 for background, -1 for ignored anchors.
         """
+        # nearly all anchors are background: a balanced sample keeps them from dominating the mean
         foreground, background = (torch.cat(is_sampled).nonzero()[:, 0] for is_sampled in self.fg_bg_sampler(labels))
-        sampled = torch.cat([foreground, background])
+        sampled = torch.cat([foreground, background])  # (S,) indices into B * A
         return F.binary_cross_entropy_with_logits(logits.flatten()[sampled], torch.cat(labels)[sampled])
 
     def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
@@ -180,6 +182,7 @@ class ProposalHead(RPNHead):
         hidden = []
         for level, norms in zip(maps, self.norms):
             for (convolution, activation), norm in zip(self.conv, cast("nn.ModuleList", norms)):
+                # the convolution is that of all levels, the norm that of this one
                 level = activation(norm(convolution(level)))
             hidden.append(level)
         return [self.cls_logits(level) for level in hidden], [self.bbox_pred(level) for level in hidden]
@@ -197,13 +200,14 @@ def _sum_of_level_means(offsets: Tensor, targets: Tensor, foreground: Tensor, co
         torch.tensor(counts, device=offsets.device)
     )
     level = level.repeat(len(foreground) // len(level))[foreground]  # (P,)
+    # (P,), summed over the four offsets
     losses = F.huber_loss(offsets[foreground], targets[foreground], delta=HUBER_DELTA, reduction="none").sum(dim=1)
-    sums = losses.new_zeros(len(counts)).index_add(0, level, losses)
+    sums = losses.new_zeros(len(counts)).index_add(0, level, losses)  # (levels,)
     # a level without foreground anchors adds 0, not 0 / 0
     return (sums / (4 * level.bincount(minlength=len(counts))).clamp(min=1)).sum()
 
 
 def as_regions(boxes: Sequence[Tensor]) -> Tensor:
     """Concatenate the boxes (N_i, 4) of each image to regions (N, 5): index of the image, x1 y1 x2 y2."""
-    index = [image_boxes.new_full((len(image_boxes), 1), image) for image, image_boxes in enumerate(boxes)]
+    index = [image_boxes.new_full((len(image_boxes), 1), image) for image, image_boxes in enumerate(boxes)]  # (N_i, 1)
     return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)

@@ -94,7 +94,7 @@ class RegionAlign(nn.Module):
         """
         # float32: an edge of a large box in bfloat16 could be off by several pixels
         regions = as_regions(boxes).float()  # (N, 5)
-        levels = self.levels_of(regions[:, 1:])
+        levels = self.levels_of(regions[:, 1:])  # (N,)
         rows = [(levels == level).nonzero().squeeze(1) for level in range(len(self.strides))]
         roi_features = [
             roi_align(level_map, regions[level_rows], self.output_size, stride, self.sampling_ratio, self.aligned)
@@ -105,8 +105,9 @@ class RegionAlign(nn.Module):
 
     def levels_of(self, boxes: Tensor) -> Tensor:
         """Return the (N,) int64 index of the level of each box (N, 4), equation 1 of arXiv 1612.03144."""
-        size = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0).prod(dim=1).sqrt()
+        size = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0).prod(dim=1).sqrt()  # (N,), in pixels
         finest = math.log2(self.canonical_stride / self.strides[0])
         # boxes without area have a size of 0, whose logarithm the first small number keeps finite
         level = torch.floor(torch.log2(size / self.canonical_size + 1e-6) + finest + 1e-6)
+        # very small and very large boxes take the finest and the coarsest level
         return level.clamp(0, len(self.strides) - 1).long()

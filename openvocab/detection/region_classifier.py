@@ -44,12 +44,14 @@ class RegionClassifier(nn.Module):
 
     def embed(self, regions: Tensor) -> Tensor:
         """Map region features (N, F) to embeddings (N, D), float32 of unit norm."""
+        # float32 before the norm: its squares would lose digits in float16 or bfloat16
         return F.normalize(self.project(regions).float(), dim=-1)
 
     def logits(self, embed: Tensor, text: TextFeatures) -> Tensor:
         """Return logits (N, K), or (N, K + 1) with the background last, of embeddings (N, D)."""
         background = None
         if self.has_background:
+            # equation 1: the background is one more row of the classifier, of unit norm like the texts
             background = text.empty if self.background is None else F.normalize(self.background.float(), dim=0)
         return region_cosines(embed, text, background) / self.temperature
 
@@ -68,6 +70,7 @@ def region_cosines(embed: Tensor, text: TextFeatures, background: Tensor | None)
     """
     with torch.autocast(embed.device.type, enabled=False):
         cosine = text.similarity(embed)
+        # (N, K + 1), with the background last
         return cosine if background is None else torch.cat([cosine, (embed @ background)[:, None]], dim=1)
 
 
@@ -103,4 +106,5 @@ def region_class_loss(
         logits = logits.masked_fill(unseen, 0.0 if unseen_logits == "zero" else -torch.inf)
     labels = classes.where(classes >= 0, len(vocabulary))  # (N,), background is the class K
     losses = F.cross_entropy(logits, labels, reduction="none")
+    # a sum over at least 1, since the mean over no region would be NaN
     return losses.where(classes >= 0, background_weight * losses).sum() / max(1, len(labels))

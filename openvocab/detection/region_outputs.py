@@ -53,5 +53,6 @@ def join_regions(
 def original_boxes(boxes: Tensor, sample: Sample) -> Tensor:
     """Scale boxes (N, 4) from the input frame of a sample to its original frame, and clip them to it."""
     (height, width), (input_height, input_width) = sample.original_size, sample.input_size
-    scale = boxes.new_tensor([width / input_width, height / input_height] * 2)
+    # one scale per axis: the resize may have rounded each of them differently
+    scale = boxes.new_tensor([width / input_width, height / input_height] * 2)  # (4,)
     return (boxes * scale).clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))

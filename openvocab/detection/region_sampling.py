@@ -42,6 +42,9 @@ def sample_regions(
         fg_iou_threshold: a region is matched with the object of the highest IoU if that is at least this; others are
             background.
 
+    Returns:
+        For each image S_i boxes (S_i, 4), input frame, and the index and the class of their objects, (S_i,) each.
+
     Reference: Fast R-CNN, arXiv 1504.08083, section 2.3.
     """
     sampled = SampledRegions(targets)
@@ -54,6 +57,7 @@ def sample_regions(
         sampled.boxes.append(boxes[rows])
         sampled.objects.append(objects)
         classes = torch.full_like(objects, -1)
+        # masked: -1, the background, would take the class of the last object
         classes[objects >= 0] = target.classes[objects[objects >= 0]]
         sampled.classes.append(classes)
     return sampled
@@ -88,6 +92,7 @@ def without_crowds(instances: Instances) -> Instances:
 def _balanced(foreground: Tensor, count: int, positive_fraction: float) -> Tensor:
     """Draw up to `count` indices of `foreground` (N,) bool: as many true ones as allowed, the rest false ones."""
     positives, negatives = foreground.nonzero().squeeze(1), (~foreground).nonzero().squeeze(1)
+    # if there are few positives, negatives fill up the sample
     num_positives = min(len(positives), int(count * positive_fraction))
     num_negatives = min(len(negatives), count - num_positives)
     return torch.cat([_draw(positives, num_positives), _draw(negatives, num_negatives)])

@@ -36,6 +36,7 @@ def fuse_scores(text_scores: Tensor, image_scores: Tensor, weights: Tensor) -> T
 
     Reference: ViLD, arXiv 2104.13921, section 3.4; with other weights in F-VLM, arXiv 2209.15639, equation 4.
     """
+    # (K,); exponents that sum to 1 for each class: scores stay in 0..1
     weights = weights.to(text_scores)
     return text_scores ** (1 - weights) * image_scores**weights
 
@@ -57,6 +58,7 @@ def fuse_with_background(text_scores: Tensor, image_scores: Tensor, weights: Ten
     Reference: the released code of F-VLM.
     """
     fused = fuse_scores(text_scores[:, :-1], image_scores, weights)
+    # the background is not fused: it enters with its text score alone
     return fused / (fused.sum(dim=1, keepdim=True) + text_scores[:, -1:])
 
 

@@ -68,7 +68,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def postprocess(self, outputs: Any, samples: Sequence[Sample]) -> Sequence[Prediction]:
-        """Turn raw outputs into one prediction per sample, in the frame of the original image."""
+        """Turn raw outputs into one prediction per sample; label maps (H, W), masks and boxes in its original frame."""
         raise NotImplementedError
 
     # --- optional: what the head can do in addition ---
@@ -93,7 +93,7 @@ class Head(nn.Module):
         return features.image_embed
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the outputs of `forward` as one map per image whose logits are computed part by part.
+        """Return the outputs of `forward` as one map (K, h, w) per image, whose logits are computed part by part.
 
         They stand in for outputs that do not fit into memory: creating the list costs nothing, and `postprocess` takes
         it instead of a tensor. Default: None, for heads without such maps.

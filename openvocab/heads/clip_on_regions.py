@@ -70,6 +70,9 @@ class CLIPOnRegionsHead(Head):
     def postprocess(self, outputs: ImageLogits, samples: Sequence[Sample]) -> list[DetectionPrediction]:
         """Return the classified regions of each image, best first, in its original frame.
 
+        Returns:
+            For each image boxes (M, 4) x1 y1 x2 y2, scores (M,) in 0..1 and classes (M,) int64.
+
         Raises:
             ValueError: a sample without regions, or whose regions differ in width from the texts.
         """
@@ -85,9 +88,11 @@ class CLIPOnRegionsHead(Head):
             )
         scores = (text.similarity(regions.embed.to(text.embed.device)) / self.temperature).softmax(dim=-1)  # (N, K)
         if regions.objectness is not None:
+            # geometric mean: the softmax has no background, so that objectness has to reject it
             scores = (scores * regions.objectness.to(scores)[:, None]).sqrt()
         vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
         if vocabulary.background is not None:
+            # a background takes its part of the softmax, and is not detected
             scores[:, vocabulary.background] = 0
         boxes = original_boxes(regions.boxes, sample)
         rows, classes, scores = class_wise_nms(boxes, scores.cpu(), self.nms_iou, self.max_detections, self.min_score)

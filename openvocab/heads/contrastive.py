@@ -69,6 +69,7 @@ class ContrastiveHead(Head):
         """Return the logits of whole images, (B, K) float32."""
         image_embed = known(features.image_embed, "image_embed of the backbone")
         with torch.autocast(image_embed.device.type, enabled=False):
+            # float32: near 1, bfloat16 rounds a cosine to 1/256, which the scale multiplies
             embed = F.normalize(image_embed.float(), dim=-1)
             return text.logit_scale * text.similarity(embed)
 
@@ -93,7 +94,7 @@ class ContrastiveHead(Head):
         return [sample.captions[number] for number in range(self.num_texts) for sample in samples]
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the weighted loss of each term, over all ranks.
+        """Return the weighted loss of each term, {"loss_<name>": ()}, over all ranks.
 
         Args:
             features: features of B samples with V views each, such as (V * B, D): the first views of all samples, then
@@ -106,6 +107,7 @@ class ContrastiveHead(Head):
         if any(term.reads_text_ids for term in terms.values()):
             device = known(features.image_embed, "image_embed of the backbone").device
             batch.text_ids = text_ids(self.training_texts(samples), device)
+        # all terms before the first loss: one may replace texts that others read
         for term in terms.values():
             term.prepare(batch)
         return {f"loss_{name}": term.weight * term(batch) for name, term in terms.items()}

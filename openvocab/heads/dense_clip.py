@@ -82,7 +82,7 @@ class DenseCLIPHead(Head):
         return smooth_by_keys(cosines, features.patch_keys, self.ks_thresh)
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the logits of each image part by part; None if patches depend on each other."""
+        """Return the logits (K, h, w) of each image part by part; None if patches depend on each other."""
         if self.pd_thresh is not None or self.ks_thresh is not None:
             return None
         embed = _unit_patches(features)  # (B, D, h, w)
@@ -104,7 +104,7 @@ class DenseCLIPHead(Head):
         raise ValueError("DenseCLIPHead is training-free: run tools/test.py, or train another head (LSegHead)")
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
-        """Return a label map for each image, in its original frame."""
+        """Return a label map (H, W) for each image, of its `original_size`."""
         background = shared_vocabulary(samples).background
         if self.background_threshold is not None and background is not None:
             log_threshold = math.log(self.background_threshold)
@@ -119,7 +119,9 @@ def _unit_patches(features: ImageFeatures) -> Tensor:
 
 def _raise_background(background: int, log_threshold: float, logits: Tensor) -> Tensor:
     """Raise the background of logits (..., K, h, w) to the logit whose probability is exactly the threshold."""
+    # the logsumexp is the log of the softmax's denominator: adding the log of a probability gives its logit
     floor = torch.logsumexp(logits.float(), dim=-3) + log_threshold  # (..., h, w)
+    # the outputs of `forward` belong to the caller
     logits = logits.clone()
     logits[..., background, :, :] = torch.maximum(logits[..., background, :, :], floor.to(logits.dtype))
     return logits

@@ -46,7 +46,7 @@ class Reassemble(nn.Module):
                 raise ValueError(
                     "readout 'project' needs a class token, which this backbone does not have; set readout='ignore'"
                 )
-            tokens = F.gelu(project_readout(self.readout, tokens, class_token))
+            tokens = F.gelu(project_readout(self.readout, tokens, class_token))  # (B, C, h, w)
         return self.resize(self.project(tokens))
 
 
@@ -77,6 +77,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (B, C, h, w)."""
+        # the first ReLU is not in place: x is added below
         inner = F.relu(convolve_and_norm(self.conv1, self.norm1, F.relu(x)), inplace=True)
         return x + convolve_and_norm(self.conv2, self.norm2, inner)
 
@@ -99,7 +100,15 @@ class Fusion(nn.Module):
         self.out = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Fuse x (B, C, h, w) with skip (B, C, h', w'), which is resized to x if an odd grid made them differ."""
+        """Fuse x with a finer map.
+
+        Args:
+            x: (B, C, h, w).
+            skip: (B, C, h', w'), resized to x if an odd grid made them differ.
+
+        Returns:
+            (B, C, h, w).
+        """
         if skip is not None and self.skip_unit is not None:
             if skip.shape[-2:] != x.shape[-2:]:
                 skip = F.interpolate(skip, size=x.shape[-2:], mode="bilinear", align_corners=False)
@@ -128,7 +137,7 @@ class DPTDecoder(nn.Module):
             (B, features, h, w) at the resolution of the finest map: DPT's output before its last upsampling by two,
             which commutes with the linear layers that follow.
         """
-        levels = [conv(level) for conv, level in zip(self.inputs, maps, strict=True)]
+        levels = [conv(level) for conv, level in zip(self.inputs, maps, strict=True)]  # (B, features, h_i, w_i) each
         fused = self.fusions[-1](levels[-1])
         for fusion, level in zip(reversed(self.fusions[:-1]), reversed(levels[:-1])):
             fused = fusion(upsample(fused), level)

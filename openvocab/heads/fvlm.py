@@ -91,10 +91,16 @@ class FVLMHead(Head):
         self.background_weight, self.score_rule = background_weight, scores
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
-        """Propose regions, and classify each with the trained classifier and with CLIP."""
+        """Propose N regions, and classify each with the trained classifier and with CLIP.
+
+        Returns:
+            Refined boxes (N_i, 4) of each image, padded input frame, objectness (N,), logits (N, K + 1) of the trained
+            classifier, and (N, K), or (N, K + 1) with an empty text, of CLIP.
+        """
         maps, proposals = self.detector.propose(features)
         objectness = torch.cat(proposals.objectness)
 
+        # as many regions at a time as fit into memory
         def describe(start: int, stop: int) -> tuple[list[Tensor], Tensor, Tensor]:
             boxes = boxes_between(proposals.boxes, start, stop)
             regions = self.detector.box_head(self.detector.align(maps, boxes))  # (N, F)
@@ -110,6 +116,7 @@ class FVLMHead(Head):
             patches = known(features.patch_embed, "patch_embed of the backbone")
             embed = self.align([patches], boxes).mean(dim=(2, 3))  # (N, D)
         else:
+            # CLIP's pooling of its whole map, applied to the map of a region
             embed = features.pool(self.align([features.hidden[self.last]], boxes))
         return F.normalize(embed.float(), dim=-1)
 
@@ -119,7 +126,7 @@ class FVLMHead(Head):
         return region_cosines(self.clip_embed(features, boxes), text, empty) / self.clip_temperature
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the losses of the detector, and `loss_class` of its classifier.
+        """Return the losses of the detector, and {"loss_class": ()}, the cross entropy over sampled regions.
 
         Raises:
             ValueError: a sample without labeled objects.
@@ -134,15 +141,20 @@ class FVLMHead(Head):
         return losses
 
     def postprocess(self, outputs: RegionOutputs, samples: Sequence[Sample]) -> list[DetectionPrediction]:
-        """Return the detections of each image, best first, in its original frame."""
+        """Return the detections of each image, best first, in its original frame.
+
+        Returns:
+            For each image boxes (M, 4) x1 y1 x2 y2, scores (M,) in 0..1, classes (M,) int64, and masks if trained.
+        """
         return self.detector.detections(outputs, self.scores(outputs, shared_vocabulary(samples)), samples)
 
     def scores(self, outputs: RegionOutputs, vocabulary: Vocabulary) -> Tensor:
-        """Return the scores (N, K) of all regions."""
+        """Return the scores (N, K) of all regions, in 0..1."""
         count = len(vocabulary)
         weights = image_weights(vocabulary, self.base_weight, self.novel_weight, unknown_weight=self.novel_weight)
         image_logits = known(outputs.image_logits, "image_logits of the regions")
         text_scores = known(outputs.text_logits, "text_logits of the regions").softmax(dim=-1)  # (N, K + 1)
         if self.score_rule == "with background":
             return fuse_with_background(text_scores, image_logits.softmax(dim=-1)[:, :count], weights)
+        # the background is dropped after the softmax of the detector, but before that of CLIP
         return fuse_scores(text_scores[:, :count], image_logits[:, :count].softmax(dim=-1), weights)

@@ -27,6 +27,7 @@ def class_affinity(group_logits: Tensor, image_logits: Tensor, top_k: int | None
     if top_k is not None and top_k < logits.shape[-1]:
         best = image_logits.topk(top_k, dim=-1).indices  # (B, top_k)
         absent = torch.ones_like(image_logits, dtype=torch.bool).scatter_(1, best, False)  # (B, K)
+        # minus infinity: the second softmax of an absent class is exactly 0, and so is the product
         limited = logits.masked_fill(absent[:, None], -torch.inf)
     return logits.softmax(dim=-1) * limited.softmax(dim=-1)
 
@@ -49,7 +50,7 @@ def with_background(affinity: Tensor, index: int, threshold: float, is_shared: b
     best = affinity.amax(dim=2)  # (B, G)
     lowered = best.amax(dim=1, keepdim=True).clamp(max=threshold)  # (B, 1)
     background = lowered.expand_as(best) if is_shared else (best < lowered).to(affinity.dtype)  # (B, G)
-    return torch.cat([affinity[..., :index], background[..., None], affinity[..., index:]], dim=2)
+    return torch.cat([affinity[..., :index], background[..., None], affinity[..., index:]], dim=2)  # (B, G, K)
 
 
 def group_label_maps(soft_maps: Tensor, size: Size) -> Tensor:
@@ -78,7 +79,7 @@ def score_maps(affinity: Tensor, group_maps: Tensor) -> Tensor:
     height, width = group_maps.shape[1:]
     columns = affinity.transpose(1, 2)  # (B, K, G)
     index = group_maps.flatten(1)[:, None].expand(-1, columns.shape[1], -1)  # (B, K, H * W)
-    return columns.gather(2, index).unflatten(2, (height, width))
+    return columns.gather(2, index).unflatten(2, (height, width))  # (B, K, H, W)
 
 
 def group_share_maps(soft_maps: Tensor, size: Size) -> Tensor:
@@ -106,8 +107,10 @@ def shared_score_maps(affinity: Tensor, share_maps: Tensor) -> Tensor:
     Returns:
         (B, K, H, W).
     """
+    # (B, K, 1, 1) and (B, 1, H, W) per group
     columns, shares = affinity[..., None, None].unbind(1), share_maps[:, :, None].unbind(1)
     scores = columns[0] * shares[0]
     for column, share in zip(columns[1:], shares[1:]):
+        # a matrix product could add the groups in an order that depends on K
         scores = torch.addcmul(scores, column, share)
     return scores

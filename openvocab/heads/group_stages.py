@@ -89,6 +89,7 @@ class GroupedTokens:
         """Return for each grouping block how far each patch belongs to each of its groups, [(B, G_i, N)]."""
         maps = self.assignments[:1]
         for assignment in self.assignments[1:]:
+            # groups of groups: the product leads back to the patches, and its columns sum to one, too
             maps.append(assignment @ maps[-1])  # (B, G_i, N)
         return maps
 
@@ -145,11 +146,11 @@ class GroupingStage(nn.Module):
             return self._run_blocks(tokens), None, None
         groups = self.group_tokens.expand(len(tokens), -1, -1)
         if self.carry is not None:
-            groups = groups + self.carry(previous)
+            groups = groups + self.carry(previous)  # (B, G, C)
         count = tokens.shape[1]
         mixed = self._run_blocks(torch.cat([tokens, groups], dim=1))  # (B, N + G, C)
         tokens, groups = mixed[:, :count], mixed[:, count:]
-        tokens, assignment = self.grouping(tokens, groups)
+        tokens, assignment = self.grouping(tokens, groups)  # (B, G, C), (B, G, N)
         return tokens, groups, assignment
 
     def _run_blocks(self, tokens: Tensor) -> Tensor:
@@ -174,6 +175,7 @@ class GroupingTransformer(nn.Module):
         super().__init__()
         if dim % stages.num_heads:
             raise ValueError(f"transformer.num_heads: {stages.num_heads} does not divide the width {dim}")
+        # on the CPU, even under another default device: the rates are read as numbers
         rates = torch.linspace(0, stages.drop_path, sum(stages.depths), device="cpu").split(list(stages.depths))
         num_previous = (0, *stages.num_groups[:-1])
         self.stages = nn.ModuleList(
@@ -188,7 +190,7 @@ class GroupingTransformer(nn.Module):
             nn.init.trunc_normal_(first, std=0.02)
 
     def forward(self, tokens: Tensor) -> GroupedTokens:
-        """Group patch tokens (B, N, C)."""
+        """Group patch tokens (B, N, C) into segment tokens (B, S, C), with the assignments [(B, G_i, N_i)]."""
         groups, assignments = None, []
         for stage in self.stages:
             tokens, groups, assignment = stage(tokens, groups)

@@ -55,7 +55,7 @@ class CrossAttention(nn.Module):
             project(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, ., C / heads)
             for project, x in ((self.query, groups), (self.key, tokens), (self.value, tokens))
         )
-        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))  # (B, G, C)
 
 
 class Assignment(nn.Module):
@@ -84,20 +84,24 @@ class Assignment(nn.Module):
             New tokens (B, G, C), and the soft assignment (B, G, N) float32 without noise; its columns sum to one.
         """
         logits = self._logits(self.query(groups), self.key(tokens))  # (B, G, N)
+        # over the groups, which compete for each token; an attention would normalize over the tokens
         soft = logits.softmax(dim=1)
         assigned = self._assign(logits, soft)  # (B, G, N)
+        # epsilon also keeps a group without tokens from 0 / 0
         weights = assigned / (assigned.sum(dim=2, keepdim=True) + self.epsilon)  # (B, G, N), of a mean per group
         value = self.value(tokens)
         return self.out(weights.to(value.dtype) @ value), soft
 
     def _logits(self, query: Tensor, key: Tensor) -> Tensor:
         """Return the logits (B, G, N) float32 of groups (B, G, C) and tokens (B, N, C)."""
+        # float32 for the softmax, whose columns are to sum to one
         return (query * self.scale @ key.transpose(1, 2)).float()
 
     def _assign(self, logits: Tensor, soft: Tensor) -> Tensor:
         """Return the assignment (B, G, N) of tokens to groups; `soft` is the softmax of the logits."""
         if self.training:
             return F.gumbel_softmax(logits, hard=True, dim=1)
+        # straight-through: the value is the one-hot assignment, the gradient that of the softmax
         return _one_hot(soft) if not soft.requires_grad else _one_hot(soft) - soft.detach() + soft
 
 
@@ -117,6 +121,7 @@ class SoftAssignment(Assignment):
         self.scale = scale
 
     def _logits(self, query: Tensor, key: Tensor) -> Tensor:
+        # float32 before the product: the scale multiplies the rounding errors of the cosines
         query, key = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
         return self.scale * query @ key.transpose(1, 2)
 
@@ -152,7 +157,7 @@ class GroupingBlock(nn.Module):
         """Return new tokens (B, G, C) and the soft assignment (B, G, N) of tokens (B, N, C) and groups (B, G, C)."""
         tokens = self.norm_tokens(tokens)
         groups = self.norm_mixed(self.mix_groups(self.norm_groups(groups)))
-        groups = self.look(groups, tokens)
+        groups = self.look(groups, tokens)  # (B, G, C)
         new, soft = self.assign(groups, tokens)
         new = new + groups
         return new + self.mlp(self.norm_new(new)), soft

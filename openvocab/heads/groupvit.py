@@ -160,7 +160,8 @@ class GroupViTHead(Head):
         return self._score_maps(*self._grouping(features, text))
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the scores of each image part by part; the transformer runs when the first part is needed."""
+        """Return the scores (K, h, w) of each image part by part; the transformer runs with the first part."""
+        # cached: all images and all of their parts share one run of the transformer
         grouping = cache(partial(self._grouping, features, text))
         size, tokens = self._output_size(features), features.hidden[self.layers[0]]
         num_kept = prod(size) * self.numbers_per_pixel
@@ -188,7 +189,7 @@ class GroupViTHead(Head):
         return height // self.output_stride, width // self.output_stride
 
     def group(self, features: ImageFeatures) -> GroupedTokens:
-        """Run the grouping transformer on the hidden maps."""
+        """Group the N patches of the hidden maps into segments (B, S, C), with the assignments [(B, G_i, N_i)]."""
         maps = [features.hidden[layer] for layer in self.layers]
         tokens = maps[0] if self.inputs is None else self.inputs(maps)  # (B, C, h, w)
         return self.transformer(tokens.flatten(2).transpose(1, 2))
@@ -228,13 +229,15 @@ class GroupViTHead(Head):
         return [sample.captions[0] for sample in samples] + prompts
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return `loss_contrastive` of images and captions, and `loss_multi_label` of images and noun prompts.
+        """Return the losses of images with captions and with noun prompts.
 
-        Both compare the pairs of all ranks.
+        They are {"loss_contrastive": (), "loss_multi_label": ()}, the second one unless `num_prompts` is 0. Both
+        compare the pairs of all ranks.
         """
         grouped = self.group(features)
         image_embed = self.image_embed(grouped)
-        captions, prompts = text.embed[: len(samples)], text.embed[len(samples) :]
+        captions, prompts = text.embed[: len(samples)], text.embed[len(samples) :]  # (B, D), (B * K, D)
+        # a scale above 100 makes training unstable (CLIP, arXiv 2103.00020, section 2.5)
         losses = {"loss_contrastive": info_nce(image_embed, captions, text.logit_scale.clamp(max=MAX_SCALE))}
         if self.num_prompts:
             embed = image_embed if self.match == "image" else self.segment_embed(grouped)
@@ -242,7 +245,7 @@ class GroupViTHead(Head):
         return losses
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
-        """Return a label map for each image, in its original frame."""
+        """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
 
     def pack_linears(self) -> None:
@@ -257,6 +260,7 @@ class GroupViTHead(Head):
         index = None if self.background_threshold is None else self._background(text)
         if index is None:
             return class_affinity(groups, images, self.top_k)
+        # the background wins by the threshold, not by its text, which must not take part in a softmax
         foreground = [i for i in range(groups.shape[-1]) if i != index]
         affinity = class_affinity(groups[..., foreground], images[..., foreground], self.top_k)
         threshold = known(self.background_threshold, "background_threshold of GroupViTHead")
@@ -278,6 +282,7 @@ class GroupViTHead(Head):
         """Map tokens (..., C) to the joint space, (..., D) float32 unit norm."""
         embed = self.projector(tokens)
         with torch.autocast(embed.device.type, enabled=False):
+            # float32: near 1, bfloat16 would round a cosine to 1/256
             return F.normalize(embed.float(), dim=-1)
 
     def _prompt_loss(self, embed: Tensor, prompts: Tensor, samples: Sequence[Sample]) -> Tensor:

@@ -85,24 +85,26 @@ class LinearHead(Head):
             return known(features.image_embed, "image_embed of the backbone")
         (layer,) = self.layers
         if self.source == "mean":
-            return features.hidden[layer].mean(dim=(2, 3))
+            return features.hidden[layer].mean(dim=(2, 3))  # (B, C)
         if layer not in features.prefix:
             raise ValueError("this backbone has no class token; use source='mean'")
-        return features.prefix[layer][:, 0]
+        return features.prefix[layer][:, 0]  # (B, C), the class token
 
     def logits(self, pooled: Tensor, text: TextFeatures) -> Tensor:
         """Return the logits (B, K) float32 of pooled features (B, C)."""
         embed = self.project(self.norm(pooled))  # (B, D)
         with torch.autocast(embed.device.type, enabled=False):
+            # float32 for the cross entropy: the embeddings have no unit norm, and logits may be large
             return text.similarity(embed.float())
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the cross entropy with the class of each image as `loss_class`.
+        """Return the mean cross entropy with the class of each image, {"loss_class": ()}.
 
         Raises:
             ValueError: a sample with no or several classes, or with one that its vocabulary does not have.
         """
         pooled = self.pooled(features)
+        # (B, K) probabilities, which can be mixed; indices cannot
         target = F.one_hot(class_targets(samples, text.num_classes), text.num_classes).to(pooled.device).float()
         if self.mixup:
             pooled, target = mix_pairs(pooled, target, self.mixup)
@@ -145,6 +147,7 @@ def mix_pairs(features: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, 
         Features (B, C) and targets (B, K).
     """
     weight = torch.distributions.Beta(alpha, alpha).sample().item()
+    # drawn on the CPU: the same pairs on every device
     order = torch.randperm(len(features)).to(features.device)
     return weight * features + (1 - weight) * features[order], weight * targets + (1 - weight) * targets[order]
 

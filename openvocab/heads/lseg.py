@@ -125,6 +125,7 @@ class LSegHead(Head):
         self.decoder = DPTDecoder(in_dims if decoder.factors is None else decoder.dims, decoder.features)
         self.embed = nn.Conv2d(decoder.features, text_dim, 1)
         self.block = SpatialBlock(block.kind, block.depth, block.activation) if block.kind is not None else None
+        # its logarithm is trained, so that the scale stays positive
         scale = torch.tensor(float(logit_scale))
         self.log_scale = nn.Parameter(scale.log()) if learn_scale else None
         self.register_buffer("fixed_scale", None if learn_scale else scale, persistent=False)
@@ -183,16 +184,17 @@ class LSegHead(Head):
 
     def _half_product(self, pixels: Tensor, text: TextFeatures) -> Tensor:
         """Scale pixels (B, D, 2h, 2w) and compare them in float16, in the order of the official code."""
+        # the scale before the product: in float16, another order would round differently
         scaled = self.logit_scale * pixels.half()
         half_text = dataclasses.replace(text, embed=text.embed.half())
         return half_text.pixel_similarity(scaled).float()
 
     def regularize(self, logits: Tensor) -> Tensor:
-        """Apply the spatial block, if there is one, to logits (B, K, 2h, 2w)."""
+        """Apply the spatial block, if there is one, to logits (B, K, 2h, 2w), which keep their shape."""
         return logits if self.block is None else self.block(logits)
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the logits of each image part by part; None with `half_product`, whose labels depend on every bit."""
+        """Return the logits (K, 2h, 2w) of each image part by part; None with `half_product`: every bit counts."""
         if self.half_product:
             return None
         pixels = PixelEmbeddings(lambda: self._embed_pixels(features))
@@ -210,7 +212,7 @@ class LSegHead(Head):
         return joined_vocabulary(samples)
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the cross entropy over labeled pixels as `loss_pixel`, each image among its own classes.
+        """Return the mean cross entropy over labeled pixels, {"loss_pixel": ()}, each image among its own classes.
 
         Raises:
             ValueError: a sample without a label map, or with a label that its vocabulary does not have.
@@ -234,7 +236,7 @@ class LSegHead(Head):
         return self.regularize(logits[torch.arange(len(classes))[:, None], classes])
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
-        """Turn logits (B, K, h, w) into label maps in the original frame, by the same upsampling as the loss."""
+        """Turn logits (B, K, h, w) into label maps (H, W) of each `original_size`, upsampled as in the loss."""
         seen = shared_vocabulary(samples).seen
         if self.seen_penalty and seen is not None:
             outputs = change_pixelwise(
@@ -267,6 +269,7 @@ def _reassemble(in_dims: Sequence[int], decoder: DecoderArguments) -> nn.ModuleL
 
 def _nearest_labels(label_map: Tensor, size: Sequence[int]) -> Tensor:
     """Return the labels (B, h, w) under the logits of a map of `size` with the corners of label_map (B, H, W)."""
+    # corners of both maps coincide, as in the other losses and in `postprocess`
     rows, columns = (
         torch.linspace(0, length - 1, count, device=label_map.device).round().long()
         for length, count in zip(label_map.shape[-2:], size)

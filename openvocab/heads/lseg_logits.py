@@ -49,14 +49,15 @@ class PixelEmbeddings:
             (R, n, m) float32.
         """
         y, x = self._axes(rows, columns)
-        embed = self.embed[index, None, :, y.nodes, x.nodes]
+        embed = self.embed[index, None, :, y.nodes, x.nodes]  # (1, D, n', m')
         dots = F.conv2d(embed, text_rows.to(embed.dtype)[:, :, None, None])[0]  # (R, n', m')
+        # (R, n, m) / (1, n, m); in place: parts are chosen to fill the memory
         return _interpolate(dots.float(), y, x).div_(self.length[index, :, rows, columns])
 
     def unit_norm(self, index: int, rows: slice, columns: slice) -> Tensor:
         """Return the part (1, D, n, m) of the upsampled embeddings, float32, unit norm."""
         y, x = self._axes(rows, columns)
-        upsampled = _interpolate(self.embed[index, :, y.nodes, x.nodes].float(), y, x)
+        upsampled = _interpolate(self.embed[index, :, y.nodes, x.nodes].float(), y, x)  # (D, n, m)
         return F.normalize(upsampled[None], dim=1)
 
     def _axes(self, rows: slice, columns: slice) -> tuple["_UpsampledAxis", "_UpsampledAxis"]:
@@ -81,6 +82,9 @@ class LSegLogits:
         Args:
             index: index of the image.
             size: (h, w) of the embeddings; the logits have twice the resolution.
+
+        Returns:
+            The map (K, 2h, 2w).
         """
         height, width = 2 * size[0], 2 * size[1]
         # each application of the 3x3 block reads one more row and column on every side
@@ -93,8 +97,10 @@ class LSegLogits:
             if self.block is None:
                 return logits
             inner_rows, inner_columns = _shifted(rows, wide_rows.start), _shifted(columns, wide_columns.start)
+            # without the halo: next to it the block pads with zeros, unlike in the middle of the whole map
             return self.block(logits[None])[0, :, inner_rows, inner_columns]
 
+        # a bottleneck block adds the maximum over all classes to each of them
         is_class_wise = self.block is None or self.block.kind == "depthwise"
         num_kept = self.text.embed.shape[1] * size[0] * size[1]
         halving = self.classes_at_once if is_class_wise else None
@@ -112,6 +118,7 @@ class _UpsampledAxis:
     """Between which nodes of an axis of `size` the positions of a part of 2 * size lie; corners aligned."""
 
     def __init__(self, size: int, part: slice) -> None:
+        # on the CPU: the slice of nodes is made of numbers
         positions = sampling_positions(2 * size, 2 * size, 2 * size, size, True, torch.device("cpu"))[part]  # (n,)
         cell = positions.floor().long()
         self.nodes = slice(int(cell[0]), min(int(cell[-1]) + 1, size - 1) + 1)

@@ -22,6 +22,7 @@ def denoise_prompts(cosines: Tensor, threshold: float) -> Tensor:
 
     Reference: arXiv 2112.01071.
     """
+    # a class stays if it is probable at a single patch; float32, as rounding is multiplied by the scale
     best = (SCALE * cosines.float()).softmax(1).amax((2, 3), keepdim=True)  # (B, K, 1, 1)
     return cosines.masked_fill(best < threshold, EXCLUDED)
 
@@ -44,6 +45,6 @@ def smooth_by_keys(cosines: Tensor, keys: Tensor, threshold: float) -> Tensor:
     """
     probabilities = (SCALE * cosines.float()).softmax(1).flatten(2)  # (B, K, N)
     unit = F.normalize(keys.float().flatten(2), dim=2)  # (B, C, N)
-    smoothed = torch.einsum("bkn,bcn,bcm->bkm", probabilities, unit, unit)
+    smoothed = torch.einsum("bkn,bcn,bcm->bkm", probabilities, unit, unit)  # (B, K, N)
     is_uncertain = probabilities.amax(1, keepdim=True) < threshold  # (B, 1, N)
-    return torch.where(is_uncertain, smoothed, probabilities).view(cosines.shape)
+    return torch.where(is_uncertain, smoothed, probabilities).view(cosines.shape)  # (B, K, h, w)

@@ -74,6 +74,7 @@ class RFCLIPHead(TrainingFreeHead):
         pooled = known(pooled, "image_embed of the backbone")
         image_cosines = F.normalize(pooled.float(), dim=1) @ text.embed.T  # (B, R)
         words = self._move_words(text.embed, image_cosines, patches)  # (B, R, D)
+        # (B, R, N)
         cosines = (1 - self.image_share) * (words @ patches) + self.image_share * image_cosines[..., None]
         return self._scale(text) * cosines.unflatten(2, patch_embed.shape[-2:])
 
@@ -94,14 +95,15 @@ class RFCLIPHead(TrainingFreeHead):
         nearest = (words @ patches).topk(min(2, patches.shape[-1])).indices  # (B, R, 2)
         columns = patches.transpose(1, 2)  # (B, N, D)
         towards = torch.stack([image[index].mean(1) for image, index in zip(columns, nearest)])  # (B, R, D)
-        moved = (1 - self.patch_share) * words + self.patch_share * F.normalize(towards, dim=-1)
-        moves = best_of_clusters(image_cosines, self._clusters_of(words))
+        moved = (1 - self.patch_share) * words + self.patch_share * F.normalize(towards, dim=-1)  # (B, R, D)
+        moves = best_of_clusters(image_cosines, self._clusters_of(words))  # (B, R)
         return torch.where(moves[..., None], F.normalize(moved, dim=-1), words)
 
     def _clusters_of(self, words: Tensor) -> Tensor:
         """Return the cluster (R,) of each word (R, D); those of the latest words are cached."""
         if self._clusters is not None:
             latest, clusters = self._clusters
+            # the images of a run mostly share their words, and clustering takes time cubic in R
             if latest.device == words.device and torch.equal(latest, words):
                 return clusters
         clusters = complete_linkage(1 - words @ words.T, self.cluster_distance)
@@ -121,7 +123,8 @@ def best_of_clusters(scores: Tensor, cluster: Tensor) -> Tensor:
     """
     index, count = cluster.expand_as(scores), scores.shape[1]
     best = scores.new_full(scores.shape, -torch.inf).scatter_reduce(1, index, scores, "amax")
-    position = torch.arange(count, device=scores.device).expand_as(scores)
+    position = torch.arange(count, device=scores.device).expand_as(scores)  # (B, R)
+    # of equal scores the first one, by a second reduction over their positions
     tied = torch.where(scores == best.gather(1, index), position, count)
     first = position.new_full(scores.shape, count).scatter_reduce(1, index, tied, "amin")
     return torch.eq(position, first.gather(1, index))

@@ -51,7 +51,8 @@ class SpatialBlock(nn.Module):
     def _apply_once(self, logits: Tensor) -> Tensor:
         weight, bias = self.conv.weight.to(logits.dtype), self.conv.bias
         bias = None if bias is None else bias.to(logits.dtype)
+        # (B * K, 1, h, w): each class is an image of one channel, so that one kernel serves any number
         smooth = F.conv2d(logits.flatten(0, 1)[:, None], weight, bias, padding=1).view(logits.shape)  # (B, K, h, w)
         if self.kind == "depthwise":
             return smooth
-        return smooth + logits.amax(dim=1, keepdim=True)
+        return smooth + logits.amax(dim=1, keepdim=True)  # (B, K, h, w)

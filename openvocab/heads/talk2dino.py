@@ -82,9 +82,10 @@ class Talk2DINOHead(Head):
         scores = torch.sigmoid(self.cosines(features, rows))  # (B, R, h, w)
         if self.background_cleaning:
             foreground = _foreground(text)
+            # without the background's texts, which keep their scores
             cleaned = clean_background(scores[:, foreground], features, rows[foreground])
             scores = scores.index_copy(1, foreground, cleaned.to(scores.dtype))
-        scores = text.merge(scores, dim=1)
+        scores = text.merge(scores, dim=1)  # (B, K, h, w)
         if self.background_score is not None and text.background is not None:
             scores = scores.index_fill(1, torch.tensor(text.background, device=scores.device), self.background_score)
         return scores
@@ -106,16 +107,17 @@ class Talk2DINOHead(Head):
         return [sample.captions[0] for sample in samples]
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return `loss_contrastive`, over the pairs of all ranks."""
+        """Return InfoNCE over the pairs of all ranks, {"loss_contrastive": ()}."""
         rows = self.projector(text.embed)  # (B, D)
-        attention = _class_attention(features).flatten(2).softmax(-1)
+        attention = _class_attention(features).flatten(2).softmax(-1)  # (B, heads, N)
         images = head_embeddings(features, attention)  # (B, heads, D)
+        # the choice itself has no gradient; the loss trains the projector through `rows`
         selected = torch.einsum("bd,bhd->bh", rows, images).argmax(1)  # (B,)
         image_embed = images[torch.arange(len(images), device=images.device), selected]  # (B, D)
         return {"loss_contrastive": info_nce(F.normalize(image_embed, dim=1), rows, self.logit_scale.exp())}
 
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
-        """Return a label map for each image, in its original frame."""
+        """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
 
 
@@ -168,8 +170,8 @@ def clean_background(scores: Tensor, features: ImageFeatures, rows: Tensor) -> T
         (B, R, h, w) float32.
     """
     scores, attention = scores.float(), _class_attention(features).flatten(2)  # (B, heads, N)
-    heads = F.normalize(head_embeddings(features, attention), dim=-1)
-    weights = torch.einsum("rd,bhd->brh", rows.float(), heads).softmax(-1)
+    heads = F.normalize(head_embeddings(features, attention), dim=-1)  # (B, heads, D)
+    weights = torch.einsum("rd,bhd->brh", rows.float(), heads).softmax(-1)  # (B, R, heads)
     attended = (weights @ attention.float()).softmax(-1)  # (B, R, N)
     # rescale the attention to the range of the scores
     low, high = _extremes(attended)

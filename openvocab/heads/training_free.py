@@ -66,7 +66,7 @@ class TrainingFreeHead(DenseCLIPHead):
         return super().forward(features, words)
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
-        """Return the logits of the words of each image part by part."""
+        """Return the logits (R, h, w) of the words of each image part by part."""
         return super().logit_maps(features, TextFeatures(text.embed, text.logit_scale))
 
     def postprocess(
@@ -75,7 +75,7 @@ class TrainingFreeHead(DenseCLIPHead):
         samples: Sequence[Sample],
         images: Tensor | PixelBatch | None = None,
     ) -> list[SemanticPrediction]:
-        """Return a label map for each image, in its original frame.
+        """Return a label map (H, W) for each image, of its `original_size`.
 
         Args:
             outputs: (B, R, h, w) over the padded images, or a map per image.
@@ -105,6 +105,7 @@ class TrainingFreeHead(DenseCLIPHead):
         image = images[index : index + 1]
         image = image if isinstance(image, Tensor) else image.whole()
         height, width = sample.input_size
+        # without the padding, which the words do not cover either: (3, H, W)
         image = F.interpolate(image[..., :height, :width].float(), size=sample.original_size, mode="bilinear")[0]
         return TensorLogits(pamr(words.whole(), image, self.pamr_dilations, self.pamr_steps))
 
@@ -112,6 +113,7 @@ class TrainingFreeHead(DenseCLIPHead):
         """Return the label map (H, W) of words (R, H, W); small classes are determined in a first pass."""
         absent = None
         if self.area_threshold is not None:
+            # (K,), over the whole image: the parts are computed twice instead of being stored
             areas = torch.stack([areas_won(part) for part in _probabilities(words, word_class)]).sum(dim=0)
             absent = small_classes(areas, self.area_threshold, background)
         threshold = self.background_threshold
@@ -124,6 +126,7 @@ def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tenso
     rows_at_once = max(1, ELEMENTS_AT_ONCE // (num_words * width))
     for start in range(0, height, rows_at_once):
         part = words.read(slice(start, min(start + rows_at_once, height)), slice(0, width))  # (R, n, W)
+        # a NaN or an infinity makes the sum NaN or infinite
         if not part.sum().isfinite():
             raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
         yield class_probabilities(part, word_class)
@@ -150,4 +153,4 @@ def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:
             f"{num_rows} logits per pixel, but the vocabulary has {len(vocabulary)} classes of {int(counts.sum())} "
             f"words (synonym_merge={vocabulary.synonym_merge!r})"
         )
-    return torch.arange(len(vocabulary)).repeat_interleave(counts)
+    return torch.arange(len(vocabulary)).repeat_interleave(counts)  # (R,)

@@ -88,14 +88,21 @@ class ViLDHead(Head):
             self.image_classifier = RegionClassifier(dim, text_dim, temperature, background=None)
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> RegionOutputs:
-        """Propose regions, refine their boxes, and score them against the texts."""
+        """Propose N regions, refine their boxes, and compare them with the texts.
+
+        Returns:
+            Boxes (N_i, 4) of each image, padded input frame, objectness (N,), and logits: (N, K + 1) of the classifier
+            with a background, (N, K) of the distilled one; the variants have one of them or both.
+        """
         maps, proposals = self.detector.propose(features)
         objectness = torch.cat(proposals.objectness)
 
+        # as many regions at a time as fit into memory
         def describe(start: int, stop: int) -> tuple[list[Tensor], Tensor, Tensor | None]:
             boxes = boxes_between(proposals.boxes, start, stop)
             roi_features = self.detector.align(maps, boxes)  # (N, C, s, s)
             regions = self.detector.box_head(roi_features)  # (N, F)
+            # of cosines / temperature, times temperature / test_temperature
             logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
             return self.detector.refine(regions, boxes), logits, self._image_logits(roi_features, text)
 
@@ -112,7 +119,9 @@ class ViLDHead(Head):
         return self.test_scale * self.image_classifier.logits(embed, text)
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the losses of the detector, `loss_class` against the texts and `loss_distill` against the teacher.
+        """Return the losses of the detector, of the classes and of the distillation.
+
+        The last two are {"loss_class": (), "loss_distill": ()}; `image` lacks the former, `text` the latter.
 
         Raises:
             ValueError: a sample without labeled objects, or (except for `text`) without the teacher's regions.
@@ -150,14 +159,20 @@ class ViLDHead(Head):
         return of_sampled, of_distilled
 
     def postprocess(self, outputs: RegionOutputs, samples: Sequence[Sample]) -> list[DetectionPrediction]:
-        """Return the detections of each image, best first, in its original frame."""
+        """Return the detections of each image, best first, in its original frame.
+
+        Returns:
+            For each image boxes (M, 4) x1 y1 x2 y2, scores (M,) in 0..1, classes (M,) int64, and masks if trained.
+        """
         return self.detector.detections(outputs, self.scores(outputs, shared_vocabulary(samples)), samples)
 
     def scores(self, outputs: RegionOutputs, vocabulary: Vocabulary) -> Tensor:
-        """Return the scores (N, K) of all regions."""
+        """Return the scores (N, K) of all regions, in 0..1."""
         if outputs.text_logits is None:
             image_logits = known(outputs.image_logits, "image_logits of the regions")
+            # geometric mean: this softmax has no background, so that objectness has to reject it
             return (image_logits.softmax(dim=-1) * outputs.objectness[:, None]).sqrt()
+        # the background takes its part of the softmax, and is then dropped: (N, K)
         text_scores = outputs.text_logits.softmax(dim=-1)[:, :-1]
         if outputs.image_logits is None:
             return text_scores

@@ -14,11 +14,11 @@ def class_probabilities(logits: Tensor, word_class: Tensor | None) -> Tensor:
     Returns:
         (K, ...) float32; they sum to less than one if classes have several words.
     """
-    words = logits.float().softmax(dim=0)
+    words = logits.float().softmax(dim=0)  # (R, ...)
     if word_class is None:
         return words
     index = word_class.view(-1, *[1] * (words.ndim - 1)).expand_as(words)
-    classes = words.new_zeros(int(word_class[-1]) + 1, *words.shape[1:])
+    classes = words.new_zeros(int(word_class[-1]) + 1, *words.shape[1:])  # (K, ...)
     return classes.scatter_reduce(0, index, words, "amax", include_self=False)
 
 
@@ -40,6 +40,7 @@ def small_classes(areas: Tensor, fraction: float, background: int | None) -> Ten
     """
     areas = areas.clone()
     if background is not None:
+        # fractions are of the pixels that show another class
         areas[background] = 0
     small = areas <= fraction * areas.sum()
     if background is not None:
@@ -60,8 +61,9 @@ def label(probabilities: Tensor, background: int | None, threshold: float | None
         (...) int64.
     """
     if absent is not None:
+        # not renormalized: the threshold applies to the probabilities among all words
         probabilities = probabilities * ~absent.view(-1, *[1] * (probabilities.ndim - 1))
-    best, labels = probabilities.max(dim=0)
+    best, labels = probabilities.max(dim=0)  # (...) each
     if background is None or threshold is None:
         return labels
     return torch.where(best < threshold, background, labels)

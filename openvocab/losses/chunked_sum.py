@@ -21,7 +21,7 @@ def chunks(length: int, chunk_size: int) -> Iterator[slice]:
 
 
 def sum_over_chunks(part: Callable[[slice], Tensor], length: int, chunk_size: int) -> Tensor:
-    """Return the sum of `part(chunk)` over the chunks of `length` rows, holding one chunk at a time.
+    """Return the sum () of `part(chunk)` over the chunks of `length` rows, holding one chunk at a time.
 
     Args:
         part: returns the sum () over a chunk of rows. It must not draw random numbers or communicate with other ranks,
@@ -33,7 +33,7 @@ def sum_over_chunks(part: Callable[[slice], Tensor], length: int, chunk_size: in
 
 
 def at_least_float32(*tensors: Tensor) -> list[Tensor]:
-    """Return the tensors in one type of 32 bits or more, since sums of exponentials overflow smaller ones."""
+    """Return tensors (...) in one type of 32 bits or more, since sums of exponentials overflow smaller ones."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)

@@ -85,6 +85,7 @@ def _chunked(
 ) -> Tensor:
     ranks = rank_count(gather)
     check_joint_batch(len(images), ranks, images.device)
+    # float32: between 64 and 128 the logits would be multiples of 0.5 in bfloat16
     dtype = torch.promote_types(images.dtype, torch.float32)
     with torch.autocast(images.device.type, enabled=False):
         return _ChunkedInfoNCE.apply(
@@ -114,7 +115,9 @@ class _ChunkedInfoNCE(torch.autograd.Function):
         first = first_row(len(images), ranks)
         columns = gather_rows(texts, ranks)  # (N, D)
         targets = _Targets(first, None if text_ids is None else gather_rows(text_ids, ranks), decoupled)
+        # (2, B), (2, N), (B,)
         rows, column_sums, positive = _forward_pass(images * scale, columns, targets, chunk_size)
+        # a column is compared with the images of all ranks, a row is complete on its own rank
         column_sums = _joined(column_sums, ranks)
         own_columns = slice(first, first + len(images))  # columns of this rank's texts
         total = (_log_sum(rows) - positive).sum() + (_log_sum(column_sums[:, own_columns]) - positive).sum()
@@ -122,6 +125,7 @@ class _ChunkedInfoNCE(torch.autograd.Function):
             dist.all_reduce(total)
         ctx.save_for_backward(images, columns, scale, rows, column_sums)
         ctx.targets, ctx.chunk_size, ctx.ranks = targets, chunk_size, ranks
+        # mean over N pairs and two directions
         return total / (2 * len(columns))
 
     @staticmethod
@@ -136,6 +140,7 @@ class _ChunkedInfoNCE(torch.autograd.Function):
             dist.all_reduce(grad_columns)  # not reduce-scatter, which older versions of gloo lack
         own_columns = slice(ctx.targets.first, ctx.targets.first + len(images))
         factor = grad_loss * (ctx.ranks / len(columns))
+        # chain rule through scaled = images * scale
         grad_scale = (grad_scaled * images).sum() * factor
         return grad_scaled * (factor * scale), grad_columns[own_columns] * factor, grad_scale, None, None, None, None
 
@@ -151,9 +156,9 @@ class _Targets:
     def mean_logit(self, logits: Tensor, start: int) -> Tensor:
         """Return the mean logit (c,) of the positive columns, for logits (c, N) of the rows from `start` on."""
         if self.column_ids is None:
-            return logits.diagonal(self.first + start)
+            return logits.diagonal(self.first + start)  # (c,), a view: row i belongs to column first + start + i
         is_positive, counts = self._positives(self.column_ids, start, len(logits))
-        return torch.where(is_positive, logits, 0).sum(1) / counts
+        return torch.where(is_positive, logits, 0).sum(1) / counts  # (c,)
 
     def exclude_(self, logits: Tensor, start: int) -> None:
         """Exclude the positive columns of logits (c, N) from the denominators, in place, if the loss is decoupled."""
@@ -163,6 +168,7 @@ class _Targets:
     def subtract_(self, probabilities: Tensor, start: int) -> None:
         """Subtract the target distribution of the rows from `start` on from `probabilities` (c, N), in place."""
         if self.column_ids is None:
+            # the gradient of a cross entropy is probability minus target
             probabilities.diagonal(self.first + start).sub_(1)
             return
         is_positive, counts = self._positives(self.column_ids, start, len(probabilities))
@@ -171,7 +177,7 @@ class _Targets:
     def _positives(self, column_ids: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
         """Return which columns are positive (c, N) bool, and their number (c,), for c = `length` rows from `start`."""
         rows = column_ids[self.first + start : self.first + start + length]
-        is_positive = torch.eq(rows[:, None], column_ids)
+        is_positive = torch.eq(rows[:, None], column_ids)  # (c, N)
         return is_positive, is_positive.sum(1)
 
 
@@ -185,6 +191,7 @@ def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size
         columns: (N, D) texts of all ranks.
     """
     rows = scaled.new_empty(2, len(scaled))
+    # sums over no row: the maximum is minus infinity and the sum 0, which any other sum replaces
     column_sums = torch.stack([scaled.new_full((len(columns),), -torch.inf), scaled.new_zeros(len(columns))])
     positive = scaled.new_empty(len(scaled))
     for start in range(0, len(scaled), chunk_size):
@@ -193,7 +200,7 @@ def _forward_pass(scaled: Tensor, columns: Tensor, targets: _Targets, chunk_size
         positive[chunk] = targets.mean_logit(logits, start)
         targets.exclude_(logits, start)
         rows[:, chunk] = _exp_sum(logits, 1)
-        column_sums = _add_sums(torch.stack([column_sums, _exp_sum(logits, 0)]))
+        column_sums = _add_sums(torch.stack([column_sums, _exp_sum(logits, 0)]))  # (2, N)
     return rows, column_sums, positive
 
 
@@ -202,6 +209,7 @@ def _backward_pass(
 ) -> tuple[Tensor, Tensor]:
     """Return N times the gradient of the loss with respect to `scaled` (B, D) and `columns` (N, D)."""
     grad_scaled, grad_columns = torch.empty_like(scaled), torch.zeros_like(columns)
+    # 0.5: the mean of two directions
     row_factor, column_factor = 0.5 / rows[1], 0.5 / column_sums[1]
     for start in range(0, len(scaled), chunk_size):
         chunk = slice(start, start + chunk_size)
@@ -209,8 +217,9 @@ def _backward_pass(
         targets.exclude_(logits, start)
         over_texts = (logits - rows[0, chunk, None]).exp_()  # (c, N), before its division by the row sums
         # in place from here: a second (c, N) would double the memory of the loss
-        grad = logits.sub_(column_sums[0]).exp_().mul_(column_factor)
+        grad = logits.sub_(column_sums[0]).exp_().mul_(column_factor)  # (c, N)
         grad.addcmul_(over_texts, row_factor[chunk, None])
+        # once and not twice by half: both directions have the same positive pairs
         targets.subtract_(grad, start)
         grad_scaled[chunk] = grad @ columns
         grad_columns.addmm_(grad.T, scaled[chunk])
@@ -227,6 +236,7 @@ def _exp_sum(logits: Tensor, dim: int) -> Tensor:
 def _add_sums(parts: Tensor) -> Tensor:
     """Join sums of exponentials (P, 2, N) over different rows into one, (2, N)."""
     maximum = parts[:, 0].amax(0)
+    # each sum is rescaled to the joint maximum, so that no exponential exceeds 1
     return torch.stack([maximum, (parts[:, 1] * (parts[:, 0] - maximum).exp()).sum(0)])
 
 

@@ -23,4 +23,5 @@ def embedding_distillation(embed: Tensor, teacher: Tensor) -> Tensor:
             f"the student embeds regions as {tuple(embed.shape)}, the teacher as {tuple(teacher.shape)}; they must "
             "share the joint space of one CLIP"
         )
+    # float32: the difference of two close unit vectors would cancel most digits of bfloat16
     return (embed.float() - teacher.detach().float()).abs().sum() / max(1, len(embed))

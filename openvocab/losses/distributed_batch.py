@@ -28,7 +28,7 @@ def gather_rows(tensor: Tensor, ranks: int) -> Tensor:
 
 
 def gather_with_gradient(tensor: Tensor, ranks: int) -> Tensor:
-    """Concatenate as `gather_rows`; the gradient of a row is the sum of its gradients on all ranks."""
+    """Concatenate (B, ...) to (ranks * B, ...); the gradient of a row is the sum of its gradients on all ranks."""
     return tensor if ranks == 1 else _Gather.apply(tensor, ranks)
 
 
@@ -67,6 +67,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        # every rank has compared the row with its own ones: their gradients add up; a clone, as all_reduce overwrites
         grad = grad.contiguous().clone()
         dist.all_reduce(grad)  # not reduce-scatter, which older versions of gloo lack
         return grad[ctx.first : ctx.first + ctx.rows], None
@@ -76,6 +77,7 @@ class _JointLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, share: Tensor, ranks: int) -> Tensor:
         ctx.ranks = ranks
+        # all_reduce overwrites its argument, which the graph may still need
         total = share.clone()
         dist.all_reduce(total)
         return total

@@ -64,6 +64,7 @@ def filip(
             to_text, to_image = _scores(patches[chunk], words, is_word, TEXTS_PER_IMAGE * chunk_size)  # (c, N) each
             return _chunk_result(scale * to_text, scale * to_image, first + chunk.start)
 
+        # the columns are log-sum-exps over some images: a log-sum-exp joins chunks, and another one ranks
         results = torch.stack(
             [recompute(part, chunk, draws=False) for chunk in chunks(len(patches), chunk_size)]
         )  # (P, 1 + N)
@@ -87,13 +88,15 @@ def token_similarity(patch_embed: Tensor, word_embed: Tensor, is_word: Tensor) -
     Returns:
         Image to text (B, K) and text to image (B, K).
     """
-    first_index = is_word.int().argmax(1)
+    first_index = is_word.int().argmax(1)  # (K,)
     first_word = word_embed[torch.arange(len(word_embed), device=word_embed.device), first_index]  # (K, D)
     # tokens that are not words repeat the first word, which changes no maximum and saves a mask over all products
-    words = torch.where(is_word[..., None], word_embed, first_word[:, None])
+    words = torch.where(is_word[..., None], word_embed, first_word[:, None])  # (K, T, D)
+    # one product of all tokens, (B * I, K * T)
     products = (patch_embed.flatten(0, 1) @ words.flatten(0, 1).T).unflatten(0, patch_embed.shape[:2])
     products = products.unflatten(2, words.shape[:2])  # (B, I, K, T)
     best_word, best_patch = products.max(3).values, products.max(1).values  # (B, I, K), (B, K, T)
+    # the repeated first words count in the maximum only, not in the mean over words
     return best_word.mean(1), (best_patch * is_word).sum(2) / is_word.sum(1)
 
 
@@ -109,7 +112,7 @@ def _chunk_result(to_text: Tensor, to_image: Tensor, first: int) -> Tensor:
 
     First the summed losses of the rows minus the positive logits of the columns, then the columns' log-sum-exps.
     """
-    own_columns = torch.arange(first, first + len(to_text), device=to_text.device)
+    own_columns = torch.arange(first, first + len(to_text), device=to_text.device)  # (c,)
     rows = F.cross_entropy(to_text, own_columns, reduction="sum") - to_image.gather(1, own_columns[:, None]).sum()
     return torch.cat([rows[None], to_image.logsumexp(0)])
 
@@ -121,7 +124,9 @@ def _all_words(words: Tensor, is_word: Tensor, ranks: int) -> tuple[Tensor, Tens
     longest = torch.tensor(words.shape[1], device=words.device)
     dist.all_reduce(longest, dist.ReduceOp.MAX)
     missing = int(longest) - words.shape[1]
+    # all_gather needs equal shapes; the padding is no word, and is ignored
     words, is_word = F.pad(words, (0, 0, 0, missing)), F.pad(is_word, (0, missing))
+    # as bytes: not every communication backend takes booleans
     return gather_with_gradient(words, ranks), gather_rows(is_word.byte(), ranks).bool()
 
 

@@ -48,9 +48,10 @@ def corrupt_tokens(
     if ids.shape != is_word.shape:
         raise ValueError(f"ids {tuple(ids.shape)} and is_word {tuple(is_word.shape)} differ in shape")
     chosen = is_word & (_uniform(ids, generator) < probability)
+    # a second draw, independent of the first: what happens to a chosen word
     fate = _uniform(ids, generator)
     special = sorted({index for index in special_ids if 0 <= index < vocabulary_size})
-    words = torch.randint(vocabulary_size - len(special), ids.shape, generator=generator, device=ids.device)
+    words = torch.randint(vocabulary_size - len(special), ids.shape, generator=generator, device=ids.device)  # (B, T)
     for index in special:  # ascending, so that skipping one id after the other keeps the draw uniform
         words = words + (words >= index)
     corrupted = torch.where(chosen & (fate < mask_share), mask_id, ids)
@@ -83,6 +84,7 @@ def masked_language(states: Tensor, table: Tensor, targets: Tensor, chunk_size: 
     with torch.autocast(states.device.type, enabled=False):
         states, table = at_least_float32(states, table)
         if not len(states):
+            # zero, but with a graph: otherwise a rank without chosen words would lack gradients that others wait for
             return (states.sum() + table.sum()) * 0
 
         def part(chunk: slice) -> Tensor:

@@ -58,6 +58,7 @@ def multi_label_info_nce(
     ids = _image_numbers(text_embed, ranks) if text_ids is None else text_ids  # (B, K)
     with torch.autocast(image_embed.device.type, enabled=False):
         images, texts, scale = at_least_float32(image_embed, text_embed, logit_scale)
+        # a whole image is one segment, for which the log-sum-exp is the logit itself
         images = images.reshape(len(images), -1, images.shape[-1])  # (B, G, D)
         texts = texts.flatten(0, 1)  # (B * K, D)
         all_texts, all_images = (gather_with_gradient(part, ranks) for part in (texts, images))
@@ -73,10 +74,12 @@ def multi_label_info_nce(
         def to_images(chunk: slice) -> Tensor:
             is_positive = (row_ids[chunk, None, None] == all_ids).any(dim=2)  # (c, N)
             losses = _cross_entropy(_logits(all_images, rows[chunk], scale).T, is_positive, all_ids.new_ones(()))
+            # a distinct text stands for all its copies
             return (row_counts[chunk] * losses).sum()
 
         of_images = sum_over_chunks(to_texts, len(images), chunk_size) / len(images)
         of_texts = sum_over_chunks(to_images, len(rows), chunk_size) / len(texts)
+        # ranks: the means are over one rank, and joint_loss sums them over all
         return joint_loss((of_images + of_texts) / (2 * ranks), ranks)
 
 
@@ -84,13 +87,13 @@ def _image_numbers(text_embed: Tensor, ranks: int) -> Tensor:
     """Return the number of each text's image among the images of all ranks, (B, K), from text_embed (B, K, D)."""
     batch, texts_per_image, _ = text_embed.shape
     numbers = torch.arange(batch, device=text_embed.device) + first_row(batch, ranks)
-    return numbers[:, None].expand(-1, texts_per_image)
+    return numbers[:, None].expand(-1, texts_per_image)  # (B, K), a view
 
 
 def _logits(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """Return the scaled cosines of texts (N, D) with images (b, G, D), by log-sum-exp over the segments, (b, N)."""
     rows = (images.flatten(0, 1) @ texts.T) * scale  # (b * G, N)
-    return rows.unflatten(0, images.shape[:2]).logsumexp(dim=1)
+    return rows.unflatten(0, images.shape[:2]).logsumexp(dim=1)  # (b, N)
 
 
 def _distinct(texts: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,6 +42,7 @@ class TextQueue(nn.Module):
         new = gather_rows(text_embed.detach().to(self.rows.dtype), rank_count(True))  # (ranks * B, D)
         start, size = int(self.pushed), len(self.rows)
         self.pushed += len(new)
+        # a batch larger than the queue: its first rows would be overwritten by its last ones
         new, start = new[-size:], start + max(0, len(new) - size)
         index = (start + torch.arange(len(new), device=new.device)) % size  # a ring buffer
         self.rows[index] = new
@@ -65,5 +66,6 @@ class TextQueue(nn.Module):
         rows = self.rows[: len(self)]
         with torch.autocast(rows.device.type, enabled=False):
             queries = text_embed.to(rows.dtype)
+            # (chunk, rows in the queue) exists for one chunk at a time
             nearest = [(queries[chunk] @ rows.T).argmax(1) for chunk in chunks(len(queries), chunk_size)]
         return rows[torch.cat(nearest)]

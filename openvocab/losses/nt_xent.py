@@ -56,10 +56,12 @@ def nt_xent(
     with torch.autocast(first.device.type, enabled=False):
         rows = torch.cat(at_least_float32(first, second))  # (2B, D)
         if parity is None:
+            # of unit norm, so that the products are cosines
             rows = F.normalize(rows, dim=1)
         columns = gather_with_gradient(rows, ranks)  # (2N, D)
         itself = torch.arange(len(rows), device=rows.device) + first_row(len(rows), ranks)
         other_view = itself.roll(len(first))  # the second view of a first one, and the first of a second one
+        # a row is not its own negative: nothing is as similar to it as itself
         total = cross_entropy_of_rows(rows / temperature, columns, other_view, itself, chunk_size=chunk_size)
         return joint_loss(total / len(columns), ranks)
 

@@ -84,6 +84,7 @@ def cross_entropy_of_rows(
     def part(chunk: slice) -> Tensor:
         logits = scaled[chunk] @ columns.T  # (c, N)
         if excluded is not None:
+            # minus infinity has probability 0, and no gradient
             logits = logits.scatter(1, excluded[chunk, None], -torch.inf)
         if not decoupled:
             return F.cross_entropy(logits, targets[chunk], reduction="sum")

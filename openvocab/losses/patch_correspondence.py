@@ -50,6 +50,8 @@ def _cell(edges: Tensor, other_edges: Tensor, count: int) -> Tensor:
     """Return the cell of `other_edges` (B, 2) under the center of each of `count` cells of `edges`, (B, count)."""
     centers = (torch.arange(count, device=edges.device, dtype=torch.float64) + 0.5) / count
     edges, other_edges = edges.double(), other_edges.double()
+    # float64: the floor below turns a rounding error near the edge of a cell into another cell
     source = edges[:, :1] + centers * (edges[:, 1:] - edges[:, :1])  # (B, count)
+    # a mirrored view has a negative width, which maps the position from right to left
     cell = ((source - other_edges[:, :1]) / (other_edges[:, 1:] - other_edges[:, :1]) * count).floor().long()
     return torch.where((cell >= 0) & (cell < count), cell, -1)

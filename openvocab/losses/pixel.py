@@ -31,6 +31,7 @@ def pixel_cross_entropy(logits: Tensor, label_map: Tensor) -> Tensor:
     labels = label_map.long()
     ignored = ignore_index(logits.shape[1])
     with torch.autocast(logits.device.type, enabled=False):
+        # sum and count apart: the mean of F.cross_entropy over no labeled pixel is NaN
         total = F.cross_entropy(logits.float(), labels, ignore_index=ignored, reduction="sum")
     return total / (labels != ignored).sum().clamp(min=1)
 
@@ -84,6 +85,7 @@ def sampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool
     axes = [_grid_positions(rows, height, align_corners), _grid_positions(columns, width, align_corners)]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).to(logits.device)  # (r, c, 2), x first
     with torch.autocast(logits.device.type, enabled=False):
+        # one draw for all images of the batch, so that one indexing takes the labels of all of them
         positions = grid.expand(len(logits), -1, -1, -1)  # (B, r, c, 2)
         sampled = F.grid_sample(logits.float(), positions, padding_mode="border", align_corners=align_corners)
     return pixel_cross_entropy(sampled, label_map[:, rows.to(label_map.device)[:, None], columns.to(label_map.device)])
@@ -96,6 +98,7 @@ def _check_batch(logits: Tensor, label_map: Tensor) -> None:
 
 def _draw_indices(size: int, count: int) -> Tensor:
     """Draw about `count` evenly spaced indices of an axis of length `size`, (n,) int64."""
+    # a random start below the step makes every index equally likely
     step = max(1, size // count)
     return torch.arange(int(torch.randint(step, ())), size, step)
 
@@ -108,7 +111,7 @@ def _grid_positions(indices: Tensor, size: int, align_corners: bool) -> Tensor:
 
 
 def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
-    """Check the label maps of a batch.
+    """Check the label maps (H, W) of a batch.
 
     Raises:
         ValueError: a sample without a label map, or with a label outside the vocabulary.

@@ -57,7 +57,8 @@ def siglip(
 
         def part(chunk: slice) -> Tensor:
             logits = (scale * images[chunk]) @ texts.T + bias  # (c, N)
-            as_negatives = F.softplus(logits).sum()
+            # -log(1 - sigmoid(x)) = softplus(x), which neither overflows nor takes the logarithm of 0
+            as_negatives = F.softplus(logits).sum()  # ()
             # the loss of a positive is softplus(-x) = softplus(x) - x
             return as_negatives - logits.diagonal(first + chunk.start).sum()
 

@@ -48,6 +48,7 @@ def similarity_regularization(
         def part(chunk: slice) -> Tensor:
             difference = images[chunk] @ all_images.T - texts[chunk] @ all_texts.T  # (c, N)
             squares = difference.square()
+            # the cosine of a sample with itself is 1 for images and texts: not a pair
             return squares.sum() - squares.diagonal(first + chunk.start).sum()
 
         total = sum_over_chunks(part, len(images), chunk_size)

@@ -29,6 +29,7 @@ def simsiam(first_prediction: Tensor, second_prediction: Tensor, first_target: T
     if len(shapes) != 1 or first_target.ndim != 2:
         raise ValueError(f"expected four arrays of one shape (B, D), got {sorted(shapes)}")
     with torch.autocast(first_target.device.type, enabled=False):
+        # detached targets are the stop-gradient of the paper
         pairs = (first_prediction, second_target.detach()), (second_prediction, first_target.detach())
         cosines = [_mean_cosine(prediction, target) for prediction, target in pairs]
         return -(cosines[0] + cosines[1]) / 2
@@ -37,4 +38,5 @@ def simsiam(first_prediction: Tensor, second_prediction: Tensor, first_target: T
 def _mean_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the mean cosine () of rows (B, D)."""
     prediction, target = at_least_float32(prediction, target)
+    # eps of F.cosine_similarity keeps a zero vector from a division by 0
     return F.cosine_similarity(prediction, target, dim=1).mean()

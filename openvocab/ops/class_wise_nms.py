@@ -43,6 +43,7 @@ def class_wise_nms(
     _check(boxes, scores, iou_threshold, max_detections)
     num_classes = scores.shape[1]
     flat = scores.detach().flatten()  # (N * K,), row by row
+    # on the CPU: greedy suppression is sequential, and few candidates are visited
     corners = boxes.detach().cpu().numpy()
     overlapping: dict[int, np.ndarray] = {}
     suppressed = np.zeros(len(flat), dtype=bool)
@@ -54,6 +55,7 @@ def class_wise_nms(
         if len(detections) == max_detections:
             break
         row, label = divmod(candidate, num_classes)
+        # the boxes are the same for all classes: one computation of IoUs serves every class of the row
         if row not in overlapping:
             overlapping[row] = _overlapping(corners, row, iou_threshold)
         suppressed[overlapping[row] * num_classes + label] = True
@@ -68,6 +70,7 @@ def _best_first(scores: Tensor, min_score: float, count: int) -> Iterator[int]:
     """
     upper = float("inf")
     while upper > min_score:
+        # slices of scores are disjoint, so that their order is that of a full sort
         lower = _score_of_rank(scores, count)
         candidates = (scores > min_score) & (scores >= lower) & (scores < upper)
         index = candidates.nonzero()[:, 0]
@@ -83,7 +86,8 @@ def _score_of_rank(scores: Tensor, count: int) -> float:
     if count >= len(scores):
         return -float("inf")
     group = max(1, len(scores) // (4 * count))
-    best = scores[: len(scores) // group * group].view(group, -1).amax(0)
+    best = scores[: len(scores) // group * group].view(group, -1).amax(0)  # (n // group,)
+    # `count` groups have a maximum of at least this, hence at least as many scores do
     return best.topk(count, sorted=False).values.min().item()
 
 
@@ -93,7 +97,7 @@ def _overlapping(boxes: np.ndarray, row: int, iou_threshold: float) -> np.ndarra
     The order of operations is that of `torchvision.ops.nms`, so that the roundings are too.
     """
     x1, y1, x2, y2 = boxes.T
-    areas = (x2 - x1) * (y2 - y1)
+    areas = (x2 - x1) * (y2 - y1)  # (N,)
     width = np.maximum(np.minimum(x2, x2[row]) - np.maximum(x1, x1[row]), 0)
     height = np.maximum(np.minimum(y2, y2[row]) - np.maximum(y1, y1[row]), 0)
     shared = width * height

@@ -21,6 +21,7 @@ def complete_linkage(distances: Tensor, height: float) -> Tensor:
     Returns:
         (N,) int64, for each point the lowest index in its cluster.
     """
+    # farthest[i, j]: between the members of clusters i and j; infinite on the diagonal, which is no pair
     farthest = distances.double().clone().fill_diagonal_(torch.inf)
     cluster = torch.arange(len(farthest), device=farthest.device)
     for _ in range(len(farthest) - 1):
@@ -28,6 +29,7 @@ def complete_linkage(distances: Tensor, height: float) -> Tensor:
         first, second = sorted(divmod(closest, len(farthest)))
         if farthest[first, second] > height:
             break
+        # the farthest members of a union are those of either part
         # the second cluster becomes part of the first, and is never the closest again
         farthest[first] = farthest[:, first] = torch.maximum(farthest[first], farthest[second])
         farthest[second] = farthest[:, second] = torch.inf

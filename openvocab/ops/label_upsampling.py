@@ -49,11 +49,13 @@ class AxisSampling:
         device = positions.device
         cell = positions.floor().long()
         first, last = int(cell[0]), int(cell[-1])
+        # a position past the border lies between two copies of the border node, and takes its value
         nodes = torch.arange(first, last + 2, device=device).clamp(0, grid_size - 1)
         counts = torch.bincount(cell - first)  # (n,)
         slot = torch.arange(int(counts.max()), device=device)  # (s,)
         valid = slot < counts[:, None]  # (n, s)
         output = (counts.cumsum(0) - counts)[:, None] + slot  # (n, s) index of the output position
+        # indices of padding may lie past the end; whatever they select is dropped by `valid`
         fraction = (
             positions[output.clamp(max=len(positions) - 1)] - torch.arange(first, last + 1, device=device)[:, None]
         )
@@ -80,6 +82,7 @@ def sampling_positions(
     pixels = torch.arange(out, dtype=torch.float64, device=device)
     if align_corners:
         return pixels * ((visible - 1) / max(out - 1, 1)) * ((grid - 1) / max(covered - 1, 1))
+    # centers of pixels are mapped to centers, and nodes are at the centers of their cells
     return (pixels + 0.5) * (visible / out) * (grid / covered) - 0.5
 
 
@@ -94,6 +97,7 @@ def bilinear(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         (K, H, W).
     """
+    # (K, h, W), then (K, H, W)
     return _lerp(_lerp(values, columns, 2), rows, 1)
 
 
@@ -126,9 +130,11 @@ def upsampled_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     step = _strip_height(num_classes, down, across, prune)
     for start in range(0, len(down.fraction), step):
         part = down.part(start, min(start + step, len(down.fraction)))
+        # float32: rounding would make the values of some classes equal, and the lower one would win
         nodes = _select(_select(logits, part.nodes, 1), across.nodes, 2).float()  # (K, n + 1, m + 1)
         blocks, prune = _strip_labels(nodes, part.fraction, across.fraction, dtype, prune)
         strips.append(_image(blocks))
+    # without the padding of cells that have fewer pixels than others: (H, W)
     return torch.cat(strips)[down.valid.flatten()][:, across.valid.flatten()]
 
 
@@ -178,6 +184,7 @@ def _strip_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
         return _dense_labels(nodes, down, across, dtype), False
     label, cell = _can_win(nodes).flatten(1).nonzero().unbind(1)  # (P,) each, ascending in label
     active = torch.bincount(label, minlength=len(nodes)).nonzero().flatten()
+    # the cheaper way: every class that can win somewhere, in all cells; or each candidate, in its own cell
     if len(label) * (pixels + PAIR_OVERHEAD) > len(active) * down.numel() * across.numel():
         labels = active.to(dtype)[_dense_labels(nodes[active], down, across, torch.int64)]
         return labels, len(active) < 0.75 * len(nodes)
@@ -193,8 +200,9 @@ def _can_win(nodes: Tensor) -> Tensor:
     Returns:
         (K, n, m) bool.
     """
+    # four times the mean of the corners, which has the same argmax
     pairs = nodes[:, :-1] + nodes[:, 1:]
-    average = pairs[..., :-1] + pairs[..., 1:]
+    average = pairs[..., :-1] + pairs[..., 1:]  # (K, n, m)
     rival = leading_argmax_(average.flatten(1)).view(1, *average.shape[1:])  # (1, n, m)
     # differences and maxima of floats are faster on a CPU than comparisons to booleans
     first, *others = _corners(nodes)
@@ -213,7 +221,9 @@ def _dense_labels(nodes: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
     """Compare all classes in every cell, a block of cells at a time (whole rows of them if they fit); (s, t, n, m)."""
     budget = BLOCK_ELEMENTS.get(nodes.device.type, BLOCK_ELEMENTS["cuda"])
     column = len(nodes) * down.shape[1] * across.shape[1]  # values in one cell
+    # either several whole rows of cells, or a part of one row
     height, width = max(1, budget // (column * len(across))), max(1, budget // column)
+    # allocated once, for the largest block
     values = nodes.new_empty(column * min(height, len(down)) * min(width, len(across)))
     strips = []
     for top in range(0, len(down), height):
@@ -232,6 +242,7 @@ def _block_labels(nodes: Tensor, down: Tensor, across: Tensor, values: Tensor) -
     rows = torch.lerp(nodes[:, None, :-1], nodes[:, None, 1:], down.T[:, :, None])  # (K, s, n, m + 1)
     left, slope = rows[..., :-1], rows[..., 1:] - rows[..., :-1]  # (K, s, n, m)
     values = values[: math.prod(shape)].view(shape)
+    # (K, s, 1, n, m) + (K, s, 1, n, m) * (t, 1, m)
     torch.addcmul(left[:, :, None], slope[:, :, None], across.T[:, None], out=values)
     return leading_argmax_(values.flatten(1)).view(shape[1:])
 
@@ -251,11 +262,12 @@ def _sparse_labels(
     Returns:
         (s, t, n, m).
     """
+    # stable: the candidates of a cell stay in ascending order of their classes
     by_cell = cell.sort(stable=True)
     label, cell = label[by_cell.indices], by_cell.values
     counts = torch.bincount(cell, minlength=len(down) * len(across))  # (N,)
     rank = torch.arange(len(cell), device=cell.device) - (counts.cumsum(0) - counts)[cell]  # (P,) j of its cell
-    cells = counts.argsort(descending=True)
+    cells = counts.argsort(descending=True)  # (N,)
     sizes = torch.bincount(rank)  # how many cells have a j-th candidate
     position = (sizes.cumsum(0) - sizes)[rank] + cells.argsort()[cell]  # round by round, cells in order
     sorted_label, sorted_cell = torch.empty_like(label), torch.empty_like(cell)
@@ -267,6 +279,7 @@ def _sparse_labels(
     for *corners, chosen in table:
         blocks.offer(corners, chosen)
     result = torch.empty_like(blocks.label)
+    # from the order of counts back to that of the grid
     result[..., cells] = blocks.label
     return result.unflatten(2, (len(down), len(across)))
 
@@ -274,6 +287,7 @@ def _sparse_labels(
 def _corner_values(nodes: Tensor, label: Tensor, cell: Tensor) -> list[Tensor]:
     """Return the values of class `label` (P,) at the four corners of `cell` (P,), (P,) each."""
     _, height, width = nodes.shape
+    # a row of `width` nodes has `width - 1` cells
     row, column = cell // (width - 1), cell % (width - 1)
     first = (label * height + row) * width + column
     flat = nodes.flatten()
@@ -299,13 +313,15 @@ class _Blocks:
         """
         count = len(corners[0])
         left = torch.lerp(corners[0], corners[2], self.down[:, :count])  # (s, n)
-        slope = torch.lerp(corners[1], corners[3], self.down[:, :count]).sub_(left)
+        slope = torch.lerp(corners[1], corners[3], self.down[:, :count]).sub_(left)  # (s, n)
         value = torch.addcmul(left[:, None], slope[:, None], self.across[:, :count])  # (s, t, n)
         best, chosen = self.best[..., :count], self.label[..., :count]
+        # strictly above: of equal values the earlier class, which is the lower one, stays
         torch.where(value > best, label, chosen, out=chosen)
         torch.maximum(best, value, out=best)
 
 
 def _image(blocks: Tensor) -> Tensor:
     """Turn (s, t, n, m), the pixels of cells, into the image (n * s, m * t)."""
+    # (n, s, m, t) to (n * s, m * t)
     return blocks.permute(2, 0, 3, 1).flatten(2, 3).flatten(0, 1)

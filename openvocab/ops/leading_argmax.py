@@ -26,7 +26,8 @@ def leading_argmax_(values: Tensor) -> Tensor:
         (P,) int64; the first of equal values.
     """
     winners = values.ge_(values.amax(0))  # (K, P)
-    digits = _digits(len(values), values)
+    digits = _digits(len(values), values)  # (digits + 1, K)
+    # marks select the digits of the winning row; the row of ones counts the winners of each column
     *index_digits, count = digits @ winners  # (P,) each
     index = torch.zeros_like(count, dtype=torch.int64)
     for power, digit in enumerate(index_digits):

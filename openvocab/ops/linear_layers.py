@@ -22,11 +22,12 @@ def convolve_and_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tenso
     Returns:
         (B, C', h', w').
     """
+    # with statistics of the batch, the factors depend on the output of the convolution
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return norm(conv(x))
     gain = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C',)
-    weight = conv.weight * gain[:, None, None, None]
-    bias = norm.bias - norm.running_mean * gain
+    weight = conv.weight * gain[:, None, None, None]  # (C', C, kernel, kernel)
+    bias = norm.bias - norm.running_mean * gain  # (C',)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 

@@ -40,7 +40,8 @@ def encode_masks(probabilities: Tensor, boxes: Tensor, size: Size, threshold: fl
         ValueError: shapes that disagree, or a box that is not finite.
     """
     _check(probabilities, boxes)
-    padded = F.pad(probabilities.float().cpu(), (PADDING,) * 4)
+    padded = F.pad(probabilities.float().cpu(), (PADDING,) * 4)  # (M, m + 2, m + 2)
+    # boxes grow with the padding, so that a cell keeps its pixels
     scale = padded.shape[-1] / probabilities.shape[-1]
     lengths = [
         _run_lengths(mask, box, size, threshold)
@@ -53,6 +54,7 @@ def _whole_pixels(boxes: Tensor, scale: float) -> list[list[int]]:
     """Return the first and last pixel, x1 y1 x2 y2, of boxes (M, 4) widened by `scale` about their centers."""
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * scale
     center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
+    # `long` truncates towards zero
     return torch.cat([center - half, center + half], dim=1).long().tolist()
 
 
@@ -62,10 +64,13 @@ def _run_lengths(mask: Tensor, box: list[int], size: Size, threshold: float) -> 
     columns = slice(max(left, 0) - left, min(right + 1, size[1]) - left)
     rows = slice(max(top, 0) - top, min(bottom + 1, size[0]) - top)
     if columns.start >= columns.stop or rows.start >= rows.stop:
+        # the box is outside the frame: one run of zeros
         return np.array([size[0] * size[1]])
     shape = (bottom - top + 1, right - left + 1)
+    # not the visible part alone, whose pixels would be sampled at other positions
     resized = F.interpolate(mask[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
     edges = _edges((resized[rows, columns] > threshold).numpy(), left + columns.start, top + rows.start, size[0])
+    # a mask that ends with the frame has no last run of zeros
     lengths = np.diff(edges, prepend=0, append=size[0] * size[1])
     return lengths[:-1] if lengths[-1] == 0 else lengths
 

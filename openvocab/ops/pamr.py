@@ -46,6 +46,7 @@ def pamr(maps: Tensor, image: Tensor, dilations: Sequence[int] = (8, 16), steps:
     if maps.shape[1:] != image.shape[1:]:
         maps = F.interpolate(maps[None], size=image.shape[1:], mode="bilinear", align_corners=True)[0]
     weights = _affinities(image.float(), dilations)  # (N, H, W)
+    # classes do not depend on each other: those that are refined together bound the memory
     at_once = max(1, ELEMENTS_AT_ONCE // maps[0].numel())
     return torch.cat([_propagate(part, weights, dilations, steps) for part in maps.split(at_once)])
 
@@ -55,22 +56,24 @@ def _propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int], steps: i
     for _ in range(steps):
         refined = torch.zeros_like(maps)
         for weight, neighbor in zip(weights, _neighbors(maps, dilations)):
-            refined.addcmul_(weight, neighbor)
+            refined.addcmul_(weight, neighbor)  # (K, H, W) += (H, W) * (K, H, W)
         maps = refined
     return maps
 
 
 def _affinities(image: Tensor, dilations: Sequence[int]) -> Tensor:
     """Return the weight of each neighbor of each pixel, (N, H, W), from image (3, H, W)."""
+    # 1e-8: the standard deviation of a region of one color is 0
     sharpness = 1e-8 + SHARPNESS * _local_std(image, dilations)  # (3, H, W)
     scores = [-((image - other).abs() / sharpness).mean(0) for other in _neighbors(image, dilations)]
+    # over the neighbors, so that a step is a mean: (N, H, W)
     return torch.stack(scores).softmax(0)
 
 
 def _local_std(image: Tensor, dilations: Sequence[int]) -> Tensor:
     """Return the unbiased standard deviation (3, H, W) of each pixel, counted once per dilation, and its neighbors."""
     count = len(dilations) * (len(NEIGHBORS) + 1)
-    mean = (len(dilations) * image + sum(_neighbors(image, dilations))) / count
+    mean = (len(dilations) * image + sum(_neighbors(image, dilations))) / count  # (3, H, W)
     squares = len(dilations) * (image - mean) ** 2
     squares = squares + sum((other - mean) ** 2 for other in _neighbors(image, dilations))
     return (squares / (count - 1)).sqrt()
@@ -82,5 +85,6 @@ def _neighbors(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
     for dilation in dilations:
         padded = F.pad(maps[None], (dilation,) * 4, mode="replicate")[0]
         for dy, dx in NEIGHBORS:
+            # the pixel itself is at (dilation, dilation) of the padded map
             y, x = dilation * (1 + dy), dilation * (1 + dx)
             yield padded[:, y : y + height, x : x + width]

@@ -42,8 +42,9 @@ def roi_align(
         return pooled.to(values.dtype)
     batch, channels, height, width = values.shape
     corners = regions[:, 1:].detach() / stride - (0.5 if aligned else 0)  # (N, 4)
-    extent = corners[:, 2:] - corners[:, :2]
+    extent = corners[:, 2:] - corners[:, :2]  # (N, 2)
     if not aligned:
+        # the older convention, as in torchvision: a box covers at least one pixel of the map
         extent = extent.clamp(min=1)
     columns, column_weights = _samples(corners[:, 0], extent[:, 0], output_size, sampling_ratio, width)  # (N, s, 2r)
     rows, row_weights = _samples(corners[:, 1], extent[:, 1], output_size, sampling_ratio, height)
@@ -51,9 +52,11 @@ def roi_align(
     # the samples of a cell are a grid: its pixels and weights are products of those of the two axes
     pixels = first.view(-1, 1, 1, 1, 1) + rows[:, :, None, :, None] * width + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]  # (N, s, s, 2r, 2r)
+    # (B h w, C): one row per pixel, so that the channels of a sample are adjacent in memory
     table = values.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     needs_gradient = torch.is_grad_enabled() and values.requires_grad
     if needs_gradient:
+        # the backward pass adds up the gradients of all samples of a pixel
         table = table.float()
     cells = F.embedding_bag(
         pixels.flatten(3).flatten(0, 2),
@@ -61,7 +64,7 @@ def roi_align(
         mode="sum",
         per_sample_weights=weights.flatten(3).flatten(0, 2).to(table),
     )  # (N s s, C)
-    cells = cells.to(values.dtype).view(-1, output_size, output_size, channels).permute(0, 3, 1, 2)
+    cells = cells.to(values.dtype).view(-1, output_size, output_size, channels).permute(0, 3, 1, 2)  # (N, C, s, s)
     # contiguous in training: the group norms that follow are twice as fast in bfloat16
     return cells.contiguous() if needs_gradient else cells
 
@@ -80,13 +83,15 @@ def _samples(start: Tensor, extent: Tensor, cells: int, per_cell: int, size: int
     """
     cell = (extent / cells)[:, None]  # (N, 1)
     number = torch.arange(cells, device=start.device).repeat_interleave(per_cell)  # (cells r,)
-    within = (torch.arange(per_cell, device=start.device) + 0.5).repeat(cells) / per_cell
+    within = (torch.arange(per_cell, device=start.device) + 0.5).repeat(cells) / per_cell  # (cells r,)
     position = start[:, None] + number * cell + within * cell  # (N, cells r)
     inside = (position >= -1) & (position <= size)  # False for NaN
+    # any index within the map does for samples outside, whose weight is 0
     position = position.where(inside, 0).clamp(0, size - 1)
     lower = position.floor()
     upper = (lower + 1).clamp(max=size - 1)
-    fraction = position - lower
+    fraction = position - lower  # (N, cells r)
     pixels = torch.stack([lower, upper], dim=-1).int()  # (N, cells r, 2)
+    # 1 / r on each axis: a cell is the mean of r * r samples
     weights = torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None] / per_cell
     return pixels.view(-1, cells, 2 * per_cell), weights.view(-1, cells, 2 * per_cell)

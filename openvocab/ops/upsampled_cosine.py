@@ -31,14 +31,17 @@ def upsampled_cosine(embed: Tensor, rows: Tensor) -> Tensor:
     Returns:
         (B, R, 2h, 2w) float32.
     """
+    # before the upsampling, on a quarter of the pixels: both are linear
     dots = F.conv2d(embed, rows.to(embed.dtype)[:, :, None, None])  # (B, R, h, w)
     with torch.autocast(embed.device.type, enabled=False):
+        # float32: squares of embeddings of any length may overflow float16
         length = upsampled_square_length(embed.float()).clamp(min=SMALLEST_LENGTH**2).sqrt()
         return upsample(dots.float()) / length
 
 
 def upsampled_square_length(embed: Tensor) -> Tensor:
     """Return the squared length of every pixel of `upsample(embed)`, (B, 1, 2h, 2w), from embed (B, D, h, w)."""
+    # one more row and column, for the cells that start at the last nodes
     pixels = F.pad(embed, (0, 1, 0, 1), mode="replicate").permute(0, 2, 3, 1)  # (B, h + 1, w + 1, D)
     top, bottom = pixels[:, :-1], pixels[:, 1:]
     dot = torch.linalg.vecdot
@@ -53,10 +56,12 @@ def upsampled_square_length(embed: Tensor) -> Tensor:
     x, left = _cells(embed.shape[-1], embed.device)
     y, low = y[:, None], low[:, None]
     high, right = 1 - low, 1 - left
+    # |right * a + left * b|^2 of the upper edge, then of the lower edge
     upper = right**2 * length2[:, y, x] + left**2 * length2[:, y, x + 1] + 2 * right * left * across[:, y, x]
     lower = (
         right**2 * length2[:, y + 1, x] + left**2 * length2[:, y + 1, x + 1] + 2 * right * left * across[:, y + 1, x]
     )
+    # product of the upper and the lower edge
     sides = right**2 * down[:, y, x] + left**2 * down[:, y, x + 1] + right * left * diagonal[:, y, x]
     return (high**2 * upper + low**2 * lower + 2 * high * low * sides)[:, None]  # (B, 1, 2h, 2w)
 

@@ -42,17 +42,19 @@ class _StripwiseCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, ignore_index: int, align_corners: bool) -> Tensor:
         """Sum the loss strip by strip, and keep its gradient with respect to `logits`."""
+        # formed here: a later backward pass would have to compute every strip again
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
         total = logits.new_zeros(())
         for image, rows, source_rows, weights in _strips(logits, labels, align_corners):
             with torch.set_grad_enabled(gradient is not None):
-                source = logits[image, :, source_rows].detach().requires_grad_(gradient is not None)
-                strip = _upsample_rows(source, weights, labels.shape[-1], align_corners)
+                source = logits[image, :, source_rows].detach().requires_grad_(gradient is not None)  # (1, K, s, w)
+                strip = _upsample_rows(source, weights, labels.shape[-1], align_corners)  # (1, K, r, W)
                 loss = F.cross_entropy(strip, labels[image, rows], ignore_index=ignore_index, reduction="sum")
                 if gradient is not None:
                     # neighboring strips share a source row, so that gradients are added
                     gradient[image, :, source_rows] += torch.autograd.grad(loss, source)[0]
             total += loss.detach()
+        # the number of labeled pixels is that of all strips: sums until here, one division at the end
         count = (labels != ignore_index).sum().clamp(min=1)
         if gradient is not None:
             ctx.save_for_backward(gradient.div_(count))
@@ -71,7 +73,7 @@ def _strips(logits: Tensor, labels: Tensor, align_corners: bool) -> Iterator[tup
     height, width = labels.shape[-2:]
     budget = VALUES_PER_STRIP.get(logits.device.type, VALUES_PER_STRIP["cuda"])
     step = max(1, budget // (logits.shape[1] * width))
-    lower, fraction = _row_positions(logits.shape[-2], height, align_corners, logits.device)
+    lower, fraction = _row_positions(logits.shape[-2], height, align_corners, logits.device)  # (H,) each
     bounds = lower.tolist()
     for image in range(len(logits)):
         for start in range(0, height, step):
@@ -89,6 +91,7 @@ def _row_positions(grid: int, out: int, align_corners: bool, device: torch.devic
     if align_corners:
         position = rows * ((grid - 1) / max(out - 1, 1))
     else:
+        # clamped: pixels of the border lie outside the centers of the outermost nodes
         position = ((rows + 0.5) * (grid / out) - 0.5).clamp(0, grid - 1)
     lower = position.floor().clamp(max=grid - 1)
     return lower.long().to(device), (position - lower).float().to(device)

@@ -35,11 +35,11 @@ class PairBatch:
         """Return one vector per image, (B, C): the pooled embedding, or the mean of hidden map `layer`."""
         if layer is None:
             return self._of_view(self._pooled(), view)
-        return self.patches(view, layer).mean(1)
+        return self.patches(view, layer).mean(1)  # (B, C)
 
     def patches(self, view: int, layer: int | None) -> Tensor:
         """Return the patches of one view, (B, h * w, C): embeddings in the joint space, or hidden map `layer`."""
-        return self._of_view(self._maps(layer), view).flatten(2).transpose(1, 2)
+        return self._of_view(self._maps(layer), view).flatten(2).transpose(1, 2)  # (B, h * w, C)
 
     def grid_size(self, layer: int | None) -> tuple[int, int]:
         """Return (h, w) of the patches."""
@@ -62,7 +62,7 @@ class PairBatch:
                     "make the size of the views divisible by the backbone's stride"
                 )
             boxes.append(sample.view_boxes[view])
-        return torch.stack(boxes).to(self.text.embed.device, non_blocking=True)
+        return torch.stack(boxes).to(self.text.embed.device, non_blocking=True)  # (B, 4)
 
     def text_embed(self, text: int) -> Tensor:
         """Return the unit-norm embedding of one text of every sample, (B, D)."""
@@ -75,7 +75,7 @@ class PairBatch:
         return self._of_text(known(self.text_ids, "text_ids of the batch, for a term with reads_text_ids,"), text)
 
     def tokens(self, text: int) -> TextTokens:
-        """Return one text of every sample token by token.
+        """Return one text of every sample token by token: ids and `is_word` (B, T), embeddings (B, T, D).
 
         Its `states_of` takes ids of any number of texts.
         """
@@ -164,4 +164,5 @@ class ContrastiveTerm(nn.Module):
 def unit_norm(rows: Tensor) -> Tensor:
     """Normalize rows (..., D) to length one, in float32 (or above) even under autocast."""
     with torch.autocast(rows.device.type, enabled=False):
+        # float32: the losses multiply these cosines by the logit scale, and rounding errors with them
         return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

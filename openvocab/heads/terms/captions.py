@@ -58,7 +58,7 @@ class CaptionContrast(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Return the mean over the pairs."""
+        """Return InfoNCE () over the images of all ranks, averaged over the pairs of views and texts."""
         return torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
 
     def _of_pair(self, batch: PairBatch, view: int, text: int) -> Tensor:
@@ -106,7 +106,7 @@ class TwoProjectionContrast(ContrastiveTerm):
         self.text_projection = _identity(text_dim)
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Return the mean of both directions, and the regularization."""
+        """Return the loss (): the mean of both directions, plus the weighted regularization."""
         images, texts = batch.image_embed(0), batch.text_embed(0)
         second_images = unit_norm(self.image_projection(images))  # (B, D)
         second_texts = unit_norm(self.text_projection(texts))  # (B, D)
@@ -149,7 +149,7 @@ class SimilarityRegularization(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the cosines of the first views with those of the first texts."""
+        """Return the mean square difference () of the cosines of the first views and of the first texts."""
         return similarity_regularization(batch.image_embed(0), batch.text_embed(0), chunk_size=self.chunk_size)
 
 
@@ -180,7 +180,7 @@ class SigmoidContrast(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the first view with the first text."""
+        """Return the binary cross entropy () of all pairs of a first view and a first text."""
         embeds = batch.image_embed(0), batch.text_embed(0)
         return siglip(*embeds, batch.text.logit_scale, self.logit_bias, chunk_size=self.chunk_size)
 
@@ -220,11 +220,12 @@ class NeighborContrast(ContrastiveTerm):
         self.queue = TextQueue(queue, text_dim)
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Return the mean over the pairs; then add the texts to the queue, edited ones before the captions."""
+        """Return the mean loss () over the pairs; then add the texts to the queue, edited ones before the captions."""
         if len(self.queue):
             loss = torch.stack([self._of_pair(batch, *pair) for pair in self.pairs]).mean()
         else:
             loss = batch.image_embed(0).sum() * 0  # zero, but with a graph for the backward pass
+        # after the search, in which a text must not find itself; and not for the texts of a validation
         if self.training:
             for text in sorted({text for _, text in self.pairs}, reverse=True):
                 self.queue.push(batch.text_embed(text))

@@ -58,7 +58,8 @@ class NounContrast(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the first view with the noun prompts."""
+        """Return the multi-label loss () of the first view and the K noun prompts of every image."""
+        # (B, D), or (B, h * w, D) with a patch per segment
         images = batch.image_embed(0) if self.match == "image" else unit_norm(batch.patches(0, None))
         prompts = torch.stack([batch.text_embed(index) for index in self.prompt_indices], dim=1)  # (B, K, D)
         ids = self._prompt_ids(batch) if self.reads_text_ids else None

@@ -47,7 +47,7 @@ class TokenContrast(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the patches of the first view with the words of the first text."""
+        """Return the loss () of the patches of the first view and the words of the first text."""
         tokens = batch.tokens(0)
         patches, words = unit_norm(self._pooled(batch)), unit_norm(tokens.embed)
         return filip(patches, words, tokens.is_word, batch.text.logit_scale, chunk_size=self.chunk_size)
@@ -105,12 +105,12 @@ class MaskedLanguage(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def prepare(self, batch: PairBatch) -> None:
-        """Hide words of the first text for all terms, with `match_masked`."""
+        """Hide words of the first text for all terms, with `match_masked`: `batch.masked`, of tokens (B, T)."""
         if self.match_masked:
             batch.masked = self._hide_words(batch.tokens(0))
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Hide words of the first text and predict them."""
+        """Return the mean cross entropy () of the hidden words of the first text."""
         tokens = batch.tokens(0)
         masked = known(batch.masked, "PairBatch.masked") if self.match_masked else self._hide_words(tokens)
         states = masked.states[masked.chosen]  # (M, C)
@@ -130,5 +130,5 @@ class MaskedLanguage(ContrastiveTerm):
         )
         states = tokens.states_of(corrupted)  # (B, T, C)
         ends = tokens.is_word.sum(dim=1) + 1  # words are between the start and the end token
-        pooled = states[torch.arange(len(states), device=states.device), ends]
+        pooled = states[torch.arange(len(states), device=states.device), ends]  # (B, C)
         return MaskedTexts(chosen, states, unit_norm(tokens.project(pooled)))

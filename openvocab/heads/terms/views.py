@@ -50,7 +50,7 @@ class ViewContrast(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the projections of both views."""
+        """Return NT-Xent () of the projections (B, C) of both views."""
         first, second = (project_rows(self.projector, batch.pooled(view, self.layer)) for view in self.views)
         return nt_xent(first, second, self.temperature, chunk_size=self.chunk_size)
 
@@ -110,9 +110,10 @@ class PatchContrast(ContrastiveTerm):
         self.chunk_size = chunk_size
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Compare the patches of both views."""
+        """Return NT-Xent () of the projected patches (M, C) of both views, on this rank alone."""
         first, second = self._xclip_rows(batch) if self.parity else self._matched_rows(batch)
         if len(first) < 2:
+            # with a graph, so that every parameter has a gradient on every rank
             return (first.sum() + second.sum()) * 0
         return nt_xent(first, second, self.temperature, parity=self.parity, chunk_size=self.chunk_size, gather=False)
 
@@ -124,15 +125,16 @@ class PatchContrast(ContrastiveTerm):
         rows = []
         for view, index in zip(self.views, patch_indices, strict=True):
             patches = batch.patches(view, self.layer)  # (B, h * w, C)
+            # all patches, so that the batch norm sees equally many in every batch
             projected = project_rows(self.projector, patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
-            rows.append(projected[image[drawn], index[drawn]])
+            rows.append(projected[image[drawn], index[drawn]])  # (M, C)
         return rows[0], rows[1]
 
     def _xclip_rows(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """Return the projections (B * (1 + h * w), C) of the pooled row and all patches, for each of the two views."""
         rows = []
         for view in self.views:
-            pooled = batch.pooled(view, self.layer)[:, None]
+            pooled = batch.pooled(view, self.layer)[:, None]  # (B, 1, C)
             tokens = torch.cat([pooled, batch.patches(view, self.layer)], dim=1)  # (B, 1 + h * w, C)
             rows.append(project_rows(self.projector, tokens.flatten(0, 1)))
         return rows[0], rows[1]
@@ -174,7 +176,7 @@ class SimSiam(ContrastiveTerm):
         self.predictor = projector(hidden_dim, predictor_dim, hidden_dim, depth=2)
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """Predict each view from the other."""
+        """Return the negative cosine (), in -1..1, of each view's prediction (B, C) and the other's projection."""
         targets = [project_rows(self.projector, batch.pooled(view, self.layer)) for view in self.views]
         predictions = [project_rows(self.predictor, target) for target in targets]
         return simsiam(*predictions, *targets)
