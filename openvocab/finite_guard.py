@@ -41,9 +41,11 @@ def check_losses(losses: Mapping[str, Tensor | list[Tensor] | tuple[Tensor, ...]
     for name, value in losses.items():
         for part in value if isinstance(value, (list, tuple)) else [value]:
             names.append(name)
+            # One number per loss, since the check needs a transfer; the sum is not finite if an element is not.
             values.append(part.detach().float().sum())
     if not values or torch.isfinite(torch.stack(values)).all():
         return
+    # Only on failure are the values transferred one by one.
     bad = [f"{name} = {value.item()}" for name, value in zip(names, values) if not torch.isfinite(value)]
     raise NonFiniteError(", ".join(bad))
 

@@ -69,6 +69,9 @@ class OpenVocabModel(BaseModel):
             images: (B, 3, H, W) normalized; (V * B, 3, H, W) of samples with V views.
             samples: B, with one vocabulary.
             mode: `loss`, `predict` or `tensor`.
+
+        Returns:
+            {name: ()} losses, one prediction per image, or the head's outputs, such as logits (B, K, h, w).
         """
         if mode == "loss":
             return self.loss(images, samples)
@@ -81,8 +84,9 @@ class OpenVocabModel(BaseModel):
         return self.backbone(images, self.head.layers, self.head.embeddings)
 
     def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Return the classifier of a vocabulary, or the embeddings of captions, with all fields that the head reads."""
+        """Return the rows (R, D) of a vocabulary or of captions, with all fields that the head reads."""
         text = self.text_encoder(texts)
+        # Only a head that reads it gets the empty text, since an encoder without a text tower has none.
         return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
 
     def loss(self, images: Tensor, samples: Sequence[Sample]) -> dict[str, Tensor]:
@@ -99,7 +103,7 @@ class OpenVocabModel(BaseModel):
         return self.head.loss(features, text, samples)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum the losses (mmengine's protocol).
+        """Sum the losses, of any shape, to () (mmengine's protocol).
 
         Raises:
             NonFiniteError: a loss is NaN or infinite; the message names it.
@@ -123,6 +127,7 @@ class OpenVocabModel(BaseModel):
         earlier_limits = self._memory_limits()
         height, width = images.shape[-2:]
         with advising(_advice((height, width), len(vocabulary), self.inference)):
+            # Once per batch: `predict_part` may run several times with smaller parts of it.
             text = self.encode_texts(vocabulary)
 
             def predict_part(start: int, stop: int) -> Sequence[Prediction]:
@@ -152,6 +157,7 @@ class OpenVocabModel(BaseModel):
     def _whole_embed(self, images: Tensor | PixelBatch, size: Size) -> Tensor:
         """Return the pooled embedding (1, D) of an image of `size`, cropped to a multiple of the stride."""
         stride = self.backbone.spec.stride
+        # Cropped rather than padded: black pixels would change the pooled embedding.
         height, width = (max(length // stride, 1) * stride for length in size)
         whole = images if isinstance(images, Tensor) else images.whole()
         return self.backbone(whole[..., :height, :width], (), True).image_embed
@@ -166,7 +172,7 @@ class OpenVocabModel(BaseModel):
         """
         features = self.encode(images)
         if whole_embed is not None:
-            features.whole_embed = whole_embed.expand(len(images), -1)
+            features.whole_embed = whole_embed.expand(len(images), -1)  # (B, D)
         may_be_maps = self.head.offers_logit_maps and self.inference.takes_logit_maps
         maps = self.head.logit_maps(features, text) if may_be_maps else None
         if maps is None:
@@ -213,6 +219,7 @@ class OpenVocabModel(BaseModel):
         `load_state_dict` of the model, its backbone and its head raise an error from then on.
         """
         self.eval()
+        # In this order: batch norms are folded in float32, before the cast; packing comes after it.
         self.backbone.fold_batch_norms()
         for part in (self.backbone, self.head):
             fold_quick_gelu(part)

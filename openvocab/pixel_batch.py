@@ -42,10 +42,12 @@ class PixelBatch:
         """Return the window of `size` (h, w) at pixel (y, x) of every image, (B, 3, h, w) float32 channels_last."""
         batch = self.images[0].new_zeros((len(self.images), 3, *size))  # black is zero before normalizing
         for row, image in zip(batch, self.images):
+            # Clipped to the batch's size as well, which `with_size` may have made smaller than the image.
             window = image[:, y : min(y + size[0], self.size[0]), x : min(x + size[1], self.size[1])]
             row[:, : window.shape[1], : window.shape[2]] = window
+        # Sent to the device as uint8, a quarter of the bytes of float32.
         batch = batch.to(self.scale.device, non_blocking=True)
-        normalized = torch.addcmul(self.shift, batch.float(), self.scale)
+        normalized = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, h, w) float32
         return normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
 
     def whole(self) -> Tensor:

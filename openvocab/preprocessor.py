@@ -51,6 +51,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         for row, image in zip(batch, images):
             row[:, : image.shape[1], : image.shape[2]] = image
         batch = batch.to(self.device, non_blocking=True)
+        # (x - mean) / std as x * scale + shift, one operation.
         normalized = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, H, W)
         normalized = normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
         padded = [self._pad_targets(sample, (height, width), training) for sample in samples]
@@ -66,6 +67,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
     def _padded_size(self, images: Sequence[Tensor]) -> Size:
         """Return the smallest multiple of the stride, in both directions, that all images (3, H_i, W_i) fit into."""
         height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+        # Floor division of a negative number rounds its amount up.
         return -(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride
 
     def _pad_targets(self, sample: Sample, padded_size: Size, training: bool) -> Sample:
@@ -73,6 +75,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         label_map = sample.label_map
         if label_map is not None and training:
             bottom, right = padded_size[0] - label_map.shape[0], padded_size[1] - label_map.shape[1]
+            # Padded pixels must not be learned; which value is ignored depends on the number of classes.
             ignored = ignore_index(len(known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")))
             label_map = F.pad(label_map, (0, right, 0, bottom), value=ignored).to(self.device, non_blocking=True)
         padded = dataclasses.replace(sample, padded_size=padded_size, label_map=label_map)

@@ -216,9 +216,10 @@ class TextFeatures:
         return len(self.embed) if self.row_class is None else int(self.row_class[-1]) + 1
 
     def part(self, classes: slice) -> "TextFeatures":
-        """Return the classifier of a contiguous range of classes; their ids start at 0."""
+        """Return the classifier of a contiguous range of K' classes, with rows (R', D); their ids start at 0."""
         if self.row_class is None:
             return TextFeatures(self.embed[classes], self.logit_scale)
+        # A class may have several rows, so that a slice of classes is not a slice of rows.
         rows = (self.row_class >= classes.start) & (self.row_class < classes.stop)
         return TextFeatures(self.embed[rows], self.logit_scale, self.row_class[rows] - classes.start)
 
@@ -228,6 +229,7 @@ class TextFeatures:
 
     def pixel_similarity(self, embed: Tensor) -> Tensor:
         """Return the cosine of unit-norm `embed` (B, D, h, w) with every class, (B, K, h, w)."""
+        # A 1 x 1 convolution needs no permutation of (B, D, h, w).
         rows = torch.nn.functional.conv2d(embed, self.embed.to(embed.dtype)[:, :, None, None])  # (B, R, h, w)
         return self.merge(rows, dim=1)
 
@@ -249,6 +251,7 @@ class TextFeatures:
         index = self.row_class.view(index_shape).expand_as(rows)
         shape = list(rows.shape)
         shape[dim] = self.num_classes
+        # Without the zeros themselves, which would be the maximum of a class whose scores are all negative.
         return rows.new_zeros(shape).scatter_reduce(dim, index, rows, "amax", include_self=False)
 
 

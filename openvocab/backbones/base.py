@@ -29,6 +29,10 @@ class Backbone(nn.Module):
             embed: also return the embeddings in the joint space, if there is one; without them the tower runs only up
                 to the deepest of `layers`.
 
+        Returns:
+            `hidden[i]` (B, C_i, h_i, w_i) for every i of `layers`; with `embed`, `image_embed` (B, D) and `patch_embed`
+            (B, D, h, w), not normalized, if the backbone has a joint space.
+
         Raises:
             ValueError: a size is not divisible by the stride, or a layer does not exist.
         """

@@ -92,10 +92,11 @@ class CLIPBackbone(Backbone):
         self.quick_gelu = uses_quick_gelu(model)
         self.norm_eval = norm_eval
         set_trainable(self.visual, self.reader.blocks, trainable, self.reader.tail)
+        # nn.Module starts in training mode; this puts the frozen parts in eval mode at once.
         self.train()
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch, cast to the dtype of the weights; see `Backbone.forward`."""
+        """Encode images (B, 3, H, W), cast to the dtype of the weights; see `Backbone.forward`."""
         self.check_input(images, layers)
         return self.reader(images.to(next(self.visual.parameters()).dtype), layers, embed)
 

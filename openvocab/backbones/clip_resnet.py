@@ -73,6 +73,7 @@ class ModifiedResNetReader:
         features = ImageFeatures(input_size=size_of(images))
         maps = self.visual.stem(images)
         _store(features, 0, maps, layers)
+        # Without embeddings, no stage after the deepest requested map is run.
         stages = self.blocks if embed else self.blocks[: max(layers, default=0)]
         for i, stage in enumerate(stages, start=1):
             maps = self._run(stage, maps)
@@ -94,12 +95,13 @@ class ModifiedResNetReader:
     def _pool(self, features: ImageFeatures, maps: Tensor) -> None:
         """Add the pooled (B, D) and the dense embeddings (B, D, h, w) of maps (B, C, h, w)."""
         pool, grid_size = self.visual.attnpool, size_of(maps)
-        projections = project_qkv(pool, self._tokens(maps))
+        projections = project_qkv(pool, self._tokens(maps))  # (B, heads, 1 + h * w, d) each
         cells = projections if self.readout.pool_positions else project_qkv(pool, self._tokens(maps, positions=False))
         dense = project_output(pool, self.readout.mix(cells, grid_size))  # (B, 1 + h * w, D)
-        features.patch_embed = to_map(dense[:, 1:], grid_size)
+        features.patch_embed = to_map(dense[:, 1:], grid_size)  # (B, D, h, w)
         if self.readout.gives_keys:
             features.patch_keys = to_map(cells[1][:, :, 1:].transpose(1, 2).flatten(2), grid_size)
+        # Only CLIP's own attention gives the mean token the pooled embedding that the tower was trained with.
         if isinstance(self.readout, Plain):
             features.image_embed = dense[:, 0]
         else:
@@ -116,15 +118,17 @@ class ModifiedResNetReader:
         pool, tokens = self.visual.attnpool, self._tokens(maps)  # (B, N, C)
         query = pool.q_proj(tokens[:, 0]).unflatten(-1, (pool.num_heads, -1))  # (B, heads, d)
         keys, values = (part.weight.unflatten(0, (pool.num_heads, -1)) for part in (pool.k_proj, pool.v_proj))
-        token_query = torch.einsum("bhd,hdc->bhc", query * query.shape[-1] ** -0.5, keys)
+        # q . (W_k x) = (W_k^T q) . x: the key weights move from the N tokens to the one query.
+        token_query = torch.einsum("bhd,hdc->bhc", query * query.shape[-1] ** -0.5, keys)  # (B, heads, C)
         mean = (token_query @ tokens.transpose(1, 2)).softmax(dim=-1) @ tokens  # (B, heads, C)
+        # The weights of the mean sum to one, so the bias of the values is added once, after it.
         return pool.c_proj(torch.einsum("bhc,hdc->bhd", mean, values).flatten(1) + pool.v_proj.bias)
 
     def _tokens(self, maps: Tensor, positions: bool = True) -> Tensor:
         """Return the mean and the cells of maps (B, C, h, w), with or without positions, as (B, 1 + h * w, C)."""
         native = (self.visual.image_size // STRIDES[-1],) * 2
         cells = maps.flatten(2).transpose(1, 2)  # (B, h * w, C)
-        tokens = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)
+        tokens = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)  # (B, 1 + h * w, C)
         if not positions:
             return tokens
         embedding = self.visual.attnpool.positional_embedding

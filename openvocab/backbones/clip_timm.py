@@ -73,6 +73,7 @@ class ConvNetReader:
             maps = self._finish(maps)
             features.image_embed = self._project(maps)
             features.patch_embed = self._project_cells(maps)
+        # Regions come from the last `hidden` map, which does not include the layer after the last stage.
         features.pool = lambda regions: self._project(self._finish(regions))
         return features
 

@@ -101,7 +101,7 @@ class VisionTransformerReader:
         else:  # only the class token of the last block is used, so the other tokens need not be computed
             features.image_embed = self._project_pooled(_class_token(tower))
         patches = self._project(self.readout.patches(tower))
-        features.patch_embed = to_map(patches, self.readout.output_size(grid_size))
+        features.patch_embed = to_map(patches, self.readout.output_size(grid_size))  # (B, D, h, w)
         if self.readout.gives_keys:
             keys = project_output(self.blocks[-1].attn, tower.projections[1])  # (B, 1 + h * w, C)
             features.patch_keys = to_map(keys[:, 1:], grid_size)
@@ -112,7 +112,7 @@ class VisionTransformerReader:
         patches = visual.conv1(images)  # (B, C, h, w)
         grid_size = size_of(patches)
         patches = patches.flatten(2).transpose(1, 2)  # (B, h * w, C)
-        class_token = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        class_token = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)  # (B, 1, C)
         positions = resize_positions(visual.positional_embedding, visual.grid_size, grid_size, self.position_resize)
         # No patch dropout: every cell of the map needs its token.
         return visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions.to(patches.dtype)), grid_size
@@ -133,12 +133,14 @@ class VisionTransformerReader:
         # Other towers average the patches; the norm and the mean do not commute.
         if self.visual.final_ln_after_pool:
             return self._project(tokens[:, 1:].mean(dim=1))
+        # The norm is per token, so it makes no difference that the class token is dropped after it.
         return self.visual.ln_post(tokens)[:, 1:].mean(dim=1) @ self.visual.proj
 
 
 def _class_token(tower: ForwardPass) -> Tensor:
     """Return the output (B, 1, C) of the last block for the class token only."""
-    q, k, v = tower.projections
+    q, k, v = tower.projections  # (B, heads, 1 + h * w, d) each
+    # One query instead of 1 + h * w: the score matrix has one row.
     attended = project_output(tower.blocks[-1].attn, attend(q[:, :, :1], k, v))
     return finish_block(tower.blocks[-1], tower.entering[:, :1], attended)
 

@@ -78,7 +78,7 @@ class ConSEBackbone(Backbone):
         logger.info(f"{len(known)} of the {len(names)} classes of {model} have a text embedding")
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch; see `Backbone.forward`."""
+        """Encode images (B, 3, H, W) as mean text embeddings, (B, D) and (B, D, h, w); see `Backbone.forward`."""
         self.check_input(images, layers)
         maps = self.visual.forward_features(images)  # (B, C, h, w)
         if maps.ndim != 4:
@@ -86,14 +86,17 @@ class ConSEBackbone(Backbone):
         batch, channels, height, width = maps.shape
         # A map of one cell is unchanged by the classifier's pooling.
         cells = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)  # (B * h * w, C, 1, 1)
-        patch_embed = self.embed(cells).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        patch_embed = self.embed(cells).view(batch, height, width, -1).permute(0, 3, 1, 2)  # (B, D, h, w)
         return ImageFeatures(size_of(images), image_embed=self.embed(maps), patch_embed=patch_embed)
 
     def embed(self, maps: Tensor) -> Tensor:
         """Classify pooled maps (N, C, h, w), and return the mean text embedding of their top classes, (N, D)."""
+        # The softmax is over the K' known classes: a class without a text embedding takes no share.
         probabilities = self.visual.forward_head(maps)[:, self.known].softmax(1)  # (N, K')
         weights, classes = probabilities.topk(self.top, dim=1)  # (N, T)
+        # Equation 2 divides by the sum of the T probabilities: an average over the top classes only.
         weights = weights / weights.sum(1, keepdim=True)
+        # As one product with mostly zero weights: gathering the embeddings would take (N, T, D).
         return torch.zeros_like(probabilities).scatter_(1, classes, weights) @ self.known_embed
 
     def train(self, mode: bool = True) -> "ConSEBackbone":

@@ -61,21 +61,23 @@ class DINOBackbone(Backbone):
         self.train(False)
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch; see `Backbone.forward`."""
+        """Encode images (B, 3, H, W), cast to the dtype of the weights; see `Backbone.forward`."""
         self.check_input(images, layers)
         images, count = images.to(next(self.visual.parameters()).dtype), len(self.reader.blocks)
         if not embed:
             return self.reader(images, layers)
+        # The class token's attention in the last block is computed again from the input of that block, count - 1.
         features = self.reader(images, {*layers, count - 1, count})
         patches = features.hidden[count].flatten(2).transpose(1, 2)  # (B, h * w, C)
-        tokens = self.visual.norm(torch.cat([features.prefix[count], patches], dim=1))
+        tokens = self.visual.norm(torch.cat([features.prefix[count], patches], dim=1))  # (B, P + h * w, C)
         grid_size = size_of(features.hidden[count])
         first_patch = self.visual.num_prefix_tokens
-        features.image_embed = tokens[:, 0]
+        features.image_embed = tokens[:, 0]  # (B, C)
         features.patch_embed = to_map(tokens[:, first_patch:], grid_size)  # (B, C, h, w)
         if self.class_attention:
             scores = self._class_scores(features, count)[..., first_patch:]
             features.class_attention = scores.unflatten(2, grid_size)  # (B, heads, h, w)
+        # Drop what was computed for the embeddings only.
         features.hidden = {i: maps for i, maps in features.hidden.items() if i in layers}
         features.prefix = {i: tokens for i, tokens in features.prefix.items() if i in layers}
         return features
@@ -92,11 +94,11 @@ class DINOBackbone(Backbone):
     def _class_scores(self, features: ImageFeatures, count: int) -> Tensor:
         """Return the attention logits (B, heads, N) of the class token with all tokens in the last block."""
         block: Any = self.reader.blocks[-1]  # timm's block, or one whose attention is packed
-        patches = features.hidden[count - 1].flatten(2).transpose(1, 2)
+        patches = features.hidden[count - 1].flatten(2).transpose(1, 2)  # (B, h * w, C)
         tokens = block.norm1(torch.cat([features.prefix[count - 1], patches], dim=1))
         project = block.attn.in_proj if isinstance(block.attn, PackedSelfAttention) else block.attn.qkv
         q, k, _ = project(tokens).unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        return (q[:, :, :1] @ k.transpose(2, 3))[:, :, 0] * q.shape[-1] ** -0.5
+        return (q[:, :, :1] @ k.transpose(2, 3))[:, :, 0] * q.shape[-1] ** -0.5  # (B, heads, N)
 
 
 def _create(model: str, pretrained: bool) -> VisionTransformer:

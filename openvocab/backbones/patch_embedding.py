@@ -55,13 +55,14 @@ class PatchEmbedding(Backbone):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch; see `Backbone.forward`. The only map is `hidden[0]`."""
+        """Encode images (B, 3, H, W); see `Backbone.forward`. The only map is `hidden[0]`, (B, C, h, w)."""
         self.check_input(images, layers)
         features = ImageFeatures(input_size=size_of(images))
         if 0 in layers:
             maps = self.project(images.to(self.positions.dtype))  # (B, C, h, w)
             grid_size = size_of(maps)
             positions = resize_positions(self.positions, self.grid_size, grid_size, self.position_resize)
+            # As in GroupViT, the norm comes before the positions, which keep their scale.
             tokens = self.norm(maps.flatten(2).transpose(1, 2)) + positions  # (B, h * w, C)
             features.hidden[0] = to_map(tokens, grid_size)  # (B, C, h, w)
         return features

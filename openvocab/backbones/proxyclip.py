@@ -70,12 +70,12 @@ class ProxyCLIPBackbone(Backbone):
         self.train(False)
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch; see `Backbone.forward`."""
+        """Encode images (B, 3, H, W); see `Backbone.forward`. `patch_embed` is (B, D, h', w') on the proxy's grid."""
         self.check_input(images, layers)
         readout = Readout()
         if embed:
             maps = self.proxy(self.for_proxy(images)).patch_embed  # (B, C, h', w')
-            weights = contrast_softmax(cosines(maps.flatten(2).transpose(1, 2)), mean_factor=MEAN_FACTOR)
+            weights = contrast_softmax(cosines(maps.flatten(2).transpose(1, 2)), mean_factor=MEAN_FACTOR)  # (B, N', N')
             readout = ProxyAttention(weights, size_of(maps))
         return self._reader(readout)(images.to(next(self.visual.parameters()).dtype), layers, embed)
 
@@ -85,6 +85,7 @@ class ProxyCLIPBackbone(Backbone):
             torch.tensor(values, device=images.device).view(3, 1, 1)
             for values in (self.mean, self.std, self.proxy.mean, self.proxy.std)
         )
+        # Back to pixel values 0..255 and from there to the proxy's statistics.
         return (images * std + mean - proxy_mean) / proxy_std
 
     def pack_linears(self) -> None:
@@ -117,7 +118,7 @@ class ProxyAttention(Readout):
         return self.grid_size
 
     def patches(self, tower: ForwardPass) -> Tensor:
-        """See `Readout.patches`."""
+        """Return the averaged values (B, h' * w', C) on the other grid; see `Readout.patches`."""
         values = tower.projections[2][:, :, 1:]  # (B, heads, N, d), without the class token
         # The heads become channels of one map, since interpolation takes (B, C, h, w).
         maps = values.transpose(2, 3).flatten(1, 2).unflatten(2, tower.grid_size)  # (B, C, h, w)

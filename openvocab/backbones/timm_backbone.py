@@ -101,7 +101,7 @@ class TimmBackbone(Backbone):
         self.train()
 
     def forward(self, images: Tensor, layers: Collection[int] = (), embed: bool = True) -> ImageFeatures:
-        """Encode a batch up to the deepest of `layers`; see `Backbone.forward`."""
+        """Encode images (B, 3, H, W) up to the deepest of `layers`; see `Backbone.forward`."""
         self.check_input(images, layers)
         return self.reader(images.to(next(self.visual.parameters()).dtype), layers)
 
@@ -205,6 +205,7 @@ def fit_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dic
     A pyramid calls `stages.0` `stages_0`. The step counters of batch norms, which many files lack, keep their values
     in `expected`.
     """
+    # Loading is strict, so that a counter that the file lacks must come from the tower itself.
     fitted = step_counters(expected)
     for key, value in state.items():
         names = [name for name in (key, key.replace(".", "_", 1), f"model.{key}") if name in expected]

@@ -46,6 +46,7 @@ class PyramidReader:
         features = ImageFeatures(input_size=size_of(images))
         if self.checkpointing and torch.is_grad_enabled():
             check_recomputable(self.visual)
+        # timm's extractor computes the stages that it was built with, whichever are requested here.
         stages = self.visual(images)
         features.hidden = {layer: stages[layer] for layer in layers}  # (B, C_i, h_i, w_i)
         return features

@@ -64,13 +64,14 @@ class TokenReader:
         """Return patches (B, h, w, C) with prefix tokens and positions, (B, P + h * w, C)."""
         visual = self.visual
         batch, height, width, _ = patches.shape
-        tokens = patches.flatten(1, 2)
+        tokens = patches.flatten(1, 2)  # (B, h * w, C)
         prefix = [token.expand(batch, -1, -1) for token in (visual.cls_token, visual.reg_token) if token is not None]
         if visual.pos_embed is None:
             return visual.norm_pre(torch.cat([*prefix, tokens], dim=1))
         positions = resize_positions(
             visual.pos_embed[0], visual.patch_embed.grid_size, (height, width), self.position_resize
         )
+        # Some models (DINOv2 with registers) store positions for the patches only, not for the prefix tokens.
         if visual.no_embed_class:
             tokens = torch.cat([*prefix, tokens + positions], dim=1)
         else:

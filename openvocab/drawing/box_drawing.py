@@ -109,6 +109,7 @@ def draw_detection_comparison(
 def best_objects(prediction: DetectionPrediction, min_score: float, max_objects: int) -> DetectionPrediction:
     """Return the objects with a score of at least `min_score`, at most `max_objects` of them, best first."""
     order = prediction.scores.argsort(descending=True, stable=True)
+    # Filtered after sorting, so that `order` indexes the prediction's rows throughout.
     order = order[prediction.scores[order] >= min_score][:max_objects]
     masks = None if prediction.masks is None else [prediction.masks[index] for index in order.tolist()]
     parts = prediction.boxes[order], prediction.scores[order], prediction.classes[order]
@@ -137,6 +138,7 @@ def _as_prediction(instances: Instances, vocabulary: Vocabulary) -> DetectionPre
     """Return labeled objects as detections with a score of 1."""
     masks = None
     if instances.masks is not None:
+        # pycocotools reads masks column by column.
         masks = [rle.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8)) for mask in instances.masks]
     scores = torch.ones(len(instances.boxes))
     return DetectionPrediction(instances.boxes, scores, instances.classes, vocabulary, masks)
@@ -162,6 +164,7 @@ def _style(
 
 def _long_side(count: int) -> int:
     """Return the approximate length, in pixels, of the longer side of a picture of `count` objects."""
+    # The square root: the area grows with the number of objects.
     return round(LONG_SIDE * max(1, count / ROOMY) ** 0.5)
 
 

@@ -138,6 +138,7 @@ def _vivid_colors(names: Sequence[str]) -> np.ndarray:
     """Return the colors that each name proposes, (K, CANDIDATES, 3) sRGB in 0..1, vivid and neither dark nor pale."""
     digests = [hashlib.shake_256(name.encode(errors="surrogatepass")).digest(3 * CANDIDATES) for name in names]
     values = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(names), 3, CANDIDATES) / 255.0
+    # (K, CANDIDATES) each: every name gets its candidates from its own digest.
     hue, lightness, chroma = values.swapaxes(0, 1)
     lightness = 0.55 + 0.33 * lightness
     chroma = 0.13 + 0.09 * chroma
@@ -176,7 +177,7 @@ class _Proposals:
             others = new[start : start + size]  # (N, 3)
             if len(others) > 1 and not self._is_grid:
                 others = others[_nearest(self._points, others)][:, None]  # (G * P, 1, 3)
-            difference = self._points[:, None] - others
+            difference = self._points[:, None] - others  # (G * P, N or 1, 3)
             squares = difference[..., 0] ** 2 + difference[..., 1] ** 2 + difference[..., 2] ** 2
             np.minimum(self._distances, np.sqrt(squares.min(axis=1)), out=self._distances)
         self._compared = len(chosen)

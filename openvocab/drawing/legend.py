@@ -22,6 +22,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 def text_color(ground: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
     """Return the color of text on `ground` (3,) uint8 RGB: `INK` or `PAPER`, whichever contrasts more (WCAG 2)."""
+    # Relative luminance, plus the 0.05 of WCAG's contrast ratio; a gamma of 2.2 stands for the exact sRGB curve.
     linear = (np.array([ground, INK, PAPER]) / 255) ** 2.2
     ground_light, ink_light, paper_light = linear @ (0.2126, 0.7152, 0.0722) + 0.05
     return INK if ground_light / ink_light >= paper_light / ground_light else PAPER

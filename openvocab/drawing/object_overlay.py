@@ -46,7 +46,7 @@ def draw_objects(photo: np.ndarray, objects: DetectionPrediction, style: ObjectS
         The picture (H, W, 3) uint8 RGB, and whether any tag is a number of the legend.
     """
     picture = photo.copy()
-    boxes = objects.boxes.double().numpy().clip(0, np.array([*photo.shape[1::-1]] * 2))
+    boxes = objects.boxes.double().numpy().clip(0, np.array([*photo.shape[1::-1]] * 2))  # (N, 4)
     shades = [tuple(style.colors[label].tolist()) for label in objects.classes.tolist()]
     order = np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable").tolist()
     if objects.masks is not None:
@@ -63,6 +63,7 @@ def _draw_mask(picture: np.ndarray, mask: dict[str, Any], shade: tuple[int, ...]
     # only the box of the mask is enlarged and blended: whole pictures would take seconds for many objects
     part = rle.decode(mask)[top : top + height, left : left + width].repeat(factor, 0).repeat(factor, 1)
     left, top = left * factor, top * factor
+    # A view, so that blending writes into the picture.
     view = picture[top : top + len(part), left : left + part.shape[1]]
     mixed = np.round((1 - alpha) * view + alpha * np.array(shade)).astype(np.uint8)
     np.copyto(view, mixed, where=part[..., None].astype(bool))
@@ -77,7 +78,9 @@ def _draw_boxes(picture: np.ndarray, boxes: np.ndarray, shades: Sequence[tuple[i
     """
     width = max(1, round(max(picture.shape) / 600))
     starts = np.round(boxes[:, :2]).astype(int)
+    # OpenCV draws the end pixel too, so that it is the one before the edge of the box.
     ends = np.maximum(starts, np.round(boxes[:, 2:]).astype(int) - 1)
+    # All rims are collected first: where boxes overlap, the photo is darkened only once.
     dark_rim, light_rim = np.zeros((2, *picture.shape[:2]), dtype=np.uint8)
     for start, end, shade in zip(starts.tolist(), ends.tolist(), shades):
         cv2.rectangle(light_rim if max(shade) < DARK else dark_rim, start, end, 1, width + 2)

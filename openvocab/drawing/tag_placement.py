@@ -77,6 +77,7 @@ def _positions(box: np.ndarray, width: int, height: int, picture_size: tuple[int
         ((left + right - width) / 2, (top + bottom - height) / 2),
     ]
     starts = np.round(corners)  # (P, 2)
+    # A tag that is wider than the picture starts at its left edge.
     room = np.maximum(0, np.array([picture_size[1] - width, picture_size[0] - height]))
     starts = np.clip(starts, 0, room)
     return np.concatenate([starts, starts + (width, height)], axis=1)
@@ -84,12 +85,13 @@ def _positions(box: np.ndarray, width: int, height: int, picture_size: tuple[int
 
 def _hidden(tags: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return how many of boxes (N, 4) each of tags (F, P, 4) hides, (F, P): the sum of fractions of their areas."""
+    # At least one square pixel, so that a box without area cannot count infinitely.
     areas = np.maximum(1, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     return (_overlap(tags, boxes) / areas).sum(axis=-1)
 
 
 def _overlap(tags: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the areas of the intersections of tags (F, P, 4) with boxes (N, 4), (F, P, N)."""
-    low = np.maximum(tags[:, :, None, :2], boxes[:, :2])
+    low = np.maximum(tags[:, :, None, :2], boxes[:, :2])  # (F, P, N, 2)
     high = np.minimum(tags[:, :, None, 2:], boxes[:, 2:])
     return np.clip(high - low, 0, None).prod(axis=-1)

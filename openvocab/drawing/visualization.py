@@ -141,13 +141,14 @@ def _overlay(
 ) -> np.ndarray:
     """Blend the colors of a label map (H, W) into the photo (H, W, 3), draw class borders and name large areas."""
     factor = enlargement(image.shape)
+    # Repeated, not interpolated: between two classes there is no third.
     labels = label_map.repeat(factor, 0).repeat(factor, 1)
     photo = enlarge(image).astype(np.float32)
     gray = photo.mean(axis=2, keepdims=True)
     table = np.zeros((len(names) + 1, 3), np.float32)  # the last row is for labels that are not classes
     for label, color in colors.items():
         table[label] = color
-    tint = table[np.minimum(labels, len(names), dtype=np.intp)]
+    tint = table[np.minimum(labels, len(names), dtype=np.intp)]  # (H, W, 3)
     # most of the photo's own colors is removed: they would be mistaken for those of classes
     mixed = (1 - alpha) * (0.35 * photo + 0.65 * gray) + alpha * tint  # (H, W, 3)
     mixed = np.where((labels == ignore_index(len(names)))[..., None], photo, mixed)
@@ -159,6 +160,7 @@ def _overlay(
 def _borders(labels: np.ndarray, width: int) -> np.ndarray:
     """Return (H, W) bool: which pixels of a label map (H, W) are within `width` pixels of another class."""
     edge = np.zeros(labels.shape, dtype=np.uint8)
+    # Differences to the left and upper neighbor find every border once; the dilation gives it its width.
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
     return cv2.dilate(edge, np.ones((width, width), np.uint8)).astype(bool)
@@ -187,9 +189,11 @@ def _with_names(
 def _text_center(mask: np.ndarray, width: float, height: float) -> tuple[int, int] | None:
     """Return the center (x, y) of the box of `width` x `height` deepest inside `mask` (H, W); None if none fits."""
     shape = np.ones((max(1, round(height)), max(1, round(width))), np.uint8)
+    # A pixel survives the erosion if the box around it lies in the mask; the padding keeps it off the image's edge.
     fits = cv2.erode(np.pad(mask.astype(np.uint8), 1), shape, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     if not fits.any():
         return None
     depth = cv2.distanceTransform(fits, cv2.DIST_L2, 3)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    # From the padded frame back to that of the mask.
     return int(x) - 1, int(y) - 1

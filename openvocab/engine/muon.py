@@ -81,11 +81,14 @@ class Muon(Optimizer):
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
+        # A running mean instead of a sum: orthogonalizing removes the scale anyway.
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        # Nesterov: the gradient counts once more on top of the momentum that already contains it.
         direction = gradient.lerp(state["momentum"], group["momentum"])
         matrix = direction.flatten(1)  # (out, in * window): a convolution as a matrix
         # an orthogonal (m, n) matrix has an RMS of max(m, n) ** -0.5; the scale makes it UPDATE_RMS for any shape
         scale = UPDATE_RMS * max(matrix.shape) ** 0.5
+        # Decoupled from the gradient, as in AdamW.
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(orthogonalize(matrix).view_as(parameter), alpha=-group["lr"] * scale)
 
@@ -129,6 +132,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     x = matrix.T if is_tall else matrix  # the smaller side first: the Gram matrix below has its size
     x = x / (x.norm() + 1e-7)  # singular values of at most 1, or the iteration diverges
     for _ in range(ITERATIONS):
+        # x (x^T x)^k shares its singular vectors with x, so an odd polynomial changes the singular values only.
         gram = x @ x.T
         polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)  # b * gram + c * gram @ gram
         x = torch.addmm(x, polynomial, x, beta=a)  # a * x + polynomial @ x

@@ -127,6 +127,7 @@ class SafeOptimWrapper(OptimWrapper):
         if self._skips_step:
             self._skips_step = False
             return
+        # Before clipping: the norm of a gradient with an infinity would scale all others to 0 or NaN.
         check_gradients(parameter for group in self.optimizer.param_groups for parameter in group["params"])
         super().step(**kwargs)
 
@@ -139,6 +140,7 @@ class SafeOptimWrapper(OptimWrapper):
         if not self.shares_verdict or self._is_verdict_shared:
             return is_bad
         self._is_verdict_shared = True
+        # The maximum is 1 if any rank has a bad loss, so that all ranks skip or stop together.
         verdict = torch.tensor(int(is_bad))
         all_reduce(verdict, op="max")
         return bool(verdict)

@@ -99,6 +99,7 @@ class MultiScaleFlip(Inference):
             scaled = self._resize(image, self._scaled_size(size, scale))
             return self._resize(self._one_scale(network, scaled, black), size)
 
+        # A running sum in place: only one scale's logits exist next to it.
         total = logits_at(self.scales[0])
         for scale in self.scales[1:]:
             total.add_(logits_at(scale))
@@ -106,6 +107,7 @@ class MultiScaleFlip(Inference):
 
     def _scaled_size(self, size: Size, scale: float) -> Size:
         long_side = math.ceil(self.base_size * scale)
+        # Half up, as in the official code; Python's round would take the even neighbor.
         height, width = (max(1, math.floor(length * long_side / max(size) + 0.5)) for length in size)
         return height, width
 
@@ -126,19 +128,23 @@ class MultiScaleFlip(Inference):
                 logits = first if x == y == 0 else self._window(network, window, black)
                 total[..., y : y + crop, x : x + crop] += logits
                 counts[y : y + crop, x : x + crop] += 1
+        # Every pixel is in at least one window, so no count is 0; the padding of a narrow image is cropped away.
         return total.div_(counts)[..., :height, :width]
 
     def _starts(self, length: int) -> range:
+        # A last window may extend over the border and is cut there: it is padded with black by `_window`.
         return range(0, max(length - self.crop_size, 0) + self.stride, self.stride)
 
     def _window(self, network: Callable[[Tensor], Tensor], window: Tensor, black: Tensor) -> Tensor:
         """Return the logits (1, K, h, w) of one window (1, 3, h, w), plus those of its mirror image."""
         height, width = window.shape[-2:]
         padded = pad_with_black(window, (self.crop_size, self.crop_size), black)
+        # Summed over mirror images, windows and scales: in half precision every sum would be rounded.
         logits = check_dense(network(padded)).float()
         if self.flip:
             # The padding is mirrored too, to the left, and returns to the right with the logits.
             logits = logits + check_dense(network(padded.flip(3))).float().flip(3)
+        # Cropped only after the resizing, so that the padding is part of the frame that the corners are aligned with.
         return self._resize(logits, (self.crop_size, self.crop_size))[..., :height, :width]
 
     def _resize(self, maps: Tensor, size: Size) -> Tensor:

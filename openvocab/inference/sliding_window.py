@@ -74,6 +74,7 @@ class SlidingWindow(Inference):
             TypeError: the head's outputs are not one tensor (B, K, h, w).
             ValueError: the grids of the windows do not coincide with one grid of the image.
         """
+        # The first window also tells the output grid and the number of classes, which no config states.
         first = _check_outputs(network(_window(_pad(images, self.window, black), (0, 0), self.window)))
         layout = _Layout(self, network, _pad(images, self.window, black), input_size(images), first)
         fits = layout.num_logits <= ELEMENTS_AT_ONCE
@@ -96,6 +97,7 @@ def pad_with_black(images: Tensor, size: Size, black: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     if height >= size[0] and width >= size[1]:
         return images
+    # Not F.pad: normalized black is another value in every channel.
     padded = black.to(images).repeat(len(images), 1, max(height, size[0]), max(width, size[1]))
     padded[..., :height, :width] = images
     return padded
@@ -172,12 +174,13 @@ class _Layout:
         """Return the averaged logits (B, K, h, w) of all windows, given those of the first, (B, K, n, m)."""
         padded_size = self.grid.size(input_size(self.images))
         # A sum and a count instead of a stack of windows: memory for one map, whatever the overlap.
+        # float32 even if the network computes in half precision, whose sums over windows would lose bits.
         total = first.new_zeros(*first.shape[:2], *padded_size, dtype=torch.float32)
         counts = total.new_zeros(padded_size)
 
         def add(position: Size, logits: Tensor) -> None:
             rows, columns = self.grid.cells_of_window(*position)
-            total[..., rows, columns] += logits
+            total[..., rows, columns] += logits  # (B, K, rows, columns)
             counts[rows, columns] += 1
 
         def add_windows(start: int, stop: int) -> None:
@@ -190,6 +193,7 @@ class _Layout:
 
         add(self.positions[0], first)
         self._run(add_windows, len(self.positions) - 1, len(self.images))
+        # The padding of an image that is smaller than a window is cropped off.
         return total.div_(counts)[..., : self.size[0], : self.size[1]]
 
     def parts_of(self, index: int, first: WindowOutput) -> WindowedLogits:
@@ -207,6 +211,7 @@ class _Layout:
             return [output for group in groups for output in group]
 
         positions = [self.grid.size(position) for position in self.positions]
+        # About as many rows of windows cover a cell; one more, since the last row is shifted to the border.
         overlap = math.ceil(self.strategy.window[0] / self.strategy.stride[0]) + 1
         return WindowedLogits(self.size, positions, compute, first, overlap)
 
@@ -216,6 +221,7 @@ class _Layout:
 
     def _run(self, function: Callable[[int, int], Result], num_windows: int, num_images: int) -> list[Result]:
         """Call function(start, stop) for all windows, with as many at once as the batch size and memory allow."""
+        # `batch_size` counts windows over all images of the batch.
         together = max(1, self.strategy.batch_size // num_images)
         results: list[Result] = []
         for start in range(0, num_windows, together):

@@ -41,6 +41,7 @@ class Stretching:
         size = size_of(images)
         if min(size) < self.patch_size:
             raise ValueError(f"{size[0]}x{size[1]} pixels hold no patch of {self.patch_size}; enlarge the image")
+        # The cropped remainder is less than a patch; resizing to the full size stretches the logits over it.
         height, width = (length // self.patch_size * self.patch_size for length in size)
         outputs = network(images[..., :height, :width])
         logits = self._resize(outputs if isinstance(outputs, list) else check_dense(outputs), size)

@@ -60,6 +60,7 @@ class UnpaddedSlidingWindow(SlidingWindow):
         """
         size = shared_size(samples)
         unpadded = images[..., : size[0], : size[1]] if isinstance(images, Tensor) else images.with_size(size)
+        # For the averaging, the output grid is then the pixels themselves, so that windows may start at any pixel.
         windows = partial(self.stretching.run, network)
         logits = SlidingWindow.__call__(self._fitted(size), windows, unpadded, samples, black)
         return with_padding(logits, input_size(images))
@@ -70,6 +71,7 @@ class UnpaddedSlidingWindow(SlidingWindow):
             return self
         fitted = copy.copy(self)  # shallow, to share the batch sizes that were found to fit into memory
         fitted.window = _smaller(self.window, size)
+        # A stride above the window would skip pixels.
         fitted.stride = _smaller(self.stride, fitted.window)
         return fitted
 
@@ -95,4 +97,4 @@ def with_padding(logits: Outputs, size: Size) -> Outputs:
     if not isinstance(logits, Tensor):
         return [ExtendedLogits(part, size) for part in logits]
     bottom, right = (length - part for length, part in zip(size, logits.shape[-2:]))
-    return F.pad(logits, (0, right, 0, bottom), mode="replicate")
+    return F.pad(logits, (0, right, 0, bottom), mode="replicate")  # (B, K, *size)

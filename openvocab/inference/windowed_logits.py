@@ -41,7 +41,8 @@ class WindowedLogits(LogitMap):
         self._outputs: dict[int, WindowOutput] = {0: first}
 
     def read(self, rows: slice, columns: slice) -> Tensor:
-        """See `LogitMap.read`."""
+        """Return the logits (K, rows, columns) of a part, float32; see `LogitMap.read`."""
+        # float32 sum and count of the requested part only, (K, rows, columns).
         total = torch.zeros(self.shape[0], rows.stop - rows.start, columns.stop - columns.start, device=self.device)
         counts = total.new_zeros(total.shape[1:])
         for index, output in self._covering(rows, columns).items():

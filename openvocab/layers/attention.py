@@ -65,8 +65,9 @@ def has_native_bfloat16() -> bool:
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Attend by plain matrix products, over as many heads at once as `SCORES_AT_ONCE` allows."""
     shape = (*q.shape[:3], v.shape[-1])
-    # Scaling q touches d entries per query, scaling the scores N.
+    # Scaling q touches d entries per query, scaling the scores N. Batch and heads are one dimension.
     q, k, v = (q * q.shape[-1] ** -0.5).flatten(0, 1), k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1)
+    # The products are split over heads, not over queries: a head with too many scores is computed alone.
     heads = max(1, SCORES_AT_ONCE // (q.shape[1] * k.shape[2]))
     mixed = []
     for q_part, k_part, v_part in zip(q.split(heads), k.split(heads), v.split(heads)):

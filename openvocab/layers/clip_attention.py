@@ -36,6 +36,7 @@ def project_qkv(attention: Attention, tokens: Tensor) -> Projections:
         packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     else:
         packed = attention.in_proj(tokens)
+    # q, k and v are concatenated in this order, and each is a concatenation of heads.
     q, k, v = packed.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     return q, k, v
 
@@ -43,7 +44,7 @@ def project_qkv(attention: Attention, tokens: Tensor) -> Projections:
 def project_output(attention: Attention, mixed: Tensor) -> Tensor:
     """Join the heads of `mixed` (B, heads, N, C / heads) and apply the output projection: (B, N, C or D)."""
     layer = attention.c_proj if isinstance(attention, AttentionPool2d) else attention.out_proj
-    return layer(mixed.transpose(1, 2).flatten(2))
+    return layer(mixed.transpose(1, 2).flatten(2))  # (B, N, C or D)
 
 
 def run_block(block: ResidualAttentionBlock, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -58,6 +59,7 @@ def run_block(block: ResidualAttentionBlock, tokens: Tensor, bias: Tensor | None
         (B, N, C).
     """
     q, k, v = project_qkv(block.attn, block.ln_1(tokens))
+    # The fused kernel requires a bias of the queries' dtype, which autocast may have lowered.
     bias = None if bias is None else bias.to(q.dtype)
     return finish_block(block, tokens, project_output(block.attn, attend(q, k, v, bias)))
 

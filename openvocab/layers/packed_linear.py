@@ -73,6 +73,7 @@ class PackedLinear(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
+        # A packed weight has no storage to pickle or copy; the copy packs its own.
         return {**self.__dict__, "_weight": self.weight}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -110,8 +111,9 @@ class PackedSelfAttention(nn.Module):
         """
         if attn_mask is not None or is_causal:
             raise ValueError("packed self-attention is for image towers: it takes no mask")
+        # The layout of `nn.MultiheadAttention` and of timm's `qkv`: (B, N, 3 * C) -> three of (B, heads, N, d).
         q, k, v = self.in_proj(tokens).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        return self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))  # (B, N, C)
 
 
 def pack_linears(part: nn.Module) -> None:
@@ -140,6 +142,7 @@ def can_pack(dtype: torch.dtype) -> bool:
         unpacked = packed.to_dense()
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a different build of torch, or no bfloat16
         return False
+    # Compared in float64: the error of a float32 reference would count as one of the packed product.
     exact = F.linear(x.double(), weight.double(), bias.double())
     return bool((result - exact).abs().max() <= TOLERANCE[dtype] * exact.abs().max()) and unpacked.equal(weight)
 
@@ -151,6 +154,7 @@ def _pack(part: nn.Module) -> None:
             setattr(part, name, attention)
         elif type(child) is nn.Linear:
             setattr(part, name, PackedLinear(child))
+        # An attention that stays reads the weight of its output projection, which must therefore not be packed.
         elif not isinstance(child, nn.MultiheadAttention):
             _pack(child)
     _fuse_activation(part)
@@ -178,6 +182,7 @@ def _fuse_activation(part: nn.Module) -> None:
             continue
         if type(function) is nn.SiLU:
             layer.activation = "swish"
+        # The fused activation is the exact GELU; the tanh approximation would give other values.
         elif type(function) is nn.GELU and function.approximate == "none":
             layer.activation = "gelu"
         else:

@@ -30,4 +30,4 @@ class ProjectMLP(nn.Module):
                 "the projector's batch norm needs at least two rows in training, got a batch of one; raise batch_size "
                 "(and drop_last the remainder)"
             )
-        return self.out(self.norm(self.hidden(rows)).relu()).unflatten(0, embed.shape[:-1])
+        return self.out(self.norm(self.hidden(rows)).relu()).unflatten(0, embed.shape[:-1])  # (..., out_dim)

@@ -29,13 +29,16 @@ def fold_quick_gelu(part: nn.Module) -> None:
             if quick and _is_plain(module, mlps, first, second):
                 linear1, linear2 = getattr(module, first), getattr(module, second)
                 bias = None if linear1.bias is None else STEEPNESS * linear1.bias
+                # The bias is scaled with the weight, since SiLU must see 1.702 times the whole sum.
                 setattr(module, first, linear_of(STEEPNESS * linear1.weight, bias))
+                # The second bias is added after the division and stays as it is.
                 setattr(module, second, linear_of(linear2.weight / STEEPNESS, linear2.bias))
                 setattr(module, activation, nn.SiLU(inplace=True))
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """Return a frozen layer with these weights (out, in) and bias (out,)."""
+    # On the meta device, so that no weights are allocated and initialized only to be replaced.
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:

@@ -23,6 +23,7 @@ def recompute(part: Callable[[Any], Any], inputs: Any, draws: bool = True) -> An
         return part(inputs)
     if isinstance(part, nn.Module):
         check_recomputable(part)
+    # Saving the state of the random generators costs time in every call; skip it if nothing is drawn.
     return checkpoint(part, inputs, use_reentrant=False, preserve_rng_state=draws)
 
 

@@ -50,5 +50,6 @@ def _pad_right_and_bottom(tower: nn.Module) -> int:
     """Let max pools pad on the right and at the bottom only; return how many were changed."""
     pools = [part for part in tower.modules() if isinstance(part, nn.MaxPool2d)]
     for pool in pools:
+        # Rounding up lets the last window extend over the right and bottom edge, which torch fills with -inf.
         pool.padding, pool.ceil_mode = 0, True
     return len(pools)

@@ -57,6 +57,7 @@ def set_mode(module: nn.Module, training: bool) -> None:
 
 def _keep_frozen_parts_in_eval(module: nn.Module) -> None:
     parameters = list(module.parameters())
+    # Fully frozen parts only: dropout between trained layers stays active.
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         module.eval()
         return

@@ -31,6 +31,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     labels, predicted = labels[valid].astype(np.int64), predicted[valid].astype(np.int64)
     if predicted.size and predicted.max() >= num_classes:
         _refuse(int(predicted.max()), num_classes)
+    # One number per pair, since bincount counts single numbers.
     keys = labels * num_classes + predicted
     return np.bincount(keys, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -38,6 +39,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 def _count_bytes(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Return `confusion_matrix` of bytes: all pairs of bytes are counted, so that no pixel needs to be masked."""
     table = np.zeros((256, 256), dtype=np.int64)
+    # Strips of so few pixels that no count can exceed what float32 holds exactly.
     rows = max(1, EXACT_COUNTS // max(1, labels.shape[-1]))
     for start in range(0, len(labels), rows):
         strip = [np.ascontiguousarray(part[start : start + rows]) for part in (labels, predicted)]
@@ -83,9 +85,10 @@ class ClassScores:
         return float(_divide(self.matrix.trace(), self.matrix.sum()))
 
     def merge_foreground(self, background: int) -> "ClassScores":
-        """Return the scores of two classes, the background and all other classes merged into one."""
+        """Return the scores of two classes, (2, 2): the background (0) and all other classes merged into one (1)."""
         both = self.matrix[background, background]
         labeled, predicted = self.labeled[background], self.matrix[:, background].sum()
+        # Inclusion-exclusion: pixels that are background in both were subtracted twice.
         rest = self.matrix.sum() - labeled - predicted + both
         return ClassScores(np.array([[both, labeled - both], [predicted - both, rest]]))
 
@@ -98,5 +101,6 @@ def mean_of_present(scores: np.ndarray) -> float:
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Divide elementwise; NaN where the denominator is 0."""
+    # np.where computes both branches, so the division by 0 would warn.
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(denominator > 0, numerator / denominator, np.nan)

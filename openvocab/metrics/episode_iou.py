@@ -56,5 +56,6 @@ class EpisodeIoU(Metric):
         scores = {name: 100 * float(ClassScores(matrix).iou[CLASS]) for name, matrix in sorted(matrices.items())}
         self.class_rows = [{"class": name, "IoU": score} for name, score in scores.items()]
         logger.info("\n" + class_table(self.class_rows))
+        # Summed over all classes before the IoU: FB-IoU weights episodes by pixels, mIoU classes equally.
         both = ClassScores(np.sum(list(matrices.values()), axis=0)).iou
         return {"mIoU": float(np.nanmean(list(scores.values()))), "FB_IoU": 100 * float(both.mean())}

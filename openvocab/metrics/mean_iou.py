@@ -88,6 +88,7 @@ class MeanIoU(Metric):
             if self._tally.vocabulary is None:
                 self._tally.vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
             label_map = _checked_label_map(sample, prediction, self._tally.vocabulary)
+            # One matrix (K, K) per image, so that the last one can still be taken back if a sampler has repeated it.
             matrix = confusion_matrix(label_map.numpy(), prediction.label_map, len(self._tally.vocabulary))
             self._tally.add(sample.sample_id, matrix)
 
@@ -145,6 +146,7 @@ def summarize(vocabulary: Vocabulary, scores: ClassScores) -> dict[str, float]:
         "mean_accuracy": mean_of_present(scores.accuracy),
     }
     if vocabulary.seen is not None:
+        # -1 equals no index: without a background all classes count.
         foreground = np.arange(len(vocabulary)) != (-1 if vocabulary.background is None else vocabulary.background)
         flags = np.array(vocabulary.seen)
         seen, unseen = (mean_of_present(scores.iou[foreground & group]) for group in (flags, ~flags))
@@ -189,6 +191,7 @@ def _without_repeated(tallies: Sequence[Tally]) -> list[np.ndarray]:
     """
     times = Counter(name for tally in tallies for name in tally.sample_ids)
     matrices = [tally.matrix for tally in tallies if tally.matrix is not None]
+    # A sampler repeats from the start of the dataset, so that the repeated images are the last of the last ranks.
     for tally in reversed(tallies):
         if times[tally.sample_ids[-1]] > 1:
             times[tally.sample_ids[-1]] -= 1
@@ -202,4 +205,5 @@ def _without_repeated(tallies: Sequence[Tally]) -> list[np.ndarray]:
 
 def _harmonic_mean(a: float, b: float) -> float:
     """Return the harmonic mean, 0 if both are 0."""
+    # NaN is true as a condition, so that the mean with an empty group stays NaN.
     return 2 * a * b / (a + b) if a + b else 0.0

@@ -19,4 +19,5 @@ def best_rank(scores: np.ndarray, targets: Sequence[int]) -> int:
         return len(scores)
     best = scores[list(targets)].max()
     first = min(index for index in targets if scores[index] == best)
+    # Equal scores count if they come first, so that constant scores do not rank every target first.
     return int((scores > best).sum() + (scores[:first] == best).sum())

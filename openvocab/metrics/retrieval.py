@@ -150,5 +150,6 @@ def _text_ranks(images: Sequence[ScoredImage], pool: TextPool) -> Iterator[int]:
     queries = [entry for entry, positives in enumerate(pool.images_of_text) if positives]
     for start in range(0, len(queries), TEXTS_AT_ONCE):
         block = queries[start : start + TEXTS_AT_ONCE]
+        # Block by block: transposing all scores at once would double the memory.
         scores = np.stack([image.logits[pool.ids[block]] for image in images], axis=1)  # (texts, N)
         yield from (best_rank(row, pool.images_of_text[entry]) for entry, row in zip(block, scores))

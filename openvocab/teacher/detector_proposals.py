@@ -78,11 +78,12 @@ class DetectorProposals:
     def __call__(self, results: dict) -> tuple[Tensor, Tensor]:
         """Return the best proposals (N, 4) x1 y1 x2 y2, clipped to the image, and their objectness (N,)."""
         boxes, scores, size = self._detect(results)
-        clipped, unusable = check_boxes(boxes, np.tile(size, (len(boxes), 1)))
+        clipped, unusable = check_boxes(boxes, np.tile(size, (len(boxes), 1)))  # (N, 4)
         usable = ~np.logical_or.reduce(list(unusable.values())) & (scores >= self.min_objectness)
         usable &= (clipped[:, 2:] - clipped[:, :2] >= self.min_side).all(axis=1)
         proposals, objectness = torch.from_numpy(clipped[usable]), torch.from_numpy(scores[usable])
         if self.max_overlap is not None:
+            # nms returns rows by descending score, so that the first `per_image` below are the best.
             rows = nms(proposals, objectness, self.max_overlap)
             proposals, objectness = proposals[rows], objectness[rows]
         return proposals[: self.per_image], objectness[: self.per_image]

@@ -100,7 +100,7 @@ class GridProposals:
         (top, height), (left, width) = (
             self._starts(length, side) for length, side in zip(size, (root / math.sqrt(ratio), root * math.sqrt(ratio)))
         )
-        left, top = (grid.ravel() for grid in np.meshgrid(left, top))
+        left, top = (grid.ravel() for grid in np.meshgrid(left, top))  # (N,) each
         return np.stack([left, top, left + width, top + height], axis=1)  # (N, 4)
 
     def _starts(self, length: int, side: float) -> tuple[np.ndarray, float]:

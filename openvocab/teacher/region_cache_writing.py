@@ -127,6 +127,7 @@ def _embed(
             if report is not None:
                 report(len(sizes))
 
+    # `sizes` is filled while the embedder consumes the items, so it is complete once all are embedded.
     embedded = iter(embedder(items()))
     no_regions = Regions(torch.empty(0, 4), torch.empty(0, embedder.teacher.embed_dim), torch.empty(0))
     return [no_regions if size == NOT_READ else next(embedded) for size in sizes], sizes

@@ -35,10 +35,11 @@ def crop_windows(boxes: Tensor, size: Size, scales: Sequence[float]) -> np.ndarr
     Returns:
         (N, S, 4) int64 x1 y1 x2 y2 inside the image, at least one pixel wide and high.
     """
-    corners = boxes.double().numpy().reshape(-1, 2, 2)
+    corners = boxes.double().numpy().reshape(-1, 2, 2)  # (N, 2, 2)
     center = corners.mean(1, keepdims=True)  # (N, 1, 2)
     half = (corners[:, 1:] - corners[:, :1]) / 2 * np.asarray(scales, np.float64)[:, None]  # (N, S, 2)
     limit = np.array(size[::-1])  # (width, height)
+    # At least one pixel is left, even of a box at the border or without area.
     low = np.floor(center - half - EDGE).clip(0, limit - 1)
     high = np.ceil(center + half + EDGE).clip(low + 1, limit)
     return np.concatenate([low, high], axis=-1).astype(np.int64)  # (N, S, 4)
@@ -66,6 +67,7 @@ def crop_picture(image: Image.Image, window: Sequence[int], side: int, rule: Cro
         return np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC))
     width, height = crop.size
     short = min(width, height)
+    # Truncated and then rounded as by torchvision's Resize and CenterCrop.
     width, height = int(side * width / short), int(side * height / short)
     left, top = round((width - side) / 2), round((height - side) / 2)
     resized = crop.resize((width, height), Image.Resampling.BICUBIC)

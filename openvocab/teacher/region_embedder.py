@@ -24,7 +24,11 @@ class RegionEmbedder:
         return {"teacher": self.teacher.facts, "proposals": self.proposals.facts}
 
     def __call__(self, items: Iterable[dict]) -> list[Regions]:
-        """Return the regions of each item, a results dict after `LoadImage`; items are consumed one by one."""
+        """Return the regions of each item: boxes (N, 4), embeddings (N, D) and objectness (N,).
+
+        Args:
+            items: results dicts after `LoadImage`, which are consumed one by one.
+        """
         proposals: list[tuple[Tensor, Tensor]] = []
         embeds = self.teacher(self._images(items, proposals))
         return [Regions(boxes, embed, objectness) for (boxes, objectness), embed in zip(proposals, embeds, strict=True)]

@@ -67,6 +67,7 @@ class RegionTeacher:
         self.side = _square_side(model, visual.image_size)
         self.embed_dim = clip_config(model)["embed_dim"]
         self.weights = weights_digest(visual.state_dict(), json.dumps(clip_config(model), sort_keys=True))
+        # After the digest: folding changes the weights, which must be identified as they were published.
         fold_quick_gelu(visual)
         self._visual = visual.to(self.device, DTYPES[self.dtype], memory_format=torch.channels_last)
         _pack_feed_forwards(self._visual)
@@ -101,6 +102,7 @@ class RegionTeacher:
         counts: list[int] = []
         encoded = [self._encode(batch) for batch in self._batches(images, counts)]
         raw = torch.cat([torch.empty(0, self.embed_dim), *encoded])  # (sum of N_i * S, D), all scales of a box in a row
+        # Summed before the norm, as in ViLD: the scale with the longer embedding counts more.
         summed = raw.view(sum(counts), len(self.scales), self.embed_dim).sum(1)  # (sum of N_i, D)
         return list(F.normalize(summed, dim=-1).split(counts))
 

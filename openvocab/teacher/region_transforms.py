@@ -54,7 +54,7 @@ class LoadRegions(BaseTransform):
         self.cache.check_images(str(item["sample_id"]) for item in items)
 
     def transform(self, results: dict) -> dict:
-        """Add the regions.
+        """Add `regions`: boxes (N, 4), embeddings (N, D) and objectness (N,), in the original frame.
 
         Raises:
             ValueError: an image that the cache lacks, whose size has changed, or whose labels have changed if they are
@@ -90,7 +90,7 @@ class EmbedRegions(BaseTransform):
         self.embedder = build_embedder(teacher)
 
     def transform(self, results: dict) -> dict:
-        """Add the regions.
+        """Add `regions`: boxes (N, 4), embeddings (N, D) and objectness (N,), in the original frame.
 
         Raises:
             ValueError: an image that was resized before, or a GPU in a loader worker.

@@ -46,6 +46,10 @@ class TextEncoder(nn.Module):
             first_encoded: index of the first caption that goes through the tower. Those before it are only tokenized:
                 `TextTokens.ids` has all captions, all embeddings are of the others.
 
+        Returns:
+            `embed` (N - first_encoded, D) unit norm, and `tokens` with `ids` (N, T) and `embed` (N - first_encoded, T,
+            D).
+
         Raises:
             ValueError: this encoder has no token outputs.
         """

@@ -44,8 +44,9 @@ def encode_captions(
     ends = lengths - 1
     special_ids = {int(ids[0, 0]), int(ids[0, ends[0]]), tokenizer.padding_id, tokenizer.mask_id}
     position = torch.arange(int(lengths.max()), device=device)
+    # The tower ignores padding, so cutting to the longest caption changes only rounding.
     ids = ids[:, : len(position)].to(device, non_blocking=True)  # (B, T)
-    states = states_of(ids[first_encoded:])
+    states = states_of(ids[first_encoded:])  # (B - first_encoded, T, C)
     pooled = text_global_pool(states, ids[first_encoded:], pool_type=tower.pool_type, eos_token_id=tower.eos_id)
     tokens = TextTokens(
         ids=ids,

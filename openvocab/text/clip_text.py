@@ -140,6 +140,9 @@ class CLIPTextEncoder(TextEncoder):
         Args:
             captions, first_encoded: see `TextEncoder.with_tokens`.
 
+        Returns:
+            `embed` (N - first_encoded, D) float32, unit norm, and `tokens`, (N, T) ids with their embeddings.
+
         Raises:
             ValueError: as in `forward`, or the tower is not CLIP's transformer or has a projector.
         """
@@ -221,6 +224,7 @@ class CLIPTextEncoder(TextEncoder):
         if vocabulary.synonym_merge == "max":
             row_class = torch.arange(len(counts), device=rows.device).repeat_interleave(rows.new_tensor(counts).long())
             return self._final_norm(rows), row_class
+        # Without this norm, the mean of means is one mean over all prompts: names have equally many.
         if self.average == "names":
             rows = self._final_norm(rows)
         return self._final_norm(torch.stack([group.mean(0) for group in rows.split(counts)])), None
@@ -244,6 +248,7 @@ class CLIPTextEncoder(TextEncoder):
 
         if missing:
             self.names_at_once.run(add, len(missing))
+        # A name that occurs in several classes was encoded once.
         return torch.stack([rows[name] for name in names]).to(self.logit_scale.device)
 
     def _encode_names(self, names: Sequence[str]) -> Tensor:
@@ -253,7 +258,7 @@ class CLIPTextEncoder(TextEncoder):
             embed = self._encode(prompts)
         if self.normalize_templates:
             embed = F.normalize(embed, dim=-1)
-        return torch.stack([group.mean(0) for group in embed.split(len(self.templates))])
+        return torch.stack([group.mean(0) for group in embed.split(len(self.templates))])  # (R, D)
 
     def _encode_once(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings (N, D) of texts, equal ones (such as the noun prompts of a batch) encoded once.
@@ -276,6 +281,7 @@ class CLIPTextEncoder(TextEncoder):
         return encode_tokens(self.text, tokens, lengths, self.batch_size, exact_lengths=self.frozen)
 
     def _projected(self, embed: Tensor) -> Tensor:
+        # float32 whatever the tower computes in: rows are averaged, normalized and cached.
         return (self.text.projector(embed) if self.has_projector else embed).float()
 
     @contextmanager

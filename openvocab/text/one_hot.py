@@ -64,7 +64,7 @@ class OneHotTextEncoder(TextEncoder):
         if len(set(axes)) < len(axes):
             raise ValueError(f"two classes of {texts.class_names[:MAX_LISTED]} match the same fixed class")
         index = torch.tensor(axes, device=self.scale.device)
-        rows = F.one_hot(index, self.embed_dim).to(self.scale.dtype)
+        rows = F.one_hot(index, self.embed_dim).to(self.scale.dtype)  # (K, D)
         return TextFeatures(rows, self.scale, background=texts.background)
 
     def knows(self, synonyms: Sequence[str]) -> bool:

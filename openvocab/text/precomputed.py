@@ -105,7 +105,8 @@ class PrecomputedTextEncoder(TextEncoder):
         if vocabulary.synonym_merge == "max":
             row_class = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(rows.device)
             return TextFeatures(rows, self.scale, row_class, vocabulary.background)
-        means = torch.stack([group.mean(0) for group in rows.split(counts)])
+        # Rows have unit norm already, so that each name of a class counts equally.
+        means = torch.stack([group.mean(0) for group in rows.split(counts)])  # (K, D)
         return TextFeatures(F.normalize(means, dim=-1), self.scale, background=vocabulary.background)
 
     def _describe_missing(self, names: Sequence[str]) -> str:
@@ -123,6 +124,7 @@ def _read_table(path: Path) -> Tensor:
         raise ValueError(f"{path} is not a readable table of embeddings: {error}") from error
     if rows.ndim != 2 or not rows.numel() or not rows.is_floating_point():
         raise ValueError(f"{path}: expected a (rows, width) table of floats, got {tuple(rows.shape)} {rows.dtype}")
+    # A zero row has no direction: its cosine with every image would be 0.
     lengths = rows.float().norm(dim=1)
     bad = torch.nonzero(~(lengths.isfinite() & (lengths > 0))).flatten().tolist()
     if bad:
@@ -137,6 +139,7 @@ def _read_npy(path: Path) -> Tensor:
         raise ValueError(f"{path}: expected a .npy or .safetensors table of numbers ({error})") from error
     if not isinstance(table, np.ndarray) or table.dtype.kind != "f":
         raise ValueError(f"{path}: expected one .npy table of floating-point numbers")
+    # A float64 or float16 table too: everything after it is float32.
     return torch.from_numpy(table.astype(np.float32))
 
 

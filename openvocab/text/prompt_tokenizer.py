@@ -39,6 +39,7 @@ class PromptTokenizer:
         """
         tokens = self._tokenizer(list(prompts), context_length=self.context_length)
         # Up to the last token that is not padding: the padding id may also occur inside a prompt.
+        # argmax finds the first maximum: in reversed order, the last token that is not padding.
         lengths = tokens.shape[1] - (tokens.flip(1) != _padding_id(self._tokenizer)).int().argmax(1)
         self._warn_if_cut([prompts[i] for i in torch.nonzero(lengths == self.context_length).flatten().tolist()])
         return tokens, lengths

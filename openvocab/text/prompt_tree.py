@@ -36,10 +36,11 @@ class PromptTree:
         # A prefix is new if it differs from that of the prompt before; the order makes one comparison enough.
         is_new = torch.ones_like(tokens, dtype=torch.bool)
         is_new[1:] = (tokens[1:] != tokens[:-1]).cumsum(1) > 0  # (n, L)
-        number = is_new.flatten().cumsum(0).view_as(tokens) - 1
+        number = is_new.flatten().cumsum(0).view_as(tokens) - 1  # (n, L), numbered row by row
         # Numbers grow down every column, so the running maximum copies a node to the prompts that share it.
         self.node = number.masked_fill(~is_new, 0).cummax(0).values  # (n, L) node of each token
         first = is_new.flatten().nonzero().flatten()
+        # Copies of the last node, which no token refers to.
         padding = first[-1:].expand(max(0, MIN_NODES - len(first)))
         self.first = torch.cat([first, padding])  # (M,) first token of each node, as an index into the n * L tokens
         self.ids = tokens.flatten()[self.first]  # (M,)
@@ -56,6 +57,7 @@ class PromptTree:
 
 def lexicographic_order(tokens: Tensor) -> Tensor:
     """Return the indices (n,) that sort prompts (n, L) by their first token, then by the second, and so on."""
+    # lexsort takes its most important key last, hence the reversed columns.
     return torch.from_numpy(np.lexsort(tokens.numpy().T[::-1]))
 
 
@@ -82,7 +84,7 @@ def encode_tree(tower: TextTransformer, tree: PromptTree) -> Tensor:
         mixed = tree.gather(mixed.transpose(1, 2).flatten(2))  # (M, width)
         nodes = finish_block(block, nodes, block.attn.out_proj(mixed))
     # The last block runs for the end tokens only, which need no mask: they come last and attend to the whole prompt.
-    q, k, v = _project(last, nodes, tree)
+    q, k, v = _project(last, nodes, tree)  # (n, heads, L, d) each
     mixed = attend(q[:, :, -1:], k, v)  # (n, heads, 1, d)
     ends = nodes[tree.node[:, -1:]]  # (n, 1, width)
     return finish_block(last, ends, project_output(last.attn, mixed))[:, 0]

@@ -33,6 +33,7 @@ def encode_tokens(tower: nn.Module, tokens: Tensor, lengths: Tensor, batch_size:
         (N, D) projected, not normalized.
     """
     cut = ignores_padding(tower)
+    # Similar lengths together, so that a chunk is cut to little more than each of its prompts.
     order = lengths.argsort(stable=True)
     indices, embeds = [], []
     for index in _chunks(order, tokens, lengths, batch_size, exact_lengths and cut):
@@ -95,7 +96,7 @@ def _encode_chunk(tower: nn.Module, tokens: Tensor, pad_chunk: bool) -> Tensor:
     """Encode ids (n, context) to (n, D); `pad_chunk` runs small chunks at `MIN_CHUNK` prompts."""
     count = len(tokens)
     if pad_chunk and count < MIN_CHUNK:
-        tokens = torch.cat([tokens, tokens[:1].expand(MIN_CHUNK - count, -1)])
+        tokens = torch.cat([tokens, tokens[:1].expand(MIN_CHUNK - count, -1)])  # (MIN_CHUNK, context)
     use_tree = pad_chunk and _has_prefix_tree(tower, tokens)  # checked on the CPU, where the ids still are
     tokens = tokens.to(next(tower.parameters()).device, non_blocking=True)
     if use_tree:
@@ -112,6 +113,7 @@ def _has_prefix_tree(tower: TextTransformer, tokens: Tensor) -> bool:
     """Return whether `PromptTree` applies: a causal tower of plain blocks, no gradient, all end tokens last."""
     if not is_causal(tower) or not has_plain_blocks(tower) or torch.is_grad_enabled():
         return False
+    # In CLIP's vocabulary the end token has the largest id, which is what "argmax" refers to.
     ends = tokens.argmax(1) if tower.pool_type == "argmax" else (tokens == tower.eos_id).int().argmax(1)
     return bool((ends == tokens.shape[1] - 1).all())
 
@@ -138,16 +140,18 @@ def _attention_bias(tower: TextTransformer, tokens: Tensor, dtype: torch.dtype) 
     """Return the mask that is added to the scores: causal (context, context), or of padding (n, 1, 1, context)."""
     context = tokens.shape[1]
     if tower.attn_mask is not None:
+        # A causal mask of a shorter context is the upper left corner of the full one.
         return tower.attn_mask[:context, :context]
-    padding = (tokens == tower.pad_id)[:, None, None]
+    padding = (tokens == tower.pad_id)[:, None, None]  # (n, 1, 1, context)
     return torch.zeros(padding.shape, dtype=dtype, device=tokens.device).masked_fill(padding, -torch.inf)
 
 
 def _run_blocks(tower: TextTransformer, embed: Tensor, bias: Tensor) -> Tensor:
     """Run all blocks on (n, context, width), with `attend` if possible, which is fast in half precision on CPUs too."""
     if not has_plain_blocks(tower):
+        # `nn.MultiheadAttention` takes a mask per sample and head as (n * heads, context, context).
         if bias.ndim == 4:
-            bias = bias.expand(-1, tower.heads, embed.shape[1], -1).flatten(0, 1)
+            bias = bias.expand(-1, tower.heads, embed.shape[1], -1).flatten(0, 1)  # (n * heads, context, context)
         return tower.transformer(embed, attn_mask=bias)
     for block in tower.transformer.resblocks:
         embed = run_block(block, embed, bias)

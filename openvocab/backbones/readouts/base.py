@@ -83,9 +83,9 @@ class AttentionReadout(Readout):
         raise NotImplementedError
 
     def patches(self, tower: ForwardPass) -> Tensor:
-        """See `Readout.patches`."""
+        """Return the mixed values (B, h * w, C) after the output projection; see `Readout.patches`."""
         last = tower.blocks[-1]
-        tokens = project_output(last.attn, self.mix(tower.projections, tower.grid_size))
+        tokens = project_output(last.attn, self.mix(tower.projections, tower.grid_size))  # (B, 1 + h * w, C)
         if self.whole_block:
             tokens = finish_block(last, tower.entering, tokens)
         return tokens[:, 1:]  # (B, h * w, C)

@@ -17,6 +17,6 @@ class ClearCLIP(AttentionReadout):
     """
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Average the values by the similarity of queries; see `AttentionReadout.mix`."""
+        """Average the values (B, heads, N, d) by the similarity of queries; see `AttentionReadout.mix`."""
         q, _, v = projections
         return attend(q, q, v)

@@ -22,9 +22,9 @@ class Plain(AttentionReadout):
         return (num_blocks,)
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Average the values by the tower's own attention; see `AttentionReadout.mix`."""
+        """Average the values (B, heads, N, d) by the tower's own attention; see `AttentionReadout.mix`."""
         return attend(*projections)
 
     def patches(self, tower: ForwardPass) -> Tensor:
-        """See `Readout.patches`."""
+        """Return the patches (B, h * w, C) of the last block's output; see `Readout.patches`."""
         return tower.states[len(tower.blocks)][:, 1:]

@@ -27,5 +27,5 @@ class MaskCLIP(AttentionReadout):
     pool_positions = False
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Return the values unchanged; see `AttentionReadout.mix`."""
+        """Return the values (B, heads, N, d) unchanged; see `AttentionReadout.mix`."""
         return projections[2]

@@ -26,8 +26,9 @@ class NACLIP(AttentionReadout):
         self.std = std
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Average the values by the similarity of keys plus the window; see `AttentionReadout.mix`."""
+        """Average the values (B, heads, N, d) by the similarity of keys plus the window; see `AttentionReadout.mix`."""
         _, k, v = projections
+        # Added to the scaled scores: before normalizing, a patch's weight for itself grows by a factor of e.
         return attend(k, k, v, gaussian_window(grid_size, k.shape[2], self.std).to(k))
 
 
@@ -45,5 +46,6 @@ def gaussian_window(grid_size: Size, length: int, std: float) -> Tensor:
     horizontal = torch.exp(-((columns[:, None] - columns) ** 2) / (2 * std**2))  # (w, w)
     window = torch.zeros(length, length)
     # exp of a sum of squares is a product, so the 2D window is the Kronecker product of two 1D ones.
+    # Rows and columns of the prefix tokens stay 0: the class token has no position to be near to.
     window[-height * width :, -height * width :] = torch.kron(vertical, horizontal)
     return window

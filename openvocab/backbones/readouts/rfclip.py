@@ -51,8 +51,9 @@ class RFCLIP(Readout):
         return range(num_blocks + 1)
 
     def after_block(self, tokens: Tensor, grid_size: Size) -> Tensor:
-        """Average the sinks among tokens (B, 1 + h * w, C) with their 3 x 3 neighborhood, zero-padded."""
+        """Average the sinks among tokens (B, 1 + h * w, C) with their 3 x 3 neighborhood, zero-padded: same shape."""
         patches = tokens[:, 1:]
+        # Divided by 9 at the border too, where fewer patches are summed: the padding counts as zeros.
         mean = neighbor_sum(patches, grid_size) / 9
         damped = torch.where(
             self.sinks(patches)[..., None], SINK_FRACTION * patches + (1 - SINK_FRACTION) * mean, patches
@@ -61,6 +62,7 @@ class RFCLIP(Readout):
 
     def sinks(self, patches: Tensor) -> Tensor:
         """Return which of the patches (B, N, C) are sinks, (B, N) bool."""
+        # Shifted to a least value of 0, so that no fraction is negative and those of a patch sum to one.
         positive = patches.float() - patches.float().amin(-1, keepdim=True)
         fraction = positive / positive.sum(-1, keepdim=True).clamp(min=1e-8)  # the mean fraction is 1 / C
         return fraction[..., list(self.channels(patches.shape[-1]))].amax(-1) > SINK_SIZE / patches.shape[-1]
@@ -80,10 +82,11 @@ class RFCLIP(Readout):
         return channels
 
     def patches(self, tower: ForwardPass) -> Tensor:
-        """See `Readout.patches`."""
+        """Return the mean (B, h * w, C) of the attention over both inputs; see `Readout.patches`."""
         outputs = [tower.states[i] for i in range(1, len(tower.blocks) + 1)]
         mean = sum(outputs, start=outputs[0].new_zeros(())) / len(outputs)  # (B, 1 + N, C)
         similarity = keep_similar(cosines(mean[:, 1:])).to(mean.dtype)  # (B, N, N)
+        # The blocks before the last are the same for both inputs, so their weights are summed once.
         earlier = sum(_key_weights(block, tower.states[i]) for i, block in enumerate(tower.blocks[:-1]))
         first, second = (_attend(tower, _sum_similar(tokens, similarity), earlier) for tokens in (tower.entering, mean))
         return (first + second) / 2
@@ -107,5 +110,6 @@ def _attend(tower: ForwardPass, tokens: Tensor, earlier: Tensor | int) -> Tensor
 
 def _key_weights(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """Return softmax(s k kT) over all tokens (B, 1 + N, C), cropped to the patches, (B, heads, N, N) float32."""
+    # The softmax includes the class token and is cropped afterwards: rows of patches sum to less than one.
     k = project_qkv(block.attn, block.ln_1(tokens))[1]
     return attention_weights(k, k)[:, :, 1:, 1:]

@@ -33,7 +33,7 @@ class SCCLIP(SelfCalibration):
         return factors > factors.quantile(INLIER_FRACTION, dim=1, keepdim=True)
 
     def filled(self, patches: Tensor, outliers: Tensor, grid_size: Size) -> Tensor:
-        """Replace outliers by the mean of their inlier neighbors, if they have any; see `SelfCalibration.filled`."""
+        """Return (B, N, C), outliers replaced by their inlier neighbors' mean if there are any; see the base class."""
         filled, isolated = fill_outliers(patches, outliers, grid_size)
         return torch.where(isolated, patches, filled)
 
@@ -42,7 +42,7 @@ class SCCLIP(SelfCalibration):
         return contrast_softmax(similarity)
 
     def mix(self, projections: Projections, guide: Tensor) -> Tensor:
-        """Average the values by C and by the keys, half each; see `SelfCalibration.mix`."""
+        """Average the values (B, heads, N, d) by C and by the keys, half each; see `SelfCalibration.mix`."""
         _, k, v = projections
         return (apply_weights(v, guide) + attend(k, k, v)) / 2
 
@@ -58,9 +58,10 @@ def local_outlier_factors(patches: Tensor) -> Tensor:
     neighbors = min(NEIGHBORS, patches.shape[1] - 1)
     if neighbors < 1:
         return patches.new_zeros(patches.shape[:2], dtype=torch.float32)
+    # Distances in float32: in half precision, those of close neighbors would round to the same value or to 0.
     distances = torch.cdist(patches.float(), patches.float()).square()  # (B, N, N)
     distances.diagonal(dim1=1, dim2=2).fill_(-1)  # the patch itself comes first and is skipped
-    nearest, index = distances.topk(neighbors + 1, largest=False)
+    nearest, index = distances.topk(neighbors + 1, largest=False)  # (B, N, neighbors + 1), ascending
     reach = nearest[..., -1].clamp(min=torch.finfo(torch.float32).tiny)  # (B, N), no 1 / 0 for equal patches
     # Gathering from an expanded view: (B, N, N) is never copied.
     of_neighbors = reach[:, None].expand_as(distances).gather(2, index[..., 1:])  # (B, N, neighbors)

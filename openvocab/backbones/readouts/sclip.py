@@ -19,6 +19,6 @@ class SCLIP(AttentionReadout):
     whole_block = True
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Sum the query-query and the key-key attention; see `AttentionReadout.mix`."""
+        """Sum the query-query and the key-key attention of the values, (B, heads, N, d); see `AttentionReadout.mix`."""
         q, k, v = projections
         return attend(q, q, v) + attend(k, k, v)

@@ -40,7 +40,7 @@ class SelfCalibration(Readout):
         raise NotImplementedError
 
     def filled(self, patches: Tensor, outliers: Tensor, grid_size: Size) -> Tensor:
-        """Return the patches (B, N, C) with the outliers (B, N) replaced."""
+        """Return the patches (B, N, C) with the outliers (B, N) bool replaced, in the same shape."""
         raise NotImplementedError
 
     def guide(self, similarity: Tensor) -> Tensor:
@@ -52,21 +52,24 @@ class SelfCalibration(Readout):
         raise NotImplementedError
 
     def mix_again(self, projections: Projections, guide: Tensor) -> Tensor:
-        """Return the averaged values (B, heads, N, d) of the second pass, step 5."""
+        """Return the averaged values (B, heads, N, d) of the second pass, step 5, given `guide` (B, N, N)."""
         raise NotImplementedError
 
     def patches(self, tower: ForwardPass) -> Tensor:
-        """See `Readout.patches`."""
+        """Return the sum (B, h * w, C) of both passes; see `Readout.patches`."""
         count = len(tower.blocks)
         low, middle, high = (_scaled_block(block, count) for block in (4, 9, 10))
+        # Step 1: the outliers of f_11 are also those that are replaced in f_9.
         outliers = self.outliers(tower)
         entering = self.filled(tower.entering[:, 1:], outliers, tower.grid_size)
-        similarity = cosines(self.filled(tower.states[middle][:, 1:], outliers, tower.grid_size))
+        similarity = cosines(self.filled(tower.states[middle][:, 1:], outliers, tower.grid_size))  # (B, N, N)
+        # Step 3 gets all entries of C, of which SFP drops the small ones itself; step 2 averages similar patches only.
         guide = self.guide(similarity)
         low_similarity = keep_similar(cosines(tower.states[low][:, 1:]))
 
         entering = aggregate(entering, keep_similar(similarity))
         first = _attend(tower, entering, tower.entering, self.mix, guide)
+        # Step 5: f_4 + ... + f_10, which still have their outliers.
         states = [tower.states[block] for block in range(low, high + 1)]
         levels = sum(states, start=states[0].new_zeros(()))  # (B, 1 + N, C)
         second = _attend(tower, levels[:, 1:], levels, self.mix_again, guide)
@@ -75,12 +78,13 @@ class SelfCalibration(Readout):
 
 def apply_weights(values: Tensor, weights: Tensor) -> Tensor:
     """Average values (B, heads, N, d) with weights (B, N, N) that all heads share; return the shape of the values."""
-    return weights[:, None].to(values.dtype) @ values
+    return weights[:, None].to(values.dtype) @ values  # (B, 1, N, N) @ (B, heads, N, d)
 
 
 def _attend(tower: ForwardPass, patches: Tensor, tokens: Tensor, mix: Mix, guide: Tensor) -> Tensor:
     """Run the last attention on the patches (B, N, C), and add the weighted class token of `tokens` (B, 1 + N, C)."""
     last = tower.blocks[-1]
+    # Without the class token: it takes part in no average of step 3 and is added afterwards.
     projections = project_qkv(last.attn, last.ln_1(patches))
     return project_output(last.attn, mix(projections, guide)) + CLASS_WEIGHT * tokens[:, :1]
 

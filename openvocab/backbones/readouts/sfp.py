@@ -43,6 +43,7 @@ class SFP(SelfCalibration):
         count = len(tower.blocks)
         block, tokens = tower.blocks[count - 2], tower.states[count - 2]
         q, k, _ = project_qkv(block.attn, block.ln_1(tokens))
+        # Averaged over the heads after the softmax, so that no head with large scores dominates.
         weights = attention_weights(q, k).mean(1)  # (B, 1 + N, 1 + N)
         from_class, to_itself = weights[:, 0, 1:], weights.diagonal(dim1=1, dim2=2)[:, 1:]  # (B, N)
         candidates = torch.where(ATTENTION_RATIO * from_class > to_itself, from_class, -torch.inf)
@@ -51,7 +52,7 @@ class SFP(SelfCalibration):
         return torch.zeros_like(candidates, dtype=torch.bool).scatter_(1, top, True) & candidates.isfinite()
 
     def filled(self, patches: Tensor, outliers: Tensor, grid_size: Size) -> Tensor:
-        """Replace outliers by the mean of their inlier neighbors, or by 0; see `SelfCalibration.filled`."""
+        """Return (B, N, C) with outliers replaced by their inlier neighbors' mean, or by 0; see the base class."""
         return fill_outliers(patches, outliers, grid_size)[0]
 
     def guide(self, similarity: Tensor) -> Tensor:
@@ -59,10 +60,10 @@ class SFP(SelfCalibration):
         return contrast_softmax(keep_similar(similarity))
 
     def mix(self, projections: Projections, guide: Tensor) -> Tensor:
-        """Average the values by C, by the keys and by the queries, a third each; see `SelfCalibration.mix`."""
+        """Average the values (B, heads, N, d) by C, keys and queries, a third each; see `SelfCalibration.mix`."""
         q, k, v = projections
         return (apply_weights(v, guide) + attend(k, k, v) + attend(q, q, v)) / 3
 
     def mix_again(self, projections: Projections, guide: Tensor) -> Tensor:
-        """Average the values by C only; see `SelfCalibration.mix_again`."""
+        """Average the values (B, heads, N, d) by C only; see `SelfCalibration.mix_again`."""
         return apply_weights(projections[2], guide)

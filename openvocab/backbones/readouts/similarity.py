@@ -26,6 +26,7 @@ def keep_similar(similarity: Tensor) -> Tensor:
 
 def aggregate(patches: Tensor, weights: Tensor) -> Tensor:
     """Return the mean of all patches (B, N, C), weighted by each row of `weights` (B, N, N): (B, N, C)."""
+    # Thresholded cosines do not sum to one; 1e-6 keeps a row of zeros at 0 instead of NaN.
     weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
     return weights.to(patches.dtype) @ patches
 
@@ -39,17 +40,20 @@ def contrast_softmax(similarity: Tensor, sharpness: float = 3.0, mean_factor: fl
         mean_factor: multiplier of the mean.
     """
     scores = sharpness * (similarity - mean_factor * similarity.mean((1, 2), keepdim=True))
+    # The softmax of a row that is -inf throughout would be NaN.
     itself = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
     return scores.masked_fill((scores < 0) & ~itself, -torch.inf).softmax(-1)
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """Return softmax(s q kT) for queries and keys (B, heads, N, d), (B, heads, N, N) float32."""
+    # The fused kernel does not return its weights. float32: SFP compares them, RF-CLIP sums those of all blocks.
     return (q.float() @ k.float().transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
 
 
 def neighbor_sum(patches: Tensor, grid_size: Size) -> Tensor:
     """Return the sum (B, N, C) over the 3 x 3 neighborhood of each patch (B, N, C), itself included, zero-padded."""
+    # An average pool with divisor 1 is a sum without a convolution's weights.
     sums = F.avg_pool2d(to_map(patches, grid_size), 3, stride=1, padding=1, divisor_override=1)
     return sums.flatten(2).transpose(1, 2)  # (B, N, C)
 

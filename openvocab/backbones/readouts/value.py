@@ -13,5 +13,5 @@ class Value(AttentionReadout):
     """Identity attention: every token keeps its own value, without residual connection and feed-forward network."""
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Return the values unchanged; see `AttentionReadout.mix`."""
+        """Return the values (B, heads, N, d) unchanged; see `AttentionReadout.mix`."""
         return projections[2]

@@ -152,6 +152,7 @@ def select_objects(
     summary = _summary(annotations, choice, classes, unusable, len(kept_images), usable, beyond_image, absent)
     rows = rows[np.isin(columns.image[rows], kept_images)]
     table = InstanceTable(
+        # The rows are sorted by image: where a kept image would be inserted is its first row.
         first=np.searchsorted(columns.image[rows], [*kept_images, len(annotations.images)]),
         boxes=boxes[rows],
         classes=classes[rows],
@@ -179,7 +180,8 @@ def _sizes(annotations: AnnotationList) -> np.ndarray:
 
 def _restrict(annotations: AnnotationList, indices: np.ndarray) -> None:
     """Drop all images but those at (N,) `indices`, ascending, and the objects on the dropped ones."""
-    new_index = np.full(len(annotations.images), -1)
+    new_index = np.full(len(annotations.images), -1)  # -1 for dropped images
+    # Old position -> new position, so that the objects' images are renumbered in one indexing operation.
     new_index[indices] = np.arange(len(indices))
     rows = np.flatnonzero(new_index[annotations.columns.image] >= 0)
     columns = annotations.columns.subset(rows)
@@ -189,6 +191,7 @@ def _restrict(annotations: AnnotationList, indices: np.ndarray) -> None:
 
 def _classes_of(category: np.ndarray, class_of_id: dict[int, int]) -> np.ndarray:
     """Return (M,) int64 class indices, -1 for a category that is not a class."""
+    # One look-up per distinct category instead of one per object.
     ids, inverse = np.unique(category, return_inverse=True)
     return np.array([class_of_id.get(int(raw), -1) for raw in ids], np.int64)[inverse]
 
@@ -216,6 +219,7 @@ def _unusable_masks(
             "with_masks=False, or labels with polygons or run-length encodings"
         )
     sizes = _sizes(annotations)[columns.image]
+    # Sizes of 0 belong to polygons, which fit an image of any size.
     wrong = checked & (masks.sizes > 0).any(1) & (masks.sizes != sizes).any(1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

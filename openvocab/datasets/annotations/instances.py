@@ -60,6 +60,7 @@ class InstanceTable:
         """Return (N, H, W) bool, None if the table has no masks."""
         if self.masks is None or self.mask_index is None:
             return None
+        # One allocation for all masks, as bytes: torch then reads them as bool without a copy.
         masks = np.zeros((rows.stop - rows.start, *size), np.uint8)
         for mask, index in zip(masks, self.mask_index[rows]):
             mask[:] = self.masks.decode(index, size)

@@ -91,6 +91,7 @@ class PackedMasks:
             parts = [{"size": list(size), "counts": content}]
         else:
             parts = coco_mask.frPyObjects(content, *size) if content else []
+        # A part without pixels has a box of zeros, which would stretch the union to the corner of the image.
         boxes = np.reshape([coco_mask.toBbox(part) for part in parts if coco_mask.area(part)], (-1, 4))
         return np.concatenate([boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)]) if len(boxes) else None
 
@@ -104,6 +105,7 @@ class PackedMasks:
             return coco_mask.decode({"size": list(size), "counts": content})
         if not content:
             return np.zeros(size, np.uint8)
+        # The union of the polygons: an object may consist of several parts.
         return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(content, *size)))
 
     def _content(self, index: int) -> bytes | list[list[float]]:
@@ -115,12 +117,13 @@ class PackedMasks:
 
 
 def outline_length(polygon: Sequence[float] | np.ndarray) -> float:
-    """Return an upper bound of the pixels that the outline of a polygon x1, y1, x2, y2, ... passes."""
+    """Return an upper bound of the pixels that the outline of a polygon x1, y1, x2, y2, ..., (2 * P,), passes."""
     values = np.abs(np.asarray(polygon, np.float64))
     bound = float(values.max()) * len(values)  # no edge is longer than twice the largest coordinate
     if bound <= MAX_OUTLINE:
         return bound
-    corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+    corners = np.asarray(polygon, np.float64).reshape(-1, 2)  # (P, 2)
+    # Per edge, the longer of its two extents; roll pairs each corner with the one before it.
     with np.errstate(over="ignore"):  # an infinite length is too long as well
         return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
 
@@ -146,6 +149,7 @@ def _pack_polygon(polygon: Sequence[float]) -> tuple[str, bytes] | None:
         return None
     if outline_length(values) > MAX_OUTLINE:
         raise ValueError(f"segmentation: a polygon with an outline of more than {MAX_OUTLINE} pixels")
+    # Only if dividing by 100 returns exactly the same float64: nothing is rounded.
     hundredths = np.rint(values * HUNDREDTH)
     if (np.abs(hundredths) < 2**31).all() and (hundredths / HUNDREDTH == values).all():
         return "i4", hundredths.astype(np.int32).tobytes()

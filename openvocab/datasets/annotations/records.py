@@ -137,6 +137,7 @@ class ColumnsBuilder:
     def build(self) -> Columns:
         """Return the rows as arrays."""
         image, category, ids = (
+            # frombuffer rejects an empty buffer; otherwise it shares the memory of the array.
             np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
             for column in (self._image, self._category, self._ids)
         )

@@ -24,10 +24,12 @@ def pixels_of_runs(counts: bytes) -> int:
     if shift.max() > 55:  # beyond int64, where the sum would wrap
         raise ValueError("segmentation: malformed counts of a compressed RLE")
     steps = np.zeros(last.sum(), np.int64)
+    # Unlike steps[number] += ..., it adds all characters of a number.
     np.add.at(steps, number, (values & 0x1F) << shift)
     # the sign bit of the last character is repeated in all higher bits
     steps -= np.where(values[last] & _NEGATIVE, 1 << (shift[last] + 5), 0)
     runs = steps.copy()  # (N,)
+    # Undo the differences to the run two before, separately for odd and even runs; run 0 stands alone.
     runs[1::2], runs[2::2] = np.cumsum(steps[1::2]), np.cumsum(steps[2::2])
     if runs.min() < 0:
         raise ValueError("segmentation: runs of negative length in a compressed RLE")

@@ -96,6 +96,7 @@ def _readings(values: Sequence[float]) -> tuple[bool, bool, bool]:
 def _keypoint_forms(values: Sequence[float]) -> list[np.ndarray]:
     """Return the visible points (P, 2) after a box, in each possible form: x y, or x y and visibility 0, 1 or 2."""
     forms = [np.reshape(values[4:], (-1, 2))]
+    # Four numbers of the box and triples: the remainder of a division by three is one.
     if len(values) % 3 == 1:
         triples = np.reshape(values[4:], (-1, 3))
         forms += [triples[:, :2]] if np.isin(triples[:, 2], (0, 1, 2)).all() else []
@@ -104,7 +105,7 @@ def _keypoint_forms(values: Sequence[float]) -> list[np.ndarray]:
 
 def _is_far(corner: np.ndarray, center: np.ndarray, points: np.ndarray) -> bool:
     """Return whether a corner (2,) lies farther from all other points than these lie from each other."""
-    others = np.concatenate([center[None], points])
+    others = np.concatenate([center[None], points])  # (P + 1, 2)
     low, high = others.min(0), others.max(0)
     reach = (high - low).max() * (3 if len(others) == 2 else 1)  # triangles may be elongated
     return bool(((corner < low - reach) | (corner > high + reach)).any())

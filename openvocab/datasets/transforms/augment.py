@@ -57,7 +57,7 @@ class ColorJitter(BaseTransform):
         self.prob = prob
 
     def transform(self, results: Results) -> Results:
-        """Change the colors of `img`."""
+        """Change the colors of `img`, (H, W, 3) uint8 BGR."""
         if np.random.random() < self.prob:
             results["img"] = _to_bgr(self.jitter(_to_pil(results["img"])))
         return results
@@ -79,7 +79,7 @@ class RandomGrayscale(BaseTransform):
         self.prob = prob
 
     def transform(self, results: Results) -> Results:
-        """Convert `img` by the luma of ITU-R 601."""
+        """Convert `img`, (H, W, 3) uint8 BGR, by the luma of ITU-R 601."""
         if np.random.random() < self.prob:
             results["img"] = cv2.cvtColor(cv2.cvtColor(results["img"], cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         return results
@@ -104,7 +104,7 @@ class GaussianBlur(BaseTransform):
         self.sigma, self.prob = sigma, prob
 
     def transform(self, results: Results) -> Results:
-        """Blur `img`; edges are reflected."""
+        """Blur `img`, (H, W, 3) uint8; edges are reflected."""
         if np.random.random() < self.prob:
             sigma = np.random.uniform(*self.sigma)
             side = 2 * math.ceil(4 * sigma) + 1  # of the kernel: four standard deviations either way
@@ -144,7 +144,7 @@ class RandAugment(BaseTransform):
                 change.aug_fn = _posterize
 
     def transform(self, results: Results) -> Results:
-        """Augment `img`."""
+        """Augment `img`, (H, W, 3) uint8 BGR, which timm gets as an RGB picture."""
         results["img"] = _to_bgr(self.augment(_to_pil(results["img"])))
         return results
 
@@ -180,12 +180,13 @@ class RandomErasing(BaseTransform):
         self.prob, self.area, self.aspect, self.fill = prob, area, aspect, fill
 
     def transform(self, results: Results) -> Results:
-        """Erase a part of a copy of `img`, which a cache may own."""
+        """Erase a part of a copy of `img`, (H, W, 3) uint8 BGR, which a cache may own."""
         if np.random.random() >= self.prob:
             return results
         image = results["img"].copy()
         for _ in range(MAX_DRAWS):
             height, width = draw_part(image.shape[0] * image.shape[1], self.area, self.aspect)
+            # Strictly smaller than the image, as in timm: some of it must remain.
             if 0 < height < image.shape[0] and 0 < width < image.shape[1]:
                 top = np.random.randint(image.shape[0] - height + 1)
                 left = np.random.randint(image.shape[1] - width + 1)
@@ -213,6 +214,7 @@ def _to_pil(image: np.ndarray) -> Image.Image:
 
 
 def _to_bgr(image: Image.Image) -> np.ndarray:
+    # RGB -> BGR; a view with a negative stride is no input for OpenCV or torch.
     return np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
 
 

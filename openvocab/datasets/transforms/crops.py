@@ -54,7 +54,7 @@ class RandomResizedCrop(BaseTransform):
         self.method = _interpolation(interpolation)
 
     def transform(self, results: Results) -> Results:
-        """Crop and resize `img`, and set `crop_box` to the part that was cut out."""
+        """Crop and resize `img` to (*size, 3), and set `crop_box` to the part that was cut out."""
         height, width = results["img"].shape[:2]
         box = self._draw((height, width))
         return {**_set_image(results, _resize(results["img"], self.size, self.method, box)), "crop_box": box}
@@ -73,6 +73,7 @@ class RandomResizedCrop(BaseTransform):
     def _central(self, size: Size) -> Box:
         """Return the largest central box whose aspect ratio is in range."""
         height, width = size
+        # The image's own aspect ratio, or the end of the range that is nearest to it.
         aspect = min(max(width / height, self.aspect[0]), self.aspect[1])
         part_height, part_width = min(height, round(width / aspect)), min(width, round(height * aspect))
         top, left = (height - part_height) // 2, (width - part_width) // 2
@@ -102,9 +103,10 @@ class ResizeCenterCrop(BaseTransform):
         self.method = _interpolation(interpolation)
 
     def transform(self, results: Results) -> Results:
-        """Resize and crop `img`."""
+        """Resize and crop `img` to (*size, 3)."""
         height, width = results["img"].shape[:2]
         short = min(height, width)
+        # Truncated here and rounded below as by torchvision's Resize and CenterCrop, which CLIP uses.
         resized = int(self.short_side * height / short), int(self.short_side * width / short)
         check_enlargement(results, resized, "crop it: so narrow an image is mostly outside of its center")
         image = _resize(results["img"], resized, self.method)
@@ -136,6 +138,7 @@ def draw_part(pixels: int, area: tuple[float, float], aspect: tuple[float, float
         aspect: range of width over height, drawn on a logarithmic scale.
     """
     part_pixels = pixels * np.random.uniform(*area)
+    # On a logarithmic scale 1 : 2 is as likely as 2 : 1.
     low, high = map(math.log, aspect)
     ratio = math.exp(np.random.uniform(low, high))
     return round(math.sqrt(part_pixels / ratio)), round(math.sqrt(part_pixels * ratio))

@@ -47,7 +47,7 @@ class Resize(BaseTransform):
         self.size, self.short_side, self.long_side, self.max_long_side = size, short_side, long_side, max_long_side
 
     def transform(self, results: Results) -> Results:
-        """Resize `img` and, if present, `gt_seg_map` and objects."""
+        """Resize `img` (H, W, 3) and, if present, `gt_seg_map` (H, W) and objects."""
         height, width = results["img"].shape[:2]
         target = self._target((height, width))
         if self.short_side is not None:
@@ -75,6 +75,7 @@ class Resize(BaseTransform):
         sides = self.short_side
         short_side = sides if isinstance(sides, int) else np.random.choice(cast(Sequence[int], sides))
         scale = short_side / min(height, width)
+        # Without `max_long_side`, the limit is what the scale gives anyway.
         limit = self.max_long_side or max(height, width) * scale
         return min(scale, limit / max(height, width))
 
@@ -113,16 +114,18 @@ class RandomScaleCrop(BaseTransform):
         self.crop = (height, width)
 
     def transform(self, results: Results) -> Results:
-        """Scale and crop `img` and, if present, `gt_seg_map` and objects."""
+        """Scale and crop `img` (H, W, 3) and, if present, `gt_seg_map` (H, W) and objects."""
         height, width = results["img"].shape[:2]
         target = _scaled_size((height, width), self._draw_scale((height, width)))
         rows = _draw_window(height, target[0], self.crop[0])
         columns = _draw_window(width, target[1], self.crop[1])
+        # The exact factors of the rounded size, which move boxes and pixels alike.
         scale = target[0] / height, target[1] / width
         # the scaled window is smaller than the crop if the scaled image is; padding fills the rest
         visible_size = min(target[0], self.crop[0]), min(target[1], self.crop[1])
         cut = partial(self._cut, rows=rows, columns=columns, scale=scale, visible_size=visible_size)
         _replace(results, [cut(array, fill=_fill_of(array)) for array in _arrays(results)])
+        # In source pixels: objects are moved before they are scaled.
         offset = rows[0], columns[0]
         move_objects(
             results,
@@ -163,6 +166,7 @@ class LargeScaleJitter(RandomScaleCrop):
         super().__init__(size, ratio=scale)
 
     def _draw_scale(self, size: Size) -> float:
+        # The scale at which the whole image just fits into the result.
         fits = min(target / length for target, length in zip(self.crop, size))
         return fits * np.random.uniform(self.low, self.high)
 
@@ -179,7 +183,7 @@ class RandomFlip(BaseTransform):
         self.prob = prob
 
     def transform(self, results: Results) -> Results:
-        """Flip `img` and, if present, `gt_seg_map` and objects."""
+        """Flip `img` (H, W, 3) and, if present, `gt_seg_map` (H, W) and objects."""
         if np.random.random() < self.prob:
             _replace(results, [cv2.flip(array, 1) for array in _arrays(results)])
             move_objects(results, lambda objects: flip_objects(objects, results["img"].shape[1]))
@@ -220,7 +224,9 @@ def _draw_window(length: int, scaled: int, crop: int) -> tuple[int, int]:
     if scaled <= crop:
         return 0, length
     offset = np.random.randint(scaled - crop + 1)
+    # Rounded up, so that the scaled window is never shorter than the crop.
     extent = min(length, -(-crop * length // scaled))
+    # Rounded to a source pixel, less than a pixel off; the window may not leave the image.
     start = min(int(offset * length / scaled + 0.5), length - extent)
     return start, start + extent
 

@@ -23,7 +23,7 @@ class LoadImage(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: Results) -> Results:
-        """Add the image.
+        """Add the image, (H, W, 3) uint8 BGR.
 
         Raises:
             BadSample: see `read_image`.
@@ -54,7 +54,7 @@ class LoadLabels(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: Results) -> Results:
-        """Add the label map.
+        """Add the label map, (H, W) uint8 or uint16.
 
         Raises:
             BadSample: unreadable, of another size than the image, or with unknown ids.
@@ -90,7 +90,7 @@ class LoadInstances(BaseTransform):
         self.max_mask_bytes = max_mask_bytes
 
     def transform(self, results: Results) -> Results:
-        """Add the objects.
+        """Add the objects: boxes (N, 4), classes (N,) and, if the dataset reads them, masks (N, H, W).
 
         Raises:
             BadSample: the image has another size than the annotations state, or its masks take too much memory.

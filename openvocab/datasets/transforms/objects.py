@@ -34,6 +34,7 @@ def move_objects(results: Results, move: Callable[[Any], Any]) -> None:
 def flip_objects(objects: Objects, width: int) -> Objects:
     """Mirror boxes (N, 4) and masks (N, H, W) left and right in an image that is `width` pixels wide."""
     left, top, right, bottom = objects.boxes.unbind(1)
+    # Coordinates of edges, not of pixels: x becomes width - x without an offset of one.
     boxes = torch.stack([width - right, top, width - left, bottom], dim=1)  # (N, 4)
     return _with(objects, boxes, lambda masks: masks.flip(2))
 
@@ -78,7 +79,7 @@ def crop_objects(
     limit = torch.tensor([visible_size[1], visible_size[0]] * 2, dtype=torch.float64)
     # to the visible part, not to the padded result: no box may extend into the padding
     clipped = moved.clamp(min=torch.zeros(4, dtype=torch.float64), max=limit)  # (N, 4)
-    visible = ((clipped[:, 2:] - clipped[:, :2]) >= VISIBLE_PIXELS).all(1)
+    visible = ((clipped[:, 2:] - clipped[:, :2]) >= VISIBLE_PIXELS).all(1)  # (N,)
     was_cut = (clipped != moved).any(1)[visible]
     cropped = _with(take_objects(objects, visible), clipped[visible].float(), lambda masks: _each(masks, cut, size))
     masks = _masks_of(cropped)

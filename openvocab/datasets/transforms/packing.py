@@ -26,7 +26,7 @@ class PackSample(BaseTransform):
     packs = True
 
     def transform(self, results: Results) -> Packed:
-        """Pack one item."""
+        """Pack one item: `img` (H, W, 3) BGR becomes the image (3, H, W) RGB."""
         image, label_map = results["img"], results.get("gt_seg_map")
         if image.nbytes > LARGE_BYTES:
             results.pop("img")  # its channels are swapped in place: nobody may read it after that
@@ -56,7 +56,7 @@ def _image_tensor(image: np.ndarray) -> torch.Tensor:
         for start in range(0, len(image), CHUNK_ROWS):
             rows = image[start : start + CHUNK_ROWS]
             rows[:] = rows[..., ::-1]
-        return torch.from_numpy(image).permute(2, 0, 1)
+        return torch.from_numpy(image).permute(2, 0, 1)  # (3, H, W)
     planes = np.empty((3, *image.shape[:2]), np.uint8)
     cv2.split(image, [planes[2], planes[1], planes[0]])  # BGR -> RGB, (3, H, W), in one pass
     return torch.from_numpy(planes)

@@ -33,7 +33,7 @@ class PhotometricDistortion(BaseTransform):
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
     def transform(self, results: Results) -> Results:
-        """Distort `img`."""
+        """Distort `img`, (H, W, 3) uint8 BGR."""
         shift = _maybe(np.random.uniform(-self.brightness, self.brightness), 0.0)
         factor = _maybe(np.random.uniform(*self.contrast), 1.0)
         saturation = _maybe(np.random.uniform(*self.saturation), 1.0)
@@ -49,7 +49,8 @@ class PhotometricDistortion(BaseTransform):
 
 def _distort_color(image: np.ndarray, saturation: float, hue: float) -> np.ndarray:
     """Return the image (H, W, 3) uint8 BGR with its saturation scaled and its hue shifted."""
-    tables = np.stack([(LEVELS + hue) % HUES, LEVELS * saturation, LEVELS], axis=-1)
+    # Hue is an angle and wraps around; the other channels saturate.
+    tables = np.stack([(LEVELS + hue) % HUES, LEVELS * saturation, LEVELS], axis=-1)  # (256, 3)
     hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), _table(tables)[None])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
 

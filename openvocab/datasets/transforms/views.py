@@ -94,6 +94,7 @@ class CropViews(BaseTransform):
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         return (
+            # INTER_AREA averages the pixels that a smaller one covers, so that shrinking causes no aliasing.
             image if image.shape[:2] == self.size else cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
         )
 
@@ -103,7 +104,7 @@ class PackViews(PackSample):
     """Pack the views of `CropViews`: `{"image": (V, 3, H, W) uint8 RGB, "sample": Sample}` with `view_boxes`."""
 
     def transform(self, results: Results) -> Packed:
-        """Pack one item.
+        """Pack one item: `views`, V of (H, W, 3) BGR, become the image (V, 3, H, W) RGB.
 
         Raises:
             ValueError: there are no views.

@@ -332,6 +332,7 @@ class LvisAveragePrecision(AveragePrecision):
 
 def most_per_image(tables: DetectionTables) -> int:
     """Return the largest number of detections in one image."""
+    # minlength: tables without detections have a maximum of 0 instead of an error.
     return int(np.bincount(tables.detections.images, minlength=1).max())
 
 

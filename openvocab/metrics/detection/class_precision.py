@@ -36,6 +36,7 @@ class ClassPrecision:
         """
         values = self.values[list(AREAS).index(area)]
         if threshold is not None:
+            # Thresholds from linspace are not exact: 0.75 may differ in its last bit.
             values = values[np.isclose(THRESHOLDS, threshold)]
         return mean_of_present(values if classes is None else values[:, classes])
 

@@ -49,6 +49,7 @@ def box_pairs(
         # start[row], start[row] + 1, ... for each row, without a loop over rows
         labels = np.arange(len(detections)) + np.repeat(start[chunk_rows] + count - np.cumsum(count), count)
         overlaps = _box_overlaps(boxes[detections], label_boxes[labels])
+        # Dropped at once: only few of the pairs of a crowded image reach the lowest threshold.
         can_match = overlaps >= lowest
         parts.append((detections[can_match], labels[can_match], overlaps[can_match]))
     return _join(parts)
@@ -74,6 +75,7 @@ def mask_pairs(
         first, last = np.searchsorted(groups, [group, group + 1])
         group_labels = slice(start[first], stop[first])
         labels = label_masks[group_labels]
+        # The zeros mean that no label is a crowd, whose overlap would be measured differently.
         overlaps = np.asarray(rle.iou(masks[first:last], labels, [0] * len(labels)))  # (detections, labels)
         detection, label = np.nonzero(overlaps >= lowest)
         parts.append((detection + first, label + group_labels.start, overlaps[detection, label]))
@@ -108,6 +110,7 @@ def match_greedily(pairs: Pairs, groups: np.ndarray, ignored: np.ndarray, thresh
         detections, first = np.unique(pairs.detections[turn], return_index=True)
         best = np.maximum.reduceat(priority, first, axis=0)  # (detections, T)
         row, threshold = np.nonzero(best >= 0)
+        # Modulo `size` undoes the priority of labels that are not ignored.
         matches = labels[best[row, threshold] % size]
         is_matched[matches, threshold] = True
         outcome[detections[row], threshold] = np.where(ignored[matches], MATCHED_IGNORED, MATCHED)

@@ -57,6 +57,7 @@ def federated_average_precision(
     if max_per_class is not None:
         rows = _best_of_each_class(tables.detections, rows, max_per_class)
     treatment = _treatments(tables, num_classes)[tables.detections.images[rows], tables.detections.classes[rows]]
+    # Only now: the limits count detections that the federated rule then drops, as in the LVIS API.
     rows = rows[treatment > 0]
     order = np.argsort(tables.detections.classes[rows], kind="stable")  # by class, image, descending score
     detections = take_rows(tables.detections, rows[order])
@@ -75,6 +76,7 @@ def _treatments(tables: DetectionTables, num_classes: int) -> np.ndarray:
     treatment[tables.negative[:, 0], tables.negative[:, 1]] = _EVALUATED
     treatment[tables.labels.images, tables.labels.classes] = _EVALUATED
     image, number = tables.not_exhaustive.T
+    # Not exhaustive matters only for classes that are evaluated in the image at all.
     treatment[image, number] = np.where(treatment[image, number] == _DROPPED, _DROPPED, _NOT_EXHAUSTIVE)
     return treatment
 
@@ -113,15 +115,18 @@ def _average_precision(
         num_classes: K.
         shape: what the IoU is computed of.
     """
+    # int64, since classes times images may exceed int32.
     groups, label_groups = (rows.classes.astype(np.int64) * len(sizes) + rows.images for rows in (detections, labels))
     thresholds = np.minimum(THRESHOLDS, STRICTEST)
     pairs, areas = _pairs_and_areas(detections, groups, labels, label_groups, sizes, shape, thresholds[0])
+    # Matching needs the order by image, precision the order by score over all images.
     by_score = np.lexsort((-detections.scores, detections.classes))
     classes = detections.classes[by_score]
     values = np.empty((len(AREAS), len(thresholds), num_classes))
     for index, (low, high) in enumerate(AREAS.values()):
         ignored = (labels.areas < low) | (labels.areas > high)
         outcome = match_greedily(pairs, groups, ignored, thresholds)
+        # Outside the range of areas, an unmatched detection is no mistake; a matched one follows its label.
         ignored_if_unmatched = not_exhaustive | (areas < low) | (areas > high)
         true_positive = (outcome == MATCHED)[by_score]
         false_positive = ((outcome == UNMATCHED) & ~ignored_if_unmatched[:, None])[by_score]
@@ -167,6 +172,7 @@ def interpolated_precision(
     number = classes[row]
     run = threshold * num_classes + number  # a run is one class at one threshold
     num_true = _rank_in_run(run) + 1
+    # False positives before each row, over all classes; those of earlier classes are subtracted below.
     before = np.concatenate([np.zeros((1, num_thresholds), np.int32), false_positive.cumsum(0, dtype=np.int32)])
     num_false = before[row, threshold] - before[np.searchsorted(classes, number), threshold]
     precision = num_true / (num_true + num_false)

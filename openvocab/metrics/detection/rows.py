@@ -60,14 +60,16 @@ def _labels(instances: Instances, num_classes: int, size: Size, masks: bool) -> 
     areas, counts = box_areas(boxes), None
     if instances.masks is not None:
         _check_shape(tuple(instances.masks.shape), (count, *size), "labeled masks")
-        areas = instances.masks.flatten(1).sum(1).double().numpy() if count else areas
+        areas = instances.masks.flatten(1).sum(1).double().numpy() if count else areas  # (N,)
     if instances.areas is not None:
         _check_shape(tuple(instances.areas.shape), (count,), "labeled areas")
         stated = instances.areas.double().numpy()
+        # A file may state the areas of some objects only.
         areas = np.where(np.isnan(stated), areas, stated)
     if masks:
         if instances.masks is None:
             raise ValueError("its instances have no masks; mask AP needs them")
+        # pycocotools reads masks column by column.
         counts = [rle.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8))["counts"] for mask in instances.masks]
     images = np.zeros(count, dtype=np.int32)
     return Labels(images, classes, boxes, areas, crowd.numpy().astype(bool), counts)
@@ -84,6 +86,7 @@ def _detections(
     scores = prediction.scores.float().numpy()
     if not np.isfinite(scores).all():
         raise ValueError(f"{(~np.isfinite(scores)).sum()} of {count} scores are NaN or infinite")
+    # Stable, so that equal scores keep the order of the model, as in pycocotools' merge sort.
     order = np.argsort(-scores, kind="stable")
     counts = None
     if masks:

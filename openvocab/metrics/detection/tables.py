@@ -71,7 +71,9 @@ def merge_tables(parts: Sequence[DetectionTables]) -> DetectionTables:
     """
     offsets = np.cumsum([0] + [len(part.sample_ids) for part in parts]).tolist()
     names = [name for part in parts for name in part.sample_ids]
+    # Reversed, so that the first of several equal ids stays in the dict.
     first = {name: index for index, name in reversed(list(enumerate(names)))}
+    # By length first: "9" comes before "10".
     unique_names = sorted(first, key=lambda name: (len(name), name))
     source = np.array([first[name] for name in unique_names], dtype=np.int64)
     position = np.full(len(names), -1, dtype=np.int32)  # -1 for repeated images
@@ -96,6 +98,7 @@ def take_rows(rows: Rows, index: np.ndarray) -> Rows:
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
     """Return the areas (N,) float64 of boxes x1 y1 x2 y2 (N, 4)."""
+    # float64 before the product: of large boxes float32 would round the area.
     return (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).prod(1)
 
 
@@ -134,6 +137,7 @@ def _move(rows: Rows, position: np.ndarray) -> Rows:
     images = position[rows.images]
     if not images.size or (images[0] >= 0 and (images[1:] >= images[:-1]).all()):
         return replace(rows, images=images)
+    # Stable, so that detections of an image stay sorted by score.
     order = np.argsort(images, kind="stable")
     order = order[images[order] >= 0]
     return replace(take_rows(rows, order), images=images[order])
