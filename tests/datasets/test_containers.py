@@ -169,7 +169,7 @@ def test_grays_of_few_bits_in_a_tiff_are_ids(tmp_path, bits):
 )  # fmt: skip
 def test_what_can_hold_no_ids_is_refused(tmp_path, kind, mode, reason):
     save(tmp_path / "x", in_mode(mode), kind)
-    with pytest.raises(BadSample, match=f"x: a label map .*{reason}"):
+    with pytest.raises(BadSample, match=f"x: .*label map .*{reason}"):
         read_label_map(tmp_path / "x")
 
 

@@ -306,7 +306,7 @@ def test_a_complete_folder_is_kept_and_another_is_refused(root):
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match="no Shapes dataset"):
+    with pytest.raises(FileExistsError, match="not a Shapes dataset"):
         write_shapes(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

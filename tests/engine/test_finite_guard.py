@@ -116,7 +116,7 @@ def test_autocast_follows_amp():
     for amp, dtype in ((None, torch.float32), ("bf16", torch.bfloat16)):
         with wrapped(model, amp=amp).optim_context(model):
             assert model(torch.ones(1, 2)).dtype is dtype
-    with pytest.raises(ValueError, match="expected 'auto', 'bf16' or None, got 'fp16'"):
+    with pytest.raises(ValueError, match="amp: expected one of auto, bf16, None, got 'fp16'"):
         wrapped(model, amp="fp16")
 
 

@@ -202,7 +202,7 @@ def test_the_xmp_of_a_photo_stays(tmp_path):
         (np.full((4, 4, 3), np.nan), ValueError, "NaN"),
         (np.array([[0.0, np.nan], [1.0, np.inf]]), ValueError, "NaN"),
         (torch.full((3, 4, 4), torch.inf), ValueError, "NaN or infinity"),
-        (np.full((4, 4, 3), -0.5), ValueError, "Normalized"),
+        (np.full((4, 4, 3), -0.5), ValueError, "Undo the normalization"),
         (np.full((4, 4, 3), 300), ValueError, "300"),
         (np.full((4, 4, 3), 1.25), ValueError, "neither"),
         (np.full((4, 4, 3), "a"), ValueError, "uint8 or float"),
