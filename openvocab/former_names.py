@@ -6,7 +6,7 @@ They will be removed in 0.3.
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
 from importlib import import_module
@@ -279,19 +279,11 @@ def present_arguments(
     Raises:
         ValueError: an argument is given under both names.
     """
-    renamed = _renamed_arguments(kind)
-    taken = () if isinstance(kind, str) or not renamed else inspect.signature(construct or kind).parameters
-    present = _copied(arguments) if renamed else dict(arguments)
-    for old, new in renamed.items():
-        group, key = _group(present, old)
-        is_group = new.startswith(f"{old}.")  # named as the argument was: a dict is the group
-        if group is None or key not in group or (_is_group(group[key]) if is_group else old in taken):
-            continue
-        value = group.pop(key)
-        target, target_key = _group(present, new, make=True)
-        if target is None or target_key in target:
-            raise ValueError(f"{_name(kind)}: got both {new} and {old}, its name before 0.2; give {new} alone")
-        target[target_key] = value
+    if not _renamed_arguments(kind):
+        return dict(arguments)
+    present = _copied(arguments)
+    taken = () if isinstance(kind, str) else inspect.signature(construct or kind).parameters
+    for old, new in _move(kind, present, taken, replace=False).items():
         if warn:
             _warn(f"{_name(kind)}: {old}=...", _spelled(new), stacklevel=4)
     return present
@@ -327,18 +319,32 @@ def move_former_arguments(kind: type, arguments: dict[str, Any], source: str) ->
         arguments: as the config states them.
         source: file and key of the config, for the warning.
     """
-    taken = inspect.signature(kind).parameters
+    for old, new in _move(kind, arguments, inspect.signature(kind).parameters, replace=True).items():
+        _warn(f"{source}: {kind.__name__}: {old}=...", _spelled(new), stacklevel=5)
+
+
+def _move(kind: type | str, arguments: dict[str, Any], taken: Container[str], *, replace: bool) -> dict[str, str]:
+    """Move former arguments to their present names, in place, and return {former: present} of those that were there.
+
+    Args:
+        kind: the class, or its path.
+        arguments: of it.
+        taken: names that it takes today, which are no former ones.
+        replace: whether a value under a former name replaces one under the present name; otherwise that is an error.
+    """
+    moved = {}
     for old, new in _renamed_arguments(kind).items():
         group, key = _group(arguments, old)
-        is_group = new.startswith(f"{old}.")
+        is_group = new.startswith(f"{old}.")  # named as the argument was: a dict is the group
         if group is None or key not in group or (_is_group(group[key]) if is_group else old in taken):
             continue
         value = group.pop(key)
         target, target_key = _group(arguments, new, make=True)
-        if target is None:
-            raise ValueError(f"{kind.__name__}: {new} and {old}, its name before 0.2, are both given; give {new} alone")
+        if target is None or (target_key in target and not replace):
+            raise ValueError(f"{_name(kind)}: got both {new} and {old}, its name before 0.2; give {new} alone")
         target[target_key] = value
-        _warn(f"{source}: {kind.__name__}: {old}=...", _spelled(new), stacklevel=5)
+        moved[old] = new
+    return moved
 
 
 def present_option(kind: type, option: str, value: Any) -> str:
