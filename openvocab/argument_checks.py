@@ -5,14 +5,17 @@ import difflib
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
-from openvocab.former_names import ARGUMENTS
+from openvocab.former_names import arguments_in_groups
 
 Group = TypeVar("Group")
+Built = TypeVar("Built")
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str | None]) -> None:
@@ -48,6 +51,16 @@ def check_texts(texts: Mapping[str, Any]) -> None:
             raise ValueError(f"{argument}: expected a string, got {_shortened(text)}")
 
 
+def check_fraction(argument: str, value: object) -> None:
+    """Check that an argument is a number from 0 to 1.
+
+    Raises:
+        ValueError: anything else; True and False are no numbers.
+    """
+    if not _is_number(value, 0, whole=False) or float(value) > 1:  # type: ignore[arg-type]  # a number by now
+        raise ValueError(f"{argument}: expected a number from 0 to 1, got {_shortened(value)}")
+
+
 def check_number(
     argument: str, value: object, minimum: float | None = None, *, whole: bool = False, optional: bool = False
 ) -> None:
@@ -62,16 +75,22 @@ def check_number(
         raise ValueError(f"{argument}: expected a {'whole ' * whole}number{bound}{choice}, got {_shortened(value)}")
 
 
-def check_numbers(argument: str, values: object, minimum: float | None = None, *, whole: bool = False) -> None:
-    """Check that an argument is a list of finite numbers, each as in `check_number`.
+def check_numbers(
+    argument: str, values: object, minimum: float | None = None, *, whole: bool = False, count: int | None = None
+) -> None:
+    """Check that an argument is a list of finite numbers, each as in `check_number`; with `count`, of so many.
 
     Raises:
         ValueError: anything else.
     """
     is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    is_list = is_list and (count is None or len(values) == count)  # type: ignore[arg-type]  # a sequence by now
     if not is_list or not all(_is_number(value, minimum, whole) for value in values):  # type: ignore[attr-defined]
         bound = "" if minimum is None else f" of at least {minimum}"
-        raise ValueError(f"{argument}: expected a list of {'whole ' * whole}numbers{bound}, got {_shortened(values)}")
+        length = "" if count is None else f"{count} "
+        raise ValueError(
+            f"{argument}: expected a list of {length}{'whole ' * whole}numbers{bound}, got {_shortened(values)}"
+        )
 
 
 def check_paths(optional: Mapping[str, Any] | None = None, **paths: Any) -> None:
@@ -104,30 +123,44 @@ def argument_group(argument: str, given: Mapping[str, Any] | Group | None, group
     return group_type(**_checked_group(argument, given, list(known), required))
 
 
-def keyword_arguments(
-    argument: str, given: Mapping[str, Any] | None, function: Callable[..., Any], excluded: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Return the arguments of a function or class that a config gives as a dict, `pyramid=dict(layers=(1, 2))`.
+def construct_group(
+    argument: str, given: Mapping[str, Any] | None, kind: Callable[..., Built], **passed: Any
+) -> Built:
+    """Construct a part from the arguments that a config gives as a dict, `pyramid=dict(layers=(1, 2))`.
 
     Args:
         argument: name of the dict, for messages.
         given: the dict; None gives an empty one.
-        function: what is called with them.
-        excluded: its arguments that a config does not give.
+        kind: the class.
+        passed: arguments that are not the config's.
 
     Raises:
         TypeError: the wrong type, an unknown argument, or a missing one.
+        TypeError, ValueError: those of the class, with `argument` before the name of its own.
     """
-    taken = {name: part for name, part in inspect.signature(function).parameters.items() if name not in excluded}
+    taken = {name: part for name, part in inspect.signature(kind).parameters.items() if name not in passed}
     required = [name for name, part in taken.items() if part.default is part.empty]
-    moved = {old: new for old, new in ARGUMENTS.get(function.__name__, {}).items() if "." not in old}
-    return dict(_checked_group(argument, given, list(taken), required, moved))
+    moved = arguments_in_groups(kind) if inspect.isclass(kind) else {}
+    given = _checked_group(argument, given, list(taken), required, moved)
+    with _errors_below(argument):
+        return kind(**passed, **given)
+
+
+@contextmanager
+def _errors_below(argument: str) -> Iterator[None]:
+    """Let errors about `layers` be about `pyramid.layers`, where `argument` is `pyramid`."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not re.match(r"[a-z_][a-z0-9_.]*: ", str(error)):
+            raise
+        raise type(error)(f"{argument}.{error}") from error
 
 
 def _checked_group(
     argument: str, given: Any, known: list[str], required: list[str], moved: Mapping[str, str] | None = None
 ) -> Mapping[str, Any]:
-    """Return the arguments of a group after a check of their names; `moved` are further names and what they are now."""
+    """Return the arguments of a group after a check of their names; `moved` are former ones and what they are now."""
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         form = f"{argument.rpartition('.')[2]}=dict({known[0]}=...)"
@@ -136,9 +169,9 @@ def _checked_group(
         )
     unknown = [name for name in given if name not in known]
     if unknown:
-        present = {**(moved or {}), **{name: name for name in known}}
+        present = {**(moved or {}), **{name: repr(name) for name in known}}
         close = difflib.get_close_matches(str(unknown[0]), present, n=1)
-        hint = f"did you mean {present[close[0]]!r}? " if close else ""
+        hint = f"did you mean {present[close[0]]}? " if close else ""
         raise TypeError(f"{argument}: unknown {unknown[0]!r}; {hint}expected some of {', '.join(known)}")
     missing = [name for name in required if name not in given]
     if missing:

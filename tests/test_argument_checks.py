@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from openvocab.argument_checks import argument_group, check_flags, check_number, check_numbers, check_texts
+from openvocab.argument_checks import (
+    argument_group,
+    check_flags,
+    check_fraction,
+    check_number,
+    check_numbers,
+    check_texts,
+    construct_group,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,52 @@ def test_what_is_wrong_with_a_group_is_one_line(given, message):
     with pytest.raises(TypeError) as error:
         argument_group("loading", given, Loading)
     assert str(error.value) == message
+
+
+class Layer:
+    def __init__(self, dim, kind="plain"):
+        if kind != "plain":
+            raise ValueError("kind: expected 'plain'")
+        if dim > 9:
+            raise ValueError("too wide: 9 at most")
+        self.dim = dim
+
+
+def test_a_part_is_constructed_from_a_dict_and_from_what_is_passed():
+    assert construct_group("layer", None, Layer, dim=3).dim == construct_group("layer", dict(dim=3), Layer).dim == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "passed", "kind", "message"),
+    [
+        (dict(dim=3, kind="odd"), {}, ValueError, "layer.kind: expected 'plain'"),
+        (dict(kind="odd"), dict(dim=3), ValueError, "layer.kind: expected 'plain'"),
+        (dict(dim=10), {}, ValueError, "too wide: 9 at most"),
+        (dict(dim=3, kimd="odd"), {}, TypeError, "layer: unknown 'kimd'; did you mean 'kind'? expected some of dim, kind"),
+        (dict(dim=3), dict(dim=4), TypeError, "layer: unknown 'dim'; expected some of kind"),
+        ({}, {}, TypeError, "layer: 'dim' is missing; expected a dict with some of dim, kind"),
+    ],
+)
+def test_an_error_of_a_part_names_its_dict(given, passed, kind, message):
+    with pytest.raises(kind) as error:
+        construct_group("layer", given, Layer, **passed)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("value", [None, -0.1, 1.1, float("nan"), True, "0.5"])
+def test_a_fraction_is_a_number_from_0_to_1(value):
+    check_fraction("share", 0)
+    check_fraction("share", 1.0)
+    with pytest.raises(ValueError) as error:
+        check_fraction("share", value)
+    assert str(error.value) == f"share: expected a number from 0 to 1, got {value!r}"
+
+
+def test_a_list_of_numbers_may_have_a_stated_length():
+    check_numbers("sizes", (1, 2), 1, whole=True, count=2)
+    with pytest.raises(ValueError) as error:
+        check_numbers("sizes", (1, 2, 3), 1, whole=True, count=2)
+    assert str(error.value) == "sizes: expected a list of 2 whole numbers of at least 1, got (1, 2, 3)"
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, "yes", [True]])

@@ -5,6 +5,7 @@ import inspect
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         FileNotFoundError: no such file.
         ConfigError: the file is not a Python config, has an invalid import, or raises an error; an override names a key
             that does not exist (the nearest is suggested), or a variable of the file, whose value is in its settings
-            already; or a module of `custom_imports` cannot be imported.
+            already; one override lies within another; or a module of `custom_imports` cannot be imported.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
@@ -77,12 +78,13 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             check_imports(Path(path))
             config = Config.fromfile(path)
             _move_former_arguments(config, former_arguments(), str(path))
-            present = {_present_option(config, key, value): value for key, value in (overrides or {}).items()}
-        for key in present:
+            present = [(_present_option(config, key, value), value) for key, value in (overrides or {}).items()]
+        _check_distinct([key for key, _ in present], path)
+        for key, _ in present:
             _check_override(config, key, path)
         if present:
             with _one_line(path):
-                config.merge_from_dict(present)
+                config.merge_from_dict(dict(present))
                 _move_former_arguments(config, former_arguments(), str(path))  # of overrides that are dicts
         _import_custom_modules(config, path)
         with _one_line(path):
@@ -211,6 +213,17 @@ def _check_part(part: Mapping[str, Any], location: str) -> None:
             close = difflib.get_close_matches(name, [*parameters, *grouped], n=1)
             hint = f"; did you mean {grouped.get(close[0], repr(close[0]))}?" if close else ""
             raise ConfigError(f"{location}: {part_class.__name__} takes no {name!r}{hint}")
+
+
+def _check_distinct(keys: Sequence[str], path: str | Path) -> None:
+    """Reject overrides of which one states what another does: either could win."""
+    ordered = sorted(f"{key}." for key in keys)  # what lies below a key follows it
+    for key, following in pairwise(ordered):
+        if following.startswith(key):
+            former = " (the present name of one that has a former name)" if key == following else ""
+            raise ConfigError(
+                f"{path}: got overrides of {key[:-1]!r} and of {following[:-1]!r}{former}; give one of the two"
+            )
 
 
 def _check_override(config: Config, key: str, path: str | Path) -> None:

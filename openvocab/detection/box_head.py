@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
+from openvocab.argument_checks import check_flags, check_number
 from openvocab.detection.norms import GROUPS, norm_layer
 
 
@@ -20,7 +21,7 @@ class BoxHead(nn.Module):
         norm_linears: whether there is one after every fully connected layer too, as in official ViLD and F-VLM.
 
     Raises:
-        ValueError: an unknown norm, or group norms of one number per group after the fully connected layers.
+        ValueError: a number of layers or channels that cannot be, an unknown norm, or group norms of one number per group after the fully connected layers.
 
     Reference: 4conv1fc of arXiv 1803.08494; ViLD (arXiv 2104.13921) ends with two fully connected layers.
     """
@@ -37,6 +38,11 @@ class BoxHead(nn.Module):
         norm_linears: bool = False,
     ) -> None:
         super().__init__()
+        check_number("convs", convs, 0, whole=True)
+        check_number("conv_dim", conv_dim, 1, whole=True)
+        check_number("layers", layers, 1, whole=True)
+        check_number("dim", dim, 1, whole=True)
+        check_flags({"norm_linears": norm_linears})
         self.out_dim = dim
         size = (in_dim, region_size, region_size)
         make_norm = norm_layer(norm)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from openvocab.argument_checks import argument_group, check_choice, check_number, keyword_arguments
+from openvocab.argument_checks import argument_group, check_choice, check_fraction, check_number, construct_group
 from openvocab.detection.box_coding import decode_boxes, encode_boxes
 from openvocab.detection.box_head import BoxHead
 from openvocab.detection.feature_pyramid import FeaturePyramid
@@ -17,7 +17,7 @@ from openvocab.detection.mask_branch import MaskBranch
 from openvocab.detection.proposal_network import ProposalNetwork, Proposals
 from openvocab.detection.region_align import AlignOptions
 from openvocab.detection.region_outputs import RegionOutputs, original_boxes
-from openvocab.detection.region_sampling import SampledRegions, sample_regions, without_crowds
+from openvocab.detection.region_sampling import SampledRegions, SamplingOptions, sample_regions, without_crowds
 from openvocab.former_names import accept_former_arguments
 from openvocab.ops.class_wise_nms import class_wise_nms
 from openvocab.ops.mask_encoding import encode_masks
@@ -67,7 +67,7 @@ class DetectionOptions:
     """Detections must score above it; rare classes need 0."""
 
     def __post_init__(self) -> None:
-        check_number("detections.nms_iou", self.nms_iou)
+        check_fraction("detections.nms_iou", self.nms_iou)
         check_number("detections.max_detections", self.max_detections, 0, whole=True)
         check_number("detections.min_score", self.min_score, 0)
 
@@ -86,7 +86,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         align: fields of `AlignOptions`, how the features of regions are computed.
         box_head: arguments of `BoxHead`.
         masks: arguments of `MaskBranch`; default: the detector predicts boxes only.
-        sampling: arguments of `sample_regions`.
+        sampling: fields of `SamplingOptions`, which regions enter the losses.
         box_loss: fields of `BoxLossOptions`.
         mask_loss: fields of `MaskLossOptions`.
         detections: fields of `DetectionOptions`.
@@ -106,7 +106,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         align: Mapping[str, Any] | AlignOptions | None = None,
         box_head: Mapping[str, Any] | None = None,
         masks: Mapping[str, Any] | None = None,
-        sampling: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | SamplingOptions | None = None,
         box_loss: Mapping[str, Any] | BoxLossOptions | None = None,
         mask_loss: Mapping[str, Any] | MaskLossOptions | None = None,
         detections: Mapping[str, Any] | DetectionOptions | None = None,
@@ -116,16 +116,15 @@ class ClassAgnosticMaskRCNN(nn.Module):
         self.box_loss = argument_group("box_loss", box_loss, BoxLossOptions)
         self.mask_loss = argument_group("mask_loss", mask_loss, MaskLossOptions)
         self.detection_options = argument_group("detections", detections, DetectionOptions)
-        self.sampling = keyword_arguments("sampling", sampling, sample_regions, ("proposals", "targets"))
-        pyramid = keyword_arguments("pyramid", pyramid, FeaturePyramid, ("backbone",))
-        proposals = keyword_arguments("proposals", proposals, ProposalNetwork, ("dim", "strides"))
-        box_head = keyword_arguments("box_head", box_head, BoxHead, ("in_dim", "region_size"))
-        self.pyramid = FeaturePyramid(backbone, **pyramid)
+        self.sampling = argument_group("sampling", sampling, SamplingOptions)
+        self.pyramid = construct_group("pyramid", pyramid, FeaturePyramid, backbone=backbone)
         dim = self.pyramid.dim
         strides = self.pyramid.strides if self.align_options.read_extra_levels else self.pyramid.backbone_strides
-        self.proposal_network = ProposalNetwork(dim, self.pyramid.strides, **proposals)
+        self.proposal_network = construct_group(
+            "proposals", proposals, ProposalNetwork, dim=dim, strides=self.pyramid.strides
+        )
         self.align = self.align_options.build(strides, self.align_options.region_size)
-        self._box_head_arguments = dict(in_dim=dim, region_size=self.align_options.region_size, **box_head)
+        self._box_head_arguments = box_head
         self.box_head = self.new_box_head()
         self.box_offsets = nn.Linear(self.box_head.out_dim, 4)
         # nearly zero offsets: at first a region keeps the box of its proposal
@@ -133,14 +132,14 @@ class ClassAgnosticMaskRCNN(nn.Module):
         nn.init.zeros_(self.box_offsets.bias)
         self.masks: MaskBranch | None = None
         if masks is not None:
-            masks = keyword_arguments("masks", masks, MaskBranch, ("align", "in_dim"))
             mask_align = self.align_options.build(strides, self.align_options.mask_region_size)
-            self.masks = MaskBranch(mask_align, dim, **masks)
+            self.masks = construct_group("masks", masks, MaskBranch, align=mask_align, in_dim=dim)
         self.regions_at_once = Halving("regions")
 
     def new_box_head(self) -> BoxHead:
         """Return another box head of the same architecture, with weights of its own."""
-        return BoxHead(**self._box_head_arguments)
+        in_dim, region_size = self.pyramid.dim, self.align_options.region_size
+        return construct_group("box_head", self._box_head_arguments, BoxHead, in_dim=in_dim, region_size=region_size)
 
     def propose(self, features: ImageFeatures) -> tuple[list[Tensor], Proposals]:
         """Return the maps of the pyramid, and proposals.
@@ -180,7 +179,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
         maps = self.pyramid(features)
         sizes = [sample.input_size for sample in samples]
         proposals, losses = self.proposal_network(maps, sizes, targets)
-        return maps, sample_regions(proposals.boxes, targets, **self.sampling), losses
+        return maps, sample_regions(proposals.boxes, targets, self.sampling), losses
 
     def losses(self, maps: Sequence[Tensor], sampled: SampledRegions, regions: Tensor) -> dict[str, Tensor]:
         """Return `loss_box` and, with a mask branch, `loss_mask`, each ().

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from openvocab.argument_checks import check_choice
+from openvocab.argument_checks import check_choice, check_number, check_numbers
 from openvocab.detection.norms import norm_layer
 from openvocab.structures import BackboneSpec, ImageFeatures
 
@@ -48,6 +48,11 @@ class FeaturePyramid(nn.Module):
         extra: ExtraLevels = "subsample",
     ) -> None:
         super().__init__()
+        check_numbers("layers", layers, whole=True)
+        check_number("dim", dim, 1, whole=True)
+        check_number("extra_levels", extra_levels, 0, whole=True)
+        if factors is not None:
+            check_numbers("factors", factors)
         count = len(backbone.hidden_dims)
         if not layers or any(not 0 <= layer < count for layer in layers):
             raise ValueError(f"layers: expected indices from 0 to {count - 1} of this backbone, got {list(layers)}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import roi_align
 
+from openvocab.argument_checks import check_flags, check_number
 from openvocab.detection.norms import norm_layer
 from openvocab.detection.region_align import RegionAlign
 
@@ -36,6 +37,9 @@ class MaskBranch(nn.Module):
         norm_upsampled: bool = False,
     ) -> None:
         super().__init__()
+        check_number("dim", dim, 1, whole=True)
+        check_number("convs", convs, 1, whole=True)
+        check_flags({"norm_upsampled": norm_upsampled})
         self.align = align
         make_norm = norm_layer(norm)
         self.head = MaskRCNNHeads(in_dim, [dim] * convs, 1, make_norm)

@@ -15,7 +15,7 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 
-from openvocab.argument_checks import check_choice
+from openvocab.argument_checks import check_choice, check_fraction, check_number, check_numbers
 from openvocab.detection.norms import norm_layer
 from openvocab.former_names import accept_former_arguments
 from openvocab.structures import Instances, Size
@@ -79,6 +79,20 @@ class ProposalNetwork(RegionProposalNetwork):
         box_loss_mean: AnchorBoxMean = "levels",
     ) -> None:
         check_choice("box_loss_mean", box_loss_mean, get_args(AnchorBoxMean))
+        if anchor_sizes is not None:
+            check_numbers("anchor_sizes", anchor_sizes)
+        check_numbers("aspect_ratios", aspect_ratios)
+        check_number("convs", convs, 1, whole=True)
+        check_numbers("iou_thresholds", iou_thresholds, 0, count=2)
+        if iou_thresholds[0] > iou_thresholds[1]:
+            raise ValueError(
+                f"iou_thresholds: expected (background, foreground), the first not above, got {tuple(iou_thresholds)}"
+            )
+        check_number("batch_size_per_image", batch_size_per_image, 1, whole=True)
+        check_fraction("positive_fraction", positive_fraction)
+        check_numbers("pre_nms_top_n", pre_nms_top_n, 1, whole=True, count=2)
+        check_numbers("post_nms_top_n", post_nms_top_n, 1, whole=True, count=2)
+        check_fraction("nms_iou", nms_iou)
         sizes = [8 * stride for stride in strides] if anchor_sizes is None else list(anchor_sizes)
         if len(sizes) != len(strides) or any(fine >= coarse for fine, coarse in pairwise(sizes)):
             raise ValueError(f"anchor_sizes: expected {len(strides)} growing sizes, one per level, got {sizes}")

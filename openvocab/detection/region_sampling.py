@@ -7,7 +7,25 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from openvocab.argument_checks import check_fraction, check_number
 from openvocab.structures import Instances
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Which regions enter the losses of the second stage."""
+
+    batch_size_per_image: int = 512
+    """Regions per image."""
+    positive_fraction: float = 0.25
+    """At most this part of them are foreground."""
+    fg_iou_threshold: float = 0.5
+    """A region is matched with the object of the highest IoU if that is at least this; others are background."""
+
+    def __post_init__(self) -> None:
+        check_number("sampling.batch_size_per_image", self.batch_size_per_image, 1, whole=True)
+        check_fraction("sampling.positive_fraction", self.positive_fraction)
+        check_fraction("sampling.fg_iou_threshold", self.fg_iou_threshold)
 
 
 @dataclass
@@ -28,19 +46,14 @@ class SampledRegions:
 def sample_regions(
     proposals: Sequence[Tensor],
     targets: Sequence[Instances],
-    batch_size_per_image: int = 512,
-    positive_fraction: float = 0.25,
-    fg_iou_threshold: float = 0.5,
+    options: SamplingOptions = SamplingOptions(),  # noqa: B008  it is frozen
 ) -> SampledRegions:
     """Sample regions from the proposals of each image and its labeled boxes.
 
     Args:
         proposals: (N_i, 4) of each image, input frame.
         targets: objects of each image without crowds, input frame.
-        batch_size_per_image: regions per image.
-        positive_fraction: at most this part of them are foreground.
-        fg_iou_threshold: a region is matched with the object of the highest IoU if that is at least this; others are
-            background.
+        options: how many, and what is foreground.
 
     Returns:
         For each image S_i boxes (S_i, 4), input frame, and the index and the class of their objects, (S_i,) each.
@@ -51,8 +64,8 @@ def sample_regions(
     for boxes, target in zip(proposals, targets):
         # labeled boxes are proposals too: at first no other one overlaps an object enough
         boxes = torch.cat([boxes, target.boxes.to(boxes)])  # (N, 4)
-        objects = match_objects(boxes, target.boxes, fg_iou_threshold)
-        rows = _balanced(objects >= 0, batch_size_per_image, positive_fraction)
+        objects = match_objects(boxes, target.boxes, options.fg_iou_threshold)
+        rows = _balanced(objects >= 0, options.batch_size_per_image, options.positive_fraction)
         objects = objects[rows]  # (S,)
         sampled.boxes.append(boxes[rows])
         sampled.objects.append(objects)

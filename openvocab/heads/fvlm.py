@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openvocab.argument_checks import check_choice, keyword_arguments
+from openvocab.argument_checks import check_choice, construct_group
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss, region_cosines
 from openvocab.detection.region_outputs import RegionOutputs, join_regions
@@ -79,8 +79,7 @@ class FVLMHead(Head):
         if background_weight < 0:
             raise ValueError(f"background_weight: expected 0 or more, got {background_weight}")
         check_weights(base_weight, novel_weight)
-        detector = keyword_arguments("detector", detector, ClassAgnosticMaskRCNN, ("backbone",))
-        self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
+        self.detector = construct_group("detector", detector, ClassAgnosticMaskRCNN, backbone=backbone)
         self.last = len(backbone.hidden_dims) - 1
         self.layers = tuple(sorted({*self.detector.pyramid.layers, self.last}))
         self.classifier = RegionClassifier(self.detector.box_head.out_dim, text_dim, temperature, background)

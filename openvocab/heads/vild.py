@@ -6,7 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from openvocab.argument_checks import check_choice, keyword_arguments
+from openvocab.argument_checks import check_choice, construct_group
 from openvocab.detection.box_head import BoxHead
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import RegionClassifier, UnseenLogits, region_class_loss
@@ -74,8 +74,7 @@ class ViLDHead(Head):
         self.distill_weight = distill_weight
         self.base_weight, self.novel_weight = base_weight, novel_weight
         self.test_scale = 1.0 if test_temperature is None else temperature / test_temperature
-        detector = keyword_arguments("detector", detector, ClassAgnosticMaskRCNN, ("backbone",))
-        self.detector = ClassAgnosticMaskRCNN(backbone, **detector)
+        self.detector = construct_group("detector", detector, ClassAgnosticMaskRCNN, backbone=backbone)
         self.layers, self.embeddings = self.detector.pyramid.layers, False
         dim = self.detector.box_head.out_dim
         self.classifier = RegionClassifier(

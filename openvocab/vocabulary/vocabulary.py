@@ -62,7 +62,7 @@ class Vocabulary:
                 if key in owner and (key not in repeated or owner[key] == index):
                     raise ValueError(
                         f"name {name!r} is given twice (case and white space are ignored): class {owner[key]} and "
-                        f"class {index}; remove one, or make them synonyms of one class"
+                        f"class {index}; remove one, make them synonyms of one class, or list it in repeated_names"
                     )
                 owner[key] = index
         if self.seen is not None and len(self.seen) != len(self):

@@ -66,6 +66,35 @@ def test_a_dict_in_an_override_may_hold_former_arguments():
     assert config.model.head.decoder.features == 5 and "features" not in config.model.head
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"{}.cache_images": True, "{}.loading": None},
+        {"{}.loading": None, "{}.cache_images": True},
+        {"{}.loading": {"cache_images": False}, "{}.loading.cache_images": True},
+        {"{}.cache_images": True, "{}.loading.cache_images": False},
+    ],
+)
+def test_overrides_of_one_setting_are_refused(overrides):
+    dataset = "train_dataloader.dataset"
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(ConfigError, match=r"overrides of '.*\.loading.*' and of '.*\.cache_images'.*; give one of the two$"),
+    ):
+        warnings.simplefilter("ignore", FutureWarning)
+        read_config(
+            CONFIGS / "lseg_shapes.py", {key.format(dataset): value for key, value in overrides.items()}
+        )
+
+
+def test_overrides_of_neighboring_settings_go_together():
+    dataset = "train_dataloader.dataset.loading"
+    config = read_config(
+        CONFIGS / "lseg_shapes.py", {f"{dataset}.cache_images": False, f"{dataset}.bad_samples": "skip"}
+    )
+    assert config.train_dataloader.dataset.loading == dict(cache_images=False, bad_samples="skip")
+
+
 def test_a_warning_as_an_error_is_one_line():
     with warnings.catch_warnings(), pytest.raises(ConfigError, match="features"):
         warnings.simplefilter("error", FutureWarning)

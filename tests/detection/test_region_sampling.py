@@ -5,7 +5,7 @@ import torch
 from detection_parts import make_boxes, make_instances
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from openvocab.detection.region_sampling import match_objects, sample_regions, without_crowds
+from openvocab.detection.region_sampling import SamplingOptions, match_objects, sample_regions, without_crowds
 from openvocab.structures import Instances
 
 SIZE = (120, 160)
@@ -49,7 +49,7 @@ def test_the_same_seed_draws_what_torchvision_draws(seed):
     torch.manual_seed(seed)
     boxes, objects, labels, _ = heads.select_training_samples([found.clone() for found in proposals], theirs)
     torch.manual_seed(seed)
-    ours = sample_regions(proposals, targets, batch_size_per_image=32, positive_fraction=0.25, fg_iou_threshold=0.5)
+    ours = sample_regions(proposals, targets, SamplingOptions(32, positive_fraction=0.25, fg_iou_threshold=0.5))
     for i in range(3):
         classes = labels[i] - 1
         expected = torch.cat([boxes[i], classes[:, None], objects[i].where(classes >= 0, -1)[:, None]], dim=1)
@@ -63,14 +63,14 @@ def test_the_fraction_of_positives_is_an_upper_bound_and_background_fills_up():
     hits, misses = target.boxes.repeat(20, 1), torch.tensor([[100.0, 100.0, 101.0, 101.0]]).repeat(30, 1)
     cases = [(hits, misses, 16, 4), (hits[:1], misses, 16, 3), (hits, misses[:5], 16, 4), (hits[:0], misses[:0], 16, 2)]
     for positive, negative, samples, shown in cases:
-        sampled = sample_regions([torch.cat([positive, negative])], [target], samples, positive_fraction=0.25)
+        sampled = sample_regions([torch.cat([positive, negative])], [target], SamplingOptions(samples, positive_fraction=0.25))
         assert int((sampled.objects[0] >= 0).sum()) == shown
         assert len(sampled.boxes[0]) == min(samples, shown + len(negative))
 
 
 def test_labeled_boxes_are_regions_too_and_carry_their_class():
     target = make_instances(3, SIZE, seed=4)
-    sampled = sample_regions([torch.zeros(0, 4)], [target], batch_size_per_image=64)
+    sampled = sample_regions([torch.zeros(0, 4)], [target], SamplingOptions(batch_size_per_image=64))
     assert sorted(sampled.boxes[0].tolist()) == sorted(target.boxes.tolist())
     for box, found, label in zip(sampled.boxes[0], sampled.objects[0], sampled.classes[0], strict=True):
         assert torch.equal(box, target.boxes[found]) and label == target.classes[found]

@@ -152,17 +152,17 @@ def test_the_classes_take_former_arguments_in_python():
 )
 def test_an_unknown_argument_of_a_group_is_one_line_with_its_name(group):
     detector = {**DETECTOR, group: {**DETECTOR.get(group, {}), "misspelt": 1}}
-    with pytest.raises(TypeError, match=rf"^{group}: unknown 'misspelt'; .*expected some of \w+") as error:
+    with pytest.raises(TypeError, match=rf"^detector\.{group}: unknown 'misspelt'; .*expected some of \w+") as error:
         build("ViLDHead", detector)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_argument_of_a_group_is_named():
-    with pytest.raises(TypeError, match="^pyramid: 'layers' is missing; expected a dict with some of layers, dim"):
+    with pytest.raises(TypeError, match="^detector.pyramid: 'layers' is missing; expected a dict with some of layers, dim"):
         build("ViLDHead", {"pyramid": {"dim": 8}})
 
 
 @pytest.mark.parametrize("given", [5, "layers"])
 def test_a_group_that_is_no_dict_is_named(given):
-    with pytest.raises(TypeError, match=f"^sampling: expected a dict with some of .*got {given!r}"):
+    with pytest.raises(TypeError, match=f"^detector.sampling: expected a dict with some of .*got {given!r}"):
         build("ViLDHead", {**DETECTOR, "sampling": given})

@@ -19,6 +19,8 @@ NO_NUMBERS = ["abc", True, [1], float("nan")]
 NO_LISTS = [3, "abc", None, {1: 2}, (1, "2"), (1, None), (True, 1)]
 NO_CHOICES = ["abc", 3, ["project"]]
 NO_FLAGS = ["yes", None, 1]
+NO_FRACTIONS = [*NO_NUMBERS, None, -0.1, 1.1]
+NO_PAIRS = [3, "ab", None, (1,), (1, 2, 3), (1, "2"), (1, None)]
 HEADS = {
     LSegHead: {
         "decoder.factors": [3, "abc", (4, 2, 1, "x"), (4, 2, 1, 0.25), (4, 2, 1, 0), (4, 2, 1, True)],
@@ -57,9 +59,38 @@ IN_DETECTORS = {
     "box_loss.beta": [*NO_NUMBERS, None, -1],
     "box_loss.mean": [*NO_CHOICES, None],
     "mask_loss.max_regions": [*NO_NUMBERS, None, 0, 1.5],
-    "detections.nms_iou": [*NO_NUMBERS, None],
+    "detections.nms_iou": NO_FRACTIONS,
     "detections.max_detections": [*NO_NUMBERS, None, -1, 1.5],
     "detections.min_score": [*NO_NUMBERS, None, -1],
+    "pyramid.layers": [*NO_LISTS, (0, 9), (0, 1.5), ()],
+    "pyramid.dim": [*NO_NUMBERS, None, 0, 1.5],
+    "pyramid.extra_levels": [*NO_NUMBERS, None, -1, 1.5],
+    "pyramid.factors": [3, "abc", (4, "2"), (4, 2, 1, 1, 1)],
+    "pyramid.extra": [*NO_CHOICES, None],
+    "proposals.anchor_sizes": [3, "abc", (8, 16), (8, "16"), (64, 32, 16, 8)],
+    "proposals.aspect_ratios": NO_LISTS,
+    "proposals.convs": [*NO_NUMBERS, None, 0, 1.5],
+    "proposals.norm": NO_CHOICES,
+    "proposals.iou_thresholds": [*NO_PAIRS, (0.7, 0.3), (-0.1, 0.7)],
+    "proposals.batch_size_per_image": [*NO_NUMBERS, None, 0, 1.5],
+    "proposals.positive_fraction": NO_FRACTIONS,
+    "proposals.pre_nms_top_n": [*NO_PAIRS, (0, 5), (5, 1.5)],
+    "proposals.post_nms_top_n": [*NO_PAIRS, (0, 5), (5, 1.5)],
+    "proposals.nms_iou": NO_FRACTIONS,
+    "proposals.box_loss_mean": [*NO_CHOICES, None],
+    "box_head.convs": [*NO_NUMBERS, None, -1, 1.5],
+    "box_head.conv_dim": [*NO_NUMBERS, None, 0, 1.5],
+    "box_head.layers": [*NO_NUMBERS, None, 0, 1.5],
+    "box_head.dim": [*NO_NUMBERS, None, 0, 1.5],
+    "box_head.norm": NO_CHOICES,
+    "box_head.norm_linears": NO_FLAGS,
+    "masks.dim": [*NO_NUMBERS, None, 0, 1.5],
+    "masks.convs": [*NO_NUMBERS, None, 0, 1.5],
+    "masks.norm": NO_CHOICES,
+    "masks.norm_upsampled": NO_FLAGS,
+    "sampling.batch_size_per_image": [*NO_NUMBERS, None, 0, 1.5],
+    "sampling.positive_fraction": NO_FRACTIONS,
+    "sampling.fg_iou_threshold": NO_FRACTIONS,
 }
 
 
@@ -83,7 +114,7 @@ def test_a_wrong_value_is_one_line_with_its_group_and_name(kind, argument, value
 def test_a_wrong_value_in_a_detector_is_one_line_with_its_group_and_name(argument, value):
     group, name = argument.split(".")
     detector = {**DETECTOR, group: {**DETECTOR.get(group, {}), name: value}}
-    with pytest.raises(ValueError, match=f"^{argument}: expected .*, got "):
+    with pytest.raises(ValueError, match=f"^detector.{argument}: expected .*, got "):
         ViLDHead(DETECTION_SPEC, TEXT_DIM, detector)
 
 
@@ -108,7 +139,7 @@ def test_the_fourth_argument_of_before_is_told_its_present_form():
         ({}, "^detector: 'pyramid' is missing; expected a dict with some of pyramid, proposals, align"),
         (5, r"^detector: expected a dict with some of pyramid, .*, such as detector=dict\(pyramid=\.\.\.\), got 5$"),
         ([("pyramid", {})], "^detector: expected a dict with some of pyramid, .*, got "),
-        ({**DETECTOR, "region_sizes": 7}, "^detector: unknown 'region_sizes'; did you mean 'align.region_size'?"),
+        ({**DETECTOR, "region_sizes": 7}, r"^detector: unknown 'region_sizes'; did you mean align=dict\(region_size=\.\.\.\)\?"),
         ({**DETECTOR, "proposal": {}}, "^detector: unknown 'proposal'; did you mean 'proposals'?"),
         ({**DETECTOR, "backbone": 5}, "^detector: unknown 'backbone'; .*expected some of pyramid"),
     ],
