@@ -1,5 +1,7 @@
-"""Checks of arguments that many parts share: the error is one line with the argument, what was expected and what was
-given."""
+"""Checks of arguments that many parts share.
+
+An error is one line that states the argument, what was expected and what was given.
+"""
 
 import difflib
 import inspect
@@ -30,7 +32,7 @@ def check_flags(flags: Mapping[str, Any]) -> None:
     """Check that arguments, given by name, are True or False.
 
     Raises:
-        ValueError: another value, even if Python would take it for one of them.
+        ValueError: any other value, even one that Python treats as true or false.
     """
     for argument, flag in flags.items():
         if not isinstance(flag, bool):
@@ -54,7 +56,7 @@ def check_number(
     """Check that an argument is a finite number, `whole` or not, of at least `minimum`; with `optional`, or None.
 
     Raises:
-        ValueError: anything else; True and False are no numbers.
+        ValueError: anything else; True and False are not numbers.
     """
     if not (optional and value is None) and not _is_number(value, minimum, whole):
         bound = "" if minimum is None else f" of at least {minimum}"
@@ -113,7 +115,7 @@ def keyword_arguments(
         argument: name of the dict, for messages.
         given: the dict; None gives an empty one.
         function: what is called with them.
-        excluded: its arguments that a config does not give.
+        excluded: arguments of the function that a config does not set.
 
     Raises:
         TypeError: the wrong type, an unknown argument, or a missing one.
@@ -127,7 +129,7 @@ def keyword_arguments(
 def _checked_group(
     argument: str, given: Any, known: list[str], required: list[str], moved: Mapping[str, str] | None = None
 ) -> Mapping[str, Any]:
-    """Return the arguments of a group after a check of their names; `moved` are further names and what they are now."""
+    """Return the arguments of a group after a check of their names; `moved` maps former names to present ones."""
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         form = f"{argument.rpartition('.')[2]}=dict({known[0]}=...)"
