@@ -1,5 +1,7 @@
-"""Checks of arguments that many parts share: the error is one line with the argument, what was expected and what was
-given."""
+"""Checks of arguments that many parts share.
+
+An error is one line that states the argument, what was expected and what was given.
+"""
 
 import difflib
 import inspect
@@ -33,7 +35,7 @@ def check_flags(flags: Mapping[str, Any]) -> None:
     """Check that arguments, given by name, are True or False.
 
     Raises:
-        ValueError: another value, even if Python would take it for one of them.
+        ValueError: any other value, even one that Python treats as true or false.
     """
     for argument, flag in flags.items():
         if not isinstance(flag, bool):
@@ -67,7 +69,7 @@ def check_number(
     """Check that an argument is a finite number, `whole` or not, of at least `minimum`; with `optional`, or None.
 
     Raises:
-        ValueError: anything else; True and False are no numbers.
+        ValueError: anything else; True and False are not numbers.
     """
     if not (optional and value is None) and not _is_number(value, minimum, whole):
         bound = "" if minimum is None else f" of at least {minimum}"
@@ -132,7 +134,7 @@ def construct_group(
         argument: name of the dict, for messages.
         given: the dict; None gives an empty one.
         kind: the class.
-        passed: arguments that are not the config's.
+        passed: arguments that a config does not set.
 
     Raises:
         TypeError: the wrong type, an unknown argument, or a missing one.
@@ -160,7 +162,7 @@ def _errors_below(argument: str) -> Iterator[None]:
 def _checked_group(
     argument: str, given: Any, known: list[str], required: list[str], moved: Mapping[str, str] | None = None
 ) -> Mapping[str, Any]:
-    """Return the arguments of a group after a check of their names; `moved` are former ones and what they are now."""
+    """Return the arguments of a group after a check of their names; `moved` maps former names to present ones."""
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         form = f"{argument.rpartition('.')[2]}=dict({known[0]}=...)"

@@ -81,7 +81,7 @@ class SharedClassesIoU(MeanIoU):
         self.shared = list(shared)
 
     def compute_metrics(self, results: list[tuple[Vocabulary, np.ndarray]]) -> dict[str, float]:
-        """Return the metrics of one pair of a vocabulary and a confusion matrix (K, K), in a list."""
+        """Return the metrics; `results` is a list of one pair, a vocabulary and its confusion matrix (K, K)."""
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
         not_shared = np.setdiff1d(np.arange(len(vocabulary)), self.shared)
@@ -161,7 +161,7 @@ def use_class_names(config: Config, names_file: str, *, pictures: bool) -> str:
     if not shared and not pictures:
         raise ValueError(
             f"{names_file}: none of its {len(dataset.vocabulary)} names is a class of the data "
-            f"({', '.join(missed[:8])}, ...); nothing could be evaluated. to see the predictions, give --show-dir"
+            f"({', '.join(missed[:8])}, ...); nothing could be evaluated; to see the predictions, give --show-dir"
         )
     config.test_dataloader.dataset = dict(
         type="OtherVocabulary", dataset=config.test_dataloader.dataset, names_file=str(names_file)

@@ -97,7 +97,7 @@ def load(
 
 
 def _config_and_weights(path: str | PathLike[str] | None) -> tuple[Config, dict[str, Tensor]]:
-    """Read both from a checkpoint."""
+    """Read the config and the weights from a checkpoint."""
     if path is None:
         raise ValueError("load: expected a config, a checkpoint, or both")
     if not Path(path).is_file():
@@ -132,7 +132,7 @@ class Predictor:
             The head's prediction in the frame of the image: a `SemanticPrediction` from a dense head.
 
         Raises:
-            TypeError, ValueError: the image or the list of names cannot be used; the message says why.
+            TypeError, ValueError: the image or the list of names cannot be used; the message states why.
             NotEnoughMemory: the image is too large for the available memory, even in pieces.
         """
         vocabulary = as_vocabulary(classes)
@@ -294,7 +294,7 @@ def as_vocabulary(classes: Classes) -> Vocabulary:
 
     Raises:
         TypeError: `classes` is neither a string, a list nor a vocabulary.
-        ValueError: see `Vocabulary`; the message gives the index of the name.
+        ValueError: see `Vocabulary`; the message states the index of the name.
     """
     if isinstance(classes, Vocabulary):
         return classes
@@ -321,7 +321,7 @@ def _run(pipeline: Sequence[Transform], results: dict[str, Any]) -> tuple[dict[s
 
     A user's transform may read the file without declaring it, so only running the steps shows whether one of them does.
     """
-    from openvocab.datasets.transforms import LoadImage  # here, because it imports mmcv, which takes long
+    from openvocab.datasets.transforms import LoadImage  # imported here, since it imports mmcv, which takes long
 
     is_complete = any(packs(step) or reads_files(step) for step in pipeline)
     if is_complete and "img" not in results:

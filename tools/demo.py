@@ -173,7 +173,8 @@ def picture_files(photos: list[tuple[Path, PurePath]], out: str | None, is_one_f
     if len(photos) == 1 and is_one_file:
         outs = [Path(out or "overlay.png")]
         if outs[0].suffix.lower() not in Image.registered_extensions():
-            raise ValueError(f"--out: {outs[0].suffix or 'no extension'!r} is unknown as a picture; use .png or .jpg")
+            extension = outs[0].suffix or "no extension"
+            raise ValueError(f"--out: {extension!r} is not the extension of a picture format; use .png or .jpg")
     else:
         stems = Counter(name.parent / name.stem for _, name in photos)
         names = [name if stems[name.parent / name.stem] > 1 else name.parent / name.stem for _, name in photos]

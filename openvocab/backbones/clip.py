@@ -58,7 +58,7 @@ class CLIPBackbone(Backbone):
     Args:
         model, pretrained: see `create_clip`.
         readout: how `patch_embed` is computed, as a name or a config with arguments; see `readouts/`. ConvNeXt has no
-            attention and only takes "clip", its head applied to every cell of the map.
+            attention and accepts only "clip", which applies its head to every cell of the map.
         trainable: "none", "attention", "all", or n: the last n blocks (stages) and everything after them. Frozen parts
             stay in eval mode and out of the autograd graph.
         position_resize: see `resize_positions`; default: the method of the readout's official code ("clip": "bicubic").
@@ -85,7 +85,8 @@ class CLIPBackbone(Backbone):
         check_position_resize(position_resize)
         self.visual = create_clip(model, pretrained).visual
         if type(self.visual) not in READERS:
-            raise ValueError(f"{model}: no reader for a {type(self.visual).__name__} tower")
+            kind = type(self.visual).__name__
+            raise ValueError(f"{model}: no reader for a {kind} tower; choose a ViT, ResNet or ConvNeXt of open_clip")
         self.reader = READERS[type(self.visual)](self.visual, dense_readout, position_resize, checkpointing)
         self.spec = self.reader.spec()
         self.mean, self.std = pixel_statistics(model, pretrained)

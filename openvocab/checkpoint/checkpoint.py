@@ -169,7 +169,7 @@ def check_training_state(content: Mapping[str, Any], source: str) -> None:
             missing += [f"{part}.{key}" for key, expected in types.items() if not isinstance(inner.get(key), expected)]
     if missing:
         raise ValueError(
-            f"{source} holds no training state ({', '.join(missing)}); to start from its weights give it as load_from"
+            f"{source} holds no training state ({', '.join(missing)}); to start from its weights, set load_from to it"
         )
 
 

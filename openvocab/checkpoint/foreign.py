@@ -223,7 +223,7 @@ def check_stored(member: zipfile.ZipInfo) -> None:
     """Check that a member of an archive is not compressed.
 
     Raises:
-        ValueError: it is compressed: torch never does that, and a few bytes could expand to any number of them.
+        ValueError: it is compressed, which torch never does; a few bytes could expand to any size.
     """
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"its member {member.filename} is compressed, which torch never does")

@@ -188,7 +188,8 @@ def _check_direction(model: str, path: Path, meta: Mapping[str, Any]) -> None:
         directions = "causal", "bidirectional"
         raise ValueError(
             f"the weights in {path} were trained with a {directions[bool(recorded)]} text tower, but that of {model!r} "
-            f"is {directions[not recorded]}: its embeddings would be silently wrong; use the model they were trained as"
+            f"is {directions[not recorded]}: its embeddings would be silently wrong; "
+            "use the model that they were trained with"
         )
 
 

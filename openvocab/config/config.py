@@ -107,7 +107,7 @@ def check_arguments(config: Config) -> None:
     """Check the arguments of all classes in the model, the data, the metrics and the loop, before any is built.
 
     Raises:
-        ConfigError: a class does not take an argument; the message states its key and the most similar argument.
+        ConfigError: a class does not accept an argument; the message states its key and the most similar argument.
     """
     for name in _CHECKED:
         for key, part in typed_parts(config.get(name), name):
@@ -235,7 +235,7 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
         part_class = _class_of(node)
         owner = part_class or owner
         if owner is not None and isinstance(node, Mapping) and part not in node:
-            # a group of arguments that the config does not state: what is wrong within it, its class reports
+            # a group of arguments that the config does not state: its class reports what is wrong within it
             if part_class is None or part in inspect.signature(part_class).parameters:
                 return
         node = _child(node, part, key, path)
@@ -273,7 +273,7 @@ def _class_of(node: Any) -> type | None:
 
 
 def _present_option(config: Config, key: str, value: Any) -> str:
-    """Return the key of an override in which no argument has a former name; one warns."""
+    """Return the key of an override, with the present names of its arguments; a former name warns."""
     node: Any = config
     parts = key.split(".")
     for depth in range(len(parts)):

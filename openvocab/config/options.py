@@ -1,7 +1,7 @@
 """Parse `--cfg-options KEY=VALUE`, by which the tools override values of a config.
 
 A value is a number, True, False, None or a text; with commas outside of brackets, or in brackets, it is a list, and in
-parentheses a tuple. A text keeps its blanks. A quoted text is never split: `key='"a, b"'` is one text, in which a
+parentheses a tuple. A text keeps its spaces. A quoted text is never split: `key='"a, b"'` is one text, in which a
 doubled quote mark means one.
 """
 

@@ -1,14 +1,14 @@
 """Conversion of official ViLD checkpoints (tensorflow/tpu, models/official/detection).
 
-They become a ResNet of timm and a `ViLDHead`. They are in TensorFlow 1's own format; with TensorFlow installed, this
-writes a file that the converter can read:
+The weights become those of a timm ResNet and a `ViLDHead`. The official files are in TensorFlow 1's own format. With
+TensorFlow installed, this code writes a file that the converter can read:
 
     reader = tf.train.load_checkpoint("resnet50_vild_ensemble/model.ckpt-180000")
     names = reader.get_variable_to_shape_map()
     safetensors.numpy.save_file({name: reader.get_tensor(name) for name in names}, "vild.safetensors")
 
 Three differences remain, each of about a pixel or less: the official box coder includes the last pixel (sizes are
-x2 - x1 + 1), its anchors are not rounded to whole pixels, and points outside a map take the value at its edge.
+x2 - x1 + 1), its anchors are not rounded to whole pixels, and points outside a map get the value at its edge.
 """
 
 import re

@@ -24,7 +24,7 @@ from openvocab.seeding import seeded_draw
 logger = logging.getLogger(__name__)
 
 Transform = Callable[[Any], Any]
-"""Takes a `Results` dict and returns it, changed; the last one of a pipeline returns what the model takes."""
+"""Maps a `Results` dict to the changed one; the last transform of a pipeline returns the input of the model."""
 BadSamplePolicy = Literal["raise", "skip"]
 
 
@@ -89,7 +89,7 @@ class PipelineDataset(Dataset):
         loading = argument_group("loading", loading, Loading)
         if loading.bad_samples == "skip" and test_mode:
             raise ValueError(
-                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not skip images; give "
+                "loading=dict(bad_samples='skip') with test_mode=True: an evaluation must not skip images; set "
                 "bad_samples='raise'"
             )
         self.max_bad_share = loading.max_bad_share
@@ -123,7 +123,7 @@ class PipelineDataset(Dataset):
         return {"dataset": self.name}
 
     def full_init(self) -> None:
-        """Load the index; mmengine's runner calls this before it starts loader workers, else the first access does.
+        """Load the index. mmengine's runner calls this before it starts loader workers; else, the first access does.
 
         Raises:
             ValueError: the index is empty.
@@ -177,7 +177,7 @@ class PipelineDataset(Dataset):
 
     @property
     def bad_sample_paths(self) -> list[str]:
-        """Paths of the items that this process or its workers replaced so far, and of those that were never indexed."""
+        """Paths of the items that this process or its workers have replaced so far, or dropped from the index."""
         if self._index is None:
             return []
         replaced = self._is_bad.nonzero().flatten().tolist()
@@ -225,7 +225,7 @@ def build_transforms(pipeline: Sequence[dict | Transform]) -> list[Transform]:
     """Return the transforms of a pipeline; config dicts are built.
 
     Raises:
-        ValueError: no list.
+        ValueError: it is not a list.
     """
     if isinstance(pipeline, str) or not isinstance(pipeline, Sequence):
         raise ValueError(f"pipeline: expected a list of transforms, got {repr(pipeline)[:60]}")

@@ -84,8 +84,8 @@ class ObjectClassOptions:
 class DetectionDataset(PipelineDataset):
     """Images with boxes and, with `with_masks`, masks.
 
-    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough, with a COCO or LVIS file, or with a
-    folder of YOLO text files or of Pascal-VOC XML files in the place of `labels.json`.
+    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough. The second argument is a COCO or LVIS
+    file, or a folder of YOLO text files or Pascal-VOC XML files.
 
     Unusable objects are dropped: boxes that are not finite, of zero or negative size, or wholly outside the image; with
     `with_masks` also objects without a mask, with an empty one, or with one outside their box. Boxes that extend past
@@ -100,7 +100,7 @@ class DetectionDataset(PipelineDataset):
             list that comes with the package. Default: the categories of the file, in the order of their ids, except a
             parent of all others (exports of Roboflow have one); VOC files hold only the names of their objects, so
             parts of a dataset in separate folders need the list.
-            Categories are matched by name, including synonyms, but YOLO's by their number.
+            Categories are matched by name, including synonyms; those of YOLO by their number.
         pipeline: transforms; default: the image and its objects as they are.
         root: prefix of every relative path given here.
         with_masks: read masks too; they are decoded for each item, so boxes alone are faster. YOLO lines that are
@@ -118,8 +118,8 @@ class DetectionDataset(PipelineDataset):
         TypeError: an unknown argument in a group.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
             a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
-            boxes with more columns, YOLO and VOC files in one folder, boxes in fractions of the image if the format has
-            pixels or the other way around, no samples.
+            boxes with more columns, YOLO and VOC files in one folder, boxes in fractions of the image if the format
+            has pixels, or the other way around, or no samples.
     """
 
     def __init__(

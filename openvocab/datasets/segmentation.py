@@ -46,7 +46,7 @@ class Pairing:
     """Which image and label map belong together: the group of arguments `pairing`.
 
     Raises:
-        ValueError: a suffix that is no string, or a flag that is neither True nor False.
+        ValueError: a suffix that is not a string, or a flag that is neither True nor False.
     """
 
     image_suffix: str = ""
@@ -196,7 +196,7 @@ class SegmentationDataset(PipelineDataset):
 
     @cached_property
     def label_table(self) -> LabelTable:
-        """From ids in the files to indices of `vocabulary`."""
+        """Maps ids in the files to indices of `vocabulary`."""
         new_index = {index: position for position, index in enumerate(self._chosen_classes)}
         class_of_id = {raw_id: new_index.get(index) for raw_id, index in self._class_of_id().items()}
         ignore_unlisted = self.labels.unlisted_ids == "ignore"
@@ -213,7 +213,7 @@ class SegmentationDataset(PipelineDataset):
         return None if path is None else PanopticReader(self.root / path)
 
     def load_index(self) -> list[dict[str, Any]]:
-        """Match label maps to images by key; log their number, and the classes that a survey of the maps lacks."""
+        """Match label maps to images by key; log their number, and the classes that a survey does not find."""
         pairing = self.pairing
         keys = None if self.keys is None else self.root / self.keys
         folder = check_folder(self.root / self.images, "images")
@@ -246,7 +246,7 @@ class SegmentationDataset(PipelineDataset):
         return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
 
     def _log_summary(self, label_maps: list[Path]) -> None:
-        """Log the number of images and classes; as a warning, which classes seem to have no pixel."""
+        """Log the number of images and classes; warn if some classes seem to have no pixels."""
         reader = self._panoptic_reader or read_label_map
         survey = count_ids(label_maps, reader)
         self._check_binary(survey)
@@ -259,7 +259,7 @@ class SegmentationDataset(PipelineDataset):
         """Reject masks of 0 and 255 for one or two classes, unless an argument defines what the 255 means.
 
         Raises:
-            ValueError: what to give in either case.
+            ValueError: the masks are such; the message states what to set if 255 is a class, and if it is unlabeled.
         """
         names, present_ids = self.all_classes.class_names, np.flatnonzero(survey.pixels).tolist()
         labels = self.labels

@@ -36,8 +36,8 @@ class BoxLossOptions:
     """Difference of two offsets at which the loss turns from a square to a straight line; 0 is the L1 loss."""
     mean: BoxLossMean = "offsets"
     """What the sum is divided by: "offsets", the number of offsets of foreground regions (official ViLD and F-VLM), or
-    "regions", the number of all sampled regions (torchvision, mmdetection, and DetPro with it). With P of 512 regions
-    foreground; the first is 512 / (4 P) times the second."""
+    "regions", the number of all sampled regions (torchvision, mmdetection, and DetPro with it). With P foreground
+    regions of 512, the first mean is 512 / (4 P) times the second."""
 
     def __post_init__(self) -> None:
         check_number("box_loss.beta", self.beta, 0)
@@ -93,7 +93,7 @@ class ClassAgnosticMaskRCNN(nn.Module):
 
     Raises:
         TypeError: an unknown or missing argument of a group.
-        ValueError: a value that a group does not take.
+        ValueError: a value that a group does not accept.
 
     Reference: Mask R-CNN, arXiv 1703.06870, class-agnostic as in ViLD, arXiv 2104.13921.
     """

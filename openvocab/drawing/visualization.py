@@ -11,11 +11,11 @@ from openvocab.drawing.legend import draw_legend, font, short_name, side_by_side
 from openvocab.structures import SemanticPrediction, ignore_index
 
 LONG_SIDE = 448
-"""Length in pixels to about which smaller pictures are enlarged, by a whole factor, so that names can be read."""
+"""Smaller pictures are enlarged to about this long side in pixels, by a whole factor, so that names can be read."""
 MAP_ALPHA = 0.55
 FEW_CLASSES = 24
-"""Up to so many names in a vocabulary, a class has one color in all pictures; in longer ones only the classes present
-in a picture are told apart."""
+"""In a vocabulary of up to this many names, a class has the same color in all pictures. In a longer one, colors tell
+apart only the classes that are present in a picture."""
 
 
 def draw_label_map(

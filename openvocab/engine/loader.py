@@ -198,7 +198,7 @@ def _deaths_raised_by_next() -> Iterator[None]:
 def _make_end_event_safe(batches: Any) -> None:
     """Keep torch from waiting for the lock of the event that ends workers: a killed worker may hold it forever."""
     event = getattr(batches, "_workers_done_event", None)
-    if event is not None and not isinstance(event, _EndOfWorkers):  # that of persistent workers already is
+    if event is not None and not isinstance(event, _EndOfWorkers):  # persistent workers keep theirs
         batches._workers_done_event = _EndOfWorkers(event)
 
 
@@ -238,7 +238,7 @@ def _free_locks(batches: Any) -> None:
 
 
 def _free(lock: Any) -> None:
-    """Free a lock, even one held for a second, which means forever: threads and workers hold it for microseconds."""
+    """Free a lock. One that is held for a second is held forever: threads and workers need it for microseconds."""
     lock.acquire(timeout=1)
     lock.release()
 

@@ -22,7 +22,7 @@ UPDATE_RMS = 0.2
 class Muon(Optimizer):
     """Train parameters of two or more dimensions by Muon, the others and embedding tables by AdamW.
 
-    torch's own `Muon` (since 2.9) takes matrices only, neither convolutions nor the other parameters of a network.
+    torch's own `Muon` (since 2.9) trains only matrices, not convolutions or the other parameters of a network.
 
     Args:
         params: parameters or groups.
@@ -30,8 +30,8 @@ class Muon(Optimizer):
         weight_decay: decoupled weight decay of both rules.
         momentum: Nesterov momentum of Muon.
         betas, eps: arguments of AdamW.
-        table_rows: a matrix with at least so many rows is taken for an embedding table, whose rows are independent of
-            each other, and is trained by AdamW.
+        table_rows: a matrix with at least this many rows is treated as an embedding table, whose rows are independent
+            of each other, and is trained by AdamW.
 
     Raises:
         ValueError: a negative `lr` or `weight_decay`.

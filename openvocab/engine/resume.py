@@ -38,7 +38,7 @@ from openvocab.process.matmul_precision import matmul_precision
 logger = logging.getLogger(__name__)
 
 _MAX_LISTED_CHANGES = 20
-_REMEDY = "undo the change, or start a new run from these weights: load_from, and another work dir"
+_REMEDY = "undo the change, or start a new run from these weights: set load_from, and another work dir"
 _UNNAMED_PARAMETERS = "the optimizer's parameter groups differ, and the file does not name their parameters"
 _SET_BY_HOOKS = ("cfg", "experiment_name", "seed", "max_iters", "max_epochs", "dataset_meta", "loop_stage")
 

@@ -83,7 +83,7 @@ class LSegHead(Head):
         decoder: see `DecoderArguments`.
         spatial_block: see `SpatialBlockArguments`; default: no block.
         logit_scale: multiplier of the cosine; the official constant is 1 / 0.07.
-        learn_scale: train the scale. The official code means to, but its scale is never a parameter.
+        learn_scale: train the scale. The official code intends this, but its scale is never a parameter.
         half_product: compute the product of pixels and texts in float16, for parity with the official code.
         loss_size: where logits and labels are compared. `full` upsamples the logits to the label map (official). Our
             two alternatives cost less: `sampled` upsamples to as many pixels as there are logits, drawn anew at each

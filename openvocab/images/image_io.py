@@ -1,4 +1,4 @@
-"""Read images and label maps, whose format their content decides; a file that cannot be trusted is a `BadSample`."""
+"""Read images and label maps, in the format that their content has; a file that cannot be used is a `BadSample`."""
 
 import errno
 from io import BytesIO
@@ -40,7 +40,7 @@ PILLOW_FORMATS = ("AVIF", "GIF", "TIFF", "BMP", "PPM")
 BITMAPS = (b"P1", b"P4")
 """Starts of the one-bit PPM formats."""
 MAX_PIXELS = 2**28
-"""Default maximum of pixels in an image: 16,384 x 16,384, which takes 1.6 GB to decode."""
+"""Default maximum number of pixels in an image: 16,384 x 16,384, which takes 1.6 GB to decode."""
 PIXEL_BYTES, EXTRA_BYTES = 8, 2**26
 """Maximum bytes of a pixel in a file (four channels of 16 bits), and 64 MiB for everything else in the file."""
 LARGE_BYTES = 1 << 28
@@ -193,7 +193,7 @@ def read_image_bytes(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> b
 
     Args:
         path: path of the file.
-        max_pixels: a file of more bytes than an image of so many pixels needs is rejected.
+        max_pixels: a file that has more bytes than an image of this many pixels needs is rejected.
 
     Raises:
         BadSample: missing, no regular file, empty, truncated or too large.

@@ -74,7 +74,7 @@ class SlidingWindow(Inference):
             TypeError: the head's outputs are not one tensor (B, K, h, w).
             ValueError: the grids of the windows do not coincide with one grid of the image.
         """
-        # The first window also tells the output grid and the number of classes, which no config states.
+        # The first window also shows the output grid and the number of classes, which no config states.
         first = _check_outputs(network(_window(_pad(images, self.window, black), (0, 0), self.window)))
         layout = _Layout(self, network, _pad(images, self.window, black), input_size(images), first)
         fits = layout.num_logits <= ELEMENTS_AT_ONCE
@@ -251,7 +251,7 @@ class _Grid:
         self.unit = tuple(pixels // divisor for pixels, divisor in zip(window, common))
         if any(length % unit for length, unit in zip(image_size, self.unit)):
             raise ValueError(
-                f"windows of {window} pixels have {cells} outputs, which do not divide evenly an image of "
+                f"windows of {window} pixels have {cells} outputs, a grid that does not fit an image of "
                 f"{image_size}; choose a window that is divisible by the backbone's stride"
             )
 

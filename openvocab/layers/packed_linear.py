@@ -120,7 +120,7 @@ def pack_linears(part: nn.Module) -> None:
     """Pack all linear layers below `part` and fuse their activations, if the processor supports it.
 
     Args:
-        part: changed in place, and only good for prediction afterwards. Its code must only call its linear layers, not
+        part: changed in place, and only usable for prediction then. Its code must only call its linear layers, not
             read their weights; the attentions of open_clip and timm do read them, and are replaced.
     """
     weight = next(part.parameters(), None)

@@ -31,7 +31,7 @@ def pixel_cross_entropy(logits: Tensor, label_map: Tensor) -> Tensor:
     labels = label_map.long()
     ignored = ignore_index(logits.shape[1])
     with torch.autocast(logits.device.type, enabled=False):
-        # sum and count apart: the mean of F.cross_entropy over no labeled pixel is NaN
+        # sum and count separately: the mean of F.cross_entropy over no labeled pixel is NaN
         total = F.cross_entropy(logits.float(), labels, ignore_index=ignored, reduction="sum")
     return total / (labels != ignored).sum().clamp(min=1)
 
@@ -93,7 +93,7 @@ def sampled_cross_entropy(logits: Tensor, label_map: Tensor, align_corners: bool
 
 def _check_batch(logits: Tensor, label_map: Tensor) -> None:
     if len(logits) != len(label_map):
-        raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps")
+        raise ValueError(f"{len(logits)} maps of logits, but {len(label_map)} label maps; give one per image")
 
 
 def _draw_indices(size: int, count: int) -> Tensor:

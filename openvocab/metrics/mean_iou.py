@@ -46,7 +46,7 @@ class MeanIoU(Metric):
     - Unlabeled pixels are ignored. The IoU of a class is intersection / union over the dataset, not a mean over images.
     - A class without labels and predictions is excluded from every mean; one that is predicted but never labeled counts
       with IoU 0 (as in the evaluators of ADE20K and mmsegmentation). `mean_accuracy` is over the classes that have
-      labels. The table, a warning and the protocol name the classes without labels, of which a mean shows nothing.
+      labels. The table, a warning and the protocol name the classes without labels, about which a mean states nothing.
     - `mIoU` is over all classes including the background. `mIoU_seen` and `mIoU_unseen` exclude the background;
       `mIoU_harmonic` is their harmonic mean. They exist if the vocabulary has seen flags.
     - `FB_IoU`, if the vocabulary has a background: mean IoU of the background and of all other classes merged into one.
@@ -114,7 +114,7 @@ class MeanIoU(Metric):
         return self.compute_metrics([(vocabulary, sum(matrices[1:], start=matrices[0]))])
 
     def compute_metrics(self, results: list[tuple[Vocabulary, np.ndarray]]) -> dict[str, float]:
-        """Return the metrics of one pair of a vocabulary and a confusion matrix (K, K), in a list."""
+        """Return the metrics; `results` is a list of one pair, a vocabulary and its confusion matrix (K, K)."""
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
         self.class_rows = score_rows(vocabulary, scores)

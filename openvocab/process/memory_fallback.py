@@ -78,7 +78,7 @@ def if_memory_suffices(function: Callable[[], Result], last_try: bool = False) -
 
     Args:
         function: called without arguments.
-        last_try: let the error pass instead of returning None.
+        last_try: raise the error instead of returning None.
     """
     try:
         return (function(),)

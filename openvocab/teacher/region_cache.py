@@ -58,7 +58,7 @@ class RegionCache:
         return self.description["teacher"]["dtype"]
 
     def check_settings(self, facts: Mapping[str, Any]) -> None:
-        """Check that the cache has the settings of a config.
+        """Check that the cache was made with the settings of a config.
 
         Args:
             facts: facts of a `RegionEmbedder`.
@@ -78,7 +78,7 @@ class RegionCache:
         """Check that all images are in the cache.
 
         Raises:
-            ValueError: images are missing; the message has their number and the first ids.
+            ValueError: images are missing; the message states their number and the first ids.
         """
         missing = [sample_id for sample_id in sample_ids if sample_id not in self._positions]
         if missing:
@@ -131,7 +131,7 @@ def manifest_text(description: Mapping[str, Any], shards: Sequence[Mapping[str, 
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest and check it; a damaged or old one is a `ValueError` that tells the repair."""
+    """Read a manifest and check it; a damaged or old one is a `ValueError` that states what to do."""
     try:
         manifest = read_json(path)
     except ValueError as error:

@@ -169,7 +169,7 @@ class CLIPTextEncoder(TextEncoder):
 
     def train(self, mode: bool = True) -> "CLIPTextEncoder":
         """Switch mode; a frozen tower stays in eval mode."""
-        self._weights = None  # weight averaging swaps weights unseen by autograd, at a change of mode
+        self._weights = None  # at a change of mode, averaging may swap weights, unseen by autograd
         return super().train(mode and not self.frozen)
 
     @torch.no_grad()

@@ -50,14 +50,14 @@ def foreign_form(names: Sequence[str]) -> tuple[int, str] | None:
         return 0, f"{names[0][:60]!r} looks like several names with commas between them"
     heading = 1 if len(names) > 3 and not _are_numbered(names) else 0  # of a table
     if _are_numbered(names[heading:]):
-        return heading, f"{names[heading][:60]!r} looks numbered, as all that follow"
+        return heading, f"{names[heading][:60]!r} looks numbered, as do all that follow"
     return None
 
 
 def _is_prompt(name: str, alone: bool) -> bool:
     """Return whether a text is `cat. dog.`, the form of Grounding DINO; `dr. pepper` and `st. bernard` are not.
 
-    One of several entries is not either, but a name with abbreviations, as plants have.
+    Nor is one of several entries, which may be a name with abbreviations, such as that of a plant.
     """
     stops = len(_STOP.findall(name))
     return " . " in name or (alone and stops > 1 and stops == len(_STOP_AFTER_WORD.findall(name)))

@@ -14,7 +14,7 @@ from openvocab.vocabulary.vocabulary import Vocabulary, read_class_names
 LISTS = {
     "yaml mapping": (["0: cat", "1: dog"], 0, "looks numbered"),
     "one of a mapping": (["0: cat"], 0, "looks numbered"),
-    "numbers and blanks": (["0 cat", "1 dog"], 0, "looks numbered, as all that follow"),
+    "numbers and blanks": (["0 cat", "1 dog"], 0, "looks numbered, as do all that follow"),
     "numbers from 1 with holes": (["1 person", "2 bicycle", "4 car"], 0, "looks numbered"),
     "numbers and full stops": (["1. cat", "2. dog"], 0, "looks numbered"),
     "numbers and brackets": (["1) cat", "2) dog"], 0, "looks numbered"),

@@ -29,7 +29,7 @@ class Sides:
     error: Callable[[Any, Any], float] | None = None
     """Compares the result of the peer with ours."""
     peer_scale: float = 1.0
-    """How many calls the work of the row consists of; above 1 if a call does a sample of it."""
+    """How many calls the work of the row consists of; above 1 if a call does only a part of the work."""
     ours_scale: float = 1.0
     """The same for our side."""
 
@@ -39,9 +39,9 @@ class Row:
     """One line of the table.
 
     Goals: `max_ratio` bounds the ratio ours / peer in time, `max_memory_ratio` in memory, `max_ms` our milliseconds,
-    and `min_peak_fraction` our fraction of the measured peak of matrix products from below. If these products are the
-    work, the ratio depends on how the libraries of a processor differ, and the fraction does not. On machines where
-    bfloat16 is slower than float32, rows in bfloat16 have no time goal.
+    and `min_peak_fraction` is the lower bound of our fraction of the measured peak of matrix products. If the work
+    consists of such products, the ratio depends on how the libraries of a processor differ; the fraction does not. On
+    machines where bfloat16 is slower than float32, rows in bfloat16 have no time goal.
     """
 
     name: str

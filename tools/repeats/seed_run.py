@@ -51,7 +51,7 @@ class SeedRun:
         return any(self.folder.glob("*.pth"))
 
     def check_settings(self) -> None:
-        """Refuse the folder of a run with other settings, unless that run has neither saved nor finished.
+        """Reject the folder of a run with other settings, unless that run has neither saved nor finished.
 
         Raises:
             ValueError: the settings differ; the message names the first difference.
@@ -61,7 +61,7 @@ class SeedRun:
         if (self._has_checkpoints or "train" in record) and saved != self.settings:
             raise ValueError(
                 f"{self.folder} was made with other settings ({first_difference(saved, self.settings)}); "
-                "take another --work-dir, or remove that folder"
+                "use another --work-dir, or remove that folder"
             )
 
     def run(self, processes: Processes, environment: Mapping[str, str]) -> None:

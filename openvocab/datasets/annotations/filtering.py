@@ -152,7 +152,7 @@ def select_objects(
     summary = _summary(annotations, choice, classes, unusable, len(kept_images), usable, beyond_image, absent)
     rows = rows[np.isin(columns.image[rows], kept_images)]
     table = InstanceTable(
-        # The rows are sorted by image: where a kept image would be inserted is its first row.
+        # The rows are sorted by image: the first row of a kept image is where its index would be inserted.
         first=np.searchsorted(columns.image[rows], [*kept_images, len(annotations.images)]),
         boxes=boxes[rows],
         classes=classes[rows],
@@ -248,8 +248,8 @@ def _suspicions(usable: np.ndarray, beyond_image: np.ndarray, is_crowd: np.ndarr
     suspicions = []
     if 2 * beyond_image.sum() > usable.sum():
         suspicions.append(
-            "most boxes extend beyond their image: are they in the form of this format (COCO: left, top, width, "
-            "height; YOLO: center, width, height), and for images of this size?"
+            "most boxes extend beyond their image: are they written as this format requires (COCO: left, top, "
+            "width, height; YOLO: center, width, height), and are they of images of this size?"
         )
     if usable.any() and is_crowd[usable].all():
         suspicions.append("all objects are crowds (iscrowd, difficult): they are neither learned nor counted")

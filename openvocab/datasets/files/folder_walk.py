@@ -13,12 +13,12 @@ IMAGE_EXTENSIONS = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".j2k", ".ppm",
     ".pgm", ".pbm", ".pnm",
 ))  # fmt: skip
-"""Of the formats that `read_image` decodes; of several frames it decodes the first."""
+"""Extensions of the formats that `read_image` decodes; of several frames, it decodes the first."""
 UNREAD_EXTENSIONS = frozenset((
     ".heic", ".heif", ".jxl", ".jpx", ".jxr", ".ico", ".tga", ".pcx", ".psd", ".svg", ".eps", ".exr", ".hdr", ".dds",
     ".pam", ".qoi", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw", ".dcm", ".nii",
 ))  # fmt: skip
-"""Of image formats that it does not decode."""
+"""Extensions of image formats that it does not decode."""
 
 
 def check_folder(path: Path, argument: str) -> Path:

@@ -1,7 +1,7 @@
 """Write the Shapes world: labeled scenes in the formats of real datasets, for work without any download.
 
 Its 12 unseen pairs of color and form occur in captions and in the val labels, but neither in the dense training labels
-nor in the images that have them.
+nor in the images that have such labels.
 """
 
 import hashlib
@@ -142,7 +142,7 @@ def _draw_all(root: Path, seed: int, pictures: list[Picture], processes: int) ->
             yield from pool.map(work, chunks)
         except BrokenProcessPool:
             raise ChildProcessError(
-                "a process that drew images was killed, most often for lack of memory; see `processes`"
+                "a process that drew images was killed, most often for lack of memory; use fewer `processes`"
             ) from None
 
 

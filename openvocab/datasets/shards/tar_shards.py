@@ -1,7 +1,7 @@
 """Tar archives of samples (the WebDataset format): list them, split them among consumers, and read one.
 
-Python's `tarfile` takes a truncated archive for a short one, and keeps the headers of all members; the subclasses here
-report the damage and keep nothing, which exact resuming and streams of terabytes need.
+Python's `tarfile` mistakes a truncated archive for a short one, and keeps the headers of all members. The subclasses
+here report the damage and keep nothing, which exact resuming and streams of terabytes need.
 """
 
 import glob
@@ -100,8 +100,8 @@ def expand_shards(shards: str | Sequence[str], root: str | Path = "", *, allow_c
     for pattern in [shards] if isinstance(shards, str) else shards:
         if pattern.startswith(_COMMAND) and not allow_commands:
             raise ValueError(
-                f"shards: {pattern!r} is a shell command; it is run with allow_commands=True only, which is not for a "
-                "config that you do not trust"
+                f"shards: {pattern!r} is a shell command; it is run with allow_commands=True only; set that "
+                "only in a config that you trust"
             )
         is_local = not _NOT_LOCAL.match(pattern)
         for path in braceexpand(pattern):
@@ -198,10 +198,10 @@ def _opened(url: str) -> Iterator[BinaryIO]:
 def _members(
     stream: BinaryIO, url: str, fields: Collection[str] | None, max_member_bytes: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the files of an archive in the form that webdataset's grouping takes, and an empty dict at the end.
+    """Yield the files of an archive in the form that webdataset's grouping expects, and an empty dict at the end.
 
-    webdataset's own reader takes a truncated archive for a short one; this one reads to the end of the stream, and
-    raises.
+    webdataset's own reader mistakes a truncated archive for a short one. This one reads to the end of the stream, and
+    raises an error.
     """
     try:
         # ignore_zeros: archives that were concatenated have end marks inside

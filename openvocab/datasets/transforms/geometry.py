@@ -41,9 +41,9 @@ class Resize(BaseTransform):
         if sum(value is not None for value in (size, short_side, long_side)) != 1:
             raise ValueError("Resize: give exactly one of size, short_side and long_side")
         if max_long_side is not None and short_side is None:
-            raise ValueError("Resize: max_long_side goes with short_side")
+            raise ValueError("Resize: max_long_side needs short_side; give both, or long_side alone")
         if isinstance(short_side, Sequence) and not short_side:
-            raise ValueError("Resize: short_side is an empty list")
+            raise ValueError("Resize: short_side is an empty list; give at least one length")
         self.size, self.short_side, self.long_side, self.max_long_side = size, short_side, long_side, max_long_side
 
     def transform(self, results: Results) -> Results:

@@ -51,8 +51,8 @@ class CheckpointHook(Hook):
     Args:
         interval: iterations between saves; the last iteration is always saved.
         max_keep: number of `iter_N.pth` files to keep; 2 leaves an older one if the newest gets damaged.
-        best: key of the metric that decides about `best.pth`, larger is better; None keeps no best. A value that is not
-            finite (a mean over no class) is never the best.
+        best: key of the metric by which `best.pth` is chosen, larger is better; None for no `best.pth`. A value that is
+            not finite (a mean over no class) is never the best.
 
     Raises:
         ValueError: `interval` or `max_keep` is below 1.

@@ -142,7 +142,7 @@ class ContrastiveTerm(nn.Module):
     text_tokens: bool = False
     """Whether the term reads captions token by token."""
     replaces_text: bool = False
-    """Whether `prepare` replaces the first text of every sample for all terms; of the original only ids are read."""
+    """Whether `prepare` replaces the first text of every sample for all terms; only ids of the original are read."""
     reads_text_ids: bool = False
     """Whether the term reads `PairBatch.text_ids`."""
 
