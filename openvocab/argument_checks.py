@@ -125,9 +125,7 @@ def argument_group(argument: str, given: Mapping[str, Any] | Group | None, group
     return group_type(**_checked_group(argument, given, list(known), required))
 
 
-def construct_group(
-    argument: str, given: Mapping[str, Any] | None, kind: Callable[..., Built], **passed: Any
-) -> Built:
+def construct_group(argument: str, given: Mapping[str, Any] | None, kind: Callable[..., Built], **passed: Any) -> Built:
     """Construct a part from the arguments that a config gives as a dict, `pyramid=dict(layers=(1, 2))`.
 
     Args:

@@ -20,6 +20,7 @@ from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.config.config import read_config, test_pipeline
 from openvocab.config.saved import building_from_file, config_of
+from openvocab.config.shipped import config_file
 from openvocab.datasets.contracts import packs, reads_files
 from openvocab.images.image_input import bgr_image, checked_path, is_path
 from openvocab.images.image_io import BadSample
@@ -47,25 +48,31 @@ def load(
     checkpoint: str | PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | Literal["auto"] = torch.float32,
+    accept_license: bool = False,
 ) -> "Predictor":
-    """Build the model of a config, or of a checkpoint alone, for prediction: `load("best.pth")`.
+    """Build a model for prediction: a published one, that of a config, or that of a checkpoint.
+
+    `load("dense-clip-vit-b16")`, `load("lseg_shapes", "best.pth")`, `load("best.pth")`.
 
     The state of the process does not change: neither its random generators nor torch's settings. On machines where
     float32 matrix products are exact and faster with `torch.set_float32_matmul_precision("medium")`, the host program
     may set that; our tools set it for themselves.
 
     Args:
-        config: path of a config file (it is code: use only files that you trust), or a config. A path that ends
-            in .pth, .pt or .ckpt is a checkpoint of our training; the model is then built from the config inside it,
-            which is only data: nothing in it is run or imported.
+        config: the name of a published model (`openvocab.zoo`), whose weights are fetched once; the name of a config
+            that comes with the package; the path of a config file (it is code: use only files that you trust); or a
+            config. A path that ends in .pth, .pt or .ckpt is a checkpoint of our training; the model is then built
+            from the config inside it, which is only data: nothing in it is run or imported.
         checkpoint: weights of the whole model, ours or converted; default: the weights that the config starts from.
             Without a config, it must be a checkpoint of our training, as above.
         device: default: CUDA if available, else the CPU.
         dtype: dtype of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512
             BF16, and three times as slow on other CPUs. "auto" uses it if a probe shows it to be faster on the device.
+        accept_license: needed once for a published model whose license restricts commercial use.
 
     Raises:
-        FileNotFoundError: there is no such config or checkpoint.
+        FileNotFoundError: there is no such model, config or checkpoint; or the weights cannot be fetched.
+        PermissionError: the license of a published model has to be accepted, or its repository is gated.
         ValueError: the config has no model; the checkpoint is of another model (the message counts the differences);
             no config is given, and the checkpoint has none, or one with a class that is not registered; or `dtype` is
             not one of the choices.
@@ -78,7 +85,10 @@ def load(
     if config is None:
         full_config, weights = _config_and_weights(checkpoint)
     else:
-        full_config = config if isinstance(config, Config) else read_config(os.fspath(config))
+        if isinstance(config, Config):
+            full_config = config
+        else:
+            full_config, checkpoint = _read_named(os.fspath(config), checkpoint, accept_license)
         if checkpoint is not None:
             weights = load_state_dict(os.fspath(checkpoint))
     only_registered = building_from_file(str(checkpoint)) if config is None else nullcontext()
@@ -94,6 +104,21 @@ def load(
     if dtype == "auto":
         dtype = faster_dtype(device, "predictions are computed")
     return Predictor(model.to(device).compute_in(dtype), pipeline)
+
+
+def _read_named(
+    name: str, checkpoint: str | PathLike[str] | None, accept_license: bool
+) -> tuple[Config, str | PathLike[str] | None]:
+    """Read the config of a published model, of a name, or of a path; return it, and the checkpoint or published one."""
+    if Path(name).is_file():
+        return read_config(name), checkpoint
+    from openvocab.zoo import find_model, prepare_weights, zoo_models  # here: a config in a file needs none of it
+
+    model = find_model(name)
+    if model is None:
+        return read_config(config_file(name, [other.name for other in zoo_models()])), checkpoint
+    config = read_config(model.config, model.settings)
+    return config, prepare_weights(model, accept_license) if checkpoint is None else checkpoint
 
 
 def _config_and_weights(path: str | PathLike[str] | None) -> tuple[Config, dict[str, Tensor]]:

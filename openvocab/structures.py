@@ -209,6 +209,8 @@ class TextFeatures:
     """Token-level embeddings of raw captions, for heads with `text_tokens`."""
     empty: Tensor | None = None
     """(D,) unit-norm embedding of the empty text, for heads with `empty_text`."""
+    logit_bias: Tensor | None = None
+    """() added to the scaled cosines before a sigmoid, if the towers were trained with one per pair (SigLIP)."""
 
     @property
     def num_classes(self) -> int:

@@ -22,6 +22,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup: it goes on, a
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+pytest_plugins = ["local_hub"]
 
 
 @pytest.fixture(scope="session")

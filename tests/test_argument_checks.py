@@ -68,7 +68,12 @@ def test_a_part_is_constructed_from_a_dict_and_from_what_is_passed():
         (dict(dim=3, kind="odd"), {}, ValueError, "layer.kind: expected 'plain'"),
         (dict(kind="odd"), dict(dim=3), ValueError, "layer.kind: expected 'plain'"),
         (dict(dim=10), {}, ValueError, "too wide: 9 at most"),
-        (dict(dim=3, kimd="odd"), {}, TypeError, "layer: unknown 'kimd'; did you mean 'kind'? expected some of dim, kind"),
+        (
+            dict(dim=3, kimd="odd"),
+            {},
+            TypeError,
+            "layer: unknown 'kimd'; did you mean 'kind'? expected some of dim, kind",
+        ),
         (dict(dim=3), dict(dim=4), TypeError, "layer: unknown 'dim'; expected some of kind"),
         ({}, {}, TypeError, "layer: 'dim' is missing; expected a dict with some of dim, kind"),
     ],

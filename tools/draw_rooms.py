@@ -25,7 +25,7 @@ FLOORS = (
      "datasets.files"),
     ("backbones", "heads.terms", "inference", "postprocess", "datasets.annotations", "datasets.shards",
      "datasets.transforms"),
-    ("heads", "datasets"),
+    ("heads", "datasets", "zoo"),
     ("model",),
     ("predictor", "evaluation", "engine"),
     ("retrieval", "drawing", "teacher", "command_line"),

@@ -16,7 +16,6 @@ from openvocab.backbones.readouts import ForwardPass, Readout
 from openvocab.backbones.readouts.self_calibration import apply_weights
 from openvocab.backbones.readouts.similarity import contrast_softmax, cosines
 from openvocab.clip.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
-from openvocab.layers.clip_attention import project_output
 from openvocab.layers.packed_linear import pack_linears
 from openvocab.layers.positions import PositionResize, check_position_resize
 from openvocab.registry import BACKBONES, build_part
@@ -125,4 +124,4 @@ class ProxyAttention(Readout):
         if self.grid_size != tower.grid_size:
             maps = F.interpolate(maps, size=self.grid_size, mode="bilinear", align_corners=False)
         values = maps.flatten(2).unflatten(1, (values.shape[1], -1)).transpose(2, 3)  # (B, heads, N', d)
-        return project_output(tower.blocks[-1].attn, apply_weights(values, self.weights))
+        return tower.blocks[-1].output(apply_weights(values, self.weights))

@@ -1,6 +1,7 @@
 """Features of a timm vision transformer at any image size."""
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -52,31 +53,13 @@ class TokenReader:
         features = ImageFeatures(input_size=size_of(images))
         patches = self.visual.patch_embed(images)  # (B, h, w, C)
         grid_size = (patches.shape[1], patches.shape[2])
-        tokens = self._add_positions(patches)
+        tokens = add_positions(self.visual, patches, self.position_resize)
         for i in range(max(layers, default=0) + 1):
             if i > 0:
                 tokens = self._run(self.visual.blocks[i - 1], tokens)
             if i in layers:
                 self._store(features, i, tokens, grid_size)
         return features
-
-    def _add_positions(self, patches: Tensor) -> Tensor:
-        """Return patches (B, h, w, C) with prefix tokens and positions, (B, P + h * w, C)."""
-        visual = self.visual
-        batch, height, width, _ = patches.shape
-        tokens = patches.flatten(1, 2)  # (B, h * w, C)
-        prefix = [token.expand(batch, -1, -1) for token in (visual.cls_token, visual.reg_token) if token is not None]
-        if visual.pos_embed is None:
-            return visual.norm_pre(torch.cat([*prefix, tokens], dim=1))
-        positions = resize_positions(
-            visual.pos_embed[0], visual.patch_embed.grid_size, (height, width), self.position_resize
-        )
-        # Some models (DINOv2 with registers) store positions for the patches only, not for the prefix tokens.
-        if visual.no_embed_class:
-            tokens = torch.cat([*prefix, tokens + positions], dim=1)
-        else:
-            tokens = torch.cat([*prefix, tokens], dim=1) + positions
-        return visual.norm_pre(visual.pos_drop(tokens))
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
@@ -89,3 +72,29 @@ class TokenReader:
         features.hidden[layer] = to_map(tokens[:, count:], grid_size)  # (B, C, h, w)
         if count:
             features.prefix[layer] = tokens[:, :count]
+
+
+def add_positions(tower: Any, patches: Tensor, position_resize: PositionResize) -> Tensor:
+    """Add the prefix tokens and the learned positions of a tower, as timm does, for any size.
+
+    Args:
+        tower: a vision transformer of timm, plain or EVA's.
+        patches: (B, h, w, C).
+        position_resize: see `resize_positions`.
+
+    Returns:
+        (B, P + h * w, C), the input of the first block.
+    """
+    batch, height, width, _ = patches.shape
+    tokens = patches.flatten(1, 2)  # (B, h * w, C)
+    prefix = [token.expand(batch, -1, -1) for token in (tower.cls_token, tower.reg_token) if token is not None]
+    if tower.pos_embed is None:
+        return tower.norm_pre(torch.cat([*prefix, tokens], dim=1))
+    grid_size = tower.patch_embed.grid_size
+    positions = resize_positions(tower.pos_embed[0], grid_size, (height, width), position_resize)
+    # Some models (DINOv2 with registers) store positions for the patches only, not for the prefix tokens.
+    if tower.no_embed_class:
+        tokens = torch.cat([*prefix, tokens + positions], dim=1)
+    else:
+        tokens = torch.cat([*prefix, tokens], dim=1) + positions
+    return tower.norm_pre(tower.pos_drop(tokens))

@@ -1,6 +1,9 @@
 """Find the file of weights that a name refers to: a file, a folder in Hugging Face's layout, or a hub repository."""
 
+from contextlib import suppress
 from pathlib import Path
+
+from openvocab.checkpoint.hub import hub_file
 
 HUB_PREFIX = "hf-hub:"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -16,7 +19,7 @@ def weights_file(source: str | Path) -> Path:
             tag or commit).
 
     Raises:
-        FileNotFoundError: a folder or repository without one of these weight files, or a hub that cannot be reached.
+        FileNotFoundError, PermissionError, ConnectionError: a folder without one of these weight files; see `hub_file`.
     """
     if str(source).startswith(HUB_PREFIX):
         return _download(str(source).removeprefix(HUB_PREFIX))
@@ -31,26 +34,7 @@ def weights_file(source: str | Path) -> Path:
 
 def _download(repository: str) -> Path:
     """Return the weights of a repository in the hub's cache, which also works without a network."""
-    try:
-        weights = next(filter(None, (_fetched(repository, file) for file in WEIGHT_FILES)), None)
-        _fetched(repository, "config.json")  # in the same folder; it states the activation of the model
-    except (OSError, ValueError) as error:
-        weights, reason = None, type(error).__name__
-    else:
-        reason = f"no {' or '.join(WEIGHT_FILES)} in it or in the cache"
-    if weights is None:
-        raise FileNotFoundError(
-            f"cannot download {HUB_PREFIX}{repository} ({reason}); without a network, pass a folder or file"
-        )
+    weights = hub_file(repository, WEIGHT_FILES)
+    with suppress(FileNotFoundError):  # in the same folder; where there is one, it states the activation of the model
+        hub_file(repository, ["config.json"])
     return weights
-
-
-def _fetched(repository: str, file: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    name, _, revision = repository.partition("@")
-    try:
-        return Path(hf_hub_download(name, file, revision=revision or None))
-    except EntryNotFoundError:  # neither in the repository, nor, without a network, in the cache
-        return None

@@ -9,17 +9,21 @@ import copy
 import difflib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import open_clip
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH
 from torch import Tensor, nn
 
 import openvocab.clip.model_configs.shapes_convnet  # noqa: F401 - registers the tower that ConvNet-8-shapes names
 from openvocab.checkpoint.checkpoint import load_checkpoint, load_state_dict
+from openvocab.checkpoint.hub import hub_file
 from openvocab.checkpoint.start_weights import reads_start_weights
 from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.checkpoint.weights_file import HUB_PREFIX, weights_file
@@ -34,8 +38,10 @@ QUICK_GELU_SUFFIX = "-quickgelu"
 RGB = tuple[float, float, float]
 
 
-def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTextCLIP:
-    """Build a CLIP with `.visual`, `.text` and `.logit_scale`, on the CPU, in eval mode.
+def create_clip(
+    model: str, pretrained: str | None = None, text_folder: str | Path | None = None
+) -> open_clip.CustomTextCLIP:
+    """Build a CLIP with `.visual`, `.text`, `.logit_scale` and `.logit_bias`, on the CPU, in eval mode.
 
     Args:
         model: a name of open_clip (`ViT-B-16`, `RN50-quickgelu`, `convnext_base`), or of a file in `model_configs/`.
@@ -43,17 +49,22 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
             open_clip's, OpenAI's or Hugging Face's layout (.pt, .bin, .safetensors); a checkpoint of an
             `OpenVocabModel`; a folder that transformers saved; or `hf-hub:openai/clip-vit-base-patch16`. Ignored
             within `start_weights(load=False)`.
+        text_folder: a local copy of the repository whose text model the architecture contains (`roberta-base`), of
+            which config.json is read; default: from Hugging Face's hub or its cache. Other architectures need none.
 
     Raises:
         ValueError: the name or tag is unknown, the file does not fit, or its weights were trained with the other
             activation; the message names the model that fits.
-        FileNotFoundError: the file does not exist, or the tag cannot be downloaded.
+        FileNotFoundError: the file does not exist, or the tag or the text model's config cannot be downloaded.
+        ImportError: the text model is one of transformers, which is not installed.
     """
     config = clip_config(model)
+    if "hf_model_name" in config["text_cfg"]:
+        _find_text_model(model, config["text_cfg"], text_folder)
     if pretrained is None or not reads_start_weights():
         return _build(config).eval()
     if get_pretrained_cfg(model, str(pretrained)):
-        path = _download(model, str(pretrained))
+        path = tag_file(model, str(pretrained))
         clip = _build(config)
         open_clip.load_checkpoint(clip, path, strict=True, weights_only=True)
     else:
@@ -61,6 +72,25 @@ def create_clip(model: str, pretrained: str | None = None) -> open_clip.CustomTe
         clip = _build(config)
         load_strictly(clip, clip_layout(state), f"{pretrained} does not fit {model}")
     return clip.eval()
+
+
+def create_image_tower(model: str, pretrained: str | None = None) -> nn.Module:
+    """Build the image tower of a CLIP alone; see `create_clip`.
+
+    Unlike there, a text tower of transformers is not built, so that its config is not needed.
+    """
+    config = clip_config(model)
+    if "hf_model_name" not in config["text_cfg"]:
+        return create_clip(model, pretrained).visual
+    config["text_cfg"] = {"vocab_size": 1, "width": 64, "layers": 1}  # takes the place of the text tower
+    visual = cast(nn.Module, _build(config).visual)
+    if pretrained is not None and reads_start_weights():
+        is_tag = bool(get_pretrained_cfg(model, str(pretrained)))
+        path = Path(tag_file(model, str(pretrained))) if is_tag else weights_file(pretrained)
+        state = load_state_dict(path) if is_tag else clip_layout(_read_file(model, path))
+        image_part = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
+        load_strictly(visual, image_part, f"{pretrained} does not fit {model}")
+    return visual.eval()
 
 
 def clip_config(model: str) -> dict[str, Any]:
@@ -98,20 +128,62 @@ def sees_later_words(model: str) -> bool:
     return bool(clip_config(model)["text_cfg"].get("no_causal_mask", False))
 
 
-def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[RGB, RGB]:
-    """Return the mean and std of RGB pixel values in 0..255 that the weights of a tag expect.
+def text_context(model: str) -> int:
+    """Return the maximum number of tokens per text that `model` was trained with."""
+    return clip_config(model)["text_cfg"].get("context_length", DEFAULT_CONTEXT_LENGTH)
 
-    Without a known tag these are OpenAI's, which open_clip uses for every model that has none of its own.
+
+def pixel_statistics(model: str, pretrained: str | None = None) -> tuple[RGB, RGB]:
+    """Return the mean and std of RGB pixel values in 0..255 that the weights expect.
+
+    They are those of the tag. Weights of a file, and random ones, expect those of the architecture's tags (0.5 for
+    SigLIP), which agree, but for ViT-L-14: there a file is taken for one of the majority, with a warning. An
+    architecture without tags expects OpenAI's.
     """
-    tag = get_pretrained_cfg(model, pretrained) if pretrained else {}
-    mean, std = tag.get("mean", OPENAI_DATASET_MEAN), tag.get("std", OPENAI_DATASET_STD)
-    return _scaled(mean), _scaled(std)
+    known = {tag: _statistics_of_tag(model, tag) for tag in list_pretrained_tags_by_model(model)}
+    if pretrained in known:
+        return known[pretrained]
+    usual = Counter(known.values()).most_common(1)
+    mean, std = usual[0][0] if usual else _statistics_of_tag(model, "")
+    others = [tag for tag, statistics in known.items() if statistics != (mean, std)]
+    if others and pretrained is not None:
+        logger.warning(
+            f"{pretrained}: images are normalized as for most weights of {model}; weights of {', '.join(others)} need "
+            f"mean={known[others[0]][0]}, std={known[others[0]][1]}"
+        )
+    return mean, std
+
+
+def _statistics_of_tag(model: str, tag: str) -> tuple[RGB, RGB]:
+    """Return mean and std of a tag; one without an entry of its own has OpenAI's, as in open_clip."""
+    entry = get_pretrained_cfg(model, tag)
+    return _scaled(entry.get("mean") or OPENAI_DATASET_MEAN), _scaled(entry.get("std") or OPENAI_DATASET_STD)
 
 
 def _scaled(values: Sequence[float]) -> RGB:
     """Return the three values for pixels in 0..255."""
     red, green, blue = values
     return 255 * red, 255 * green, 255 * blue
+
+
+def _find_text_model(model: str, text_config: dict[str, Any], folder: str | Path | None) -> None:
+    """Let open_clip read the config of a text model of transformers from a folder, the given one or the hub's cache.
+
+    Raises:
+        ImportError, FileNotFoundError: see `create_clip`.
+    """
+    if find_spec("transformers") is None:
+        raise ImportError(f"the text tower of {model!r} is built by transformers; pip install openvocab[hf]")
+    name = text_config["hf_model_name"]
+    try:
+        file = Path(folder) / "config.json" if folder is not None else hub_file(name, ["config.json"])
+    except OSError as error:
+        raise FileNotFoundError(f"the text tower of {model!r}: {error} as text_folder=") from error
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"the text tower of {model!r} needs config.json of {name} on Hugging Face's hub, which is not in {folder}"
+        )
+    text_config["hf_model_name"] = str(file.parent)
 
 
 def _build(architecture: Mapping[str, Any]) -> nn.Module:
@@ -130,17 +202,34 @@ def _build(architecture: Mapping[str, Any]) -> nn.Module:
     return clip
 
 
-def _download(model: str, tag: str) -> str:
-    """Check the activation of a tag's weights, and return their path."""
+def tag_file(model: str, tag: str) -> str:
+    """Return the path of a tag's weights, in the hub's cache or downloaded into it, after a check of their activation.
+
+    Raises:
+        ValueError: the weights were trained with the other activation.
+        FileNotFoundError, PermissionError: they cannot be downloaded; see `hub_file`.
+    """
     entry = get_pretrained_cfg(model, tag)
     _check_activation(model, bool(entry.get("quick_gelu", False)), f"the weights of tag {tag!r}")
+    repository, _, file = entry.get("hf_hub", "").rpartition("/")
     try:
+        if repository:
+            return str(hub_file(repository, _weight_files(file)))
         return download_pretrained(entry)
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileNotFoundError(
-            f"cannot download tag {tag!r} of {model} ({type(error).__name__}); without a network, pass the path of "
-            f"{entry.get('hf_hub') or entry.get('url')} as pretrained="
+        kind = PermissionError if isinstance(error, PermissionError) else FileNotFoundError
+        raise kind(
+            f"cannot download tag {tag!r} of {model}: {error or type(error).__name__}; a local file is given as "
+            "pretrained=PATH"
         ) from error
+
+
+def _weight_files(file: str) -> list[str]:
+    """Return the files that may hold the weights of a tag, in open_clip's order: safetensors first."""
+    if not file:
+        return [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    safe = f"{file.rpartition('.')[0]}.safetensors"
+    return [safe, file] if file.endswith((".bin", ".pth")) else [file]
 
 
 def _read_file(model: str, path: Path) -> dict[str, Tensor]:

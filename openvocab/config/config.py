@@ -14,6 +14,7 @@ from mmengine.utils import import_modules_from_strings
 
 from openvocab.config.imports import ONLY_NAMES, ImportMistake, check_imports
 from openvocab.config.modules import import_sibling_modules, sibling_modules
+from openvocab.config.shipped import config_file
 from openvocab.former_names import (
     arguments_in_groups,
     former_arguments,
@@ -58,7 +59,8 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     module that imports another one in that folder only when a function runs needs the folder in `sys.path`.
 
     Args:
-        path: a Python config. It is a program: run only files that you trust.
+        path: a Python config, or the name of one that comes with the package, "lseg_ade". It is a program: run only
+            files that you trust.
         overrides: `{"train_cfg.max_iters": 100}`, from the command line.
 
     Raises:
@@ -67,8 +69,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             that does not exist (the nearest is suggested), or a variable of the file, whose value is in its settings
             already; one override lies within another; or a module of `custom_imports` cannot be imported.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such config: {path}")
+    path = config_file(path)
     if Path(path).suffix != ".py":  # mmengine's reader of YAML builds any object that such a file names
         raise ConfigError(
             f"{path}: expected a Python config (.py), got {Path(path).suffix or 'a file without ending'!r}"

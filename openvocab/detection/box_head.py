@@ -21,7 +21,8 @@ class BoxHead(nn.Module):
         norm_linears: whether there is one after every fully connected layer too, as in official ViLD and F-VLM.
 
     Raises:
-        ValueError: a number of layers or channels that cannot be, an unknown norm, or group norms of one number per group after the fully connected layers.
+        ValueError: a number of layers or channels that cannot be, an unknown norm, or group norms of one number per
+            group after the fully connected layers.
 
     Reference: 4conv1fc of arXiv 1803.08494; ViLD (arXiv 2104.13921) ends with two fully connected layers.
     """

@@ -16,7 +16,10 @@ MIN_TEXT, MIN_ROWS, MAX_NAME = 12, 8, 32
 
 @lru_cache(maxsize=16)
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, `size` pixels high. It comes with matplotlib, which mmengine needs; it draws any text."""
+    """Return DejaVu Sans, `size` pixels high, which has Latin, Greek and Cyrillic letters.
+
+    It comes with matplotlib, which mmengine needs.
+    """
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 

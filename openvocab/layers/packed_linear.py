@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention
+from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 
 from openvocab.layers.attention import attend
-from openvocab.layers.quick_gelu_folding import FEED_FORWARDS, linear_of
+from openvocab.layers.quick_gelu_folding import FEED_FORWARDS, is_feed_forward, linear_of
 
 Activation = Literal["none", "swish", "gelu"]
 ACTIVATIONS = {"none": lambda x: x, "swish": F.silu, "gelu": F.gelu}
@@ -152,12 +153,18 @@ def _pack(part: nn.Module) -> None:
         attention = _packed_attention(child)
         if attention is not None:
             setattr(part, name, attention)
-        elif type(child) is nn.Linear:
+        elif type(child) is nn.Linear and not _reads_the_weight(part, name):
             setattr(part, name, PackedLinear(child))
         # An attention that stays reads the weight of its output projection, which must therefore not be packed.
         elif not isinstance(child, nn.MultiheadAttention):
             _pack(child)
-    _fuse_activation(part)
+    if is_feed_forward(part):
+        _fuse_activation(part)
+
+
+def _reads_the_weight(part: nn.Module, name: str) -> bool:
+    """Return whether a module computes with the weight of a layer instead of calling it."""
+    return isinstance(part, EvaAttention) and name == "qkv" and part.q_bias is not None
 
 
 def _packed_attention(attention: nn.Module) -> PackedSelfAttention | None:

@@ -1,6 +1,7 @@
 """Replacing QuickGELU by SiLU between rescaled linear layers, for prediction."""
 
 import sys
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,11 +23,11 @@ def fold_quick_gelu(part: nn.Module) -> None:
     Args:
         part: changed in place; its weights no longer fit a checkpoint.
     """
-    activations, mlps = _classes("QuickGELU"), _classes("Mlp")
+    activations = _classes("QuickGELU")
     for module in part.modules():
         for first, activation, second in FEED_FORWARDS:
             quick = isinstance(getattr(module, activation, None), activations)
-            if quick and _is_plain(module, mlps, first, second):
+            if quick and _is_plain(module, first, second):
                 linear1, linear2 = getattr(module, first), getattr(module, second)
                 bias = None if linear1.bias is None else STEEPNESS * linear1.bias
                 # The bias is scaled with the weight, since SiLU must see 1.702 times the whole sum.
@@ -52,7 +53,12 @@ def _classes(name: str) -> tuple[type, ...]:
     return tuple(getattr(module, name) for module in modules if hasattr(module, name))
 
 
-def _is_plain(module: nn.Module, mlps: tuple[type, ...], first: str, second: str) -> bool:
+def is_feed_forward(module: nn.Module) -> bool:
+    """Return whether a module applies an activation to all that its first layer returns; a gated one does not."""
+    return type(module) is nn.Sequential or type(module) in _classes("Mlp")
+
+
+def _is_plain(module: Any, first: str, second: str) -> bool:
     """Return whether there is nothing but the activation between two linear layers."""
-    plain = type(module) is nn.Sequential or (type(module) in mlps and isinstance(module.norm, nn.Identity))
+    plain = is_feed_forward(module) and isinstance(getattr(module, "norm", None), (nn.Identity, type(None)))
     return plain and all(isinstance(getattr(module, name, None), nn.Linear) for name in (first, second))

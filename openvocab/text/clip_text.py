@@ -15,7 +15,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor
 
 from openvocab.argument_checks import check_choice
-from openvocab.clip.open_clip_model import create_clip, sees_later_words
+from openvocab.clip.open_clip_model import create_clip, sees_later_words, text_context
 from openvocab.layers.projector import ProjectMLP
 from openvocab.layers.trainability import Trainable, set_trainable
 from openvocab.process.matmul_precision import matmul_precision
@@ -65,6 +65,8 @@ class CLIPTextEncoder(TextEncoder):
         cache_dir: folder where embeddings are kept between runs.
         batch_size: prompts per forward pass.
         dtype: `float32`, `bfloat16` or `float16` (autocast, with rows in float32).
+        text_folder: a local copy of the files that the tokenizer (SigLIP, CLIPA) or the text model (XLM-R, NLLB) of
+            some architectures needs from Hugging Face's hub; default: from the hub or its cache. An error names them.
 
     Raises:
         ValueError: the model, template set, trainable, average or dtype is unknown.
@@ -90,6 +92,7 @@ class CLIPTextEncoder(TextEncoder):
         cache_dir: str | Path | None = None,
         batch_size: int = 256,
         dtype: str = "float32",
+        text_folder: str | Path | None = None,
     ) -> None:
         super().__init__()
         check_choice("average", average, ("names", "prompts"))
@@ -100,7 +103,7 @@ class CLIPTextEncoder(TextEncoder):
         self.final_norm = final_norm
         self.batch_size = batch_size
         self.dtype = dtype
-        self._build_tower(model, pretrained, trainable, projector)
+        self._build_tower(model, pretrained, trainable, projector, text_folder)
         self.cache = EmbeddingCache(cache_dir)
         self.names_at_once = Halving("names", limit=max(1, PROMPTS_AT_ONCE // len(self.templates)))
         self._recent: OrderedDict[tuple[str, str, torch.device], tuple[Tensor, Tensor | None]] = OrderedDict()
@@ -122,7 +125,8 @@ class CLIPTextEncoder(TextEncoder):
             with self._numerics():
                 embed, row_class = self._final_norm(self.embed(texts)), None
         background = texts.background if isinstance(texts, Vocabulary) else None
-        return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background)
+        bias = None if self.logit_bias is None else self.logit_bias.reshape(())
+        return TextFeatures(embed, self.logit_scale.exp().reshape(()), row_class, background, logit_bias=bias)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings of N raw texts, without templates and cache, (N, D) float32, not normalized.
@@ -178,12 +182,18 @@ class CLIPTextEncoder(TextEncoder):
         self.logit_scale.clamp_(0.0, torch.tensor(maximum).log().item())
 
     def _build_tower(
-        self, model: str, pretrained: str | None, trainable: Trainable, projector: tuple[int, int] | None
+        self,
+        model: str,
+        pretrained: str | None,
+        trainable: Trainable,
+        projector: tuple[int, int] | None,
+        text_folder: str | Path | None,
     ) -> None:
-        clip = create_clip(model, pretrained)
+        clip = create_clip(model, pretrained, text_folder)
         self.bidirectional = sees_later_words(model)
         self.text = clip.text
         self.logit_scale = clip.logit_scale
+        self.logit_bias = clip.logit_bias  # a weight only of towers that were trained with a sigmoid per pair
         self.embed_dim = _output_width(self.text)
         if projector is not None:
             self.text.projector = ProjectMLP(self.embed_dim, *projector)  # inside the tower, so its digest covers both
@@ -193,7 +203,12 @@ class CLIPTextEncoder(TextEncoder):
         blocks = self.text.transformer.resblocks if isinstance(self.text, TextTransformer) else []
         set_trainable(self.text, blocks, trainable, tail=("ln_final", "text_projection", "projector"))
         self.logit_scale.requires_grad_(not self.frozen)
-        self._tokenizer = PromptTokenizer(model, self.text.context_length)
+        if self.logit_bias is not None:
+            self.logit_bias.requires_grad_(False)  # no loss uses it
+        # a text model of transformers may take 512 tokens, but was trained on 77
+        context = self.text.context_length
+        context = context if isinstance(self.text, TextTransformer) else text_context(model)
+        self._tokenizer = PromptTokenizer(model, context, text_folder)
 
     def _cached_classifier(
         self, digest: str, make: Callable[[], tuple[Tensor, Tensor | None]]

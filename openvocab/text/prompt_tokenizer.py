@@ -5,13 +5,16 @@ import json
 import logging
 from collections.abc import Sequence
 from functools import cache, cached_property
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
+from openvocab.checkpoint.hub import can_reach_hub
 from openvocab.clip.open_clip_model import clip_config
 
 logger = logging.getLogger(__name__)
@@ -26,11 +29,14 @@ class PromptTokenizer:
     Args:
         model: name of an open_clip model; models without their own tokenizer use CLIP's byte-pair encoding.
         context_length: maximum number of tokens per prompt, start and end included.
+        folder: a local copy of the tokenizer's files; default: from Hugging Face's hub or its cache. CLIP's own
+            tokenizer needs none.
     """
 
-    def __init__(self, model: str, context_length: int) -> None:
+    def __init__(self, model: str, context_length: int, folder: str | Path | None = None) -> None:
         self.model = model
         self.context_length = context_length
+        self.folder = folder
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return token ids (N, context_length) and lengths (N,), both int64.
@@ -75,7 +81,7 @@ class PromptTokenizer:
         config = clip_config(self.model)["text_cfg"]
         if "hf_tokenizer_name" not in config and "tokenizer_kwargs" not in config:
             return _byte_pair_tokenizer()
-        return _named_tokenizer(self.model)
+        return _named_tokenizer(self.model, None if self.folder is None else str(self.folder))
 
     def _warn_if_cut(self, full_prompts: Sequence[str]) -> None:
         for prompt in full_prompts:
@@ -102,11 +108,29 @@ def _byte_pair_tokenizer() -> SimpleTokenizer:
 
 
 @cache
-def _named_tokenizer(model: str) -> Any:
-    try:
+def _named_tokenizer(model: str, folder: str | None) -> HFTokenizer:
+    """Return the tokenizer that a model names, from a folder or from the hub.
+
+    Raises:
+        FileNotFoundError: its files are not there.
+        ImportError: transformers is not installed.
+    """
+    config = clip_config(model)["text_cfg"]
+    name = config.get("hf_tokenizer_name")
+    if name is None:  # CLIP's vocabulary with other cleaning
         return open_clip.get_tokenizer(model)
-    except OSError as error:
-        raise OSError(f"the tokenizer of {model!r} is not on this machine and could not be downloaded") from error
+    if find_spec("transformers") is None:
+        raise ImportError(f"the tokenizer of {model!r} is one of transformers; pip install openvocab[hf]")
+    # else a network that is not there would be asked again and again, for minutes
+    cached = dict(local_files_only=folder is not None or not can_reach_hub())
+    try:
+        return HFTokenizer(folder or name, **config.get("tokenizer_kwargs", {}), **cached)
+    except (OSError, ValueError, TypeError) as error:  # what transformers raises where a file is missing
+        where = f"complete in {folder!r}" if folder else "on this machine, and could not be downloaded"
+        raise FileNotFoundError(
+            f"the tokenizer of {model!r} is not {where}; put tokenizer.json and tokenizer_config.json of {name} on "
+            "Hugging Face's hub in a folder, and pass it as text_encoder.text_folder="
+        ) from error
 
 
 @cache

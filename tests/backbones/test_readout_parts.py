@@ -9,6 +9,7 @@ from openvocab.backbones.readouts import build_readout, scclip
 from openvocab.backbones.readouts.base import ForwardPass
 from openvocab.backbones.readouts.scclip import local_outlier_factors
 from openvocab.backbones.readouts.similarity import aggregate, contrast_softmax, cosines, fill_outliers, keep_similar
+from openvocab.layers.attention_block import CLIPBlock
 
 GRID = (3, 4)
 COUNT = 12
@@ -103,7 +104,7 @@ def test_outliers_of_sfp_draw_the_class_tokens_attention():
     for parameter in blocks[2].parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     tokens = torch.randn(1, 1 + COUNT, 192)
-    outliers = build_readout("sfp").outliers(ForwardPass(blocks, {2: tokens}, GRID))[0]
+    outliers = build_readout("sfp").outliers(ForwardPass([CLIPBlock(block) for block in blocks], {2: tokens}, GRID))[0]
     block = blocks[2]
     normed = block.ln_1(tokens)
     _, weights = block.attn(normed, normed, normed, need_weights=True, average_attn_weights=True)

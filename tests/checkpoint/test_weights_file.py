@@ -1,53 +1,11 @@
 """Weights by file, folder or hub; the hub is a server of this test."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 import torch
 from huggingface_hub import constants
 
 from openvocab.checkpoint.weights_file import weights_file
 from openvocab.clip.open_clip_model import create_clip
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Serve a dict {"/OWNER/NAME/resolve/REVISION/FILE": content}; the cache is a folder of the test."""
-    files: dict[str, bytes] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            content = files.get(self.path)
-            self.send_response(404 if content is None else 200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            if content is None:
-                self.send_header("X-Error-Code", "EntryNotFound")
-            else:
-                self.send_header("ETag", f'"{hash(self.path) % 2**64:016x}"')
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-
-        def do_GET(self):
-            self.do_HEAD()
-            self.wfile.write(files.get(self.path, b""))
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield files
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def test_a_file_is_itself_and_a_folder_prefers_safetensors(tmp_path):
@@ -79,14 +37,14 @@ def test_what_was_downloaded_is_there_without_network(hub, monkeypatch):
     first = weights_file("hf-hub:owner/tiny")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert weights_file("hf-hub:owner/tiny") == first
-    with pytest.raises(FileNotFoundError, match="cannot download hf-hub:owner/other .*pass a folder or file"):
+    with pytest.raises(FileNotFoundError, match="hf-hub:owner/other is not in the hub's cache.*pass its path instead"):
         weights_file("hf-hub:owner/other")
 
 
 def test_a_repository_without_weights_and_a_name_that_is_none_are_one_line(hub):
-    with pytest.raises(FileNotFoundError, match="hf-hub:owner/empty .no model.safetensors or pytorch_model.bin"):
+    with pytest.raises(FileNotFoundError, match="hf-hub:owner/empty has no model.safetensors or pytorch_model.bin"):
         weights_file("hf-hub:owner/empty")
-    with pytest.raises(FileNotFoundError, match="hf-hub:a/b/c .HFValidationError"):
+    with pytest.raises(FileNotFoundError, match="hf-hub:a/b/c is no name of a repository, OWNER/NAME"):
         weights_file("hf-hub:a/b/c")
 
 

@@ -181,19 +181,20 @@ def test_tag_of_the_other_activation_is_refused_before_any_download(model, tag, 
 
 
 def test_tag_without_network_says_which_file_to_pass(monkeypatch):
-    def no_network(entry):
+    def no_network(repository, names):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(open_clip_model, "download_pretrained", no_network)
+    monkeypatch.setattr(open_clip_model, "hub_file", no_network)
     with torch.device("meta"), pytest.raises(FileNotFoundError, match="pretrained="):
         create_clip("ViT-B-32-quickgelu", "openai")
 
 
 def test_where_a_checkpoint_follows_neither_tag_nor_file_is_read(monkeypatch):
-    def no_network(entry):
+    def no_network(*_):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(open_clip_model, "download_pretrained", no_network)
+    monkeypatch.setattr(open_clip_model, "hub_file", no_network)
     with torch.device("meta"), start_weights(load=False):
         tag = create_clip("ViT-B-32-quickgelu", "openai")
         create_clip(TINY, "not/here.pt")

@@ -79,12 +79,12 @@ def test_overrides_of_one_setting_are_refused(overrides):
     dataset = "train_dataloader.dataset"
     with (
         warnings.catch_warnings(),
-        pytest.raises(ConfigError, match=r"overrides of '.*\.loading.*' and of '.*\.cache_images'.*; give one of the two$"),
+        pytest.raises(
+            ConfigError, match=r"overrides of '.*\.loading.*' and of '.*\.cache_images'.*; give one of the two$"
+        ),
     ):
         warnings.simplefilter("ignore", FutureWarning)
-        read_config(
-            CONFIGS / "lseg_shapes.py", {key.format(dataset): value for key, value in overrides.items()}
-        )
+        read_config(CONFIGS / "lseg_shapes.py", {key.format(dataset): value for key, value in overrides.items()})
 
 
 def test_overrides_of_neighboring_settings_go_together():

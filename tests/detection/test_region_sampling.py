@@ -63,7 +63,9 @@ def test_the_fraction_of_positives_is_an_upper_bound_and_background_fills_up():
     hits, misses = target.boxes.repeat(20, 1), torch.tensor([[100.0, 100.0, 101.0, 101.0]]).repeat(30, 1)
     cases = [(hits, misses, 16, 4), (hits[:1], misses, 16, 3), (hits, misses[:5], 16, 4), (hits[:0], misses[:0], 16, 2)]
     for positive, negative, samples, shown in cases:
-        sampled = sample_regions([torch.cat([positive, negative])], [target], SamplingOptions(samples, positive_fraction=0.25))
+        sampled = sample_regions(
+            [torch.cat([positive, negative])], [target], SamplingOptions(samples, positive_fraction=0.25)
+        )
         assert int((sampled.objects[0] >= 0).sum()) == shown
         assert len(sampled.boxes[0]) == min(samples, shown + len(negative))
 

@@ -158,7 +158,9 @@ def test_an_unknown_argument_of_a_group_is_one_line_with_its_name(group):
 
 
 def test_a_missing_argument_of_a_group_is_named():
-    with pytest.raises(TypeError, match="^detector.pyramid: 'layers' is missing; expected a dict with some of layers, dim"):
+    with pytest.raises(
+        TypeError, match="^detector.pyramid: 'layers' is missing; expected a dict with some of layers, dim"
+    ):
         build("ViLDHead", {"pyramid": {"dim": 8}})
 
 

@@ -139,7 +139,10 @@ def test_the_fourth_argument_of_before_is_told_its_present_form():
         ({}, "^detector: 'pyramid' is missing; expected a dict with some of pyramid, proposals, align"),
         (5, r"^detector: expected a dict with some of pyramid, .*, such as detector=dict\(pyramid=\.\.\.\), got 5$"),
         ([("pyramid", {})], "^detector: expected a dict with some of pyramid, .*, got "),
-        ({**DETECTOR, "region_sizes": 7}, r"^detector: unknown 'region_sizes'; did you mean align=dict\(region_size=\.\.\.\)\?"),
+        (
+            {**DETECTOR, "region_sizes": 7},
+            r"^detector: unknown 'region_sizes'; did you mean align=dict\(region_size=\.\.\.\)\?",
+        ),
         ({**DETECTOR, "proposal": {}}, "^detector: unknown 'proposal'; did you mean 'proposals'?"),
         ({**DETECTOR, "backbone": 5}, "^detector: unknown 'backbone'; .*expected some of pyramid"),
     ],

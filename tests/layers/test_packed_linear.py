@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -120,6 +121,17 @@ def test_blocks_that_normalize_their_queries_keep_their_attention():
         pack_linears(block)
         torch.testing.assert_close(block(tokens), expected, rtol=1e-5, atol=1e-6)
     assert not any(isinstance(part, PackedSelfAttention) for part in block.modules())
+
+
+def test_the_activation_of_a_gated_network_stays_on_its_half():
+    """SwiGLU, as in the giant DINOv2: fused into the first layer, it would also change the half that is gated."""
+    torch.manual_seed(0)
+    block = Block(32, 2, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU).eval()
+    tokens = torch.randn(1, 9, 32)
+    with torch.inference_mode():
+        expected = block(tokens)
+        pack_linears(block)
+        torch.testing.assert_close(block(tokens), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_where_packing_does_not_work_nothing_is_changed(monkeypatch):

@@ -42,7 +42,7 @@ class HuggingFaceDouble:
 
 
 def test_other_tokenizers_bring_their_own_padding_and_vocabulary(monkeypatch, logged):
-    monkeypatch.setattr(prompt_tokenizer, "_named_tokenizer", lambda model: double)
+    monkeypatch.setattr(prompt_tokenizer, "_named_tokenizer", lambda model, folder: double)
     double = HuggingFaceDouble()
     tokenizer = PromptTokenizer("ViT-B-16-SigLIP", 8)
     _, lengths = tokenizer(["one", "one two three", "w " * 20])

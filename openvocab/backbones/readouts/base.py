@@ -4,15 +4,15 @@ CLIP's last attention mixes information across the whole image, so its patch tok
 a small object without weights and state that computes better patch tokens, before the tower's last norm and projection.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
-from openvocab.layers.clip_attention import Projections, finish_block, project_output, project_qkv
+from openvocab.layers.attention_block import AttentionBlock
+from openvocab.layers.clip_attention import Projections
 from openvocab.layers.positions import PositionResize
 from openvocab.registry import READOUTS, build_part
 from openvocab.structures import Size
@@ -20,25 +20,29 @@ from openvocab.structures import Size
 
 @dataclass
 class ForwardPass:
-    """A vision transformer and its states for a batch. Token 0 is the class token."""
+    """A vision transformer and its states for a batch. The P prefix tokens come first: a class token, or none."""
 
-    blocks: Sequence[ResidualAttentionBlock]
-    states: Mapping[int, Tensor]
-    """{i: (B, 1 + h * w, C)} input of block 1 (i = 0) or output of block i, for the i of `Readout.reads` and the input
+    blocks: Sequence[AttentionBlock]
+    states: MutableMapping[int, Tensor]
+    """{i: (B, P + h * w, C)} input of block 1 (i = 0) or output of block i, for the i of `Readout.reads` and the input
     of the last block."""
     grid_size: Size
     """(h, w) of the patches."""
 
     @property
     def entering(self) -> Tensor:
-        """(B, 1 + h * w, C) tokens that enter the last block."""
+        """(B, P + h * w, C) tokens that enter the last block."""
         return self.states[len(self.blocks) - 1]
 
     @cached_property
     def projections(self) -> Projections:
-        """q, k and v of the last block, (B, heads, 1 + h * w, d) each."""
-        last = self.blocks[-1]
-        return project_qkv(last.attn, last.ln_1(self.entering))
+        """q, k and v of the last block, (B, heads, P + h * w, d) each."""
+        return self.blocks[-1].projections(self.entering)
+
+    def patches_of(self, tokens: Tensor) -> Tensor:
+        """Return the last h * w of tokens (B, P + h * w, ...): those of the patches."""
+        height, width = self.grid_size
+        return tokens[:, -height * width :]
 
 
 class Readout:
@@ -48,6 +52,8 @@ class Readout:
     """How the official code resamples position embeddings."""
     gives_keys: bool = False
     """Whether the keys of the last attention are also returned (`ImageFeatures.patch_keys`)."""
+    needs_class_token: bool = False
+    """Whether it computes with the class token, which towers that pool by attention may not have (SigLIP)."""
 
     def check_tower(self, width: int, num_blocks: int) -> None:
         """Raise `ValueError` for a vision transformer of a width and depth that this readout does not support."""
@@ -57,7 +63,7 @@ class Readout:
         return ()
 
     def after_block(self, tokens: Tensor, grid_size: Size) -> Tensor:
-        """Return the tokens that replace the output (B, 1 + h * w, C) of a block, in the same shape."""
+        """Return the tokens that replace the output (B, P + h * w, C) of a block, in the same shape."""
         return tokens
 
     def output_size(self, grid_size: Size) -> Size:
@@ -79,16 +85,16 @@ class AttentionReadout(Readout):
     """Whether the cells in a ResNet's pool keep their position embeddings, which the averaged values contain too."""
 
     def mix(self, projections: Projections, grid_size: Size) -> Tensor:
-        """Return the mixed values (B, heads, N, d) for q, k and v of (B, heads, N, d) each, where N = 1 + h * w."""
+        """Return the mixed values (B, heads, N, d) for q, k and v of (B, heads, N, d) each, where N = P + h * w."""
         raise NotImplementedError
 
     def patches(self, tower: ForwardPass) -> Tensor:
         """Return the mixed values (B, h * w, C) after the output projection; see `Readout.patches`."""
         last = tower.blocks[-1]
-        tokens = project_output(last.attn, self.mix(tower.projections, tower.grid_size))  # (B, 1 + h * w, C)
+        tokens = last.output(self.mix(tower.projections, tower.grid_size))  # (B, P + h * w, C)
         if self.whole_block:
-            tokens = finish_block(last, tower.entering, tokens)
-        return tokens[:, 1:]  # (B, h * w, C)
+            tokens = last.finish(tower.entering, tokens)
+        return tower.patches_of(tokens)
 
 
 def build_readout(readout: str | Mapping[str, Any] | Readout) -> Readout:

@@ -27,4 +27,4 @@ class Plain(AttentionReadout):
 
     def patches(self, tower: ForwardPass) -> Tensor:
         """Return the patches (B, h * w, C) of the last block's output; see `Readout.patches`."""
-        return tower.states[len(tower.blocks)][:, 1:]
+        return tower.patches_of(tower.states[len(tower.blocks)])

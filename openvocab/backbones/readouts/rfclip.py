@@ -3,12 +3,11 @@
 from collections.abc import Collection, Sequence
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
 from openvocab.backbones.readouts.base import ForwardPass, Readout
 from openvocab.backbones.readouts.similarity import attention_weights, cosines, keep_similar, neighbor_sum
-from openvocab.layers.clip_attention import project_output, project_qkv
+from openvocab.layers.attention_block import AttentionBlock
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
@@ -38,6 +37,8 @@ class RFCLIP(Readout):
 
     Reference: the code of RF-CLIP, commit c2b333e6.
     """
+
+    needs_class_token = True
 
     def __init__(self, sink_channels: Sequence[int] | None = None) -> None:
         self.sink_channels = None if sink_channels is None else tuple(sink_channels)
@@ -103,13 +104,13 @@ def _attend(tower: ForwardPass, tokens: Tensor, earlier: Tensor | int) -> Tensor
     `earlier` is the sum (B, heads, N, N) over the blocks before the last; 0 if there are none.
     """
     last = tower.blocks[-1]
-    v = project_qkv(last.attn, last.ln_1(tokens))[2][:, :, 1:]  # (B, heads, N, d)
+    v = last.projections(tokens)[2][:, :, 1:]  # (B, heads, N, d)
     weights = (earlier + _key_weights(last, tokens)) / len(tower.blocks)
-    return project_output(last.attn, weights.to(v.dtype) @ v)
+    return last.output(weights.to(v.dtype) @ v)
 
 
-def _key_weights(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+def _key_weights(block: AttentionBlock, tokens: Tensor) -> Tensor:
     """Return softmax(s k kT) over all tokens (B, 1 + N, C), cropped to the patches, (B, heads, N, N) float32."""
     # The softmax includes the class token and is cropped afterwards: rows of patches sum to less than one.
-    k = project_qkv(block.attn, block.ln_1(tokens))[1]
+    k = block.projections(tokens)[1]
     return attention_weights(k, k)[:, :, 1:, 1:]

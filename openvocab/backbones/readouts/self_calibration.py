@@ -6,7 +6,7 @@ from torch import Tensor
 
 from openvocab.backbones.readouts.base import ForwardPass, Readout
 from openvocab.backbones.readouts.similarity import aggregate, cosines, keep_similar
-from openvocab.layers.clip_attention import Projections, project_output, project_qkv
+from openvocab.layers.clip_attention import Projections
 from openvocab.structures import Size
 
 DEPTH = 12
@@ -30,6 +30,8 @@ class SelfCalibration(Readout):
     4. Patches that are similar in f_4 are averaged.
     5. Steps 3 and 4 are repeated for f_4 + ... + f_10 instead of y; the result is the sum of both.
     """
+
+    needs_class_token = True
 
     def reads(self, num_blocks: int) -> Collection[int]:
         """Require f_4 to f_11."""
@@ -85,8 +87,7 @@ def _attend(tower: ForwardPass, patches: Tensor, tokens: Tensor, mix: Mix, guide
     """Run the last attention on the patches (B, N, C), and add the weighted class token of `tokens` (B, 1 + N, C)."""
     last = tower.blocks[-1]
     # Without the class token: it takes part in no average of step 3 and is added afterwards.
-    projections = project_qkv(last.attn, last.ln_1(patches))
-    return project_output(last.attn, mix(projections, guide)) + CLASS_WEIGHT * tokens[:, :1]
+    return last.output(mix(last.projections(patches), guide)) + CLASS_WEIGHT * tokens[:, :1]
 
 
 def _scaled_block(block: int, num_blocks: int) -> int:

@@ -9,7 +9,7 @@ from openvocab.backbones.readouts.base import ForwardPass
 from openvocab.backbones.readouts.self_calibration import SelfCalibration, apply_weights
 from openvocab.backbones.readouts.similarity import attention_weights, contrast_softmax, fill_outliers, keep_similar
 from openvocab.layers.attention import attend
-from openvocab.layers.clip_attention import Projections, project_qkv
+from openvocab.layers.clip_attention import Projections
 from openvocab.registry import READOUTS
 from openvocab.structures import Size
 
@@ -42,7 +42,7 @@ class SFP(SelfCalibration):
         """Return which patches draw most of the class token's attention, (B, N) bool."""
         count = len(tower.blocks)
         block, tokens = tower.blocks[count - 2], tower.states[count - 2]
-        q, k, _ = project_qkv(block.attn, block.ln_1(tokens))
+        q, k, _ = block.projections(tokens)
         # Averaged over the heads after the softmax, so that no head with large scores dominates.
         weights = attention_weights(q, k).mean(1)  # (B, 1 + N, 1 + N)
         from_class, to_itself = weights[:, 0, 1:], weights.diagonal(dim1=1, dim2=2)[:, 1:]  # (B, N)
