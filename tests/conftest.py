@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import mmengine  # noqa: F401  before the workers start: at its first import on a machine, yapf writes a file that they read
 import pytest
 import torch
 
