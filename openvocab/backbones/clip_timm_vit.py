@@ -119,7 +119,9 @@ class TimmTransformerReader(TransformerReader):
         trunk = self.visual.trunk
         if trunk.attn_pool is None:
             return None
-        return LatentPool(trunk.attn_pool, nn.Sequential(trunk.fc_norm, trunk.head_drop, trunk.head, self.visual.head))
+        if not isinstance(trunk.fc_norm, nn.Identity) or "mlp" in dict(self.visual.head.named_children()):
+            raise ValueError("this tower has layers after its attention pool that are not linear, which has no reader")
+        return LatentPool(trunk.attn_pool, nn.Sequential(trunk.head_drop, trunk.head, self.visual.head))
 
 
 def rotary_embedding(rope: Any, grid_size: Size) -> Tensor:

@@ -128,7 +128,7 @@ class TransformerReader:
             features.image_embed = self.project_pooled(output)
         else:  # only the class token of the last block is used, so the other tokens need not be computed
             features.image_embed = self.project_pooled(_class_token(tower))
-        if isinstance(self.readout, Plain):
+        if type(self.readout) is Plain:  # a subclass has patches of its own
             patches = tower.patches_of(self.project_unchanged(tower.states[count]))
         else:
             patches = self.project(self.readout.patches(tower))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from openvocab.backbones.clip import CLIPBackbone
+from openvocab.backbones.clip import tower_reader
 from openvocab.backbones.clip_timm_vit import TimmTransformerReader
 from openvocab.backbones.clip_vit import VisionTransformerReader
 from openvocab.backbones.readouts import build_readout
@@ -244,10 +244,13 @@ def test_readouts_that_need_a_class_token_say_so(readout):
 def test_towers_without_a_reader_are_named():
     swin = TimmModel("swin_tiny_patch4_window7_224", 16, 224, pool="avg", proj="linear")
     with pytest.raises(ValueError, match="SwinTransformer is not supported"):
-        CLIPBackbone.__init__.__globals__["_timm_reader"](swin, build_readout("clip"), "bicubic", False)
+        tower_reader(swin, build_readout("clip"), "bicubic", False)
+    nonlinear = TimmModel("vit_base_patch16_siglip_224", 16, 224, pool="map", proj="mlp")
+    with pytest.raises(ValueError, match="layers after its attention pool that are not linear"):
+        tower_reader(nonlinear, build_readout("clip"), "bicubic", False)
     relative = TimmModel("vit_relpos_medium_patch16_cls_224", 16, 224, pool="avg", proj="linear")
     with pytest.raises(ValueError, match="of a kind without a reader"):
-        CLIPBackbone.__init__.__globals__["_timm_reader"](relative, build_readout("clip"), "bicubic", False)
+        tower_reader(relative, build_readout("clip"), "bicubic", False)
 
 
 # --- CoCa -------------------------------------------------------------------------------------------------------------
