@@ -211,11 +211,9 @@ def tag_file(model: str, tag: str) -> str:
     """
     entry = get_pretrained_cfg(model, tag)
     _check_activation(model, bool(entry.get("quick_gelu", False)), f"the weights of tag {tag!r}")
-    repository, _, file = entry.get("hf_hub", "").rpartition("/")
+    repository, files = tag_source(entry)
     try:
-        if repository:
-            return str(hub_file(repository, _weight_files(file)))
-        return download_pretrained(entry)
+        return str(hub_file(repository, files)) if repository else download_pretrained(entry)
     except (OSError, RuntimeError, ValueError) as error:
         kind = PermissionError if isinstance(error, PermissionError) else FileNotFoundError
         raise kind(
@@ -224,12 +222,17 @@ def tag_file(model: str, tag: str) -> str:
         ) from error
 
 
-def _weight_files(file: str) -> list[str]:
-    """Return the files that may hold the weights of a tag, in open_clip's order: safetensors first."""
+def tag_source(entry: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the hub's repository of a tag, "" if it has none, and the files that may hold the weights.
+
+    Args:
+        entry: of open_clip's `get_pretrained_cfg`.
+    """
+    repository, _, file = entry.get("hf_hub", "").rpartition("/")
     if not file:
-        return [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
-    safe = f"{file.rpartition('.')[0]}.safetensors"
-    return [safe, file] if file.endswith((".bin", ".pth")) else [file]
+        return repository, [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    safe = f"{file.rpartition('.')[0]}.safetensors"  # preferred, as in open_clip
+    return repository, [safe, file] if file.endswith((".bin", ".pth")) else [file]
 
 
 def _read_file(model: str, path: Path) -> dict[str, Tensor]:

@@ -22,9 +22,9 @@ class ZooModel:
     config: str
     license: str
     commercial: bool
-    megabytes: int
     published: str
     ours: str
+    megabytes: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tag: str | None = None
     hub: str | None = None
@@ -57,7 +57,8 @@ def _models(path: Path) -> dict[str, ZooModel]:
 def _model(name: str, fields: Mapping[str, Any]) -> ZooModel:
     values = {key.replace(" ", "_"): value for key, value in fields.items()}
     values["commercial"] = {"yes": True, "no": False}[values["commercial"]]
-    values["megabytes"] = int(values["megabytes"])
+    if "megabytes" in values:
+        values["megabytes"] = int(values["megabytes"])
     values["files"] = tuple(values.get("files", ()))
     values["settings"] = {key: parse_value(text) for key, text in values.get("settings", {}).items()}
     try:
