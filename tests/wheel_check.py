@@ -7,9 +7,11 @@ import torch
 
 import openvocab
 from openvocab import Predictor, Vocabulary
+from openvocab.config import read_config
 from openvocab.heads import DenseCLIPHead
 from openvocab.registry import MODELS
 from openvocab.vocabulary.class_lists import load_class_names
+from openvocab.zoo import zoo_models
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CLIP = dict(model="ConvNet-8-shapes", pretrained=None)  # described by a JSON file of the package
@@ -34,6 +36,9 @@ def main() -> None:
     prediction = Predictor(model)(image, Vocabulary.from_names(names))
     if prediction.label_map.shape != (96, 130) or len(prediction.class_names) != 150:
         raise SystemExit(f"expected (96, 130) labels of 150 classes, got {prediction.label_map.shape}")
+    for published in zoo_models():  # their configs are in the wheel
+        if not read_config(published.config, published.settings).filename.startswith(str(home)):
+            raise SystemExit(f"expected the config {published.config} in {home}")
     print(
         f"openvocab {openvocab.__version__} with torch {torch.__version__}: {prediction.label_map.shape} labels, {home}"
     )
