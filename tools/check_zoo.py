@@ -9,7 +9,6 @@ Exit code: 0; 1 if a model differs from its entry or cannot be reached; 2 if a n
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +34,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="published models; default: all")
     names = parser.parse_args().names
-    logging.disable(logging.INFO)
     with one_line_errors():
         failed = [model.name for model in _chosen(names) if not _report(model)]
     if failed:

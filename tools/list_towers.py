@@ -4,7 +4,6 @@ python tools/list_towers.py [--out FILE]
 """
 
 import argparse
-import logging
 from pathlib import Path
 
 from openvocab.backbones.readouts import known_readouts
@@ -37,7 +36,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DOCS, help=f"default: {DOCS.name} in docs")
     out = parser.parse_args().out
-    logging.disable(logging.INFO)  # each tower says what is trained of it
     models = published_towers()
     rows, progress = [], Progress()
     for done, model in enumerate(models):
