@@ -6,10 +6,11 @@ python tools/list_towers.py [--out FILE]
 import argparse
 from pathlib import Path
 
-from openvocab.backbones.readouts import known_readouts
+from openvocab.backbones.readouts import AttentionReadout, known_readouts
 from openvocab.backbones.tower_facts import TowerFacts, allows_commercial_use, published_towers, tower_facts
 from openvocab.files.atomic_files import replacing
 from openvocab.progress import Progress
+from openvocab.registry import READOUTS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "towers.md"
 HEAD = """# Towers
@@ -49,7 +50,8 @@ def main() -> None:
     print(f"{out}: {len(models)} architectures")
 
 
-ATTENTION = ("clearclip", "clip", "maskclip", "naclip", "sclip", "value")
+ATTENTION = tuple(name for name in known_readouts() if issubclass(READOUTS.get(name), AttentionReadout))
+"""Readouts that only change the last attention."""
 
 
 def _listed(names: tuple[str, ...]) -> str:

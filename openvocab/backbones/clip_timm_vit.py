@@ -46,7 +46,7 @@ class TimmTransformerReader(TransformerReader):
         self.pools_prefix = getattr(trunk, "pool_include_prefix", True) if trunk.attn_pool is not None else False
         if trunk.attn_pool is None and trunk.global_pool not in ("token", "avg"):
             raise ValueError(f"this tower pools by {trunk.global_pool!r}, which has no reader")
-        self._attention_pool()  # its kind is checked here
+        self.pool = self._attention_pool()
         trunk.patch_embed.strict_img_size = False
 
     @property
@@ -87,28 +87,20 @@ class TimmTransformerReader(TransformerReader):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Project tokens (B, N, C) one by one, (B, N, D); see `TransformerReader.project`."""
-        trunk, pool = self.visual.trunk, self._attention_pool()
-        tokens = trunk.norm(tokens)
-        return self._head(tokens) if pool is None else pool.alone(tokens)
-
-    def project_unchanged(self, tokens: Tensor) -> Tensor:
-        """Project the last block's tokens, (B, P + h * w, D); with an attention pool, their shares in its result."""
-        pool = self._attention_pool()
-        if pool is None:
-            return self.project(tokens)
-        return pool.shares(self.visual.trunk.norm(self._pooled_tokens(tokens)))
+        tokens = self.visual.trunk.norm(tokens)
+        return self._head(tokens) if self.pool is None else self.pool.alone(tokens)
 
     def project_pooled(self, tokens: Tensor) -> Tensor:
         """Pool tokens (B, P + h * w, C) as the tower does and project them, (B, D)."""
-        trunk, pool = self.visual.trunk, self._attention_pool()
-        tokens = trunk.norm(self._pooled_tokens(tokens))
-        if pool is not None:
-            return pool.pooled(tokens)
+        tokens = self.pool_input(tokens)
+        if self.pool is not None:
+            return self.pool.pooled(tokens)
         return self._head(tokens[:, 0] if self.pools_class_token else tokens.mean(dim=1))
 
-    def _pooled_tokens(self, tokens: Tensor) -> Tensor:
-        """Return the tokens that are pooled."""
-        return tokens if self.pools_class_token or self.pools_prefix else tokens[:, self.num_prefix :]
+    def pool_input(self, tokens: Tensor) -> Tensor:
+        """Return what is pooled of the last block's tokens, after the norm; see `TransformerReader.pool_input`."""
+        takes_all = self.pools_class_token or self.pools_prefix
+        return self.visual.trunk.norm(tokens if takes_all else tokens[:, self.num_prefix :])
 
     def _head(self, pooled: Tensor) -> Tensor:
         """Project what is pooled, (..., C), to the joint space, (..., D)."""
@@ -128,6 +120,8 @@ def rotary_embedding(rope: Any, grid_size: Size) -> Tensor:
     """Return timm's rotary embedding of a grid (h, w): (h * w, 2 d), or, if learned, (blocks, heads, h * w, 2 d)."""
     if any(True for _ in rope.parameters()):
         return rope.get_embed(shape=grid_size)
+    if tuple(rope.feat_shape or ()) == tuple(grid_size):
+        return rope.get_embed()
     # A module for images of one size returns what it has stored, whatever grid it is asked for, until it is updated;
     # a copy is, since several threads may use the tower.
     of_grid = copy.deepcopy(rope)

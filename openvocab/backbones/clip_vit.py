@@ -40,7 +40,8 @@ class VisionTransformerReader(TransformerReader):
         if visual.patch_size[0] != visual.patch_size[1]:
             raise ValueError(f"expected square patches, got {visual.patch_size[0]}x{visual.patch_size[1]}")
         super().__init__(visual, visual.transformer.width, 1, readout, position_resize, checkpointing)
-        self.pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
+        self.pool = None if visual.attn_pool is None else QueryPool(visual)
+        self.pools_class_token = self.pool is None and visual.pool_type == "tok"
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -72,19 +73,12 @@ class VisionTransformerReader(TransformerReader):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Project tokens (B, N, C) one by one, (B, N, D); see `TransformerReader.project`."""
-        pool = self._attention_pool()
-        return self.visual.ln_post(tokens) @ self.visual.proj if pool is None else pool.alone(tokens)
-
-    def project_unchanged(self, tokens: Tensor) -> Tensor:
-        """Project the last block's tokens, (B, 1 + h * w, D); with an attention pool, their shares in its result."""
-        pool = self._attention_pool()
-        return self.project(tokens) if pool is None else pool.shares(tokens)
+        return self.visual.ln_post(tokens) @ self.visual.proj if self.pool is None else self.pool.alone(tokens)
 
     def project_pooled(self, tokens: Tensor) -> Tensor:
         """Pool tokens (B, N, C) as the tower does and project them, (B, D)."""
-        pool = self._attention_pool()
-        if pool is not None:
-            return pool.pooled(tokens)
+        if self.pool is not None:
+            return self.pool.pooled(tokens)
         if self.visual.pool_type == "tok":
             return self.project(tokens[:, 0])
         # Other towers average the patches; the norm and the mean do not commute.
@@ -92,7 +86,3 @@ class VisionTransformerReader(TransformerReader):
             return self.project(tokens[:, 1:].mean(dim=1))
         # The norm is per token, so it makes no difference that the class token is dropped after it.
         return self.visual.ln_post(tokens)[:, 1:].mean(dim=1) @ self.visual.proj
-
-    def _attention_pool(self) -> QueryPool | None:
-        visual = self.visual
-        return None if visual.attn_pool is None else QueryPool(visual.attn_pool, visual.ln_post, visual.proj)

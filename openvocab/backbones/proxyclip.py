@@ -15,7 +15,7 @@ from openvocab.backbones.clip_vit import VisionTransformerReader
 from openvocab.backbones.readouts import ForwardPass, Readout
 from openvocab.backbones.readouts.self_calibration import apply_weights
 from openvocab.backbones.readouts.similarity import contrast_softmax, cosines
-from openvocab.clip.open_clip_model import create_clip, pixel_statistics, uses_quick_gelu
+from openvocab.clip.open_clip_model import create_image_tower, pixel_statistics, uses_quick_gelu
 from openvocab.layers.packed_linear import pack_linears
 from openvocab.layers.positions import PositionResize, check_position_resize
 from openvocab.registry import BACKBONES, build_part
@@ -55,7 +55,7 @@ class ProxyCLIPBackbone(Backbone):
     ) -> None:
         super().__init__()
         check_position_resize(position_resize)
-        self.visual = create_clip(model, pretrained).visual.requires_grad_(False)
+        self.visual = create_image_tower(model, pretrained).requires_grad_(False)
         if type(self.visual) is not VisionTransformer:
             raise ValueError(f"{model}: ProxyCLIP needs a vision transformer, got a {type(self.visual).__name__}")
         self.proxy: Backbone = build_part(BACKBONES, proxy)

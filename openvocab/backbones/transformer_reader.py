@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from openvocab.backbones.readouts import ForwardPass, Plain, Readout
 from openvocab.layers.attention import attend
 from openvocab.layers.attention_block import AttentionBlock
+from openvocab.layers.attention_pool import AttentionPool
 from openvocab.layers.positions import PositionResize
 from openvocab.layers.token_maps import to_map
 from openvocab.structures import BackboneSpec, ImageFeatures, Size, size_of
@@ -36,6 +37,8 @@ class TransformerReader:
     """Name prefixes of the parameters after the last block."""
     pools_class_token: bool
     """Whether the pooled embedding is that of the class token, so that the last block need not run for the patches."""
+    pool: AttentionPool | None = None
+    """The tower's attention pool, if it has one."""
 
     def __init__(
         self,
@@ -80,8 +83,12 @@ class TransformerReader:
         raise NotImplementedError
 
     def project_unchanged(self, tokens: Tensor) -> Tensor:
-        """Project the last block's own tokens (B, P + h * w, C) to the joint space, (B, P + h * w, D)."""
-        return self.project(tokens)
+        """Project the last block's own tokens (B, P + h * w, C), (B, P + h * w, D), or their shares in a pool."""
+        return self.project(tokens) if self.pool is None else self.pool.shares(self.pool_input(tokens))
+
+    def pool_input(self, tokens: Tensor) -> Tensor:
+        """Return what is pooled of the last block's tokens (B, P + h * w, C), after the norm before the pool."""
+        return tokens
 
     def stride(self) -> int:
         """Return the side of a patch in pixels."""

@@ -47,9 +47,7 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
             return Path(hf_hub_download(name, file, **options))
         except LocalEntryNotFoundError as error:
             if reachable:  # the cache was the last resort
-                raise ConnectionError(
-                    f"hf-hub:{repository}: the download of {file} was cut ({_cause(error)}); run the command again"
-                ) from error
+                raise _cut(repository, file, error) from error
         except EntryNotFoundError:
             continue
         except GatedRepoError as error:
@@ -67,9 +65,7 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
         except Exception as error:  # the client lets through the errors of its HTTP library, of which it has had three
             if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
                 raise  # a full disk, a folder without permission
-            raise ConnectionError(
-                f"hf-hub:{repository}: the download of {file} was cut ({_cause(error)}); run the command again"
-            ) from error
+            raise _cut(repository, file, error) from error
     listed = " or ".join(names)
     if reachable:
         raise FileNotFoundError(f"hf-hub:{repository} has no {listed}")
@@ -98,8 +94,9 @@ def can_reach(address: str) -> bool:
         return False
 
 
-def _cause(error: BaseException) -> str:
-    """Return the name of the error at the root of another."""
+def _cut(repository: str, file: str, error: BaseException) -> ConnectionError:
+    """Return the error of a download that was cut, with the name of the error at the root of the client's."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return type(error).__name__
+    cause = type(error).__name__
+    return ConnectionError(f"hf-hub:{repository}: the download of {file} was cut ({cause}); run the command again")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import AttentionalPooler
+from open_clip.transformer import VisionTransformer
 from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
@@ -111,23 +111,23 @@ class QueryPool(AttentionPool):
     """open_clip's pool of CoCa, whose first query is that of the embedding, then norm and projection.
 
     Args:
-        pool: the pool; it is not changed.
-        norm, proj: the layer norm, and the matrix (P, D), after it.
+        visual: the tower with the pool, and the norm and the projection after it; it is not changed.
     """
 
-    def __init__(self, pool: AttentionalPooler, norm: nn.LayerNorm, proj: Tensor) -> None:
-        self.pool, self.norm, self.proj = pool, norm, proj
+    def __init__(self, visual: VisionTransformer) -> None:
+        self.visual: Any = visual
 
     def query_keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `AttentionPool.query_keys_values`."""
-        attention = self.pool.attn
+        pool = self.visual.attn_pool
+        attention = pool.attn
         if attention.in_proj_weight is not None:
             weights = attention.in_proj_weight.chunk(3)
         else:  # keys and values have another width than the query
             weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
         biases = attention.in_proj_bias.chunk(3)
-        context = self.pool.ln_k(tokens)
-        inputs = (self.pool.ln_q(self.pool.query[:1])[None], context, context)
+        context = pool.ln_k(tokens)
+        inputs = (pool.ln_q(pool.query[:1])[None], context, context)
         query, keys, values = (
             F.linear(x, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip(inputs, weights, biases)
@@ -136,15 +136,15 @@ class QueryPool(AttentionPool):
 
     def output(self, mixed: Tensor) -> Tensor:
         """See `AttentionPool.output`."""
-        return self.pool.attn.out_proj(mixed.transpose(1, 2).flatten(2))
+        return self.visual.attn_pool.attn.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def finish(self, averages: Tensor) -> Tensor:
         """See `AttentionPool.finish`."""
-        return self.norm(averages) @ self.proj
+        return self.visual.ln_post(averages) @ self.visual.proj
 
     def finish_linearly(self, parts: Tensor, average: Tensor) -> Tensor:
         """See `AttentionPool.finish_linearly`."""
-        return _norm_at(self.norm, parts, average) @ self.proj
+        return _norm_at(self.visual.ln_post, parts, average) @ self.visual.proj
 
 
 def _scores(query: Tensor, keys: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from openvocab.argument_checks import check_choice
 from openvocab.checkpoint.weights_digest import weights_digest
-from openvocab.clip.open_clip_model import clip_config, create_clip, pixel_statistics
+from openvocab.clip.open_clip_model import clip_config, create_image_tower, pixel_statistics
 from openvocab.layers.packed_linear import pack_linears
 from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.process.bfloat16_probe import dtype_name, faster_dtype
@@ -63,7 +63,7 @@ class RegionTeacher:
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype_name(faster_dtype(self.device, "regions are embedded")) if dtype == "auto" else dtype
-        visual = create_clip(model, pretrained).visual.requires_grad_(False)
+        visual: Any = create_image_tower(model, pretrained).requires_grad_(False)
         self.side = _square_side(model, visual.image_size)
         self.embed_dim = clip_config(model)["embed_dim"]
         self.weights = weights_digest(visual.state_dict(), json.dumps(clip_config(model), sort_keys=True))

@@ -135,8 +135,8 @@ def test_the_dense_map_pooled_by_the_weights_of_the_pool_is_the_image_embedding(
         tokens = features.hidden[DEPTH].flatten(2).transpose(1, 2)
         prefix = features.prefix.get(DEPTH)
         tokens = tower.trunk.norm(tokens if prefix is None else torch.cat([prefix, tokens], dim=1))
-        weights = reader._attention_pool().weights(tokens)  # (B, P + N)
-        shares = reader._attention_pool().shares(tokens)  # (B, P + N, D)
+        weights = reader.pool.weights(tokens)  # (B, P + N)
+        shares = reader.pool.shares(tokens)  # (B, P + N, D)
     count = features.patch_embed[0, 0].numel()
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     torch.testing.assert_close(shares[:, -count:].transpose(1, 2), features.patch_embed.flatten(2))
@@ -147,7 +147,7 @@ def test_the_dense_map_pooled_by_the_weights_of_the_pool_is_the_image_embedding(
 def test_the_weights_of_a_pool_are_those_of_its_attention():
     tower = make_tower("PE-Core")
     pool, tokens = tower.trunk.attn_pool, torch.randn(2, 17, WIDTH)
-    ours = TimmTransformerReader(tower, build_readout("clip"), "bicubic", False)._attention_pool().weights(tokens)
+    ours = TimmTransformerReader(tower, build_readout("clip"), "bicubic", False).pool.weights(tokens)
     with torch.no_grad(), patch.object(F, "scaled_dot_product_attention") as attention:
         attention.side_effect = lambda q, k, v, **_: v.mean(2, keepdim=True)
         pool(tokens)
@@ -278,7 +278,7 @@ def test_the_dense_map_of_coca_pooled_by_its_weights_is_the_image_embedding(coca
     with torch.no_grad():
         features = reader(make_images(coca, 32, 48), (2,), True)
         tokens = torch.cat([features.prefix[2], features.hidden[2].flatten(2).transpose(1, 2)], dim=1)
-        pool = reader._attention_pool()
+        pool = reader.pool
         pooled = (pool.weights(tokens)[..., None] * pool.shares(tokens)).sum(1)
     torch.testing.assert_close(pooled, features.image_embed, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(pool.shares(tokens)[:, 1:].transpose(1, 2), features.patch_embed.flatten(2))
