@@ -20,15 +20,15 @@ FLOORS = (
     ("argument_checks", "files", "finite_guard", "lazy_names", "process", "progress", "registry", "seeding", "version"),
     ("checkpoint", "config", "vocabulary", "datasets.shapes", "clip.model_configs"),
     ("clip", "structures"),
-    ("images", "layers", "ops", "metrics", "converters", "pixel_batch"),
+    ("drawing", "images", "layers", "ops", "metrics", "converters", "pixel_batch"),
     ("backbones.readouts", "text", "detection", "losses", "logit_map", "preprocessor", "metrics.detection",
      "datasets.files"),
     ("backbones", "heads.terms", "inference", "postprocess", "datasets.annotations", "datasets.shards",
      "datasets.transforms"),
-    ("heads", "datasets", "zoo"),
+    ("heads", "datasets", "results", "zoo"),
     ("model",),
     ("predictor", "evaluation", "engine"),
-    ("retrieval", "drawing", "teacher", "command_line"),
+    ("group_overlays", "retrieval", "teacher", "command_line"),
     ("engine.hooks", "openvocab"),
 )  # fmt: skip
 """From the ground up; "openvocab" is the package's own front door."""
