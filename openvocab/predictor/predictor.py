@@ -350,7 +350,7 @@ class Predictor:
     def _predict(
         self, data: dict[str, Any], scores: bool, encoder: "ImageEncoder | None"
     ) -> Sequence[tuple[Prediction, LogitMap | None]]:
-        """Return the prediction of each image, and the scores of its pixels, if they are needed and the head has them."""
+        """Return the prediction of each image, and the scores of its pixels if they are needed and exist."""
         composed = self._composed
         if composed is None:
             return [(prediction, None) for prediction in self.model.test_step(data)]
