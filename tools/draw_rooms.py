@@ -28,7 +28,7 @@ FLOORS = (
     ("heads", "datasets", "zoo"),
     ("model", "diagnosis"),
     ("predictor", "evaluation", "engine"),
-    ("retrieval", "drawing", "teacher", "command_line"),
+    ("retrieval", "drawing", "teacher", "command_line", "publishing"),
     ("engine.hooks", "openvocab", "commands"),
     ("__main__",),
 )  # fmt: skip
