@@ -15,6 +15,7 @@ from openvocab.checkpoint.published import read_published_meta
 from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.checkpoint.weights_file import HUB_PREFIX, WEIGHT_FILES, weights_file
+from openvocab.clip.build_once import built_once
 from openvocab.config.config import read_config, test_pipeline
 from openvocab.config.saved import building_from_file, config_of
 from openvocab.predictor.predictor import Predictor
@@ -78,7 +79,7 @@ def load(
             weights = load_state_dict(os.fspath(checkpoint))
     only_registered = building_from_file(str(checkpoint)) if config is None else nullcontext()
     unchanged_generator = torch.random.fork_rng(devices=[])
-    with start_weights(load=weights is None), only_registered, unchanged_generator:
+    with start_weights(load=weights is None), built_once(), only_registered, unchanged_generator:
         model = MODELS.build(full_config.model)
         with start_weights(load=True):  # no checkpoint of the model holds the weights of a teacher in the pipeline
             pipeline = [TRANSFORMS.build(step) for step in test_pipeline(full_config)]
