@@ -45,14 +45,14 @@ from openvocab.drawing.box_drawing import (
     MAX_OBJECTS,
     MIN_SCORE,
     best_objects,
-    describe_objects,
     draw_detections,
 )
-from openvocab.drawing.group_overlays import draw_groups, find_groups
+from openvocab.drawing.class_figures import describe_areas, describe_objects
 from openvocab.drawing.picture_files import write_picture
-from openvocab.drawing.visualization import MAP_ALPHA, describe_areas, draw_label_map
+from openvocab.drawing.visualization import MAP_ALPHA, draw_label_map
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.files.printable_text import encodable, printable
+from openvocab.group_overlays import draw_groups, find_groups
 from openvocab.images.image_io import read_image
 from openvocab.predictor import Predictor, as_vocabulary, load
 from openvocab.structures import DetectionPrediction, SemanticPrediction
