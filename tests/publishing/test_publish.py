@@ -120,6 +120,16 @@ def test_without_any_score_the_card_says_so(best, tmp_path):
     assert "## Scores\n\nNot measured.\n" in card_of(tmp_path / "out")[1]
 
 
+def test_the_folder_is_tested_and_takes_the_config_that_is_given(run, best, tmp_path, capfd):
+    assert run_command("publish", best, "--out", tmp_path / "out") == 0
+    options = tiny_lseg_options(run / "shapes")
+    arguments = ("lseg_shapes", tmp_path / "out", "--work-dir", tmp_path / "test")
+    assert run_command("test", *arguments, "--out", tmp_path / "metrics.json", *options) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads((run / "metrics.json").read_text())
+    config = openvocab.load("lseg_shapes", tmp_path / "out")
+    assert config(IMAGE, NAMES).label_map.tolist() == openvocab.load(best)(IMAGE, NAMES).label_map.tolist()
+
+
 def test_pushed_to_a_hub_it_is_loaded_from_there(best, tmp_path, hub, capfd):
     arguments = ("--out", tmp_path / "out", "--push", "owner/tiny", "--private", "--json")
     assert run_command("publish", best, *arguments) == 0
