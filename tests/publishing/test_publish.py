@@ -18,6 +18,8 @@ import openvocab
 from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.checkpoint.published import read_published_meta, save_published
 from openvocab.config.config import ConfigError
+from openvocab.config.saved import config_of
+from openvocab.registry import MODELS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 NAMES = "red circle, blue star, other"
@@ -211,6 +213,19 @@ def test_a_config_in_a_file_builds_no_other_class(best, tmp_path):
     save_published(load_file(file), meta, file)
     with pytest.raises(ConfigError, match="'subprocess.Popen' is not registered"):
         openvocab.load(tmp_path / "out")
+
+
+def test_files_that_the_model_needs_and_the_folder_lacks_are_named(best, tmp_path, caplog):
+    np.save(tmp_path / "rows.npy", np.eye(3, 512, dtype=np.float32))
+    content = load_checkpoint(best)
+    encoder = {"type": "openvocab.text.precomputed.PrecomputedTextEncoder", "path": str(tmp_path / "rows.npy")}
+    content["meta"]["config"]["model"]["text_encoder"] = {**encoder, "names": ["red circle", "blue star", "other"]}
+    state = MODELS.build(config_of(content, "x").model).state_dict()
+    save_checkpoint({**content, "state_dict": state}, best)
+    assert run_command("publish", best, "--out", tmp_path / "out") == 0
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "openvocab.publishing.folder"]
+    assert line.startswith(f"model.text_encoder.path={tmp_path / 'rows.npy'}: ") and "needs it there" in line
+    assert openvocab.load(tmp_path / "out")(IMAGE, NAMES).label_map.shape == (48, 64)
 
 
 def test_weights_of_another_program_need_their_config(best, tmp_path):
