@@ -28,7 +28,7 @@ FLOORS = (
     ("heads", "datasets", "results", "zoo"),
     ("model", "diagnosis"),
     ("predictor", "evaluation", "engine"),
-    ("group_overlays", "retrieval", "teacher", "command_line", "publishing"),
+    ("group_overlays", "predicting", "retrieval", "teacher", "command_line", "publishing"),
     ("engine.hooks", "openvocab", "commands"),
     ("__main__",),
 )  # fmt: skip

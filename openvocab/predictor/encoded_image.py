@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from openvocab.model import OpenVocabModel
 from openvocab.predictor.arguments import Classes, as_vocabulary
 from openvocab.predictor.remembered_features import RememberedFeatures
 from openvocab.structures import Size
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class EncodedImage:
     """One image, ready to be asked for names; `Predictor.encode` makes it.
 
-    The first list of names runs the backbone, unless `prepare` did; the results are those of the predictor.
+    The first list of names runs the backbone; the results are those of the predictor. A model that is none of ours sees
+    the image anew for each list.
 
     Args:
         predictor: the predictor.
@@ -30,7 +32,8 @@ class EncodedImage:
     def __init__(self, predictor: "Predictor", image: Any) -> None:
         self.predictor, self.source = predictor, image
         self._item = predictor.prepare(image)
-        self._features = RememberedFeatures(predictor.model)
+        model = predictor.model
+        self._features = RememberedFeatures(model) if isinstance(model, OpenVocabModel) else None
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -10,19 +10,15 @@ if TYPE_CHECKING:
 
 
 class FixedVocabulary:
-    """A predictor for one list of names, which are embedded when it is made: `find(image)`.
+    """A predictor for one list of names: `find(image)`; `Predictor.vocabulary` makes it.
 
     Args:
         predictor: the predictor.
         vocabulary: the names.
-
-    Raises:
-        ValueError: the text encoder does not know a name.
     """
 
     def __init__(self, predictor: "Predictor", vocabulary: Vocabulary) -> None:
         self.predictor, self.vocabulary = predictor, vocabulary
-        predictor.embed_names(vocabulary)
 
     def __repr__(self) -> str:
         names = self.names

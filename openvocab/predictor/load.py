@@ -63,8 +63,9 @@ def load(
     if dtype != "auto" and not isinstance(dtype, torch.dtype):
         raise ValueError(f"dtype: expected 'auto' or a torch.dtype such as torch.bfloat16, got {dtype!r}")
     if checkpoint is None and isinstance(config, (str, PathLike)) and _is_checkpoint(config):
-        checkpoint = weights_file(os.fspath(config))
-        config = None
+        config, checkpoint = None, config
+    if checkpoint is not None:
+        checkpoint = weights_file(os.fspath(checkpoint))
     weights: dict[str, Tensor] | None = None
     if config is None:
         full_config, weights = _config_and_weights(checkpoint)
@@ -74,7 +75,7 @@ def load(
         else:
             full_config, checkpoint = _read_named(os.fspath(config), checkpoint, accept_license)
         if checkpoint is not None:
-            weights = load_state_dict(weights_file(os.fspath(checkpoint)))
+            weights = load_state_dict(os.fspath(checkpoint))
     only_registered = building_from_file(str(checkpoint)) if config is None else nullcontext()
     unchanged_generator = torch.random.fork_rng(devices=[])
     with start_weights(load=weights is None), only_registered, unchanged_generator:

@@ -16,7 +16,6 @@ from openvocab.logit_map import LogitMap
 from openvocab.predictor.arguments import Classes, as_list, as_vocabulary, is_several
 from openvocab.predictor.fixed_vocabulary import FixedVocabulary
 from openvocab.predictor.pipeline import Transform, run_pipeline
-from openvocab.predictor.tiling import predict_tiles
 from openvocab.results.of_prediction import result_of
 from openvocab.structures import Prediction, Sample, Size, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
@@ -38,20 +37,29 @@ class Predictor:
     on the other images of a list.
 
     Args:
-        model: on its device; it is put into evaluation mode.
+        model: on its device; it is put into evaluation mode. An `OpenVocabModel`, or another one with `test_step`,
+            which has no scores of pixels, no embeddings, and sees an encoded image anew.
         pipeline: a test pipeline in mmcv's protocol: transforms from `img_path` or `img` to `{"image", "sample"}`. If
             no step reads a file, as in the pipeline of a dataset that holds its images, a step that reads it is put
             first; if no step packs the sample, such a step is put last. Default: these two steps alone.
     """
 
-    def __init__(self, model: "OpenVocabModel", pipeline: Sequence[Transform] = ()) -> None:
+    def __init__(self, model: Any, pipeline: Sequence[Transform] = ()) -> None:
         self.model, self.pipeline = model.eval(), tuple(pipeline)
 
     def __repr__(self) -> str:
-        head, backbone = type(self.model.head).__name__, type(self.model.backbone).__name__
+        name, composed = type(self.model).__name__, self._composed
+        if composed is not None:
+            name = f"{type(composed.head).__name__} on {type(composed.backbone).__name__}"
         weights = next(self.model.parameters(), None)
-        place = "" if weights is None else f", {weights.device}"
-        return f"Predictor({head} on {backbone}{place})"
+        return f"Predictor({name}{'' if weights is None else f', {weights.device}'})"
+
+    @property
+    def _composed(self) -> "OpenVocabModel | None":
+        """The model, if it is composed of our parts; None for one that only predicts."""
+        from openvocab.model import OpenVocabModel  # here: importing this module stays fast
+
+        return self.model if isinstance(self.model, OpenVocabModel) else None
 
     def __call__(
         self,
@@ -92,6 +100,8 @@ class Predictor:
             return [self(one, vocabulary, min_score=min_score, scores=scores, tile=tile) for one in as_list(image)]
         if tile is None:
             return self.results([self.prepare(image, vocabulary)], [image], min_score, scores)[0]
+        from openvocab.predictor.tiling import predict_tiles
+
         predict = partial(self, classes=vocabulary, min_score=min_score, scores=scores)
         return predict_tiles(rgb_image(image), tile, predict, image)
 
@@ -156,7 +166,10 @@ class Predictor:
         Raises:
             TypeError, ValueError: the list of names cannot be used.
         """
-        return FixedVocabulary(self, as_vocabulary(classes, background))
+        vocabulary = as_vocabulary(classes, background)
+        if self._composed is not None:
+            self.embed_names(vocabulary)
+        return FixedVocabulary(self, vocabulary)
 
     def presence(self, image: Any, classes: Classes) -> dict[str, float]:
         """Return how likely an image shows each name, by the embedding of the whole image.
@@ -191,9 +204,11 @@ class Predictor:
         """Return the rows of a list of names, which the text encoder keeps for the next time.
 
         Raises:
-            ValueError: the text encoder does not know a name.
+            ValueError: the text encoder does not know a name, or the model is none of ours.
         """
-        return self.model.encode_texts(vocabulary)
+        if self._composed is None:
+            raise ValueError(f"{type(self.model).__name__} has no embeddings of names; use an OpenVocabModel")
+        return self._composed.encode_texts(vocabulary)
 
     def encode_image(self, images: Any, *, normalize: bool = False, batch_size: int = 8) -> Tensor:
         """Embed whole images in the space of the texts, as CLIP's method of this name does.
@@ -324,19 +339,28 @@ class Predictor:
             encoder: encodes the images; default: the model.
         """
         images, samples = zip(*items)
-        batch = self.model.data_preprocessor.pixels({"image": list(images), "sample": list(samples)})
-        inputs = batch["images"], batch["samples"], encoder
-        predictions: Sequence[tuple[Prediction, LogitMap | None]]
-        if self.model.head.has_score_maps and (scores or min_score is not None):
-            predictions = self.model.predict_with_scores(*inputs)
-        else:
-            predictions = [(prediction, None) for prediction in self.model.predict(*inputs)]
+        data = {"image": list(images), "sample": list(samples)}
+        predictions = self._predict(data, scores or min_score is not None, encoder)
+        embeds_images = self._composed is not None and self._composed.head.embeds_images
         results = []
         for (prediction, score_map), item, source in zip(predictions, items, sources, strict=True):
-            presence = partial(self._presence_of_prepared, item) if scores and self.model.head.embeds_images else None
+            presence = partial(self._presence_of_prepared, item) if scores and embeds_images else None
             result = result_of(prediction, source, item[1].original_size, score_map, presence)
             results.append(result if min_score is None else result.filter(min_score))
         return results
+
+    def _predict(
+        self, data: dict[str, Any], scores: bool, encoder: "ImageEncoder | None"
+    ) -> Sequence[tuple[Prediction, LogitMap | None]]:
+        """Return the prediction of each image, and the scores of its pixels if they are needed and exist."""
+        composed = self._composed
+        if composed is None:
+            return [(prediction, None) for prediction in self.model.test_step(data)]
+        batch = composed.data_preprocessor.pixels(data)
+        inputs = batch["images"], batch["samples"], encoder
+        if scores and composed.head.has_score_maps:
+            return composed.predict_with_scores(*inputs)
+        return [(prediction, None) for prediction in composed.predict(*inputs)]
 
     def _presence_of_prepared(self, item: Prepared) -> dict[str, float]:
         return self.presence_of(self.embed_prepared([item])[0], known(item[1].vocabulary, "vocabulary of the image"))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from openvocab.images.image_input import rgb_image
+from openvocab.images.image_input import is_file_path, rgb_image
+from openvocab.images.image_io import read_image
 from openvocab.structures import Size
 from openvocab.vocabulary.vocabulary import Vocabulary, same_name_key
 
@@ -45,13 +46,18 @@ class Result:
         """
         if self.source is None:
             raise ValueError("this result has no image; pass one: result.draw(image=...)")
-        image = rgb_image(self.source)
+        # no limit: the model's pipeline has accepted it
+        image = read_image(self.source, max_pixels=None) if is_file_path(self.source) else rgb_image(self.source)
         if image.shape[:2] != self.size:
             raise ValueError(
                 f"{self.sample_id}: the image is {image.shape[0]}x{image.shape[1]} now, but the prediction was made at "
                 f"{self.size[0]}x{self.size[1]} (height x width)"
             )
         return image
+
+    def describe(self) -> str:
+        """Return what was found, in one line."""
+        raise NotImplementedError
 
     def filter(self, min_score: float | None = None, names: str | Collection[str] | None = None) -> "Result":
         """Return the result without what has a lower score or another name.

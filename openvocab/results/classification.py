@@ -28,9 +28,12 @@ class ClassificationResult(ClassificationPrediction, Result):
     image_size: Size = (0, 0)
 
     def __repr__(self) -> str:
+        return f"ClassificationResult({self.describe()})"
+
+    def describe(self) -> str:
+        """Return the most probable names: `cat 0.910, dog 0.080`."""
         best = ", ".join(f"{row['name']} {row['score']:.3f}" for row in self.table()[:MOST_NAMES])
-        more = f", and {len(self) - MOST_NAMES} more" if len(self) > MOST_NAMES else ""
-        return f"ClassificationResult({best}{more})"
+        return best + (f", and {len(self) - MOST_NAMES} more" if len(self) > MOST_NAMES else "")
 
     def __len__(self) -> int:
         """Return the number of names."""

@@ -38,6 +38,10 @@ class DetectionResult(DetectionPrediction, Result):
         found = f": {describe_objects(self)}" if len(self) else ""
         return f"DetectionResult({height}x{width}, {count}{found})"
 
+    def describe(self) -> str:
+        """Return the names found with their numbers of objects: `3 red circle (best 0.91), 1 blue star (0.55)`."""
+        return describe_objects(self) or "none of the names"
+
     def __len__(self) -> int:
         """Return the number of objects."""
         return len(self.boxes)

@@ -3,9 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,15 +35,32 @@ class Format:
     content: Callable[[Result], bytes]
 
 
-def write_result(result: Result, path: Path, format: str | None = None) -> Path:
-    """Write a result to a file; see `Result.save`."""
+def write_result(result: Result, path: Path, format: str | None = None, heat: str = "") -> Path:
+    """Write a result to a file; see `Result.save`.
+
+    Args:
+        result, path, format: see there.
+        heat: draw the scores of this name, for a picture of a label map.
+    """
     name = format or _by_extension(path)
     check_choice("format", name, FORMATS)
-    content = _content(result, name, path)
+    if name == "overlay":
+        content = _picture(result, Image.registered_extensions()[path.suffix.lower() or ".png"], heat)
+    else:
+        content = FORMATS[name].content(result)
+    write_bytes(content, path)
+    return path
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file, whole or not at all; create its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as file:
         file.write(content)
-    return path
 
 
 def _by_extension(path: Path) -> str:
@@ -62,15 +80,12 @@ def _by_extension(path: Path) -> str:
     return names[0]
 
 
-def _content(result: Result, name: str, path: Path) -> bytes:
-    if name == "overlay":
-        return _picture(result, Image.registered_extensions()[path.suffix.lower() or ".png"])
-    return FORMATS[name].content(result)
-
-
-def _picture(result: Result, kind: str = "PNG") -> bytes:
+def _picture(result: Result, kind: str = "PNG", heat: str = "") -> bytes:
+    if heat and not isinstance(result, SemanticResult):
+        raise ValueError(f"heat: a {type(result).__name__} has no score for each pixel, only label maps have")
+    picture = result.draw(heat=heat) if isinstance(result, SemanticResult) else result.draw()
     content = io.BytesIO()
-    Image.fromarray(result.draw()).save(content, kind)
+    Image.fromarray(picture).save(content, kind)
     return content.getvalue()
 
 
@@ -96,17 +111,22 @@ def _label_png(result: Result) -> bytes:
     return content.getvalue()
 
 
-def _csv(result: Result) -> bytes:
-    rows = result.objects() if isinstance(result, DetectionResult) else result.table()
+def rows_of(result: Result) -> list[dict[str, Any]]:
+    """Return the rows of a table of a result: its objects, or its names."""
+    return result.objects() if isinstance(result, DetectionResult) else result.table()
+
+
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a table as a CSV file; its columns are those of the first row."""
     content = io.StringIO()
-    columns = list(rows[0]) if rows else ["name"]
-    writer = csv.DictWriter(content, columns, lineterminator="\n")
+    writer = csv.DictWriter(content, list(rows[0]) if rows else ["name"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return content.getvalue().encode()
 
 
-def _json(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
+    """Return a value as a JSON file."""
     return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
 
 
@@ -125,12 +145,14 @@ def _voc(result: Result) -> bytes:
 FORMATS = {
     "overlay": Format(".png", "a picture of the names over the image", _picture),
     "label-png": Format(".png", "label map: pixel value = index of the name", _label_png),
-    "coco": Format(".json", "COCO document, one for all images", lambda result: _json(result.to_coco())),
+    "coco": Format(".json", "COCO document, one for all images", lambda result: json_bytes(result.to_coco())),
     "yolo": Format(".txt", "YOLO labels: boxes, or polygons of masks", lambda result: result.to_yolo().encode()),
     "voc": Format(".xml", "Pascal VOC annotation: boxes", _voc),
-    "json": Format(".json", "names, areas or objects, one value per image", lambda result: _json(result.to_json())),
-    "csv": Format(".csv", "table of areas or objects", _csv),
+    "json": Format(
+        ".json", "names, areas or objects, one value per image", lambda result: json_bytes(result.to_json())
+    ),
+    "csv": Format(".csv", "table of areas or objects", lambda result: csv_bytes(rows_of(result))),
     "npz": Format(".npz", "numpy arrays", _npz),
-    "geojson": Format(".geojson", "polygons in pixels", lambda result: _json(result.to_geojson())),
+    "geojson": Format(".geojson", "polygons in pixels", lambda result: json_bytes(result.to_geojson())),
 }
 """Formats by the name that `--format` and `Result.save` take."""

@@ -17,7 +17,7 @@ def supervision_detections(
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels; None for those around the masks.
-        masks: (N, H, W) bool; None without masks.
+        masks: (N, H, W) bool; None if there are none.
         scores: (N,); None without scores.
         classes: (N,) indices into `names`.
         names: K names.
@@ -30,7 +30,7 @@ def supervision_detections(
     except ImportError as error:
         raise ImportError("to_supervision needs a further package: pip install supervision") from error
     if boxes is None:
-        boxes = supervision.mask_to_xyxy(masks) if len(classes) else np.zeros((0, 4))
+        boxes = np.zeros((0, 4)) if masks is None or not len(masks) else supervision.mask_to_xyxy(masks)
     labels = np.array(classes, dtype=int)
     found = np.array([names[index] for index in classes], dtype=str)
     return supervision.Detections(
