@@ -47,8 +47,8 @@ def load(
             config. A path that ends in .pth, .pt or .ckpt is a checkpoint of our training, and a folder, a file that
             ends in .safetensors or "hf-hub:OWNER/NAME" a model that `openvocab publish` has written; the model is then
             built from the config inside it, which is only data: nothing in it is run or imported.
-        checkpoint: weights of the whole model, ours or converted; default: the weights that the config starts from.
-            Without a config, it must be a checkpoint of our training or a published model, as above.
+        checkpoint: weights of the whole model, ours, converted or published; default: the weights that the config
+            starts from. Without a config, it must be a checkpoint of our training or a published model, as above.
         device: default: CUDA if available, else the CPU.
         dtype: dtype of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512
             BF16, and three times as slow on other CPUs. "auto" uses it if a probe shows it to be faster on the device.
