@@ -59,6 +59,8 @@ class Row:
     max_ms: float | None = None
     min_peak_fraction: float | None = None
     note: str = ""
+    clock: Callable[[], float] = time.perf_counter
+    """What the times of the row are differences of, in seconds."""
     on_cuda: bool = False
     """Whether `prepare` takes `device`, on which both sides work; the other rows always run on the processor."""
 

@@ -32,7 +32,7 @@ def measure(row: Row, machine: dict[str, Any], repeats: int | None = None) -> di
     with use_threads(threads):
         sides = row.prepare()
         error, flops = _first_calls(sides)
-        timing = time_sides(sides, repeats or row.repeats)
+        timing = time_sides(sides, repeats or row.repeats, row.clock)
     scaled_flops = flops * sides.ours_scale
     del sides
     gc.collect()

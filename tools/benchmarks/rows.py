@@ -13,6 +13,8 @@ from benchmarks import (
     mask_encoding,
     mask_rcnn,
     region_cache,
+    second_vocabulary,
+    start_up,
     text_encoding,
     training_step,
 )
@@ -22,6 +24,8 @@ ROWS: tuple[Row, ...] = (
     *dense_features.ROWS,
     *lseg_inference.ROWS,
     *groupvit.ROWS,
+    *second_vocabulary.ROWS,
+    *start_up.ROWS,
     *mask_rcnn.ROWS,
     *label_map.ROWS,
     *text_encoding.ROWS,
