@@ -27,7 +27,7 @@ model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="none", **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="imagenet7", **clip),
-    head=dict(type=OWLHead, one_class_per_box=False, nms_iou=1.0, max_detections=1000),
+    head=dict(type=OWLHead, detections=dict(one_class_per_box=False, nms_iou=1.0, max_detections=1000)),
     inference=dict(type=SquareImage),
 )
 

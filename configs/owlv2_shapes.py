@@ -24,7 +24,7 @@ model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, **clip),
     text_encoder=dict(type=CLIPTextEncoder, templates="none", **clip),
-    head=dict(type=OWLHead, one_class_per_box=False, nms_iou=0.5, max_detections=100),
+    head=dict(type=OWLHead, detections=dict(one_class_per_box=False, nms_iou=0.5, max_detections=100)),
     inference=dict(type=SquareImage),
 )
 val_dataloader["dataset"].update(with_masks=False)

@@ -1,18 +1,20 @@
 """OWL-ViT's head, version 2: every patch of an image-text transformer is a candidate object."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openvocab.argument_checks import argument_group
 from openvocab.detection.region_outputs import original_boxes
+from openvocab.detection.scored_boxes import DetectionChoice, choose_detections
 from openvocab.heads.base import Head
 from openvocab.layers.packed_linear import pack_linears
-from openvocab.ops.class_wise_nms import class_wise_nms
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, Size, TextFeatures, known
+from openvocab.structures import BackboneSpec, DetectionPrediction, ImageFeatures, Sample, Size, TextFeatures
 
 NORM_FLOOR = 1e-6
 """Added to the norm of a class embedding, as in the official code."""
@@ -44,14 +46,11 @@ class OWLHead(Head):
     Args:
         backbone, text_dim: description of the backbone and width of the text embeddings, passed by the model. The
             backbone is a vision transformer with a class token.
-        one_class_per_box: give each box its best class only, as transformers does; otherwise a box may become an object
-            of several classes, which average precision with many similar classes needs.
-        nms_iou: IoU above which a box suppresses others of its class; 1 keeps all of them, as the official code does.
-        max_detections: upper limit per image.
-        min_score: only detections above it are kept.
+        detections: arguments of `DetectionChoice`; by default, as transformers does, each box gets its best class, and
+            none is suppressed.
 
     Raises:
-        ValueError: `nms_iou` or `min_score` outside 0..1, `max_detections` below 1.
+        TypeError, ValueError: an unknown argument in `detections`, or a value out of its range.
 
     Reference: Minderer et al., Scaling Open-Vocabulary Object Detection (arXiv 2306.09683); the head is that of Simple
     Open-Vocabulary Object Detection with Vision Transformers (arXiv 2205.06230) with an objectness.
@@ -63,17 +62,9 @@ class OWLHead(Head):
         self,
         backbone: BackboneSpec,
         text_dim: int,
-        one_class_per_box: bool = True,
-        nms_iou: float = 1.0,
-        max_detections: int = 300,
-        min_score: float = 0.0,
+        detections: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("nms_iou", nms_iou), ("min_score", min_score)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: expected 0 to 1, got {value}")
-        if max_detections < 1:
-            raise ValueError(f"max_detections: expected at least 1, got {max_detections}")
         self.last = len(backbone.hidden_dims) - 1
         self.layers = (self.last,)
         width = backbone.hidden_dims[self.last]
@@ -82,8 +73,7 @@ class OWLHead(Head):
         self.class_embed = nn.Linear(width, text_dim)
         self.logit_shift, self.logit_scale = nn.Linear(width, 1), nn.Linear(width, 1)
         self.box_mlp, self.objectness_mlp = _mlp(width, 4), _mlp(width, 1)
-        self.one_class_per_box = one_class_per_box
-        self.nms_iou, self.max_detections, self.min_score = nms_iou, max_detections, min_score
+        self.choice = argument_group("detections", detections, DetectionChoice)
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> OWLOutputs:
         """Return a box and the logits of all classes for every patch."""
@@ -106,11 +96,11 @@ class OWLHead(Head):
         """Return the detections of each image, best first, in its original frame.
 
         Returns:
-            For each image boxes (M, 4) x1 y1 x2 y2, scores (M,) in 0..1 and classes (M,) int64. The background of a
-            vocabulary is not detected, but takes the boxes whose best class it is (with `one_class_per_box`).
+            For each image boxes (M, 4) x1 y1 x2 y2, scores (M,) in 0..1 and classes (M,) int64; see
+            `choose_detections`.
         """
         return [
-            self._detect(original_boxes(boxes, sample), logits.T.sigmoid(), sample)
+            choose_detections(original_boxes(boxes, sample), logits.T.sigmoid(), sample, self.choice)
             for boxes, logits, sample in zip(outputs.boxes, outputs.logits, samples, strict=True)
         ]
 
@@ -145,19 +135,6 @@ class OWLHead(Head):
         center, size = cxcywh.split(2, dim=-1)
         corners = torch.cat([center - size / 2, center + size / 2], dim=-1)  # (B, N, 4)
         return corners * corners.new_tensor([width, height] * 2)
-
-    def _detect(self, boxes: Tensor, scores: Tensor, sample: Sample) -> DetectionPrediction:
-        """Return the detections of one image from boxes (N, 4), original frame, and scores (N, K)."""
-        vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
-        if self.one_class_per_box:
-            best = scores.argmax(dim=1, keepdim=True)  # (N, 1)
-            scores = torch.zeros_like(scores).scatter(1, best, scores.gather(1, best))
-        if vocabulary.background is not None:
-            scores[:, vocabulary.background] = 0
-        rows, classes, scores = class_wise_nms(boxes, scores, self.nms_iou, self.max_detections, self.min_score)
-        return DetectionPrediction(
-            boxes[rows].cpu(), scores.cpu(), classes.cpu(), vocabulary, sample_id=sample.sample_id
-        )
 
 
 def box_bias(grid_size: Size) -> Tensor:

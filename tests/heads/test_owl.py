@@ -126,7 +126,7 @@ def test_detections_equal_those_of_transformers_in_the_frame_of_the_photo(theirs
 
 def replaced(model: OpenVocabModel, **settings) -> OpenVocabModel:
     """The same model with other settings of its head."""
-    head = OWLHead(model.backbone.spec, model.text_encoder.embed_dim, **settings)
+    head = OWLHead(model.backbone.spec, model.text_encoder.embed_dim, detections=settings)
     head.load_state_dict(model.head.state_dict())
     return OpenVocabModel(model.backbone, model.text_encoder, head, SquareImage())
 
@@ -189,7 +189,7 @@ def test_a_backbone_without_a_class_token_is_an_error():
 @pytest.mark.parametrize("wrong", [dict(nms_iou=1.5), dict(min_score=-1.0), dict(max_detections=0)])
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        OWLHead(BackboneSpec(8, 16, (8, 8), (16, 16)), text_dim=8, **wrong)
+        OWLHead(BackboneSpec(8, 16, (8, 8), (16, 16)), text_dim=8, detections=wrong)
 
 
 def test_training_is_refused(ours):
