@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from openvocab.argument_checks import argument_group, check_number, construct_group
 from openvocab.checkpoint.start_weights import reads_start_weights
 from openvocab.detection.scored_boxes import DetectionChoice
-from openvocab.files.text_files import read_json
 from openvocab.foreign.clipseg import CLIPSegFamily
 from openvocab.foreign.family import FamilySettings, ForeignFamily, ForeignParts
 from openvocab.foreign.grounding_dino import GroundingDINOFamily
 from openvocab.foreign.group_vit import GroupViTFamily
-from openvocab.foreign.model_folder import CONFIG, model_folder
+from openvocab.foreign.model_folder import model_folder, model_type
 from openvocab.foreign.omdet_turbo import OmDetTurboFamily
 from openvocab.foreign.owl import OWLFamily
 from openvocab.heads.base import shared_vocabulary
@@ -76,8 +75,8 @@ class TransformersModel(BaseModel):
         super().__init__(UnchangedImages())
         check_number("names_at_once", names_at_once, 1, whole=True, optional=True)
         self.templates = resolve_templates(templates)
-        folder = model_folder(pretrained)
-        kind, model_type = _family_of(folder, str(pretrained))
+        architecture = model_type(pretrained)
+        kind = _family_of(architecture, str(pretrained))
         defaults = dataclasses.asdict(kind.detections)
         argument_group("detections", detections, DetectionChoice)
         settings = FamilySettings(
@@ -85,7 +84,7 @@ class TransformersModel(BaseModel):
             kind.names_at_once if names_at_once is None else names_at_once,
             DetectionChoice(**{**defaults, **(detections or {})}),
         )
-        parts = _load(folder, kind.architecture[model_type], str(pretrained))
+        parts = _load(model_folder(pretrained), kind.architecture[architecture], str(pretrained))
         self.family = construct_group("options", options, kind, parts=parts, settings=settings)
         self.requires_grad_(False).eval()
         self.compute_dtype = torch.float32
@@ -167,15 +166,13 @@ class UnchangedImages(BaseDataPreprocessor):
         return {"images": list(data["image"]), "samples": list(data["sample"])}
 
 
-def _family_of(folder: Path, source: str) -> tuple[type[ForeignFamily], str]:
-    """Return the family of a model, and its `model_type`."""
-    config = read_json(folder / CONFIG)
-    model_type = config.get("model_type") if isinstance(config, Mapping) else None
+def _family_of(architecture: str, source: str) -> type[ForeignFamily]:
+    """Return the family of a `model_type`."""
     for kind in FAMILIES:
-        if model_type in kind.architecture:
-            return kind, str(model_type)
+        if architecture in kind.architecture:
+            return kind
     known = ", ".join(name for kind in FAMILIES for name in kind.architecture)
-    raise ValueError(f"{source}: model_type {model_type!r} in {CONFIG} is none of {known}")
+    raise ValueError(f"{source}: model_type {architecture!r} in config.json is none of {known}")
 
 
 def _load(folder: Path, architecture: str, source: str) -> ForeignParts:
@@ -195,7 +192,7 @@ def _load(folder: Path, architecture: str, source: str) -> ForeignParts:
         image_processor = transformers.AutoImageProcessor.from_pretrained(folder, **only_data)
     except (OSError, ValueError) as error:  # what transformers raises where a file is missing
         raise FileNotFoundError(
-            f"{source} lacks the files of its tokenizer or image processor ({' '.join(str(error).split())[:100]})"
+            f"{source} lacks files of its tokenizer or image processor ({' '.join(str(error).split())[:100]})"
         ) from error
     return ForeignParts(_network(kind, folder, source), tokenizer, image_processor)
 

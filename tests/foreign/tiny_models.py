@@ -162,7 +162,7 @@ def save(name: str, folder: Path) -> Path:
 def processor(name: str) -> transformers.ProcessorMixin:
     """The processor that transformers has for a model."""
     t = transformers
-    edges = dict(size=dict(shortest_edge=SIDE, longest_edge=100))
+    edges = dict(size=dict(shortest_edge=96, longest_edge=140))
     return {
         "owlvit": lambda: t.OwlViTProcessor(t.OwlViTImageProcessor(size=SQUARE), clip_tokenizer()),
         "owlv2": lambda: t.Owlv2Processor(t.Owlv2ImageProcessor(size=SQUARE), clip_tokenizer()),
