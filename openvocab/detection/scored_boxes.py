@@ -35,24 +35,29 @@ class DetectionChoice:
         check_number("detections.max_detections", self.max_detections, 1, whole=True)
 
 
-def choose_detections(boxes: Tensor, scores: Tensor, sample: Sample, choice: DetectionChoice) -> DetectionPrediction:
+def choose_detections(
+    boxes: Tensor, scores: Tensor, sample: Sample, choice: DetectionChoice, classes: Sequence[int] | None = None
+) -> DetectionPrediction:
     """Return the detections of one image, best first.
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels, original frame.
-        scores: (N, K) in 0..1.
-        sample: its vocabulary has K classes. Its background is not detected; with `one_class_per_box` it takes the
-            boxes whose best class it is.
+        scores: (N, k) in 0..1.
+        sample: its vocabulary's background is not detected; with `one_class_per_box` it takes the boxes whose best
+            class it is.
         choice: which pairs are kept.
+        classes: (k,) indices into the vocabulary; default: all its classes in their order.
     """
     vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
+    indices = torch.arange(len(vocabulary)) if classes is None else torch.tensor(classes)
     if choice.one_class_per_box:
         best = scores.argmax(dim=1, keepdim=True)  # (N, 1)
         scores = torch.zeros_like(scores).scatter(1, best, scores.gather(1, best))
     if vocabulary.background is not None:
-        scores = scores.index_fill(1, torch.tensor(vocabulary.background, device=scores.device), 0)
-    rows, classes, scores = class_wise_nms(boxes, scores, choice.nms_iou, choice.max_detections, choice.min_score)
-    return DetectionPrediction(boxes[rows].cpu(), scores.cpu(), classes.cpu(), vocabulary, sample_id=sample.sample_id)
+        scores = scores.masked_fill((indices == vocabulary.background).to(scores.device), 0)
+    rows, columns, scores = class_wise_nms(boxes, scores, choice.nms_iou, choice.max_detections, choice.min_score)
+    found = indices[columns.cpu()]
+    return DetectionPrediction(boxes[rows].cpu(), scores.cpu(), found, vocabulary, sample_id=sample.sample_id)
 
 
 def merge_detections(parts: Sequence[DetectionPrediction], max_detections: int) -> DetectionPrediction:

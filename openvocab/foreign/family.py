@@ -109,7 +109,7 @@ class ForeignDetector(ForeignFamily):
         for boxes, scores, classes in self.scored_boxes(image, sample, texts):
             limits = boxes.new_tensor([width, height] * 2)
             inside = (boxes.float() * limits).clamp(min=0).minimum(limits)
-            parts.append(_of_classes(inside, scores, classes, sample, choice))
+            parts.append(choose_detections(inside, scores, sample, choice, classes))
         return merge_detections(parts, choice.max_detections)
 
 
@@ -123,18 +123,6 @@ class ForeignSegmenter(ForeignFamily):
     def predict(self, image: Tensor, sample: Sample, texts: Any) -> SemanticPrediction:
         """Label every pixel of the original image; see `ForeignFamily.predict`."""
         return semantic_predictions(self.logits(image, texts)[None], [sample])[0]
-
-
-def _of_classes(
-    boxes: Tensor, scores: Tensor, classes: list[int], sample: Sample, choice: DetectionChoice
-) -> DetectionPrediction:
-    """Return the detections (M of them) of some classes of the vocabulary, with indices into all of it."""
-    vocabulary = sample.vocabulary
-    assert vocabulary is not None
-    part = Sample(sample.sample_id, vocabulary.subset(classes), sample.original_size, sample.input_size)
-    found = choose_detections(boxes, scores, part, choice)
-    indices = torch.tensor(classes)[found.classes]
-    return DetectionPrediction(found.boxes, found.scores, indices, vocabulary, sample_id=sample.sample_id)
 
 
 def corners(cxcywh: Tensor) -> Tensor:

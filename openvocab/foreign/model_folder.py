@@ -65,7 +65,12 @@ def model_folder(source: str | Path) -> Path:
 def _config_folder(source: str | Path) -> Path:
     """Return the folder that holds the config; for a repository, its folder in the hub's cache."""
     if str(source).startswith(HUB_PREFIX):
-        return hub_file(str(source).removeprefix(HUB_PREFIX), [CONFIG]).parent
+        try:
+            return hub_file(str(source).removeprefix(HUB_PREFIX), [CONFIG]).parent
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error}: models of transformers need all files of the repository in one folder, as pretrained=FOLDER"
+            ) from error
     if not (Path(source) / CONFIG).is_file():
         raise FileNotFoundError(
             f"{source} is no folder of a model of transformers: it holds no {CONFIG}; a repository of Hugging Face's "

@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ from openvocab.text.templates import resolve_templates
 
 logger = logging.getLogger(__name__)
 
+OLDEST_TRANSFORMERS = 5
 FAMILIES: tuple[type[ForeignFamily], ...] = (
     OWLFamily,
     GroundingDINOFamily,
@@ -185,6 +187,12 @@ def _load(folder: Path, architecture: str, source: str) -> ForeignParts:
         raise ImportError(f"{source} is a model of transformers; pip install openvocab[hf]")
     import transformers
 
+    # 4 pads the images of OWLv2 with gray instead of black, and returns other outputs
+    if int(transformers.__version__.partition(".")[0]) < OLDEST_TRANSFORMERS:
+        raise ImportError(
+            f"{source} needs transformers {OLDEST_TRANSFORMERS} or newer, got {transformers.__version__}; "
+            "pip install openvocab[hf]"
+        )
     kind = getattr(transformers, architecture)
     only_data = dict(local_files_only=True, trust_remote_code=False)
     try:
@@ -204,6 +212,19 @@ def _network(kind: Any, folder: Path, source: str) -> nn.Module:
     network, report = kind.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
-    if missing := sorted(report["missing_keys"]):
+    if missing := sorted(filter(_is_needed(network), report["missing_keys"])):
         raise ValueError(f"{source}: the weights lack {len(missing)} entries of {kind.__name__}: {missing[0]}")
     return network.float()
+
+
+def _is_needed(network: nn.Module) -> Callable[[str], bool]:
+    """Return a function that says whether weights of this name have to be in the file."""
+    # buffers are computed, and only some versions save them
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    # a network that contains another one does not pass on what that one declares as unused
+    unused = [
+        pattern
+        for part in network.modules()
+        for pattern in getattr(part, "_keys_to_ignore_on_load_missing", None) or ()
+    ]
+    return lambda name: name in parameters and not any(re.search(pattern, name) for pattern in unused)

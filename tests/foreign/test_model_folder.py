@@ -102,6 +102,20 @@ def test_weights_that_lack_entries_are_refused(saved, tmp_path):
         TransformersModel(tmp_path)
 
 
+def test_weights_without_effect_may_be_missing(saved, tmp_path):
+    """Other versions of transformers do not save a norm of Swin that its users never apply."""
+    from safetensors.torch import load_file, save_file
+
+    for file in saved("omdet-turbo").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    for part in ("weight", "bias"):
+        del state[f"vision_backbone.vision_backbone.swin.layernorm.{part}"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    expected = Predictor(TransformersModel(saved("omdet-turbo")))(PHOTO, NAMES)
+    assert Predictor(TransformersModel(tmp_path))(PHOTO, NAMES).scores.equal(expected.scores)
+
+
 @pytest.mark.parametrize("missing", ["tokenizer", "image processor"])
 def test_a_folder_without_tokenizer_or_processor_is_named(saved, tmp_path, missing):
     for file in saved("owlv2").iterdir():

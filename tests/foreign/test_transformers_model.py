@@ -257,6 +257,17 @@ def test_training_and_embeddings_are_refused(saved):
     assert not model.train().training and not any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("version", [None, "4.57.1"])
+def test_without_a_recent_transformers_one_line_says_what_to_install(saved, monkeypatch, version):
+    if version is None:
+        monkeypatch.setattr("openvocab.foreign.transformers_model.find_spec", lambda name: None)
+    else:
+        monkeypatch.setattr("transformers.__version__", version)
+    with pytest.raises(ImportError, match=r"pip install openvocab\[hf\]") as error:
+        TransformersModel(saved("owlv2"))
+    assert "\n" not in str(error.value)
+
+
 def test_another_architecture_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="model_type 'bert' in config.json is none of owlvit, owlv2, grounding-dino"):
