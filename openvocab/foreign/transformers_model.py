@@ -150,6 +150,14 @@ class TransformersModel(BaseModel):
         """Raise `ValueError`: there is no common embedding of texts."""
         raise ValueError(f"{type(self.family).__name__} has no embedding of free texts; use an OpenVocabModel")
 
+    @property
+    def head(self) -> NoReturn:
+        """Raise `ValueError`: it is not composed of backbone, text encoder and head."""
+        raise ValueError(
+            f"{type(self.family).__name__} is a whole network, without a head that forms groups or makes proposals; "
+            "use an OpenVocabModel"
+        )
+
     def summary(self) -> str:
         """Return the architecture with its parameter count, for the log."""
         total = sum(parameter.numel() for parameter in self.parameters())

@@ -11,6 +11,7 @@ import torch
 from tiny_models import NAMES
 
 import openvocab
+from openvocab.drawing.group_overlays import find_groups
 from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.predictor import Predictor
 from openvocab.structures import DetectionPrediction, Sample
@@ -254,6 +255,8 @@ def test_training_and_embeddings_are_refused(saved):
     for embed in (lambda: predictor.encode_image(photo()), lambda: predictor.encode_text("cat")):
         with pytest.raises(ValueError, match="no embedding of"):
             embed()
+    with pytest.raises(ValueError, match="OWLFamily is a whole network, without a head"):
+        find_groups(predictor, photo())
     assert not model.train().training and not any(parameter.requires_grad for parameter in model.parameters())
 
 
