@@ -23,11 +23,25 @@ POSITION_FLOOR = 1e-4
 
 
 @dataclass
-class OWLOutputs:
-    """The candidates of a batch, one for each of the N = h * w patches."""
+class OWLCandidates:
+    """What the head knows of the N = h * w patches of each image before it meets the names."""
 
     boxes: Tensor
     """(B, N, 4) float32 x1 y1 x2 y2 in pixels of the network's input; they may reach outside it."""
+    embed: Tensor
+    """(B, N, D) float32, unit norm, in the space of the texts."""
+    shift: Tensor
+    """(B, N, 1) float32, added to the cosines."""
+    scale: Tensor
+    """(B, N, 1) float32, positive, multiplied with the sum."""
+
+
+@dataclass
+class OWLOutputs:
+    """The candidates of a batch, with a logit for each class."""
+
+    boxes: Tensor
+    """(B, N, 4) float32, as in `OWLCandidates`."""
     logits: Tensor
     """(B, K, N) float32, before a sigmoid for each class."""
 
@@ -77,8 +91,21 @@ class OWLHead(Head):
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> OWLOutputs:
         """Return a box and the logits of all classes for every patch."""
+        candidates = self.decoded(features)
+        # a positive factor and a shift of all rows alike, so that the best synonym may be chosen before them
+        logits = (text.similarity(candidates.embed) + candidates.shift) * candidates.scale  # (B, N, K)
+        return OWLOutputs(candidates.boxes, logits.transpose(1, 2))
+
+    def decode(self, features: ImageFeatures) -> OWLCandidates:
+        """Return the candidates, which any number of vocabularies can then be compared with."""
         tokens = self._tokens(features)
-        return OWLOutputs(self._boxes(tokens, features), self._logits(tokens, text))
+        embed = self.class_embed(tokens).float()  # (B, N, D)
+        return OWLCandidates(
+            boxes=self._boxes(tokens, features),
+            embed=embed / (embed.norm(dim=-1, keepdim=True) + NORM_FLOOR),
+            shift=self.logit_shift(tokens).float(),
+            scale=F.elu(self.logit_scale(tokens).float()) + 1,
+        )
 
     def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
         """Return the box of every patch [(N, 4)] in the input frame, and its objectness [(N,)] in 0..1."""
@@ -115,15 +142,6 @@ class OWLHead(Head):
             raise ValueError("OWLHead needs a backbone with a class token, such as CLIP's ViT-B-16")
         class_token = self.token_norm(features.prefix[self.last][:, :1])  # (B, 1, C)
         return self.merged_norm(self.token_norm(patches) * class_token)
-
-    def _logits(self, tokens: Tensor, text: TextFeatures) -> Tensor:
-        """Return the logits (B, K, N) float32 of tokens (B, N, C)."""
-        embed = self.class_embed(tokens).float()  # (B, N, D)
-        embed = embed / (embed.norm(dim=-1, keepdim=True) + NORM_FLOOR)
-        # a positive factor and a shift of all rows alike, so that the best synonym may be chosen before them
-        scale = F.elu(self.logit_scale(tokens).float()) + 1  # (B, N, 1)
-        logits = (text.similarity(embed) + self.logit_shift(tokens).float()) * scale  # (B, N, K)
-        return logits.transpose(1, 2)  # (B, K, N)
 
     def _boxes(self, tokens: Tensor, features: ImageFeatures) -> Tensor:
         """Return the boxes (B, N, 4) float32, in pixels of the input, of tokens (B, N, C)."""

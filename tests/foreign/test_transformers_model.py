@@ -11,8 +11,8 @@ import torch
 from tiny_models import NAMES
 
 import openvocab
-from openvocab.drawing.group_overlays import find_groups
 from openvocab.foreign.transformers_model import TransformersModel
+from openvocab.group_overlays import find_groups
 from openvocab.predictor import Predictor
 from openvocab.structures import DetectionPrediction, Sample
 from openvocab.vocabulary.vocabulary import Vocabulary

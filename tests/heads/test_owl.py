@@ -186,6 +186,19 @@ def test_a_backbone_without_a_class_token_is_an_error():
         head.proposals(features)
 
 
+def test_another_vocabulary_costs_neither_the_tower_nor_the_head(ours):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    image = photo(96, 96).permute(1, 2, 0).numpy()
+    encoded = Predictor(ours).encode(image)
+    encoded("cat, sofa")
+    expected = Predictor(ours)(image, NAMES)  # also encodes the names
+    with FlopCounterMode(display=False) as counter:
+        second = encoded(NAMES)
+    assert torch.equal(second.scores, expected.scores) and torch.equal(second.boxes, expected.boxes)
+    assert counter.get_total_flops() == 2 * 36 * 64 * len(NAMES)  # the cosines alone
+
+
 @pytest.mark.parametrize("wrong", [dict(nms_iou=1.5), dict(min_score=-1.0), dict(max_detections=0)])
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
