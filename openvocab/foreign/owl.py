@@ -44,7 +44,7 @@ class OWLFamily(ForeignDetector):
         rows, _ = self.network.class_predictor(tokens, texts.embed[None].to(tokens.dtype))  # (1, N, R)
         boxes = corners(self.network.box_predictor(tokens, feature_map)[0].float())  # (N, 4)
         if self.kind == "owlv2":  # the network sees a square, with the image at the upper left
-            height, width = sample.original_size
+            height, width = image.shape[-2:]
             boxes = boxes * boxes.new_tensor([max(height, width) / width, max(height, width) / height] * 2)
         scores = texts.merge(rows[0].float().sigmoid(), dim=-1)  # (N, K)
         yield boxes, scores, list(range(texts.num_classes))

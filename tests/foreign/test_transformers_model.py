@@ -11,6 +11,7 @@ import torch
 from tiny_models import NAMES
 
 import openvocab
+from openvocab.datasets.transforms import Resize
 from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.group_overlays import find_groups
 from openvocab.predictor import Predictor
@@ -106,6 +107,16 @@ def test_predictions_are_in_the_frame_of_a_photo_of_any_size(saved, name, size):
         limits = torch.tensor([size[1], size[0]] * 2)
         assert len(prediction.boxes) and (prediction.boxes >= 0).all() and (prediction.boxes <= limits).all()
         assert (prediction.scores.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_boxes_are_in_the_frame_of_the_photo_if_a_pipeline_resizes_it(saved, name):
+    model = TransformersModel(saved(name))
+    size = (60, 80)
+    resized = Predictor(model, [Resize(size=size)])(photo(90, 160), NAMES)
+    small = Resize(size=size)({"img": photo(90, 160)})["img"]
+    apart = Predictor(model)(small, NAMES)
+    torch.testing.assert_close(resized.boxes, apart.boxes * torch.tensor([2, 1.5] * 2), atol=1e-3, rtol=1e-5)
 
 
 def test_images_of_a_batch_do_not_depend_on_each_other(saved, name):
