@@ -15,6 +15,7 @@ from openvocab.checkpoint.published import read_published_meta
 from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.checkpoint.weights_file import HUB_PREFIX, WEIGHT_FILES, weights_file
+from openvocab.clip.build_once import built_once
 from openvocab.config.config import read_config, test_pipeline
 from openvocab.config.saved import building_from_file, config_of
 from openvocab.predictor.predictor import Predictor
@@ -46,8 +47,8 @@ def load(
             config. A path that ends in .pth, .pt or .ckpt is a checkpoint of our training, and a folder, a file that
             ends in .safetensors or "hf-hub:OWNER/NAME" a model that `openvocab publish` has written; the model is then
             built from the config inside it, which is only data: nothing in it is run or imported.
-        checkpoint: weights of the whole model, ours or converted; default: the weights that the config starts from.
-            Without a config, it must be a checkpoint of our training or a published model, as above.
+        checkpoint: weights of the whole model, ours, converted or published; default: the weights that the config
+            starts from. Without a config, it must be a checkpoint of our training or a published model, as above.
         device: default: CUDA if available, else the CPU.
         dtype: dtype of backbone and head; `torch.bfloat16` is about twice as fast on GPUs and on CPUs with AVX-512
             BF16, and three times as slow on other CPUs. "auto" uses it if a probe shows it to be faster on the device.
@@ -78,7 +79,7 @@ def load(
             weights = load_state_dict(os.fspath(checkpoint))
     only_registered = building_from_file(str(checkpoint)) if config is None else nullcontext()
     unchanged_generator = torch.random.fork_rng(devices=[])
-    with start_weights(load=weights is None), only_registered, unchanged_generator:
+    with start_weights(load=weights is None), built_once(), only_registered, unchanged_generator:
         model = MODELS.build(full_config.model)
         with start_weights(load=True):  # no checkpoint of the model holds the weights of a teacher in the pipeline
             pipeline = [TRANSFORMS.build(step) for step in test_pipeline(full_config)]

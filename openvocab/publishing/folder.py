@@ -1,7 +1,7 @@
 """Write the folder of a published model, and upload it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ def publish(
     with temporary_sibling(out, Path.mkdir) as folder:
         save_published(content.get("state_dict") or {}, meta, folder / WEIGHTS)
         predictor = load(folder / WEIGHTS, device="cpu")
+        for key, named in _files_in(meta["config"]["model"], "model"):
+            logger.warning(
+                f"{key}={named}: the weights do not hold this file; whoever loads the model needs it there, too"
+            )
         source = f"hf-hub:{repository}" if repository else out.name
         card = _card(predictor, meta, scores, name or out.name, license, source)
         with replacing(folder / CARD) as file:
@@ -93,6 +97,19 @@ def _without_cache(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: _without_cache(value) for key, value in node.items() if key != "cache_dir"}
     return type(node)(map(_without_cache, node)) if isinstance(node, (list, tuple)) else node
+
+
+def _files_in(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, path) of the files that a config names, except for the weights that a training starts from."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name != "pretrained":
+                yield from _files_in(value, f"{key}.{name}")
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _files_in(value, f"{key}.{index}")
+    elif isinstance(node, str) and Path(node).suffix and Path(node).expanduser().is_file():
+        yield key, node
 
 
 def _only_result(checkpoint: Path) -> list[Path]:

@@ -76,6 +76,7 @@ def test_an_unknown_option_is_one_line(name, capsys):
         (["xyzzy"], "no command 'xyzzy' ("),
         (["main"], "no command 'main'"),
         (["../train"], "no command '../train'"),
+        (["--json", "models"], "unknown option --json ("),
         (["--verison"], "unknown option --verison; did you mean --version?"),
         (["train"], "the following arguments are required: config"),
         (["train", "x", "--resume", "--overwrite"], "not allowed with argument"),

@@ -18,6 +18,8 @@ import openvocab
 from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.checkpoint.published import read_published_meta, save_published
 from openvocab.config.config import ConfigError
+from openvocab.config.saved import config_of
+from openvocab.registry import MODELS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 NAMES = "red circle, blue star, other"
@@ -120,6 +122,16 @@ def test_without_any_score_the_card_says_so(best, tmp_path):
     assert "## Scores\n\nNot measured.\n" in card_of(tmp_path / "out")[1]
 
 
+def test_the_folder_is_tested_and_takes_the_config_that_is_given(run, best, tmp_path, capfd):
+    assert run_command("publish", best, "--out", tmp_path / "out") == 0
+    options = tiny_lseg_options(run / "shapes")
+    arguments = ("lseg_shapes", tmp_path / "out", "--work-dir", tmp_path / "test")
+    assert run_command("test", *arguments, "--out", tmp_path / "metrics.json", *options) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads((run / "metrics.json").read_text())
+    config = openvocab.load("lseg_shapes", tmp_path / "out")
+    assert config(IMAGE, NAMES).label_map.tolist() == openvocab.load(best)(IMAGE, NAMES).label_map.tolist()
+
+
 def test_pushed_to_a_hub_it_is_loaded_from_there(best, tmp_path, hub, capfd):
     arguments = ("--out", tmp_path / "out", "--push", "owner/tiny", "--private", "--json")
     assert run_command("publish", best, *arguments) == 0
@@ -201,6 +213,19 @@ def test_a_config_in_a_file_builds_no_other_class(best, tmp_path):
     save_published(load_file(file), meta, file)
     with pytest.raises(ConfigError, match="'subprocess.Popen' is not registered"):
         openvocab.load(tmp_path / "out")
+
+
+def test_files_that_the_model_needs_and_the_folder_lacks_are_named(best, tmp_path, caplog):
+    np.save(tmp_path / "rows.npy", np.eye(3, 512, dtype=np.float32))
+    content = load_checkpoint(best)
+    encoder = {"type": "openvocab.text.precomputed.PrecomputedTextEncoder", "path": str(tmp_path / "rows.npy")}
+    content["meta"]["config"]["model"]["text_encoder"] = {**encoder, "names": ["red circle", "blue star", "other"]}
+    state = MODELS.build(config_of(content, "x").model).state_dict()
+    save_checkpoint({**content, "state_dict": state}, best)
+    assert run_command("publish", best, "--out", tmp_path / "out") == 0
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "openvocab.publishing.folder"]
+    assert line.startswith(f"model.text_encoder.path={tmp_path / 'rows.npy'}: ") and "needs it there" in line
+    assert openvocab.load(tmp_path / "out")(IMAGE, NAMES).label_map.shape == (48, 64)
 
 
 def test_weights_of_another_program_need_their_config(best, tmp_path):
