@@ -125,7 +125,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
     return PartRegistry(parent.name, build_func=_build, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-MODELS = _child(mmengine_registry.MODELS, "openvocab.model")
+MODELS = _child(mmengine_registry.MODELS, "openvocab.model", "openvocab.foreign")
 DATASETS = _child(mmengine_registry.DATASETS, "openvocab.datasets")
 TRANSFORMS = _child(
     mmengine_registry.TRANSFORMS, "openvocab.datasets.transforms", "openvocab.teacher.region_transforms"

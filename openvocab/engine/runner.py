@@ -41,6 +41,7 @@ from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_thread
 from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
 from openvocab.files.atomic_files import replacing
+from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.metrics.base import Metric, units_of
 from openvocab.metrics.class_table import column_units, merge_rows
 from openvocab.model import OpenVocabModel
@@ -270,9 +271,12 @@ class OpenVocabRunner(Runner):
 
     def _prompt_templates(self) -> list[str] | str | None:
         """Return the templates of the text encoder, or its note on how its embeddings were made."""
-        if not isinstance(self.unwrapped_model, OpenVocabModel):
+        model = self.unwrapped_model
+        if isinstance(model, TransformersModel):
+            return list(model.templates)
+        if not isinstance(model, OpenVocabModel):
             return None
-        encoder = self.unwrapped_model.text_encoder
+        encoder = model.text_encoder
         return list(encoder.templates) if encoder.templates else encoder.templates_note
 
     def _init_model_weights(self) -> None:

@@ -27,7 +27,7 @@ def test_what_each_can_take():
     assert SlidingWindow.reads_pixel_batches and UnpaddedSlidingWindow.reads_pixel_batches
     INFERENCERS.import_from_location()
     ours = [kind for kind in INFERENCERS.module_dict.values() if kind.__module__.startswith("openvocab.")]
-    assert len(ours) == 5 and all(issubclass(kind, Inference) for kind in ours)
+    assert len(ours) == 6 and all(issubclass(kind, Inference) for kind in ours)
 
 
 def test_a_users_own_is_taken_and_anything_else_refused():

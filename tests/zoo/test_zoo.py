@@ -13,6 +13,7 @@ from openvocab.backbones.tower_facts import license_of, tower_facts
 from openvocab.config.config import read_config
 from openvocab.config.shipped import config_file, configs_folder, shipped_configs
 from openvocab.converters import CONVERTERS
+from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS
 from openvocab.zoo import cache, models, prepare_weights, zoo_models
@@ -21,6 +22,7 @@ CONFIG = """
 from openvocab.backbones.clip import CLIPBackbone
 from openvocab.datasets.transforms import LoadImage, PackSample
 from openvocab.heads.dense_clip import DenseCLIPHead
+from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.model import OpenVocabModel
 from openvocab.text.clip_text import CLIPTextEncoder
 
@@ -213,6 +215,8 @@ def test_an_entry_of_the_list_is_true(model):
         assert model.license == license_of(architecture, tag)
         facts = tower_facts(architecture)
         assert model.megabytes == pytest.approx(4e-6 * (facts.image_parameters + facts.text_parameters), abs=1)
+    elif config.model.type is TransformersModel:
+        assert config.model.pretrained == f"hf-hub:{model.hub}" and model.converter is None
     else:
         assert model.converter in CONVERTERS
         assert model.files if model.hub else model.file
