@@ -47,6 +47,10 @@ def complete_training(config: Config, amp: str | None = None) -> None:
     config.train_dataloader.setdefault("sampler", dict(type="ResumableSampler", shuffle=True))
     config.optim_wrapper.setdefault("type", "SafeOptimWrapper")
     config.optim_wrapper.setdefault("constructor", "GroupedOptimConstructor")
+    length = config.get("run_length")
+    if length is not None and length.get("minutes") is not None:
+        hook = dict(type="TimeBudgetHook", length=dict(length))
+        config.custom_hooks = [*(config.get("custom_hooks") or []), hook]
     if amp is not None:
         config.optim_wrapper.amp = None if amp == "off" else amp
 
