@@ -20,7 +20,6 @@ from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.config.config import read_config, test_pipeline
 from openvocab.config.saved import building_from_file, config_of
-from openvocab.config.shipped import config_file
 from openvocab.datasets.contracts import packs, reads_files
 from openvocab.images.image_input import bgr_image, checked_path, is_path
 from openvocab.images.image_io import BadSample
@@ -112,13 +111,12 @@ def _read_named(
     """Read the config of a published model, of a name, or of a path; return it, and the checkpoint or published one."""
     if Path(name).is_file():
         return read_config(name), checkpoint
-    from openvocab.zoo import find_model, prepare_weights, zoo_models  # here: a config in a file needs none of it
+    from openvocab.zoo import prepare_weights, read_named_config  # here: a config in a file needs none of it
 
-    model = find_model(name)
-    if model is None:
-        return read_config(config_file(name, [other.name for other in zoo_models()])), checkpoint
-    config = read_config(model.config, model.settings)
-    return config, prepare_weights(model, accept_license) if checkpoint is None else checkpoint
+    config, model = read_named_config(name)
+    if model is not None and checkpoint is None:
+        checkpoint = prepare_weights(model, accept_license)
+    return config, checkpoint
 
 
 def _config_and_weights(path: str | PathLike[str] | None) -> tuple[Config, dict[str, Tensor]]:

@@ -16,7 +16,7 @@ SCALE = 2
 """Of the picture."""
 Box = tuple[float, float, float, float]
 FLOORS = (
-    ("former_names",),
+    ("failures", "former_names"),
     ("argument_checks", "files", "finite_guard", "lazy_names", "process", "progress", "registry", "seeding", "version"),
     ("checkpoint", "config", "vocabulary", "datasets.shapes", "clip.model_configs"),
     ("clip", "structures"),
@@ -29,7 +29,8 @@ FLOORS = (
     ("model",),
     ("predictor", "evaluation", "engine"),
     ("retrieval", "drawing", "teacher", "command_line"),
-    ("engine.hooks", "openvocab"),
+    ("engine.hooks", "openvocab", "commands"),
+    ("__main__",),
 )  # fmt: skip
 """From the ground up; "openvocab" is the package's own front door."""
 
