@@ -281,7 +281,7 @@ class SegmentationDataset(PipelineDataset):
     def _objects(self) -> AnnotationList | None:
         """The labeled objects whose outlines are the labels; None if the labels are label maps."""
         source = None if self.annotations is None else self.root / self.annotations
-        if source is None or not (source.is_file() or _holds_no_pictures(source)):
+        if source is None or not (source.is_file() or _holds_objects(source, self.root / self.images)):
             return None
         labels = self.labels
         if labels.reduce_zero_label or labels.ignored_ids is not None or labels.panoptic_json or labels.colors:
@@ -405,7 +405,8 @@ class SegmentationDataset(PipelineDataset):
         return [*ignored, 0] if self.labels.reduce_zero_label else ignored
 
 
-def _holds_no_pictures(folder: Path) -> bool:
+def _holds_objects(folder: Path, images: Path) -> bool:
     """Return whether a folder holds label files of objects, and no picture that could be a label map."""
     extensions = {path.suffix.lower() for path in walk_files(folder)} if folder.is_dir() else set()
-    return bool(extensions & {*FOLDER_FORMATS}) and not any(is_image(Path(f"x{one}")) for one in extensions)
+    has_pictures = any(is_image(Path(f"x{one}")) for one in extensions) and folder.resolve() != images.resolve()
+    return bool(extensions & {*FOLDER_FORMATS}) and not has_pictures
