@@ -26,7 +26,7 @@ FLOORS = (
     ("backbones", "heads.terms", "inference", "postprocess", "datasets.annotations", "datasets.shards",
      "datasets.transforms"),
     ("heads", "datasets", "zoo"),
-    ("model", "own_data"),
+    ("model", "diagnosis", "own_data"),
     ("predictor", "evaluation", "engine"),
     ("retrieval", "drawing", "teacher", "command_line"),
     ("engine.hooks", "openvocab", "commands"),

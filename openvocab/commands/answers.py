@@ -3,8 +3,9 @@
 import json
 import math
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows, of which the first is the head, as aligned columns; on a terminal, lines are cut at its width."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = [line if len(line) <= columns else f"{line[: columns - 1]}…" for line in lines]
+    return "\n".join(lines)

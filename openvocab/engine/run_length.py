@@ -102,6 +102,28 @@ def run_length_of(config: Mapping[str, Any]) -> RunLength | None:
     return argument_group("run_length", dict(given), RunLength)
 
 
+def bound_minutes(config: Any, minutes: float) -> None:
+    """Let the run of a config end after a number of minutes, if it would take longer.
+
+    Args:
+        config: changed in place: its number of iterations becomes the setting `run_length`.
+        minutes: duration of the training, with its validations.
+
+    Raises:
+        ConfigError: the config states no length.
+    """
+    if config.get("run_length") is None:
+        iters = config.train_cfg.pop("max_iters", None)
+        if not isinstance(iters, int):
+            raise ConfigError(f"minutes: the config states no number of iterations, train_cfg.max_iters is {iters!r}")
+        interval = config.train_cfg.pop("val_interval", 1000)
+        config.run_length = dict(schedule=iters, max_iters=iters, validations=max(1, iters // interval))
+    config.run_length = {**config.run_length, "minutes": minutes}
+    hooks = config.get("default_hooks") or {}
+    if "checkpoint" in hooks:
+        hooks["checkpoint"]["interval"] = None
+
+
 def settle_length(runner: Runner, checkpoint: str | Path | None) -> None:
     """Count the images, and set the length of a run whose config has the setting `run_length`.
 

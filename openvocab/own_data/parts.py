@@ -91,7 +91,12 @@ class OwnData:
         )
         kind = SegmentationDataset if task == "segmentation" else DetectionDataset
         arguments: dict[str, Any] = dict(
-            type=kind, root="", images=str(chosen.images), annotations=str(chosen.labels), classes=self._classes(task)
+            type=kind,
+            root="",
+            images=str(chosen.images),
+            annotations=str(chosen.labels),
+            classes=self._classes(task),
+            name=f"{self.source.resolve().stem}/{part}",
         )
         if keys is not None:
             arguments["keys"] = str(keys)
