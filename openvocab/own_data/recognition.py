@@ -23,6 +23,7 @@ IMAGE_FOLDERS = ("images", "photos", "jpegimages", "imgs", "img", "obj_train_dat
 LABEL_FOLDERS = (
     "labels", "masks", "annotations", "label_maps", "labelmaps", "segmentationclass", "xmls", "jsons", "obj_train_data",
 )  # fmt: skip
+_NO_IMAGES = frozenset(LABEL_FOLDERS) - frozenset(IMAGE_FOLDERS)
 NAMES_FILES = ("names.txt", "classes.txt", "class_names.txt", "obj.names", "classes.names", "labels.txt")
 COLORS_FILE = "labelmap.txt"
 """Names and colors of CVAT's export of label maps."""
@@ -245,11 +246,13 @@ def _images_of(file: Path, kind: str, folder: Path) -> Path:
         FileNotFoundError: no folder near the file has them.
         ValueError: several have.
     """
-    fitting: list[Path] = []
     names = None if kind == "Label Studio" else _image_names(file, kind)
+    found: dict[Path, int] = {}
     for candidate in _image_folders(file, folder):
-        if _has_images(file, candidate, names) and not any(one.samefile(candidate) for one in fitting):
-            fitting.append(candidate)
+        count = _number_of_images(file, candidate, names)
+        if 2 * count > len(names or ()) and not any(one.samefile(candidate) for one in found):
+            found[candidate] = count
+    fitting = [one for one, count in found.items() if count == max(found.values())]
     if kind == "Label Studio":  # found by name, below any folder: the innermost ones
         fitting = [one for one in fitting if not any(one in other.parents for other in fitting)]
     if not fitting:
@@ -271,14 +274,15 @@ def _image_names(file: Path, kind: str) -> list[str]:
     return [entry.path for entry in found.images[:_PROBED]]
 
 
-def _has_images(file: Path, folder: Path, names: Sequence[str] | None) -> bool:
+def _number_of_images(file: Path, folder: Path, names: Sequence[str] | None) -> int:
+    """Return how many of the names are files in a folder; for Label Studio, whose names are addresses, 1 if all are."""
     if names is not None:
-        return bool(names) and all((folder / name).is_file() for name in names)
+        return sum((folder / name).is_file() for name in names)
     try:
         read_label_studio(file, folder, with_masks=False)
     except FileNotFoundError:
-        return False
-    return True
+        return 0
+    return 1
 
 
 def _image_folders(file: Path, folder: Path) -> Iterator[Path]:
@@ -287,7 +291,7 @@ def _image_folders(file: Path, folder: Path) -> Iterator[Path]:
     bases = dict.fromkeys([file.parent, folder, *above])
     seen: set[Path] = set()
     for base in bases:
-        below = visible_entries(base)[1]
+        below = [one for one in visible_entries(base)[1] if one.name.lower() not in _NO_IMAGES]
         inner = [one for each in below if each.name.lower() in IMAGE_FOLDERS for one in visible_entries(each)[1]]
         for candidate in (base, *below, *inner):
             if candidate not in seen:
