@@ -36,6 +36,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the process with one line and exit code 2."""
+        if message.startswith("unrecognized arguments: "):
+            message += "; a text of several words, such as names, stands in quotes"
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} ({self.prog} --help shows what it takes)\n")
 
     def _check_options(self, words: Iterable[str], known: Sequence[str]) -> None:
