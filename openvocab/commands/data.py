@@ -163,7 +163,7 @@ def _range(sides: Mapping[str, int]) -> str:
 
 def _show(arguments: argparse.Namespace, data: "OwnData", task: "Task", folder: Path) -> int:
     from openvocab.drawing.picture_files import write_picture
-    from openvocab.drawing.sample_sheet import draw_sheet
+    from openvocab.own_data.sample_sheet import draw_sheet
     from openvocab.own_data.samples import training_samples
 
     if arguments.count < 1:
