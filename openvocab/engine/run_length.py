@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.runner import Runner
+from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from openvocab.argument_checks import argument_group, check_number
@@ -241,6 +242,7 @@ def change_length(runner: Runner, state: LengthState) -> None:
     _write(runner, state)
     loop, wrapper = runner.train_loop, runner.optim_wrapper
     loop._max_iters, loop.val_interval = state.iters, state.val_interval
+    loop.dynamic_milestones, loop.dynamic_intervals = calc_dynamic_intervals(state.val_interval)
     runner.message_hub.update_info("max_iters", state.iters)
     for group in wrapper.param_groups:
         group.update({key.removeprefix("initial_"): group[key] for key in list(group) if key.startswith("initial_")})

@@ -1,5 +1,6 @@
 """The setting `run_length`: steps from images or minutes, schedules that end with the run, and resuming."""
 
+import json
 import os
 import signal
 import time
@@ -107,6 +108,15 @@ def test_minutes_bound_the_run_and_its_schedule_still_ends(tmp_path):
     assert 1.5 < seconds < 6
     assert 20 < runner.iter < 100 and runner.iter == len(RATES)
     assert RATES[-1] < 0.05 * 0.01 and RATES.index(max(RATES)) < 0.5 * len(RATES)
+
+
+def test_a_shortened_run_validates_as_often_as_a_long_one(tmp_path):
+    runner = train(config_with(dict(passes=10_000, validations=4, minutes=4 / 60), seconds=0.02), tmp_path)
+    interval = runner.length.val_interval
+    assert interval == runner.train_loop.val_interval and 3 <= runner.iter / interval <= 8
+    (scalars,) = tmp_path.rglob("scalars.json")
+    scores = [json.loads(line) for line in scalars.read_text().splitlines() if "loss" not in line]
+    assert len(scores) == -(-runner.iter // interval)
 
 
 def test_a_run_that_needs_less_time_is_not_prolonged(tmp_path):

@@ -15,6 +15,8 @@ UNTIMED_STEPS = 2
 """The first steps of a process take longer: workers start, and memory is allocated."""
 MIN_STEPS = 2
 """Steps that remain at least after a decision, so that the learning rate still falls to its end."""
+VAL_FRACTION = 1 / 3
+"""Largest part of the time that validations take; the last one takes place in any case."""
 TOLERANCE = 0.03
 """A length that differs by less from the previous one is not adopted."""
 
@@ -102,7 +104,10 @@ class TimeBudgetHook(Hook):
         if abs(iters[0] - before.iters) <= TOLERANCE * before.iters:
             runner.length = replace(before, is_decided=True)
             return
-        interval = before.val_interval if before.is_decided else interval_of(self.length, iters[0], multiple)
+        interval = before.val_interval
+        if not before.is_decided:
+            affordable = replace(self.length, validations=self._validations_left(runner) or 1)
+            interval = interval_of(affordable, iters[0], multiple)
         change_length(runner, replace(before, iters=iters[0], val_interval=interval, is_decided=True))
         runner.logger.info(
             f"{self._step_seconds / self._timed:.2f} s per step: {iters[0]} steps instead of {before.iters} fit into "
@@ -122,7 +127,9 @@ class TimeBudgetHook(Hook):
         if runner.val_loop is None:
             return 0
         if not runner.length.is_decided:
-            return self.length.validations
+            seconds = self._validation_seconds(runner, self._step_seconds / self._timed)
+            left = VAL_FRACTION * (self._budget - self._seconds(runner))
+            return max(1, min(self.length.validations, int(left / max(seconds, 1e-9))))
         return max(1, -(-(runner.max_iters - runner.iter) // runner.length.val_interval))
 
     def _validation_seconds(self, runner: Runner, step: float) -> float:
