@@ -362,7 +362,8 @@ class SegmentationDataset(PipelineDataset):
         """Log the number of images and classes; warn if some classes seem to have no pixels."""
         reader = self.label_reader
         survey = count_ids(label_maps, lambda path: reader(path, MAX_PIXELS))
-        self._check_binary(survey)
+        if self._objects is None and self.labels.colors is None:
+            self._check_binary(survey)
         suspicious, found = describe_survey(survey, self.label_table, self.vocabulary.class_names, len(label_maps))
         advice = f"; {ID_ARGUMENTS}" if suspicious else ""
         line = f"{self.name}: {len(label_maps)} images, {len(self.vocabulary)} classes{found}{advice}"

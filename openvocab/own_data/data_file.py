@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.annotations.yolo import read_yolo_yaml
 from openvocab.datasets.files.folder_walk import normal_key
 from openvocab.files.file_values import whole_number
@@ -18,7 +19,7 @@ from openvocab.own_data.parts import PARTS, OwnData, Part
 from openvocab.vocabulary.class_lists import load_class_names
 from openvocab.vocabulary.vocabulary import Vocabulary
 
-KEYS = ("path", "images", "labels", "names", "splits", "background", "unlabeled", "colors")
+KEYS = ("path", "images", "labels", "names", "splits", "background", "unlabeled", "colors", "unlisted_ids")
 PART_KEYS = ("images", "labels", "list")
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 
@@ -57,6 +58,9 @@ def _own(content: Mapping[str, Any], path: Path) -> OwnData:
     if names is None and kind in ("label maps", "YOLO"):
         raise ValueError(f"{path}: names: {kind} hold numbers only; list the names in their order")
     labels = _label_arguments(content, names, ids, path) if kind == "label maps" else {}
+    unlisted = _text(content, "unlisted_ids", path)
+    check_choice(f"{path}: unlisted_ids", unlisted, ("raise", "ignore", None))
+    labels |= {} if unlisted is None else {"unlisted_ids": unlisted}
     unused = [key for key in ("unlabeled", "colors") if key in content and kind != "label maps"]
     if unused:
         raise ValueError(f"{path}: {unused[0]}: only label maps have it, and the labels are {kind}")

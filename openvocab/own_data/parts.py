@@ -52,7 +52,7 @@ class OwnData:
     names_file: Path | None = None
     """A data.yaml, from which a detector also reads whether keypoints follow the boxes."""
     labels: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the group `labels` of `SegmentationDataset`, for label maps."""
+    """Arguments of the group `labels` of the dataset."""
     background: str | None = None
     """Name of the class that means "everything else"."""
 
@@ -100,10 +100,10 @@ class OwnData:
         )
         if keys is not None:
             arguments["keys"] = str(keys)
-        if task == "segmentation":
+        if self.labels:
             arguments["labels"] = dict(self.labels)
-            if self.background is not None:
-                arguments["class_options"] = dict(background=self.background)
+        if task == "segmentation" and self.background is not None:
+            arguments["class_options"] = dict(background=self.background)
         return {**arguments, **changes}
 
     def _classes(self, task: Task) -> Any:

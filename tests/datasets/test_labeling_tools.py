@@ -84,6 +84,20 @@ def test_formats_with_names_need_no_classes(source, tmp_path):
         assert set(dataset.vocabulary.class_names) == set(NAMES)
 
 
+def test_one_class_alone_is_drawn_as_0(source, tmp_path):
+    if source[0] == "yolo":
+        write_yolo_of_one_class(tmp_path / "labels")
+    options = dict(root=tmp_path, labels=dict(unlisted_ids="ignore"))
+    dataset = SegmentationDataset("photos", source[1], NAMES[:1], **options)
+    np.testing.assert_array_equal(dataset[3]["sample"].label_map.numpy(), np.where(label_map(3) == 0, 0, 255))
+
+
+def write_yolo_of_one_class(folder):
+    """Drop the blue rectangles: YOLO has no classes without a name."""
+    for path in folder.iterdir():
+        path.write_text(path.read_text().split("\n")[0])
+
+
 def test_keys_choose_a_part(source, tmp_path):
     (tmp_path / "val.txt").write_text("photo 4\nphoto 1\n")
     for kind in (SegmentationDataset, DetectionDataset):

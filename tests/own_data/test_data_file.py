@@ -62,6 +62,18 @@ def test_outlines_need_no_names_and_have_a_background(folder):
     np.testing.assert_array_equal(first(read(folder, text)).label_map.numpy(), label_map(0, ground=2))
 
 
+def test_labels_that_are_not_among_the_names_are_dropped_if_the_file_says_so(folder):
+    for labels, task in (("coco.json", "detection"), ("coco.json", "segmentation"), ("masks", "segmentation")):
+        text = f"images: photos\nlabels: {labels}\nnames: [red box]\n"
+        with pytest.raises(ValueError, match="unlisted_ids"):
+            first(read(folder, text), task=task)
+        sample = first(read(folder, f"{text}unlisted_ids: ignore\n"), task=task)
+        if task == "detection":
+            assert sample.instances.classes.tolist() == [0]
+        else:
+            assert set(sample.label_map.unique().tolist()) == {0, 255}
+
+
 def test_splits_are_lists_or_folders(folder):
     (folder / "train.txt").write_text("photo 3\n")
     write_photos(folder / "more", [5])
@@ -100,6 +112,7 @@ def test_path_moves_everything(folder, tmp_path_factory):
         ("images: photos\nlabels: masks\nnames: [a, b]\nsplits: {train: {image: x}}\n", "unknown key 'image'"),
         ("images: photos\nlabels: colors\nnames: [a, b]\ncolors: {a: [1, 2, 3]}\n", "no color for 'b'"),
         ("images: photos\nlabels: colors\nnames: [a, b]\ncolors: [red, blue]\n", "'#rrggbb', got 'red'"),
+        ("images: photos\nlabels: boxes\nunlisted_ids: drop\n", "unlisted_ids: expected one of raise, ignore"),
         ("images: photos\nlabels: boxes\nunlabeled: 3\n", "only label maps have it, and the labels are Pascal VOC"),
         ("images: photos\nlabels: yolo\nnames: {1: a, 2: b}\n", "go from 0 without gaps"),
         ("images: photos\ntrain: photos\nlabels: masks\n", "write the parts under 'splits'"),
