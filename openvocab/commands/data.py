@@ -66,13 +66,13 @@ def _check(arguments: argparse.Namespace, data: "OwnData", task: "Task", folder:
 
     surveys = _surveys(data, task, folder)
     findings = [*find(data, task, surveys), *_alike(arguments, data)]
-    images = sum(len(survey.images) for survey in surveys.values())
     stops = any(finding.stops for finding in findings)
     verdict = "a training would stop" if stops else "nothing stops a training"
-    head = f"{data.source}: {data.kind} for {task}, {images} images, {len(data.names or ())} classes"
-    lines = [head, *map(str, findings), f"{len(findings)} findings; {verdict}"]
-    value = {"source": str(data.source), "kind": data.kind, "task": task, "findings": [_facts(one) for one in findings]}
-    write_answer("\n".join(lines), {**value, "stops": stops}, arguments.json)
+    facts = {part: _statistics(data, task, survey) for part, survey in surveys.items()}
+    lines = [_statistics_text(data, task, facts), "", *map(str, findings), f"{len(findings)} findings; {verdict}"]
+    value = {"source": str(data.source), "kind": data.kind, "task": task, "parts": facts}
+    answer = {**value, "findings": [_facts(one) for one in findings], "stops": stops}
+    write_answer("\n".join(lines), answer, arguments.json)
     return int(stops)
 
 

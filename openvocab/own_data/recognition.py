@@ -9,32 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openvocab.datasets.annotations.coco import read_coco
-from openvocab.datasets.annotations.cvat import read_cvat
-from openvocab.datasets.annotations.label_studio import read_label_studio
 from openvocab.datasets.files.folder_walk import files_by_key, is_image, visible_entries, walk_files
 from openvocab.files.text_files import read_text, read_yaml
 from openvocab.own_data.data_file import read_data_file
+from openvocab.own_data.image_folders import (
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    MAX_LISTED,
+    PART_WORDS,
+    images_of,
+    listed,
+    may_hold_label_files,
+)
 from openvocab.own_data.label_kinds import is_labelme_file, kind_of_file, label_kind
 from openvocab.own_data.parts import PARTS, TASKS_OF, OwnData, Part, Task
 from openvocab.vocabulary.vocabulary import read_class_names
 
-IMAGE_FOLDERS = ("images", "photos", "jpegimages", "imgs", "img", "obj_train_data")
-LABEL_FOLDERS = (
-    "labels", "masks", "annotations", "label_maps", "labelmaps", "segmentationclass", "xmls", "jsons", "obj_train_data",
-)  # fmt: skip
-_NO_IMAGES = frozenset(LABEL_FOLDERS) - frozenset(IMAGE_FOLDERS)
 NAMES_FILES = ("names.txt", "classes.txt", "class_names.txt", "obj.names", "classes.names", "labels.txt")
 COLORS_FILE = "labelmap.txt"
 """Names and colors of CVAT's export of label maps."""
-PART_WORDS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-    "testing": "test",
-}  # fmt: skip
 _WORD = re.compile(r"[a-z]+")
-_PROBED = 20
-"""Images of a file whose presence in a folder shows that it is their folder."""
-_MAX_LISTED = 4
 _MAX_LABEL_FILES = 20
 
 
@@ -72,14 +66,14 @@ def recognize(source: str | Path, task: Task | None = None) -> OwnData:
             f"data: {source} is neither a data file (.yaml) nor labels of COCO (.json), Label Studio (.json) or CVAT "
             "(.xml)"
         )
-    return OwnData(source, kind, {"train": Part(_images_of(source, kind, source.parent), source)})
+    return OwnData(source, kind, {"train": Part(images_of(source, kind, source.parent), source)})
 
 
 def _of_folder(folder: Path, task: Task | None) -> OwnData:
     """Recognize a folder: by its data file, or by its layout."""
     data_files = [path for path in visible_entries(folder)[0] if _is_data_file(path)]
     if len(data_files) > 1:
-        raise ValueError(f"data: {folder} holds several data files, {_listed(data_files)}; pass one of them")
+        raise ValueError(f"data: {folder} holds several data files, {listed(data_files)}; pass one of them")
     if data_files:
         return read_data_file(data_files[0])
     readings = [*_layouts(folder), *_label_files(folder)]
@@ -92,7 +86,7 @@ def _of_folder(folder: Path, task: Task | None) -> OwnData:
             "and names (docs/data.md)"
         )
     if len(fitting) > 1:
-        ways = "; ".join(f"{one.kind} in {one.parts['train'].labels}" for one in fitting[:_MAX_LISTED])
+        ways = "; ".join(f"{one.kind} in {one.parts['train'].labels}" for one in fitting[:MAX_LISTED])
         raise ValueError(
             f"data: {folder} can be read in {len(fitting)} ways: {ways}; pass one of these files, or a data file that "
             "names images, labels and names (docs/data.md)"
@@ -199,7 +193,7 @@ def _with_image_sets(folder: Path, parts: dict[str, Part], kind: str) -> dict[st
 
 def _label_files(folder: Path) -> Iterator[_Reading]:
     """Yield the readings of a folder that has one file of labels, or one for each part."""
-    folders = [folder, *(one for one in visible_entries(folder)[1] if _may_hold_label_files(one))]
+    folders = [folder, *(one for one in visible_entries(folder)[1] if may_hold_label_files(one))]
     by_kind: dict[str, list[Path]] = {}
     for path in (path for one in folders for path in _few_files(one)):
         kind = kind_of_file(path)
@@ -216,20 +210,16 @@ def _few_files(folder: Path) -> list[Path]:
     return [path for paths in by_extension.values() if len(paths) <= _MAX_LABEL_FILES for path in paths]
 
 
-def _may_hold_label_files(folder: Path) -> bool:
-    return folder.name.lower() in LABEL_FOLDERS or folder.name.lower() in PART_WORDS
-
-
 def _readings_of_files(folder: Path, kind: str, files: Sequence[Path]) -> Iterator[_Reading]:
     """Yield one reading if each file is of another part, else one for each file."""
     named = [(_part_in_name(path, folder), path) for path in files]
     parts = {part: path for part, path in named if part is not None}
     if len(files) > 1 and len(parts) == len(files) and "train" in parts:
-        found = {name: Part(_images_of(path, kind, folder), path) for name, path in _in_order(parts).items()}
+        found = {name: Part(images_of(path, kind, folder), path) for name, path in _in_order(parts).items()}
         yield _Reading(kind, found, [folder])
     else:
         for path in files:
-            yield _Reading(kind, {"train": Part(_images_of(path, kind, folder), path)}, [folder])
+            yield _Reading(kind, {"train": Part(images_of(path, kind, folder), path)}, [folder])
 
 
 def _part_in_name(path: Path, folder: Path) -> str | None:
@@ -237,66 +227,6 @@ def _part_in_name(path: Path, folder: Path) -> str | None:
     words = [*_WORD.findall(path.stem.lower()), *map(str.lower, path.relative_to(folder).parts[:-1])]
     found = {PART_WORDS[word] for word in words if word in PART_WORDS}
     return found.pop() if len(found) == 1 else None
-
-
-def _images_of(file: Path, kind: str, folder: Path) -> Path:
-    """Return the folder that the names of images in a file of labels are relative to.
-
-    Raises:
-        FileNotFoundError: no folder near the file has them.
-        ValueError: several have.
-    """
-    names = None if kind == "Label Studio" else _image_names(file, kind)
-    found: dict[Path, int] = {}
-    for candidate in _image_folders(file, folder):
-        count = _number_of_images(file, candidate, names)
-        if 2 * count > len(names or ()) and not any(one.samefile(candidate) for one in found):
-            found[candidate] = count
-    fitting = [one for one, count in found.items() if count == max(found.values())]
-    if kind == "Label Studio":  # found by name, below any folder: the innermost ones
-        fitting = [one for one in fitting if not any(one in other.parents for other in fitting)]
-    if not fitting:
-        example = f", such as {names[0]}," if names else ""
-        raise FileNotFoundError(
-            f"data: the images of {file}{example} are not found near it; pass a data file with images: FOLDER and "
-            f"labels: {file.name}"
-        )
-    if len(fitting) > 1:
-        raise ValueError(
-            f"data: the images of {file} may be those in {_listed(fitting)}; pass a data file with images: FOLDER and "
-            f"labels: {file.name}"
-        )
-    return fitting[0]
-
-
-def _image_names(file: Path, kind: str) -> list[str]:
-    found = read_coco(file, with_masks=False) if kind == "COCO" else read_cvat(file, with_masks=False)
-    return [entry.path for entry in found.images[:_PROBED]]
-
-
-def _number_of_images(file: Path, folder: Path, names: Sequence[str] | None) -> int:
-    """Return how many of the names are files in a folder; for Label Studio, whose names are addresses, 1 if all are."""
-    if names is not None:
-        return sum((folder / name).is_file() for name in names)
-    try:
-        read_label_studio(file, folder, with_masks=False)
-    except FileNotFoundError:
-        return 0
-    return 1
-
-
-def _image_folders(file: Path, folder: Path) -> Iterator[Path]:
-    """Yield the folders near a file of labels that may hold its images, each once."""
-    above = [file.parent.parent] if file.parent != folder or _may_hold_label_files(file.parent) else []
-    bases = dict.fromkeys([file.parent, folder, *above])
-    seen: set[Path] = set()
-    for base in bases:
-        below = [one for one in visible_entries(base)[1] if one.name.lower() not in _NO_IMAGES]
-        inner = [one for each in below if each.name.lower() in IMAGE_FOLDERS for one in visible_entries(each)[1]]
-        for candidate in (base, *below, *inner):
-            if candidate not in seen:
-                seen.add(candidate)
-                yield candidate
 
 
 # Names
@@ -311,7 +241,7 @@ def _with_names(folder: Path, reading: _Reading) -> OwnData:
     elif reading.kind in ("label maps", "YOLO"):
         files = _names_files(reading.near)
         if len(files) != 1:
-            found = f"several files list names, {_listed(files)}" if files else f"no names are found in {folder}"
+            found = f"several files list names, {listed(files)}" if files else f"no names are found in {folder}"
             raise ValueError(
                 f"data: {reading.kind} hold numbers only, and {found}; put a names.txt there, one name per line in the "
                 "order of the numbers, or pass a data file with names"
@@ -352,7 +282,3 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 
 def _in_order(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: parts[name] for name in PARTS if name in parts}
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return " and ".join(map(str, paths[:_MAX_LISTED]))

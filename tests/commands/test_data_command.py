@@ -43,15 +43,21 @@ def lines_of(capfd, *words):
 
 
 def findings(capfd, *words):
-    """Return the exit code and the findings of a check, without the first and the last line."""
+    """Return the exit code and the findings of a check: between the counts and the last line."""
     code, lines = lines_of(capfd, "check", *words)
-    assert lines[-1].startswith(f"{len(lines) - 2} findings; ")
+    found = lines[lines.index("") + 1 : -1]
+    assert lines[-1].startswith(f"{len(found)} findings; ")
     assert ("a training would stop" in lines[-1]) == (code == 1)
-    return code, lines[1:-1]
+    return code, found
 
 
 def test_good_data_has_no_findings(folder, capfd):
     assert findings(capfd, "mine") == (0, [])
+
+
+def test_a_check_shows_the_counts_of_stats_first(folder, capfd):
+    counts = lines_of(capfd, "stats", "mine")[1]
+    assert len(counts) == 7 and lines_of(capfd, "check", "mine")[1][:7] == counts
 
 
 def test_every_mistake_in_label_maps_is_one_line(folder, capfd):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from own_files import NAMES, write_coco, write_masks, write_photos, write_voc, write_yolo
+from own_files import NAMES, write_coco, write_labelme, write_masks, write_photos, write_voc, write_yolo
 from tool_runs import run_command
 
 import openvocab
@@ -77,6 +77,15 @@ def test_own_data_is_trained_on_and_the_checkpoint_predicts(folder, capfd, head,
     assert load_checkpoint(work_dir / "last.pth")["meta"]["class_names"] == NAMES
     prediction = openvocab.load(work_dir / "last.pth")(folder / "mine/photos/photo 0.png", ["red box", "else"])
     assert prediction.class_names == ("red box", "else") if head == "lseg" else len(prediction.boxes) >= 0
+
+
+@pytest.mark.parametrize("head", ["lseg", "vild"])
+def test_a_folder_of_a_labeling_tool_needs_no_data_file(folder, capfd, head):
+    write_photos(folder / "labelme")
+    write_labelme(folder / "labelme")
+    assert run_command("train", "--data", "labelme", "--head", head, *options(head)) == 0
+    meta = load_checkpoint(folder / f"work_dirs/{head}_labelme/last.pth")["meta"]
+    assert meta["class_names"] == sorted(NAMES) and meta["samples"] == 5
 
 
 def test_a_run_is_resumed_with_the_same_split(folder, capfd):
