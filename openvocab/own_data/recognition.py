@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.files.folder_walk import files_by_key, is_image, visible_entries, walk_files
-from openvocab.files.text_files import read_text, read_yaml
+from openvocab.files.text_files import read_json, read_text, read_xml, read_yaml
 from openvocab.own_data.data_file import read_data_file
 from openvocab.own_data.image_folders import (
     IMAGE_FOLDERS,
@@ -62,11 +62,23 @@ def recognize(source: str | Path, task: Task | None = None) -> OwnData:
         return read_data_file(source)
     kind = kind_of_file(source)
     if kind is None:
+        _check_readable(source)
         raise ValueError(
             f"data: {source} is neither a data file (.yaml) nor labels of COCO (.json), Label Studio (.json) or CVAT "
             "(.xml)"
         )
     return OwnData(source, kind, {"train": Part(images_of(source, kind, source.parent), source)})
+
+
+def _check_readable(path: Path) -> None:
+    """Let a damaged file say what is wrong with it.
+
+    Raises:
+        OSError, ValueError: it is not JSON or XML, as its extension states.
+    """
+    reader = {".json": read_json, ".xml": read_xml}.get(path.suffix.lower())
+    if reader is not None:
+        reader(path)
 
 
 def _of_folder(folder: Path, task: Task | None) -> OwnData:
@@ -80,6 +92,7 @@ def _of_folder(folder: Path, task: Task | None) -> OwnData:
     fitting = [one for one in readings if task is None or task in TASKS_OF[one.kind]]
     if not fitting:
         found = f"; it holds {' and '.join(sorted({one.kind for one in readings}))}" if readings else ""
+        found += "".join(f"; {error}" for error in _damaged_data_files(folder))
         purpose = f" for {task}" if task else ""
         raise ValueError(
             f"data: no labels{purpose} are recognized in {folder}{found}; pass a data file that names images, labels "
@@ -103,6 +116,16 @@ def _is_data_file(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, Mapping) and ("names" in content or "labels" in content)
+
+
+def _damaged_data_files(folder: Path) -> Iterator[str]:
+    """Yield why the YAML files in a folder cannot be read."""
+    for path in visible_entries(folder)[0]:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            try:
+                read_yaml(path)
+            except (OSError, ValueError) as error:
+                yield str(error)
 
 
 # Folders with one label file per image

@@ -283,6 +283,24 @@ def test_other_files_are_not_data(tmp_path):
         recognize(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("labels.json", b'{"images": [', "is not JSON, or cut off"),
+        ("labels.xml", b"<annotations>", "is not XML"),
+        ("my.yaml", b"names: [", "is not YAML"),
+    ],
+)
+def test_a_damaged_file_says_what_is_wrong_with_it(tmp_path, name, content, line):
+    path = tmp_path / "mine" / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} {line}"):
+        recognize(path)
+    if name == "my.yaml":
+        with pytest.raises(ValueError, match=f"no labels are recognized.*{name} {line}"):
+            recognize(tmp_path / "mine")
+
+
 # Splits
 
 

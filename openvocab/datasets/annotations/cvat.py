@@ -1,6 +1,5 @@
 """Read an export of CVAT in its format "CVAT for images 1.1": one XML file for all images."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from openvocab.datasets.annotations.outlines import box_around, ellipse, rectangle
+from openvocab.datasets.annotations.outlines import box_around, check_outline, ellipse, rectangle
 from openvocab.datasets.annotations.packed_masks import MIN_CORNERS
 from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry
 from openvocab.files.file_values import number, whole_number
@@ -131,8 +130,7 @@ def _shape(element: Element, size: Size) -> _Shape | None:
         box, runs = _mask(element, size)
         return _Shape(label, box, runs, z_order)
     outline = readers[element.tag](element)
-    if not all(map(math.isfinite, outline)):
-        raise ValueError("a coordinate that is not finite")
+    check_outline(outline)
     return _Shape(label, box_around([outline]), [outline], z_order)
 
 

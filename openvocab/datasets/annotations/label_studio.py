@@ -1,13 +1,12 @@
 """Read an export of Label Studio in its format "JSON": a list of tasks, with shapes in percent of the image."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from openvocab.datasets.annotations.outlines import Outline, box_around, ellipse, rectangle, turned
+from openvocab.datasets.annotations.outlines import Outline, box_around, check_outline, ellipse, rectangle, turned
 from openvocab.datasets.annotations.packed_masks import MIN_CORNERS
 from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry
 from openvocab.datasets.files.folder_walk import check_folder, is_image, list_images, normal_key
@@ -177,8 +176,7 @@ def _shape(kind: str, value: Mapping[str, Any], size: Size, image_rotation: Any)
         outline = [side * part / PERCENT for point in corners for part, side in zip(point, (width, height))]
     else:
         raise ValueError(f"expected a rectangle, a polygon or an ellipse, got {kind!r}")
-    if not all(map(math.isfinite, outline)):
-        raise ValueError("a coordinate that is not finite")
+    check_outline(outline)
     return names[0], outline
 
 

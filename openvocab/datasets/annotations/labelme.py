@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openvocab.datasets.annotations.outlines import Outline, box_around, ellipse, rectangle
-from openvocab.datasets.annotations.packed_masks import MAX_OUTLINE, MIN_CORNERS, outline_length
+from openvocab.datasets.annotations.outlines import Outline, box_around, check_outline, ellipse, rectangle
+from openvocab.datasets.annotations.packed_masks import MIN_CORNERS
 from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry, note_orphans, raise_bad
 from openvocab.datasets.files.folder_walk import files_by_key
 from openvocab.files.file_values import numbers, whole_number
@@ -138,8 +138,6 @@ def _shape(shape: Any) -> tuple[str, Outline | None]:
     if kind in WITHOUT_AREA:
         return name, None
     points = [numbers(point, "points", 2) for point in shape["points"]]
-    if not all(math.isfinite(value) for point in points for value in point):
-        raise ValueError("a point that is not finite")
     return name, _checked_outline(str(kind), points)
 
 
@@ -157,6 +155,5 @@ def _checked_outline(kind: str, points: list[list[float]]) -> Outline:
         raise ValueError("a mask, which is not read; turn it into a polygon in labelme, or export label maps")
     else:
         raise ValueError(f"expected a polygon, rectangle or circle, got {kind!r} of {len(points)} points")
-    if outline_length(outline) > MAX_OUTLINE:
-        raise ValueError(f"an outline of more than {MAX_OUTLINE} pixels")
+    check_outline(outline)
     return outline

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from openvocab.datasets.annotations.packed_masks import MAX_OUTLINE, outline_length
+
 CIRCLE_CORNERS = 64
 Outline = list[float]
 
@@ -31,6 +33,18 @@ def turned(outline: Sequence[float], center: tuple[float, float], degrees: float
         for x, y in corners
         for value in (x0 + cosine * (x - x0) - sine * (y - y0), y0 + sine * (x - x0) + cosine * (y - y0))
     ]
+
+
+def check_outline(outline: Sequence[float]) -> None:
+    """Check that an outline can be drawn.
+
+    Raises:
+        ValueError: a coordinate that is not finite, or an outline that is so long that drawing it takes all memory.
+    """
+    if not all(map(math.isfinite, outline)):
+        raise ValueError("a coordinate that is not finite")
+    if outline_length(outline) > MAX_OUTLINE:
+        raise ValueError(f"an outline of more than {MAX_OUTLINE} pixels")
 
 
 def box_around(outlines: Sequence[Sequence[float]]) -> list[float]:
