@@ -17,6 +17,8 @@ MIN_STEPS = 2
 """Steps that remain at least after a decision, so that the learning rate still falls to its end."""
 VAL_FRACTION = 1 / 3
 """Largest part of the time that validations take; the last one takes place in any case."""
+LEAST_SECONDS = 1e-6
+"""What a clock that has not moved counts as."""
 TOLERANCE = 0.03
 """A length that differs by less from the previous one is not adopted."""
 
@@ -96,6 +98,10 @@ class TimeBudgetHook(Hook):
         assert self.length.minutes is not None
         return 60 * self.length.minutes
 
+    @property
+    def _seconds_per_step(self) -> float:
+        return max(self._step_seconds / self._timed, LEAST_SECONDS)
+
     def _decide(self, runner: Runner) -> None:
         """Adopt the number of steps that fits into the time, as the main rank measures it."""
         iters = [self._fitting(runner)]
@@ -110,13 +116,13 @@ class TimeBudgetHook(Hook):
             interval = interval_of(affordable, iters[0], multiple)
         change_length(runner, replace(before, iters=iters[0], val_interval=interval, is_decided=True))
         runner.logger.info(
-            f"{self._step_seconds / self._timed:.2f} s per step: {iters[0]} steps instead of {before.iters} fit into "
+            f"{self._seconds_per_step:.2f} s per step: {iters[0]} steps instead of {before.iters} fit into "
             f"{self.length.minutes:g} minutes"
         )
 
     def _fitting(self, runner: Runner) -> int:
         """Return the number of steps, those done included, that fit into the time and are not more than planned."""
-        step, multiple = self._step_seconds / self._timed, runner.optim_wrapper._accumulative_counts
+        step, multiple = self._seconds_per_step, runner.optim_wrapper._accumulative_counts
         left = self._budget - self._seconds(runner)
         steps = (left - self._validations_left(runner) * self._validation_seconds(runner, step)) / step
         iters = runner.iter + max(MIN_STEPS * multiple, int(steps) // multiple * multiple)
@@ -127,9 +133,9 @@ class TimeBudgetHook(Hook):
         if runner.val_loop is None:
             return 0
         if not runner.length.is_decided:
-            seconds = self._validation_seconds(runner, self._step_seconds / self._timed)
+            seconds = self._validation_seconds(runner, self._seconds_per_step)
             left = VAL_FRACTION * (self._budget - self._seconds(runner))
-            return max(1, min(self.length.validations, int(left / max(seconds, 1e-9))))
+            return max(1, min(self.length.validations, int(left / max(seconds, LEAST_SECONDS))))
         return max(1, -(-(runner.max_iters - runner.iter) // runner.length.val_interval))
 
     def _validation_seconds(self, runner: Runner, step: float) -> float:
