@@ -91,7 +91,8 @@ class TimeBudgetHook(Hook):
         if runner.length.is_decided:
             is_due, self._has_validated = self._has_validated, False
             return is_due
-        return self._timed >= self.first_steps or self._seconds(runner) > self._budget / 10
+        is_due = self._timed >= self.first_steps or self._seconds(runner) > self._budget / 10
+        return self._of_main_rank(is_due)
 
     @property
     def _budget(self) -> float:
@@ -104,29 +105,36 @@ class TimeBudgetHook(Hook):
 
     def _decide(self, runner: Runner) -> None:
         """Adopt the number of steps that fits into the time, as the main rank measures it."""
-        iters = [self._fitting(runner)]
-        broadcast_object_list(iters)
-        before, multiple = runner.length, runner.optim_wrapper._accumulative_counts
-        if abs(iters[0] - before.iters) <= TOLERANCE * before.iters:
+        before = runner.length
+        iters, interval = self._of_main_rank(self._fitting(runner))
+        if abs(iters - before.iters) <= TOLERANCE * before.iters:
             runner.length = replace(before, is_decided=True)
             return
-        interval = before.val_interval
-        if not before.is_decided:
-            affordable = replace(self.length, validations=self._validations_left(runner) or 1)
-            interval = interval_of(affordable, iters[0], multiple)
-        change_length(runner, replace(before, iters=iters[0], val_interval=interval, is_decided=True))
+        change_length(runner, replace(before, iters=iters, val_interval=interval, is_decided=True))
         runner.logger.info(
-            f"{self._seconds_per_step:.2f} s per step: {iters[0]} steps instead of {before.iters} fit into "
+            f"{self._seconds_per_step:.2f} s per step: {iters} steps instead of {before.iters} fit into "
             f"{self.length.minutes:g} minutes"
         )
 
-    def _fitting(self, runner: Runner) -> int:
-        """Return the number of steps, those done included, that fit into the time and are not more than planned."""
+    def _of_main_rank(self, value: Any) -> Any:
+        """Return the value that the main rank has: the clocks of ranks differ, and all of them decide the same."""
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
+
+    def _fitting(self, runner: Runner) -> tuple[int, int]:
+        """Return the number of steps that fit into the time, and the steps between validations.
+
+        The steps done are included; they are not more than planned. The first decision sets the validations.
+        """
         step, multiple = self._seconds_per_step, runner.optim_wrapper._accumulative_counts
-        left = self._budget - self._seconds(runner)
-        steps = (left - self._validations_left(runner) * self._validation_seconds(runner, step)) / step
+        left, validations = self._budget - self._seconds(runner), self._validations_left(runner)
+        steps = (left - validations * self._validation_seconds(runner, step)) / step
         iters = runner.iter + max(MIN_STEPS * multiple, int(steps) // multiple * multiple)
-        return min(iters, runner.length.longest)
+        iters = min(iters, runner.length.longest)
+        if runner.length.is_decided:
+            return iters, runner.length.val_interval
+        return iters, interval_of(replace(self.length, validations=max(1, validations)), iters, multiple)
 
     def _validations_left(self, runner: Runner) -> int:
         """Return the number of validations that are still to come."""
