@@ -28,7 +28,7 @@ FLOORS = (
     ("heads", "datasets", "results", "zoo"),
     ("model", "diagnosis", "own_data"),
     ("predictor", "evaluation", "engine"),
-    ("group_overlays", "predicting", "retrieval", "teacher", "command_line"),
+    ("group_overlays", "predicting", "retrieval", "teacher", "command_line", "publishing"),
     ("engine.hooks", "openvocab", "commands"),
     ("__main__",),
 )  # fmt: skip

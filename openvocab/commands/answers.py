@@ -7,7 +7,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from openvocab.files.printable_text import encodable
 
 
 def write_answer(text: str, value: Any, as_json: bool) -> None:
@@ -18,16 +20,25 @@ def write_answer(text: str, value: Any, as_json: bool) -> None:
         value: the same for programs: numbers, texts, paths, and lists and dicts of them; NaN becomes null.
         as_json: whether `--json` was given.
     """
-    if as_json:
-        text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    stream = sys.stdout
+    if stream is None:  # closed by the shell: `>&-`
+        return
+    text = _json(value, stream) if as_json else encodable(text, stream)
     if not text:
         return
     try:
-        sys.stdout.write(text.removesuffix("\n") + "\n")
-        sys.stdout.flush()
+        stream.write(text.removesuffix("\n") + "\n")
+        stream.flush()
     except BrokenPipeError:
         with open(os.devnull, "w") as null:  # else Python reports the same at its end
-            os.dup2(null.fileno(), sys.stdout.fileno())
+            os.dup2(null.fileno(), stream.fileno())
+
+
+def _json(value: Any, stream: TextIO) -> str:
+    """Return a value as JSON; in ASCII alone if the stream cannot hold its other characters."""
+    value = _plain(value)
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return text if encodable(text, stream) == text else json.dumps(value, indent=2, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -44,7 +55,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows, of which the first is the head, as aligned columns; on a terminal, lines are cut at its width."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows]
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         columns = shutil.get_terminal_size().columns
         lines = [line if len(line) <= columns else f"{line[: columns - 1]}…" for line in lines]
     return "\n".join(lines)

@@ -57,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     def write(photo: Any, answer: tuple[Any, str]) -> tuple[str, list[Path]]:
         path = outputs.write_picture(photo, answer[0])
-        pictures.append({"image": photo.shown, "found": answer[1], "picture": path})
+        pictures.append({"image": photo.display_name, "found": answer[1], "picture": path})
         return answer[1], [path]
 
     total, failed = go_through(photos_of(sources), count_photos(sources), show, write, "picture", quiet=arguments.json)
     report_failed(failed, total)
-    write_answer("", {"pictures": pictures, "skipped": [photo.shown for photo in failed]}, arguments.json)
+    write_answer("", {"pictures": pictures, "skipped": [photo.display_name for photo in failed]}, arguments.json)
     return 1 if failed else 0
 
 

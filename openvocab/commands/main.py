@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from openvocab.command_line import one_line_errors
 from openvocab.commands.listing import Command, command_summaries, load_command
@@ -42,18 +41,23 @@ def main(words: Sequence[str] | None = None) -> int:
     return _run(command, parser, words[1:])
 
 
-def run_tool(name: str, description: str | None) -> NoReturn:
-    """Run a command as a script of `tools/` that has the same options, and end the process.
+def run_tool(name: str, description: str | None) -> None:
+    """Run a command as a script of `tools/` that has the same options.
 
     Args:
         name: of the command.
         description: help of the script.
+
+    Raises:
+        SystemExit: see `main`; not if all is done.
     """
     command = load_command(name)
     parser = CommandParser(description=description)
     command.add_arguments(parser)
     parser.set_defaults(json=False)
-    sys.exit(_run(command, parser, sys.argv[1:]))
+    code = _run(command, parser, sys.argv[1:])
+    if code:
+        sys.exit(code)
 
 
 def _run(command: Command, parser: CommandParser, words: Sequence[str]) -> int:

@@ -149,7 +149,7 @@ def _description(model: ZooModel) -> str:
     facts = facts_of(model)
     commercial = "commercial use allowed" if model.commercial else "restricts commercial use: read it"
     settings = "; ".join(f"{key}={value}" for key, value in model.settings.items())
-    accepting = "" if model.commercial else ", accept_license=True"
+    option, argument = ("", "") if model.commercial else (" --accept-license", ", accept_license=True")
     lines = [
         ("task", model.task),
         ("head", facts["head"]),
@@ -165,5 +165,6 @@ def _description(model: ZooModel) -> str:
     ]
     width = max(len(name) for name, _ in lines)
     facts_text = "\n".join(f"  {name:{width}}  {value}" for name, value in lines if value is not None)
-    usage = f'openvocab.load("{model.name}"{accepting})("photo.jpg", "cat, sofa, floor")'
-    return f"{model.name}: {model.what}\n\n{facts_text}\n\nimport openvocab\n{usage}"
+    command = f'openvocab predict photo.jpg "cat, sofa, floor" --model {model.name}{option}'
+    program = f'import openvocab\nopenvocab.load("{model.name}"{argument})("photo.jpg", "cat, sofa, floor")'
+    return f"{model.name}: {model.what}\n\n{facts_text}\n\n{command}\n\n{program}"

@@ -55,7 +55,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean WORD?" with the most similar known word, "" if none is similar."""
-    close = difflib.get_close_matches(word, [*known], n=1)
+    close = difflib.get_close_matches(word, [*known], n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     vocabulary = read_names(names, arguments.background, "names" if arguments.classes is None else "--classes")
     formats = arguments.format or ["overlay"]
     sources = find_sources(words, arguments.out or DEFAULT_FOLDER, arguments.every)
-    outputs = OutputFiles(sources, formats, *_places(arguments.out, words, sources, formats))
+    outputs = OutputFiles(sources, formats, *_folder_and_file(arguments.out, words, sources, formats))
     model = arguments.model or (DEFAULT_MODEL if arguments.checkpoint is None else None)
     predictor = load(model, arguments.checkpoint, arguments.device, accept_license=arguments.accept_license)
     find = predictor.vocabulary(vocabulary)
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def predict(photo: Any) -> Any:
         result = find(photo.source, min_score=arguments.min_score, scores=bool(arguments.heat), tile=arguments.tile)
-        result.sample_id = photo.shown
+        result.sample_id = photo.display_name
         return result
 
     def write(photo: Any, result: Any) -> tuple[str, list[Path]]:
@@ -94,12 +94,18 @@ def run(arguments: argparse.Namespace) -> int:
         written = outputs.finish()
     report_failed(failed, total)
     summary = "".join(f"all results: {path}\n" for path in written)
-    value = {"model": model or arguments.checkpoint, "results": answers, "skipped": [photo.shown for photo in failed]}
+    value = {
+        "model": model or arguments.checkpoint,
+        "results": answers,
+        "skipped": [photo.display_name for photo in failed],
+    }
     write_answer(summary, value, arguments.json)
     return 1 if failed else 0
 
 
-def _places(out: str | None, words: list[str], sources: list[Any], formats: list[str]) -> tuple[Path, Path | None]:
+def _folder_and_file(
+    out: str | None, words: list[str], sources: list[Any], formats: list[str]
+) -> tuple[Path, Path | None]:
     """Return the folder of the results, and the file instead, if the user names one for a single photo."""
     from openvocab.predicting.sources import Photo
 

@@ -9,7 +9,6 @@ fetched once. --json prints the metrics, and the protocol by which they were mea
 """
 
 import argparse
-from pathlib import Path
 
 from openvocab.commands.answers import write_answer
 from openvocab.commands.parser import offer
@@ -20,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     config = parser.add_argument("config", help="config file, or the name of one or of a published model")
     offer(config, "configs", "models")
-    parser.add_argument("checkpoint", nargs="?", help="weights to evaluate; not needed for an untrained model")
+    parser.add_argument("checkpoint", nargs="?",
+                        help="weights to evaluate, also a published folder or hf-hub:OWNER/NAME; "
+                             "not needed for an untrained model")  # fmt: skip
     parser.add_argument("--accept-license", action="store_true",
                         help="of a published model whose license restricts commercial use; needed once")  # fmt: skip
     parser.add_argument("--classes-file", help="predict these names, one per line; those of the dataset are evaluated")
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     from mmengine.dist import is_main_process
 
+    from openvocab.checkpoint.weights_file import weights_file
     from openvocab.config.config import require_keys
     from openvocab.engine.own_process import own_process
     from openvocab.engine.runner import build_runner
@@ -45,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     config, published = read_named_config(arguments.config, arguments.cfg_options)
     require_keys(config, training=False)
-    checkpoint = arguments.checkpoint
-    if checkpoint and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"no such checkpoint: {checkpoint}")
-    if published is not None and checkpoint is None:
+    checkpoint = weights_file(arguments.checkpoint) if arguments.checkpoint else None
+    if checkpoint is None and published is not None:
         checkpoint = prepare_weights(published, arguments.accept_license)
+    if checkpoint is not None and not checkpoint.is_file():
+        raise FileNotFoundError(f"no such checkpoint: {checkpoint}")
     note = None
     if arguments.classes_file:
         note = use_class_names(config, arguments.classes_file, pictures=arguments.show_dir is not None)

@@ -67,17 +67,15 @@ def import_failures(modules: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     while waiting := [module for module in modules if module not in found]:
         command = [sys.executable, "-c", _IMPORTS, json.dumps(sys.path), *waiting]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
-            answers, _ = process.communicate(timeout=SECONDS)
-            ending = _ending(process.returncode)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            answers, _ = process.communicate()
-            ending = f"its import takes more than {SECONDS} s"
-        found.update(zip(waiting, map(json.loads, answers.splitlines())))
-        if len(answers.splitlines()) < len(waiting):
-            found[waiting[len(answers.splitlines())]] = ending
+            ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS)
+            output, ending = ended.stdout, _ending(ended.returncode)
+        except subprocess.TimeoutExpired as error:
+            output, ending = error.stdout or b"", f"its import takes more than {SECONDS} s"
+        answers = [json.loads(line) for line in output.splitlines()]
+        found.update(zip(waiting, answers))
+        if len(answers) < len(waiting):
+            found[waiting[len(answers)]] = ending
     return found
 
 

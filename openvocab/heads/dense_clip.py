@@ -102,7 +102,7 @@ class DenseCLIPHead(Head):
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Raise `ValueError`: there is nothing to train."""
-        raise ValueError("DenseCLIPHead is training-free: run tools/test.py, or train another head (LSegHead)")
+        raise ValueError("DenseCLIPHead is training-free: run `openvocab test`, or train another head (LSegHead)")
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map (H, W) for each image, of its `original_size`."""

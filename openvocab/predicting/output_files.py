@@ -80,7 +80,7 @@ class OutputFiles:
             if format == "coco":
                 self._joined[format].append(result.to_coco())
             elif format == "csv":
-                self._joined[format] += [{"image": photo.shown, **row} for row in rows_of(result)]
+                self._joined[format] += [{"image": photo.display_name, **row} for row in rows_of(result)]
             else:
                 write_safely(path, partial(write_result, result, path, format, heat))
                 own.append(path)
@@ -148,7 +148,7 @@ def _check_extension(file: Path, format: str) -> None:
     extension, expected = file.suffix.lower(), FORMATS[format].extension
     if format == "overlay":
         if extension not in Image.registered_extensions():
-            shown = extension or "no extension"
-            raise ValueError(f"--out: {shown!r} is not the extension of a picture format; use .png or .jpg")
+            given = extension or "no extension"
+            raise ValueError(f"--out: {given!r} is not the extension of a picture format; use .png or .jpg")
     elif extension != expected:
         raise ValueError(f"--out: expected {expected} for --format {format}, got {extension or 'no extension'!r}")

@@ -45,7 +45,7 @@ def go_through(
     failed: list[Photo] = []
     done, start, stream = 0, time.monotonic(), sys.stderr if quiet else sys.stdout
     for done, photo in enumerate(photos, start=1):
-        name = printable(photo.shown)
+        name = printable(photo.display_name)
         try:
             description, files = _write(photo, _predict(photo, predict), write)
         except PhotoFailed as error:
@@ -55,14 +55,15 @@ def go_through(
             continue
         where = f"\n{label}: {', '.join(printable(str(path)) for path in files)}" if files else ""
         lines = f"{name}: {description}{where}{_progress(done, total, time.monotonic() - start)}"
-        print(encodable(lines, stream), file=stream, flush=True)
+        stream.write(encodable(f"{lines}\n", stream))
+        stream.flush()
     return done, failed
 
 
 def report_failed(failed: list[Photo], total: int) -> None:
     """List on stderr the photos that failed, if there were several in all."""
     if failed and total > 1:
-        listed = "".join(f"\n  {printable(photo.shown)}" for photo in failed)
+        listed = "".join(f"\n  {printable(photo.display_name)}" for photo in failed)
         sys.stderr.write(f"{len(failed)} of {total} photos were skipped:{listed}\n")
 
 
@@ -86,7 +87,7 @@ def _write(
 
 def _failure(photo: Photo, error: Exception) -> PhotoFailed:
     """Return a failure with the reason in one line, without the name of the photo, which precedes it."""
-    reason = str(error).removeprefix(f"{photo.shown}: ").removeprefix(f"{printable(photo.shown)}: ")
+    reason = str(error).removeprefix(f"{photo.display_name}: ").removeprefix(f"{printable(photo.display_name)}: ")
     return PhotoFailed(printable(" ".join(reason.split())) or type(error).__name__)
 
 

@@ -31,7 +31,7 @@ class Photo:
     """What a predictor takes; a `BadSample` if it is known already that there is none."""
     name: PurePath
     """Where its results go, below the folder of all results; with the extension of the photo."""
-    shown: str
+    display_name: str
     """Its name in messages: a path, an address."""
 
 

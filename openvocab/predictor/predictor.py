@@ -13,17 +13,15 @@ from torch import Tensor
 from openvocab.images.image_input import bgr_image, checked_path, is_file_path, is_path, rgb_image
 from openvocab.images.image_io import BadSample
 from openvocab.logit_map import LogitMap
-from openvocab.model import OpenVocabModel
 from openvocab.predictor.arguments import Classes, as_list, as_vocabulary, is_several
 from openvocab.predictor.fixed_vocabulary import FixedVocabulary
 from openvocab.predictor.pipeline import Transform, run_pipeline
-from openvocab.predictor.tiling import predict_tiles
 from openvocab.results.of_prediction import result_of
 from openvocab.structures import Prediction, Sample, Size, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from openvocab.model import ImageEncoder
+    from openvocab.model import ImageEncoder, OpenVocabModel
     from openvocab.predictor.encoded_image import EncodedImage
 
 logger = logging.getLogger(__name__)
@@ -57,8 +55,10 @@ class Predictor:
         return f"Predictor({name}{'' if weights is None else f', {weights.device}'})"
 
     @property
-    def _composed(self) -> OpenVocabModel | None:
+    def _composed(self) -> "OpenVocabModel | None":
         """The model, if it is composed of our parts; None for one that only predicts."""
+        from openvocab.model import OpenVocabModel  # here: importing this module stays fast
+
         return self.model if isinstance(self.model, OpenVocabModel) else None
 
     def __call__(
@@ -100,6 +100,8 @@ class Predictor:
             return [self(one, vocabulary, min_score=min_score, scores=scores, tile=tile) for one in as_list(image)]
         if tile is None:
             return self.results([self.prepare(image, vocabulary)], [image], min_score, scores)[0]
+        from openvocab.predictor.tiling import predict_tiles
+
         predict = partial(self, classes=vocabulary, min_score=min_score, scores=scores)
         return predict_tiles(rgb_image(image), tile, predict, image)
 

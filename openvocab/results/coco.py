@@ -53,7 +53,7 @@ def joined_documents(documents: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def coco_objects(objects: DetectionPrediction) -> Iterator[Annotation]:
-    """Yield an annotation with a score for each object; without masks, its segmentation is the box."""
+    """Yield an annotation with a score for each object; if there are no masks, its segmentation is the box."""
     for index, (label, score, box) in enumerate(
         zip(objects.classes.tolist(), objects.scores.tolist(), objects.boxes.tolist())
     ):

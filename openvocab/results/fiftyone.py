@@ -1,4 +1,4 @@
-"""Results for FiftyOne, a program that shows and searches data sets."""
+"""Results for FiftyOne, a program that shows and searches datasets."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -23,7 +23,7 @@ def fiftyone_detections(
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels.
         scores, names: N.
-        masks: N masks (H, W) bool, of which FiftyOne keeps the part in the box; None without masks.
+        masks: N masks (H, W) bool, of which FiftyOne keeps the part in the box; None if there are none.
         size: (height, width) of the image.
     """
     height, width = size

@@ -6,9 +6,6 @@ from typing import Any
 
 from openvocab.logit_map import LogitMap
 from openvocab.results.base import Result
-from openvocab.results.classification import ClassificationResult
-from openvocab.results.detection import DetectionResult
-from openvocab.results.semantic import SemanticResult
 from openvocab.structures import (
     ClassificationPrediction,
     DetectionPrediction,
@@ -37,11 +34,18 @@ def result_of(
     Raises:
         TypeError: a prediction of another kind.
     """
+    # imported for the task at hand: masks of objects need pycocotools
     values = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
     if isinstance(prediction, SemanticPrediction):
+        from openvocab.results.semantic import SemanticResult
+
         return SemanticResult(**values, source=source, score_map=score_map, presence_of=presence)
     if isinstance(prediction, DetectionPrediction):
+        from openvocab.results.detection import DetectionResult
+
         return DetectionResult(**values, source=source, image_size=size)
     if isinstance(prediction, ClassificationPrediction):
+        from openvocab.results.classification import ClassificationResult
+
         return ClassificationResult(**values, source=source, image_size=size)
     raise TypeError(f"expected a prediction, got {type(prediction).__name__}")

@@ -12,7 +12,6 @@ from openvocab.drawing.class_figures import class_areas, describe_areas
 from openvocab.images.image_input import rgb_image
 from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap
 from openvocab.results.base import Result
-from openvocab.results.coco import coco_document, coco_masks
 from openvocab.results.geojson import geojson_features
 from openvocab.results.outlines import Polygon, polygons_of
 from openvocab.results.yolo import yolo_polygons
@@ -169,6 +168,8 @@ class SemanticResult(SemanticPrediction, Result):
 
     def to_coco(self, image_id: int = 1) -> dict[str, Any]:
         """Return a COCO document with one mask for each name found, in run-length encoding."""
+        from openvocab.results.coco import coco_document, coco_masks
+
         masks = ((index, self.label_map == index) for index in self._areas)
         return coco_document(self.sample_id, self.size, self.names, coco_masks(masks), image_id)
 

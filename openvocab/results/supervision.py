@@ -17,7 +17,7 @@ def supervision_detections(
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2 in pixels; None for those around the masks.
-        masks: (N, H, W) bool; None without masks.
+        masks: (N, H, W) bool; None if there are none.
         scores: (N,); None without scores.
         classes: (N,) indices into `names`.
         names: K names.

@@ -76,6 +76,7 @@ def test_an_unknown_option_is_one_line(name, capsys):
         (["xyzzy"], "no command 'xyzzy' ("),
         (["main"], "no command 'main'"),
         (["../train"], "no command '../train'"),
+        (["--json", "models"], "unknown option --json ("),
         (["--verison"], "unknown option --verison; did you mean --version?"),
         (["train"], "expected a config, or --data DATA with --head lseg or --head vild; got neither"),
         (["train", "x", "--resume", "--overwrite"], "not allowed with argument"),

@@ -94,6 +94,7 @@ def test_one_model_is_described_with_a_use_that_names_it(capsys):
     assert run_command("models", "groupvit-gcc-yfcc") == 0
     text = capsys.readouterr().out
     assert "https://huggingface.co/nvidia/groupvit-gcc-yfcc" in text and "restricts commercial use" in text
+    assert '\nopenvocab predict photo.jpg "cat, sofa, floor" --model groupvit-gcc-yfcc --accept-license\n' in text
     last = text.strip().splitlines()[-2:]
     assert last[0] == "import openvocab" and last[1].startswith(
         'openvocab.load("groupvit-gcc-yfcc", accept_license=True)'

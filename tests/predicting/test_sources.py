@@ -25,7 +25,7 @@ def album(tmp_path, monkeypatch):
 
 
 def names(*words, **options):
-    return [(photo.shown, str(photo.name)) for photo in photos_of(find_sources(words, None, **options))]
+    return [(photo.display_name, str(photo.name)) for photo in photos_of(find_sources(words, None, **options))]
 
 
 def test_files_folders_and_patterns(album):
@@ -63,7 +63,7 @@ def test_stdin_holds_one_image(album, monkeypatch):
     content = Path("b.jpg").read_bytes()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     (photo,) = find_sources(["-"], None)
-    assert photo.source == content and photo.shown == "stdin"
+    assert photo.source == content and photo.display_name == "stdin"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_results_of_an_earlier_command_are_no_photos(album, capsys):
     (album / "found").mkdir()
     Image.new("RGB", (2, 2)).save("found/a.png")
     sources = find_sources([".", "**/*.png"], "found")
-    assert [photo.shown for photo in sources] == ["a.png", "b.jpg", "inner/c.jpg", "a.png"]
+    assert [photo.display_name for photo in sources] == ["a.png", "b.jpg", "inner/c.jpg", "a.png"]
     assert capsys.readouterr().err.count("1 pictures of an earlier command") == 2
 
 
@@ -97,7 +97,7 @@ def test_frames_of_a_video_are_photos(album):
     sources = find_sources(["clip.avi"], None, every=3)
     assert isinstance(sources[0], Video) and count_photos(sources) == 3
     photos = list(photos_of(sources))
-    assert [photo.shown for photo in photos] == [f"clip.avi, frame {number}" for number in (0, 3, 6)]
+    assert [photo.display_name for photo in photos] == [f"clip.avi, frame {number}" for number in (0, 3, 6)]
     assert [photo.name for photo in photos] == [PurePath(f"clip/{number:06d}.png") for number in (0, 3, 6)]
     for photo, level in zip(photos, (0, 90, 180)):
         assert photo.source.shape == (48, 64, 3)
