@@ -11,6 +11,7 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import tiny_config
 
+from openvocab.engine.run_length import bound_minutes
 from openvocab.engine.runner import build_runner
 from openvocab.registry import HOOKS
 
@@ -46,6 +47,23 @@ def train(folder, name, max_iters, resume, poison_rank, hang_rank=None):
     torch.save(parameters, folder / f"{name}_{RANK}.pt")
 
 
+def train_for(folder, minutes):
+    """Train for a number of minutes; the steps of the second rank take longer, and its clock is another."""
+    config = tiny_config(max_iters=20_000, val_interval=2_000, hooks=[dict(type="SlowRank")])
+    bound_minutes(config, minutes)
+    runner = build_runner(config, work_dir=folder / "bounded", launcher="pytorch")
+    runner.train()
+    (folder / f"length_{RANK}.txt").write_text(f"{runner.iter} {runner.max_iters} {runner.val_interval}")
+
+
+@HOOKS.register_module()
+class SlowRank(Hook):
+    """Let one rank be late."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        time.sleep(0.005 * RANK)
+
+
 def write_threads(folder):
     """The names of this process's threads, on Linux; registered first, called last."""
     names = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]
@@ -57,7 +75,10 @@ def main():
     parser.add_argument("folder", type=Path)
     for name in ("--max-iters", "--resume-to", "--whole", "--poison-rank", "--hang-rank"):
         parser.add_argument(name, type=int)
+    parser.add_argument("--minutes", type=float)
     options = parser.parse_args()
+    if options.minutes:
+        return train_for(options.folder, options.minutes)
     atexit.register(write_threads, options.folder)
     if options.whole:
         train(options.folder, "whole", options.whole, False, None)

@@ -26,7 +26,7 @@ FLOORS = (
     ("backbones", "heads.terms", "inference", "postprocess", "datasets.annotations", "datasets.shards",
      "datasets.transforms"),
     ("heads", "datasets", "results", "zoo"),
-    ("model", "foreign", "diagnosis"),
+    ("model", "foreign", "diagnosis", "own_data"),
     ("predictor", "evaluation", "engine"),
     ("group_overlays", "predicting", "retrieval", "teacher", "command_line", "publishing"),
     ("engine.hooks", "openvocab", "commands"),

@@ -1,7 +1,8 @@
-"""Train the model of a config.
+"""Train the model of a config, or one on your own data.
 
 openvocab train lseg_shapes [--resume] [--amp {auto,bf16,off}]
 openvocab train my_config.py --work-dir run --cfg-options train_cfg.max_iters=1000
+openvocab train --data my.yaml --head lseg [--minutes 20] [--model NAME] [--out DIR]
 torchrun --nproc_per_node 8 -m openvocab train lseg_ade --launcher pytorch
 
 On SIGTERM or Ctrl-C, training saves before the next step and ends with exit code 143 or 130; a second signal ends it at
@@ -13,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.commands.answers import write_answer
+from openvocab.commands.data_config import add_data_options, check_data_options, config_of_data
 from openvocab.commands.parser import offer
 from openvocab.config.options import AMP_CHOICES, add_config_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    offer(parser.add_argument("config", help="config file, or the name of one that comes with openvocab"), "configs")
-    parser.add_argument("--work-dir", help="folder of checkpoints and logs; default: work_dirs/<config name>")
+    offer(parser.add_argument("config", nargs="?",
+                              help="config file, or the name of one that comes with openvocab"), "configs")  # fmt: skip
+    parser.add_argument("--work-dir", "--out",
+                        help="folder of checkpoints and logs; default: work_dirs/<config name>, or "
+                             "work_dirs/<head>_<name of the data>")  # fmt: skip
     earlier_run = parser.add_mutually_exclusive_group()
     earlier_run.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint there")
     earlier_run.add_argument("--overwrite", action="store_true",
@@ -30,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="seed of all random choices")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
+    add_data_options(parser)
     add_config_options(parser)
 
 
@@ -39,9 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from openvocab.config.config import read_config
     from openvocab.engine.own_process import own_process
+    from openvocab.engine.run_length import bound_minutes
     from openvocab.engine.runner import build_runner
 
-    config = read_config(arguments.config, arguments.cfg_options)
+    check_data_options(arguments)
+    config = config_of_data(arguments) if arguments.data else read_config(arguments.config, arguments.cfg_options)
+    if arguments.minutes is not None:
+        bound_minutes(config, arguments.minutes)
     runner = build_runner(
         config,
         work_dir=arguments.work_dir,

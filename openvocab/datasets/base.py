@@ -166,6 +166,15 @@ class PipelineDataset(Dataset):
                 return self._make(int(index))
             return self._make_or_replace(int(index))
 
+    def item(self, index: int) -> dict[str, Any]:
+        """Return an entry of the index, with the paths of an item, without loading it."""
+        return self._loaded_index()[int(index)]
+
+    def load(self, index: int) -> dict[str, Any]:
+        """Return an item like `dataset[index]`, but raise `BadSample` whatever `bad_samples` is."""
+        with seeded_draw(index):
+            return self._make(int(index))
+
     def sample_id_of(self, index: int) -> str:
         """Return the id of an item without loading it."""
         return str(self._loaded_index()[int(index)].get("sample_id", index))

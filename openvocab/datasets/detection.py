@@ -1,4 +1,4 @@
-"""Images with labeled objects: COCO, LVIS, and a user's own COCO, YOLO or Pascal-VOC labels."""
+"""Images with labeled objects: COCO, LVIS, and a user's own, in the formats of the common labeling tools."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ import numpy as np
 
 from openvocab.argument_checks import argument_group, check_choice, check_paths
 from openvocab.datasets.annotations.categories import CategoryChoice, choose_categories
-from openvocab.datasets.annotations.coco import read_coco
 from openvocab.datasets.annotations.filtering import (
     ObjectSelection,
     complete_sizes,
@@ -21,12 +20,12 @@ from openvocab.datasets.annotations.filtering import (
     select_objects,
     spell_paths,
 )
+from openvocab.datasets.annotations.formats import read_annotations
 from openvocab.datasets.annotations.instances import InstanceTable
 from openvocab.datasets.annotations.records import AnnotationList
-from openvocab.datasets.annotations.voc import read_voc
-from openvocab.datasets.annotations.yolo import YoloYaml, read_yolo, read_yolo_yaml
+from openvocab.datasets.annotations.yolo import YoloYaml, read_yolo_yaml
 from openvocab.datasets.base import Loading, PipelineDataset, Transform, place_name
-from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, check_folder, files_by_key, walk_files
+from openvocab.datasets.files.folder_walk import check_folder
 from openvocab.datasets.transforms import LoadImage, LoadInstances, PackSample
 from openvocab.registry import DATASETS
 from openvocab.structures import FederatedLabels
@@ -84,8 +83,8 @@ class ObjectClassOptions:
 class DetectionDataset(PipelineDataset):
     """Images with boxes and, with `with_masks`, masks.
 
-    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough. The second argument is a COCO or LVIS
-    file, or a folder of YOLO text files or Pascal-VOC XML files.
+    `DetectionDataset("photos", "labels.json", ["helmet", "vest"])` is enough. The second argument is a file of
+    COCO, LVIS, Label Studio or CVAT, or a folder of files of YOLO, Pascal VOC or labelme.
 
     Unusable objects are dropped: boxes that are not finite, of zero or negative size, or wholly outside the image; with
     `with_masks` also objects without a mask, with an empty one, or with one outside their box. Boxes that extend past
@@ -93,8 +92,10 @@ class DetectionDataset(PipelineDataset):
     all objects are crowds.
 
     Args:
-        images: folder that file names are relative to; for YOLO and VOC it is searched recursively.
-        annotations: JSON file, or folder of `.txt` (YOLO) or `.xml` (VOC) files.
+        images: folder that file names are relative to; for YOLO, VOC, labelme and Label Studio it is searched
+            recursively.
+        annotations: file `.json` (COCO, LVIS, Label Studio) or `.xml` (CVAT for images 1.1), or folder of `.txt`
+            (YOLO), `.xml` (VOC) or `.json` (labelme) files.
         classes: the names in vocabulary order: a list (an entry may be a list of synonyms), a names file, a YOLO
             `data.yaml` (whose `kpt_shape` states that keypoints follow the boxes; they are ignored), or the name of a
             list that comes with the package. Default: the categories of the file, in the order of their ids, except a
@@ -118,8 +119,8 @@ class DetectionDataset(PipelineDataset):
         TypeError: an unknown argument in a group.
         ValueError: a file that is not of its format, an id given twice, an annotation of an unknown image or category,
             a split that names an unknown class, masks that do not fit their image, YOLO lines that may be polygons or
-            boxes with more columns, YOLO and VOC files in one folder, boxes in fractions of the image if the format
-            has pixels, or the other way around, or no samples.
+            boxes with more columns, files of several formats in one folder, boxes in fractions of the image if the
+            format has pixels, or the other way around, or no samples.
     """
 
     def __init__(
@@ -266,17 +267,18 @@ class DetectionDataset(PipelineDataset):
 
     def _annotation_list(self) -> AnnotationList:
         """Read the annotations, in any of the formats."""
-        folder, source = check_folder(self.root / self.images, "images"), self.root / self.annotations
-        if not source.is_dir():
-            return read_coco(source, self.with_masks)
-        if _label_extension(source, folder) == ".xml":
-            if self.with_masks:
-                raise ValueError(f"with_masks=True, but Pascal-VOC files ({source}) hold boxes only")
-            return read_voc(source, folder, self.note_unusable)
+        return read_annotations(
+            self.root / self.annotations,
+            check_folder(self.root / self.images, "images"),
+            with_masks=self.with_masks,
+            yolo=self._yolo_names,
+            on_bad=self.note_unusable,
+        )
+
+    def _yolo_names(self) -> YoloYaml:
         if self.classes is None:
             raise ValueError("classes: YOLO labels hold numbers only; give the names in their order, or the data.yaml")
-        given = self._yaml or YoloYaml(self._numbered_names, None)
-        return read_yolo(source, folder, given.names, self.with_masks, self.note_unusable, given.keypoint_values)
+        return self._yaml or YoloYaml(self._numbered_names, None)
 
     @cached_property
     def _given_names(self) -> Sequence[str | Sequence[str]] | None:
@@ -297,30 +299,6 @@ class DetectionDataset(PipelineDataset):
         """The first name of each class, by its index in the list."""
         entries = enumerate(self._given_names or ())
         return {number: entry if isinstance(entry, str) else entry[0] for number, entry in entries}
-
-
-def _label_extension(source: Path, images: Path) -> str:
-    """Return the extension of the label files in a folder; if there are two, that of the files that have images.
-
-    Raises:
-        FileNotFoundError: no label file.
-        ValueError: files of both have images.
-    """
-    extensions = {path.suffix.lower() for path in walk_files(source)} & {".xml", ".txt"}
-    if not extensions:
-        raise FileNotFoundError(
-            f"annotations: {source} holds neither .txt (YOLO) nor .xml (VOC) files; give a COCO file by its name"
-        )
-    if len(extensions) == 2:
-        keys = files_by_key(images, extensions=IMAGE_EXTENSIONS).keys()
-        with_images = {one for one in extensions if keys & files_by_key(source, extensions=(one,)).keys()}
-        if len(with_images) == 2:
-            raise ValueError(
-                f"annotations: {source} holds .txt (YOLO) and .xml (VOC) files of images; move one kind to a folder of "
-                "its own"
-            )
-        extensions = with_images or extensions
-    return max(extensions)
 
 
 def _classes(ids: Sequence[int], class_of_id: Mapping[int, int]) -> tuple[int, ...]:

@@ -10,15 +10,28 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from openvocab.argument_checks import argument_group, check_choice, check_flags, check_paths, check_texts
+from openvocab.datasets.annotations.categories import choose_categories
+from openvocab.datasets.annotations.filtering import (
+    complete_sizes,
+    drop_root_category,
+    keep_images,
+    note_repeated,
+    spell_paths,
+)
+from openvocab.datasets.annotations.formats import FOLDER_FORMATS, read_annotations
+from openvocab.datasets.annotations.object_label_maps import ObjectLabelMaps
+from openvocab.datasets.annotations.records import AnnotationList
+from openvocab.datasets.annotations.yolo import YoloYaml
 from openvocab.datasets.base import Loading, PipelineDataset, Transform, place_name
-from openvocab.datasets.files.folder_walk import check_folder, files_by_key
+from openvocab.datasets.files.color_maps import ColorReader, check_colors
+from openvocab.datasets.files.folder_walk import check_folder, files_by_key, is_image, walk_files
 from openvocab.datasets.files.image_label_pairs import pair, select_listed
 from openvocab.datasets.files.label_survey import Survey, count_ids, describe_survey
 from openvocab.datasets.files.label_table import LabelTable
 from openvocab.datasets.files.panoptic import PanopticReader
 from openvocab.datasets.transforms import LoadImage, LoadLabels, PackSample
 from openvocab.files.file_values import whole_numbers
-from openvocab.images.image_io import read_label_map
+from openvocab.images.image_io import MAX_PIXELS, read_label_map
 from openvocab.registry import DATASETS
 from openvocab.structures import IGNORE_INDEX, ignore_index
 from openvocab.vocabulary.class_lists import (
@@ -80,12 +93,20 @@ class LabelIds:
     """Whether an id that is neither a class nor ignored is an error or ignored too."""
     panoptic_json: str | Path | None = None
     """COCO panoptic file; the label maps are then panoptic PNGs, and their ids its category ids."""
+    colors: Sequence[Sequence[int]] | None = None
+    """The color of each class, [red, green, blue] in 0..255 in class order, if the label maps are color pictures."""
+    ignored_colors: Sequence[Sequence[int]] = ()
+    """Colors that mean unlabeled."""
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         check_flags({"labels.reduce_zero_label": self.reduce_zero_label})
         check_choice("labels.unlisted_ids", self.unlisted_ids, ("raise", "ignore"))
         check_paths({"labels.panoptic_json": self.panoptic_json})
+        check_colors("labels.colors", self.colors or ())
+        check_colors("labels.ignored_colors", self.ignored_colors)
+        if self.colors is not None and (self.label_ids is not None or self.reduce_zero_label):
+            raise ValueError("labels.colors: colors stand for classes; give neither label_ids nor reduce_zero_label")
         if self.ignored_ids is not None:
             object.__setattr__(self, "ignored_ids", whole_numbers(self.ignored_ids, "labels.ignored_ids"))
 
@@ -128,8 +149,11 @@ class SegmentationDataset(PipelineDataset):
 
     Args:
         images, annotations: folders, searched recursively; `annotations=None` gives images without labels.
+            `annotations` may also be outlines of objects, in any format of `DetectionDataset` but Pascal VOC: label
+            maps are then drawn from them, and pixels of no object are unlabeled, or the `background` of
+            `class_options`.
         classes: the names in label order: a list (an entry may be a list of synonyms), a names file, or the name of a
-            list that comes with the package.
+            list that comes with the package. Default, for outlines with names: their names.
         pipeline: transforms; default: the image and its labels as they are.
         root: prefix of every relative path given here.
         keys: file that lists the samples of this part, one per line; see `find_listed`.
@@ -149,7 +173,7 @@ class SegmentationDataset(PipelineDataset):
         self,
         images: str | Path,
         annotations: str | Path | None,
-        classes: Sequence[str | Sequence[str]] | str | Path,
+        classes: Sequence[str | Sequence[str]] | str | Path | None = None,
         pipeline: Sequence[dict | Transform] | None = None,
         *,
         root: str | Path = "",
@@ -173,13 +197,15 @@ class SegmentationDataset(PipelineDataset):
         self.pairing = argument_group("pairing", pairing, Pairing)
         self.labels = argument_group("labels", labels, LabelIds)
         self.class_options = argument_group("class_options", class_options, PixelClassOptions)
+        if self.annotations is None:
+            self._given_names  # noqa: B018  there is nothing else to take names from
 
     @cached_property
     def all_classes(self) -> Vocabulary:
         """Vocabulary of the whole class list."""
         options = self.class_options
         return Vocabulary.from_names(
-            load_class_names(self.classes, self.root),
+            self._given_names if self.classes is not None else self._names_of_objects,
             unseen=None if options.unseen is None else load_unseen(options.unseen, self.root, "class_options.unseen"),
             background=options.background,
             synonym_merge=options.synonym_merge,
@@ -205,6 +231,10 @@ class SegmentationDataset(PipelineDataset):
     @property
     def label_reader(self) -> Callable[[str | Path, int | None], np.ndarray]:
         """(path, largest number of pixels) -> raw label ids, (H, W) uint8 or uint16."""
+        if self._objects is not None:
+            return self._object_label_maps
+        if self.labels.colors is not None:
+            return ColorReader(self.labels.colors, self.labels.ignored_colors)
         return read_label_map if self._panoptic_reader is None else self._panoptic_reader
 
     @cached_property
@@ -217,6 +247,8 @@ class SegmentationDataset(PipelineDataset):
         pairing = self.pairing
         keys = None if self.keys is None else self.root / self.keys
         folder = check_folder(self.root / self.images, "images")
+        if self._objects is not None:
+            return self._index_of_objects(self._objects, folder)
         images = files_by_key(folder, pairing.image_suffix)
         if not images:
             suffix = f"pairing=dict(image_suffix={pairing.image_suffix!r})"
@@ -245,11 +277,93 @@ class SegmentationDataset(PipelineDataset):
         names = list(self.vocabulary.class_names)
         return {"dataset": self.name, "classes": names, "vocabulary_digest": self.vocabulary.digest}
 
+    @cached_property
+    def _objects(self) -> AnnotationList | None:
+        """The labeled objects whose outlines are the labels; None if the labels are label maps."""
+        source = None if self.annotations is None else self.root / self.annotations
+        if source is None or not (source.is_file() or _holds_objects(source, self.root / self.images)):
+            return None
+        labels = self.labels
+        if labels.reduce_zero_label or labels.ignored_ids is not None or labels.panoptic_json or labels.colors:
+            raise ValueError(
+                f"labels: {source} holds outlines of objects, of which only label_ids (of the categories) and "
+                "unlisted_ids can be set"
+            )
+        folder = check_folder(self.root / self.images, "images")
+        found = read_annotations(source, folder, with_masks=True, yolo=self._yolo_names, on_bad=self.note_unusable)
+        names = None if self.classes is None else self._given_names
+        drop_root_category(found, names, str(source))
+        spell_paths(found, folder)
+        found.notes += note_repeated(found.images)
+        if self.keys is not None:
+            keep_images(found, self.root / self.keys, str(self.annotations))
+        complete_sizes(found, folder, self.note_unusable)
+        return found
+
+    @cached_property
+    def _object_label_maps(self) -> ObjectLabelMaps:
+        """Draws label maps from the outlines of objects."""
+        found = self._objects
+        assert found is not None
+        options = self.class_options
+        choice = choose_categories(
+            [list(several) for several in self.all_classes.synonyms],
+            found.category_names,
+            found.category_ids,
+            ids_of_classes=self.labels.label_ids,
+            unseen=None,
+            train_classes="all",
+            unlisted_ids=self.labels.unlisted_ids,
+            root=self.root,
+        )
+        background = None if options.background is None else self.all_classes.background
+        return ObjectLabelMaps(found, choice.class_of_id, background, ignore_index(len(self.all_classes)))
+
+    def _index_of_objects(self, found: AnnotationList, folder: Path) -> list[dict[str, Any]]:
+        """List the images of outlines; the label map of each is drawn when it is loaded."""
+        paths = [entry.path for entry in found.images]
+        if paths and not (folder / paths[0]).is_file():
+            raise FileNotFoundError(
+                f"images: no file {folder / paths[0]}, the first of {len(paths)} that {self.annotations} lists; point "
+                "images to the folder that its file names are relative to"
+            )
+        for note in found.notes:
+            logger.warning(f"{self.name}: {note}")
+        self._log_summary([Path(path) for path in paths])
+        return [
+            {"sample_id": entry.image_id, "img_path": str(folder / entry.path), "seg_map_path": entry.path}
+            for entry in found.images
+        ]
+
+    @cached_property
+    def _given_names(self) -> Sequence[str | Sequence[str]]:
+        """The names that `classes` gives.
+
+        Raises:
+            ValueError: it gives none.
+        """
+        if self.classes is None:
+            raise ValueError("classes: label maps hold numbers only; give the names in their order")
+        return load_class_names(self.classes, self.root)
+
+    @property
+    def _names_of_objects(self) -> Sequence[str | Sequence[str]]:
+        """The categories of the outlines, in the order of their ids."""
+        found = self._objects
+        if found is None:
+            return self._given_names
+        return [category for _, category in sorted(zip(found.category_ids, found.category_names))]
+
+    def _yolo_names(self) -> YoloYaml:
+        names = enumerate(self._given_names)
+        return YoloYaml({number: entry if isinstance(entry, str) else entry[0] for number, entry in names}, None)
+
     def _log_summary(self, label_maps: list[Path]) -> None:
         """Log the number of images and classes; warn if some classes seem to have no pixels."""
-        reader = self._panoptic_reader or read_label_map
-        survey = count_ids(label_maps, reader)
-        self._check_binary(survey)
+        reader = self.label_reader
+        survey = count_ids(label_maps, lambda path: reader(path, MAX_PIXELS))
+        if self._objects is None and self.labels.colors is None:
+            self._check_binary(survey)
         suspicious, found = describe_survey(survey, self.label_table, self.vocabulary.class_names, len(label_maps))
         advice = f"; {ID_ARGUMENTS}" if suspicious else ""
         line = f"{self.name}: {len(label_maps)} images, {len(self.vocabulary)} classes{found}{advice}"
@@ -281,7 +395,7 @@ class SegmentationDataset(PipelineDataset):
     def _class_of_id(self) -> dict[int, int]:
         """Return the class (of the whole list) of each id in the files."""
         count = len(self.all_classes)
-        if self.labels.label_ids is None:
+        if self.labels.label_ids is None or self._objects is not None:
             first = 1 if self.labels.reduce_zero_label else 0
             return {index + first: index for index in range(count)}
         return class_of_each_id("labels.label_ids", self.labels.label_ids, count)
@@ -290,3 +404,10 @@ class SegmentationDataset(PipelineDataset):
         given = self.labels.ignored_ids
         ignored = [ignore_index(len(self.all_classes))] if given is None else list(given)
         return [*ignored, 0] if self.labels.reduce_zero_label else ignored
+
+
+def _holds_objects(folder: Path, images: Path) -> bool:
+    """Return whether a folder holds label files of objects, and no picture that could be a label map."""
+    extensions = {path.suffix.lower() for path in walk_files(folder)} if folder.is_dir() else set()
+    has_pictures = any(is_image(Path(f"x{one}")) for one in extensions) and folder.resolve() != images.resolve()
+    return bool(extensions & {*FOLDER_FORMATS}) and not has_pictures

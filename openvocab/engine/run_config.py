@@ -47,6 +47,11 @@ def complete_training(config: Config, amp: str | None = None) -> None:
     config.train_dataloader.setdefault("sampler", dict(type="ResumableSampler", shuffle=True))
     config.optim_wrapper.setdefault("type", "SafeOptimWrapper")
     config.optim_wrapper.setdefault("constructor", "GroupedOptimConstructor")
+    length = config.get("run_length")
+    if length is not None and length.get("minutes") is not None:
+        hook = dict(type="TimeBudgetHook", length=dict(length))
+        others = [one for one in config.get("custom_hooks") or [] if one.get("type") != hook["type"]]
+        config.custom_hooks = [*others, hook]  # a config that a run has written holds one already
     if amp is not None:
         config.optim_wrapper.amp = None if amp == "off" else amp
 

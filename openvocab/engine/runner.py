@@ -34,6 +34,7 @@ from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.process_group import prepare_distributed
 from openvocab.engine.resume import resume_run
 from openvocab.engine.run_config import complete_training, drop_training, set_run
+from openvocab.engine.run_length import LengthState, run_length_of, settle_length
 from openvocab.engine.run_log import open_run_log
 from openvocab.engine.stopping import StopRequest
 from openvocab.engine.thread_count import threads_chosen
@@ -56,6 +57,8 @@ class OpenVocabRunner(Runner):
     """Checkpoint to continue from; None means the newest one in the work dir."""
     plan: dict[str, Any] | None = None
     """The plan of the optimizer, see `training_plan`; None in a test."""
+    length: LengthState | None = None
+    """The length of a run whose config has the setting `run_length`."""
 
     @cached_property
     def stop_request(self) -> StopRequest:
@@ -72,7 +75,10 @@ class OpenVocabRunner(Runner):
         if self.work_dir_lock is not None:
             self.work_dir_lock.acquire()
         try:
-            if self._resume and not self._has_loaded and self._finds_finished_run():
+            if self._resume and not self._has_loaded:
+                self._find_checkpoint()
+            settle_length(self, self.resume_from if self._resume else None)
+            if self._resume and not self._has_loaded and self._is_finished(str(self.resume_from)):
                 return self.model
             with self.stop_request.listening(), quiet_writer_threads():
                 return super().train()
@@ -80,8 +86,8 @@ class OpenVocabRunner(Runner):
             if self.work_dir_lock is not None:
                 self.work_dir_lock.release()
 
-    def _finds_finished_run(self) -> bool:
-        """Find the checkpoint to resume from; return whether the run is finished at that checkpoint.
+    def _find_checkpoint(self) -> None:
+        """Find the checkpoint to resume from; without one, start from the beginning.
 
         Raises:
             WorkDirInUse: there are checkpoints, but none is intact: a new start would overwrite them.
@@ -91,8 +97,6 @@ class OpenVocabRunner(Runner):
             check_nothing_is_lost(Path(self.work_dir))
             self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
             self._resume = False
-            return False
-        return self._is_finished(self.resume_from)
 
     def test(self) -> dict[str, float]:
         """Test and return the metrics."""
@@ -353,6 +357,7 @@ def build_runner(
     if config.get("test_cfg") is not None:
         config.test_cfg.setdefault("type", "TestLoop")
     if training:
+        run_length_of(config)  # reports a mistake before any data is read
         complete_training(config, amp)
     else:
         drop_training(config)

@@ -5,6 +5,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError, ParserCreate
 
 import yaml
 
@@ -104,20 +105,43 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:
-    """Return the root of the XML file of one sample. The parser limits the expansion of entities and fetches none.
+    """Return the root of an XML file of labels. Nothing in it is expanded or fetched: entities are an error.
 
     Raises:
         OSError: it cannot be opened, is not a regular file, or has more than `MAX_LABEL_BYTES`.
-        ValueError: not XML, or declared in an encoding that Python's parser does not know.
+        ValueError: not XML, with a declaration of entities, or in an encoding that Python's parser does not know.
     """
     content = read_regular(path, MAX_LABEL_BYTES)
     try:
+        _check_no_entities(content)
         return ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+    except _Entities as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (ElementTree.ParseError, ExpatError) as error:
         hint = "" if _is_utf8(content) else "; it is not in UTF-8 and declares no other encoding: save it as UTF-8"
         raise ValueError(f"{path} is not XML: {error}{hint}") from error
     except (ValueError, LookupError, RecursionError) as error:
         raise ValueError(f"{path} is not XML that can be read: {error}; save it as UTF-8") from error
+
+
+def _check_no_entities(content: bytes) -> None:
+    """Check that XML declares no entities: a few nested ones expand to gigabytes, and others name files.
+
+    Raises:
+        _Entities: it does.
+    """
+
+    def refuse(name: str, *_: Any) -> None:
+        raise _Entities(f"it declares the entity {name[:60]!r}; replace entities by their text")
+
+    if b"<!" in content or not _is_utf8(content):  # else there is no declaration of any kind
+        parser = ParserCreate()
+        parser.EntityDeclHandler = refuse
+        parser.Parse(content, True)
+
+
+class _Entities(Exception):
+    """A declaration of an entity was found."""
 
 
 def _is_utf8(content: bytes) -> bool:

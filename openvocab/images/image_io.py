@@ -115,17 +115,7 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
         BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG, AVIF), a GIF, or with more than
             one channel.
     """
-    content = _read(path, max_pixels)
-    check_complete(content, path)
-    _check_pixels(content, path, max_pixels)
-    lossy = "lossy compression changes ids"
-    for name, is_such, reason in (
-        ("a JPEG", content.startswith(JPEG_START), lossy),
-        ("an AVIF", content[4:8] == AVIF_BOX, lossy),
-        ("a GIF", content.startswith(GIF_START), "it holds indices into a palette, which programs reorder"),
-    ):
-        if is_such:
-            raise BadSample(path, f"a label map cannot be {name}: {reason}; save it as PNG")
+    content = read_lossless(path, max_pixels)
     is_png = content.startswith(PNG_START)
     bits, has_palette = _bits_and_palette(path, content)
     if has_palette or (bits < 8 and not is_png):
@@ -143,6 +133,26 @@ def read_label_map(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.
     return (
         upright(label_map, stated_orientation(BytesIO(content))) if is_png else label_map
     )  # OpenCV rotates a TIFF itself
+
+
+def read_lossless(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> bytes:
+    """Return the bytes of a label map, after a check that its format keeps every pixel as it was.
+
+    Raises:
+        BadSample: missing, no regular file, empty, truncated, too large, lossy (JPEG, AVIF), or a GIF.
+    """
+    content = _read(path, max_pixels)
+    check_complete(content, path)
+    _check_pixels(content, path, max_pixels)
+    lossy = "lossy compression changes ids"
+    for name, is_such, reason in (
+        ("a JPEG", content.startswith(JPEG_START), lossy),
+        ("an AVIF", content[4:8] == AVIF_BOX, lossy),
+        ("a GIF", content.startswith(GIF_START), "it holds indices into a palette, which programs reorder"),
+    ):
+        if is_such:
+            raise BadSample(path, f"a label map cannot be {name}: {reason}; save it as PNG")
+    return content
 
 
 def _bits_and_palette(path: str | Path, content: bytes) -> tuple[int, bool]:

@@ -78,7 +78,7 @@ def test_an_unknown_option_is_one_line(name, capsys):
         (["../train"], "no command '../train'"),
         (["--json", "models"], "unknown option --json ("),
         (["--verison"], "unknown option --verison; did you mean --version?"),
-        (["train"], "the following arguments are required: config"),
+        (["train"], "expected a config, or --data DATA with --head lseg or --head vild; got neither"),
         (["train", "x", "--resume", "--overwrite"], "not allowed with argument"),
         (["convert", "lsge", "a", "b"], "invalid choice: 'lsge'"),
         (["shapes", "-r", "x"], "unknown option -r"),

@@ -440,7 +440,7 @@ def test_a_yaml_is_one_in_any_case_and_read_once(folder, monkeypatch, name):
 
 
 def test_an_empty_folder_is_no_annotations(folder):
-    with pytest.raises(FileNotFoundError, match=r"neither .txt \(YOLO\) nor .xml \(VOC\) files"):
+    with pytest.raises(FileNotFoundError, match=r"neither .txt \(YOLO\) nor .xml \(VOC\) nor .json \(labelme\) files"):
         len(DetectionDataset(folder / "images", folder / "labels", ["a"]))
 
 

@@ -39,6 +39,14 @@ def test_two_ranks_train_to_equal_weights(tmp_path):
     assert seen[0] and seen[1] and seen[0] != seen[1]
 
 
+def test_ranks_agree_on_the_steps_that_fit_into_a_time(tmp_path):
+    result = torchrun(str(tmp_path), "--minutes", "0.05")
+    assert result.returncode == 0, result.stderr[-3000:]
+    done, planned, interval = (tmp_path / "length_0.txt").read_text().split()
+    assert (tmp_path / "length_1.txt").read_text().split() == [done, planned, interval]
+    assert 10 < int(done) == int(planned) < 20_000 and load_checkpoint(tmp_path / "bounded/last.pth")["run_length"]
+
+
 def test_nan_on_one_rank_stops_all_before_the_step(tmp_path):
     result = torchrun(str(tmp_path), "--max-iters", "6", "--poison-rank", "1")
     assert result.returncode != 0

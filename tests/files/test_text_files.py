@@ -104,14 +104,31 @@ LAUGHS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
         b"<a>",
         b'<?xml version="1.0" encoding="gbk"?><a/>',
         b'<?xml version="1.0" encoding="nonsense"?><a/>',
-        f'<!DOCTYPE a [<!ENTITY e0 "lol">{LAUGHS}]><a>&e11;</a>'.encode(),
-        b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/hostname">]><a>&e;</a>',
         b"\xff\xfe\xff",
     ],
-    ids=["open", "gbk", "unknown encoding", "laughs", "external", "bytes"],
+    ids=["open", "gbk", "unknown encoding", "bytes"],
 )
 def test_xml_that_cannot_be_read_is_one_line(tmp_path, content):
     assert "file.x is not XML" in refused(tmp_path, read_xml, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'<!DOCTYPE a [<!ENTITY e0 "lol">{LAUGHS}]><a>&e11;</a>'.encode(),
+        b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/hostname">]><a>&e;</a>',
+        '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY e "lol">]><a>x</a>'.encode("utf-16"),
+        b'<!DOCTYPE a [<!ENTITY % e SYSTEM "http://127.0.0.1/x.dtd">%e;]><a/>',
+    ],
+    ids=["laughs", "external", "unused, in UTF-16", "parameter"],
+)
+def test_xml_that_declares_entities_is_refused(tmp_path, content):
+    assert "file.x: it declares the entity 'e" in refused(tmp_path, read_xml, content)
+
+
+def test_xml_with_a_document_type_alone_is_read(tmp_path):
+    (tmp_path / "a.xml").write_bytes(b"<!DOCTYPE a><!-- a remark --><a>x</a>")
+    assert read_xml(tmp_path / "a.xml").text == "x"
 
 
 def test_xml_in_an_encoding_that_it_does_not_declare_asks_for_utf8(tmp_path):

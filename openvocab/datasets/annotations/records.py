@@ -76,6 +76,8 @@ class AnnotationList:
     """Remarks on the file, for the log."""
     root_id: int | None = None
     """Id of the category that is the supercategory of all others, if there is one; see `drop_root_category`."""
+    later_is_above: bool = False
+    """Whether a later object of an image lies above an earlier one; if not, a smaller one lies above a larger one."""
 
 
 class ColumnsBuilder:

@@ -49,7 +49,7 @@ class CheckpointHook(Hook):
     from before it was resumed.
 
     Args:
-        interval: iterations between saves; the last iteration is always saved.
+        interval: iterations between saves; the last iteration is always saved. None: as often as the run validates.
         max_keep: number of `iter_N.pth` files to keep; 2 leaves an older one if the newest gets damaged.
         best: key of the metric by which `best.pth` is chosen, larger is better; None for no `best.pth`. A value that is
             not finite (a mean over no class) is never the best.
@@ -60,8 +60,8 @@ class CheckpointHook(Hook):
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int = 1000, max_keep: int = 2, best: str | None = "mIoU") -> None:
-        if interval < 1 or max_keep < 1:
+    def __init__(self, interval: int | None = 1000, max_keep: int = 2, best: str | None = "mIoU") -> None:
+        if (interval is not None and interval < 1) or max_keep < 1:
             raise ValueError(f"interval and max_keep: expected at least 1, got {interval} and {max_keep}")
         self.interval = interval
         self.max_keep = max_keep
@@ -84,7 +84,7 @@ class CheckpointHook(Hook):
         self._check_best(runner)
         batches = runner.optim_wrapper._accumulative_counts
         for name, interval in (("checkpoint interval", self.interval), ("val_interval", runner.val_interval)):
-            if interval % batches:
+            if interval is not None and interval % batches:
                 raise ValueError(f"{name} {interval} is not a multiple of accumulative_counts {batches}; change one")
 
     def _check_best(self, runner: Runner) -> None:
@@ -137,7 +137,7 @@ class CheckpointHook(Hook):
         """Save if it is due (stage of our `TrainLoop`, after the validation)."""
         step = runner.iter  # includes the batch just done
         is_last = step >= runner.max_iters
-        if not (is_last or self._is_best or step % self.interval == 0):
+        if not (is_last or self._is_best or step % (self.interval or runner.val_interval) == 0):
             return
         self._save(runner, must_succeed=is_last)
         self._is_best = False
