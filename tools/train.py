@@ -30,6 +30,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="bfloat16 mixed precision: auto if it is faster, bf16 (or no value) always, off never; "
                              "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="seed of all random choices")
+    parser.add_argument("--tracker", choices=["tensorboard", "wandb", "mlflow"],
+                        help="also write the numbers of the run there")  # fmt: skip
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     add_config_options(parser)
     return parser.parse_args(_with_amp_value(sys.argv[1:]))
@@ -50,9 +52,11 @@ def main() -> None:
     from openvocab.config.config import read_config
     from openvocab.engine.own_process import own_process
     from openvocab.engine.runner import build_runner
+    from openvocab.engine.trackers import add_tracker
 
     with one_line_errors():
         config = read_config(arguments.config, arguments.cfg_options)
+        add_tracker(config, arguments.tracker)
         runner = build_runner(
             config,
             work_dir=arguments.work_dir,
