@@ -39,7 +39,7 @@ _OPTIONAL = (
     "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
     "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
     "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
-    "compile", "precision", "custom_imports",
+    "compile", "precision", "custom_imports", "early_stopping",
 )  # fmt: skip
 SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
 _MAX_NESTED_DATASETS = 20
