@@ -29,6 +29,7 @@ FLOORS = (
     ("model",),
     ("predictor", "evaluation", "engine"),
     ("retrieval", "drawing", "teacher", "command_line"),
+    ("report",),
     ("engine.hooks", "openvocab"),
 )  # fmt: skip
 """From the ground up; "openvocab" is the package's own front door."""
