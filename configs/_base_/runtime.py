@@ -19,8 +19,8 @@ default_hooks = dict(
     bad_samples=dict(type=BadSampleHook),
     report=dict(type=ReportHook),
 )
-# dict(patience=5) ends a training after five validations without a better score (EarlyStoppingHook)
-early_stopping = None
+# patience=5 ends a training after five validations without a better score (EarlyStoppingHook); empty: never
+early_stopping = dict()
 log_processor = dict(type=UnitLogProcessor, by_epoch=False, window_size=50)
 # scalars as JSON lines; the README lists the lines that add TensorBoard, W&B or MLflow
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])

@@ -240,7 +240,7 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
             if part_class is None or part in inspect.signature(part_class).parameters:
                 return
         node = _child(node, part, key, path)
-    is_known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
+    is_known = bool(parents) or leaf in node or leaf in _OPTIONAL
     if not is_known:
         raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
     root = (*parents, leaf)[0]

@@ -48,7 +48,7 @@ def complete_training(config: Config, amp: str | None = None) -> None:
     config.optim_wrapper.setdefault("type", "SafeOptimWrapper")
     config.optim_wrapper.setdefault("constructor", "GroupedOptimConstructor")
     stopping = config.pop("early_stopping", None)
-    if stopping is not None:
+    if stopping:
         config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="EarlyStoppingHook", **stopping)]
     if amp is not None:
         config.optim_wrapper.amp = None if amp == "off" else amp

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from openvocab.argument_checks import check_choice
 from openvocab.engine.tolerant_logging import PACKAGES
@@ -33,10 +33,13 @@ def add_tracker(config: Config, name: str | None) -> None:
     module, backend = TRACKERS[name]
     if find_spec(module) is None:
         raise ImportError(f"--tracker {name} needs a package: pip install {PACKAGES[backend['type']]}")
-    visualizer = config.get("visualizer") or dict(type="Visualizer")
-    backends = list(visualizer.get("vis_backends") or [])
+    if config.get("visualizer") is None:
+        config.visualizer = dict(type="Visualizer")
+    if config.visualizer.get("vis_backends") is None:
+        config.visualizer.vis_backends = []
+    backends = config.visualizer.vis_backends
     if all(_name_of(other) != backend["type"] for other in backends):
-        config.visualizer = {**visualizer, "vis_backends": [*backends, dict(backend)]}
+        backends.append(ConfigDict(backend))  # in place: a copy would hold classes, which no config file can state
 
 
 def _name_of(backend: Any) -> str:

@@ -5,7 +5,9 @@ from mmengine.evaluator import BaseMetric
 from tiny_run import tiny_config
 
 from openvocab.checkpoint.checkpoint import load_checkpoint
+from openvocab.config.config import read_config
 from openvocab.engine.hooks import EarlyStoppingHook
+from openvocab.engine.run_config import complete_training
 from openvocab.engine.runner import build_runner
 from openvocab.registry import METRICS
 
@@ -68,6 +70,15 @@ def test_a_run_that_ended_early_is_finished_unless_it_may_wait_longer(tmp_path):
     run(tmp_path, resume=True, patience=3)
     assert load_checkpoint(tmp_path / "last.pth")["meta"]["iter"] == 10
     assert run(tmp_path, resume=True, patience=5) == 16
+
+
+def test_an_option_of_the_command_line_sets_it():
+    config = read_config("lseg_shapes", {"early_stopping.patience": 3})
+    complete_training(config)
+    assert config.custom_hooks == [dict(type="EarlyStoppingHook", patience=3)]
+    config = read_config("lseg_shapes")
+    complete_training(config)
+    assert "custom_hooks" not in config
 
 
 def test_a_mistake_in_its_arguments_is_told_before_training(tmp_path):
