@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from openvocab.metrics.base import Metric
 from openvocab.metrics.class_confusion import ClassConfusion, label_counts
 from openvocab.metrics.class_table import class_role
@@ -13,6 +15,9 @@ from openvocab.metrics.ranking import best_rank
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction, known
 from openvocab.vocabulary.vocabulary import Vocabulary
+
+MOST_CONFUSED = 4096
+"""Number of classes up to which a confusion matrix (128 MiB then) is counted."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class RankedImage:
     class_id: int
     """The target class."""
     predicted: int
-    """The class with the highest score."""
+    """The class with the highest score; -1 if a score is NaN."""
 
 
 @METRICS.register_module()
@@ -68,7 +73,7 @@ class ZeroShotAccuracy(Metric):
                 if other is not self._vocabulary and other != self._vocabulary:
                     raise ValueError(f"sample {sample.sample_id!r} has another vocabulary than the first one")
             class_id, logits = sample.class_ids[0], prediction.logits.numpy()
-            self.results.append(RankedImage(best_rank(logits, sample.class_ids), class_id, int(logits.argmax())))
+            self.results.append(RankedImage(best_rank(logits, sample.class_ids), class_id, _best_class(logits)))
 
     def compute_metrics(self, results: list[RankedImage]) -> dict[str, float]:
         """Return the accuracies in percent.
@@ -83,9 +88,7 @@ class ZeroShotAccuracy(Metric):
         counts = Counter(image.class_id for image in results)
         absent = note_absent("accuracy", "image", vocabulary.class_names, [counts[k] for k in range(len(vocabulary))])
         self.protocol = {**protocol, "templates": self.templates, "classes_without_images": absent}
-        labels, predictions = [image.class_id for image in results], [image.predicted for image in results]
-        counts_of_pairs = label_counts(labels, predictions, len(vocabulary))
-        self.confusion = ClassConfusion(vocabulary.class_names, counts_of_pairs, "images")
+        self.confusion = _confusion(results, vocabulary)
         self.class_rows = _class_rows(results, vocabulary)
         metrics = _accuracies(results, "")
         seen = vocabulary.seen
@@ -93,6 +96,20 @@ class ZeroShotAccuracy(Metric):
             metrics |= _accuracies((image for image in results if seen[image.class_id]), "_seen")
             metrics |= _accuracies((image for image in results if not seen[image.class_id]), "_unseen")
         return metrics
+
+
+def _best_class(logits: np.ndarray) -> int:
+    """Return the class with the highest of the logits (K,); -1 if one is NaN."""
+    return -1 if np.isnan(logits).any() else int(logits.argmax())
+
+
+def _confusion(images: Sequence[RankedImage], vocabulary: Vocabulary) -> ClassConfusion | None:
+    """Return which classes are mistaken for which; None if the matrix of that would take gigabytes."""
+    if len(vocabulary) > MOST_CONFUSED:
+        return None
+    predicted = [image for image in images if image.predicted >= 0]
+    labels, predictions = [image.class_id for image in predicted], [image.predicted for image in predicted]
+    return ClassConfusion(vocabulary.class_names, label_counts(labels, predictions, len(vocabulary)), "images")
 
 
 def _class_rows(images: Sequence[RankedImage], vocabulary: Vocabulary) -> list[dict[str, Any]]:

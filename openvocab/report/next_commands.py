@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from openvocab.config.config import read_config
+from openvocab.config.config import ConfigError, read_config
 from openvocab.config.saved import config_to_data
 
 PHOTO, NAMES = "photo.jpg", "cat, sofa, other"
@@ -46,9 +46,13 @@ def config_to_test(config: Config, work_dir: str | Path) -> str:
         work_dir: where the run has written its config.
     """
     copy = Path(work_dir) / Path(config.filename or "config.py").name
-    if config.filename and (not copy.is_file() or _tested_parts(read_config(config.filename)) == _tested_parts(config)):
+    if not copy.is_file() and config.filename:
         return config.filename
-    return str(copy)
+    try:
+        is_unchanged = bool(config.filename) and _tested_parts(read_config(config.filename)) == _tested_parts(config)
+    except (ConfigError, OSError):  # the file was edited or moved while the run trained
+        is_unchanged = False
+    return config.filename if is_unchanged else str(copy)
 
 
 def _tested_parts(config: Config) -> list[object]:

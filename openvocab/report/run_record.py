@@ -28,9 +28,14 @@ class RunRecord:
     seconds: float = 0.0
     """Time of all parts of the run up to now."""
 
+    def __post_init__(self) -> None:
+        # kept up to date: looking for the names in all rows would take longer with every row
+        self._names = dict.fromkeys(name for row in self.rows for name in row)
+
     def add(self, iteration: int, numbers: Mapping[str, Any]) -> bool:
         """Add what was logged at an iteration; return whether a row of this iteration was there already."""
         values = {key: float(value) for key, value in numbers.items() if _is_number(value)}
+        self._names |= dict.fromkeys(["iteration", *values])
         is_known = bool(self.rows) and self.rows[-1]["iteration"] == iteration
         if is_known:
             self.rows[-1] |= values
@@ -57,8 +62,7 @@ class RunRecord:
 
     def columns(self) -> list[str]:
         """Return the names of all numbers: of the training in the order of their first row, then the scores."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return [*(name for name in names if name not in self.scores), *self.scores]
+        return [*(name for name in self._names if name not in self.scores), *self.scores]
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Return the iterations and the values of a number that is finite."""

@@ -89,6 +89,7 @@ class RunReport:
         self._attempt("the report is not written", partial(self._write_pictures_and_page, status, describe))
         self._last_cost = time.monotonic() - began
         self.spent += self._last_cost
+        logger.debug(f"the report took {self._last_cost:.1f} s")
 
     def log_end(self, lines: Callable[[], Iterable[str]]) -> None:
         """Log the last lines of a run."""
@@ -155,6 +156,7 @@ class RunReport:
         self.record.seconds = self.seconds()
         for name, make in record_files(self.record, self.examples).items():
             self._attempt(f"{name} is not written", partial(_write_made, make, self.folder / name))
+        status = f"{status}; written {time.strftime('%Y-%m-%d %H:%M:%S')}"
         text = page_text(self.record, self.folder, status, *describe())
         _write(text.encode(), self.folder / "report.html")
 

@@ -18,6 +18,8 @@ from openvocab.structures import Instances, Prediction, Sample
 
 MAX_TILES = 8
 """Images of a batch that are drawn."""
+MAX_ROWS = 4
+"""Of a sheet of training samples: wide ones, with several views, fill a page sooner."""
 TILE_SIDE = 448
 """Long side of a drawn input in pixels; larger ones are reduced."""
 SHEET_WIDTH = 1500
@@ -40,7 +42,7 @@ def draw_training_batch(preprocessor: BatchPreprocessor, batch: dict[str, Any]) 
     samples = prepared["samples"]
     views = np.split(pixels, len(pixels) // len(samples))  # V times (B, H, W, 3)
     tiles = [_draw_tile([view[index] for view in views], sample) for index, sample in enumerate(samples)]
-    return tile_sheet(tiles)
+    return tile_sheet(tiles, MAX_ROWS)
 
 
 def fast_png(picture: np.ndarray) -> bytes:
@@ -65,13 +67,13 @@ def denormalize(preprocessor: BatchPreprocessor, images: Tensor) -> np.ndarray:
     return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, 3)
 
 
-def tile_sheet(tiles: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
-    """Put pictures (H_i, W_i, 3) uint8 in rows of about `SHEET_WIDTH` pixels."""
+def tile_sheet(tiles: Sequence[np.ndarray], max_rows: int | None = None, gap: int = 12) -> np.ndarray:
+    """Put pictures (H_i, W_i, 3) uint8 in rows of about `SHEET_WIDTH` pixels; those after `max_rows` are left out."""
     fitting = max(1, round(SHEET_WIDTH / (max(tile.shape[1] for tile in tiles) + gap)))
     near = [fitting, fitting + 1, fitting - 1]
     columns = next((number for number in near if number and len(tiles) % number == 0), fitting)  # no gap at the end
     rows = [side_by_side(tiles[start : start + columns], gap) for start in range(0, len(tiles), columns)]
-    return shrink_width(one_below_another(rows, gap))
+    return shrink_width(one_below_another(rows[:max_rows], gap))
 
 
 def shrink_width(sheet: np.ndarray) -> np.ndarray:

@@ -196,6 +196,30 @@ def test_a_killed_run_leaves_no_row_twice(tmp_path):
     assert without_times(tmp_path / "parts") == whole == without_times(tmp_path / "full")
 
 
+def test_of_two_ranks_only_the_main_one_reports(shapes, tmp_path):
+    loaders = [f"{part}_dataloader.dataset.root={shapes}" for part in ("train", "val", "test")]
+    length = [
+        "train_cfg.max_iters=2",
+        "train_cfg.val_interval=2",
+        "param_scheduler.1.end=2",
+        "param_scheduler.1.begin=1",
+    ]
+    length += ["param_scheduler.0.end=1", "default_hooks.logger.interval=1", "train_dataloader.batch_size=4"]
+    weights = [f"model.{part}.pretrained=None" for part in ("backbone", "text_encoder")]
+    tool = [str(REPOSITORY / "tools" / "train.py"), "lseg_shapes", "--launcher", "pytorch", "--amp", "off"]
+    tool += ["--work-dir", str(tmp_path / "run"), "--cfg-options", *loaders, *length, *weights]
+    command = [
+        sys.executable,
+        str(REPOSITORY / "tests" / "forked_ranks.py"),
+        json.dumps([{"world_size": 2, "tool": tool}]),
+    ]
+    result = run_bounded(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=-2)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert [row["iteration"] for row in read_csv(tmp_path / "run" / "results.csv")] == ["1", "2"]
+    assert len(read_csv(tmp_path / "run" / "per_class.csv")) == 49
+    assert result.stdout.count("report.html") == 1 and "incomplete report" not in result.stdout
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_takes_no_report_is_one_warning(tmp_path, monkeypatch, lines_of, code):
     def fail(content, path):
