@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from openvocab.checkpoint.checkpoint import SaveFailed
-from openvocab.engine.loader import LoaderFailed
 from openvocab.engine.stopping import Stopped, StopRequest
-from openvocab.finite_guard import NonFiniteError
+from openvocab.failures import RunFailed
 
 _MISTAKES = (
     OSError,
@@ -23,7 +21,7 @@ _MISTAKES = (
     ImportError,
     Warning,
 )  # a warning is raised under python -W error
-_FAILURES = (NonFiniteError, SaveFailed, LoaderFailed, MemoryError)
+_FAILURES = (RunFailed, MemoryError)
 _HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
 
 

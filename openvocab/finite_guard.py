@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from openvocab.failures import RunFailed
 
-class NonFiniteError(RuntimeError):
+
+class NonFiniteError(RunFailed, RuntimeError):
     """A loss, a gradient or a weight is NaN or infinite; the step has not changed the weights.
 
     Args:

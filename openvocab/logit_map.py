@@ -96,11 +96,17 @@ class ComputedLogits(LogitMap):
 
 
 class ChangedLogits(LogitMap):
-    """Another map's logits, changed at each pixel independently of the others."""
+    """Another map's logits, changed at each pixel independently of the others.
 
-    def __init__(self, source: LogitMap, change: Callable[[Tensor], Tensor]) -> None:
+    Args:
+        source: the other map.
+        change: maps logits (K', n, m) to logits (K, n, m).
+        num_classes: K; default: K', that of the source.
+    """
+
+    def __init__(self, source: LogitMap, change: Callable[[Tensor], Tensor], num_classes: int | None = None) -> None:
         self.source, self.change = source, change
-        self.shape = source.shape
+        self.shape = (num_classes or source.shape[0], *source.shape[1:])
         _take_costs(self, source)
 
     def read(self, rows: slice, columns: slice) -> Tensor:

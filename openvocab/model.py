@@ -1,10 +1,10 @@
 """The composition: backbone + text encoder + head."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import torch
 from mmengine.model import BaseModel
@@ -17,16 +17,28 @@ from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
 from openvocab.layers.quick_gelu_folding import fold_quick_gelu
-from openvocab.logit_map import LOGITS_IN_MEMORY
+from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
 from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
-from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures
+from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures, known
 from openvocab.text.base import TextEncoder
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class ImageEncoder(Protocol):
+    """The part of a model that sees images, and no texts."""
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """Return those features of normalized images (B, 3, H, W) that the head reads."""
+
+    def encode_pooled(self, images: Tensor) -> Tensor:
+        """Return the pooled embedding (B, D) of normalized images (B, 3, H, W), not normalized."""
 
 
 @MODELS.register_module()
@@ -83,6 +95,10 @@ class OpenVocabModel(BaseModel):
         """Return those features of normalized images (B, 3, H, W) that the head reads."""
         return self.backbone(images, self.head.layers, self.head.embeddings)
 
+    def encode_pooled(self, images: Tensor) -> Tensor:
+        """Return the pooled embedding (B, D) of normalized images (B, 3, H, W), not normalized."""
+        return known(self.backbone(images, (), True).image_embed, "image_embed of the backbone")
+
     def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
         """Return the rows (R, D) of a vocabulary or of captions, with all fields that the head reads."""
         text = self.text_encoder(texts)
@@ -111,7 +127,9 @@ class OpenVocabModel(BaseModel):
         check_losses(losses)
         return super().parse_losses(losses)
 
-    def predict(self, images: Tensor | PixelBatch, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(
+        self, images: Tensor | PixelBatch, samples: Sequence[Sample], encoder: "ImageEncoder | None" = None
+    ) -> list[Prediction]:
         """Return one prediction per image, in its original frame.
 
         If memory does not suffice, the same results are computed in smaller pieces, from then on.
@@ -119,60 +137,97 @@ class OpenVocabModel(BaseModel):
         Args:
             images: (B, 3, H, W), normalized or as a `PixelBatch`.
             samples: B, with one vocabulary.
+            encoder: encodes the images; default: the model itself.
 
         Raises:
             NotEnoughMemory: memory does not suffice even for the smallest pieces.
         """
+        return self._run(images, samples, encoder or self, self.head.postprocess)
+
+    def predict_with_scores(
+        self, images: Tensor | PixelBatch, samples: Sequence[Sample], encoder: "ImageEncoder | None" = None
+    ) -> list[tuple[Prediction, LogitMap]]:
+        """Return one prediction per image, and the score of every class at every pixel; see `predict`.
+
+        Returns:
+            Predictions, and maps (K, H, W) in 0..1 of their original frame, which are computed when they are read.
+
+        Raises:
+            ValueError: the head has no scores for each pixel.
+            NotEnoughMemory: see `predict`.
+        """
+
+        def finish(outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[tuple[Prediction, LogitMap]]:
+            predictions = self.head.postprocess(outputs, samples, *pixels)
+            return list(zip(predictions, self.head.score_maps(outputs, samples, *pixels)))
+
+        return self._run(images, samples, encoder or self, finish)
+
+    def _run(
+        self,
+        images: Tensor | PixelBatch,
+        samples: Sequence[Sample],
+        encoder: "ImageEncoder",
+        finish: Callable[..., Sequence[Result]],
+    ) -> list[Result]:
+        """Run the network on images, as many at once as memory allows, and finish its outputs."""
         vocabulary = shared_vocabulary(samples)
         earlier_limits = self._memory_limits()
         height, width = images.shape[-2:]
         with advising(_advice((height, width), len(vocabulary), self.inference)):
-            # Once per batch: `predict_part` may run several times with smaller parts of it.
+            # Once per batch: `run_part` may run several times with smaller parts of it.
             text = self.encode_texts(vocabulary)
 
-            def predict_part(start: int, stop: int) -> Sequence[Prediction]:
-                return self._predict(images[start:stop], samples[start:stop], text)
+            def run_part(start: int, stop: int) -> Sequence[Result]:
+                return self._run_part(images[start:stop], samples[start:stop], text, encoder, finish)
 
-            groups = self.images_at_once.run(predict_part, len(samples))
+            groups = self.images_at_once.run(run_part, len(samples))
         if self._memory_limits() != earlier_limits:
             logger.warning(
                 "memory did not suffice; from now on, with the same results, at once at most: "
                 + ", ".join(self._memory_limits())
             )
-        return [prediction for group in groups for prediction in group]
+        return [result for group in groups for result in group]
 
-    def _predict(
-        self, images: Tensor | PixelBatch, samples: Sequence[Sample], text: TextFeatures
-    ) -> Sequence[Prediction]:
+    def _run_part(
+        self,
+        images: Tensor | PixelBatch,
+        samples: Sequence[Sample],
+        text: TextFeatures,
+        encoder: "ImageEncoder",
+        finish: Callable[..., Sequence[Result]],
+    ) -> Sequence[Result]:
         if self.head.reads_whole_image and len(samples) > 1:  # one at a time, so that all windows are of one image
-            return [self._predict(images[i : i + 1], samples[i : i + 1], text)[0] for i in range(len(samples))]
+            each = range(len(samples))
+            return [self._run_part(images[i : i + 1], samples[i : i + 1], text, encoder, finish)[0] for i in each]
         if isinstance(images, PixelBatch) and not self.inference.reads_pixel_batches:
             images = images.whole()
-        whole_embed = self._whole_embed(images, samples[0].input_size) if self.head.reads_whole_image else None
-        network = partial(self._network, text, whole_embed)
+        whole_embed = self._whole_embed(images, samples[0].input_size, encoder) if self.head.reads_whole_image else None
+        network = partial(self._network, text, whole_embed, encoder)
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         pixels = (images,) if self.head.reads_pixels else ()
-        return self.head.postprocess(outputs, samples, *pixels)
+        return finish(outputs, samples, *pixels)
 
-    def _whole_embed(self, images: Tensor | PixelBatch, size: Size) -> Tensor:
+    def _whole_embed(self, images: Tensor | PixelBatch, size: Size, encoder: "ImageEncoder") -> Tensor:
         """Return the pooled embedding (1, D) of an image of `size`, cropped to a multiple of the stride."""
         stride = self.backbone.spec.stride
         # Cropped rather than padded: black pixels would change the pooled embedding.
         height, width = (max(length // stride, 1) * stride for length in size)
         whole = images if isinstance(images, Tensor) else images.whole()
-        return self.backbone(whole[..., :height, :width], (), True).image_embed
+        return encoder.encode_pooled(whole[..., :height, :width])
 
-    def _network(self, text: TextFeatures, whole_embed: Tensor | None, images: Tensor) -> Any:
+    def _network(self, text: TextFeatures, whole_embed: Tensor | None, encoder: "ImageEncoder", images: Tensor) -> Any:
         """Return the head's outputs; logits that memory does not hold as `LogitMap`s, which are computed part by part.
 
         Args:
             text: the classifier.
             whole_embed: (1, D) of the image that all `images` are windows of; None if the head does not read it.
+            encoder: encodes the images.
             images: (B, 3, H, W) normalized.
         """
-        features = self.encode(images)
+        features = encoder.encode(images)
         if whole_embed is not None:
-            features.whole_embed = whole_embed.expand(len(images), -1)  # (B, D)
+            features = replace(features, whole_embed=whole_embed.expand(len(images), -1))  # (B, D)
         may_be_maps = self.head.offers_logit_maps and self.inference.takes_logit_maps
         maps = self.head.logit_maps(features, text) if may_be_maps else None
         if maps is None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from openvocab.logit_map import LogitMap, TensorLogits, label_map_in_parts
+from openvocab.logit_map import ChangedLogits, LogitMap, ResizedLogits, TensorLogits, label_map_in_parts
 from openvocab.ops.label_upsampling import sampling_positions
 from openvocab.process.memory_fallback import Halving
 from openvocab.structures import ClassificationPrediction, Sample, SemanticPrediction, Size, known
@@ -97,6 +97,34 @@ def semantic_predictions(
         )
         predictions.append(semantic_prediction(label_map, sample))
     return predictions
+
+
+def original_frame(
+    outputs: Tensor | Sequence[LogitMap], samples: Sequence[Sample], align_corners: bool = False
+) -> list[LogitMap]:
+    """Return the outputs of a dense head for each image in its original frame, resized where they are read.
+
+    Args:
+        outputs: (B, K, h, w) over the padded images, or a map per image.
+        samples: B.
+        align_corners: see `label_map_from_logits`.
+
+    Returns:
+        B maps (K, H, W), each of the `original_size` of its sample.
+    """
+    maps = [TensorLogits(part.detach()) if isinstance(part, Tensor) else part for part in outputs]
+    return [
+        ResizedLogits(part, sample.original_size, sample.input_size, sample.padded_size, align_corners)
+        for part, sample in zip(maps, samples, strict=True)
+    ]
+
+
+def softmax_maps(
+    logits: Tensor | Sequence[LogitMap], samples: Sequence[Sample], align_corners: bool = False
+) -> list[LogitMap]:
+    """Return the softmax over the classes of logits in the original frame of each image, see `original_frame`."""
+    maps = original_frame(logits, samples, align_corners)
+    return [ChangedLogits(part, lambda values: values.float().softmax(dim=0)) for part in maps]
 
 
 def semantic_prediction(label_map: Tensor, sample: Sample) -> SemanticPrediction:

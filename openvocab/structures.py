@@ -6,7 +6,7 @@ H W pixels, h w feature grid, N boxes, G group tokens, P prefix tokens, T templa
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -166,6 +166,8 @@ class ImageFeatures:
     """(B, D) pooled embedding of the whole image if the network sees windows of it; for heads that request it."""
     patch_keys: Tensor | None = None
     """(B, C, h, w) keys of the last attention, from readouts that return them (`maskclip`)."""
+    decoded: Any = None
+    """What `Head.decode` made of these features, for another vocabulary on the same images; None if it has not."""
     class_attention: Tensor | None = None
     """(B, heads, h, w) attention logits between the class token's query and the patches' keys in the last block; from
     backbones that are configured to return them."""

@@ -1,6 +1,8 @@
 """A small Hugging Face hub on loopback, and a cache of the test."""
 
+import base64
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,8 @@ class LocalHub(dict[str, bytes]):
         """Repositories, OWNER/NAME, that refuse everybody."""
         self.cut_after: int | None = None
         """Connections are cut after this many bytes of a file."""
+        self.created: dict[str, str] = {}
+        """{OWNER/NAME: public or private} of the repositories that were created by uploads."""
         self.ranges: list[str] = []
         """The ranges that were asked for."""
         self.address = ""
@@ -75,6 +79,39 @@ def hub(tmp_path, monkeypatch) -> Iterator[LocalHub]:
                 if stop is not None and stop < len(content):
                     self.close_connection = True
                     self.connection.close()
+
+        def do_POST(self):
+            """Take an upload, whose files are all sent within the commit, as small ones are."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            repository = "/".join(self.path.split("/")[3:5])
+            if files.gated and self.path == "/api/repos/create":
+                self._send({"error": "no permission"}, 403)
+            elif self.path == "/api/repos/create":
+                asked = json.loads(body)
+                name = f"{asked['organization']}/{asked['name']}"
+                files.created[name] = asked["visibility"]
+                self._send({"url": f"{files.address}/{name}", "name": name})
+            elif self.path == "/api/validate-yaml":
+                self._send({"errors": [], "warnings": []})
+            elif "/preupload/" in self.path:
+                names = [file["path"] for file in json.loads(body)["files"]]
+                self._send({"files": [dict(path=name, uploadMode="regular", shouldIgnore=False) for name in names]})
+            elif "/commit/" in self.path:
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        files.add(repository, line["value"]["path"], base64.b64decode(line["value"]["content"]))
+                address = f"{files.address}/{repository}/commit/{COMMIT}"
+                self._send({"commitUrl": address, "commitOid": COMMIT, "success": True})
+            else:
+                self._send({"error": f"unexpected {self.path}"}, 404)
+
+        def _send(self, answer: dict, status: int = 200) -> None:
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
         def log_message(self, *_):
             pass

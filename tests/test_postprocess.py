@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from openvocab.drawing.visualization import describe_areas, draw_comparison
+from openvocab.drawing.class_figures import describe_areas
+from openvocab.drawing.visualization import draw_comparison
 from openvocab.ops import label_upsampling
 from openvocab.ops.label_upsampling import AxisSampling, sampling_positions
 from openvocab.postprocess import label_map_from_logits, semantic_prediction, semantic_predictions

@@ -1,5 +1,8 @@
 """Predict with an installed wheel, outside of the checkout: `make wheel` and `make oldest` run this file."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,10 @@ def main() -> None:
     for published in zoo_models():  # their configs are in the wheel
         if not read_config(published.config, published.settings).filename.startswith(str(home)):
             raise SystemExit(f"expected the config {published.config} in {home}")
+    command = Path(sys.executable).with_name("openvocab")
+    listed = json.loads(subprocess.run([command, "models", "--json"], capture_output=True, check=True).stdout)
+    if [model["name"] for model in listed] != [published.name for published in zoo_models()]:
+        raise SystemExit(f"expected all published models from {command} models, got {len(listed)}")
     print(
         f"openvocab {openvocab.__version__} with torch {torch.__version__}: {prediction.label_map.shape} labels, {home}"
     )

@@ -16,21 +16,21 @@ SCALE = 2
 """Of the picture."""
 Box = tuple[float, float, float, float]
 FLOORS = (
-    ("former_names",),
+    ("failures", "former_names"),
     ("argument_checks", "files", "finite_guard", "lazy_names", "process", "progress", "registry", "seeding", "version"),
     ("checkpoint", "config", "vocabulary", "datasets.shapes", "clip.model_configs"),
     ("clip", "structures"),
-    ("images", "layers", "ops", "metrics", "converters", "pixel_batch"),
+    ("drawing", "images", "layers", "ops", "metrics", "converters", "pixel_batch"),
     ("backbones.readouts", "text", "detection", "losses", "logit_map", "preprocessor", "metrics.detection",
      "datasets.files"),
     ("backbones", "heads.terms", "inference", "postprocess", "datasets.annotations", "datasets.shards",
      "datasets.transforms"),
-    ("heads", "datasets", "zoo"),
-    ("model",),
+    ("heads", "datasets", "results", "zoo"),
+    ("model", "diagnosis"),
     ("predictor", "evaluation", "engine"),
-    ("retrieval", "drawing", "teacher", "command_line"),
-    ("report",),
-    ("engine.hooks", "openvocab"),
+    ("group_overlays", "predicting", "retrieval", "teacher", "command_line", "publishing", "report"),
+    ("engine.hooks", "openvocab", "commands"),
+    ("__main__",),
 )  # fmt: skip
 """From the ground up; "openvocab" is the package's own front door."""
 

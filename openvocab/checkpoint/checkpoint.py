@@ -21,6 +21,7 @@ from torch import Tensor
 
 from openvocab.checkpoint.foreign import check_plain, check_stored, read_tensors
 from openvocab.checkpoint.seal import FORMAT, CheckpointCorrupt, check_seal, digest_of, seal
+from openvocab.failures import RunFailed
 from openvocab.files.atomic_files import put_in_place, replacing, temporary_sibling
 from openvocab.files.restricted_pickle import BROKEN
 
@@ -31,7 +32,7 @@ class UnsafeCheckpoint(ValueError):
     """The file holds more than tensors and plain types; nothing in it was run."""
 
 
-class SaveFailed(OSError):
+class SaveFailed(RunFailed, OSError):
     """A checkpoint could not be written; the earlier file of that name is untouched."""
 
 
@@ -246,7 +247,7 @@ def _check_archive(path: Path, file: Any) -> None:
 def _unsafe(path: Path) -> str:
     return (
         f"{path} holds objects other than tensors and plain types; they were not loaded. "
-        "Read its weights with openvocab.checkpoint.load_state_dict, or convert it with tools/convert_checkpoint.py"
+        "Read its weights with openvocab.checkpoint.load_state_dict, or convert it with `openvocab convert`"
     )
 
 

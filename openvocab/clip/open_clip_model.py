@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from openvocab.checkpoint.hub import hub_file
 from openvocab.checkpoint.start_weights import reads_start_weights
 from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.checkpoint.weights_file import HUB_PREFIX, weights_file
+from openvocab.clip.build_once import for_one_tower
 from openvocab.clip.clip_layout import OPENAI_MARKERS, clip_layout
 from openvocab.clip.hugging_face_layout import is_hugging_face
 from openvocab.files.text_files import read_json
@@ -81,7 +83,7 @@ def create_image_tower(model: str, pretrained: str | None = None) -> nn.Module:
     """
     config = clip_config(model)
     if "hf_model_name" not in config["text_cfg"]:
-        return create_clip(model, pretrained).visual
+        return _for_one_tower("image", model, pretrained).visual
     config["text_cfg"] = {"vocab_size": 1, "width": 64, "layers": 1}  # takes the place of the text tower
     visual = cast(nn.Module, _build(config).visual)
     if pretrained is not None and reads_start_weights():
@@ -91,6 +93,22 @@ def create_image_tower(model: str, pretrained: str | None = None) -> nn.Module:
         image_part = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
         load_strictly(visual, image_part, f"{pretrained} does not fit {model}")
     return visual.eval()
+
+
+def create_text_side(
+    model: str, pretrained: str | None = None, text_folder: str | Path | None = None
+) -> open_clip.CustomTextCLIP:
+    """Build a CLIP of which only `.text`, `.logit_scale` and `.logit_bias` are used; see `create_clip`."""
+    return _for_one_tower("text", model, pretrained, text_folder)
+
+
+def _for_one_tower(
+    tower: str, model: str, pretrained: str | None, text_folder: str | Path | None = None
+) -> open_clip.CustomTextCLIP:
+    build = partial(create_clip, model, pretrained, text_folder)
+    if pretrained is None or not reads_start_weights() or text_folder is not None:
+        return build()
+    return for_one_tower(tower, (model, str(pretrained)), build)
 
 
 def clip_config(model: str) -> dict[str, Any]:

@@ -43,8 +43,6 @@ _OPTIONAL = (
 )  # fmt: skip
 SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
 _MAX_NESTED_DATASETS = 20
-AMP_CHOICES = ("auto", "bf16", "off")
-"""Values of `--amp` and of `build_runner`'s argument for mixed precision; in a config "off" is None."""
 
 
 class ConfigError(ValueError):

@@ -10,6 +10,8 @@ from argparse import Action, ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
+AMP_CHOICES = ("auto", "bf16", "off")
+"""Values of `--amp` and of `build_runner`'s argument for mixed precision; in a config "off" is None."""
 _CLOSING = {"(": ")", "[": "]"}
 _QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
 _MARK = re.compile(rf"(?:^|(?<=[,(\[]))\s*(?:{_QUOTED})(?=\s*(?:[,)\]]|\Z))|[,()\[\]]")

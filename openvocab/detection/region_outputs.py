@@ -10,6 +10,22 @@ from openvocab.structures import Sample, known
 
 
 @dataclass
+class DescribedRegions:
+    """What a detection head computes for N regions of a batch, sorted by image, before it meets the texts."""
+
+    maps: list[Tensor]
+    """(B, C, h_i, w_i) of the pyramid."""
+    boxes: list[Tensor]
+    """Of each image: (N_i, 4) float32 x1 y1 x2 y2, refined, padded input frame."""
+    objectness: Tensor
+    """(N,) in 0..1."""
+    embed: Tensor
+    """(N, D) float32 unit norm, for the detector's own classifier."""
+    image_embed: Tensor | None = None
+    """(N, D) float32 unit norm, an embedding like CLIP's."""
+
+
+@dataclass
 class RegionOutputs:
     """Outputs for N regions, sorted by image."""
 
@@ -38,7 +54,7 @@ def join_regions(
     """Join outputs that were computed part by part.
 
     Args:
-        parts: of each part of the regions: boxes (N_i, 4) of each image, logits (N, .) and logits (N, .) or None.
+        parts: of each part of the regions: boxes (N_i, 4) of each image, rows (N, .) and rows (N, .) or None.
 
     Returns:
         The same three for all regions.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
+from openvocab.drawing.class_figures import class_counts
 from openvocab.drawing.legend import draw_long_legend, side_by_side, text_size, with_title
 from openvocab.drawing.object_overlay import ObjectStyle, draw_objects
 from openvocab.drawing.visualization import LONG_SIDE, check_image, colors_of_present, enlarge, enlargement
@@ -138,24 +139,6 @@ def best_objects(prediction: DetectionPrediction, min_score: float, max_objects:
     masks = None if prediction.masks is None else [prediction.masks[index] for index in order.tolist()]
     parts = prediction.boxes[order], prediction.scores[order], prediction.classes[order]
     return DetectionPrediction(*parts, prediction.vocabulary, masks, prediction.sample_id)
-
-
-def class_counts(objects: DetectionPrediction) -> dict[int, tuple[int, float]]:
-    """Return {class: (number of objects, best score)} of every class present, the most frequent class first."""
-    counts: dict[int, tuple[int, float]] = {}
-    for label in objects.classes.unique().tolist():
-        scores = objects.scores[objects.classes == label]
-        counts[label] = len(scores), scores.max().item()
-    return dict(sorted(counts.items(), key=lambda pair: pair[1], reverse=True))
-
-
-def describe_objects(objects: DetectionPrediction) -> str:
-    """Return the classes present in one line: `3 red circle (best 0.91), 1 blue star (0.55)`."""
-    names = objects.vocabulary.class_names
-    return ", ".join(
-        f"{count} {names[label]} ({'best ' if count > 1 else ''}{best:.2f})"
-        for label, (count, best) in class_counts(objects).items()
-    )
 
 
 def _as_prediction(instances: Instances, vocabulary: Vocabulary) -> DetectionPrediction:

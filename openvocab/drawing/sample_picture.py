@@ -8,7 +8,6 @@ import numpy as np
 from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections, draw_instances
 from openvocab.drawing.legend import side_by_side, text_size, with_lines_below
 from openvocab.drawing.visualization import draw_comparison, draw_label_map, enlarge
-from openvocab.images.image_io import read_image
 from openvocab.structures import (
     ClassificationPrediction,
     DetectionPrediction,
@@ -22,11 +21,12 @@ NUM_GUESSES = 3
 """Number of classes whose scores are written below a classified image."""
 
 
-def draw_prediction(sample: Sample, prediction: Prediction) -> np.ndarray:
+def draw_prediction(image: np.ndarray, sample: Sample, prediction: Prediction) -> np.ndarray:
     """Draw a prediction next to the ground truth, or over its image without ground truth.
 
     Args:
-        sample: its image is read from `image_path`; labels in the original frame.
+        image: (H, W, 3) uint8 RGB, the original.
+        sample: labels in the original frame.
         prediction: in the original frame.
 
     Returns:
@@ -35,7 +35,6 @@ def draw_prediction(sample: Sample, prediction: Prediction) -> np.ndarray:
     Raises:
         ValueError: a prediction of another type.
     """
-    image = read_image(sample.image_path, max_pixels=None)  # no limit: the dataset has read it already, within its own
     if isinstance(prediction, DetectionPrediction):
         if sample.instances is None:
             return draw_detections(image, prediction)

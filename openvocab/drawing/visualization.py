@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from openvocab.drawing.class_colors import class_colors
+from openvocab.drawing.class_figures import class_areas, percent
 from openvocab.drawing.legend import draw_legend, font, short_name, side_by_side, text_size, with_title
 from openvocab.structures import SemanticPrediction, ignore_index
 
@@ -43,7 +44,7 @@ def draw_label_map(
     overlay = _overlay(image, label_map, names, colors, alpha)
     if not legend:
         return overlay
-    rows = [(names[label], colors[label], [_percent(area)]) for label, area in areas.items()]
+    rows = [(names[label], colors[label], [percent(area)]) for label, area in areas.items()]
     return side_by_side([overlay, draw_legend(rows, [""], text_size(overlay.shape), len(overlay))])
 
 
@@ -75,28 +76,10 @@ def draw_comparison(
     pictures = [photo, *(_overlay(image, label_map, names, colors, alpha) for label_map in label_maps)]
     titled = [with_title(*pair, text) for pair in zip(pictures, ("photo", "ground truth", "prediction"))]
     rows = [
-        (names[label], colors[label], [_percent(areas.get(label, 0)) for areas in (true, predicted)])
+        (names[label], colors[label], [percent(areas.get(label, 0)) for areas in (true, predicted)])
         for label in present
     ]
     return side_by_side([*titled, draw_legend(rows, ["truth", "predicted"], text, len(titled[0]))])
-
-
-def class_areas(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
-    """Return the fraction of the labeled area of every class present in a label map (H, W), the largest first."""
-    counts = np.bincount(label_map[label_map != ignore_index(num_classes)].ravel(), minlength=num_classes)
-    total = max(1, int(counts.sum()))
-    return {int(label): counts[label] / total for label in np.argsort(-counts, kind="stable") if counts[label]}
-
-
-def describe_areas(prediction: SemanticPrediction) -> str:
-    """Return the classes present in one line: `sofa 61.5 %, cat 38.5 %`."""
-    names = prediction.class_names
-    areas = class_areas(prediction.label_map, len(names))
-    return ", ".join(f"{names[label]} {_percent(area)}" for label, area in areas.items())
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %" if fraction else "–"
 
 
 def check_image(image: np.ndarray, alpha: float) -> None:

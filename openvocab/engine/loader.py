@@ -23,6 +23,7 @@ from torch.utils.data._utils import signal_handling
 from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.stopping import Stopped, uninterrupted
+from openvocab.failures import RunFailed
 from openvocab.process.group_signals import ignore_group_signals
 
 LOADER_TIMEOUT = 300
@@ -32,7 +33,7 @@ _MAX_LISTED_SAMPLES = 8
 _DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.DOTALL)
 
 
-class LoaderFailed(RuntimeError):
+class LoaderFailed(RunFailed, RuntimeError):
     """A loader worker hangs, was killed, or raised an error of its own."""
 
 

@@ -20,7 +20,7 @@ def prepare_distributed(config: Config) -> None:
         ConfigError: this process was not started by torchrun, or there are fewer GPUs than ranks.
     """
     if "LOCAL_RANK" not in os.environ:
-        raise ConfigError("launcher 'pytorch' needs torchrun: torchrun --nproc_per_node N tools/train.py ...")
+        raise ConfigError("launcher 'pytorch' needs torchrun: torchrun --nproc_per_node N -m openvocab train ...")
     on_gpu, rank, devices = torch.cuda.is_available(), int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if on_gpu and rank >= devices:
         raise ConfigError(f"--nproc_per_node: every rank needs a GPU of its own, expected at most {devices}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from openvocab.argument_checks import check_choice
-from openvocab.config.config import AMP_CHOICES
+from openvocab.config.options import AMP_CHOICES
 from openvocab.registry import SCOPE
 
 

@@ -19,7 +19,12 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from openvocab import version
-from openvocab.checkpoint.checkpoint import check_training_state, load_checkpoint, newest_valid_checkpoint
+from openvocab.checkpoint.checkpoint import (
+    check_training_state,
+    load_checkpoint,
+    load_state_dict,
+    newest_valid_checkpoint,
+)
 from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.config.config import check_arguments, check_teacher, require_keys
@@ -192,7 +197,7 @@ class OpenVocabRunner(Runner):
         """Load all weights of a file into the model, or none.
 
         Args:
-            filename: path of a checkpoint, or of weights alone.
+            filename: path of a checkpoint, or of weights alone, also in safetensors.
             map_location: device of the tensors.
             strict, revise_keys: ignored arguments of mmengine's signature: loading is always strict, and renames
                 nothing.
@@ -200,12 +205,15 @@ class OpenVocabRunner(Runner):
         Raises:
             ValueError: names or shapes differ; the message counts the differences.
         """
-        checkpoint = load_checkpoint(filename, map_location)
+        if Path(filename).suffix == ".safetensors":
+            checkpoint: dict[str, Any] = {"state_dict": load_state_dict(filename)}
+        else:
+            checkpoint = load_checkpoint(filename, map_location)
         weights = checkpoint.get("state_dict", checkpoint)
         model = self.unwrapped_model
         check_same_weights(model.state_dict(), weights, filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model.load_state_dict(checkpoint.get("state_dict", checkpoint))
+        model.load_state_dict(weights)
         self._has_loaded = True
         self.logger.info(f"loaded {filename}")
         return checkpoint

@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-from mmengine.dist import all_reduce, is_distributed
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 COPIES_WITHIN = 2.0
 """Seconds within which another signal is a copy of the first: schedulers signal groups, parents their children."""
@@ -99,6 +96,8 @@ class StopRequest:
         Args:
             is_possible: whether the block may be left. A rank of a distributed run never leaves alone.
         """
+        from mmengine.dist import is_distributed
+
         if not is_possible or is_distributed() or not self._is_held:
             yield
             return
@@ -112,6 +111,9 @@ class StopRequest:
 
     def is_agreed(self) -> bool:
         """Return whether any rank was asked to stop; all ranks must call this at the same point."""
+        import torch  # here: commands without torch listen to signals, too
+        from mmengine.dist import all_reduce, is_distributed
+
         if is_distributed():
             number = torch.tensor(self.number)
             all_reduce(number, op="max")

@@ -24,7 +24,8 @@ class Head(nn.Module):
     `embeddings`, `reads_pixels`, `reads_whole_image`), and which of the texts (`text_tokens`, `replaced_texts`,
     `empty_text`).
 
-    Optional methods: `training_texts`, `embed_images`, `logit_maps`, `proposals`, `pack_linears`.
+    Optional methods: `training_texts`, `embed_images`, `decode`, `logit_maps`, `score_maps`, `proposals`,
+    `pack_linears`.
     """
 
     # --- optional: what the head reads ---
@@ -92,6 +93,13 @@ class Head(nn.Module):
             )
         return features.image_embed
 
+    def decode(self, features: ImageFeatures) -> Any:
+        """Return what the head computes from the images before it meets the texts; default: None, nothing.
+
+        A head that defines it reads `self.decoded(features)` in `forward`.
+        """
+        return None
+
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> list[LogitMap] | None:
         """Return the outputs of `forward` as one map (K, h, w) per image, whose logits are computed part by part.
 
@@ -99,6 +107,17 @@ class Head(nn.Module):
         it instead of a tensor. Default: None, for heads without such maps.
         """
         return None
+
+    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
+        """Return the score of every class at every pixel of each image, (K, H, W) in 0..1, in its original frame.
+
+        Args:
+            outputs, samples, pixels: those of `postprocess`.
+
+        Raises:
+            ValueError: the head has no such scores (default).
+        """
+        raise ValueError(f"{type(self).__name__} has no scores for each pixel")
 
     def proposals(self, features: ImageFeatures) -> tuple[list[Tensor], list[Tensor]]:
         """Return boxes [(N_i, 4)] x1 y1 x2 y2 in the input frame, and their objectness [(N_i,)], for each image.
@@ -113,6 +132,10 @@ class Head(nn.Module):
 
     # --- derived from the above ---
 
+    def decoded(self, features: ImageFeatures) -> Any:
+        """Return the result of `decode`, which the features may carry already."""
+        return self.decode(features) if features.decoded is None else features.decoded
+
     @property
     def offers_logit_maps(self) -> bool:
         """Whether `logit_maps` may replace `forward`: no subclass of the class that defines it changes the outputs."""
@@ -124,6 +147,16 @@ class Head(nn.Module):
         return False
 
     @property
+    def has_score_maps(self) -> bool:
+        """Whether the head defines `score_maps`."""
+        return type(self).score_maps is not Head.score_maps
+
+    @property
+    def embeds_images(self) -> bool:
+        """Whether the head embeds whole images, by itself or as the backbone does."""
+        return self.embeddings or type(self).embed_images is not Head.embed_images
+
+    @property
     def makes_proposals(self) -> bool:
         """Whether the head defines `proposals`."""
         return type(self).proposals is not Head.proposals
@@ -133,7 +166,7 @@ class _Empty:
     """Has the attributes that Python gives every class; they differ between its versions."""
 
 
-_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "training_texts"}
+_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "score_maps", "training_texts"}
 
 
 def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:

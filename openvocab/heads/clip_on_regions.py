@@ -65,7 +65,7 @@ class CLIPOnRegionsHead(Head):
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Raise `ValueError`: there is nothing to train."""
-        raise ValueError("CLIPOnRegionsHead is training-free: run tools/test.py, or train another head (ViLDHead)")
+        raise ValueError("CLIPOnRegionsHead is training-free: run `openvocab test`, or train another head (ViLDHead)")
 
     def postprocess(self, outputs: ImageLogits, samples: Sequence[Sample]) -> list[DetectionPrediction]:
         """Return the classified regions of each image, best first, in its original frame.

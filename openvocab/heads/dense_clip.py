@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.heads.maskclip_refinement import denoise_prompts, smooth_by_keys
 from openvocab.logit_map import ComputedLogits, LogitMap, change_pixelwise
-from openvocab.postprocess import semantic_predictions
+from openvocab.postprocess import semantic_predictions, softmax_maps
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 
@@ -101,15 +102,28 @@ class DenseCLIPHead(Head):
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Raise `ValueError`: there is nothing to train."""
-        raise ValueError("DenseCLIPHead is training-free: run tools/test.py, or train another head (LSegHead)")
+        raise ValueError("DenseCLIPHead is training-free: run `openvocab test`, or train another head (LSegHead)")
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map (H, W) for each image, of its `original_size`."""
+        return semantic_predictions(self._with_background(outputs, samples), samples, rows_at_once=self.rows_at_once)
+
+    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
+        """Return the probabilities (K, H, W) of each image, see `Head.score_maps`.
+
+        Raises:
+            ValueError: key smoothing returns sums of probabilities, not probabilities.
+        """
+        if self.ks_thresh is not None:
+            raise ValueError("ks_thresh: key smoothing has sums of probabilities instead of a score for each pixel")
+        return softmax_maps(self._with_background(outputs, samples), samples)
+
+    def _with_background(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> Tensor | list[LogitMap]:
+        """Return the outputs with the background's logit at the threshold or above it."""
         background = shared_vocabulary(samples).background
-        if self.background_threshold is not None and background is not None:
-            log_threshold = math.log(self.background_threshold)
-            outputs = change_pixelwise(outputs, partial(_raise_background, background, log_threshold))
-        return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
+        if self.background_threshold is None or background is None:
+            return outputs
+        return change_pixelwise(outputs, partial(_raise_background, background, math.log(self.background_threshold)))
 
 
 def _unit_patches(features: ImageFeatures) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from openvocab.argument_checks import check_choice, construct_group
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import Background, RegionClassifier, region_class_loss, region_cosines
-from openvocab.detection.region_outputs import RegionOutputs, join_regions
+from openvocab.detection.region_outputs import DescribedRegions, RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores, fuse_with_background, image_weights
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.registry import HEADS
@@ -96,6 +96,13 @@ class FVLMHead(Head):
             Refined boxes (N_i, 4) of each image, padded input frame, objectness (N,), logits (N, K + 1) of the trained
             classifier, and (N, K), or (N, K + 1) with an empty text, of CLIP.
         """
+        regions = self.decoded(features)
+        logits = self.classifier.logits(regions.embed, text)
+        image_logits = self._clip_logits(regions.image_embed, text)
+        return RegionOutputs(regions.maps, regions.boxes, regions.objectness, logits, image_logits)
+
+    def decode(self, features: ImageFeatures) -> DescribedRegions:
+        """Propose N regions, refine their boxes, and embed them by the trained classifier and by CLIP."""
         maps, proposals = self.detector.propose(features)
         objectness = torch.cat(proposals.objectness)
 
@@ -103,11 +110,14 @@ class FVLMHead(Head):
         def describe(start: int, stop: int) -> tuple[list[Tensor], Tensor, Tensor]:
             boxes = boxes_between(proposals.boxes, start, stop)
             regions = self.detector.box_head(self.detector.align(maps, boxes))  # (N, F)
-            logits = self.classifier.logits(self.classifier.embed(regions), text)
-            return self.detector.refine(regions, boxes), logits, self._clip_logits(features, boxes, text)
+            return (
+                self.detector.refine(regions, boxes),
+                self.classifier.embed(regions),
+                self.clip_embed(features, boxes),
+            )
 
-        boxes, logits, image_logits = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
-        return RegionOutputs(maps, boxes, objectness, text_logits=logits, image_logits=image_logits)
+        boxes, embed, clip_embed = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
+        return DescribedRegions(maps, boxes, objectness, embed, clip_embed)
 
     def clip_embed(self, features: ImageFeatures, boxes: Sequence[Tensor]) -> Tensor:
         """Return CLIP's embeddings (N, D) float32, unit norm, of all boxes; boxes [(N_i, 4)] per image."""
@@ -119,10 +129,11 @@ class FVLMHead(Head):
             embed = features.pool(self.align([features.hidden[self.last]], boxes))
         return F.normalize(embed.float(), dim=-1)
 
-    def _clip_logits(self, features: ImageFeatures, boxes: Sequence[Tensor], text: TextFeatures) -> Tensor:
-        """Return the logits (N, K) float32 of CLIP's embeddings of all boxes; (N, K + 1) with an empty text."""
+    def _clip_logits(self, clip_embed: Tensor | None, text: TextFeatures) -> Tensor:
+        """Return the logits (N, K) float32 of CLIP's embeddings (N, D); (N, K + 1) with an empty text."""
         empty = text.empty if self.empty_text else None
-        return region_cosines(self.clip_embed(features, boxes), text, empty) / self.clip_temperature
+        embed = known(clip_embed, "image_embed of the regions")
+        return region_cosines(embed, text, empty) / self.clip_temperature
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the losses of the detector, and {"loss_class": ()}, the cross entropy over sampled regions.

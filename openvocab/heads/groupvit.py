@@ -27,7 +27,7 @@ from openvocab.layers.projector import ProjectMLP
 from openvocab.logit_map import ComputedLogits, LogitMap
 from openvocab.losses.contrastive import info_nce
 from openvocab.losses.multi_label import multi_label_info_nce
-from openvocab.postprocess import semantic_predictions
+from openvocab.postprocess import original_frame, semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, Size, TextFeatures, known
 from openvocab.text.text_ids import text_ids
@@ -179,7 +179,7 @@ class GroupViTHead(Head):
 
     def _grouping(self, features: ImageFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """Return the scores of each group (B, G, K), and each pixel's group (B, h, w) or shares (B, G, h, w)."""
-        grouped = self.group(features)
+        grouped = self.decoded(features)
         affinity = self._affinity(grouped, text)  # (B, G, K)
         maps = grouped.soft_maps()[-1].unflatten(2, self._grid_size(features))  # (B, G, h, w)
         return affinity, self._pixel_groups(maps, self._output_size(features))
@@ -187,6 +187,10 @@ class GroupViTHead(Head):
     def _output_size(self, features: ImageFeatures) -> Size:
         height, width = features.input_size
         return height // self.output_stride, width // self.output_stride
+
+    def decode(self, features: ImageFeatures) -> GroupedTokens:
+        """Return the groups, which do not depend on texts."""
+        return self.group(features)
 
     def group(self, features: ImageFeatures) -> GroupedTokens:
         """Group the N patches of the hidden maps into segments (B, S, C), with the assignments [(B, G_i, N_i)]."""
@@ -247,6 +251,10 @@ class GroupViTHead(Head):
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
+
+    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
+        """Return the scores (K, H, W) of each image, see `Head.score_maps`: those of `forward`, resized."""
+        return original_frame(outputs, samples)
 
     def pack_linears(self) -> None:
         """See `Head.pack_linears`."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from openvocab.heads.base import Head
 from openvocab.heads.groupvit import MAX_SCALE, GroupViTHead
 from openvocab.postprocess import classification_predictions
 from openvocab.registry import HEADS
@@ -21,9 +22,11 @@ class GroupViTClassifierHead(GroupViTHead):
     released evaluation on ImageNet.
     """
 
+    score_maps = Head.score_maps  # none: the outputs are those of a classifier
+
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return the logits of whole images, (B, K) float32."""
-        return text.logit_scale.clamp(max=MAX_SCALE) * text.similarity(self.image_embed(self.group(features)))
+        return text.logit_scale.clamp(max=MAX_SCALE) * text.similarity(self.image_embed(self.decoded(features)))
 
     def logit_maps(self, features: ImageFeatures, text: TextFeatures) -> None:
         """Return None: there is one logit per class and image."""

@@ -19,7 +19,7 @@ from openvocab.heads.spatial_block import SpatialBlock, check_spatial_block
 from openvocab.logit_map import LogitMap, change_pixelwise
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.ops.upsampled_cosine import upsample, upsampled_cosine
-from openvocab.postprocess import semantic_predictions
+from openvocab.postprocess import semantic_predictions, softmax_maps
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
@@ -144,11 +144,15 @@ class LSegHead(Head):
         Official LSeg ends with a bilinear resize (aligned corners) to the image; here the loss and the label map do
         it, so that (B, K, H, W) is never materialized.
         """
-        levels = self.levels(features)  # reassemble: [(B, C_i, h_i, w_i)], fine to coarse
-        fused = self.decoder(levels)  # fuse: (B, C, h, w)
-        embed = self.embed(fused)  # embed in the space of the texts: (B, D, h, w)
+        embed = self.decoded(features)  # pixels in the space of the texts: (B, D, h, w)
         logits = self.pixel_logits(embed, text)  # upsample, normalize, cosine with the texts: (B, K, 2h, 2w)
         return self.regularize(logits)  # spatial block
+
+    def decode(self, features: ImageFeatures) -> Tensor:
+        """Return the embeddings of pixels in the space of the texts (B, D, h, w), any length."""
+        levels = self.levels(features)  # reassemble: [(B, C_i, h_i, w_i)], fine to coarse
+        fused = self.decoder(levels)  # fuse: (B, C, h, w)
+        return self.embed(fused)
 
     def levels(self, features: ImageFeatures) -> list[Tensor]:
         """Return the decoder's inputs [(B, C_i, h_i, w_i)], fine to coarse: reassembled tokens, or a pyramid's maps."""
@@ -197,15 +201,11 @@ class LSegHead(Head):
         """Return the logits (K, 2h, 2w) of each image part by part; None with `half_product`: every bit counts."""
         if self.half_product:
             return None
-        pixels = PixelEmbeddings(lambda: self._embed_pixels(features))
+        pixels = PixelEmbeddings(lambda: self.decoded(features))
         finest = features.hidden[self.layers[0]]
         height, width = (math.ceil(length * self.finest_factor) for length in finest.shape[-2:])
         logits = LSegLogits(pixels, text, self.logit_scale, self.block, self.classes_at_once)
         return [logits.of_image(index, (height, width)) for index in range(len(finest))]
-
-    def _embed_pixels(self, features: ImageFeatures) -> Tensor:
-        """Return the embeddings (B, D, h, w) of `forward`, before they are upsampled."""
-        return self.embed(self.decoder(self.levels(features)))
 
     def training_texts(self, samples: Sequence[Sample]) -> Vocabulary:
         """Return the classes of a batch; its samples may have vocabularies of their own, of one length."""
@@ -231,18 +231,27 @@ class LSegHead(Head):
 
     def _logits_of_classes(self, features: ImageFeatures, text: TextFeatures, classes: Tensor) -> Tensor:
         """Return the logits (B, K, 2h, 2w) of each image's own classes, at the positions `classes` (B, K) in `text`."""
-        logits = self.pixel_logits(self._embed_pixels(features), text)
+        logits = self.pixel_logits(self.decoded(features), text)
         # before the spatial block, which would mix in the classes of other images
         return self.regularize(logits[torch.arange(len(classes))[:, None], classes])
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Turn logits (B, K, h, w) into label maps (H, W) of each `original_size`, upsampled as in the loss."""
-        seen = shared_vocabulary(samples).seen
-        if self.seen_penalty and seen is not None:
-            outputs = change_pixelwise(
-                outputs, lambda logits: logits - self.seen_penalty * logits.new_tensor(seen)[:, None, None]
-            )
+        outputs = self._penalized(outputs, samples)
         return semantic_predictions(outputs, samples, align_corners=True, rows_at_once=self.rows_at_once)
+
+    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
+        """Return the probabilities (K, H, W) of each image, see `Head.score_maps`."""
+        return softmax_maps(self._penalized(outputs, samples), samples, align_corners=True)
+
+    def _penalized(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> Tensor | list[LogitMap]:
+        """Return the outputs less the penalty of the classes that had labels."""
+        seen = shared_vocabulary(samples).seen
+        if not self.seen_penalty or seen is None:
+            return outputs
+        return change_pixelwise(
+            outputs, lambda logits: logits - self.seen_penalty * logits.new_tensor(seen)[:, None, None]
+        )
 
 
 def _hidden_dims(backbone: BackboneSpec, layers: Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,9 @@ from openvocab.checkpoint.checkpoint import load_state_dict
 from openvocab.checkpoint.start_weights import reads_start_weights
 from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.heads.base import Head
+from openvocab.logit_map import LogitMap
 from openvocab.losses.contrastive import info_nce
-from openvocab.postprocess import semantic_predictions
+from openvocab.postprocess import original_frame, semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 
@@ -119,6 +121,10 @@ class Talk2DINOHead(Head):
     def postprocess(self, outputs: Tensor, samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
+
+    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
+        """Return the scores (K, H, W) of each image, see `Head.score_maps`: those of `forward`, resized."""
+        return original_frame(outputs, samples)
 
 
 class TextProjector(nn.Module):

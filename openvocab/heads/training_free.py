@@ -1,6 +1,7 @@
 """Dense CLIP with the decision rule of SCLIP and its training-free successors: word by word, at full resolution."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +9,12 @@ from torch import Tensor
 
 from openvocab.heads.base import shared_vocabulary
 from openvocab.heads.dense_clip import DenseCLIPHead
-from openvocab.heads.word_labels import areas_won, class_probabilities, label, small_classes
-from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap, ResizedLogits, TensorLogits
+from openvocab.heads.maskclip_refinement import SCALE
+from openvocab.heads.word_labels import areas_won, class_probabilities, improbable_classes, label, small_classes
+from openvocab.logit_map import ELEMENTS_AT_ONCE, ChangedLogits, LogitMap, TensorLogits
 from openvocab.ops.pamr import pamr
 from openvocab.pixel_batch import PixelBatch
-from openvocab.postprocess import semantic_prediction
+from openvocab.postprocess import original_frame, semantic_prediction
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
@@ -35,11 +37,15 @@ class TrainingFreeHead(DenseCLIPHead):
             are dropped.
         pamr_dilations: refine the logits by `pamr` with these dilations, (8, 16) in NACLIP. Default: no refinement.
         pamr_steps: iterations of the refinement.
+        presence_threshold: drop classes whose probability is below this threshold at every pixel, in the softmax of 100
+            times the cosines, CLIP's own scale; the most probable class always stays. For free names, which may be
+            nowhere in the image. Default: none are dropped.
 
     Raises:
         ValueError: the backbone's embeddings and the texts differ in width, or a threshold is not a probability.
 
-    Reference: arXiv 2312.01597 (words, threshold, areas), arXiv 2404.08181 (refinement).
+    Reference: arXiv 2312.01597 (words, threshold, areas), arXiv 2404.08181 (refinement), arXiv 2112.01071 (prompt
+    denoising) and the code of RADSeg, commit 05ec86fc, which drops classes after the windows are joined.
     """
 
     reads_pixels = True
@@ -53,11 +59,13 @@ class TrainingFreeHead(DenseCLIPHead):
         area_threshold: float | None = None,
         pamr_dilations: Sequence[int] = (),
         pamr_steps: int = 10,
+        presence_threshold: float | None = None,
     ) -> None:
         super().__init__(backbone, text_dim, logit_scale, background_threshold)
-        if area_threshold is not None and not 0 < area_threshold < 1:
-            raise ValueError(f"area_threshold: expected between 0 and 1, got {area_threshold}")
-        self.area_threshold = area_threshold
+        for name, value in (("area_threshold", area_threshold), ("presence_threshold", presence_threshold)):
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name}: expected between 0 and 1, got {value}")
+        self.area_threshold, self.presence_threshold = area_threshold, presence_threshold
         self.pamr_dilations, self.pamr_steps = tuple(pamr_dilations), pamr_steps
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
@@ -85,18 +93,36 @@ class TrainingFreeHead(DenseCLIPHead):
         Raises:
             ValueError: R is not the number of words, or there are no images to refine with.
         """
-        word_class = word_classes(shared_vocabulary(samples), outputs[0].shape[0])
-        word_class = None if word_class is None else word_class.to(outputs[0].device)
+        word_class = self._word_class(outputs, samples)
         predictions = []
-        for index, (words, sample) in enumerate(zip(outputs, samples, strict=True)):
-            words = TensorLogits(words) if isinstance(words, Tensor) else words
-            words = ResizedLogits(words, sample.original_size, sample.input_size, sample.padded_size)
-            if self.pamr_dilations:
-                words = self._refine(words, images, index, sample)
+        for words, sample in zip(self._words(outputs, samples, images), samples):
             vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
             labels = self._label(words, word_class, vocabulary.background)
             predictions.append(semantic_prediction(labels, sample))
         return predictions
+
+    def score_maps(
+        self,
+        outputs: Tensor | list[LogitMap],
+        samples: Sequence[Sample],
+        images: Tensor | PixelBatch | None = None,
+    ) -> list[LogitMap]:
+        """Return the probabilities (K, H, W) of each image, see `Head.score_maps`; thresholds do not change them."""
+        word_class = self._word_class(outputs, samples)
+        change, num_classes = partial(class_probabilities, word_class=word_class), len(shared_vocabulary(samples))
+        return [ChangedLogits(words, change, num_classes) for words in self._words(outputs, samples, images)]
+
+    def _word_class(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> Tensor | None:
+        """Return the class (R,) of each row of the outputs, on their device; None if each class has one row."""
+        word_class = word_classes(shared_vocabulary(samples), outputs[0].shape[0])
+        return None if word_class is None else word_class.to(outputs[0].device)
+
+    def _words(
+        self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample], images: Tensor | PixelBatch | None
+    ) -> Iterator[LogitMap]:
+        """Yield the logits (R, H, W) of the words of each image in its original frame, refined if that is on."""
+        for index, (words, sample) in enumerate(zip(original_frame(outputs, samples), samples)):
+            yield self._refine(words, images, index, sample) if self.pamr_dilations else words
 
     def _refine(self, words: LogitMap, images: Tensor | PixelBatch | None, index: int, sample: Sample) -> LogitMap:
         """Return the logits (R, H, W) of image `index`, refined by its pixels."""
@@ -110,18 +136,32 @@ class TrainingFreeHead(DenseCLIPHead):
         return TensorLogits(pamr(words.whole(), image, self.pamr_dilations, self.pamr_steps))
 
     def _label(self, words: LogitMap, word_class: Tensor | None, background: int | None) -> Tensor:
-        """Return the label map (H, W) of words (R, H, W); small classes are determined in a first pass."""
-        absent = None
-        if self.area_threshold is not None:
-            # (K,), over the whole image: the parts are computed twice instead of being stored
-            areas = torch.stack([areas_won(part) for part in _probabilities(words, word_class)]).sum(dim=0)
-            absent = small_classes(areas, self.area_threshold, background)
+        """Return the label map (H, W) of words (R, H, W); absent classes are determined in a first pass."""
+        absent = self._absent(words, word_class, background)
         threshold = self.background_threshold
         return torch.cat([label(part, background, threshold, absent) for part in _probabilities(words, word_class)])
 
+    def _absent(self, words: LogitMap, word_class: Tensor | None, background: int | None) -> Tensor | None:
+        """Return which classes are dropped, (K,) bool, over the whole image; None if none can be."""
+        # the parts are computed again instead of being stored
+        absent = None
+        if self.presence_threshold is not None:
+            to_clip = 1.0 if self.logit_scale is None else SCALE / self.logit_scale
+            scaled = _probabilities(words, word_class, to_clip)
+            best = torch.stack([part.amax(dim=(1, 2)) for part in scaled]).amax(dim=0)  # (K,)
+            absent = improbable_classes(best, self.presence_threshold, background)
+        if self.area_threshold is not None:
+            present = (
+                part if absent is None else part * ~absent[:, None, None] for part in _probabilities(words, word_class)
+            )
+            areas = torch.stack([areas_won(part) for part in present]).sum(dim=0)
+            small = small_classes(areas, self.area_threshold, background)
+            absent = small if absent is None else absent | small
+        return absent
 
-def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tensor]:
-    """Yield the probabilities of the classes (K, n, W), n rows at a time."""
+
+def _probabilities(words: LogitMap, word_class: Tensor | None, factor: float = 1.0) -> Iterator[Tensor]:
+    """Yield the probabilities of the classes (K, n, W), n rows at a time, from the logits times a factor."""
     num_words, height, width = words.shape
     rows_at_once = max(1, ELEMENTS_AT_ONCE // (num_words * width))
     for start in range(0, height, rows_at_once):
@@ -129,7 +169,7 @@ def _probabilities(words: LogitMap, word_class: Tensor | None) -> Iterator[Tenso
         # a NaN or an infinity makes the sum NaN or infinite
         if not part.sum().isfinite():
             raise ValueError("the logits are not finite (NaN or infinity): check the image and the weights")
-        yield class_probabilities(part, word_class)
+        yield class_probabilities(part if factor == 1 else factor * part, word_class)
 
 
 def word_classes(vocabulary: Vocabulary, num_rows: int) -> Tensor | None:

@@ -10,7 +10,7 @@ from openvocab.argument_checks import check_choice, construct_group
 from openvocab.detection.box_head import BoxHead
 from openvocab.detection.class_agnostic_mask_rcnn import ClassAgnosticMaskRCNN, boxes_between
 from openvocab.detection.region_classifier import RegionClassifier, UnseenLogits, region_class_loss
-from openvocab.detection.region_outputs import RegionOutputs, join_regions
+from openvocab.detection.region_outputs import DescribedRegions, RegionOutputs, join_regions
 from openvocab.detection.score_fusion import check_weights, fuse_scores, image_weights
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.losses.distillation import embedding_distillation
@@ -93,6 +93,21 @@ class ViLDHead(Head):
             Boxes (N_i, 4) of each image, padded input frame, objectness (N,), and logits: (N, K + 1) of the classifier
             with a background, (N, K) of the distilled one; the variants have one of them or both.
         """
+        regions = self.decoded(features)
+        about = regions.maps, regions.boxes, regions.objectness
+        # of cosines / temperature, times temperature / test_temperature
+        logits = self.test_scale * self.classifier.logits(regions.embed, text)
+        if self.variant == "image":
+            return RegionOutputs(*about, image_logits=logits)
+        if self.image_classifier is None:
+            return RegionOutputs(*about, text_logits=logits)
+        image_logits = self.test_scale * self.image_classifier.logits(
+            known(regions.image_embed, "image_embed of the regions"), text
+        )
+        return RegionOutputs(*about, text_logits=logits, image_logits=image_logits)
+
+    def decode(self, features: ImageFeatures) -> DescribedRegions:
+        """Propose N regions, refine their boxes, and embed them for each classifier."""
         maps, proposals = self.detector.propose(features)
         objectness = torch.cat(proposals.objectness)
 
@@ -101,21 +116,16 @@ class ViLDHead(Head):
             boxes = boxes_between(proposals.boxes, start, stop)
             roi_features = self.detector.align(maps, boxes)  # (N, C, s, s)
             regions = self.detector.box_head(roi_features)  # (N, F)
-            # of cosines / temperature, times temperature / test_temperature
-            logits = self.test_scale * self.classifier.logits(self.classifier.embed(regions), text)
-            return self.detector.refine(regions, boxes), logits, self._image_logits(roi_features, text)
+            return self.detector.refine(regions, boxes), self.classifier.embed(regions), self._image_embed(roi_features)
 
-        boxes, logits, image_logits = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
-        if self.variant == "image":
-            return RegionOutputs(maps, boxes, objectness, image_logits=logits)
-        return RegionOutputs(maps, boxes, objectness, text_logits=logits, image_logits=image_logits)
+        boxes, embed, image_embed = join_regions(self.detector.regions_at_once.run(describe, len(objectness)))
+        return DescribedRegions(maps, boxes, objectness, embed, image_embed)
 
-    def _image_logits(self, roi_features: Tensor, text: TextFeatures) -> Tensor | None:
-        """Return the logits (N, K) of the branch that is only distilled, of regions (N, C, s, s)."""
+    def _image_embed(self, roi_features: Tensor) -> Tensor | None:
+        """Return the embeddings (N, D) of the branch that is only distilled, of regions (N, C, s, s)."""
         if self.image_classifier is None or self.image_box_head is None:
             return None
-        embed = self.image_classifier.embed(self.image_box_head(roi_features))
-        return self.test_scale * self.image_classifier.logits(embed, text)
+        return self.image_classifier.embed(self.image_box_head(roi_features))
 
     def loss(self, features: ImageFeatures, text: TextFeatures, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the losses of the detector, of the classes and of the distillation.

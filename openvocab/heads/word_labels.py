@@ -48,6 +48,24 @@ def small_classes(areas: Tensor, fraction: float, background: int | None) -> Ten
     return small
 
 
+def improbable_classes(best: Tensor, threshold: float, background: int | None) -> Tensor:
+    """Return which classes reach a probability at no pixel.
+
+    Args:
+        best: (K,) the highest probability of each class.
+        threshold: in 0..1.
+        background: its class, which is never improbable; None if there is none.
+
+    Returns:
+        (K,) bool; False for the most probable class, so that at least one is left.
+    """
+    improbable = best < threshold
+    improbable[best.argmax()] = False
+    if background is not None:
+        improbable[background] = False
+    return improbable
+
+
 def label(probabilities: Tensor, background: int | None, threshold: float | None, absent: Tensor | None) -> Tensor:
     """Return the class with the highest probability, or background if that is below the threshold.
 

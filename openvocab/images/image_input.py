@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from openvocab.images.addresses import fetch, is_address
 from openvocab.images.image_io import LARGE_BYTES, BadSample, decode_image_bgr, read_image
 from openvocab.images.pil_image import load_pil, pil_orientation, upright
 
@@ -22,10 +23,11 @@ def rgb_image(image: Any) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8 RGB.
 
     Args:
-        image: a path; the bytes of an image file, or an open binary file; a PIL image; a numpy array (H, W), (H, W, 1),
-            (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of these shapes or with the channels first, torch's usual
-            layout. Alpha is dropped. Values: uint8; uint16 in either byte order, and Pillow's modes for 16-bit files
-            (the high byte counts); bool; other integers in 0..255; floats in 0..1 if none is above 1, else in 0..255.
+        image: a path; an address (http, https), which is fetched; the bytes of an image file, or an open binary file; a
+            PIL image; a numpy array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; a torch tensor of these shapes
+            or with the channels first, torch's usual layout. Alpha is dropped. Values: uint8; uint16 in either byte
+            order, and Pillow's modes for 16-bit files (the high byte counts); bool; other integers in 0..255; floats in
+            0..1 if none is above 1, else in 0..255.
 
     Returns:
         (H, W, 3) uint8 RGB, a copy; for a uint8 RGB array above `LARGE_BYTES` a read-only view.
@@ -36,6 +38,8 @@ def rgb_image(image: Any) -> np.ndarray:
             message states what to do.
     """
     if is_path(image):
+        if is_address(image):
+            return _from_bytes(fetch(str(image)), str(image))
         return read_image(checked_path(image))
     if isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
         return _from_file(image)
@@ -53,8 +57,13 @@ def rgb_image(image: Any) -> np.ndarray:
 
 
 def is_path(image: Any) -> bool:
-    """Return whether an image is given by its path."""
+    """Return whether an image is given by its path or address."""
     return isinstance(image, (str, os.PathLike))
+
+
+def is_file_path(image: Any) -> bool:
+    """Return whether an image is given by its path."""
+    return is_path(image) and not is_address(image)
 
 
 def checked_path(image: str | os.PathLike) -> str:
@@ -67,11 +76,11 @@ def checked_path(image: str | os.PathLike) -> str:
     if isinstance(path, bytes):
         path = os.fsdecode(path)
     if _URL.match(path) and not os.path.exists(path):
-        raise ValueError(f"{path}: URLs are not fetched; download the file and give its path, or its bytes")
+        raise ValueError(f"{path}: only http and https are fetched; download the file and give its path, or its bytes")
     if os.path.isdir(path):
-        raise ValueError(f"{path} is a folder; give the files in it to predict_batch")
+        raise ValueError(f"{path} is a folder, where one image is expected")
     if any(sign in path for sign in "*?") and not os.path.exists(path):
-        raise ValueError(f"{path}: patterns are not expanded; give the files to predict_batch")
+        raise ValueError(f"{path}: patterns are not expanded; give a list of the files, such as glob.glob({path!r})")
     return path
 
 
@@ -86,7 +95,11 @@ def _from_file(file: Any) -> np.ndarray:
     if not isinstance(content, bytes):
         raise TypeError(f"the file gives {type(content).__name__}; open it in binary mode: open(path, 'rb')")
     name = getattr(file, "name", None)
-    return cv2.cvtColor(decode_image_bgr(content, name if isinstance(name, str) else "image"), cv2.COLOR_BGR2RGB)
+    return _from_bytes(content, name if isinstance(name, str) else "image")
+
+
+def _from_bytes(content: bytes, name: str) -> np.ndarray:
+    return cv2.cvtColor(decode_image_bgr(content, name), cv2.COLOR_BGR2RGB)
 
 
 def _from_pil(image: Image.Image) -> np.ndarray:

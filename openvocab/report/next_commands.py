@@ -34,7 +34,8 @@ def resume_command() -> str:
     """Return the command that continues this run: the one that started it, with `--resume`."""
     program = ["openvocab"] if _is_console_command() else ["python", sys.argv[0]]
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        program = ["torchrun", "--nproc_per_node", os.environ.get("LOCAL_WORLD_SIZE", "1"), sys.argv[0]]
+        module = ["-m", "openvocab"] if _is_console_command() else [sys.argv[0]]
+        program = ["torchrun", "--nproc_per_node", os.environ.get("LOCAL_WORLD_SIZE", "1"), *module]
     return shlex.join([*program, *(one for one in sys.argv[1:] if one not in ("--resume", "--overwrite")), "--resume"])
 
 

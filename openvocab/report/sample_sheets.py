@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openvocab.drawing.legend import one_below_another, side_by_side
 from openvocab.drawing.sample_picture import draw_prediction, draw_targets, shrink
+from openvocab.images.image_io import read_image
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.structures import Instances, Prediction, Sample
 
@@ -54,7 +55,12 @@ def fast_png(picture: np.ndarray) -> bytes:
 
 def draw_predictions(pairs: Sequence[tuple[Sample, Prediction]]) -> np.ndarray | None:
     """Draw predictions next to the truth, one below another; None if no sample has an image file."""
-    rows = [draw_prediction(*pair) for pair in pairs if pair[0].image_path]
+    rows = [
+        # without a limit: the dataset has read the image already, within its own
+        draw_prediction(read_image(sample.image_path, max_pixels=None), sample, prediction)
+        for sample, prediction in pairs
+        if sample.image_path
+    ]
     if not rows:
         return None
     is_wide = rows[0].shape[1] > 2 * TILE_SIDE

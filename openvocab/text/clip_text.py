@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -15,7 +16,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor
 
 from openvocab.argument_checks import check_choice
-from openvocab.clip.open_clip_model import create_clip, sees_later_words, text_context
+from openvocab.clip.open_clip_model import create_text_side, sees_later_words, text_context
 from openvocab.layers.projector import ProjectMLP
 from openvocab.layers.trainability import Trainable, set_trainable
 from openvocab.process.matmul_precision import matmul_precision
@@ -189,7 +190,7 @@ class CLIPTextEncoder(TextEncoder):
         projector: tuple[int, int] | None,
         text_folder: str | Path | None,
     ) -> None:
-        clip = create_clip(model, pretrained, text_folder)
+        clip = create_text_side(model, pretrained, text_folder)
         self.bidirectional = sees_later_words(model)
         self.text = clip.text
         self.logit_scale = clip.logit_scale
@@ -319,11 +320,21 @@ class CLIPTextEncoder(TextEncoder):
         """Return the digest of everything that the row of a name depends on, apart from the name."""
         version = weights_version(self.text)
         if self._weights is None or self._weights[0] != version:
-            self._weights = version, tower_digest(self.text)
+            self._weights = version, self._new_identity()
         device = self.logit_scale.device.type
         precision = [self.dtype, device, matmul_precision(device)]
-        content = [self._weights[1], self._tokenizer.identity, self.templates, self.normalize_templates, precision]
+        content = [self._weights[1], self.templates, self.normalize_templates, precision]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _new_identity(self) -> str:
+        """Return what tells the present tower and tokenizer from others.
+
+        On disk, that is the digest of all they contain, which takes as long as the first prediction. In memory, it is a
+        name that was never used before.
+        """
+        if self.cache.folder is None:
+            return secrets.token_hex()
+        return f"{tower_digest(self.text)} {self._tokenizer.identity}"
 
 
 def _output_width(tower: Any) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal, get_args
@@ -142,6 +142,15 @@ class Vocabulary:
         """SHA-256 of everything that changes the classifier or the protocol, hexadecimal."""
         content = [self.synonyms, self.seen, self.background, self.synonym_merge]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def with_background(self, name: str) -> "Vocabulary":
+        """Return the same classes, of which the one of this name means "everything else".
+
+        Raises:
+            ValueError: it is not the first name of a class.
+        """
+        keys = [same_name_key(names[0]) for names in self.synonyms]
+        return replace(self, background=keys.index(_key_among(set(keys), name, "background")))
 
     def subset(self, indices: Sequence[int]) -> "Vocabulary":
         """Return the classes at `indices`, in that order."""

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,10 @@ from openvocab.checkpoint.seal import digest_of
 from openvocab.clip.open_clip_model import tag_file
 from openvocab.converters import CONVERTERS
 from openvocab.files.atomic_files import put_in_place, replacing, temporary_sibling
-from openvocab.files.text_files import read_json
+from openvocab.zoo.cache import hand_file, read_record, record_file
 from openvocab.zoo.models import ZooModel
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Return the folder of what this package keeps: $OPENVOCAB_CACHE, or openvocab in the user's cache folder."""
-    if folder := os.environ.get("OPENVOCAB_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openvocab"
 
 
 def prepare_weights(model: ZooModel, accept_license: bool = False) -> Path | None:
@@ -47,14 +39,13 @@ def prepare_weights(model: ZooModel, accept_license: bool = False) -> Path | Non
         FileNotFoundError: the weights cannot be fetched; the message says which file to put where.
         ValueError: the file is not the one that was recorded, or does not fit the layout.
     """
-    record_file = cache_folder() / "zoo" / f"{model.name}.json"
-    record = read_json(record_file) if record_file.is_file() else {}
+    record: Mapping[str, Any] = read_record(model)
     _check_license(model, accept_license, record)
     source = _source(model)
-    record = _compared(model, source, record, record_file)
+    record = _compared(model, source, record)
     if model.converter is None:
         return None
-    converted = record_file.with_name(f"{model.name}-{record['sha256'][:16]}.safetensors")
+    converted = record_file(model).with_name(f"{model.name}-{record['sha256'][:16]}.safetensors")
     if not converted.is_file():
         state = CONVERTERS[model.converter](load_state_dict(source))
         tensors = {name: value.contiguous().clone() for name, value in state.items()}
@@ -87,7 +78,7 @@ def _source(model: ZooModel) -> Path:
         return Path(tag_file(architecture, tag))
     if model.hub is not None:
         return hub_file(model.hub, model.files)
-    path = cache_folder() / "zoo" / model.name / str(model.file)
+    path = hand_file(model)
     if not path.is_file():
         raise FileNotFoundError(
             f"{model.name}: its weights are not on a hub; download {model.file} from {model.by_hand}, and put it at "
@@ -96,25 +87,25 @@ def _source(model: ZooModel) -> Path:
     return path
 
 
-def _compared(model: ZooModel, source: Path, record: Mapping[str, Any], record_file: Path) -> Mapping[str, Any]:
+def _compared(model: ZooModel, source: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the record of a file, made at the first use.
 
     Raises:
         ValueError: the file has changed since then.
     """
     status = source.stat()
-    seen = {"size": status.st_size, "modified": status.st_mtime_ns}
+    seen = {"file": str(source), "size": status.st_size, "modified": status.st_mtime_ns}
     if record.get("license") == model.license and all(record.get(key) == value for key, value in seen.items()):
         return record
     digest = _digest(source)
     if record.get("sha256", digest) != digest:
         raise ValueError(
             f"{model.name}: {source} is not the file of the first use (SHA-256 {digest[:16]}..., then "
-            f"{record['sha256'][:16]}...); if its publisher has replaced it, delete {record_file}"
+            f"{record['sha256'][:16]}...); if its publisher has replaced it, delete {record_file(model)}"
         )
     made = {"sha256": digest, **seen, "license": model.license, "source": model.tag or model.hub or model.by_hand}
-    record_file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(record_file) as file:
+    record_file(model).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(record_file(model)) as file:
         json.dump(made, file, indent=1)
     return made
 

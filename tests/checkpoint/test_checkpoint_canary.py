@@ -1,7 +1,6 @@
 """Code in any place of a checkpoint, as text or as a pickled object, never runs, whichever door the file enters by."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from config_parts import REPOSITORY, without_weights
 from mmengine.config import Config
 from tiny_run import tiny_config
+from tool_runs import LSEG_SHAPES, run_tool, write_tiny_shapes
 
 from openvocab import load
 from openvocab.checkpoint.checkpoint import UnsafeCheckpoint, load_checkpoint, load_state_dict, save_checkpoint
@@ -17,9 +17,6 @@ from openvocab.clip.open_clip_model import create_clip
 from openvocab.config.saved import config_to_data
 from openvocab.engine.runner import build_runner
 from openvocab.registry import MODELS
-
-sys.path.append(str(REPOSITORY / "tests" / "tools"))
-from tool_runs import LSEG_SHAPES, run_tool, write_tiny_shapes  # noqa: E402
 
 EXPECTED = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError, AssertionError)
 """What a run may end with whose checkpoint holds nonsense in one place."""

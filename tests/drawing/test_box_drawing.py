@@ -5,12 +5,11 @@ from pycocotools import mask as rle
 
 from openvocab.drawing.box_drawing import (
     best_objects,
-    class_counts,
-    describe_objects,
     draw_detection_comparison,
     draw_detections,
 )
 from openvocab.drawing.class_colors import class_colors
+from openvocab.drawing.class_figures import class_counts, describe_objects
 from openvocab.drawing.legend import PAPER
 from openvocab.structures import DetectionPrediction, Instances
 from openvocab.vocabulary.vocabulary import Vocabulary

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from openvocab.drawing.class_colors import NEUTRAL, class_colors
+from openvocab.drawing.class_figures import class_areas
 from openvocab.drawing.legend import PAPER, draw_legend, short_name
-from openvocab.drawing.visualization import class_areas, draw_comparison, draw_label_map
+from openvocab.drawing.visualization import draw_comparison, draw_label_map
 from openvocab.structures import SemanticPrediction
 from openvocab.vocabulary.vocabulary import Vocabulary
 

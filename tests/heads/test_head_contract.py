@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import openvocab.heads
 from openvocab.config.config import read_config
 from openvocab.model import OpenVocabModel
+from openvocab.predictor.remembered_features import RememberedFeatures
 from openvocab.registry import HEADS, MODELS
 from openvocab.structures import (
     ClassificationPrediction,
@@ -182,6 +183,48 @@ def test_logits_in_parts_cost_nothing_until_they_are_read(case: Case):
         if maps is not None:
             expected = class_logits(model.head(features, text)).float()
             torch.testing.assert_close(torch.stack([part.whole() for part in maps]), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", [FEW, MANY], ids=["few", "many"])
+def test_scores_are_highest_at_the_labels(case: Case, vocabulary):
+    head, model = case.model.head, case.model.eval()
+    batch = model.data_preprocessor(make_batch(vocabulary, (40, 90)))
+    with torch.inference_mode():
+        labels = model.predict(*batch.values())
+        if not isinstance(labels[0], SemanticPrediction):
+            assert not head.has_score_maps
+            return
+        for (prediction, scores), expected in zip(model.predict_with_scores(*batch.values()), labels, strict=True):
+            values = scores.whole()
+            assert np.array_equal(prediction.label_map, expected.label_map)
+            assert values.shape == (len(vocabulary), *original_size((40, 90)))
+            assert values.min() >= 0 and values.max() <= 1
+            at_labels = values.gather(0, torch.from_numpy(prediction.label_map.astype(np.int64))[None])[0]
+            # up to rounding: labels are made of logits, scores of their softmax
+            torch.testing.assert_close(at_labels, values.amax(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_another_vocabulary_on_the_same_images_needs_no_backbone(case: Case):
+    model = case.model.eval()
+    encoder = RememberedFeatures(model)
+    with torch.inference_mode():
+        for number, vocabulary in enumerate((FEW, MANY, FEW)):
+            batch = model.data_preprocessor(make_batch(vocabulary, (64, 64)))
+            calls: list[int] = []
+            handle = model.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+            actual = model.predict(batch["images"], batch["samples"], encoder)
+            handle.remove()
+            assert bool(calls) == (number == 0)
+            assert all(map(same, actual, model.predict(batch["images"], batch["samples"])))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two predictions are equal."""
+    if isinstance(one, SemanticPrediction):
+        return np.array_equal(one.label_map, other.label_map)
+    if isinstance(one, ClassificationPrediction):
+        return torch.equal(one.logits, other.logits)
+    return torch.equal(one.boxes, other.boxes) and torch.equal(one.scores, other.scores) and one.masks == other.masks
 
 
 def class_logits(outputs: Any) -> torch.Tensor:

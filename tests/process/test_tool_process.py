@@ -57,8 +57,8 @@ def test_what_the_user_has_set_stays(waiting):
     assert found == {key: mine.get(key) for key in OPENMP}
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_a_tool_sets_it_before_torch_is_loaded(tool):
+@pytest.mark.parametrize("start", [*(f"run_path('tools/{tool}.py'" for tool in TOOLS), "run_module('openvocab'"])
+def test_a_tool_and_a_command_set_it_before_torch_is_loaded(start):
     watch = """
 import runpy
 seen = []
@@ -68,7 +68,9 @@ class Watch:
             seen.append(os.environ.get("GOMP_SPINCOUNT"))
 sys.meta_path.insert(0, Watch())
 """
-    program = f"{watch}runpy.run_path('tools/{tool}.py')\nimport torch\nfound = dict(seen=seen)"
+    words = ["openvocab", *["train"] * ("module" in start), "nowhere.py"]  # ends with a mistake
+    program = f"{watch}sys.argv = {words}\ntry: runpy.{start}, run_name='__main__')\nexcept SystemExit: pass\n"
+    program += "assert 'torch' in sys.modules\nfound = dict(seen=seen)"
     found = run_apart(program, OMP_NUM_THREADS="1")
     assert found == {"seen": [str(tool_process.SPIN_COUNT)]}
 

@@ -31,7 +31,7 @@ def clip():
 @pytest.fixture
 def make(clip, monkeypatch):
     """Build encoders that all hold (copies of) the same random tower."""
-    monkeypatch.setattr(clip_text, "create_clip", lambda model, *_: copy.deepcopy(clip))
+    monkeypatch.setattr(clip_text, "create_text_side", lambda model, *_: copy.deepcopy(clip))
 
     def build(**arguments):
         return CLIPTextEncoder(MODEL, **arguments)

@@ -81,9 +81,15 @@ def test_a_thousand_names_come_from_a_file(folder, tmp_path, capsys):
     assert "2 aerosol can (best 0.91), 1 zucchini (0.55)" in capsys.readouterr().out
 
 
+def test_a_photo_with_one_name_shows_their_probabilities(folder, tmp_path, capsys):
+    assert demo(folder, tmp_path / "out.png", model="WholePhoto") == 0
+    assert "photo.png: red circle 0.500, blue star 0.500\n" in capsys.readouterr().out
+    assert Image.open(tmp_path / "out.png").size[0] > 448
+
+
 @pytest.mark.parametrize(
     "change, message",
-    [({"model": "WholePhoto"}, "ClassificationPrediction"), ({"classes": "no_such.txt"}, "no_such.txt")],
+    [({"classes": "no_such.txt"}, "no_such.txt"), ({"model": "Nothing"}, "Nothing.py")],
 )
 def test_mistakes_are_one_line_and_a_code(folder, tmp_path, capsys, change, message):
     assert demo(folder, tmp_path / "out.png", **change) == 2

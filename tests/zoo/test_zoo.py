@@ -15,7 +15,7 @@ from openvocab.config.shipped import config_file, configs_folder, shipped_config
 from openvocab.converters import CONVERTERS
 from openvocab.model import OpenVocabModel
 from openvocab.registry import MODELS
-from openvocab.zoo import models, prepare_weights, weights, zoo_models
+from openvocab.zoo import cache, models, prepare_weights, zoo_models
 
 CONFIG = """
 from openvocab.backbones.clip import CLIPBackbone
@@ -172,7 +172,7 @@ def test_weights_that_are_fetched_by_hand_have_a_place(zoo, state, expected, tmp
     torch.save({f"official.{name}": value for name, value in state.items()}, place)
     assert embed(openvocab.load("tiny")).equal(expected)
     (record,) = (tmp_path / "our cache" / "zoo").glob("*.json")
-    assert set(json.loads(record.read_text())) == {"sha256", "size", "modified", "license", "source"}
+    assert set(json.loads(record.read_text())) == {"sha256", "file", "size", "modified", "license", "source"}
 
 
 def test_a_model_of_a_tag_loads_its_towers_itself(zoo, hub, tmp_path, state, monkeypatch):
@@ -282,6 +282,6 @@ def test_a_path_that_is_none_is_not_taken_for_a_name(tmp_path):
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.delenv("OPENVOCAB_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert weights.cache_folder() == tmp_path / "openvocab"
+    assert cache.cache_folder() == tmp_path / "openvocab"
     monkeypatch.setenv("OPENVOCAB_CACHE", str(tmp_path / "mine"))
-    assert weights.cache_folder() == tmp_path / "mine"
+    assert cache.cache_folder() == tmp_path / "mine"

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from openvocab.drawing.picture_files import picture_path, write_picture
 from openvocab.drawing.sample_picture import draw_prediction
+from openvocab.images.image_io import read_image
 from openvocab.registry import HOOKS
 from openvocab.structures import Prediction
 
@@ -38,7 +39,9 @@ class PictureHook(Hook):
         for sample, prediction in zip(data_batch["sample"], outputs, strict=True):
             if self.count is not None and self._num_drawn >= self.count:
                 return
-            picture = draw_prediction(sample, prediction)
+            # without a limit: the dataset has read the image already, within its own
+            image = read_image(sample.image_path, max_pixels=None)
+            picture = draw_prediction(image, sample, prediction)
             self._write(runner, picture, picture_path(self.folder, sample.sample_id))
             self._num_drawn += 1
 

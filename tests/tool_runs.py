@@ -1,12 +1,13 @@
-"""Run a tool in this process, as its command line would."""
+"""Run a tool or a command in this process, as its command line would."""
 
 import runpy
 import sys
 from pathlib import Path
 
+from openvocab.commands.main import main
 from openvocab.datasets.shapes.writing import write_shapes
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 LSEG_SHAPES = str(REPOSITORY / "configs" / "lseg_shapes.py")
 
 
@@ -21,6 +22,14 @@ def run_tool(name: str, *arguments: object) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+def run_command(*words: object) -> int:
+    """Run `openvocab` with these words in this process, and return its exit code."""
+    try:
+        return main([*map(str, words)])
+    except SystemExit as end:
+        return int(end.code or 0)
 
 
 def tiny_lseg_options(shapes: Path) -> list[str]:

@@ -6,7 +6,7 @@ from config_parts import REPOSITORY, without_weights
 from mmengine.registry import init_default_scope
 
 from openvocab.config.config import read_config
-from openvocab.drawing.group_overlays import draw_groups, find_groups
+from openvocab.group_overlays import draw_groups, find_groups
 from openvocab.predictor import Predictor
 from openvocab.registry import MODELS
 

@@ -1,0 +1,42 @@
+"""The classes that are present in a prediction, with their areas or numbers of objects."""
+
+import numpy as np
+
+from openvocab.structures import DetectionPrediction, SemanticPrediction, ignore_index
+
+
+def class_areas(label_map: np.ndarray, num_classes: int) -> dict[int, float]:
+    """Return the fraction of the labeled area of every class present in a label map (H, W), the largest first."""
+    counts = np.bincount(label_map[label_map != ignore_index(num_classes)].ravel(), minlength=num_classes)
+    total = max(1, int(counts.sum()))
+    return {int(label): counts[label] / total for label in np.argsort(-counts, kind="stable") if counts[label]}
+
+
+def describe_areas(prediction: SemanticPrediction) -> str:
+    """Return the classes present in one line: `sofa 61.5 %, cat 38.5 %`."""
+    names = prediction.class_names
+    areas = class_areas(prediction.label_map, len(names))
+    return ", ".join(f"{names[label]} {percent(area)}" for label, area in areas.items())
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage for a table: a dash for zero."""
+    return f"{100 * fraction:.1f} %" if fraction else "–"
+
+
+def class_counts(objects: DetectionPrediction) -> dict[int, tuple[int, float]]:
+    """Return {class: (number of objects, best score)} of every class present, the most frequent class first."""
+    counts: dict[int, tuple[int, float]] = {}
+    for label in objects.classes.unique().tolist():
+        scores = objects.scores[objects.classes == label]
+        counts[label] = len(scores), scores.max().item()
+    return dict(sorted(counts.items(), key=lambda pair: pair[1], reverse=True))
+
+
+def describe_objects(objects: DetectionPrediction) -> str:
+    """Return the classes present in one line: `3 red circle (best 0.91), 1 blue star (0.55)`."""
+    names = objects.vocabulary.class_names
+    return ", ".join(
+        f"{count} {names[label]} ({'best ' if count > 1 else ''}{best:.2f})"
+        for label, (count, best) in class_counts(objects).items()
+    )

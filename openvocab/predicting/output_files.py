@@ -1,0 +1,154 @@
+"""Where the results of photos go: one file, or files in a folder, in one or several formats."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from openvocab.drawing.picture_files import write_picture
+from openvocab.files.printable_text import printable
+from openvocab.predicting.photo_loop import PhotoFailed
+from openvocab.predicting.sources import Photo, Source, Video
+from openvocab.results.base import Result
+from openvocab.results.coco import joined_documents
+from openvocab.results.formats import FORMATS, csv_bytes, json_bytes, rows_of, write_bytes, write_result
+
+JOINED = {"coco": "coco.json", "csv": "results.csv"}
+"""Formats that have one file for all photos, and its name in the folder."""
+
+
+class OutputFiles:
+    """The files of all results of a command.
+
+    A folder holds a file per photo, at the photo's place below the folder that was named, with the extension of its
+    format in place of its own; photos that differ in their extension alone keep it. `JOINED` formats have one file.
+    With several formats, each has a folder of its own.
+
+    Args:
+        sources: all photos and videos.
+        formats: names among `FORMATS`.
+        folder: the folder, which is created.
+        file: the file instead, for a single photo in a single format.
+
+    Raises:
+        ValueError: the extension of the file is not that of its format, two photos have the same name, or a photo would
+            be overwritten.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], formats: Sequence[str], folder: Path, file: Path | None = None
+    ) -> None:
+        self.formats, self.folder, self.file = tuple(formats), folder, file
+        if file is not None:
+            _check_extension(file, self.formats[0])
+        self._stems = Counter(_stem(source.name) for source in sources)
+        self._joined: dict[str, list[Any]] = {name: [] for name in self.formats if name in JOINED}
+        self._check_names(sources)
+
+    def path(self, name: PurePath, format: str) -> Path:
+        """Return the file of the result of a photo of this name, or that of all photos if the format joins them."""
+        if self.file is not None:
+            return self.file
+        folder = self.folder / format if len(self.formats) > 1 else self.folder
+        if format in JOINED:
+            return folder / JOINED[format]
+        stem = _stem(name)
+        return folder / name.parent / f"{(name if self._stems[stem] > 1 else stem).name}{FORMATS[format].extension}"
+
+    def write(self, photo: Photo, result: Result, heat: str = "") -> list[Path]:
+        """Write the result of a photo, and return its own files; those of all photos are written by `finish`.
+
+        Args:
+            photo: the photo.
+            result: its result.
+            heat: draw the scores of this name as the picture.
+
+        Raises:
+            PhotoFailed: the name of a file is too long.
+            OSError: a file cannot be written.
+            ValueError: the result has no such format.
+        """
+        own = []
+        for format in self.formats:
+            path = self.path(photo.name, format)
+            if format == "coco":
+                self._joined[format].append(result.to_coco())
+            elif format == "csv":
+                self._joined[format] += [{"image": photo.display_name, **row} for row in rows_of(result)]
+            else:
+                write_safely(path, partial(write_result, result, path, format, heat))
+                own.append(path)
+        return own
+
+    def write_picture(self, photo: Photo, picture: np.ndarray) -> Path:
+        """Write a picture (H, W, 3) uint8 RGB as that of a photo, and return its file.
+
+        Raises:
+            PhotoFailed: the name of the file is too long.
+            OSError: the file cannot be written.
+        """
+        path = self.path(photo.name, "overlay")
+        write_safely(path, partial(write_picture, picture, path))
+        return path
+
+    def finish(self) -> list[Path]:
+        """Write the files of joined formats, also after some photos have failed, and return them."""
+        written = []
+        for format, parts in self._joined.items():
+            if parts:
+                path = self.path(PurePath("x"), format)
+                write_bytes(json_bytes(joined_documents(parts)) if format == "coco" else csv_bytes(parts), path)
+                written.append(path)
+        return written
+
+    def _check_names(self, sources: Sequence[Source]) -> None:
+        photos = [source for source in sources if isinstance(source, Photo)]
+        for name, count in Counter(source.name for source in sources).items():
+            if count > 1:
+                raise ValueError(f"{count} photos are called {str(name)!r}; predict them with separate commands")
+        originals = {os.path.realpath(path) for path in _files(sources)}
+        for photo in photos:
+            for format in self.formats:
+                if os.path.realpath(path := self.path(photo.name, format)) in originals:
+                    raise ValueError(f"{path} is one of the photos and would be overwritten; choose another --out")
+
+
+def write_safely(path: Path, write: Callable[[], object]) -> None:
+    """Write the file of one photo.
+
+    Raises:
+        PhotoFailed: its name is too long, which costs this photo alone.
+        OSError: it cannot be written.
+    """
+    try:
+        write()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG or not os.path.isdir(path.parent):
+            raise
+        raise PhotoFailed(f"{error.strerror}: {printable(path.name)}") from error
+
+
+def _stem(name: PurePath) -> PurePath:
+    return name.parent / name.stem
+
+
+def _files(sources: Sequence[Source]) -> list[Path]:
+    paths = [source.path if isinstance(source, Video) else source.source for source in sources]
+    return [path for path in paths if isinstance(path, Path)]
+
+
+def _check_extension(file: Path, format: str) -> None:
+    """Check that a file has the extension of its format, any one of a picture for an overlay."""
+    extension, expected = file.suffix.lower(), FORMATS[format].extension
+    if format == "overlay":
+        if extension not in Image.registered_extensions():
+            given = extension or "no extension"
+            raise ValueError(f"--out: {given!r} is not the extension of a picture format; use .png or .jpg")
+    elif extension != expected:
+        raise ValueError(f"--out: expected {expected} for --format {format}, got {extension or 'no extension'!r}")

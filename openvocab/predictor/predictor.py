@@ -1,0 +1,383 @@
+"""A trained model as a function of images and of lists of class names."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openvocab.images.image_input import bgr_image, checked_path, is_file_path, is_path, rgb_image
+from openvocab.images.image_io import BadSample
+from openvocab.logit_map import LogitMap
+from openvocab.predictor.arguments import Classes, as_list, as_vocabulary, is_several
+from openvocab.predictor.fixed_vocabulary import FixedVocabulary
+from openvocab.predictor.pipeline import Transform, run_pipeline
+from openvocab.results.of_prediction import result_of
+from openvocab.structures import Prediction, Sample, Size, TextFeatures, known
+from openvocab.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from openvocab.model import ImageEncoder, OpenVocabModel
+    from openvocab.predictor.encoded_image import EncodedImage
+
+logger = logging.getLogger(__name__)
+
+Prepared = tuple[Tensor, Sample]
+"""What `Predictor.prepare` returns for an image: the network's input (3, H, W) uint8, and its sample."""
+
+
+class Predictor:
+    """Predict images, given the names of the classes to look for.
+
+    One predictor may be used from several threads at a time. Its results do not depend on what it has seen before, nor
+    on the other images of a list.
+
+    Args:
+        model: on its device; it is put into evaluation mode. An `OpenVocabModel`, or another one with `test_step`,
+            which has no scores of pixels, no embeddings, and sees an encoded image anew.
+        pipeline: a test pipeline in mmcv's protocol: transforms from `img_path` or `img` to `{"image", "sample"}`. If
+            no step reads a file, as in the pipeline of a dataset that holds its images, a step that reads it is put
+            first; if no step packs the sample, such a step is put last. Default: these two steps alone.
+    """
+
+    def __init__(self, model: Any, pipeline: Sequence[Transform] = ()) -> None:
+        self.model, self.pipeline = model.eval(), tuple(pipeline)
+
+    def __repr__(self) -> str:
+        name, composed = type(self.model).__name__, self._composed
+        if composed is not None:
+            name = f"{type(composed.head).__name__} on {type(composed.backbone).__name__}"
+        weights = next(self.model.parameters(), None)
+        return f"Predictor({name}{'' if weights is None else f', {weights.device}'})"
+
+    @property
+    def _composed(self) -> "OpenVocabModel | None":
+        """The model, if it is composed of our parts; None for one that only predicts."""
+        from openvocab.model import OpenVocabModel  # here: importing this module stays fast
+
+        return self.model if isinstance(self.model, OpenVocabModel) else None
+
+    def __call__(
+        self,
+        image: Any,
+        classes: Classes,
+        *,
+        background: str | None = None,
+        min_score: float | None = None,
+        scores: bool = False,
+        tile: int | Size | None = None,
+    ) -> Any:
+        """Predict one image, or several.
+
+        Args:
+            image: a path, an address (http, https), the bytes of an image file, an open file, a PIL image, a numpy
+                array or a tensor; see `rgb_image`. A file is read by the pipeline, as in a test. Or several images: a
+                list, an iterator, or the path of a folder, which is searched recursively.
+            classes: names, e.g. `"cat, sofa, floor"`; add a name such as "other" for everything else.
+            background: the name that means everything else, for models that find it by a threshold.
+            min_score: leave out objects, or pixels, whose score is below, by the result's `filter`.
+            scores: keep the score of each name at each pixel, for the result's `scores` and `heat_map`, and how likely
+                the image shows each name, for its `presence`. Objects always have scores.
+            tile: cut a large image into tiles of this size, in pixels (height, width) or one number for both, predict
+                each at the resolution that the pipeline gives it, and join the results; see `predict_tiles`.
+
+        Returns:
+            A `SemanticResult`, `DetectionResult` or `ClassificationResult` (`openvocab.results`), which is also the
+            prediction of the head, in the frame of the image; for several images a list of them.
+
+        Raises:
+            TypeError, ValueError: an image or the list of names cannot be used; the message states why.
+            NotEnoughMemory: an image is too large for the available memory, even in pieces.
+        """
+        vocabulary = as_vocabulary(classes, background)
+        if is_several(image):
+            if tile is None:
+                return self.predict_batch(image, vocabulary, min_score=min_score, scores=scores)
+            return [self(one, vocabulary, min_score=min_score, scores=scores, tile=tile) for one in as_list(image)]
+        if tile is None:
+            return self.results([self.prepare(image, vocabulary)], [image], min_score, scores)[0]
+        from openvocab.predictor.tiling import predict_tiles
+
+        predict = partial(self, classes=vocabulary, min_score=min_score, scores=scores)
+        return predict_tiles(rgb_image(image), tile, predict, image)
+
+    def predict_batch(
+        self,
+        images: Any,
+        classes: Classes,
+        batch_size: int = 8,
+        *,
+        background: str | None = None,
+        min_score: float | None = None,
+        scores: bool = False,
+    ) -> list[Any]:
+        """Predict several images with one list of names.
+
+        Up to `batch_size` images of equal size go through the network together; none is padded to the size of another,
+        so that a prediction does not depend on its neighbors. At most four batches of images are held in memory, unless
+        they are given as arrays.
+
+        Args:
+            images: a list or iterator of images, or the path of a folder.
+            classes, background, min_score, scores: see `__call__`.
+            batch_size: images that go through the network together.
+
+        Returns:
+            One result per image, as `__call__` returns it.
+
+        Raises:
+            TypeError, ValueError: as for one image, with the index of the image. No prediction is returned then: to
+                keep those of the other images, predict one image at a time.
+        """
+        if not is_several(images) and is_path(images):
+            raise TypeError(f"expected a list of images, got one path, {images!s}; put it in a list")
+        vocabulary = as_vocabulary(classes, background)
+        results: dict[int, Any] = {}
+        sources: dict[int, Any] = {}
+        listed = as_list(images) if is_several(images) else images
+        for indices, items in self.batches(_noted(listed, sources), vocabulary, batch_size):
+            parts = self.results(items, [sources.pop(index) for index in indices], min_score, scores)
+            results.update(zip(indices, parts))
+        return [results[index] for index in range(len(results))]
+
+    def encode(self, image: Any) -> "EncodedImage":
+        """Run the backbone on an image, and keep what it finds, to ask for one list of names after the other.
+
+        Args:
+            image: one image of any type that `__call__` takes.
+
+        Raises:
+            TypeError, ValueError: the image cannot be used.
+        """
+        from openvocab.predictor.encoded_image import EncodedImage
+
+        return EncodedImage(self, image)
+
+    def vocabulary(self, classes: Classes, background: str | None = None) -> "FixedVocabulary":
+        """Return the predictor for one list of names, which are checked and embedded now: `find(image)`.
+
+        Args:
+            classes, background: see `__call__`.
+
+        Raises:
+            TypeError, ValueError: the list of names cannot be used.
+        """
+        vocabulary = as_vocabulary(classes, background)
+        if self._composed is not None:
+            self.embed_names(vocabulary)
+        return FixedVocabulary(self, vocabulary)
+
+    def presence(self, image: Any, classes: Classes) -> dict[str, float]:
+        """Return how likely an image shows each name, by the embedding of the whole image.
+
+        For towers that were trained with a sigmoid per pair (SigLIP), each is a probability of its own; for others they
+        are a softmax over the names, and sum to one.
+
+        Args:
+            image: one image of any type that `__call__` takes.
+            classes: names.
+
+        Returns:
+            {name: score in 0..1}, in the order of the names.
+
+        Raises:
+            TypeError, ValueError: the image or the names cannot be used; or the model has no embedding of whole images.
+        """
+        vocabulary = as_vocabulary(classes)
+        return self.presence_of(self.encode_image(image)[0], vocabulary)
+
+    @torch.inference_mode()
+    def presence_of(self, embed: Tensor, vocabulary: Vocabulary) -> dict[str, float]:
+        """Return `presence` of an image by its embedding (D,)."""
+        text = self.embed_names(vocabulary)
+        cosine = text.similarity(F.normalize(embed.float(), dim=0).to(text.embed.device)[None])[0]  # (K,)
+        logits = text.logit_scale * cosine
+        scores = logits.softmax(0) if text.logit_bias is None else (logits + text.logit_bias).sigmoid()
+        return dict(zip(vocabulary.class_names, scores.tolist()))
+
+    @torch.inference_mode()
+    def embed_names(self, vocabulary: Vocabulary) -> TextFeatures:
+        """Return the rows of a list of names, which the text encoder keeps for the next time.
+
+        Raises:
+            ValueError: the text encoder does not know a name, or the model is none of ours.
+        """
+        if self._composed is None:
+            raise ValueError(f"{type(self.model).__name__} has no embeddings of names; use an OpenVocabModel")
+        return self._composed.encode_texts(vocabulary)
+
+    def encode_image(self, images: Any, *, normalize: bool = False, batch_size: int = 8) -> Tensor:
+        """Embed whole images in the space of the texts, as CLIP's method of this name does.
+
+        Args:
+            images: one image or several, of any type that `__call__` takes.
+            normalize: scale every row to unit norm.
+            batch_size: images that go through the network together.
+
+        Returns:
+            (N, D) float32 on the CPU, one row per image, also for a single image; not normalized by default.
+
+        Raises:
+            TypeError, ValueError: as in `predict_batch`; or the model has no embedding of whole images.
+        """
+        rows: dict[int, Tensor] = {}
+        for indices, items in self.batches(as_list(images), None, batch_size):
+            rows.update(zip(indices, self.embed_prepared(items)))
+        if not rows:
+            raise ValueError("expected at least one image, got none")
+        embed = torch.stack([rows[index] for index in range(len(rows))])
+        return F.normalize(embed, dim=-1) if normalize else embed
+
+    @torch.no_grad()
+    def encode_text(self, texts: str | Sequence[str], *, normalize: bool = False) -> Tensor:
+        """Embed texts as they are, without templates, as CLIP's method of this name embeds their tokens.
+
+        Args:
+            texts: one text or several.
+            normalize: scale every row to unit norm.
+
+        Returns:
+            (N, D) float32 on the CPU, one row per text, also for a single text; not normalized by default.
+
+        Raises:
+            ValueError: there is no text, a text is empty, or the model encodes class names only.
+        """
+        embed = self.model.text_encoder.embed([texts] if isinstance(texts, str) else list(texts)).cpu()
+        return F.normalize(embed, dim=-1) if normalize else embed
+
+    def batches(
+        self, images: Iterable[Any], vocabulary: Vocabulary | None, batch_size: int, skip_bad: bool = False
+    ) -> Iterator[tuple[list[int], list[Prepared]]]:
+        """Prepare images, and yield the indices and the prepared images of up to `batch_size` images of equal size.
+
+        Sizes may come in any order; at most four batches are held in memory.
+
+        Args:
+            images: images of any types that `__call__` takes.
+            vocabulary: vocabulary of their samples; None to embed the images only.
+            batch_size: largest number of images in a batch.
+            skip_bad: skip images that cannot be read, with a warning, instead of raising.
+
+        Raises:
+            TypeError, ValueError: see `predict_batch`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        waiting: dict[Size, list[tuple[int, Prepared]]] = {}
+
+        def take(size: Size) -> tuple[list[int], list[Prepared]]:
+            indices, items = zip(*waiting.pop(size))
+            return list(indices), list(items)
+
+        for index, image in enumerate(images):
+            try:
+                item = self._prepare_indexed(image, vocabulary, index)
+            except BadSample as error:
+                if not skip_bad:
+                    raise
+                logger.warning(f"skipped: {error}")
+                continue
+            height, width = item[0].shape[-2:]
+            size = (height, width)
+            waiting.setdefault(size, []).append((index, item))
+            if len(waiting[size]) == batch_size:
+                yield take(size)
+            elif sum(map(len, waiting.values())) >= 3 * batch_size:  # the caller holds the fourth batch
+                yield take(next(iter(waiting)))
+        while waiting:
+            yield take(next(iter(waiting)))
+
+    @torch.no_grad()
+    def embed_prepared(self, items: Sequence[Prepared]) -> Tensor:
+        """Embed N prepared images of one size: (N, D) float32 on the CPU, not normalized."""
+        images, samples = zip(*items)
+        batch = self.model.data_preprocessor.pixels({"image": list(images), "sample": list(samples)})
+        return self.model.embed_images(batch["images"]).cpu()
+
+    def prepare(self, image: Any, vocabulary: Vocabulary | None = None, index: int = 0) -> Prepared:
+        """Run the pipeline on an image, and return the network's input (3, H, W) uint8 and its sample, with the sizes.
+
+        Args:
+            image: an image of any type that `__call__` takes.
+            vocabulary: vocabulary of the sample.
+            index: names the sample if the image has no path.
+
+        Raises:
+            TypeError, ValueError: see `__call__`; or a transform needs more than an image.
+        """
+        if is_file_path(image):
+            path = checked_path(image)
+            results: dict[str, Any] = {"img_path": path, "sample_id": path}
+        else:
+            name = str(image) if is_path(image) else f"image {index}"
+            results = {"img": bgr_image(image), "img_path": "", "sample_id": name}
+        if vocabulary is not None:
+            results["vocabulary"] = vocabulary
+        results, size = run_pipeline(self.pipeline, results)
+        # predictions are in the frame of the given image, even if the config's test scores them in another one
+        return results["image"], dataclasses.replace(results["sample"], original_size=size, vocabulary=vocabulary)
+
+    @torch.inference_mode()
+    def results(
+        self,
+        items: Sequence[Prepared],
+        sources: Sequence[Any],
+        min_score: float | None = None,
+        scores: bool = False,
+        encoder: "ImageEncoder | None" = None,
+    ) -> list[Any]:
+        """Predict prepared images of one size.
+
+        Args:
+            items: from `prepare`.
+            sources: the images as they were given.
+            min_score, scores: see `__call__`.
+            encoder: encodes the images; default: the model.
+        """
+        images, samples = zip(*items)
+        data = {"image": list(images), "sample": list(samples)}
+        predictions = self._predict(data, scores or min_score is not None, encoder)
+        embeds_images = self._composed is not None and self._composed.head.embeds_images
+        results = []
+        for (prediction, score_map), item, source in zip(predictions, items, sources, strict=True):
+            presence = partial(self._presence_of_prepared, item) if scores and embeds_images else None
+            result = result_of(prediction, source, item[1].original_size, score_map, presence)
+            results.append(result if min_score is None else result.filter(min_score))
+        return results
+
+    def _predict(
+        self, data: dict[str, Any], scores: bool, encoder: "ImageEncoder | None"
+    ) -> Sequence[tuple[Prediction, LogitMap | None]]:
+        """Return the prediction of each image, and the scores of its pixels if they are needed and exist."""
+        composed = self._composed
+        if composed is None:
+            return [(prediction, None) for prediction in self.model.test_step(data)]
+        batch = composed.data_preprocessor.pixels(data)
+        inputs = batch["images"], batch["samples"], encoder
+        if scores and composed.head.has_score_maps:
+            return composed.predict_with_scores(*inputs)
+        return [(prediction, None) for prediction in composed.predict(*inputs)]
+
+    def _presence_of_prepared(self, item: Prepared) -> dict[str, float]:
+        return self.presence_of(self.embed_prepared([item])[0], known(item[1].vocabulary, "vocabulary of the image"))
+
+    def _prepare_indexed(self, image: Any, vocabulary: Vocabulary | None, index: int) -> Prepared:
+        """Prepare an image; errors name its index."""
+        try:
+            return self.prepare(image, vocabulary, index)
+        except BadSample as error:
+            raise BadSample(error.path, f"{error.reason} (image {index})") from error
+        except (TypeError, ValueError) as error:
+            error_class = TypeError if isinstance(error, TypeError) else ValueError
+            raise error_class(f"image {index}: {error}") from error
+
+
+def _noted(images: Iterable[Any], sources: dict[int, Any]) -> Iterator[Any]:
+    """Yield images, and note each by its index."""
+    for index, image in enumerate(images):
+        sources[index] = image
+        yield image

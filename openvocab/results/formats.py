@@ -1,0 +1,158 @@
+"""Results on disk, in the formats that other programs read."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from openvocab.argument_checks import check_choice
+from openvocab.files.atomic_files import replacing
+from openvocab.results.base import Result
+from openvocab.results.detection import DetectionResult
+from openvocab.results.semantic import SemanticResult
+from openvocab.results.voc import voc_annotation
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files.
+
+    Args:
+        extension: of its files.
+        what: one line for `--help`.
+        content: returns the bytes of the file; raises ValueError if a result has no such form.
+    """
+
+    extension: str
+    what: str
+    content: Callable[[Result], bytes]
+
+
+def write_result(result: Result, path: Path, format: str | None = None, heat: str = "") -> Path:
+    """Write a result to a file; see `Result.save`.
+
+    Args:
+        result, path, format: see there.
+        heat: draw the scores of this name, for a picture of a label map.
+    """
+    name = format or _by_extension(path)
+    check_choice("format", name, FORMATS)
+    if name == "overlay":
+        content = _picture(result, Image.registered_extensions()[path.suffix.lower() or ".png"], heat)
+    else:
+        content = FORMATS[name].content(result)
+    write_bytes(content, path)
+    return path
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file, whole or not at all; create its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "wb") as file:
+        file.write(content)
+
+
+def _by_extension(path: Path) -> str:
+    """Return the format that an extension means.
+
+    Raises:
+        ValueError: none, or several.
+    """
+    extension = path.suffix.lower()
+    if extension in Image.registered_extensions():
+        return "overlay"
+    names = [name for name, format in FORMATS.items() if format.extension == extension]
+    if not names:
+        raise ValueError(f"{path.name}: the extension names no format; give one: format={' | '.join(FORMATS)}")
+    if len(names) > 1:
+        raise ValueError(f"{path.name}: several formats have this extension; give one: format={' | '.join(names)}")
+    return names[0]
+
+
+def _picture(result: Result, kind: str = "PNG", heat: str = "") -> bytes:
+    if heat and not isinstance(result, SemanticResult):
+        raise ValueError(f"heat: a {type(result).__name__} has no score for each pixel, only label maps have")
+    picture = result.draw(heat=heat) if isinstance(result, SemanticResult) else result.draw()
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, kind)
+    return content.getvalue()
+
+
+def _label_png(result: Result) -> bytes:
+    """Return the label map as a PNG: its colors are those of pictures, its numbers the indices of the names."""
+    if not isinstance(result, SemanticResult):
+        raise ValueError(f"label-png: expected a label map, got a {type(result).__name__}; use npz, coco or yolo")
+    labels = result.label_map
+    if labels.dtype.itemsize > 2:
+        raise ValueError(f"label-png: a PNG holds up to 65,536 classes, got {len(result.names)}; use npz")
+    about = PngInfo()
+    about.add_itxt("names", json.dumps(result.names, ensure_ascii=False))
+    content = io.BytesIO()
+    picture = Image.fromarray(labels)
+    if labels.dtype == np.uint8:
+        from openvocab.drawing.class_colors import class_colors
+
+        picture = picture.convert("P")  # the numbers stay; only what colors they have is added
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(result.names)] = class_colors(result.names)
+        picture.putpalette(palette.tobytes())
+    picture.save(content, "PNG", pnginfo=about)
+    return content.getvalue()
+
+
+def rows_of(result: Result) -> list[dict[str, Any]]:
+    """Return the rows of a table of a result: its objects, or its names."""
+    return result.objects() if isinstance(result, DetectionResult) else result.table()
+
+
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a table as a CSV file; its columns are those of the first row."""
+    content = io.StringIO()
+    writer = csv.DictWriter(content, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue().encode()
+
+
+def json_bytes(value: object) -> bytes:
+    """Return a value as a JSON file."""
+    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _npz(result: Result) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **result.to_arrays())
+    return content.getvalue()
+
+
+def _voc(result: Result) -> bytes:
+    if not isinstance(result, DetectionResult):
+        raise ValueError(f"voc: expected objects with boxes, got a {type(result).__name__}; use label-png or coco")
+    return voc_annotation(result)
+
+
+FORMATS = {
+    "overlay": Format(".png", "a picture of the names over the image", _picture),
+    "label-png": Format(".png", "label map: pixel value = index of the name", _label_png),
+    "coco": Format(".json", "COCO document, one for all images", lambda result: json_bytes(result.to_coco())),
+    "yolo": Format(".txt", "YOLO labels: boxes, or polygons of masks", lambda result: result.to_yolo().encode()),
+    "voc": Format(".xml", "Pascal VOC annotation: boxes", _voc),
+    "json": Format(
+        ".json", "names, areas or objects, one value per image", lambda result: json_bytes(result.to_json())
+    ),
+    "csv": Format(".csv", "table of areas or objects", lambda result: csv_bytes(rows_of(result))),
+    "npz": Format(".npz", "numpy arrays", _npz),
+    "geojson": Format(".geojson", "polygons in pixels", lambda result: json_bytes(result.to_geojson())),
+}
+"""Formats by the name that `--format` and `Result.save` take."""
