@@ -28,7 +28,7 @@ FLOORS = (
     ("heads", "datasets", "results", "zoo"),
     ("model", "foreign", "diagnosis", "own_data"),
     ("predictor", "evaluation", "engine"),
-    ("group_overlays", "predicting", "retrieval", "teacher", "command_line", "publishing"),
+    ("group_overlays", "predicting", "retrieval", "teacher", "command_line", "publishing", "report"),
     ("engine.hooks", "openvocab", "commands"),
     ("__main__",),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from mmengine.visualization import LocalVisBackend, Visualizer
 
 from openvocab.engine.hooks.bad_sample_hook import BadSampleHook
 from openvocab.engine.hooks.checkpoint_hook import CheckpointHook
+from openvocab.engine.hooks.report_hook import ReportHook
 from openvocab.engine.log_processor import UnitLogProcessor
 
 default_scope = "openvocab"
@@ -16,7 +17,10 @@ default_hooks = dict(
     param_scheduler=dict(type=ParamSchedulerHook),
     checkpoint=dict(type=CheckpointHook, interval=1000, max_keep=2, best="mIoU"),
     bad_samples=dict(type=BadSampleHook),
+    report=dict(type=ReportHook),
 )
+# patience=5 ends a training after five validations without a better score (EarlyStoppingHook); empty: never
+early_stopping = dict()
 log_processor = dict(type=UnitLogProcessor, by_epoch=False, window_size=50)
 # scalars as JSON lines; the README lists the lines that add TensorBoard, W&B or MLflow
 visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])

@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="bfloat16 mixed precision: auto if it is faster, bf16 (or no value) always, off never; "
                              "default: the config's")  # fmt: skip
     parser.add_argument("--seed", type=int, help="seed of all random choices")
+    parser.add_argument("--tracker", choices=["tensorboard", "wandb", "mlflow"],
+                        help="also write the numbers of the run there")  # fmt: skip
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     add_data_options(parser)
     add_config_options(parser)
@@ -47,9 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     from openvocab.engine.own_process import own_process
     from openvocab.engine.run_length import bound_minutes
     from openvocab.engine.runner import build_runner
+    from openvocab.engine.trackers import add_tracker
 
     check_data_options(arguments)
     config = config_of_data(arguments) if arguments.data else read_config(arguments.config, arguments.cfg_options)
+    add_tracker(config, arguments.tracker)
     if arguments.minutes is not None:
         bound_minutes(config, arguments.minutes)
     runner = build_runner(

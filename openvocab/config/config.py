@@ -39,7 +39,7 @@ _OPTIONAL = (
     "work_dir", "val_dataloader", "val_cfg", "val_evaluator", "param_scheduler", "default_hooks", "custom_hooks",
     "load_from", "resume", "launcher", "env_cfg", "log_processor", "log_level", "visualizer", "default_scope",
     "randomness", "experiment_name", "auto_scale_lr", "find_unused_parameters", "sync_bn", "model_wrapper_cfg",
-    "compile", "precision", "custom_imports", "run_length",
+    "compile", "precision", "custom_imports", "early_stopping", "run_length",
 )  # fmt: skip
 SETTINGS = (*_TRAINING, *_TESTING, *_OPTIONAL, "teacher")
 _MAX_NESTED_DATASETS = 20
@@ -238,7 +238,7 @@ def _check_override(config: Config, key: str, path: str | Path) -> None:
             if part_class is None or part in inspect.signature(part_class).parameters:
                 return
         node = _child(node, part, key, path)
-    is_known = isinstance(node, (list, tuple)) or leaf in node or (bool(parents) or leaf in _OPTIONAL)
+    is_known = bool(parents) or leaf in node or leaf in _OPTIONAL
     if not is_known:
         raise ConfigError(f"{path}: {key!r} is not a setting of it{_nearest(leaf, node, _OPTIONAL)}")
     root = (*parents, leaf)[0]

@@ -107,6 +107,30 @@ def draw_detection_comparison(
     )
 
 
+def draw_instances(
+    image: np.ndarray, instances: Instances, vocabulary: Vocabulary, *, alpha: float = MASK_ALPHA
+) -> np.ndarray:
+    """Draw labeled objects in the colors of their classes, with names, without a legend.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        instances: objects in the same frame.
+        vocabulary: their classes.
+        alpha: opacity of the masks, 0..1.
+
+    Returns:
+        (H', W', 3) uint8 RGB; small images are enlarged by a whole number.
+
+    Raises:
+        ValueError: see `draw_detections`.
+    """
+    check_image(image, alpha)
+    objects = _as_prediction(instances, vocabulary)
+    _check_objects(objects, image)
+    style = _style(vocabulary, class_counts(objects), alpha, legend=False, with_scores=False)
+    return _overlay(image, objects, style, LONG_SIDE)[0]
+
+
 def best_objects(prediction: DetectionPrediction, min_score: float, max_objects: int) -> DetectionPrediction:
     """Return the objects with a score of at least `min_score`, at most `max_objects` of them, best first."""
     order = prediction.scores.argsort(descending=True, stable=True)
@@ -122,9 +146,9 @@ def _as_prediction(instances: Instances, vocabulary: Vocabulary) -> DetectionPre
     masks = None
     if instances.masks is not None:
         # pycocotools reads masks column by column.
-        masks = [rle.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8)) for mask in instances.masks]
+        masks = [rle.encode(np.asfortranarray(mask.cpu().numpy(), dtype=np.uint8)) for mask in instances.masks]
     scores = torch.ones(len(instances.boxes))
-    return DetectionPrediction(instances.boxes, scores, instances.classes, vocabulary, masks)
+    return DetectionPrediction(instances.boxes.cpu(), scores, instances.classes.cpu(), vocabulary, masks)
 
 
 def _check_objects(objects: DetectionPrediction, image: np.ndarray) -> None:

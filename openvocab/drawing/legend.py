@@ -119,6 +119,37 @@ def with_title(picture: np.ndarray, title: str, text: int) -> np.ndarray:
     return np.vstack([np.asarray(line), picture])
 
 
+def with_lines_below(picture: np.ndarray, lines: Sequence[str], text: int) -> np.ndarray:
+    """Return a picture (H, W, 3) uint8 above lines of text, `text` pixels high; a long line takes up to three rows."""
+    letters, step = font(text), round(1.4 * text)
+    rows = [row for line in lines for row in _broken(" ".join(line.split()), letters, picture.shape[1] - text)]
+    panel = Image.new("RGB", (picture.shape[1], step * len(rows) + text // 2), PAPER)
+    draw = ImageDraw.Draw(panel)
+    for index, row in enumerate(rows):
+        draw.text((text // 2, round((index + 0.6) * step)), row, INK, letters, anchor="lm")
+    return np.vstack([picture, np.asarray(panel)])
+
+
+def _broken(line: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Break a line between words into at most three rows of `width` pixels; what does not fit is cut off."""
+    rows = [""]
+    for word in line.split(" "):
+        longer = f"{rows[-1]} {word}".strip()
+        if letters.getlength(longer) <= width or not rows[-1]:
+            rows[-1] = longer
+        else:
+            rows.append(word)
+    if len(rows) > 3:
+        rows = [*rows[:2], rows[2] + "…"]
+    return [_cut(row, letters, width) for row in rows]
+
+
+def _cut(row: str, letters: ImageFont.FreeTypeFont, width: float) -> str:
+    while len(row) > 1 and letters.getlength(row) > width:
+        row = row[:-2] + "…"
+    return row
+
+
 def side_by_side(pictures: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
     """Put pictures (H_i, W_i, 3) uint8 next to each other, aligned at the top, `gap` pixels apart."""
     height = max(len(picture) for picture in pictures)
@@ -129,3 +160,9 @@ def side_by_side(pictures: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
         sheet[: len(picture), left : left + picture.shape[1]] = picture
         left += picture.shape[1] + gap
     return sheet
+
+
+def one_below_another(pictures: Sequence[np.ndarray], gap: int = 16) -> np.ndarray:
+    """Put pictures (H_i, W_i, 3) uint8 below each other, aligned at the left, `gap` pixels apart."""
+    turned = [picture.transpose(1, 0, 2) for picture in pictures]  # (W, H, 3)
+    return np.ascontiguousarray(side_by_side(turned, gap).transpose(1, 0, 2))  # (H, W, 3)

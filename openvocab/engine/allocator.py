@@ -24,5 +24,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     done = bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
-    logger.info(f"freed memory is {'kept for reuse' if done else 'returned to the system'}")
+    logger.debug(f"freed memory is {'kept for reuse' if done else 'returned to the system'}")
     return done

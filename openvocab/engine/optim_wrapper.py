@@ -200,7 +200,7 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
             params.append(group)
             size = sum(parameter.numel() for parameter in parameters)
             settings = ", ".join(f"{key} {value:g}" for key, value in group.items() if key != "params")
-            logger.info(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}")
+            logger.debug(f"optimizer: {len(parameters)} tensors, {size / 1e6:.3f} M, {settings}")
 
     def _multipliers(self, name: str, is_norm: bool, is_flat: bool) -> tuple[float, float]:
         """Return the factors of learning rate and weight decay of one parameter."""

@@ -68,7 +68,7 @@ def use_fast_matmul(precision: Precision = "auto", keep: MatmulPrecision | None 
         chosen = "medium" if all(pays for pays, _ in verdicts) else "highest"
         reason = "; ".join(measured for _, measured in verdicts)
     torch.set_float32_matmul_precision(chosen)
-    logger.info(f"float32 matrix products: {chosen} ({reason})")
+    logger.debug(f"float32 matrix products: {chosen} ({reason})")
     return chosen
 
 

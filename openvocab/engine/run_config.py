@@ -52,6 +52,9 @@ def complete_training(config: Config, amp: str | None = None) -> None:
         hook = dict(type="TimeBudgetHook", length=dict(length))
         others = [one for one in config.get("custom_hooks") or [] if one.get("type") != hook["type"]]
         config.custom_hooks = [*others, hook]  # a config that a run has written holds one already
+    stopping = config.pop("early_stopping", None)
+    if stopping:
+        config.custom_hooks = [*(config.get("custom_hooks") or []), dict(type="EarlyStoppingHook", **stopping)]
     if amp is not None:
         config.optim_wrapper.amp = None if amp == "off" else amp
 

@@ -1,4 +1,7 @@
-"""The log of a run: records of openvocab and mmengine go to stderr and into the work dir, by `logging` levels."""
+"""The log of a run: records of openvocab and mmengine go to stderr and into the work dir, by `logging` levels.
+
+The log file of a run at level INFO also holds what is logged at DEBUG, such as how parts were set up.
+"""
 
 import logging
 import sys
@@ -7,6 +10,8 @@ from mmengine.logging import MMLogger
 
 SOURCES = ("openvocab", "mmengine")
 """Loggers whose levels decide what is written; a run sets the levels that nobody has set."""
+CHATTER = ("Distributed training is not used", "Hooks will be executed", "Exp name: ")
+"""Beginnings of mmengine's lines that are no news to a user: they count as DEBUG."""
 
 
 class _RunLog(logging.Handler):
@@ -35,18 +40,30 @@ def open_run_log(run_logger: MMLogger) -> None:
     `logging.getLogger` does not return mmengine's logger; this one follows the level of the logger of its name.
     """
     level = min(handler.level for handler in run_logger.handlers)
+    # a program that shows records by handlers of its own would show those at DEBUG, too
+    keeps_details = level == logging.INFO and not logging.root.handlers
+    run_logger.addFilter(_as_debug_if_chatter)
     for handler in run_logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)
+        elif keeps_details:
+            handler.setLevel(logging.DEBUG)
         handler.addFilter(lambda record: logging.getLogger(record.name).isEnabledFor(record.levelno))
     for name in SOURCES:
         source = logging.getLogger(name)
         _close_run_log(source)
         if source.level == logging.NOTSET:
-            source.setLevel(level)
-            source.addHandler(_RunLog(run_logger, level))
+            level_of_source = logging.DEBUG if keeps_details else level
+            source.setLevel(level_of_source)
+            source.addHandler(_RunLog(run_logger, level_of_source))
         else:
             source.addHandler(_RunLog(run_logger, logging.NOTSET))
+
+
+def _as_debug_if_chatter(record: logging.LogRecord) -> bool:
+    if record.levelno == logging.INFO and str(record.msg).startswith(CHATTER):
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return True
 
 
 def _close_run_log(source: logging.Logger) -> None:

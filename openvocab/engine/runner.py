@@ -14,7 +14,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import LogProcessor, Runner
+from mmengine.runner import BaseLoop, LogProcessor, Runner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
@@ -29,15 +29,16 @@ from openvocab.checkpoint.start_weights import start_weights
 from openvocab.checkpoint.strict_loading import check_same_weights
 from openvocab.config.config import check_arguments, check_teacher, require_keys
 from openvocab.datasets.contracts import vocabulary_of
+from openvocab.engine.early_end import EndsRuns
 from openvocab.engine.loader import complete_loader, guard_workers
 from openvocab.engine.loader_workers import limit_workers
 from openvocab.engine.process_group import prepare_distributed
 from openvocab.engine.resume import resume_run
 from openvocab.engine.run_config import complete_training, drop_training, set_run
+from openvocab.engine.run_facts import device_name, plan_lines
 from openvocab.engine.run_length import LengthState, run_length_of, settle_length
 from openvocab.engine.run_log import open_run_log
 from openvocab.engine.stopping import StopRequest
-from openvocab.engine.thread_count import threads_chosen
 from openvocab.engine.tolerant_logging import make_tolerant, quiet_writer_threads, report_once
 from openvocab.engine.training_plan import training_plan
 from openvocab.engine.work_dir import WorkDirLock, check_nothing_is_lost, make_log_folder, take_work_dir
@@ -46,6 +47,9 @@ from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.metrics.base import Metric, units_of
 from openvocab.metrics.class_table import column_units, merge_rows
 from openvocab.model import OpenVocabModel
+
+_HOOKS_OF_MMENGINE = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+"""Default hooks that mmengine adds to those of the config."""
 
 
 class OpenVocabRunner(Runner):
@@ -144,6 +148,11 @@ class OpenVocabRunner(Runner):
             log_processor = {"type": "LogProcessor", **log_processor}
         return super().build_log_processor(log_processor)
 
+    def register_default_hooks(self, hooks: Any = None) -> None:
+        """Register the default hooks of mmengine and of the config; None in place of a hook removes any of them."""
+        hooks = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _HOOKS_OF_MMENGINE}
+        super().register_default_hooks(hooks)
+
     @master_only
     def dump_config(self) -> None:
         """Write the config into the work dir; a test writes it next to its log, to replace no training run's."""
@@ -178,6 +187,9 @@ class OpenVocabRunner(Runner):
             self.resume(str(self.resume_from))
         elif self._load_from is not None:
             self.load_checkpoint(str(self._load_from))
+        if isinstance(self._train_loop, BaseLoop):
+            for line in plan_lines(self):
+                self.logger.info(line)
 
     def resume(self, filename: str) -> None:
         """Continue from a checkpoint with the plan of the config; see `resume_run`."""
@@ -214,13 +226,17 @@ class OpenVocabRunner(Runner):
     def _is_finished(self, path: str | Path) -> bool:
         """Return whether a checkpoint is at the end of the run; if so, load its weights.
 
-        A run is not finished if a signal interrupted its last validation.
+        A run that a hook has ended early (`EndsRuns`) is finished, too. A run is not finished if a signal interrupted
+        its last validation.
         """
         content = load_checkpoint(path, map_location="meta")  # without the weights, which are read when the run resumes
         check_training_state(content, str(path))
         iteration, loop = content["meta"]["iter"], self._train_loop
         end = loop.get("max_iters", math.inf) if isinstance(loop, dict) else loop.max_iters
-        if iteration < end or (self._val_loop is not None and content["loop"].get("unvalidated")):
+        ended_early = any(isinstance(hook, EndsRuns) and hook.has_ended(content) for hook in self.hooks)
+        if iteration < end and not ended_early:
+            return False
+        if self._val_loop is not None and content["loop"].get("unvalidated"):
             return False
         weights = load_checkpoint(path)["state_dict"]
         check_same_weights(self.unwrapped_model.state_dict(), weights, str(path))
@@ -288,15 +304,9 @@ class OpenVocabRunner(Runner):
 
     def _log_env(self, env_cfg: dict) -> None:
         """Log the environment in one line; the config is written to a file."""
-        device = (
-            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-        )
-        chosen = f" ({threads_chosen()})" if threads_chosen() else ""
-        self.logger.info(
-            f"openvocab {version.__version__}, torch {torch.__version__}, {device}{chosen}, "
-            f"{self.world_size} process(es), "
-            f"seed {self.seed}, work dir {self.work_dir}"
-        )
+        processes = f", {self.world_size} processes" if self.world_size > 1 else ""
+        versions = f"openvocab {version.__version__}, torch {torch.__version__}"
+        self.logger.info(f"{versions}, on {device_name()}{processes}, seed {self.seed}")
 
     def get_hooks_info(self) -> str:
         """Return the names of the hooks in their order."""

@@ -17,6 +17,12 @@ from openvocab.files.atomic_files import lock_file
 
 LOCK = ".training.json"
 """File that names the process which trains in the folder; locked by that process meanwhile."""
+RESULTS = "results.csv"
+REPORT_FILES = (
+    RESULTS, "per_class.csv", "report.html", "curves.png", "confusion_matrix.png", "precision_recall.png",
+    "val_predictions.png", "train_batch_*.png",
+)  # fmt: skip
+"""Patterns of the files in which a run reports itself (`ReportHook`)."""
 _PROCESS = secrets.token_hex(8)  # containers share hosts, but not process ids
 _LOG_FOLDER = re.compile(r"\d{8}_\d{6}(-\d+)?")
 
@@ -45,7 +51,8 @@ def take_work_dir(
         config: file of the config. If it lies in `folder`, the Python files there are the user's and are not moved.
 
     Returns:
-        The lock of the main rank, and the folder that an earlier run's files were moved to, if any.
+        The lock of the main rank, and the folder that an earlier run's files were moved to, if any. What a run reported
+        that ended before its first checkpoint is moved, too, even without `overwrite`.
 
     Raises:
         ValueError: both `resume` and `overwrite` are set.
@@ -55,18 +62,23 @@ def take_work_dir(
         raise ValueError("resume and overwrite: expected only one of them: a run is either continued or moved aside")
     if not is_main:
         if not overwrite:
-            _claim(folder, resume, checkpoint, overwrite, config)
+            _holds_run(folder, resume, checkpoint, overwrite)
         return None, None
     lock = WorkDirLock(folder)
     lock.acquire()
-    return lock, _claim(folder, resume, checkpoint, overwrite, config)
+    # a run that ended before its first checkpoint leaves nothing to resume, but perhaps results
+    is_unsaved = not checkpoints_of(folder) and (folder / RESULTS).exists()
+    if not _holds_run(folder, resume, checkpoint, overwrite) and not is_unsaved:
+        return lock, None
+    keeps_configs = config is not None and config.resolve().parent == folder.resolve()
+    return lock, _move_aside(folder, with_configs=not keeps_configs)
 
 
-def _claim(folder: Path, resume: bool, checkpoint: Path | None, overwrite: bool, config: Path | None) -> Path | None:
-    """Return the folder that an earlier run's files were moved to; raise if the folder is not free."""
+def _holds_run(folder: Path, resume: bool, checkpoint: Path | None, overwrite: bool) -> bool:
+    """Return whether the folder holds an earlier run that is to be moved aside; raise if it is not free."""
     saved = checkpoints_of(folder)
     if not saved or (resume and _is_newest(checkpoint, saved)):
-        return None
+        return False
     if not overwrite:
         ways = "" if resume else "--resume continues it, "
         raise WorkDirInUse(
@@ -75,7 +87,7 @@ def _claim(folder: Path, resume: bool, checkpoint: Path | None, overwrite: bool,
         )
     if checkpoint is not None and checkpoint.resolve() in [path.resolve() for path in saved]:
         raise WorkDirInUse(f"{checkpoint} is one of the files to move aside; name another --work-dir")
-    return _move_aside(folder, with_configs=config is None or config.resolve().parent != folder.resolve())
+    return True
 
 
 def check_nothing_is_lost(folder: Path) -> None:
@@ -159,11 +171,12 @@ def _is_newest(checkpoint: Path | None, saved: list[Path]) -> bool:
 
 
 def _move_aside(folder: Path, with_configs: bool) -> Path:
-    """Move what training runs write (checkpoints, configs and logs) into a new folder within `folder`."""
+    """Move what training runs write (checkpoints, configs, logs and reports) into a new folder within `folder`."""
     target = folder / _make_unused(folder, f"earlier-{time.strftime('%Y%m%d-%H%M%S')}")
     logs = [path for path in folder.iterdir() if path.is_dir() and _LOG_FOLDER.fullmatch(path.name)]
     configs = folder.glob("*.py") if with_configs else ()
-    for path in [*checkpoints_of(folder), *configs, *logs]:
+    reports = [path for pattern in REPORT_FILES for path in folder.glob(pattern)]
+    for path in [*checkpoints_of(folder), *configs, *logs, *reports]:
         shutil.move(path, target / path.name)
     return target
 

@@ -43,7 +43,7 @@ def set_trainable(
         )
     trained = sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in tower.parameters())
-    logger.info(
+    logger.debug(
         f"{type(tower).__name__}: trainable={trainable!r}, {trained / 1e6:.2f} of {total / 1e6:.2f} M parameters"
     )
 

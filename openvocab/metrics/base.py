@@ -5,6 +5,8 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
+from openvocab.metrics.class_confusion import ClassConfusion
+from openvocab.metrics.precision_recall import CurveSummary
 from openvocab.metrics.units import PERCENT
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -14,7 +16,8 @@ class Metric(BaseMetric):
 
     `evaluate` returns flat numbers. Then `protocol` describes the data that they were measured on, and `class_rows`
     holds the scores of single classes, if the metric has any: one dict per class with its name as `class`, floats in
-    percent, integers that count something, and words.
+    percent, integers that count something, and words. On the main rank, `confusion` and `curves` hold what pictures of
+    the evaluation show, if the metric counts that.
     """
 
     default_prefix = ""
@@ -25,6 +28,8 @@ class Metric(BaseMetric):
         super().__init__()
         self.protocol: dict[str, Any] = {}
         self.class_rows: list[dict[str, Any]] = []
+        self.confusion: ClassConfusion | None = None
+        self.curves: list[CurveSummary] = []
 
     def result_keys(self, vocabulary: Vocabulary | None) -> list[str]:
         """Return the keys of the results over a vocabulary, or all possible keys for None, an unknown vocabulary."""

@@ -11,6 +11,7 @@ from mmengine.dist import all_gather_object
 from torch import Tensor
 
 from openvocab.metrics.base import Metric
+from openvocab.metrics.class_confusion import ClassConfusion
 from openvocab.metrics.class_table import class_role, class_table
 from openvocab.metrics.confusion import ClassScores, confusion_matrix, mean_of_present
 from openvocab.metrics.protocol import class_protocol, note_absent
@@ -118,6 +119,7 @@ class MeanIoU(Metric):
         ((vocabulary, matrix),) = results
         scores = ClassScores(matrix)
         self.class_rows = score_rows(vocabulary, scores)
+        self.confusion = ClassConfusion(vocabulary.class_names, matrix, "pixels")
         if self.show_classes:
             logger.info("\n" + class_table(self.class_rows))
         self.protocol["classes_without_labels"] = note_absent(

@@ -33,9 +33,16 @@ def test_objects_are_drawn_beside_their_ground_truth_where_there_is_any(sample, 
     assert 448 < widths[0] < 3 * 448 < widths[1]
 
 
+def test_the_best_classes_are_written_below_a_classified_image(sample, tmp_path):
+    sample.class_ids = (1,)
+    show(tmp_path / "classified", sample, ClassificationPrediction(torch.zeros(2), NAMES))
+    width, height = Image.open(tmp_path / "classified" / "photo.png").size
+    assert width == 448 and height > 448 + 3 * 12  # the truth and both guesses
+
+
 def test_other_predictions_are_refused(sample, tmp_path):
-    with pytest.raises(ValueError, match="ClassificationPrediction"):
-        show(tmp_path, sample, ClassificationPrediction(torch.zeros(2), NAMES))
+    with pytest.raises(ValueError, match="object"):
+        show(tmp_path, sample, object())
 
 
 @pytest.mark.parametrize("name", ["../../photo", "/photo", "a/../../../photo", "./photo", "..", "", "a\0b"])

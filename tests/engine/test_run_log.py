@@ -18,12 +18,12 @@ from mmengine.logging import print_log
 from tiny_run import tiny_config
 from openvocab.engine.runner import build_runner
 
-config = Config({{**tiny_config(max_iters=6), "log_level": "INFO"}})
+config = Config({{**tiny_config(max_iters=6, verbose=True), "log_level": "INFO"}})
 for number in range({runs}):
     runner = build_runner(config, work_dir=sys.argv[1] + f"/{{number}}")
 runner.train()
 logging.getLogger("openvocab.part").info("said by a part")
-logging.getLogger("openvocab.part").debug("not at this level")
+logging.getLogger("openvocab.part").debug("said at debug level")
 print_log("said by mmengine", logger="current")
 """
 
@@ -39,8 +39,28 @@ def run(tmp_path, setting="", runs=1):
 def test_a_line_is_written_once_on_stderr_and_once_in_the_file(tmp_path, runs):
     for text in run(tmp_path, runs=runs):
         assert [text.count(f"said by {who}") for who in ("a part", "mmengine")] == [1, 1]
-        assert "openvocab.part - " in text and "Saving" not in text and "not at this level" not in text
-        assert "optimizer: " in text  # a part of the run that logs while it is built
+        assert "openvocab.part - " in text and "Saving" not in text
+        assert "training: 6 iterations" in text  # the runner, while it is built
+
+
+DETAILS = ("said at debug level", "optimizer: ", "Hooks will be executed", "Distributed training is not used")
+
+
+def test_details_are_in_the_file_alone(tmp_path):
+    shown, written = run(tmp_path)
+    assert not any(detail in shown for detail in DETAILS)
+    assert all(detail in written for detail in DETAILS)
+
+
+def test_a_host_with_handlers_of_its_own_gets_no_details(tmp_path):
+    for text in run(tmp_path, "logging.basicConfig()"):
+        assert not any(detail in text for detail in DETAILS[:2])
+
+
+def test_a_user_reads_at_most_twelve_lines_before_the_first_step(tmp_path):
+    shown, _ = run(tmp_path)
+    lines = shown.partition("Iter(")[0].splitlines()[:-1]
+    assert 2 < len(lines) <= 12 and "openvocab" in lines[0] and "results: " in lines[-1]
 
 
 @pytest.mark.parametrize(("silenced", "left"), [("openvocab", "mmengine"), ("mmengine", "a part")])

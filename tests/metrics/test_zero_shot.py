@@ -45,6 +45,29 @@ def test_equals_argsort_overall_and_by_seen_and_unseen():
     assert metric.protocol["dataset"] == "toy" and metric.protocol["unseen_classes"] == 4
 
 
+def test_single_classes_and_confusions_are_counted_as_in_a_plain_loop():
+    logits = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    logits[:5] = float("nan")
+    labels = torch.randint(0, 11, (200,), generator=torch.Generator().manual_seed(1)).tolist()
+    metrics, metric = evaluate(logits, labels)
+    expected = np.zeros((12, 12), int)
+    for label, row in list(zip(labels, logits.numpy()))[5:]:
+        expected[label, row.argmax()] += 1
+    assert (metric.confusion.counts == expected).all() and metric.confusion.counted == "images"
+    for index, row in enumerate(metric.class_rows):
+        assert row["class"] == NAMES[index] and row["images"] == labels.count(index)
+        assert row["role"] == ("unseen" if index >= 8 else "seen")
+        correct = expected[index, index] / labels.count(index) if index in labels else float("nan")
+        assert row["top1"] == pytest.approx(100 * correct, nan_ok=True)
+    assert metrics["top1"] == pytest.approx(100 * expected.trace() / 200)
+
+
+def test_a_confusion_that_would_take_gigabytes_is_not_counted():
+    vocabulary = Vocabulary.from_names([f"class {index}" for index in range(5000)])
+    _, metric = evaluate(torch.zeros(2, 5000), [0, 1], vocabulary)
+    assert metric.confusion is None and len(metric.class_rows) == 5000
+
+
 def test_a_model_that_cannot_tell_classes_apart_gets_what_argmax_gives():
     metrics, _ = evaluate(torch.zeros(12, 12), list(range(12)))
     assert metrics["top1"] == pytest.approx(100 / 12) and metrics["top5"] == pytest.approx(500 / 12)

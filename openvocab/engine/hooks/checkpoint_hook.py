@@ -36,6 +36,7 @@ from openvocab.registry import HOOKS
 
 logger = logging.getLogger(__name__)
 
+_BEST_ARGUMENT = ("checkpoint hook", "default_hooks.checkpoint.best")
 _LOG_LENGTH = 1000  # of each logged scalar: more than any smoothing window
 
 
@@ -95,22 +96,7 @@ class CheckpointHook(Hook):
                 f"checkpoint hook: best={self.best!r} needs a validation, and the config has no val_evaluator; "
                 "set default_hooks.checkpoint.best=None to keep no best"
             )
-        vocabulary = vocabulary_of(runner.val_dataloader.dataset)
-        keys: list[str] = []
-        for metric in runner.val_evaluator.metrics:
-            if not isinstance(metric, Metric):
-                return  # it does not declare its keys, which are checked after the first validation
-            keys += declared_keys(metric, vocabulary)
-        self._require_key(self.best, keys)
-
-    def _require_key(self, best: str, keys: Collection[str]) -> None:
-        if best not in keys:
-            close = difflib.get_close_matches(best, keys, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise KeyError(
-                f"checkpoint hook: no metric {best!r} to choose the best by; {hint}there are {', '.join(keys)}; "
-                "change default_hooks.checkpoint.best"
-            )
+        check_key(runner, self.best, *_BEST_ARGUMENT)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Remember whether this is the best model so far.
@@ -120,7 +106,7 @@ class CheckpointHook(Hook):
         """
         if self.best is None or not metrics:
             return
-        self._require_key(self.best, metrics)
+        _require_key(self.best, metrics, *_BEST_ARGUMENT)
         score = float(metrics[self.best])
         if not math.isfinite(score):
             self._warn_once(score)
@@ -136,7 +122,7 @@ class CheckpointHook(Hook):
     def after_step(self, runner: Runner) -> None:
         """Save if it is due (stage of our `TrainLoop`, after the validation)."""
         step = runner.iter  # includes the batch just done
-        is_last = step >= runner.max_iters
+        is_last = step >= runner.max_iters or runner.train_loop.stop_training
         if not (is_last or self._is_best or step % (self.interval or runner.val_interval) == 0):
             return
         self._save(runner, must_succeed=is_last)
@@ -249,6 +235,34 @@ class CheckpointHook(Hook):
         }
         runner.call_hook("before_save_checkpoint", checkpoint=state)
         return state
+
+
+def check_key(runner: Runner, key: str, who: str, argument: str) -> None:
+    """Check before training that a validation returns a score, if all of its metrics declare their keys.
+
+    Args:
+        runner: with a validation.
+        key: of the score.
+        who: needs it, for the message.
+        argument: of the config that states the key.
+
+    Raises:
+        KeyError: no metric returns it; the message lists the keys.
+    """
+    vocabulary = vocabulary_of(runner.val_dataloader.dataset)
+    keys: list[str] = []
+    for metric in runner.val_evaluator.metrics:
+        if not isinstance(metric, Metric):
+            return  # it does not declare its keys, which are checked after the first validation
+        keys += declared_keys(metric, vocabulary)
+    _require_key(key, keys, who, argument)
+
+
+def _require_key(key: str, keys: Collection[str], who: str, argument: str) -> None:
+    if key not in keys:
+        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise KeyError(f"{who}: no metric {key!r}; {hint}there are {', '.join(keys)}; change {argument}")
 
 
 def _best_score(content: Mapping[str, Any], metric: str | None) -> float | None:

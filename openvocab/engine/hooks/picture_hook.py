@@ -8,12 +8,11 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from openvocab.drawing.box_drawing import draw_detection_comparison, draw_detections
 from openvocab.drawing.picture_files import picture_path, write_picture
-from openvocab.drawing.visualization import draw_comparison, draw_label_map
+from openvocab.drawing.sample_picture import draw_prediction
 from openvocab.images.image_io import read_image
 from openvocab.registry import HOOKS
-from openvocab.structures import DetectionPrediction, Prediction, Sample, SemanticPrediction
+from openvocab.structures import Prediction
 
 
 @HOOKS.register_module()
@@ -36,15 +35,13 @@ class PictureHook(Hook):
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict[str, Any], outputs: Sequence[Prediction]
     ) -> None:
-        """Draw the predictions of one batch.
-
-        Raises:
-            ValueError: a prediction is neither a label map nor detected objects.
-        """
+        """Draw the predictions of one batch."""
         for sample, prediction in zip(data_batch["sample"], outputs, strict=True):
             if self.count is not None and self._num_drawn >= self.count:
                 return
-            picture = _draw(sample, prediction)
+            # without a limit: the dataset has read the image already, within its own
+            image = read_image(sample.image_path, max_pixels=None)
+            picture = draw_prediction(image, sample, prediction)
             self._write(runner, picture, picture_path(self.folder, sample.sample_id))
             self._num_drawn += 1
 
@@ -62,16 +59,3 @@ class PictureHook(Hook):
             if not self._num_failed:
                 runner.logger.warning(f"cannot write {path} ({error}): the test continues without such pictures")
             self._num_failed += 1
-
-
-def _draw(sample: Sample, prediction: Prediction) -> np.ndarray:
-    image = read_image(sample.image_path, max_pixels=None)  # no limit: the dataset has read it already, within its own
-    if isinstance(prediction, DetectionPrediction):
-        if sample.instances is None:
-            return draw_detections(image, prediction)
-        return draw_detection_comparison(image, prediction, sample.instances)
-    if not isinstance(prediction, SemanticPrediction):
-        raise ValueError(f"pictures show label maps or objects; this model returns a {type(prediction).__name__}")
-    if sample.label_map is None:
-        return draw_label_map(image, prediction)
-    return draw_comparison(image, prediction, sample.label_map.numpy())

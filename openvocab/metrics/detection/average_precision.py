@@ -18,12 +18,13 @@ from mmengine.dist import all_gather_object
 
 from openvocab.metrics.base import Metric
 from openvocab.metrics.class_table import class_role, class_table
-from openvocab.metrics.detection.class_precision import MEANS, ClassPrecision, Shape
+from openvocab.metrics.detection.class_precision import MEANS, RECALLS, ClassPrecision, Shape
 from openvocab.metrics.detection.coco import DETECTIONS, coco_average_precision
 from openvocab.metrics.detection.exchange import gather_tables, on_first_rank, write_coco_results
 from openvocab.metrics.detection.lvis import federated_average_precision
 from openvocab.metrics.detection.rows import image_tables
 from openvocab.metrics.detection.tables import DetectionTables
+from openvocab.metrics.precision_recall import summarize_curves
 from openvocab.metrics.protocol import class_protocol, note_absent
 from openvocab.registry import METRICS
 from openvocab.structures import DetectionPrediction, Sample, known
@@ -128,6 +129,10 @@ class AveragePrecision(Metric):
         (tables,) = results
         precisions = self.class_precisions(tables)
         self.class_rows = class_rows(precisions, tables, self.vocabulary, self.further_columns())
+        self.curves = [
+            summarize_curves(f"{name} at an IoU of 0.5", RECALLS, precision.curves, self.vocabulary)
+            for name, precision in precisions.items()
+        ]
         if self.show_classes:
             logger.info("\n" + class_table(self.class_rows))
         return {name: 100 * value for name, value in self.means(precisions).items()}

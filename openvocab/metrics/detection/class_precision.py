@@ -25,6 +25,8 @@ class ClassPrecision:
 
     values: np.ndarray
     """(A, T, K), areas in the order of `AREAS`; NaN if a class has no object in that range of areas."""
+    curves: np.ndarray
+    """(R, K) precision at `RECALLS` at the first threshold, an IoU of 0.5, over all areas; NaN as above."""
 
     def mean(self, area: str = "all", threshold: float | None = None, classes: np.ndarray | None = None) -> float:
         """Return the mean over the classes that have objects; NaN if none has.

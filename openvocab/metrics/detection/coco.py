@@ -53,9 +53,12 @@ def coco_average_precision(tables: DetectionTables, num_classes: int, shape: Sha
     with _no_garbage_collection():
         result = _run_evaluator(tables, num_classes, shape)
     # The mean over the R recalls is the average precision; [-1] is the largest number of detections.
-    precision = _nan_where_absent(result["precision"])[..., -1].mean(axis=1)  # (T, K, A)
+    precisions = _nan_where_absent(result["precision"])[..., -1]  # (T, R, K, A)
+    precision = precisions.mean(axis=1)  # (T, K, A)
     recall = _nan_where_absent(result["recall"])  # (T, K, A, len(DETECTIONS))
-    return CocoScores(ClassPrecision(precision.transpose(2, 0, 1)), recall.transpose(3, 2, 0, 1))
+    return CocoScores(
+        ClassPrecision(precision.transpose(2, 0, 1), precisions[0, :, :, 0]), recall.transpose(3, 2, 0, 1)
+    )
 
 
 def _run_evaluator(tables: DetectionTables, num_classes: int, shape: Shape) -> dict[str, Any]:

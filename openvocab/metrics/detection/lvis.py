@@ -123,6 +123,7 @@ def _average_precision(
     by_score = np.lexsort((-detections.scores, detections.classes))
     classes = detections.classes[by_score]
     values = np.empty((len(AREAS), len(thresholds), num_classes))
+    curves = np.empty((len(AREAS), len(RECALLS), num_classes))
     for index, (low, high) in enumerate(AREAS.values()):
         ignored = (labels.areas < low) | (labels.areas > high)
         outcome = match_greedily(pairs, groups, ignored, thresholds)
@@ -131,8 +132,8 @@ def _average_precision(
         true_positive = (outcome == MATCHED)[by_score]
         false_positive = ((outcome == UNMATCHED) & ~ignored_if_unmatched[:, None])[by_score]
         num_objects = np.bincount(labels.classes[~ignored], minlength=num_classes)
-        values[index] = interpolated_precision(true_positive, false_positive, classes, num_objects)
-    return ClassPrecision(values)
+        values[index], curves[index] = interpolated_precision(true_positive, false_positive, classes, num_objects)
+    return ClassPrecision(values, curves[list(AREAS).index("all")])
 
 
 def _pairs_and_areas(
@@ -154,8 +155,8 @@ def _pairs_and_areas(
 
 def interpolated_precision(
     true_positive: np.ndarray, false_positive: np.ndarray, classes: np.ndarray, num_objects: np.ndarray
-) -> np.ndarray:
-    """Return the mean over `RECALLS` of the highest precision at that recall or a higher one.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the highest precision at each of `RECALLS` or a higher recall: its mean, and its curve.
 
     Args:
         true_positive: (N, T) bool, detections sorted by class, then by descending score.
@@ -164,7 +165,8 @@ def interpolated_precision(
         num_objects: (K,) number of labeled objects.
 
     Returns:
-        (T, K) float64; NaN for classes without objects.
+        The mean over the recalls, (T, K) float64, and the curve of the first threshold, (R, K) float64; NaN for
+        classes without objects.
     """
     num_thresholds, num_classes = true_positive.shape[1], len(num_objects)
     # precision changes the result at true positives only: all arrays below have one entry for each of these, (M,)
@@ -183,6 +185,17 @@ def interpolated_precision(
     reached, reached_before = (
         np.searchsorted(RECALLS, count / num_objects[number], "right") for count in (num_true, num_true - 1)
     )
-    weight = reached - np.where(num_true == 1, 0, reached_before)
+    first = np.where(num_true == 1, 0, reached_before)
+    weight = reached - first
     total = np.bincount(run, best * weight, num_thresholds * num_classes).reshape(num_thresholds, num_classes)
-    return np.where(num_objects > 0, total / len(RECALLS), np.nan)
+    of_first = threshold == 0
+    curve = np.zeros((len(RECALLS), num_classes))
+    times = weight[of_first]
+    curve[_ranges(first[of_first], times), number[of_first].repeat(times)] = best[of_first].repeat(times)
+    return np.where(num_objects > 0, total / len(RECALLS), np.nan), np.where(num_objects > 0, curve, np.nan)
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return start, start + 1, ... of each of N ranges (N,), one range after the other."""
+    before = np.concatenate([[0], lengths.cumsum()[:-1]]) if lengths.size else lengths
+    return np.arange(lengths.sum()) + (starts - before).repeat(lengths)
