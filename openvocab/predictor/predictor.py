@@ -345,8 +345,12 @@ class Predictor:
         results = []
         for (prediction, score_map), item, source in zip(predictions, items, sources, strict=True):
             presence = partial(self._presence_of_prepared, item) if scores and embeds_images else None
-            result = result_of(prediction, source, item[1].original_size, score_map, presence)
-            results.append(result if min_score is None else result.filter(min_score))
+            result: Any = result_of(prediction, source, item[1].original_size, score_map, presence)
+            if min_score is not None:
+                result = result.filter(min_score)
+                if not scores and score_map is not None:  # it may be larger than the image
+                    result = dataclasses.replace(result, score_map=None)
+            results.append(result)
         return results
 
     def _predict(

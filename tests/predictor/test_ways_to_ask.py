@@ -1,5 +1,6 @@
 """One predictor, asked in all ways: folders, lists, encoded images, fixed names, scores, threads."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -85,6 +86,25 @@ def test_scores_are_kept_if_they_are_asked_for(predictor, image):
     limit = float(np.median(result.scores))
     filtered = predictor(image, NAMES, min_score=limit)
     assert np.array_equal(filtered.label_map == filtered.unlabeled, result.scores < limit)
+
+
+@pytest.mark.parametrize("kind", ["dense_clip_shapes", "lseg_shapes", "groupvit_shapes", "training_free_shapes"])
+@pytest.mark.parametrize("logits_in_memory", [1 << 27, 0])
+def test_a_pickled_result_keeps_its_scores_and_leaves_the_model_behind(kind, logits_in_memory, image, monkeypatch):
+    monkeypatch.setattr("openvocab.model.LOGITS_IN_MEMORY", logits_in_memory)
+    result = predictor_of(kind)(image, NAMES, scores=True)
+    content = pickle.dumps(result)
+    copied = pickle.loads(content)
+    assert len(content) < 150_000  # the model has megabytes
+    assert np.allclose(copied.scores, result.scores, atol=1e-6)
+    assert np.allclose(copied.heat_map("dog"), result.heat_map("dog"), atol=1e-6)
+    if result.presence_of is not None:
+        assert copied.presence == result.presence
+
+
+def test_a_lowest_score_alone_keeps_no_scores(predictor, image):
+    assert predictor(image, NAMES, min_score=0.4).score_map is None
+    assert predictor(image, NAMES, min_score=0.4, scores=True).score_map is not None
 
 
 def test_presence_is_a_softmax_or_with_a_bias_a_sigmoid(predictor, image, monkeypatch):
