@@ -119,15 +119,18 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return a table as a CSV file; its columns are those of the first row."""
     content = io.StringIO()
-    writer = csv.DictWriter(content, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    columns = list(rows[0]) if rows else ["name"]
+    # carriage returns in names of files would end a line: Python before 3.13 puts only the terminator in quotes
+    writer = csv.DictWriter(content, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows(rows)
-    return content.getvalue().encode()
+    return content.getvalue().encode(errors="backslashreplace")
 
 
 def json_bytes(value: object) -> bytes:
-    """Return a value as a JSON file."""
-    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    """Return a value as a JSON file; bytes of file names that are not UTF-8 become escapes, which JSON has."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def _npz(result: Result) -> bytes:

@@ -48,8 +48,10 @@ class SemanticResult(SemanticPrediction, Result):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields of a copy, pickled or not: with the presence itself, since the model does not go along."""
-        presence_of = None if self.presence_of is None else partial(dict, self.presence)
-        return vars(self) | {"presence_of": presence_of}
+        state = vars(self).copy()
+        if self.presence_of is not None:
+            state["presence_of"] = partial(dict, self.presence)
+        return state
 
     def __len__(self) -> int:
         """Return the number of names that were found."""

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from result_parts import LABELS, PHOTO, classification, detection, semantic
+from result_parts import LABELS, NAMES, PHOTO, classification, detection, semantic
 
+from openvocab.logit_map import TensorLogits
 from openvocab.postprocess import semantic_prediction
 from openvocab.results import DetectionResult, SemanticResult
 from openvocab.structures import Sample
@@ -145,6 +146,13 @@ def test_a_heat_picture_is_bright_where_the_score_is_high():
     factor = len(picture) // 6
     bright = picture.reshape(6, factor, 8, factor, 3).mean(axis=(1, 3, 4))
     assert bright[LABELS == 0].min() > bright[LABELS != 0].max()
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1), (1, 1), (7, 300)])
+def test_a_heat_picture_of_any_shape_has_a_scale(size):
+    scores = TensorLogits(torch.rand(4, *size))
+    result = SemanticResult(np.zeros(size, np.uint8), NAMES, "a", np.zeros((*size, 3), np.uint8), scores)
+    assert result.draw(heat="cat").shape[1] > result.draw(heat="cat", legend=False).shape[1]
 
 
 def test_an_empty_vocabulary_of_objects_has_empty_forms():
