@@ -1,5 +1,6 @@
 """One predictor, asked in all ways: folders, lists, encoded images, fixed names, scores, threads."""
 
+import io
 import pickle
 import threading
 
@@ -57,6 +58,23 @@ def test_a_folder_and_a_list_give_a_list_of_results(predictor, image, tmp_path):
         predictor(tmp_path / "empty", NAMES)
 
 
+def test_open_files_and_addresses_are_read_once_and_kept(predictor, image, tmp_path, monkeypatch):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    content, fetched = (tmp_path / "a.png").read_bytes(), []
+    monkeypatch.setattr("openvocab.images.image_content.fetch", lambda address: fetched.append(address) or content)
+    address = "https://example.org/a.png"
+    with open(tmp_path / "a.png", "rb") as file:
+        results = [predictor(file, NAMES)]
+    results += [predictor(address, NAMES), predictor.encode(io.BytesIO(content))(NAMES)]
+    results += predictor([io.BytesIO(content), address], NAMES)
+    results += [predictor(one, NAMES, tile=30) for one in (address, io.BytesIO(content))]
+    for result in results:
+        assert np.array_equal(result.image, image) and np.array_equal(result.image, image)
+        assert np.array_equal(pickle.loads(pickle.dumps(result)).image, image)
+    assert fetched == [address] * 3
+    assert [result.sample_id == address for result in results] == [False, True, False, False, True, True, False]
+
+
 def test_representations_say_what_it_is(predictor, image):
     assert repr(predictor) == "Predictor(DenseCLIPHead on CLIPBackbone, cpu)"
     assert repr(predictor.encode(image)) == "EncodedImage(image 0, 40x56)"
@@ -100,6 +118,15 @@ def test_a_pickled_result_keeps_its_scores_and_leaves_the_model_behind(kind, log
     assert np.allclose(copied.heat_map("dog"), result.heat_map("dog"), atol=1e-6)
     if result.presence_of is not None:
         assert copied.presence == result.presence
+
+
+def test_a_tiled_image_keeps_its_name_its_scores_and_its_presence(predictor, image, tmp_path):
+    path = str(tmp_path / "a.png")
+    Image.fromarray(image).save(path)
+    result = predictor(path, NAMES, tile=(24, 30), scores=True)
+    assert result.sample_id == path and result.presence == predictor.presence(path, NAMES)
+    content = pickle.dumps(result)
+    assert len(content) < 500_000 and np.array_equal(pickle.loads(content).scores, result.scores)
 
 
 def test_a_lowest_score_alone_keeps_no_scores(predictor, image):
