@@ -113,11 +113,11 @@ class OutputFiles:
                 raise ValueError(f"{count} photos are called {str(name)!r}; predict them with separate commands")
         own = [format for format in self.formats if format not in JOINED]
         if self.file is None and own:
-            places = [self.path(photo.name, own[0]) for photo in photos]  # other formats have other extensions alone
-            places += [self.folder / _stem(video.name) for video in videos]
-            for place, count in Counter(places).items():
+            paths = [self.path(photo.name, own[0]) for photo in photos]  # other formats have other extensions alone
+            paths += [self.folder / _stem(video.name) for video in videos]
+            for path, count in Counter(paths).items():
                 if count > 1:
-                    raise ValueError(f"the results of {count} photos would be {place}; predict them separately")
+                    raise ValueError(f"the results of {count} photos would be {path}; predict them separately")
         originals = {os.path.realpath(path) for path in _files(sources)}
         for photo in photos:
             for format in self.formats:
@@ -158,7 +158,7 @@ def _files(sources: Sequence[Source]) -> list[Path]:
 
 def _check_folder(folder: Path, extension: str) -> None:
     """Check that no file is in the place of a folder."""
-    existing = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     if os.path.lexists(existing) and not os.path.isdir(existing):
         raise ValueError(
             f"--out: {existing} is a file; expected a folder, or for one photo in one format a file that ends in "

@@ -10,7 +10,11 @@ _NOT_IN_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def voc_annotation(result: DetectionResult) -> bytes:
-    """Return the XML of an image, with names, scores and boxes; pixels are counted from 1, as VOC does."""
+    """Return the XML of an image, with names, scores and boxes.
+
+    Edges are whole pixels counted from 0, as today's labeling tools write them and `read_voc` reads them; VOC itself
+    counted pixels from 1 and included both ends.
+    """
     height, width = result.size
     root = ElementTree.Element("annotation")
     ElementTree.SubElement(root, "filename").text = _readable(result.sample_id)
@@ -23,7 +27,7 @@ def voc_annotation(result: DetectionResult) -> bytes:
         ElementTree.SubElement(element, "difficult").text = "0"
         ElementTree.SubElement(element, "score").text = f"{score:.4f}"
         bounds = ElementTree.SubElement(element, "bndbox")
-        (left, right), (top, bottom) = _pixels(box[0], box[2], width), _pixels(box[1], box[3], height)
+        (left, right), (top, bottom) = _edges(box[0], box[2], width), _edges(box[1], box[3], height)
         for key, value in {"xmin": left, "ymin": top, "xmax": right, "ymax": bottom}.items():
             ElementTree.SubElement(bounds, key).text = str(value)
     ElementTree.indent(root)
@@ -35,7 +39,10 @@ def _readable(text: str) -> str:
     return _NOT_IN_XML.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
-    """Return the first and the last pixel between two edges, counted from 1: at least one, however thin a box is."""
-    first = min(round(start), length - 1) + 1
-    return first, max(first, round(end))
+def _edges(start: float, end: float, length: int) -> tuple[int, int]:
+    """Return two edges along an axis in whole pixels, at least one apart, however thin a box is."""
+    first, last = round(start), round(end)
+    if first == last:
+        first = min(int(start), length - 1)
+        last = first + 1
+    return first, last
