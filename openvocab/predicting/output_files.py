@@ -107,22 +107,27 @@ class OutputFiles:
 
     def _check_names(self, sources: Sequence[Source]) -> None:
         photos = [source for source in sources if isinstance(source, Photo)]
-        videos = [source for source in sources if isinstance(source, Video)]
         for name, count in Counter(source.name for source in sources).items():
             if count > 1:
                 raise ValueError(f"{count} photos are called {str(name)!r}; predict them with separate commands")
-        own = [format for format in self.formats if format not in JOINED]
-        if self.file is None and own:
-            paths = [self.path(photo.name, own[0]) for photo in photos]  # other formats have other extensions alone
-            paths += [self.folder / _stem(video.name) for video in videos]
-            for path, count in Counter(paths).items():
-                if count > 1:
-                    raise ValueError(f"the results of {count} photos would be {path}; predict them separately")
+        for path, count in Counter(self._own_paths(sources)).items():
+            if count > 1:
+                raise ValueError(f"the results of {count} photos would be {path}; predict them with separate commands")
         originals = {os.path.realpath(path) for path in _files(sources)}
         for photo in photos:
             for format in self.formats:
                 if os.path.realpath(path := self.path(photo.name, format)) in originals:
                     raise ValueError(f"{path} is one of the photos and would be overwritten; choose another --out")
+
+    def _own_paths(self, sources: Sequence[Source]) -> list[Path]:
+        """Return the file of each photo and the folder of each video, in the first format that has some."""
+        own = [format for format in self.formats if format not in JOINED]
+        if not own:
+            return []
+        return [
+            self.folder / _stem(source.name) if isinstance(source, Video) else self.path(source.name, own[0])
+            for source in sources
+        ]
 
 
 def _joined_part(photo: Photo, result: Result, format: str) -> list[dict[str, Any]]:

@@ -96,6 +96,7 @@ def _progress(done: int, total: int | None, seconds: float) -> str:
     if total == 1:
         return ""
     rate = done / max(seconds, 1e-9)
+    rounded = f"{rate:.2g}" if rate < 10 else f"{rate:.0f}"
     if total is None or done > total:  # a video may hold more frames than it states
-        return f" ({done}, {rate:.2g} per second)"
-    return f" ({done} of {total}, {rate:.2g} per second, {timedelta(seconds=round((total - done) / rate))} left)"
+        return f" ({done}, {rounded} per second)"
+    return f" ({done} of {total}, {rounded} per second, {timedelta(seconds=round((total - done) / rate))} left)"

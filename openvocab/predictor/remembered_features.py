@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -17,7 +18,8 @@ class RememberedFeatures:
     """Encodes images as a model does, and keeps what it made of each batch of pixels (`ImageEncoder`).
 
     An inference strategy cuts an image into the same windows for each vocabulary. They are recognized by their pixels,
-    so that no strategy needs to know; windows of another size, or other batches of them, are encoded anew.
+    so that no strategy needs to know; windows of another size, or other batches of them, are encoded anew. Threads wait
+    for each other, since the second one needs what the first one computes.
 
     Args:
         model: on its device.
@@ -27,14 +29,17 @@ class RememberedFeatures:
         self.model = model
         self._features: list[tuple[Tensor, ImageFeatures]] = []
         self._pooled: list[tuple[Tensor, Tensor]] = []
+        self._lock = Lock()
 
     def encode(self, images: Tensor) -> ImageFeatures:
         """Return the features of normalized images (B, 3, H, W), with what the head makes of them without texts."""
-        return _remembered(self._features, images, self._encode)
+        with self._lock:
+            return _remembered(self._features, images, self._encode)
 
     def encode_pooled(self, images: Tensor) -> Tensor:
         """Return the pooled embedding (B, D) of normalized images (B, 3, H, W)."""
-        return _remembered(self._pooled, images, self.model.encode_pooled)
+        with self._lock:
+            return _remembered(self._pooled, images, self.model.encode_pooled)
 
     def _encode(self, images: Tensor) -> ImageFeatures:
         features = self.model.encode(images)

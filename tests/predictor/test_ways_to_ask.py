@@ -177,6 +177,19 @@ def test_low_scores_are_left_out_of_objects(detector, image):
     assert torch.equal(detector(image, NAMES, min_score=limit).boxes, result.boxes[result.scores >= limit])
 
 
+def test_threads_share_what_one_of_them_has_encoded(predictor, image):
+    encoded, expected = predictor.encode(image), repr(predictor(image, NAMES))
+    calls, answers = [], []
+    handle = predictor.model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    threads = [threading.Thread(target=lambda: answers.append(repr(encoded(NAMES)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    handle.remove()
+    assert len(calls) == 1 and answers == [expected] * 4
+
+
 def test_threads_get_the_results_of_a_single_one(predictor, detector, image):
     asked = [(one, names, part) for one in (predictor, detector) for names in ("cat, dog", "sky, tree, car")
              for part in (image, image[:20], image[::-1])]  # fmt: skip
