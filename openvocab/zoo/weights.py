@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from openvocab.checkpoint.checkpoint import load_state_dict
 from openvocab.checkpoint.hub import hub_file
+from openvocab.checkpoint.published import save_published
 from openvocab.checkpoint.seal import digest_of
 from openvocab.clip.open_clip_model import tag_file
 from openvocab.converters import CONVERTERS
-from openvocab.files.atomic_files import put_in_place, replacing, temporary_sibling
+from openvocab.files.atomic_files import replacing
 from openvocab.zoo.cache import hand_file, read_record, record_file
 from openvocab.zoo.models import ZooModel
 
@@ -47,11 +46,7 @@ def prepare_weights(model: ZooModel, accept_license: bool = False) -> Path | Non
         return None
     converted = record_file(model).with_name(f"{model.name}-{record['sha256'][:16]}.safetensors")
     if not converted.is_file():
-        state = CONVERTERS[model.converter](load_state_dict(source))
-        tensors = {name: value.contiguous().clone() for name, value in state.items()}
-        with temporary_sibling(converted, Path.touch) as temporary:
-            save_file(tensors, temporary)
-            put_in_place(temporary, converted)
+        save_published(CONVERTERS[model.converter](load_state_dict(source)), {}, converted)
     return converted
 
 
