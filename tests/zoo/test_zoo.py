@@ -178,9 +178,8 @@ def test_weights_that_are_fetched_by_hand_have_a_place(zoo, state, expected, tmp
 
 
 def test_a_file_without_a_text_tower_gets_that_of_a_clip(zoo, hub, tmp_path, state, expected, monkeypatch):
-    zoo(
-        "by hand: https://example.org/weights\n  file: official.pth\n  converter: tiny\n  text tower: ViT-Ti-8-shapes/tiny"
-    )
+    source = "by hand: https://example.org/weights\n  file: official.pth"
+    zoo(f"{source}\n  converter: tiny\n  text tower: ViT-Ti-8-shapes/tiny")
     place = tmp_path / "our cache" / "zoo" / "tiny" / "official.pth"
     place.parent.mkdir(parents=True)
     text = {name: value for name, value in state.items() if name.startswith("text_encoder.")}
