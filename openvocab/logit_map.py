@@ -85,6 +85,10 @@ class ComputedLogits(LogitMap):
         self.shape, self.device, self.num_kept = shape, device, num_kept
         self.compute, self.classes_at_once = compute, classes_at_once
 
+    def __reduce__(self) -> tuple[type[TensorLogits], tuple[Tensor]]:
+        """Let a copy, pickled or not, hold the logits: what computes them is a part of a model."""
+        return TensorLogits, (self.whole(),)
+
     def read(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits (K, n, m) float32 of a part; see `LogitMap`."""
         if self.classes_at_once is None:

@@ -124,7 +124,11 @@ def softmax_maps(
 ) -> list[LogitMap]:
     """Return the softmax over the classes of logits in the original frame of each image, see `original_frame`."""
     maps = original_frame(logits, samples, align_corners)
-    return [ChangedLogits(part, lambda values: values.float().softmax(dim=0)) for part in maps]
+    return [ChangedLogits(part, _softmax) for part in maps]
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.float().softmax(dim=0)
 
 
 def semantic_prediction(label_map: Tensor, sample: Sample) -> SemanticPrediction:

@@ -259,7 +259,7 @@ class TextFeatures:
         return rows.new_zeros(shape).scatter_reduce(dim, index, rows, "amax", include_self=False)
 
 
-@dataclass
+@dataclass(eq=False)
 class SemanticPrediction:
     """A class for every pixel of the original image."""
 
@@ -274,7 +274,7 @@ class SemanticPrediction:
         return self.vocabulary.class_names
 
 
-@dataclass
+@dataclass(eq=False)
 class DetectionPrediction:
     """Detected objects of one image in the frame of the original image, best score first."""
 
@@ -290,7 +290,7 @@ class DetectionPrediction:
     sample_id: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class ClassificationPrediction:
     """A score for every class of the vocabulary, one image."""
 

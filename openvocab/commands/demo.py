@@ -112,8 +112,10 @@ def _draw_classes(find: Any, options: dict[str, Any], min_score: float, photo: A
 
 def _draw_groups(predictor: Any, options: dict[str, Any], photo: Any) -> tuple[Any, str]:
     from openvocab.group_overlays import draw_groups, find_groups
-    from openvocab.images.image_io import read_image
+    from openvocab.images.image_content import repeatable
+    from openvocab.images.image_input import accepted_image
 
-    group_maps = find_groups(predictor, photo.source)
-    picture = draw_groups(read_image(photo.source, max_pixels=None), group_maps, **options)
+    image = repeatable(photo.source)
+    group_maps = find_groups(predictor, image)
+    picture = draw_groups(accepted_image(image), group_maps, **options)
     return picture, ", ".join(f"stage {n}: {len(set(m.flat))} groups" for n, m in enumerate(group_maps, start=1))

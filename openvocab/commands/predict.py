@@ -66,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     if names is None:
         *words, names = words
     vocabulary = read_names(names, arguments.background, "names" if arguments.classes is None else "--classes")
-    formats = arguments.format or ["overlay"]
+    formats = list(dict.fromkeys(arguments.format or ["overlay"]))
+    _check_heat(arguments.heat, vocabulary, formats)
     sources = find_sources(words, arguments.out or DEFAULT_FOLDER, arguments.every)
     outputs = OutputFiles(sources, formats, *_folder_and_file(arguments.out, words, sources, formats))
     model = arguments.model or (DEFAULT_MODEL if arguments.checkpoint is None else None)
@@ -125,8 +126,25 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--min-score: expected 0..1, got {arguments.min_score:g}")
     if arguments.tile is not None and arguments.tile < 1:
         raise ValueError(f"--tile: expected at least 1 pixel, got {arguments.tile}")
-    if any(word.endswith(",") for word in arguments.words):
+    photos = arguments.words[:-1] if arguments.classes is None else arguments.words
+    if any(word.endswith(",") for word in photos):
         raise ValueError('the names are one text in quotes: "cat, sofa"')
     if arguments.classes is None and len(arguments.words) == 1:
         photo = arguments.words[0]
         raise ValueError(f'expected photos and then names, got one word; try: openvocab predict {photo} "cat, sofa"')
+
+
+def _check_heat(heat: str | None, vocabulary: Any, formats: list[str]) -> None:
+    """Check the name whose scores are drawn, before anything is predicted.
+
+    Raises:
+        ValueError: it is not among the names, or no picture is asked for.
+    """
+    from openvocab.vocabulary.vocabulary import same_name_key
+
+    if heat is None:
+        return
+    if same_name_key(heat) not in {same_name_key(name) for names in vocabulary.synonyms for name in names}:
+        raise ValueError(f"--heat: {heat!r} is not among the names: {', '.join(vocabulary.class_names[:8])}")
+    if "overlay" not in formats:
+        raise ValueError("--heat is drawn in pictures; add --format overlay")

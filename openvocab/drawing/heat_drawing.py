@@ -52,14 +52,15 @@ def _colors(values: np.ndarray) -> np.ndarray:
 
 
 def _scale(top: float, text: int, height: int) -> np.ndarray:
-    """Return the scale of the colors, (height, w, 3) uint8 RGB, from 0 at the bottom to `top`."""
+    """Return the scale of the colors, (h, w, 3) uint8 RGB, from 0 at the bottom to `top`; h is `height` or more."""
     letters = font(text)
     labels = [f"{top * share:.3g}" for share in (1, 0.5, 0)]
     width = round(4 * text + max(letters.getlength(label) for label in labels))
-    panel = Image.new("RGB", (width, height), PAPER)
-    bar = _colors(np.linspace(1, 0, height - 4 * text))[:, None].repeat(text, axis=1)
+    length = max(height - 4 * text, 3 * text)  # room for the numbers next to the bar, however low the photo is
+    panel = Image.new("RGB", (width, length + 4 * text), PAPER)
+    bar = _colors(np.linspace(1, 0, length))[:, None].repeat(text, axis=1)
     panel.paste(Image.fromarray(bar.round().astype(np.uint8)), (text, 2 * text))
     draw = ImageDraw.Draw(panel)
     for label, share in zip(labels, (0, 0.5, 1)):
-        draw.text((2.5 * text, 2 * text + share * (height - 4 * text - 1)), label, INK, letters, anchor="lm")
+        draw.text((2.5 * text, 2 * text + share * (length - 1)), label, INK, letters, anchor="lm")
     return np.asarray(panel)

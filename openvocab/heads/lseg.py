@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -249,9 +250,11 @@ class LSegHead(Head):
         seen = shared_vocabulary(samples).seen
         if not self.seen_penalty or seen is None:
             return outputs
-        return change_pixelwise(
-            outputs, lambda logits: logits - self.seen_penalty * logits.new_tensor(seen)[:, None, None]
-        )
+        return change_pixelwise(outputs, partial(_less_penalty, self.seen_penalty, seen))
+
+
+def _less_penalty(penalty: float, seen: tuple[bool, ...], logits: Tensor) -> Tensor:
+    return logits - penalty * logits.new_tensor(seen)[:, None, None]
 
 
 def _hidden_dims(backbone: BackboneSpec, layers: Sequence[int]) -> list[int]:

@@ -78,6 +78,11 @@ class Talk2DINOHead(Head):
             "as that of configs/clip_zeroshot_folder.py"
         )
 
+    @property
+    def embeds_images(self) -> bool:
+        """False."""
+        return False
+
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return scores (B, K, h, w) in 0..1."""
         rows = self.projector(text.embed)  # (R, D)

@@ -5,6 +5,7 @@ import re
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -42,9 +43,8 @@ def fetch(address: str) -> bytes:
     Raises:
         BadSample: there is no answer, an answer other than the file, or too large a file.
     """
-    link = _ADDRESS.sub(r"\1//\2", address)  # pathlib makes one slash of two
     try:
-        request = Request(link, headers={"User-Agent": f"openvocab/{__version__}"})
+        request = Request(_encoded(address), headers={"User-Agent": f"openvocab/{__version__}"})
         with _opener().open(request, timeout=SECONDS) as answer:
             content = answer.read(MAX_BYTES + 1)
             stated = int(answer.headers.get("Content-Length") or len(content))
@@ -57,6 +57,14 @@ def fetch(address: str) -> bytes:
     if len(content) < stated:
         raise BadSample(address, f"the connection was cut after {len(content)} of {stated} bytes")
     return content
+
+
+def _encoded(address: str) -> str:
+    """Return an address in the characters that requests have; people copy spaces and umlauts from browsers."""
+    link = urlsplit(_ADDRESS.sub(r"\1//\2", address))  # pathlib makes one slash of two
+    host = link.netloc if link.netloc.isascii() else link.netloc.encode("idna").decode()
+    path, query = (quote(part, safe="%/:=&?~+!$,;'@()*[]") for part in (link.path, link.query))
+    return urlunsplit((link.scheme, host, path, query, ""))
 
 
 def _opener() -> OpenerDirector:

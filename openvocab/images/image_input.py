@@ -84,6 +84,11 @@ def checked_path(image: str | os.PathLike) -> str:
     return path
 
 
+def accepted_image(image: Any) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 RGB that a pipeline has accepted before, so without a limit for its pixels."""
+    return read_image(image, max_pixels=None) if is_file_path(image) else rgb_image(image)
+
+
 def bgr_image(image: Any) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8 BGR, the channel order of the transforms; see `rgb_image`."""
     rgb = rgb_image(image)

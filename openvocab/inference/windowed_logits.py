@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from openvocab.logit_map import LogitMap
+from openvocab.logit_map import LogitMap, TensorLogits
 from openvocab.structures import Size
 
 WindowOutput = Tensor | LogitMap
@@ -39,6 +39,10 @@ class WindowedLogits(LogitMap):
         self.least_columns = 2 * self.window[1]  # most windows would be computed several times for narrower parts
         self.positions, self.compute = list(positions), compute
         self._outputs: dict[int, WindowOutput] = {0: first}
+
+    def __reduce__(self) -> tuple[type[TensorLogits], tuple[Tensor]]:
+        """Let a copy, pickled or not, hold the logits: what computes them is a model."""
+        return TensorLogits, (self.whole(),)
 
     def read(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits (K, rows, columns) of a part, float32; see `LogitMap.read`."""

@@ -9,7 +9,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from openvocab.drawing.picture_files import write_picture
 from openvocab.files.printable_text import printable
@@ -17,7 +16,7 @@ from openvocab.predicting.photo_loop import PhotoFailed
 from openvocab.predicting.sources import Photo, Source, Video
 from openvocab.results.base import Result
 from openvocab.results.coco import joined_documents
-from openvocab.results.formats import FORMATS, csv_bytes, json_bytes, rows_of, write_bytes, write_result
+from openvocab.results.formats import FORMATS, csv_bytes, is_picture, json_bytes, rows_of, write_bytes, write_result
 
 JOINED = {"coco": "coco.json", "csv": "results.csv"}
 """Formats that have one file for all photos, and its name in the folder."""
@@ -47,8 +46,10 @@ class OutputFiles:
         self.formats, self.folder, self.file = tuple(formats), folder, file
         if file is not None:
             _check_extension(file, self.formats[0])
+        _check_folder(folder if file is None else file.parent, FORMATS[self.formats[0]].extension)
         self._stems = Counter(_stem(source.name) for source in sources)
         self._joined: dict[str, list[Any]] = {name: [] for name in self.formats if name in JOINED}
+        self._num_written = 0
         self._check_names(sources)
 
     def path(self, name: PurePath, format: str) -> Path:
@@ -74,17 +75,14 @@ class OutputFiles:
             OSError: a file cannot be written.
             ValueError: the result has no such format.
         """
-        own = []
-        for format in self.formats:
-            path = self.path(photo.name, format)
-            if format == "coco":
-                self._joined[format].append(result.to_coco())
-            elif format == "csv":
-                self._joined[format] += [{"image": photo.display_name, **row} for row in rows_of(result)]
-            else:
-                write_safely(path, partial(write_result, result, path, format, heat))
-                own.append(path)
-        return own
+        parts = {format: _joined_part(photo, result, format) for format in self._joined}
+        own = {format: self.path(photo.name, format) for format in self.formats if format not in JOINED}
+        for format, path in own.items():
+            write_safely(path, partial(write_result, result, path, format, heat))
+        for format, part in parts.items():  # last, so that a photo that fails is in no file
+            self._joined[format] += part
+        self._num_written += 1
+        return list(own.values())
 
     def write_picture(self, photo: Photo, picture: np.ndarray) -> Path:
         """Write a picture (H, W, 3) uint8 RGB as that of a photo, and return its file.
@@ -98,25 +96,40 @@ class OutputFiles:
         return path
 
     def finish(self) -> list[Path]:
-        """Write the files of joined formats, also after some photos have failed, and return them."""
+        """Write the files of joined formats, unless all photos have failed, and return them."""
         written = []
-        for format, parts in self._joined.items():
-            if parts:
-                path = self.path(PurePath("x"), format)
-                write_bytes(json_bytes(joined_documents(parts)) if format == "coco" else csv_bytes(parts), path)
-                written.append(path)
+        for format, parts in self._joined.items() if self._num_written else ():
+            path = self.path(PurePath("x"), format)
+            is_table = format == "csv"
+            write_bytes(csv_bytes(parts, ["image", "name"]) if is_table else json_bytes(joined_documents(parts)), path)
+            written.append(path)
         return written
 
     def _check_names(self, sources: Sequence[Source]) -> None:
         photos = [source for source in sources if isinstance(source, Photo)]
+        videos = [source for source in sources if isinstance(source, Video)]
         for name, count in Counter(source.name for source in sources).items():
             if count > 1:
                 raise ValueError(f"{count} photos are called {str(name)!r}; predict them with separate commands")
+        own = [format for format in self.formats if format not in JOINED]
+        if self.file is None and own:
+            paths = [self.path(photo.name, own[0]) for photo in photos]  # other formats have other extensions alone
+            paths += [self.folder / _stem(video.name) for video in videos]
+            for path, count in Counter(paths).items():
+                if count > 1:
+                    raise ValueError(f"the results of {count} photos would be {path}; predict them separately")
         originals = {os.path.realpath(path) for path in _files(sources)}
         for photo in photos:
             for format in self.formats:
                 if os.path.realpath(path := self.path(photo.name, format)) in originals:
                     raise ValueError(f"{path} is one of the photos and would be overwritten; choose another --out")
+
+
+def _joined_part(photo: Photo, result: Result, format: str) -> list[dict[str, Any]]:
+    """Return what a photo adds to a file of all photos: its document, or its rows."""
+    if format == "coco":
+        return [result.to_coco()]
+    return [{"image": photo.display_name, **row} for row in rows_of(result)]
 
 
 def write_safely(path: Path, write: Callable[[], object]) -> None:
@@ -143,11 +156,21 @@ def _files(sources: Sequence[Source]) -> list[Path]:
     return [path for path in paths if isinstance(path, Path)]
 
 
+def _check_folder(folder: Path, extension: str) -> None:
+    """Check that no file is in the place of a folder."""
+    existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    if os.path.lexists(existing) and not os.path.isdir(existing):
+        raise ValueError(
+            f"--out: {existing} is a file; expected a folder, or for one photo in one format a file that ends in "
+            f"{extension}"
+        )
+
+
 def _check_extension(file: Path, format: str) -> None:
     """Check that a file has the extension of its format, any one of a picture for an overlay."""
     extension, expected = file.suffix.lower(), FORMATS[format].extension
     if format == "overlay":
-        if extension not in Image.registered_extensions():
+        if not is_picture(extension):
             given = extension or "no extension"
             raise ValueError(f"--out: {given!r} is not the extension of a picture format; use .png or .jpg")
     elif extension != expected:

@@ -4,7 +4,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,8 @@ from openvocab.images.image_io import BadSample
 
 VIDEO_EXTENSIONS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
 """Extensions of files that are read as videos."""
+MAX_FRAMES = 2**31
+"""A file that states more frames is damaged."""
 STDIN = "-"
 """Stands for the bytes of one image from stdin."""
 
@@ -65,7 +67,7 @@ class Video:
         capture = cv2.VideoCapture(str(self.path))
         stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
-        return -(-stated // self.every) if stated > 0 else None
+        return -(-stated // self.every) if 0 < stated < MAX_FRAMES else None
 
 
 Source = Photo | Video
@@ -160,15 +162,27 @@ def _before_magic(pattern: str) -> list[str]:
 
 def _listed(path: Path, out: str | None, every: int) -> Iterator[Source]:
     lines = [line.strip() for line in read_text(path).splitlines()]
+    if not any(line and not line.startswith("#") for line in lines):
+        raise FileNotFoundError(f"{path}: the list names no photos")
     for number, line in enumerate(lines, start=1):
         if not line or line.startswith("#"):
             continue
         if line == STDIN or line.lower().endswith(".txt"):
             raise ValueError(f"{path}:{number}: a list names photos, folders, patterns and addresses, not {line!r}")
         try:
-            yield from _found(line if is_address(line) else str(path.parent / line), out, every)
+            for source in _found(line if is_address(line) else str(path.parent / line), out, every):
+                yield _named_below(path.parent, source)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path}:{number}: {error}") from error
+
+
+def _named_below(folder: Path, source: Source) -> Source:
+    """Return a photo or video whose results go to its place below a folder, if it lies there."""
+    file = source.path if isinstance(source, Video) else source.source
+    if not isinstance(file, Path) or not file.is_relative_to(folder):
+        return source
+    name = file.relative_to(folder)
+    return source if ".." in name.parts else replace(source, name=name)
 
 
 def _without_results(photos: list[Path], folder: Path, out: str | None) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from openvocab.images.image_content import repeatable
 from openvocab.model import OpenVocabModel
 from openvocab.predictor.arguments import Classes, as_vocabulary
 from openvocab.predictor.remembered_features import RememberedFeatures
@@ -30,8 +31,8 @@ class EncodedImage:
     """
 
     def __init__(self, predictor: "Predictor", image: Any) -> None:
-        self.predictor, self.source = predictor, image
-        self._item = predictor.prepare(image)
+        self.predictor, self.source = predictor, repeatable(image)
+        self._item = predictor.prepare(self.source)
         model = predictor.model
         self._features = RememberedFeatures(model) if isinstance(model, OpenVocabModel) else None
 

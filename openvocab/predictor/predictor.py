@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.images.image_content import ImageContent, repeatable
 from openvocab.images.image_input import bgr_image, checked_path, is_file_path, is_path, rgb_image
 from openvocab.images.image_io import BadSample
 from openvocab.logit_map import LogitMap
@@ -61,6 +63,10 @@ class Predictor:
 
         return self.model if isinstance(self.model, OpenVocabModel) else None
 
+    @property
+    def _embeds_images(self) -> bool:
+        return self._composed is not None and self._composed.head.embeds_images
+
     def __call__(
         self,
         image: Any,
@@ -98,12 +104,18 @@ class Predictor:
             if tile is None:
                 return self.predict_batch(image, vocabulary, min_score=min_score, scores=scores)
             return [self(one, vocabulary, min_score=min_score, scores=scores, tile=tile) for one in as_list(image)]
+        image = repeatable(image)
         if tile is None:
             return self.results([self.prepare(image, vocabulary)], [image], min_score, scores)[0]
         from openvocab.predictor.tiling import predict_tiles
+        from openvocab.results.semantic import SemanticResult
 
         predict = partial(self, classes=vocabulary, min_score=min_score, scores=scores)
-        return predict_tiles(rgb_image(image), tile, predict, image)
+        result: Any = predict_tiles(rgb_image(image), tile, predict, image)
+        result.sample_id = _sample_id(image)
+        if scores and self._embeds_images and isinstance(result, SemanticResult):
+            result.presence_of = partial(self.presence, image, vocabulary)  # of the whole image
+        return result
 
     def predict_batch(
         self,
@@ -313,8 +325,7 @@ class Predictor:
             path = checked_path(image)
             results: dict[str, Any] = {"img_path": path, "sample_id": path}
         else:
-            name = str(image) if is_path(image) else f"image {index}"
-            results = {"img": bgr_image(image), "img_path": "", "sample_id": name}
+            results = {"img": bgr_image(image), "img_path": "", "sample_id": _sample_id(image, index)}
         if vocabulary is not None:
             results["vocabulary"] = vocabulary
         results, size = run_pipeline(self.pipeline, results)
@@ -341,12 +352,15 @@ class Predictor:
         images, samples = zip(*items)
         data = {"image": list(images), "sample": list(samples)}
         predictions = self._predict(data, scores or min_score is not None, encoder)
-        embeds_images = self._composed is not None and self._composed.head.embeds_images
         results = []
         for (prediction, score_map), item, source in zip(predictions, items, sources, strict=True):
-            presence = partial(self._presence_of_prepared, item) if scores and embeds_images else None
-            result = result_of(prediction, source, item[1].original_size, score_map, presence)
-            results.append(result if min_score is None else result.filter(min_score))
+            presence = partial(self._presence_of_prepared, item) if scores and self._embeds_images else None
+            result: Any = result_of(prediction, source, item[1].original_size, score_map, presence)
+            if min_score is not None:
+                result = result.filter(min_score)
+                if not scores and score_map is not None:  # it may be larger than the image
+                    result = dataclasses.replace(result, score_map=None)
+            results.append(result)
         return results
 
     def _predict(
@@ -377,7 +391,14 @@ class Predictor:
 
 
 def _noted(images: Iterable[Any], sources: dict[int, Any]) -> Iterator[Any]:
-    """Yield images, and note each by its index."""
+    """Yield images in a form that can be read again, and note each by its index."""
     for index, image in enumerate(images):
-        sources[index] = image
-        yield image
+        sources[index] = repeatable(image)
+        yield sources[index]
+
+
+def _sample_id(image: Any, index: int = 0) -> str:
+    """Return the path or address of an image; for others, its index."""
+    if isinstance(image, ImageContent) and image.address:
+        return image.address
+    return os.fsdecode(image) if is_path(image) else f"image {index}"

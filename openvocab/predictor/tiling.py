@@ -9,6 +9,7 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
+from openvocab.argument_checks import check_number, check_numbers
 from openvocab.logit_map import LogitMap
 from openvocab.results.base import Result
 from openvocab.results.detection import DetectionResult
@@ -41,9 +42,11 @@ def predict_tiles(
     Raises:
         ValueError: a tile is smaller than one pixel, or the model classifies whole images.
     """
-    height, width = (tile, tile) if isinstance(tile, int) else tile
-    if min(height, width) < 1:
-        raise ValueError(f"tile: expected at least 1 pixel, got {height}x{width} (height x width)")
+    if isinstance(tile, Sequence):
+        check_numbers("tile", tile, 1, whole=True, count=2)
+    else:
+        check_number("tile", tile, 1, whole=True)
+    height, width = tile if isinstance(tile, Sequence) else (tile, tile)
     size: Size = (image.shape[0], image.shape[1])
     tiles = [
         _Tile(rows, columns, predict(image[rows.start : rows.stop, columns.start : columns.stop]))
@@ -101,16 +104,17 @@ class _TiledScores(LogitMap):
     """The scores (K, H, W) of an image, read from those of its tiles."""
 
     def __init__(self, tiles: Sequence[_Tile], size: Size) -> None:
-        first = tiles[0].result.score_map
-        self.tiles, self.shape, self.device = tiles, (first.shape[0], *size), first.device
+        self._parts = [(tile.rows, tile.columns, tile.result.score_map) for tile in tiles]
+        first = self._parts[0][2]
+        self.shape, self.device = (first.shape[0], *size), first.device
 
     def read(self, rows: slice, columns: slice) -> Tensor:
         """Return the scores (K, n, m) of a part; see `LogitMap`."""
         scores = torch.empty(self.shape[0], rows.stop - rows.start, columns.stop - columns.start, device=self.device)
-        for tile in self.tiles:
-            y, x = _shared(tile.rows, rows), _shared(tile.columns, columns)
+        for tile_rows, tile_columns, score_map in self._parts:
+            y, x = _shared(tile_rows, rows), _shared(tile_columns, columns)
             if y.start < y.stop and x.start < x.stop:
-                part = tile.result.score_map.read(_moved(y, tile.rows.start), _moved(x, tile.columns.start))
+                part = score_map.read(_moved(y, tile_rows.start), _moved(x, tile_columns.start))
                 scores[:, _moved(y, rows.start), _moved(x, columns.start)] = part
         return scores
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from openvocab.images.image_input import is_file_path, rgb_image
-from openvocab.images.image_io import read_image
+from openvocab.images.image_input import accepted_image
 from openvocab.structures import Size
 from openvocab.vocabulary.vocabulary import Vocabulary, same_name_key
 
@@ -46,8 +45,7 @@ class Result:
         """
         if self.source is None:
             raise ValueError("this result has no image; pass one: result.draw(image=...)")
-        # no limit: the model's pipeline has accepted it
-        image = read_image(self.source, max_pixels=None) if is_file_path(self.source) else rgb_image(self.source)
+        image = accepted_image(self.source)
         if image.shape[:2] != self.size:
             raise ValueError(
                 f"{self.sample_id}: the image is {image.shape[0]}x{image.shape[1]} now, but the prediction was made at "

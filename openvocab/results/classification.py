@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from openvocab.drawing.class_figures import in_one_line
 from openvocab.images.image_input import rgb_image
 from openvocab.results.base import Result
 from openvocab.structures import ClassificationPrediction, Size
@@ -14,7 +15,7 @@ MOST_NAMES = 5
 """Names in a representation and in a picture: the most probable ones."""
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class ClassificationResult(ClassificationPrediction, Result):
     """A probability for each name.
 
@@ -32,8 +33,7 @@ class ClassificationResult(ClassificationPrediction, Result):
 
     def describe(self) -> str:
         """Return the most probable names: `cat 0.910, dog 0.080`."""
-        best = ", ".join(f"{row['name']} {row['score']:.3f}" for row in self.table()[:MOST_NAMES])
-        return best + (f", and {len(self) - MOST_NAMES} more" if len(self) > MOST_NAMES else "")
+        return in_one_line([f"{row['name']} {row['score']:.3f}" for row in self.table()], MOST_NAMES)
 
     def __len__(self) -> int:
         """Return the number of names."""

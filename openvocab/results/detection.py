@@ -9,6 +9,7 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
+from openvocab.argument_checks import check_fraction, check_number
 from openvocab.drawing.class_figures import class_counts, describe_objects
 from openvocab.images.image_input import rgb_image
 from openvocab.results.base import Result
@@ -19,7 +20,7 @@ from openvocab.results.yolo import yolo_boxes, yolo_polygons
 from openvocab.structures import DetectionPrediction, Size
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class DetectionResult(DetectionPrediction, Result):
     """The objects of an image, best score first.
 
@@ -79,10 +80,12 @@ class DetectionResult(DetectionPrediction, Result):
             max_objects: keep at most this number, the best ones.
 
         Raises:
-            ValueError: a name was not asked for.
+            ValueError: a name was not asked for, `min_score` lies outside 0..1, or `max_objects` is negative.
         """
+        check_number("max_objects", max_objects, 0, whole=True, optional=True)
         keep = torch.ones(len(self), dtype=torch.bool)
         if min_score is not None:
+            check_fraction("min_score", min_score)
             keep &= self.scores >= min_score
         if names is not None:
             keep &= torch.isin(self.classes, torch.tensor(self.indices_of(names), dtype=torch.int64))

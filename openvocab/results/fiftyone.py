@@ -12,7 +12,7 @@ from openvocab.structures import Size
 def fiftyone_segmentation(label_map: np.ndarray, unlabeled: int) -> Any:
     """Return a `fiftyone.Segmentation` of a label map (H, W); values are index + 1, 0 where it is `unlabeled`."""
     mask = np.where(label_map == unlabeled, 0, label_map.astype(np.int64) + 1)
-    return _fiftyone().Segmentation(mask=mask.astype(np.uint8 if mask.max() < 256 else np.uint16))
+    return _fiftyone().Segmentation(mask=mask.astype(np.min_scalar_type(mask.max())))
 
 
 def fiftyone_detections(

@@ -63,6 +63,11 @@ def write_bytes(content: bytes, path: Path) -> None:
         file.write(content)
 
 
+def is_picture(extension: str) -> bool:
+    """Return whether an extension, in lower case, is that of a picture format that Pillow writes."""
+    return Image.registered_extensions().get(extension) in Image.SAVE
+
+
 def _by_extension(path: Path) -> str:
     """Return the format that an extension means.
 
@@ -70,7 +75,7 @@ def _by_extension(path: Path) -> str:
         ValueError: none, or several.
     """
     extension = path.suffix.lower()
-    if extension in Image.registered_extensions():
+    if is_picture(extension):
         return "overlay"
     names = [name for name, format in FORMATS.items() if format.extension == extension]
     if not names:
@@ -116,18 +121,21 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
     return result.objects() if isinstance(result, DetectionResult) else result.table()
 
 
-def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a table as a CSV file; its columns are those of the first row."""
+def csv_bytes(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ("name",)) -> bytes:
+    """Return a table as a CSV file; its columns are those of the first row, or without rows `columns`."""
     content = io.StringIO()
-    writer = csv.DictWriter(content, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    columns = list(rows[0]) if rows else columns
+    # carriage returns in names of files would end a line: Python before 3.13 puts only the terminator in quotes
+    writer = csv.DictWriter(content, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows(rows)
-    return content.getvalue().encode()
+    return content.getvalue().encode(errors="backslashreplace")
 
 
 def json_bytes(value: object) -> bytes:
-    """Return a value as a JSON file."""
-    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    """Return a value as a JSON file; bytes of file names that are not UTF-8 become escapes, which JSON has."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def _npz(result: Result) -> bytes:

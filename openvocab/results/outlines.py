@@ -71,7 +71,7 @@ def _follow(start: tuple[int, int], following: dict[tuple[int, int], list[tuple[
     ring, corner, direction = [start], start, (0, 0)
     while True:
         choices = following[corner]
-        after = _right_turn(corner, direction, choices) if len(choices) > 1 else choices[0]
+        after = _left_turn(corner, direction, choices) if len(choices) > 1 else choices[0]
         choices.remove(after)
         if not choices:
             del following[corner]
@@ -89,9 +89,13 @@ def _follow(start: tuple[int, int], following: dict[tuple[int, int], list[tuple[
     return np.array(ring, dtype=np.int64)
 
 
-def _right_turn(corner: tuple[int, int], direction: tuple[int, int], choices: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return where a ring goes on at a corner where two pixels touch: around the pixel that it has followed."""
-    turned = (corner[0] - direction[1], corner[1] + direction[0])  # clockwise, since y points down
+def _left_turn(corner: tuple[int, int], direction: tuple[int, int], choices: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return where a ring goes on at a corner where two pixels touch: to the other pixel.
+
+    It thus passes no corner twice, since a connected region parts the two sides of that corner: a hole that touches
+    another one, or the outline, stays a ring of its own, as geometry programs require of valid polygons.
+    """
+    turned = (corner[0] + direction[1], corner[1] - direction[0])  # counterclockwise, since y points down
     return turned if turned in choices else choices[0]
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from openvocab.argument_checks import check_fraction
 from openvocab.drawing.class_figures import class_areas, describe_areas
 from openvocab.images.image_input import rgb_image
 from openvocab.logit_map import ELEMENTS_AT_ONCE, LogitMap
@@ -18,7 +19,7 @@ from openvocab.results.yolo import yolo_polygons
 from openvocab.structures import SemanticPrediction, Size, ignore_index
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class SemanticResult(SemanticPrediction, Result):
     """A name for every pixel of an image.
 
@@ -44,6 +45,13 @@ class SemanticResult(SemanticPrediction, Result):
     def describe(self) -> str:
         """Return the names found with their shares of the area: `sofa 61.5 %, cat 38.5 %`."""
         return describe_areas(self) or "none of the names"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields of a copy, pickled or not: with the presence itself, since the model does not go along."""
+        state = vars(self).copy()
+        if self.presence_of is not None:
+            state["presence_of"] = partial(dict, self.presence)
+        return state
 
     def __len__(self) -> int:
         """Return the number of names that were found."""
@@ -115,9 +123,13 @@ class SemanticResult(SemanticPrediction, Result):
             names: remove all other names.
 
         Raises:
-            ValueError: a name was not asked for, or scores are missing.
+            ValueError: a name was not asked for, scores are missing, or `min_score` lies outside 0..1.
         """
-        label_map = self.label_map.copy()
+        if min_score is not None:
+            check_fraction("min_score", min_score)
+        # as many names as the type holds leave no number for "unlabeled"
+        wide_enough = np.promote_types(self.label_map.dtype, np.min_scalar_type(self.unlabeled))
+        label_map = self.label_map.astype(wide_enough)
         if names is not None:
             label_map[~np.isin(label_map, self.indices_of(names))] = self.unlabeled
         if min_score is not None:
@@ -126,7 +138,8 @@ class SemanticResult(SemanticPrediction, Result):
 
     def table(self) -> list[dict[str, Any]]:
         """Return {name, pixels, percent, score} of each name found; the mean score if scores were asked for."""
-        counts = np.bincount(self.label_map.ravel(), minlength=len(self.names))
+        labeled = self.label_map[self.label_map != self.unlabeled]
+        counts = np.bincount(labeled, minlength=len(self.names))
         rows = []
         for index, share in self._areas.items():
             name = self.names[index]
@@ -209,7 +222,10 @@ class SemanticResult(SemanticPrediction, Result):
     def _by_rows(self, choose: Callable[[torch.Tensor, slice], torch.Tensor]) -> np.ndarray:
         """Return (H, W) float32 that `choose` makes of the scores (K, n, W) of some rows at a time."""
         if self.score_map is None:
-            raise ValueError("this result has no scores; ask for them: predictor(image, names, scores=True)")
+            raise ValueError(
+                "this result has no scores; ask for them by predictor(image, names, scores=True), with a model that "
+                "has some for each pixel, such as dense CLIP"
+            )
         num_classes, height, width = self.score_map.shape
         step = max(1, ELEMENTS_AT_ONCE // (num_classes * width))
         parts = []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 
@@ -139,16 +140,55 @@ def test_heat_tiles_and_scores(models, photos):
         (["photos/one.jpg", NAMES, "--tile", "0"], "--tile: expected at least 1 pixel"),
         (["photos/one.jpg", NAMES, "--background", "sky"], "background: 'sky' is not among the 3 class names"),
         (["photos/one.jpg", NAMES, "--out", "photos/one.jpg"], "is one of the photos and would be overwritten"),
+        (["photos/one.jpg", NAMES, "--out", "kept"], "--out: kept is a file; expected a folder, or for one photo"),
+        (["photos", NAMES, "--out", "kept/deep"], "--out: kept is a file; expected a folder"),
+        (["photos/one.jpg", NAMES, "--heat", "sky"], "--heat: 'sky' is not among the names: red circle, blue star"),
+        (["photos/one.jpg", NAMES, "--heat", "other", "--format", "json"], "--heat is drawn in pictures"),
+        (["photos/one.jpg", f"{NAMES},"], "class 3: the name is empty"),
+        (["photos/one.jpg", NAMES, "--out", "x.psd"], "--out: '.psd' is not the extension of a picture format"),
         (["photos/one.jpg", NAMES, "--out", "x.txt"], "--out: '.txt' is not the extension of a picture format"),
         (["photos/one.jpg", NAMES, "--out", "x.png", "--format", "json"], "--out: expected .json for --format json"),
         (["photos/one.jpg", NAMES, "--model", "dense-clip-any-name"], "did you mean dense-clip-any-names"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(models, photos, capsys, words, message):
+    Path("kept").write_text("mine")
     assert ask(models, *words) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and message in error[0]
     assert not Path("predictions").exists()
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "a.png", "a.jpg.png"), ("clip.mp4", "clip.avi")])
+def test_results_that_would_overwrite_each_other_are_an_error(models, photos, capsys, names):
+    for name in names:
+        Path(name).write_bytes(Path("photos/one.jpg").read_bytes())
+    assert ask(models, *names, NAMES) == 2
+    assert "the results of 2 photos would be predictions/" in capsys.readouterr().err
+    assert ask(models, *names, NAMES, "--format", "csv") in (0, 1)  # one table holds them all
+
+
+def test_a_table_is_written_even_if_nothing_is_found(models, photos):
+    Path("predictions").mkdir()
+    Path("predictions/results.csv").write_text("of an earlier command")
+    options = ("--format", "csv", "--format", "csv", "--min-score", "1")
+    assert ask(models, "photos/one.jpg", NAMES, *options, model="vild_text_shapes") == 0
+    assert list(csv.reader(open("predictions/results.csv"))) == [["image", "name"]]
+
+
+def test_a_photo_that_fails_in_one_format_is_in_no_file_of_all_photos(models, photos):
+    assert ask(models, "photos/one.jpg", NAMES, "--format", "coco", "--format", "voc") == 1
+    assert not Path("predictions").exists()
+
+
+def test_a_name_that_is_not_utf8_costs_nothing(models, photos):
+    os.rename("photos/one.jpg", os.fsdecode(b"photos/caf\xe9.jpg"))
+    Path("photos/broken.jpg").unlink()
+    assert ask(models, "photos", NAMES, "--format", "coco", "--format", "csv", "--format", "json") == 0
+    shown = "photos/caf\udce9.jpg"
+    assert shown in {image["file_name"] for image in COCO("predictions/coco/coco.json").imgs.values()}
+    rows = csv.DictReader(open("predictions/csv/results.csv", encoding="utf-8"))
+    assert "photos/caf\\udce9.jpg" in {row["image"] for row in rows}
 
 
 def test_a_format_that_the_task_lacks_costs_each_photo(models, photos, capsys):

@@ -37,7 +37,7 @@ def server(monkeypatch):
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(photo)))
             self.end_headers()
-            if place in ("/photo.png", "/cut"):
+            if place in ("/photo.png", "/cut", "/sch%C3%B6n%20neu.png?a=%C3%A4&b=%20"):
                 self.wfile.write(photo[: 40 if place == "/cut" else None])
 
         def log_message(self, *_):
@@ -54,6 +54,11 @@ def server(monkeypatch):
 
 def test_an_image_is_fetched(server):
     for address in (f"{server}/photo.png", f"{server}/moved", Path(f"{server}/photo.png")):
+        assert np.array_equal(rgb_image(address), PHOTO)
+
+
+def test_addresses_may_have_spaces_and_letters_of_all_languages(server):
+    for address in (f"{server}/sch\u00f6n neu.png?a=\u00e4&b= ", f"{server}/sch%C3%B6n%20neu.png?a=%C3%A4&b=%20#part"):
         assert np.array_equal(rgb_image(address), PHOTO)
 
 

@@ -51,6 +51,11 @@ def test_a_list_names_photos_relative_to_itself(album):
         "https://example.org/x.jpg",
     ]
     assert len(names("inner/list.txt")) == 6
+    Path("names.txt").write_bytes("\ufeffb.jpg\r\ninner/c.jpg\r\ninner\r\n".encode())
+    assert names("names.txt") == [("b.jpg", "b.jpg"), *[("inner/c.jpg", "inner/c.jpg")] * 2]
+    Path("empty.txt").write_text("# none\n")
+    with pytest.raises(FileNotFoundError, match="empty.txt: the list names no photos"):
+        names("empty.txt")
     Path("bad.txt").write_text("b.jpg\nmissing.jpg\n")
     with pytest.raises(FileNotFoundError, match=r"bad.txt:2: missing.jpg: no such file"):
         names("bad.txt")

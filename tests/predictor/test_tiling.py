@@ -88,5 +88,6 @@ def test_a_classifier_and_an_empty_tile_are_errors():
 
     with pytest.raises(ValueError, match="leave tile out"):
         predict_tiles(image, 20, classify)
-    with pytest.raises(ValueError, match="tile: expected at least 1 pixel, got 0x0"):
-        predict_tiles(image, 0, by_brightness)
+    for tile in (0, -3, 2.5, True, (20,), (20, 0), "20"):
+        with pytest.raises(ValueError, match="tile: expected .*whole number"):
+            predict_tiles(image, tile, by_brightness)

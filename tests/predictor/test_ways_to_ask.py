@@ -1,5 +1,7 @@
 """One predictor, asked in all ways: folders, lists, encoded images, fixed names, scores, threads."""
 
+import io
+import pickle
 import threading
 
 import numpy as np
@@ -56,6 +58,23 @@ def test_a_folder_and_a_list_give_a_list_of_results(predictor, image, tmp_path):
         predictor(tmp_path / "empty", NAMES)
 
 
+def test_open_files_and_addresses_are_read_once_and_kept(predictor, image, tmp_path, monkeypatch):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    content, fetched = (tmp_path / "a.png").read_bytes(), []
+    monkeypatch.setattr("openvocab.images.image_content.fetch", lambda address: fetched.append(address) or content)
+    address = "https://example.org/a.png"
+    with open(tmp_path / "a.png", "rb") as file:
+        results = [predictor(file, NAMES)]
+    results += [predictor(address, NAMES), predictor.encode(io.BytesIO(content))(NAMES)]
+    results += predictor([io.BytesIO(content), address], NAMES)
+    results += [predictor(one, NAMES, tile=30) for one in (address, io.BytesIO(content))]
+    for result in results:
+        assert np.array_equal(result.image, image) and np.array_equal(result.image, image)
+        assert np.array_equal(pickle.loads(pickle.dumps(result)).image, image)
+    assert fetched == [address] * 3
+    assert [result.sample_id == address for result in results] == [False, True, False, False, True, True, False]
+
+
 def test_representations_say_what_it_is(predictor, image):
     assert repr(predictor) == "Predictor(DenseCLIPHead on CLIPBackbone, cpu)"
     assert repr(predictor.encode(image)) == "EncodedImage(image 0, 40x56)"
@@ -85,6 +104,34 @@ def test_scores_are_kept_if_they_are_asked_for(predictor, image):
     limit = float(np.median(result.scores))
     filtered = predictor(image, NAMES, min_score=limit)
     assert np.array_equal(filtered.label_map == filtered.unlabeled, result.scores < limit)
+
+
+@pytest.mark.parametrize("kind", ["dense_clip_shapes", "lseg_shapes", "groupvit_shapes", "training_free_shapes"])
+@pytest.mark.parametrize("logits_in_memory", [1 << 27, 0])
+def test_a_pickled_result_keeps_its_scores_and_leaves_the_model_behind(kind, logits_in_memory, image, monkeypatch):
+    monkeypatch.setattr("openvocab.model.LOGITS_IN_MEMORY", logits_in_memory)
+    result = predictor_of(kind)(image, NAMES, scores=True)
+    content = pickle.dumps(result)
+    copied = pickle.loads(content)
+    assert len(content) < 150_000  # the model has megabytes
+    assert np.allclose(copied.scores, result.scores, atol=1e-6)
+    assert np.allclose(copied.heat_map("dog"), result.heat_map("dog"), atol=1e-6)
+    if result.presence_of is not None:
+        assert copied.presence == result.presence
+
+
+def test_a_tiled_image_keeps_its_name_its_scores_and_its_presence(predictor, image, tmp_path):
+    path = str(tmp_path / "a.png")
+    Image.fromarray(image).save(path)
+    result = predictor(path, NAMES, tile=(24, 30), scores=True)
+    assert result.sample_id == path and result.presence == predictor.presence(path, NAMES)
+    content = pickle.dumps(result)
+    assert len(content) < 500_000 and np.array_equal(pickle.loads(content).scores, result.scores)
+
+
+def test_a_lowest_score_alone_keeps_no_scores(predictor, image):
+    assert predictor(image, NAMES, min_score=0.4).score_map is None
+    assert predictor(image, NAMES, min_score=0.4, scores=True).score_map is not None
 
 
 def test_presence_is_a_softmax_or_with_a_bias_a_sigmoid(predictor, image, monkeypatch):

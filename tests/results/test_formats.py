@@ -7,13 +7,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from result_parts import LABELS, classification, detection, semantic
 
 from openvocab.datasets import DetectionDataset
 from openvocab.results.coco import joined_documents
-from openvocab.results.formats import FORMATS
+from openvocab.results.formats import FORMATS, csv_bytes
 
 
 def coco(document, tmp_path):
@@ -84,12 +85,47 @@ def test_our_yolo_reader_reads_objects(tmp_path, masks):
         assert np.allclose(instances.boxes, result.boxes, atol=1e-4)
 
 
-def test_voc_counts_pixels_from_one(tmp_path):
+def test_voc_holds_edges_in_whole_pixels(tmp_path):
     root = ElementTree.parse(detection().save(tmp_path / "photo.xml")).getroot()
     boxes = [[int(box.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax")] for box in root.iter("bndbox")]
-    assert boxes == [[2, 2, 4, 5], [1, 1, 2, 2], [4, 3, 8, 6]]
+    assert boxes == [[1, 1, 4, 5], [0, 0, 2, 2], [3, 2, 8, 6]]
     assert [element.text for element in root.iter("name")] == ["cat", "cat", "sofa"]
     assert (root.findtext("size/width"), root.findtext("size/height")) == ("8", "6")
+
+
+def test_our_voc_reader_reads_objects_up_to_rounding(tmp_path):
+    result = detection(masks=False)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(result.source).save(tmp_path / "images" / "photo.png")
+    result.save(tmp_path / "labels" / "photo.xml")
+    dataset = DetectionDataset(
+        root=str(tmp_path), images="images", annotations="labels", classes=list(result.names),
+        pipeline=[dict(type="LoadImage"), dict(type="LoadInstances"), dict(type="PackSample")],
+    )  # fmt: skip
+    instances = dataset[0]["sample"].instances
+    assert [result.names[index] for index in instances.classes] == result.object_names
+    assert np.allclose(instances.boxes, result.boxes, atol=0.5)
+
+
+def test_boxes_thinner_than_a_pixel_cover_one_in_voc(tmp_path):
+    result = detection(masks=False)
+    result.boxes = torch.tensor([[2.6, 1.0, 3.4, 1.2], [7.9, 5.9, 8.0, 6.0], [0.0, 0.0, 8.0, 6.0]])
+    root = ElementTree.parse(result.save(tmp_path / "photo.xml")).getroot()
+    boxes = [[int(side.text) for side in box] for box in root.iter("bndbox")]
+    assert boxes == [[2, 1, 3, 2], [7, 5, 8, 6], [0, 0, 8, 6]]
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.png", "a\x01b.png", "a\rb.png", 'a,"b"\n.png', "<&>'.png", "می‌.png"])
+def test_every_format_takes_file_names_of_all_characters(tmp_path, name):
+    result, shown = detection(), name.encode(errors="backslashreplace").decode()
+    result.sample_id = name
+    in_xml = ElementTree.parse(result.save(tmp_path / "photo.xml")).findtext("filename")
+    assert in_xml == shown.replace("\x01", "\\x01").replace("\r", "\\r")
+    assert json.loads(result.save(tmp_path / "a.json", "json").read_text("utf-8"))["image"] == name
+    assert coco(result.to_coco(), tmp_path).imgs[1]["file_name"] == name
+    (tmp_path / "a.csv").write_bytes(csv_bytes([{"image": name, "score": 0.5}]))
+    (row,) = csv.DictReader(open(tmp_path / "a.csv", newline="", encoding="utf-8"))
+    assert row == {"image": shown, "score": "0.5"}
 
 
 def test_geojson_has_closed_rings_with_holes():

@@ -25,6 +25,8 @@ def test_filled_outlines_are_the_mask(seed):
     total = np.zeros(size, int)
     for polygon in polygons_of(mask):
         outer, *holes = polygon
+        for ring in polygon:  # valid for geometry programs: no ring touches itself
+            assert len(np.unique(ring, axis=0)) == len(ring)
         region = filled(outer, size) - sum(filled(hole, size) for hole in holes)
         assert region.min() >= 0 and region.max() == 1
         assert np.array_equal(filled(joined(polygon), size), region)

@@ -1,15 +1,21 @@
 """What results tell: names, counts, scores, and parts of themselves."""
 
+import copy
 import io
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from result_parts import LABELS, PHOTO, classification, detection, semantic
+from result_parts import LABELS, NAMES, PHOTO, classification, detection, semantic
 
-from openvocab.results import SemanticResult
+from openvocab.logit_map import TensorLogits
+from openvocab.postprocess import semantic_prediction
+from openvocab.results import DetectionResult, SemanticResult
+from openvocab.structures import Sample
+from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 def test_representations_are_one_short_line():
@@ -17,6 +23,22 @@ def test_representations_are_one_short_line():
     assert repr(detection()) == "DetectionResult(6x8, 3 objects: 2 cat (best 0.90), 1 sofa (0.25))"
     assert repr(detection()[:0]) == "DetectionResult(6x8, 0 objects)"
     assert repr(classification()) == "ClassificationResult(über größe 0.400, floor 0.300, sofa 0.200, cat 0.100)"
+
+
+def test_a_representation_of_many_names_stays_short():
+    names = Vocabulary.from_names([f"name {number}" for number in range(200)])
+    label_map = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    assert repr(SemanticResult(label_map, names)).endswith("name 9 0.5 %, and 190 more)")
+    objects = DetectionResult(torch.zeros(200, 4), torch.linspace(1, 0, 200), torch.arange(200), names)
+    assert repr(objects).endswith("1 name 9 (0.95), and 190 more)")
+
+
+@pytest.mark.parametrize("make", [semantic, detection, classification])
+def test_results_compare_by_identity_and_are_copied(make):
+    result, same = make(), make()
+    assert result == result and result != same and result in [same, result] and len({result, same}) == 2
+    for other in (copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert other.to_json() == result.to_json() and np.array_equal(other.draw(), result.draw())
 
 
 def test_lengths_count_names_found_objects_and_names():
@@ -59,6 +81,25 @@ def test_filter_leaves_pixels_without_a_name():
     assert np.array_equal(result.label_map, LABELS)  # unchanged
     assert len(result.filter(min_score=0.8)) == 0
     assert np.array_equal(result.filter(min_score=0.7).label_map, LABELS)
+
+
+@pytest.mark.parametrize("count", [254, 255, 256, 65534, 65535, 65536, 65537])
+def test_pixels_lose_their_names_however_many_names_the_type_holds(count):
+    labels = torch.tensor([[0, 1], [count - 1, count - 2]])
+    names = Vocabulary.from_names([f"name {number}" for number in range(count)])
+    prediction = semantic_prediction(labels, Sample("a", names, (2, 2), (2, 2)))
+    result = SemanticResult(prediction.label_map, names).filter(names="name 1")
+    assert (result.label_map == result.unlabeled).tolist() == [[True, False], [True, True]]
+    assert result.table() == [{"name": "name 1", "pixels": 1, "percent": 100.0}]
+
+
+def test_a_score_or_a_number_that_cannot_be_is_an_error():
+    for make in (semantic, detection):
+        for score in (50, -0.1, float("nan"), "0.5"):
+            with pytest.raises(ValueError, match="min_score: expected a number from 0 to 1"):
+                make().filter(score)
+    with pytest.raises(ValueError, match="max_objects"):
+        detection().filter(max_objects=-1)
 
 
 def test_filter_and_indices_choose_objects():
@@ -105,6 +146,13 @@ def test_a_heat_picture_is_bright_where_the_score_is_high():
     factor = len(picture) // 6
     bright = picture.reshape(6, factor, 8, factor, 3).mean(axis=(1, 3, 4))
     assert bright[LABELS == 0].min() > bright[LABELS != 0].max()
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1), (1, 1), (7, 300)])
+def test_a_heat_picture_of_any_shape_has_a_scale(size):
+    scores = TensorLogits(torch.rand(4, *size))
+    result = SemanticResult(np.zeros(size, np.uint8), NAMES, "a", np.zeros((*size, 3), np.uint8), scores)
+    assert result.draw(heat="cat").shape[1] > result.draw(heat="cat", legend=False).shape[1]
 
 
 def test_an_empty_vocabulary_of_objects_has_empty_forms():

@@ -1,5 +1,8 @@
 """tools/demo.py --show groups."""
 
+import io
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from config_parts import REPOSITORY, without_weights
@@ -31,6 +34,13 @@ def test_groups_are_drawn_without_names(arguments: list, tmp_path, capsys):
     assert run_tool("demo", *arguments, "--show", "groups", "--out", tmp_path / "out.png") == 0
     assert Image.open(tmp_path / "out.png").size[0] > 1000
     assert "stage 2" in capsys.readouterr().out
+
+
+def test_the_photo_may_come_from_stdin(arguments: list, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(arguments[0].read_bytes())))
+    for number, photo in enumerate(("-", arguments[0])):
+        assert run_tool("demo", photo, *arguments[1:], "--show", "groups", "--out", tmp_path / f"{number}.png") == 0
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
 def test_a_photo_may_be_as_large_as_the_model_takes_it(arguments: list, tmp_path, monkeypatch):
