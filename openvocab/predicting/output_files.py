@@ -17,7 +17,7 @@ from openvocab.predicting.photo_loop import PhotoFailed
 from openvocab.predicting.sources import Photo, Source, Video
 from openvocab.results.base import Result
 from openvocab.results.coco import joined_documents
-from openvocab.results.formats import FORMATS, csv_bytes, json_bytes, rows_of, write_bytes, write_result
+from openvocab.results.formats import FORMATS, content_of, csv_bytes, json_bytes, rows_of, write_bytes
 
 JOINED = {"coco": "coco.json", "csv": "results.csv"}
 """Formats that have one file for all photos, and its name in the folder."""
@@ -72,19 +72,18 @@ class OutputFiles:
         Raises:
             PhotoFailed: the name of a file is too long.
             OSError: a file cannot be written.
-            ValueError: the result has no such format.
+            NoSuchForm: results of this task have no such format.
         """
-        own = []
-        for format in self.formats:
-            path = self.path(photo.name, format)
-            if format == "coco":
-                self._joined[format].append(result.to_coco())
-            elif format == "csv":
-                self._joined[format] += [{"image": photo.display_name, **row} for row in rows_of(result)]
-            else:
-                write_safely(path, partial(write_result, result, path, format, heat))
-                own.append(path)
-        return own
+        paths = {self.path(photo.name, format): format for format in self.formats if format not in JOINED}
+        # everything first: a format that the result does not have leaves no file in another one behind
+        contents = {path: content_of(result, path, format, heat) for path, format in paths.items()}
+        if "coco" in self.formats:
+            self._joined["coco"].append(result.to_coco())
+        if "csv" in self.formats:
+            self._joined["csv"] += [{"image": photo.display_name, **row} for row in rows_of(result)]
+        for path, content in contents.items():
+            write_safely(path, partial(write_bytes, content, path))
+        return list(contents)
 
     def write_picture(self, photo: Photo, picture: np.ndarray) -> Path:
         """Write a picture (H, W, 3) uint8 RGB as that of a photo, and return its file.

@@ -151,9 +151,21 @@ def test_mistakes_are_one_line_and_code_2(models, photos, capsys, words, message
     assert not Path("predictions").exists()
 
 
-def test_a_format_that_the_task_lacks_costs_each_photo(models, photos, capsys):
-    assert ask(models, "photos/one.jpg", NAMES, "--format", "voc") == 1
-    assert "photos/one.jpg: voc: expected objects with boxes, got a SemanticResult" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        ("lseg_shapes", ["--format", "voc"], "voc: expected objects with boxes, but this model predicts a label map"),
+        ("vild_text_shapes", ["--format", "label-png"], "label-png: expected a label map, but this model predicts obj"),
+        ("vild_text_shapes", ["--heat", "blue star"], "heat: expected a label map, which has a score for each pixel"),
+    ],
+)
+def test_a_format_that_the_task_lacks_ends_the_command_before_a_file_is_written(
+    models, photos, capsys, model, options, message
+):
+    assert ask(models, "photos", NAMES, "--format", "overlay", *options, model=model) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "broken.jpg" not in line]
+    assert len(errors) == 1 and message in errors[0]
+    assert not Path("predictions").exists()
 
 
 def test_results_of_earlier_photos_stay_if_the_command_is_stopped(models, photos, monkeypatch):
