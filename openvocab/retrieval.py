@@ -1,6 +1,6 @@
 """Find the images that match a text, or the texts that match an image, among any number of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -161,7 +161,7 @@ def _embedded_images(
 ) -> Iterator[tuple[list[int], list[str], Tensor]]:
     """Yield the indices, the names and the unit-norm embeddings (n, D) of each batch of images."""
     listed = as_list(images)
-    total = len(listed) if hasattr(listed, "__len__") else None
+    total = len(listed) if isinstance(listed, Sized) else None
     bar = Progress() if show and total else None
     done = 0
     for numbers, items in predictor.batches(listed, None, batch_size, skip_bad):
