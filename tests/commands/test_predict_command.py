@@ -113,6 +113,14 @@ def test_names_come_from_a_file_or_an_option(models, photos, capsys):
     assert {path.name for path in Path("predictions").iterdir()} == {"one.png", "two.png"}
 
 
+def test_a_single_name_that_gets_every_pixel_is_explained(models, photos, capsys):
+    assert ask(models, "photos/one.jpg", "cat") == 0
+    assert "a single name gets every pixel" in capsys.readouterr().err
+    assert ask(models, "photos/one.jpg", "cat", model="vild_text_shapes") == 0
+    assert ask(models, "photos/one.jpg", "cat, other") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_heat_tiles_and_scores(models, photos):
     assert ask(models, "photos/one.jpg", NAMES, "--heat", "blue star", "--out", "heat.png") == 0
     assert ask(models, "photos/one.jpg", NAMES, "--out", "plain.png") == 0
