@@ -1,15 +1,12 @@
 """Find the images that match a text, or the texts that match an image, among any number of them."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from openvocab.argument_checks import check_choice
-from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, list_images
-from openvocab.images.image_input import is_path
 from openvocab.predictor import Predictor, as_list
 from openvocab.progress import Progress
 from openvocab.text.templates import fill_template, resolve_templates
@@ -163,8 +160,8 @@ def _embedded_images(
     predictor: Predictor, images: Any, batch_size: int, skip_bad: bool, show: bool
 ) -> Iterator[tuple[list[int], list[str], Tensor]]:
     """Yield the indices, the names and the unit-norm embeddings (n, D) of each batch of images."""
-    listed = _listed(images)
-    total = len(listed) if hasattr(listed, "__len__") else None
+    listed = as_list(images)
+    total = len(listed) if isinstance(listed, Sized) else None
     bar = Progress() if show and total else None
     done = 0
     for numbers, items in predictor.batches(listed, None, batch_size, skip_bad):
@@ -175,13 +172,3 @@ def _embedded_images(
             bar(done, total)
     if bar is not None and total is not None and done < total:  # some were skipped
         bar(total, total)
-
-
-def _listed(images: Any) -> Any:
-    """Return a list or iterator of images: the files of a folder, or the argument itself."""
-    if not is_path(images) or not Path(images).is_dir():
-        return as_list(images)
-    paths = list_images(Path(images))
-    if not paths:
-        raise FileNotFoundError(f"{images}: no image in this folder (looked for {', '.join(sorted(IMAGE_EXTENSIONS))})")
-    return paths

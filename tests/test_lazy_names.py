@@ -1,11 +1,14 @@
 """A part is known because its file lies in the folder of its kind, and is imported when it is asked for."""
 
 import compileall
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
+import openvocab
 from openvocab.lazy_names import registered_in
 
 HEAD = """
@@ -77,3 +80,14 @@ def test_a_program_that_is_packed_without_sources_knows_them_too(package):
 def test_names_of_modules_are_those_of_a_relative_import(package):
     homes = registered_in("made_up.heads", [str(package / "made_up" / "heads")])
     assert homes == {".first": ["FirstHead"], ".second": ["SecondHead"]}
+
+
+def test_no_module_has_the_name_of_something_else_in_its_package():
+    # importing such a module would put it in the place of the other
+    for module in pkgutil.walk_packages(openvocab.__path__, "openvocab."):
+        if module.ispkg and not module.name.startswith("openvocab.commands"):
+            package = import_module(module.name)
+            if not hasattr(package, "__getattr__"):  # names that are imported at once replace the modules
+                continue
+            modules = {inner.name for inner in pkgutil.iter_modules(package.__path__)}
+            assert not modules & {*getattr(package, "__all__", ())}, module.name

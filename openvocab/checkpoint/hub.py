@@ -7,15 +7,18 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
 
+from openvocab.files.user_cache import cache_folder
+
 CONNECT_SECONDS = 3.0
 """How long the hub may take to answer a first request, before its cache is used."""
 
 
 def hub_file(repository: str, names: Sequence[str]) -> Path:
-    """Return the path in the hub's cache of the first of several files that a repository has.
+    """Return the path of the first of several files that a repository has: put there by hand, or in the hub's cache.
 
-    A download shows a progress bar, and is continued where a connection is cut. Without a network, or with
-    HF_HUB_OFFLINE=1, the cache is searched; an unreachable hub is noticed within seconds.
+    A file that a user has put at `hand_path` is taken as it is. A download shows a progress bar, and is continued where
+    a connection is cut. Without a network, or with HF_HUB_OFFLINE=1, the cache is searched; an unreachable hub is
+    noticed within seconds.
 
     Args:
         repository: OWNER/NAME, or OWNER/NAME@REVISION for a branch, tag or commit.
@@ -36,6 +39,9 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
         RevisionNotFoundError,
     )
 
+    for file in names:
+        if hand_path(repository, file).is_file():
+            return hand_path(repository, file)
     name, _, revision = repository.partition("@")
     page = f"{constants.ENDPOINT}/{name}"
     reachable = can_reach_hub()
@@ -71,8 +77,13 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
         raise FileNotFoundError(f"hf-hub:{repository} has no {listed}")
     raise FileNotFoundError(
         f"hf-hub:{repository} is not in the hub's cache, and {urlsplit(constants.ENDPOINT).hostname} cannot be "
-        f"reached; download {listed} from {page}, and pass its path instead"
+        f"reached; download {listed} from {page}, and put it at {hand_path(repository, names[0])}"
     )
+
+
+def hand_path(repository: str, file: str) -> Path:
+    """Return where a user puts a file of a repository that this machine cannot download."""
+    return cache_folder() / "hub" / repository / file
 
 
 def can_reach_hub() -> bool:

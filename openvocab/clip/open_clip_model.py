@@ -196,7 +196,9 @@ def _find_text_model(model: str, text_config: dict[str, Any], folder: str | Path
     try:
         file = Path(folder) / "config.json" if folder is not None else hub_file(name, ["config.json"])
     except OSError as error:
-        raise FileNotFoundError(f"the text tower of {model!r}: {error} as text_folder=") from error
+        raise FileNotFoundError(
+            f"the text tower of {model!r}: {error}, or give a folder that holds it by text_folder="
+        ) from error
     if not file.is_file():
         raise FileNotFoundError(
             f"the text tower of {model!r} needs config.json of {name} on Hugging Face's hub, which is not in {folder}"
@@ -235,8 +237,7 @@ def tag_file(model: str, tag: str) -> str:
     except (OSError, RuntimeError, ValueError) as error:
         kind = PermissionError if isinstance(error, PermissionError) else FileNotFoundError
         raise kind(
-            f"cannot download tag {tag!r} of {model}: {error or type(error).__name__}; a local file is given as "
-            "pretrained=PATH"
+            f"cannot download tag {tag!r} of {model}: {error or type(error).__name__}, or give one by pretrained=PATH"
         ) from error
 
 

@@ -16,6 +16,7 @@ Exit code: 0; 1 if a photo was skipped; 2 if the command itself cannot be carrie
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from openvocab.predicting.photo_loop import go_through, report_failed
     from openvocab.predicting.sources import count_photos, find_sources, photos_of
     from openvocab.predictor import load
+    from openvocab.results import SemanticResult
 
     _check(arguments)
     keep_freed_memory()
@@ -74,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = load(model, arguments.checkpoint, arguments.device, accept_license=arguments.accept_license)
     find = predictor.vocabulary(vocabulary)
     answers: list[dict[str, Any]] = []
+    kinds: set[type] = set()
 
     def predict(photo: Any) -> Any:
         result = find(photo.source, min_score=arguments.min_score, scores=bool(arguments.heat), tile=arguments.tile)
@@ -81,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         return result
 
     def write(photo: Any, result: Any) -> tuple[str, list[Path]]:
+        kinds.add(type(result))
         files = outputs.write(photo, result, arguments.heat or "")
         if arguments.json:
             answers.append(result.to_json() | {"files": files})
@@ -94,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     finally:  # what is done stays, also if the command is stopped
         written = outputs.finish()
     report_failed(failed, total)
+    if len(vocabulary) == 1 and SemanticResult in kinds:
+        sys.stderr.write('a single name gets every pixel: name what else there may be, such as "cat, other"\n')
     summary = "".join(f"all results: {path}\n" for path in written)
     value = {
         "model": model or arguments.checkpoint,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from openvocab.diagnosis.facts import Fact
-from openvocab.zoo.cache import cache_folder
+from openvocab.files.user_cache import cache_folder
 
 ENOUGH = 3e9
 """Free bytes that suffice for any published model, as it is published and converted."""

@@ -69,7 +69,7 @@ def _config_folder(source: str | Path) -> Path:
             return hub_file(str(source).removeprefix(HUB_PREFIX), [CONFIG]).parent
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error}: models of transformers need all files of the repository in one folder, as pretrained=FOLDER"
+                f"{error}; all files of the repository are needed there, or in a folder that is given as pretrained="
             ) from error
     if not (Path(source) / CONFIG).is_file():
         raise FileNotFoundError(

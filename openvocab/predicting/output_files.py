@@ -16,7 +16,7 @@ from openvocab.predicting.photo_loop import PhotoFailed
 from openvocab.predicting.sources import Photo, Source, Video
 from openvocab.results.base import Result
 from openvocab.results.coco import joined_documents
-from openvocab.results.formats import FORMATS, csv_bytes, is_picture, json_bytes, rows_of, write_bytes, write_result
+from openvocab.results.formats import FORMATS, content_of, csv_bytes, is_picture, json_bytes, rows_of, write_bytes
 
 JOINED = {"coco": "coco.json", "csv": "results.csv"}
 """Formats that have one file for all photos, and its name in the folder."""
@@ -73,16 +73,18 @@ class OutputFiles:
         Raises:
             PhotoFailed: the name of a file is too long.
             OSError: a file cannot be written.
-            ValueError: the result has no such format.
+            NoSuchForm: results of this task have no such format.
         """
+        paths = {self.path(photo.name, format): format for format in self.formats if format not in JOINED}
+        # everything first: a format that the result does not have leaves no file in another one behind
+        contents = {path: content_of(result, path, format, heat) for path, format in paths.items()}
         parts = {format: _joined_part(photo, result, format) for format in self._joined}
-        own = {format: self.path(photo.name, format) for format in self.formats if format not in JOINED}
-        for format, path in own.items():
-            write_safely(path, partial(write_result, result, path, format, heat))
+        for path, content in contents.items():
+            write_safely(path, partial(write_bytes, content, path))
         for format, part in parts.items():  # last, so that a photo that fails is in no file
             self._joined[format] += part
         self._num_written += 1
-        return list(own.values())
+        return list(contents)
 
     def write_picture(self, photo: Photo, picture: np.ndarray) -> Path:
         """Write a picture (H, W, 3) uint8 RGB as that of a photo, and return its file.

@@ -10,6 +10,7 @@ from typing import TypeVar
 from openvocab.files.printable_text import encodable, printable
 from openvocab.images.image_io import BadSample
 from openvocab.predicting.sources import Photo
+from openvocab.results.base import NoSuchForm
 
 Answer = TypeVar("Answer")
 
@@ -40,6 +41,7 @@ def go_through(
         How many photos there were, and those that failed; each of these is reported on stderr when it fails.
 
     Raises:
+        NoSuchForm: results of this model have no such format, whatever the photo.
         OSError: no file can be written to a folder.
     """
     failed: list[Photo] = []
@@ -81,6 +83,8 @@ def _write(
 ) -> tuple[str, list[Path]]:
     try:
         return write(photo, answer)
+    except NoSuchForm:  # of every photo: a mistake of the command
+        raise
     except (ValueError, MemoryError) as error:
         raise _failure(photo, error) from error
 

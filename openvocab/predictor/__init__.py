@@ -7,7 +7,7 @@ from openvocab.lazy_names import lazy_names
 if TYPE_CHECKING:
     from openvocab.predictor.arguments import as_list, as_vocabulary
     from openvocab.predictor.encoded_image import EncodedImage
-    from openvocab.predictor.load import load
+    from openvocab.predictor.loading import load
     from openvocab.predictor.pipeline import image_steps
     from openvocab.predictor.predictor import Predictor
 
@@ -18,7 +18,7 @@ _, __getattr__, __dir__ = lazy_names(
     {
         ".arguments": ["as_list", "as_vocabulary"],
         ".encoded_image": ["EncodedImage"],
-        ".load": ["load"],
+        ".loading": ["load"],
         ".pipeline": ["image_steps"],
         ".predictor": ["Predictor"],
     },

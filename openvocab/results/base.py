@@ -4,7 +4,7 @@ from collections.abc import Collection
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,10 @@ from openvocab.structures import Size
 from openvocab.vocabulary.vocabulary import Vocabulary, same_name_key
 
 
+class NoSuchForm(ValueError):
+    """Results of a task do not have a form, whatever the image shows."""
+
+
 class Result:
     """A prediction together with its image; each task has a subclass, which is also its prediction.
 
@@ -21,6 +25,8 @@ class Result:
     `to_geojson`, `to_supervision` and `to_fiftyone` hand the result to other programs, as far as a task has them.
     """
 
+    kind: ClassVar[str]
+    """What a task predicts, for messages."""
     vocabulary: Vocabulary
     sample_id: str
     source: Any = None
@@ -84,7 +90,7 @@ class Result:
             image_id: id of the image in it.
 
         Raises:
-            ValueError: the task has neither boxes nor masks (default), here and in the next two.
+            NoSuchForm: the task has neither boxes nor masks (default), here and in the next two.
         """
         raise self._no_form("COCO document")
 
@@ -155,5 +161,5 @@ class Result:
             indices.add(keys[same_name_key(name)])
         return sorted(indices)
 
-    def _no_form(self, what: str) -> ValueError:
-        return ValueError(f"{what}: a {type(self).__name__} has neither boxes nor masks; use json, csv or npz")
+    def _no_form(self, what: str) -> NoSuchForm:
+        return NoSuchForm(f"{what}: expected boxes or masks, but this model predicts {self.kind}; use json, csv or npz")

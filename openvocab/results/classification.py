@@ -25,6 +25,7 @@ class ClassificationResult(ClassificationPrediction, Result):
         image_size: (height, width) of the image.
     """
 
+    kind = "scores of whole images"
     source: Any = None
     image_size: Size = (0, 0)
 

@@ -30,6 +30,7 @@ class DetectionResult(DetectionPrediction, Result):
         image_size: (height, width) of the image.
     """
 
+    kind = "objects with boxes"
     source: Any = None
     image_size: Size = (0, 0)
 

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from openvocab.argument_checks import check_choice
 from openvocab.files.atomic_files import replacing
-from openvocab.results.base import Result
+from openvocab.results.base import NoSuchForm, Result
 from openvocab.results.detection import DetectionResult
 from openvocab.results.semantic import SemanticResult
 from openvocab.results.voc import voc_annotation
@@ -27,7 +27,7 @@ class Format:
     Args:
         extension: of its files.
         what: one line for `--help`.
-        content: returns the bytes of the file; raises ValueError if a result has no such form.
+        content: returns the bytes of the file; raises NoSuchForm if results of the task have no such form.
     """
 
     extension: str
@@ -42,14 +42,22 @@ def write_result(result: Result, path: Path, format: str | None = None, heat: st
         result, path, format: see there.
         heat: draw the scores of this name, for a picture of a label map.
     """
+    write_bytes(content_of(result, path, format, heat), path)
+    return path
+
+
+def content_of(result: Result, path: Path, format: str | None = None, heat: str = "") -> bytes:
+    """Return the content of the file that `write_result` writes.
+
+    Raises:
+        NoSuchForm: results of this task have no such format.
+        ValueError: see `Result.save`.
+    """
     name = format or _by_extension(path)
     check_choice("format", name, FORMATS)
     if name == "overlay":
-        content = _picture(result, Image.registered_extensions()[path.suffix.lower() or ".png"], heat)
-    else:
-        content = FORMATS[name].content(result)
-    write_bytes(content, path)
-    return path
+        return _picture(result, Image.registered_extensions()[path.suffix.lower() or ".png"], heat)
+    return FORMATS[name].content(result)
 
 
 def write_bytes(content: bytes, path: Path) -> None:
@@ -87,7 +95,9 @@ def _by_extension(path: Path) -> str:
 
 def _picture(result: Result, kind: str = "PNG", heat: str = "") -> bytes:
     if heat and not isinstance(result, SemanticResult):
-        raise ValueError(f"heat: a {type(result).__name__} has no score for each pixel, only label maps have")
+        raise NoSuchForm(
+            f"heat: expected a label map, which has a score for each pixel, but this model predicts {result.kind}"
+        )
     picture = result.draw(heat=heat) if isinstance(result, SemanticResult) else result.draw()
     content = io.BytesIO()
     Image.fromarray(picture).save(content, kind)
@@ -97,7 +107,7 @@ def _picture(result: Result, kind: str = "PNG", heat: str = "") -> bytes:
 def _label_png(result: Result) -> bytes:
     """Return the label map as a PNG: its colors are those of pictures, its numbers the indices of the names."""
     if not isinstance(result, SemanticResult):
-        raise ValueError(f"label-png: expected a label map, got a {type(result).__name__}; use npz, coco or yolo")
+        raise NoSuchForm(f"label-png: expected a label map, but this model predicts {result.kind}; use npz or json")
     labels = result.label_map
     if labels.dtype.itemsize > 2:
         raise ValueError(f"label-png: a PNG holds up to 65,536 classes, got {len(result.names)}; use npz")
@@ -146,7 +156,7 @@ def _npz(result: Result) -> bytes:
 
 def _voc(result: Result) -> bytes:
     if not isinstance(result, DetectionResult):
-        raise ValueError(f"voc: expected objects with boxes, got a {type(result).__name__}; use label-png or coco")
+        raise NoSuchForm(f"voc: expected objects with boxes, but this model predicts {result.kind}; use npz or json")
     return voc_annotation(result)
 
 

@@ -34,6 +34,7 @@ class SemanticResult(SemanticPrediction, Result):
             does not embed whole images.
     """
 
+    kind = "a label map"
     source: Any = None
     score_map: LogitMap | None = None
     presence_of: Callable[[], Mapping[str, float]] | None = None

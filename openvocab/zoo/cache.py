@@ -1,18 +1,11 @@
 """Where the weights of published models are on this machine."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from openvocab.files.text_files import read_json
+from openvocab.files.user_cache import cache_folder
 from openvocab.zoo.models import ZooModel
-
-
-def cache_folder() -> Path:
-    """Return the folder of what this package keeps: $OPENVOCAB_CACHE, or openvocab in the user's cache folder."""
-    if folder := os.environ.get("OPENVOCAB_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openvocab"
 
 
 def record_file(model: ZooModel) -> Path:

@@ -32,6 +32,7 @@ class ZooModel:
     by_hand: str | None = None
     file: str | None = None
     converter: str | None = None
+    text_tower: str | None = None
 
 
 def zoo_models() -> tuple[ZooModel, ...]:

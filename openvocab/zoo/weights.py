@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from openvocab.checkpoint.checkpoint import load_state_dict
 from openvocab.checkpoint.hub import hub_file
+from openvocab.checkpoint.published import save_published
 from openvocab.checkpoint.seal import digest_of
 from openvocab.clip.open_clip_model import tag_file
 from openvocab.converters import CONVERTERS
-from openvocab.files.atomic_files import put_in_place, replacing, temporary_sibling
+from openvocab.converters.clip_text import text_tower
+from openvocab.files.atomic_files import replacing
 from openvocab.zoo.cache import hand_file, read_record, record_file
 from openvocab.zoo.models import ZooModel
 
@@ -48,10 +48,9 @@ def prepare_weights(model: ZooModel, accept_license: bool = False) -> Path | Non
     converted = record_file(model).with_name(f"{model.name}-{record['sha256'][:16]}.safetensors")
     if not converted.is_file():
         state = CONVERTERS[model.converter](load_state_dict(source))
-        tensors = {name: value.contiguous().clone() for name, value in state.items()}
-        with temporary_sibling(converted, Path.touch) as temporary:
-            save_file(tensors, temporary)
-            put_in_place(temporary, converted)
+        if model.text_tower is not None:
+            state |= text_tower(load_state_dict(tag_path(model.text_tower)))
+        save_published(state, {}, converted)
     return converted
 
 
@@ -74,8 +73,7 @@ def _check_license(model: ZooModel, accept_license: bool, record: Mapping[str, A
 def _source(model: ZooModel) -> Path:
     """Return the file as it is published."""
     if model.tag is not None:
-        architecture, _, tag = model.tag.rpartition("/")
-        return Path(tag_file(architecture, tag))
+        return tag_path(model.tag)
     if model.hub is not None:
         return hub_file(model.hub, model.files)
     path = hand_file(model)
@@ -85,6 +83,12 @@ def _source(model: ZooModel) -> Path:
             f"{path}"
         )
     return path
+
+
+def tag_path(name: str) -> Path:
+    """Return the file of MODEL/TAG of open_clip; see `tag_file`."""
+    architecture, _, tag = name.rpartition("/")
+    return Path(tag_file(architecture, tag))
 
 
 def _compared(model: ZooModel, source: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
@@ -54,10 +55,23 @@ def test_without_a_network_the_cache_is_used_and_nobody_waits(hub, monkeypatch, 
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     began = time.monotonic()
     assert hub_file("owner/name", ["absent.bin", "weights.bin"]) == path
-    with pytest.raises(FileNotFoundError, match="download weights.bin from http.*owner/other.*pass its path") as error:
+    with pytest.raises(FileNotFoundError, match="download weights.bin from http.*owner/other, and put it at ") as error:
         hub_file("owner/other", ["weights.bin"])
     assert time.monotonic() - began < 5 and "\n" not in str(error.value)
     silent.close()
+
+
+def test_a_file_that_was_put_there_by_hand_is_taken(hub, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENVOCAB_CACHE", str(tmp_path / "ours"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError) as error:
+        hub_file("owner/name", ["weights.safetensors", "weights.bin"])
+    path = Path(str(error.value).rpartition(" put it at ")[2])
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert hub_file("owner/name", ["weights.safetensors", "weights.bin"]) == path
+    with pytest.raises(FileNotFoundError):
+        hub_file("owner/name@v2", ["weights.safetensors"])
 
 
 def test_an_address_is_reached_directly_or_by_a_proxy(hub, monkeypatch):

@@ -10,6 +10,7 @@ from config_parts import REPOSITORY
 
 from openvocab.commands.listing import command_summaries
 from openvocab.commands.main import main
+from openvocab.converters import CONVERTERS
 
 ASK = """
 source "$1"; shift
@@ -43,7 +44,7 @@ def test_commands_and_options_are_completed(completed):
     assert completed("tr") == {"train"}
     assert completed("train", "--wo") == {"--work-dir"}
     assert completed("train", "x", "--amp", "") == {"auto", "bf16", "off"}
-    assert completed("convert", "") == {"detpro", "groupvit", "lseg", "vild"}
+    assert completed("convert", "") == {*CONVERTERS}
 
 
 def test_names_of_configs_and_published_models_are_completed_where_they_are_taken(completed):

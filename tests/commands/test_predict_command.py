@@ -113,6 +113,14 @@ def test_names_come_from_a_file_or_an_option(models, photos, capsys):
     assert {path.name for path in Path("predictions").iterdir()} == {"one.png", "two.png"}
 
 
+def test_a_single_name_that_gets_every_pixel_is_explained(models, photos, capsys):
+    assert ask(models, "photos/one.jpg", "cat") == 0
+    assert "a single name gets every pixel" in capsys.readouterr().err
+    assert ask(models, "photos/one.jpg", "cat", model="vild_text_shapes") == 0
+    assert ask(models, "photos/one.jpg", "cat, other") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_heat_tiles_and_scores(models, photos):
     assert ask(models, "photos/one.jpg", NAMES, "--heat", "blue star", "--out", "heat.png") == 0
     assert ask(models, "photos/one.jpg", NAMES, "--out", "plain.png") == 0
@@ -177,8 +185,10 @@ def test_a_table_is_written_even_if_nothing_is_found(models, photos):
 
 
 def test_a_photo_that_fails_in_one_format_is_in_no_file_of_all_photos(models, photos):
-    assert ask(models, "photos/one.jpg", NAMES, "--format", "coco", "--format", "voc") == 1
-    assert not Path("predictions").exists()
+    photo = f"{'n' * 251}.jpg"  # with .json, the name would be too long for a file
+    Path(photo).write_bytes(Path("photos/one.jpg").read_bytes())
+    assert ask(models, photo, NAMES, "--format", "coco", "--format", "json") == 1
+    assert not Path("predictions/coco").exists()
 
 
 def test_a_name_that_is_not_utf8_costs_nothing(models, photos):
@@ -191,9 +201,21 @@ def test_a_name_that_is_not_utf8_costs_nothing(models, photos):
     assert "photos/caf\\udce9.jpg" in {row["image"] for row in rows}
 
 
-def test_a_format_that_the_task_lacks_costs_each_photo(models, photos, capsys):
-    assert ask(models, "photos/one.jpg", NAMES, "--format", "voc") == 1
-    assert "photos/one.jpg: voc: expected objects with boxes, got a SemanticResult" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        ("lseg_shapes", ["--format", "voc"], "voc: expected objects with boxes, but this model predicts a label map"),
+        ("vild_text_shapes", ["--format", "label-png"], "label-png: expected a label map, but this model predicts obj"),
+        ("vild_text_shapes", ["--heat", "blue star"], "heat: expected a label map, which has a score for each pixel"),
+    ],
+)
+def test_a_format_that_the_task_lacks_ends_the_command_before_a_file_is_written(
+    models, photos, capsys, model, options, message
+):
+    assert ask(models, "photos", NAMES, "--format", "overlay", *options, model=model) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "broken.jpg" not in line]
+    assert len(errors) == 1 and message in errors[0]
+    assert not Path("predictions").exists()
 
 
 def test_results_of_earlier_photos_stay_if_the_command_is_stopped(models, photos, monkeypatch):

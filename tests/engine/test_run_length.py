@@ -8,14 +8,14 @@ import time
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from tiny_run import tiny_config
+from tiny_run import TinyDataset, tiny_config
 
 from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.config.config import ConfigError
 from openvocab.engine.run_length import RunLength, bound_minutes, interval_of, planned_iters, stretched
 from openvocab.engine.runner import build_runner
 from openvocab.engine.stopping import Stopped
-from openvocab.registry import HOOKS
+from openvocab.registry import DATASETS, HOOKS
 
 
 @HOOKS.register_module(force=True)
@@ -149,6 +149,22 @@ def test_minutes_of_real_time(tmp_path):
     started = time.monotonic()
     runner = train(config_with(dict(passes=100_000, validations=2, minutes=2 / 60)), tmp_path)
     assert 1 < time.monotonic() - started < 10 and 10 < runner.iter < runner.length.longest
+
+
+def test_a_run_of_few_slow_steps_does_not_put_off_its_end_at_each_validation(tmp_path, clock):
+    config = config_with(dict(passes=20, validations=8, minutes=1), seconds=8.0, val_seconds=5.0)
+    config.val_dataloader.dataset.type = "OneItem"
+    runner = train(config, tmp_path)
+    assert runner.length.val_interval == 1  # every step is followed by a decision
+    assert clock.now - 1000 < 60 + 2 * (8 + 5) and RATES[-1] < 0.5 * 0.01
+
+
+@DATASETS.register_module(force=True)
+class OneItem(TinyDataset):
+    """A validation part of one item."""
+
+    def load_index(self):
+        return super().load_index()[:1]
 
 
 def test_a_run_that_slows_down_still_ends_in_time(tmp_path, clock):

@@ -62,7 +62,7 @@ def test_a_label_map_is_a_png_of_indices_with_colors_and_names(tmp_path):
     assert json.loads(picture.text["names"]) == list(semantic().names)
     colors = np.asarray(picture.convert("RGB"))
     assert len(np.unique(colors[LABELS != 255].reshape(-1, 3), axis=0)) == 3
-    with pytest.raises(ValueError, match="label-png: expected a label map, got a DetectionResult"):
+    with pytest.raises(ValueError, match="label-png: expected a label map, but this model predicts objects"):
         detection().save(tmp_path / "x.png", "label-png")
 
 

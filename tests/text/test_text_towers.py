@@ -183,7 +183,7 @@ def test_a_text_model_of_transformers_is_built_from_a_folder(monkeypatch, tmp_pa
     encoder = CLIPTextEncoder("Tiny-roberta", text_folder=tokenizer_folder)
     assert encoder(Vocabulary.from_names(["cat", "dog"])).embed.shape == (2, 128)
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub cache")
-    with pytest.raises(FileNotFoundError, match="download config.json from .*someone/roberta.*as text_folder="):
+    with pytest.raises(FileNotFoundError, match="download config.json from .*someone/roberta.*by text_folder="):
         CLIPTextEncoder("Tiny-roberta")
     with pytest.raises(FileNotFoundError, match="config.json of someone/roberta.*which is not in .*absent"):
         CLIPTextEncoder("Tiny-roberta", text_folder=tmp_path / "absent")

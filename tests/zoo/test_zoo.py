@@ -177,6 +177,22 @@ def test_weights_that_are_fetched_by_hand_have_a_place(zoo, state, expected, tmp
     assert set(json.loads(record.read_text())) == {"sha256", "file", "size", "modified", "license", "source"}
 
 
+def test_a_file_without_a_text_tower_gets_that_of_a_clip(zoo, hub, tmp_path, state, expected, monkeypatch):
+    source = "by hand: https://example.org/weights\n  file: official.pth"
+    zoo(f"{source}\n  converter: tiny\n  text tower: ViT-Ti-8-shapes/tiny")
+    place = tmp_path / "our cache" / "zoo" / "tiny" / "official.pth"
+    place.parent.mkdir(parents=True)
+    text = {name: value for name, value in state.items() if name.startswith("text_encoder.")}
+    torch.save({f"official.{name}": value for name, value in state.items() if name not in text}, place)
+    clip = {name.removeprefix("text_encoder."): value for name, value in text.items()}
+    save_file(clip | {"visual.conv1.weight": torch.zeros(1)}, tmp_path / "clip.safetensors")
+    hub.add("owner/clip", "open_clip_model.safetensors", tmp_path / "clip.safetensors")
+    monkeypatch.setattr(
+        "openvocab.clip.open_clip_model.get_pretrained_cfg", lambda model, tag: {"hf_hub": "owner/clip/"}
+    )
+    assert embed(openvocab.load("tiny")).equal(expected)
+
+
 def test_a_model_of_a_tag_loads_its_towers_itself(zoo, hub, tmp_path, state, monkeypatch):
     zoo("tag: ViT-Ti-8-shapes/tiny")
     clip = {name: value for name, value in state.items() if name.startswith(("backbone.visual.", "text_encoder.text."))}
@@ -220,6 +236,9 @@ def test_an_entry_of_the_list_is_true(model):
     else:
         assert model.converter in CONVERTERS
         assert model.files if model.hub else model.file
+    if model.text_tower is not None:
+        architecture, _, tag = model.text_tower.rpartition("/")
+        assert get_pretrained_cfg(architecture, tag) and config.model.text_encoder.model == architecture
 
 
 def test_the_list_has_what_is_promised():

@@ -130,8 +130,11 @@ class TimeBudgetHook(Hook):
         step, multiple = self._seconds_per_step, runner.optim_wrapper._accumulative_counts
         left, validations = self._budget - self._seconds(runner), self._validations_left(runner)
         steps = (left - validations * self._validation_seconds(runner, step)) / step
-        iters = runner.iter + max(MIN_STEPS * multiple, int(steps) // multiple * multiple)
-        iters = min(iters, runner.length.longest)
+        fitting, least = int(steps) // multiple * multiple, MIN_STEPS * multiple
+        if runner.length.is_decided:
+            # never beyond the end so far: it would move on with every correction, and the run would not end
+            least = min(least, runner.length.iters - runner.iter)
+        iters = min(runner.iter + max(least, fitting), runner.length.longest)
         if runner.length.is_decided:
             return iters, runner.length.val_interval
         return iters, interval_of(replace(self.length, validations=max(1, validations)), iters, multiple)
