@@ -19,8 +19,10 @@ def voc_annotation(result: DetectionResult) -> bytes:
         ElementTree.SubElement(element, "difficult").text = "0"
         ElementTree.SubElement(element, "score").text = f"{score:.4f}"
         bounds = ElementTree.SubElement(element, "bndbox")
-        # edges to pixels: the first pixel is 1, and the last pixel belongs to the box
-        pixels = (round(box[0]) + 1, round(box[1]) + 1, round(box[2]), round(box[3]))
+        # edges to pixels: the first pixel is 1, and the last pixel belongs to the box, which has one at least
+        first = [min(round(edge), side - 1) for edge, side in zip(box[:2], (width, height))]
+        last = [max(round(edge), start + 1) for edge, start in zip(box[2:], first)]
+        pixels = (first[0] + 1, first[1] + 1, *last)
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), pixels):
             ElementTree.SubElement(bounds, key).text = str(value)
     ElementTree.indent(root)

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from result_parts import LABELS, classification, detection, semantic
@@ -90,6 +92,13 @@ def test_voc_counts_pixels_from_one(tmp_path):
     assert boxes == [[2, 2, 4, 5], [1, 1, 2, 2], [4, 3, 8, 6]]
     assert [element.text for element in root.iter("name")] == ["cat", "cat", "sofa"]
     assert (root.findtext("size/width"), root.findtext("size/height")) == ("8", "6")
+
+
+def test_voc_gives_a_box_that_is_thinner_than_a_pixel_the_pixel_where_it_lies(tmp_path):
+    result = replace(detection(masks=False), boxes=torch.tensor([[2.1, 1, 2.3, 4], [7.6, 5.7, 7.9, 6], [0, 0, 0.2, 1]]))
+    root = ElementTree.parse(result.save(tmp_path / "photo.xml")).getroot()
+    boxes = [[int(box.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax")] for box in root.iter("bndbox")]
+    assert boxes == [[3, 2, 3, 4], [8, 6, 8, 6], [1, 1, 1, 1]]
 
 
 def test_geojson_has_closed_rings_with_holes():
