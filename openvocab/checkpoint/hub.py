@@ -73,12 +73,12 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
                 raise  # a full disk, a folder without permission
             raise _cut(repository, file, error) from error
     listed, path = " or ".join(names), hand_path(repository, names[0])
-    place = f"at {path}" if len(names) == 1 else f"into {path.parent}"
+    where = f"at {path}" if len(names) == 1 else f"into {path.parent}"
     if reachable:
         raise FileNotFoundError(f"hf-hub:{repository} has no {listed}")
     raise FileNotFoundError(
         f"hf-hub:{repository} is not in the hub's cache, and {urlsplit(constants.ENDPOINT).hostname} cannot be "
-        f"reached; download {listed} from {page}, and put it {place}"
+        f"reached; download {listed} from {page}, and put it {where}"
     )
 
 
