@@ -14,6 +14,7 @@ from openvocab.backbones.base import RGB, Backbone, rgb
 from openvocab.backbones.timm_pyramid import PyramidReader
 from openvocab.backbones.timm_vit import TokenReader, without_classifier
 from openvocab.checkpoint.checkpoint import load_state_dict
+from openvocab.checkpoint.hub import can_reach_hub, hub_file
 from openvocab.checkpoint.start_weights import reads_start_weights
 from openvocab.checkpoint.strict_loading import load_strictly
 from openvocab.converters.mobilenet_v2 import is_torchvision_layout, torchvision_to_timm
@@ -167,6 +168,8 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
     rejected = sorted({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"} & set(model_args))
     if rejected:
         raise ValueError(f"model_args: {rejected[0]!r} would let timm load other weights; give them as pretrained=")
+    if pretrained and (file := _hub_weights(model)) is not None:
+        model_args["pretrained_cfg_overlay"] = dict(file=str(file))
     try:
         return timm.create_model(model, pretrained=pretrained, **model_args)
     except TypeError as error:
@@ -178,6 +181,26 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
             f"cannot download timm's weights of {model!r} ({type(error).__name__}); without a network, pass the path "
             "of a file as pretrained="
         ) from error
+
+
+def _hub_weights(model: str) -> Path | None:
+    """Return the file of timm's weights on the hub, None if they are elsewhere, where timm itself finds them.
+
+    timm's own client repeats each request for half a minute if the hub cannot be reached, and knows no file that was
+    put there by hand.
+
+    Raises:
+        OSError: see `hub_file`.
+    """
+    entry = timm.get_pretrained_cfg(model)
+    if entry is None or not entry.hf_hub_id or entry.hf_hub_filename or entry.custom_load:
+        return None
+    try:
+        return hub_file(entry.hf_hub_id, ["model.safetensors"])
+    except FileNotFoundError as error:
+        if can_reach_hub():
+            return None
+        raise FileNotFoundError(f"timm's weights of {model!r}: {error}, or give a file by pretrained=PATH") from error
 
 
 def load_tower(tower: nn.Module, model: str, path: Path) -> None:

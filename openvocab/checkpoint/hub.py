@@ -72,12 +72,13 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
             if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
                 raise  # a full disk, a folder without permission
             raise _cut(repository, file, error) from error
-    listed = " or ".join(names)
+    listed, path = " or ".join(names), hand_path(repository, names[0])
+    where = f"at {path}" if len(names) == 1 else f"into {path.parent}"
     if reachable:
         raise FileNotFoundError(f"hf-hub:{repository} has no {listed}")
     raise FileNotFoundError(
         f"hf-hub:{repository} is not in the hub's cache, and {urlsplit(constants.ENDPOINT).hostname} cannot be "
-        f"reached; download {listed} from {page}, and put it at {hand_path(repository, names[0])}"
+        f"reached; download {listed} from {page}, and put it {where}"
     )
 
 

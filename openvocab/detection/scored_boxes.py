@@ -41,7 +41,7 @@ def choose_detections(
     """Return the detections of one image, best first.
 
     Args:
-        boxes: (N, 4) x1 y1 x2 y2 in pixels, original frame.
+        boxes: (N, 4) x1 y1 x2 y2 in pixels, original frame, clipped to the image; empty ones are not detected.
         scores: (N, k) in 0..1.
         sample: its vocabulary's background is not detected; with `one_class_per_box` it takes the boxes whose best
             class it is.
@@ -55,6 +55,8 @@ def choose_detections(
         scores = torch.zeros_like(scores).scatter(1, best, scores.gather(1, best))
     if vocabulary.background is not None:
         scores = scores.masked_fill((indices == vocabulary.background).to(scores.device), 0)
+    has_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # (N,), False for a box outside the image
+    scores = scores * has_area[:, None]
     rows, columns, scores = class_wise_nms(boxes, scores, choice.nms_iou, choice.max_detections, choice.min_score)
     found = indices[columns.cpu()]
     return DetectionPrediction(boxes[rows].cpu(), scores.cpu(), found, vocabulary, sample_id=sample.sample_id)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,23 +11,26 @@ from mmengine.config import Config
 from openvocab.config.config import ConfigError, read_config
 from openvocab.config.saved import config_to_data
 
-PHOTO, NAMES = "photo.jpg", "cat, sofa, other"
+PHOTO, NAMES = "photo.jpg", ("cat", "sofa", "other")
 """Placeholders that the user replaces."""
+MOST_NAMES = 4
+"""Names of a prediction: any others would do, too."""
 
 
-def next_commands(config: str, checkpoint: str, finds_classes: bool) -> list[tuple[str, str]]:
+def next_commands(config: str, checkpoint: str, names: Sequence[str]) -> list[tuple[str, str]]:
     """Return (what it does, command) for a test and, for models that find classes in photos, a prediction.
 
     Args:
         config: path of the config.
         checkpoint: path of the weights.
-        finds_classes: whether the model marks classes in a photo.
+        names: of the classes, of which the first few are looked for; none for a model that marks no class in a photo.
     """
     results = str(Path(checkpoint).with_name("test.json"))
     commands = [("test", shlex.join([*_program("test"), config, checkpoint, "--out", results]))]
-    if finds_classes:
-        names = [NAMES] if _is_console_command() else ["--classes", NAMES]
-        commands.append(("predict", shlex.join([*_program("demo"), PHOTO, *names, "--checkpoint", checkpoint])))
+    if names:
+        text = ", ".join(names[:MOST_NAMES])
+        words = [text] if _is_console_command() else ["--classes", text]
+        commands.append(("predict", shlex.join([*_program("demo"), PHOTO, *words, "--checkpoint", checkpoint])))
     return commands
 
 

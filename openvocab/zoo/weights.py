@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,14 @@ def prepare_weights(model: ZooModel, accept_license: bool = False) -> Path | Non
         A file of weights of the whole model; None if the towers of the model load their weights themselves.
 
     Raises:
+        ImportError: the model needs transformers, which is not installed.
         PermissionError: `accept_license` is needed, or the repository is gated.
         FileNotFoundError: the weights cannot be fetched; the message says which file to put where.
         ValueError: the file is not the one that was recorded, or does not fit the layout.
     """
+    if model.tag is None and model.converter is None and find_spec("transformers") is None:
+        # before the download
+        raise ImportError(f"{model.name} is a model of transformers; pip install openvocab[hf]")
     record: Mapping[str, Any] = read_record(model)
     _check_license(model, accept_license, record)
     source = _source(model)

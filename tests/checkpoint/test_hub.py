@@ -66,7 +66,7 @@ def test_a_file_that_was_put_there_by_hand_is_taken(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError) as error:
         hub_file("owner/name", ["weights.safetensors", "weights.bin"])
-    path = Path(str(error.value).rpartition(" put it at ")[2])
+    path = Path(str(error.value).rpartition(" put it into ")[2]) / "weights.bin"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
     assert hub_file("owner/name", ["weights.safetensors", "weights.bin"]) == path

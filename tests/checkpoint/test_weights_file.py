@@ -37,7 +37,7 @@ def test_what_was_downloaded_is_there_without_network(hub, monkeypatch):
     first = weights_file("hf-hub:owner/tiny")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert weights_file("hf-hub:owner/tiny") == first
-    with pytest.raises(FileNotFoundError, match="hf-hub:owner/other is not in the hub's cache.*put it at "):
+    with pytest.raises(FileNotFoundError, match="hf-hub:owner/other is not in the hub's cache.*put it into "):
         weights_file("hf-hub:owner/other")
 
 

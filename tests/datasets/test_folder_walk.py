@@ -204,7 +204,7 @@ def test_every_reader_says_which_images_it_skips(folder, logged, reader):
     (message,) = (record.getMessage() for record in logged if "are skipped" in record.getMessage())
     first = place / "far/q.heic"
     assert message == (
-        "3 images are skipped, since their formats are not read (1 .cr2, 2 .heic); the first is "
+        "images of formats that are not read are skipped: 1 .cr2, 2 .heic; the first is "
         f"{first}; convert them to PNG or JPEG"
     )
 

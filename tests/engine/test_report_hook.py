@@ -119,7 +119,9 @@ def test_the_log_ends_with_the_best_score_and_the_next_commands(runs):
     score, iteration = max((float(row["mIoU (%)"]), -int(row["iteration"])) for row in rows if row["mIoU (%)"])
     assert f"best mIoU: {score:.2f} % at iteration {-iteration}: " in best and "best.pth" in best
     assert "took " in took and "report.html" in took
-    assert "test.py" in test and "--out" in test and "photo.jpg" in predict and "best.pth" in predict
+    assert "test.py" in test and "--out" in test and "best.pth" in predict
+    names = [row["class"] for row in read_csv(runs["lseg_shapes"] / "per_class.csv")]
+    assert f"photo.jpg --classes '{', '.join(names[:4])}' " in predict  # its own, not any
     (log,) = runs["clip_shapes"].glob("*/*.log")
     assert "photo.jpg" not in log.read_text()  # whole images are classified: no class is found in a photo
 

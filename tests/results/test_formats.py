@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -126,6 +127,13 @@ def test_every_format_takes_file_names_of_all_characters(tmp_path, name):
     (tmp_path / "a.csv").write_bytes(csv_bytes([{"image": name, "score": 0.5}]))
     (row,) = csv.DictReader(open(tmp_path / "a.csv", newline="", encoding="utf-8"))
     assert row == {"image": shown, "score": "0.5"}
+
+
+def test_voc_gives_a_box_that_is_thinner_than_a_pixel_the_pixel_where_it_lies(tmp_path):
+    result = replace(detection(masks=False), boxes=torch.tensor([[2.1, 1, 2.3, 4], [7.6, 5.7, 7.9, 6], [0, 0, 0.2, 1]]))
+    root = ElementTree.parse(result.save(tmp_path / "photo.xml")).getroot()
+    boxes = [[int(box.findtext(side)) for side in ("xmin", "ymin", "xmax", "ymax")] for box in root.iter("bndbox")]
+    assert boxes == [[2, 1, 3, 4], [7, 5, 8, 6], [0, 0, 1, 1]]
 
 
 def test_geojson_has_closed_rings_with_holes():

@@ -1,6 +1,7 @@
 """Published models by name: the list itself, and weights from a hub, from the cache, by hand, changed or closed."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -214,6 +215,13 @@ def test_a_model_of_a_tag_loads_its_towers_itself(zoo, hub, tmp_path, state, mon
 def test_a_checkpoint_of_the_user_replaces_the_published_weights(zoo, state, expected, tmp_path):
     torch.save(state, tmp_path / "mine.pth")  # nothing is served or fetched
     assert embed(openvocab.load("tiny", tmp_path / "mine.pth")).equal(expected)
+
+
+def test_a_model_of_transformers_asks_for_transformers_before_it_is_fetched(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    model = next(model for model in zoo_models() if model.name == "grounding-dino-tiny")
+    with pytest.raises(ImportError, match=r"grounding-dino-tiny .*pip install openvocab\[hf\]"):
+        prepare_weights(model)
 
 
 # --- the list itself --------------------------------------------------------------------------------------------------

@@ -158,8 +158,8 @@ def warn_of_unread(unread: Sequence[Path]) -> None:
         counts = Counter(path.suffix.lower() for path in unread)
         formats = ", ".join(f"{count} {extension}" for extension, count in sorted(counts.items()))
         logger.warning(
-            f"{len(unread)} images are skipped, since their formats are not read ({formats}); the first is {unread[0]}"
-            "; convert them to PNG or JPEG"
+            f"images of formats that are not read are skipped: {formats}; the first is {unread[0]}; convert them to "
+            "PNG or JPEG"
         )
 
 

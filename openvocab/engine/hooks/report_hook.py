@@ -17,7 +17,7 @@ from openvocab.engine.run_facts import config_facts, duration, environment_facts
 from openvocab.metrics.units import with_unit
 from openvocab.model import OpenVocabModel
 from openvocab.registry import HOOKS
-from openvocab.report.next_commands import config_to_test, next_commands, resume_command
+from openvocab.report.next_commands import NAMES, config_to_test, next_commands, resume_command
 from openvocab.report.run_report import RunReport
 from openvocab.report.scalar_recorder import ScalarRecorder
 from openvocab.structures import ClassificationPrediction, Sample
@@ -132,10 +132,12 @@ class ReportHook(Hook):
         if weights is None:
             return []
         examples = self.report.examples if self.report is not None else []
-        finds = isinstance(runner.unwrapped_model, OpenVocabModel) and not any(
+        names: Sequence[str] = examples[0][1].vocabulary.class_names if examples else NAMES
+        if not isinstance(runner.unwrapped_model, OpenVocabModel) or any(
             isinstance(prediction, ClassificationPrediction) for _, prediction in examples
-        )
-        return next_commands(short_path(config_to_test(runner.cfg, runner.work_dir)), short_path(weights), finds)
+        ):
+            names = ()
+        return next_commands(short_path(config_to_test(runner.cfg, runner.work_dir)), short_path(weights), names)
 
     def _last_lines(self, runner: Runner, report: RunReport) -> Iterator[str]:
         best, key, weights = report.record.best_score(), report.record.best_key, _best_weights(runner)
