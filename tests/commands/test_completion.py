@@ -43,7 +43,7 @@ def test_commands_and_options_are_completed(completed):
     assert completed("tr") == {"train"}
     assert completed("train", "--wo") == {"--work-dir"}
     assert completed("train", "x", "--amp", "") == {"auto", "bf16", "off"}
-    assert completed("convert", "") == {"detpro", "groupvit", "lseg", "vild"}
+    assert completed("convert", "") == {"detpro", "groupvit", "lseg", "owlv2", "vild"}
 
 
 def test_names_of_configs_and_published_models_are_completed_where_they_are_taken(completed):
