@@ -22,8 +22,13 @@ class Progress:
         """Show that `done` of `total` items are done."""
         if self._bar is None:
             self._bar = ProgressBar(total, file=sys.stderr)
+            self._due = time.monotonic() + _interval()  # a rate after no time at all would be meaningless
         if done > self._bar.completed and (done == total or time.monotonic() >= self._due):
             self._bar.update(done - self._bar.completed)
-            self._due = time.monotonic() + (EVERY if sys.stderr.isatty() else EVERY_IN_FILES)
+            self._due = time.monotonic() + _interval()
             if done == total:
                 sys.stderr.write("\n")
+
+
+def _interval() -> float:
+    return EVERY if sys.stderr.isatty() else EVERY_IN_FILES

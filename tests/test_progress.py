@@ -14,9 +14,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("kind", "pictures"), [(io.StringIO, 8), (Terminal, 602)])
+@pytest.mark.parametrize(("kind", "pictures"), [(io.StringIO, 7), (Terminal, 601)])
 def test_a_file_gets_few_pictures_of_the_bar_and_all_get_the_last(monkeypatch, kind, pictures):
-    """600 things in 60 s: nothing done, then one every ten seconds or every tenth of a second, and the end."""
+    """600 things in 60 s: nothing done, then one every ten seconds or tenth of a second, and the end."""
     now = [100.0]
     monkeypatch.setattr(sys, "stderr", kind())
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

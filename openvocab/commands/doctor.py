@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add no arguments: everything is checked."""
 
 
+NOTHING_WRONG = 'nothing is wrong; try: openvocab predict photo.jpg "cat, sofa, floor, other"'
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Check and report."""
     sections = _sections()
@@ -66,5 +69,5 @@ def _report(sections: Mapping[str, Sequence[Fact]], wrong: Sequence[Fact]) -> st
     width = max(len(fact.name) for fact in facts)
     lines = [f"{'!' if fact.advice else ' '} {fact.name:{width}}  {fact.value}" for fact in facts]
     if not wrong:
-        return "\n".join([*lines, "", "nothing is wrong"])
+        return "\n".join([*lines, "", NOTHING_WRONG])
     return "\n".join([*lines, "", "what to do:", *(f"  {fact.name}: {fact.advice}" for fact in wrong)])

@@ -161,7 +161,9 @@ def test_a_check_that_fails_keeps_what_it_has_found():
 def test_without_faults_the_exit_code_is_0(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "_sections", lambda: {"x": [Fact("a", "1"), Fact("longer", "2")]})
     assert run_command("doctor") == 0
-    assert capsys.readouterr().out == "  a       1\n  longer  2\n\nnothing is wrong\n"
+    assert capsys.readouterr().out == (
+        '  a       1\n  longer  2\n\nnothing is wrong; try: openvocab predict photo.jpg "cat, sofa, floor, other"\n'
+    )
     monkeypatch.setattr(doctor, "_sections", lambda: {"x": [Fact("a", "1", "type this")]})
     assert run_command("doctor") == 1
     assert capsys.readouterr().out == "! a  1\n\nwhat to do:\n  a: type this\n"
