@@ -58,6 +58,7 @@ def test_the_types_of_the_head_are_checked(project: Path):
 @pytest.mark.parametrize("config", ["linear_pixel_shapes.py", "linear_pixel_by_name.py"])
 def test_head_outside_the_package_trains_tests_and_predicts_by_config_alone(project: Path, config: str):
     options = ["--cfg-options", "train_cfg.max_iters=3", "train_cfg.val_interval=3", "train_dataloader.batch_size=4"]
+    options.append("default_hooks.report=None")  # its pictures take most of the time of such a run
     run(project, "tools/train.py", f"my_project/{config}", *options)
     config, checkpoint = f"my_project/{config}", f"work_dirs/{Path(config).stem}/best.pth"
     run(project, "tools/test.py", config, checkpoint, "--out", "metrics.json")

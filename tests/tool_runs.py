@@ -43,7 +43,9 @@ def tiny_lseg_options(shapes: Path) -> list[str]:
         "param_scheduler.1.begin=2",
     ]
     small = ["param_scheduler.1.end=4", "train_dataloader.batch_size=4", "default_hooks.checkpoint.interval=2"]
-    return ["--cfg-options", *loaders, *weights, *length, *small]
+    # its pictures take most of the time of such a run
+    no_report = ["default_hooks.report=None"]
+    return ["--cfg-options", *loaders, *weights, *length, *small, *no_report]
 
 
 def write_tiny_shapes(root: Path) -> Path:
