@@ -67,9 +67,10 @@ def _check_license(model: ZooModel, accept_license: bool, record: Mapping[str, A
     """
     known = record.get("license") == model.license
     if not model.commercial and not (known or accept_license):
+        page = f" at https://huggingface.co/{model.hub.partition('@')[0]}" if model.hub is not None else ""
         raise PermissionError(
-            f"{model.name}: the license of the weights, {model.license}, restricts commercial use; read it, and pass "
-            "accept_license=True (--accept-license)"
+            f"{model.name}: the license of the weights, {model.license}, restricts commercial use; read it{page}, and "
+            "pass accept_license=True (--accept-license)"
         )
     if not known:
         logger.warning(f"{model.name}: the license of the weights is {model.license}")

@@ -92,7 +92,7 @@ def test_a_published_model_is_evaluated_by_its_name(folder, options, hub, tmp_pa
 
     data = [option for option in options if "root=" in option]
     assert run_command("test", "tiny-lseg", "--cfg-options", *data) == 2
-    assert "restricts commercial use; read it, and pass accept_license" in capfd.readouterr().err
+    assert "restricts commercial use; read it at https://huggingface.co/" in capfd.readouterr().err
     assert run_command("test", "tiny-lseg", "--accept-license", "--json", "--cfg-options", *data) == 0
     by_name = json.loads(capfd.readouterr().out)
     assert run_command("test", "lseg_shapes", tmp_path / "ours.pth", "--json", *options) == 0
