@@ -21,7 +21,6 @@ from openvocab.commands.parser import offer
 
 DEFAULT_FOLDER, DEFAULT_FILE = "overlays", "overlay.png"
 """Default folder for the pictures of several photos, and default file for one."""
-MIN_SCORE = 0.3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="the picture (default: overlay.png); for several photos a folder (overlays)")
     parser.add_argument("--device", help="e.g. cuda or cpu; default: CUDA if available")
     parser.add_argument("--alpha", type=float, help="opacity of the colors, 0..1")
-    parser.add_argument("--min-score", type=float, default=MIN_SCORE, help="lowest score of a drawn object, 0..1")
+    parser.add_argument("--min-score", type=float, help="lowest score of a drawn object, 0..1")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -97,14 +96,15 @@ def _show(arguments: argparse.Namespace) -> Callable[[Any], tuple[Any, str]]:
     return partial(_draw_classes, predictor.vocabulary(vocabulary), options, arguments.min_score)
 
 
-def _draw_classes(find: Any, options: dict[str, Any], min_score: float, photo: Any) -> tuple[Any, str]:
+def _draw_classes(find: Any, options: dict[str, Any], min_score: float | None, photo: Any) -> tuple[Any, str]:
     from openvocab.results import DetectionResult
 
     result = find(photo.source)
     if not isinstance(result, DetectionResult):
         return result.draw(**options), result.describe()
-    from openvocab.drawing.box_drawing import MAX_OBJECTS
+    from openvocab.drawing.box_drawing import MAX_OBJECTS, MIN_SCORE
 
+    min_score = MIN_SCORE if min_score is None else min_score
     objects = result.filter(min_score, max_objects=MAX_OBJECTS)
     nothing = f"nothing with a score of {min_score:g} or more"
     return objects.draw(min_score=min_score, **options), objects.describe() if len(objects) else nothing

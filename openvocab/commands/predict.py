@@ -150,7 +150,7 @@ def _check_heat(heat: str | None, vocabulary: Any, formats: list[str]) -> None:
 
     if heat is None:
         return
-    if same_name_key(heat) not in {same_name_key(name) for names in vocabulary.synonyms for name in names}:
+    if same_name_key(heat) not in vocabulary.class_of_key:
         raise ValueError(f"--heat: {heat!r} is not among the names: {', '.join(vocabulary.class_names[:8])}")
     if "overlay" not in formats:
         raise ValueError("--heat is drawn in pictures; add --format overlay")

@@ -152,7 +152,7 @@ class Result:
         Raises:
             ValueError: a name was not asked for.
         """
-        keys = {same_name_key(name): index for index, entry in enumerate(self.vocabulary.synonyms) for name in entry}
+        keys = self.vocabulary.class_of_key
         indices = set()
         for name in [names] if isinstance(names, str) else names:
             if same_name_key(name) not in keys:

@@ -138,6 +138,11 @@ class Vocabulary:
         return tuple(names[0] for names in self.synonyms)
 
     @cached_property
+    def class_of_key(self) -> dict[str, int]:
+        """The class of each name and synonym, by its `same_name_key`."""
+        return {same_name_key(name): index for index, names in enumerate(self.synonyms) for name in names}
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that changes the classifier or the protocol, hexadecimal."""
         content = [self.synonyms, self.seen, self.background, self.synonym_merge]

@@ -8,8 +8,9 @@ from typing import Any
 from openvocab.datasets.annotations.outlines import Outline, box_around, check_outline, ellipse, rectangle
 from openvocab.datasets.annotations.packed_masks import MIN_CORNERS
 from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry, note_orphans, raise_bad
+from openvocab.datasets.annotations.stated_size import check_stated_size
 from openvocab.datasets.files.folder_walk import files_by_key
-from openvocab.files.file_values import numbers, whole_number
+from openvocab.files.file_values import numbers
 from openvocab.files.text_files import parse_json, read_label_text
 from openvocab.images.image_header import read_image_size
 from openvocab.images.image_io import BadSample
@@ -111,17 +112,8 @@ def _objects(path: Path, size: Size) -> tuple[list[Object], int]:
 
 def _check_size(content: Mapping[str, Any], path: Path, size: Size) -> None:
     """Check that the size which the file states, if any, is that of its image."""
-    try:
-        stated = [whole_number(content.get(side) or 0, side) for side in ("imageHeight", "imageWidth")]
-    except ValueError as error:
-        raise BadSample(path, str(error)) from None
-    if any(side and side != actual for side, actual in zip(stated, size)):
-        text = "x".join(str(side or "?") for side in stated)
-        raise BadSample(
-            path,
-            f"it states an image of {text} (height x width), its image is {size[0]}x{size[1]}: are the shapes for this "
-            "image?",
-        )
+    members = {side: content.get(side) for side in ("imageHeight", "imageWidth")}
+    check_stated_size(members, size, path, "it states an image of", "are the shapes for this image?")
 
 
 def _shape(shape: Any) -> tuple[str, Outline | None]:

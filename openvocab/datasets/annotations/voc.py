@@ -6,8 +6,9 @@ from xml.etree.ElementTree import Element
 
 from openvocab.datasets.annotations.box_checks import check_are_pixels
 from openvocab.datasets.annotations.records import AnnotationList, ColumnsBuilder, ImageEntry, note_orphans, raise_bad
+from openvocab.datasets.annotations.stated_size import check_stated_size
 from openvocab.datasets.files.folder_walk import files_by_key
-from openvocab.files.file_values import flag, number, whole_number
+from openvocab.files.file_values import flag, number
 from openvocab.files.text_files import read_xml
 from openvocab.images.image_header import read_image_size
 from openvocab.images.image_io import BadSample
@@ -80,18 +81,9 @@ def _objects(path: Path, size: Size) -> list[tuple[str, Sequence[float], bool]]:
 
 def _check_size(root: Element, path: Path, size: Size) -> None:
     """Check that the size which the file states, if any, is that of its image."""
-    try:
-        texts = {f"size/{side}": (root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")}
-        stated = tuple(whole_number(text or 0, member) for member, text in texts.items())
-    except ValueError as error:
-        raise BadSample(path, str(error)) from None
-    if any(side and side != actual for side, actual in zip(stated, size)):
-        text = "x".join(str(side or "?") for side in stated)
-        raise BadSample(
-            path,
-            f"its size says {text} (height x width), its image is {size[0]}x{size[1]}: are the boxes for this image? "
-            "Correct the size, or remove it",
-        )
+    members = {f"size/{side}": (root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")}
+    question = "are the boxes for this image? Correct the size, or remove it"
+    check_stated_size(members, size, path, "its size says", question)
 
 
 def _object(element: Element, path: Path) -> tuple[str, Sequence[float], bool]:
