@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 Size = tuple[int, int]
@@ -126,6 +127,9 @@ class Sample:
     """Regions with a teacher's embeddings, for distillation; always in the input frame."""
     federated: FederatedLabels | None = None
     """Which classes without objects are known to be absent; None if every object of every class is labeled."""
+    prompt: Prompt | None = None
+    """The text of this image alone, whose owners `instances.classes` indexes: a caption with its phrases, or some names
+    of the vocabulary. None if all names of the vocabulary apply."""
     view_boxes: Tensor | None = None
     """(V, 4) float32 if the image tensor holds V views: the left, top, right and bottom edge of each view, in pixels of
     the loaded image. A mirrored view has left > right."""
