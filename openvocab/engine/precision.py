@@ -21,8 +21,8 @@ Precision = Literal["auto", "highest", "medium"]
 TOLERANCE = 4e-6
 """Largest relative error of a product of length 1024: float32 has 2e-7 to 7e-7, TF32 3e-4, bfloat16 3e-3."""
 MARGIN = 0.85
-"""Largest time of "medium", relative to "highest", at which it is chosen: a gain that a probe measures reliably even next to
-other jobs, since two runs of one seed differ in their last bits if their choices do."""
+"""Largest time of "medium", relative to "highest", at which it is chosen: a gain that a probe measures reliably even
+next to other jobs, since two runs of one seed differ in their last bits if their choices do."""
 ROUNDS = 5
 """Number of rounds; in each, a workload is timed in both precisions."""
 LEAST_ROUNDS, SECONDS = 3, 0.2
