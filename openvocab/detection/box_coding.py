@@ -60,7 +60,7 @@ def inclusive_corners(boxes: Tensor) -> Tensor:
     """Return boxes (..., 4) of edges with the last column and row as x2 and y2; none becomes less than a pixel wide.
 
     Official GLIP subtracts the pixel in the original image, before the resize; here the boxes are those of the input,
-    which moves the last column by less than |1 - scale| pixels.
+    which moves the last column and row by |1 - scale| pixels of the input.
 
     Reference: `BoxList.convert` of maskrcnn_benchmark turns COCO's (x, y, w, h) into (x, y, x + w - 1, y + h - 1).
     """
