@@ -210,8 +210,8 @@ class TextFeatures:
     """Classifier that a text encoder builds from a vocabulary, or from raw captions (then K is the number of texts)."""
 
     embed: Tensor
-    """(R, D) unit norm, one row per class, or one per synonym if `row_class` is given. Of prompts one row per prompt, or
-    none, (0, D), if the encoder has no embedding of a whole text."""
+    """(R, D) unit norm, one row per class, or one per synonym if `row_class` is given. Of prompts one row per prompt,
+    or none, (0, D), if the encoder has no embedding of a whole text."""
     logit_scale: Tensor
     """() multiplier of the cosines, after the exponential."""
     row_class: Tensor | None = None

@@ -51,7 +51,7 @@ class BERTTextEncoder(TextEncoder):
         tokenizer: a folder with `tokenizer.json` or `vocab.txt`; default: `pretrained`.
         max_tokens: tokens of a text that are read, [CLS] and [SEP] included.
         trainable: `none`, `all`, or the number of last layers.
-        batch_size: texts per forward pass while frozen.
+        batch_size: texts per forward pass.
 
     Raises:
         ImportError: transformers is not installed.
@@ -114,8 +114,9 @@ class BERTTextEncoder(TextEncoder):
             has no rows (0, C).
 
         Raises:
-            ValueError: as in `TextEncoder.with_tokens`, or a text is empty.
+            ValueError: as in `TextEncoder.with_tokens`, there are no texts, or one is empty.
         """
+        _check_kind(texts)
         make = partial(self._features, tuple(texts), first_encoded)
         if not self.frozen and (self.training or torch.is_grad_enabled()):
             return make()
@@ -190,11 +191,18 @@ class BERTTextEncoder(TextEncoder):
             if self.frozen:
                 stack.enter_context(torch.no_grad())
                 stack.enter_context(torch.autocast(ids.device.type, enabled=False))
-            parts = (
-                zip(ids.split(self.batch_size), is_token.split(self.batch_size)) if self.frozen else [(ids, is_token)]
-            )
+            parts = zip(ids.split(self.batch_size), is_token.split(self.batch_size))
             states = [self.bert(input_ids=part, attention_mask=mask.long()).last_hidden_state for part, mask in parts]
         return torch.cat(states)
+
+
+def _check_kind(texts: Sequence[str | Prompt]) -> None:
+    if isinstance(texts, str):
+        raise ValueError(f"expected a list of texts, got one string {texts!r}; put it in a list")
+    if not texts:
+        raise ValueError("expected at least one text, got an empty list")
+    if len({isinstance(text, Prompt) for text in texts}) > 1:
+        raise ValueError("expected captions or prompts, not both")
 
 
 def _wider(masks: Tensor, width: int) -> Tensor:

@@ -54,7 +54,7 @@ def _ranges(caption: str, phrase: Phrase) -> list[CharacterRange]:
     if isinstance(phrase, Sequence) and phrase and all(map(_is_range, phrase)):
         return [span for span in phrase if _is_range(span)]
     raise ValueError(
-        f"phrases: expected a text of the caption, its first character and the one after the last as two whole numbers, "
+        "phrases: expected a text of the caption, its first character and the one after the last as two whole numbers, "
         f"or several such pairs, got {phrase!r}"
     )
 

@@ -65,11 +65,11 @@ def rule_noun_phrases(caption: str) -> list[CharacterRange]:
         opener = before.get(run[0].begin)
         begin = opener.begin if opener is not None and opener.text in _DETERMINERS else run[0].begin
         phrases.append(_whole_words(caption, (begin, run[-1].end)))
-    return list(dict.fromkeys(phrases))
+    return _apart(phrases)
 
 
 def tagger_noun_phrases(caption: str) -> list[CharacterRange]:
-    """Return the characters of each noun phrase by NLTK's tagger: a determiner, adjectives and nouns, as in GLIP's demo.
+    """Return the characters of each noun phrase by NLTK's tagger: `chunked_phrases`, as in GLIP's demo.
 
     Raises:
         ImportError: nltk, or the data of its tagger, is not installed; the message states the command.
@@ -96,7 +96,7 @@ def chunked_phrases(caption: str, tagged: Sequence[tuple[str, str]]) -> list[Cha
         kinds += "D" if tag == "DT" else "J" if tag.startswith("JJ") else "N" if tag.startswith("NN") else "-"
         spans.append((begin, position))
     chunks = [(match.start(), match.end() - 1) for match in re.finditer("D?J*N+", kinds)]
-    return [_whole_words(caption, (spans[first][0], spans[last][1])) for first, last in chunks]
+    return _apart([_whole_words(caption, (spans[first][0], spans[last][1])) for first, last in chunks])
 
 
 def noun_runs(caption: str) -> list[list[Word]]:
@@ -151,7 +151,24 @@ def _has_tagger() -> bool:
 
 
 def _words(text: str) -> list[Word]:
-    return [Word(match[0].lower(), match.start(), match.end()) for match in _WORD.finditer(text)]
+    words: list[Word] = []
+    for match in _WORD.finditer(text):
+        begin = match.start()
+        touches = words and begin == words[-1].end and _joins(text[begin])
+        if touches and (_is_mark(text[begin - 1]) or _is_mark(text[begin])):
+            begin = words.pop().begin  # accents and vowel signs do not divide a word
+        words.append(Word(text[begin : match.end()].lower(), begin, match.end()))
+    return words
+
+
+def _apart(spans: Sequence[CharacterRange]) -> list[CharacterRange]:
+    """Return ranges in their order; those that overlap become one."""
+    apart: list[CharacterRange] = []
+    for begin, end in spans:
+        if apart and begin < apart[-1][1]:
+            begin, end = apart[-1][0], max(end, apart.pop()[1])
+        apart.append((begin, end))
+    return apart
 
 
 def _whole_words(text: str, span: CharacterRange) -> CharacterRange:
@@ -165,7 +182,11 @@ def _whole_words(text: str, span: CharacterRange) -> CharacterRange:
 
 
 def _joins(character: str) -> bool:
-    return character.isalnum() or unicodedata.category(character).startswith("M")
+    return character.isalnum() or _is_mark(character)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
 
 
 def _is_participle(word: str) -> bool:

@@ -62,8 +62,8 @@ class PromptTokenizer:
         """
         if not isinstance(self._tokenizer, SimpleTokenizer):
             raise ValueError(
-                f"the tokenizer of {self.model!r} does not say which tokens belong to a phrase; use a tower with CLIP's "
-                "byte-pair encoding, or BERTTextEncoder"
+                f"the tokenizer of {self.model!r} does not say which tokens belong to a phrase; use a tower with "
+                "CLIP's byte-pair encoding, or BERTTextEncoder"
             )
         return self._tokenizer.encode(text)
 

@@ -10,7 +10,7 @@ from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary, has_visible_character
 
 PromptForm = Literal["evaluation", "demo"]
-"""Of GLIP: names with ". " between them, as in its evaluation and training, or with " . " after each, as in its demo."""
+"""Of GLIP: names with ". " between them (evaluation and training), or with " . " after each (its demo)."""
 SEPARATOR_TOKENS = 1
 """Tokens of the full stop after a name."""
 
