@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openvocab.backbones.base import Backbone
 from openvocab.finite_guard import check_losses
-from openvocab.heads.base import Head, shared_vocabulary
+from openvocab.heads.base import Head, own_prompt, shared_vocabulary
 from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
@@ -24,7 +24,9 @@ from openvocab.process.memory_fallback import Halving, advising, if_memory_suffi
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures, known
 from openvocab.text.base import TextEncoder
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary_prompts import vocabulary_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +101,19 @@ class OpenVocabModel(BaseModel):
         """Return the pooled embedding (B, D) of normalized images (B, 3, H, W), not normalized."""
         return known(self.backbone(images, (), True).image_embed, "image_embed of the backbone")
 
-    def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Return the rows (R, D) of a vocabulary or of captions, with all fields that the head reads."""
+    def encode_texts(self, texts: Vocabulary | Sequence[str] | Sequence[Prompt]) -> TextFeatures:
+        """Return the texts as the head reads them.
+
+        Args:
+            texts: a vocabulary, whose names become prompts if the head reads phrases; captions; or prompts.
+
+        Returns:
+            rows (R, D) of a vocabulary or of captions, with all fields that the head reads; of prompts the tokens.
+        """
+        if self.head.reads_phrases:
+            if not isinstance(texts, Vocabulary):
+                return self.text_encoder.with_tokens(texts)
+            return replace(self.text_encoder.with_tokens(self._prompts(texts)), background=texts.background)
         text = self.text_encoder(texts)
         # Only a head that reads it gets the empty text, since an encoder without a text tower has none.
         return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
@@ -117,6 +130,12 @@ class OpenVocabModel(BaseModel):
         else:
             text = self.encode_texts(texts)
         return self.head.loss(features, text, samples)
+
+    def _prompts(self, vocabulary: Vocabulary) -> list[Prompt]:
+        """Return the names of a vocabulary as prompts of the head's form, which the text encoder can read."""
+        encoder, head = self.text_encoder, self.head
+        budget = encoder.token_budget
+        return vocabulary_prompts(vocabulary, encoder.token_count, budget, head.names_at_once, head.prompt_form)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum the losses, of any shape, to () (mmengine's protocol).
@@ -136,7 +155,7 @@ class OpenVocabModel(BaseModel):
 
         Args:
             images: (B, 3, H, W), normalized or as a `PixelBatch`.
-            samples: B, with one vocabulary.
+            samples: B, with one vocabulary, unless they have prompts of their own for a head that reads phrases.
             encoder: encodes the images; default: the model itself.
 
         Raises:
@@ -171,12 +190,16 @@ class OpenVocabModel(BaseModel):
         finish: Callable[..., Sequence[Result]],
     ) -> list[Result]:
         """Run the network on images, as many at once as memory allows, and finish its outputs."""
+        has_prompts = self.head.reads_phrases and any(sample.prompt is not None for sample in samples)
+        if has_prompts and len(samples) > 1:  # each is compared with its own prompt alone
+            each = range(len(samples))
+            return [self._run(images[i : i + 1], samples[i : i + 1], encoder, finish)[0] for i in each]
         vocabulary = shared_vocabulary(samples)
         earlier_limits = self._memory_limits()
         height, width = images.shape[-2:]
         with advising(_advice((height, width), len(vocabulary), self.inference)):
             # Once per batch: `run_part` may run several times with smaller parts of it.
-            text = self.encode_texts(vocabulary)
+            text = self.encode_texts([own_prompt(samples[0])] if has_prompts else vocabulary)
 
             def run_part(start: int, stop: int) -> Sequence[Result]:
                 return self._run_part(images[start:stop], samples[start:stop], text, encoder, finish)

@@ -50,6 +50,23 @@ class PromptTokenizer:
         self._warn_if_cut([prompts[i] for i in torch.nonzero(lengths == self.context_length).flatten().tolist()])
         return tokens, lengths
 
+    def token_count(self, text: str) -> int:
+        """Return the number of tokens of a text, without start and end."""
+        return _token_count(self._tokenizer, text) - 2
+
+    def word_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text, without start and end.
+
+        Raises:
+            ValueError: the tokenizer is not CLIP's byte-pair encoding.
+        """
+        if not isinstance(self._tokenizer, SimpleTokenizer):
+            raise ValueError(
+                f"the tokenizer of {self.model!r} does not say which tokens belong to a phrase; use a tower with "
+                "CLIP's byte-pair encoding, or BERTTextEncoder"
+            )
+        return self._tokenizer.encode(text)
+
     @cached_property
     def identity(self) -> str:
         """Hexadecimal digest of what the token ids depend on: class, vocabulary, cleaning and context length."""
