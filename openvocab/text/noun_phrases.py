@@ -2,6 +2,7 @@
 
 import logging
 import re
+import string
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from openvocab.vocabulary.prompt import CharacterRange
 
 logger = logging.getLogger(__name__)
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\S")  # a word of letters, or any other single character
+# an entity of HTML, a word of letters, or any other single character
+_WORD = re.compile(r"&\w+;|[^\W\d_]+(?:['’-][^\W\d_]+)*|\S")
 _BE = frozenset("is are was were be been being am isn't aren't wasn't weren't".split())
 _PICTURE_WORDS = frozenset(
     "photo photograph picture image scene view shot background foreground left right upper lower top bottom middle "
@@ -172,7 +174,7 @@ def _apart(spans: Sequence[CharacterRange]) -> list[CharacterRange]:
 
 
 def _whole_words(text: str, span: CharacterRange) -> CharacterRange:
-    """Return a range that is widened to the borders of words: digits and combining marks belong to them, too."""
+    """Return a range that is widened to white space and punctuation, where every tokenizer ends a word."""
     begin, end = span
     while begin > 0 and _joins(text[begin - 1]) and _joins(text[begin]):
         begin -= 1
@@ -182,7 +184,8 @@ def _whole_words(text: str, span: CharacterRange) -> CharacterRange:
 
 
 def _joins(character: str) -> bool:
-    return character.isalnum() or _is_mark(character)
+    is_punctuation = unicodedata.category(character).startswith("P") or character in string.punctuation
+    return not (is_punctuation or character.isspace())
 
 
 def _is_mark(character: str) -> bool:

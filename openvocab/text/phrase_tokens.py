@@ -1,4 +1,8 @@
-"""Which tokens of a prompt belong to each of its phrases."""
+"""Which tokens of a prompt belong to each of its phrases.
+
+A phrase has whole words only. A token belongs to it if it contains all letters and digits of the token; what else the
+token has, such as an emoji that follows a word without a space, may be outside the characters of the phrase.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -36,7 +40,7 @@ def phrases_by_offsets(prompt: Prompt, offsets: Sequence[CharacterRange], words:
     def words_of(span: CharacterRange) -> set[int]:
         inside = {word for word, extent in extents.items() if extent[0] < span[1] and span[0] < extent[1]}
         for begin, end in (extents[word] for word in inside):
-            if begin < span[0] or end > span[1]:
+            if _has_letters(prompt.text[begin : span[0]]) or _has_letters(prompt.text[span[1] : end]):
                 raise _inside_a_word(prompt.text, span, prompt.text[begin:end])
         return inside
 
@@ -60,17 +64,16 @@ def phrases_by_pieces(prompt: Prompt, encode: Encode) -> tuple[list[int], Tensor
         ValueError: see `phrases_by_offsets`.
     """
     whole = list(encode(prompt.text))
-    borders = sorted({border for ranges in prompt.phrases for span in ranges for border in span})
-    pieces = [list(encode(prompt.text[begin:end])) for begin, end in zip([0, *borders], [*borders, None])]
-    if [token for piece in pieces for token in piece] != whole:
-        raise _first_cut(prompt, encode, whole)
-    ends, count = {}, 0
-    for border, piece in zip(borders, pieces):
-        count += len(piece)
-        ends[border] = count
-    ranges = [[(ends[begin], ends[end]) for begin, end in phrase] for phrase in prompt.phrases]
-    _check_found(prompt, [[end - begin for begin, end in phrase] for phrase in ranges])
-    return whole, _as_masks(ranges, len(whole))
+    phrases: Sequence[Sequence[CharacterRange]] = prompt.phrases
+    counts = _counts_at_borders(prompt.text, phrases, encode, whole)
+    if counts is None:
+        phrases = [[_whole_tokens(prompt.text, span, encode, whole) for span in ranges] for ranges in phrases]
+        counts = _counts_at_borders(prompt.text, phrases, encode, whole)
+    if counts is None:
+        raise ValueError(f"the tokens of {prompt.text[:80]!r} depend on where the text is divided into phrases")
+    of_phrases = [[(counts[begin], counts[end]) for begin, end in ranges] for ranges in phrases]
+    _check_found(prompt, [[end - begin for begin, end in ranges] for ranges in of_phrases])
+    return whole, _as_masks(of_phrases, len(whole))
 
 
 def check_budget(prompt: Prompt, phrases: Tensor, budget: int) -> None:
@@ -112,19 +115,40 @@ def _check_found(prompt: Prompt, counts: Sequence[Sequence[int]]) -> None:
                 )
 
 
-def _first_cut(prompt: Prompt, encode: Encode, whole: Sequence[int]) -> ValueError:
-    """Return the error of the first phrase with a border where the tokenizer does not divide the text."""
-    for ranges in prompt.phrases:
-        for span in ranges:
-            for border in span:
-                if [*encode(prompt.text[:border]), *encode(prompt.text[border:])] != whole:
-                    return _inside_a_word(prompt.text, span, _around(prompt.text, border))
-    return ValueError(f"the tokens of {prompt.text[:80]!r} depend on where the text is divided into phrases")
+def _counts_at_borders(
+    text: str, phrases: Sequence[Sequence[CharacterRange]], encode: Encode, whole: Sequence[int]
+) -> dict[int, int] | None:
+    """Return the number of tokens before each border of a phrase, or None if one of them is inside a token."""
+    borders = sorted({border for ranges in phrases for span in ranges for border in span})
+    tokens: list[int] = []
+    counts = {}
+    for begin, end in zip([0, *borders], borders):
+        tokens += encode(text[begin:end])
+        counts[end] = len(tokens)
+    tokens += encode(text[borders[-1] :])
+    return counts if tokens == whole else None
 
 
-def _around(text: str, border: int) -> str:
-    """Return the characters up to the next white space on both sides of a border."""
-    return text[:border].split(" ")[-1] + text[border:].split(" ")[0]
+def _whole_tokens(text: str, span: CharacterRange, encode: Encode, whole: Sequence[int]) -> CharacterRange:
+    """Return a range that is widened to the borders of tokens, by characters other than letters and digits.
+
+    Raises:
+        ValueError: letters or digits would have to be added.
+    """
+
+    def moved(border: int, step: int) -> int:
+        while [*encode(text[:border]), *encode(text[border:])] != whole:
+            passed = text[border - 1 : border] if step < 0 else text[border : border + 1]
+            if _has_letters(passed) or passed.isspace():
+                raise _inside_a_word(text, span, text[: span[1]].split(" ")[-1] + text[span[1] :].split(" ")[0])
+            border += step
+        return border
+
+    return moved(span[0], -1), moved(span[1], 1)
+
+
+def _has_letters(text: str) -> bool:
+    return any(map(str.isalnum, text))
 
 
 def _inside_a_word(text: str, span: CharacterRange, word: str) -> ValueError:

@@ -23,6 +23,8 @@ from openvocab.text.noun_phrases import chunked_phrases, noun_phrases, rule_noun
         ("כֶּלֶב, חתול", ["כֶּלֶב", "חתול"]),
         ("बिल्ली, कुत्ता", ["बिल्ली", "कुत्ता"]),
         ("一只猫，一张沙发", ["一只猫", "一张沙发"]),
+        ("a black dog &amp; its cat", ["a black dog", "its cat"]),
+        ("a cute dog👍!", ["a cute dog👍"]),
         ("👍🏽 of it", []),
         ("", []),
     ],
