@@ -51,7 +51,9 @@ def one_level(block: DynamicBlock, levels: list[torch.Tensor], i: int) -> torch.
             first = offsets.view(-1)[: 18 * h * w].view(1, 18, h, w), masks.view(-1)[: 9 * h * w].view(1, 9, h, w)
             mixed = convolve(block.from_coarser, x[i + 1], *first)
             branches.append(F.interpolate(mixed, size=x[i].shape[2:], mode="bilinear", align_corners=True))
-        weights = [F.conv2d(b.mean((2, 3), keepdim=True), block.level_weight.weight, block.level_weight.bias) for b in branches]
+        weights = [
+            F.conv2d(b.mean((2, 3), keepdim=True), block.level_weight.weight, block.level_weight.bias) for b in branches
+        ]
         mean = torch.stack([b * hard_sigmoid(w.relu()) for b, w in zip(branches, weights)]).mean(0)
         fc1, fc2 = block.activation.fc1, block.activation.fc2
         theta = hard_sigmoid(fc2(fc1(mean.mean((2, 3))).relu())).view(4, -1, 1, 1)
