@@ -1,7 +1,7 @@
 """Conversion of official GLIP checkpoints (microsoft/GLIP).
 
-Three variants share the rules: GLIP-T (A), without fusion; GLIP-T (B), (C) and T; GLIP-L. They become a `SwinBackbone`
-and a head with a `FeaturePyramid` and a `GLIPTower`.
+Three variants share the rules: GLIP-T (A), without fusion; GLIP-T (B), (C) and T; GLIP-L. They become a `SwinBackbone`,
+a `BERTTextEncoder` and a `GLIPHead`.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from openvocab.checkpoint.entry_renaming import Rules, rename_entries
+from openvocab.converters.bert import GLIP_PREFIX
 
 PREFIX = "module."
 """Of every entry of a checkpoint, from distributed training."""
@@ -17,8 +18,9 @@ DROPPED = (
     r".+\.relative_position_index",
     r"rpn\.anchor_generator\.cell_anchors\.\d+",
     r".+\.position_ids",
+    r"rpn\.head\.cls_logits\..+",
 )
-"""Constants, which our model computes."""
+"""Constants, which our model computes, and a classifier that officially gets no gradient."""
 FIRST_CONVOLUTION = "backbone.body.patch_embed.proj.weight"
 """It reads blue, green, red; ours reads red, green, blue."""
 BLOCK = r"rpn\.head\.dyhead_tower\.(\d+)"
@@ -72,7 +74,18 @@ DYNAMIC: Rules = tuple(
         (r"offset\.(.+)", r"sampling.\2"),
     )
 )
-RULES: Rules = (*BACKBONE, *PYRAMID, *FUSION, *TEXT_LAYER, *DYNAMIC)
+PREDICTION: Rules = (
+    (r"rpn\.head\.bbox_pred\.(.+)", r"head.box_offsets.\1"),
+    (r"rpn\.head\.centerness\.(.+)", r"head.centerness.\1"),
+    (r"rpn\.head\.scales\.(\d+)\.scale", r"head.level_scales.\1"),
+    (r"rpn\.head\.dot_product_projection_text\.(.+)", r"head.alignment.project.\1"),
+    (r"rpn\.head\.log_scale", r"head.alignment.log_scale"),
+    (r"rpn\.head\.bias_lang", r"head.alignment.token_bias"),
+    (r"rpn\.head\.bias0", r"head.alignment.bias"),
+    (r"rpn\.head\.tunable_linear\.weight", r"head.token_offset"),
+)
+TEXT: Rules = ((rf"{re.escape(GLIP_PREFIX)}(.+)", r"text_encoder.bert.\1"),)
+RULES: Rules = (*BACKBONE, *PYRAMID, *FUSION, *TEXT_LAYER, *DYNAMIC, *PREDICTION, *TEXT)
 SOURCE = "an official GLIP checkpoint"
 FUSED_PARTS = 3
 """Entries of the official tower per fused block: fusion, text layer, dynamic head block."""

@@ -38,7 +38,8 @@ class TokenAlignment(nn.Module):
         """
         with torch.autocast(locations.device.type, enabled=False):
             tokens = F.normalize(tokens.float(), dim=-1)
-            projected = self.project(tokens / 2)  # (B, T, dim)
-            biases = tokens @ self.token_bias + self.bias  # (B, T)
-            logits = locations.float() @ projected.transpose(-1, -2) / self.log_scale.exp()  # (B, N, T)
+            # the weights may be of another dtype, in a model that only predicts
+            projected = F.linear(tokens / 2, self.project.weight.float(), self.project.bias.float())  # (B, T, dim)
+            biases = tokens @ self.token_bias.float() + self.bias.float()  # (B, T)
+            logits = locations.float() @ projected.transpose(-1, -2) / self.log_scale.float().exp()  # (B, N, T)
             return (logits + biases.unsqueeze(-2)).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
