@@ -178,14 +178,10 @@ def _relation(scene: Scene, first: int, second: int) -> str:
 def _predicate(scene: Scene, stream: RandomStream) -> str:
     """Name one object with its color after its form."""
     index = stream.choice(range(len(scene.objects)))
-    obj = scene.objects[index]
-    marked = (
-        f"{_marked(f'the {obj.form}', [index])} is {_marked(obj.color, [index])}",
-        *(_marked(words, [index]) for words in (
-            f"a {obj.form} in {obj.color}", f"a {obj.form} that is {obj.color}", f"a {obj.form} of {obj.color} colour",
-        )),
-    )  # fmt: skip
-    return stream.choice(marked)
+    f, c = scene.objects[index].form, scene.objects[index].color
+    whole = [f"a {f} in {c}", f"a {f} that is {c}", f"a {f} of {c} colour"]
+    parted = f"{_marked(f'the {f}', [index])} is {_marked(c, [index])}"
+    return stream.choice([parted, *(_marked(words, [index]) for words in whole)])
 
 
 def _phrase(scene: Scene, index: int, stream: RandomStream) -> str:
