@@ -80,11 +80,12 @@ def write_captioned_coco(folder: Path, content: dict[str, Any] | None = None) ->
 
 
 def write_entities(folder: Path) -> Path:
-    """Write the folder `entities` as Flickr30k Entities has it, and the images; the last box is of an unnamed entity."""
+    """Write the folder `entities` as Flickr30k Entities has it, and the images; the last box is of no phrase."""
     write_images(folder)
     root = folder / "entities"
     sentences = {
-        IDS[0]: "[/EN#1/people A man] rides [/EN#2/animals a brown horse] .\n[/EN#0/notvisual It] is [/EN#9/scene day] .\n",
+        IDS[0]: "[/EN#1/people A man] rides [/EN#2/animals a brown horse] .\n"
+        "[/EN#0/notvisual It] is [/EN#9/scene day] .\n",
         IDS[1]: "[/EN#3/animals Two dogs] near [/EN#4/people a man] .\n",
     }  # fmt: skip
     boxes = {IDS[0]: [("1", MAN), ("2", HORSE)], IDS[1]: [("3", DOGS[0]), ("3", DOGS[1]), ("7", MAN_2)]}

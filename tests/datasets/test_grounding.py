@@ -1,4 +1,4 @@
-"""Captions with boxes of their phrases: three formats, one form of sample, and an error for each thing that is wrong."""
+"""Captions with boxes of their phrases: three formats, one form of sample, an error for each thing that is wrong."""
 
 import copy
 import json
@@ -240,9 +240,7 @@ def test_a_broken_file_of_one_image_can_be_skipped(tmp_path):
     (root / f"Annotations/{IDS[0]}.xml").write_text('<!DOCTYPE x [<!ENTITY a "b">]><annotation>&a;</annotation>')
     with pytest.raises(BadSample, match="declares the entity"):
         GroundingDataset("images", "entities", root=tmp_path).full_init()
-    dataset = GroundingDataset(
-        "images", "entities", root=tmp_path, loading=dict(bad_samples="skip", max_bad_share=0.6)
-    )
+    dataset = GroundingDataset("images", "entities", root=tmp_path, loading=dict(bad_samples="skip", max_bad_share=0.6))
     assert len(dataset) == 1 and dataset.bad_sample_count == 1
     (root / f"Annotations/{IDS[0]}.xml").write_text(entities_xml([]))
     (root / f"Sentences/{IDS[0]}.txt").write_text("[/EN#1/people A [man]")
