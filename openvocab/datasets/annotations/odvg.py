@@ -75,8 +75,8 @@ def _read_record(
         caption, regions = content.get("caption"), content.get("regions")
         if not isinstance(caption, str) or not isinstance(regions, list):
             raise ValueError(f"{where}: grounding: expected 'caption', a text, and 'regions', a list")
-        read = [_region(region, caption, f"{where}: region {index}") for index, region in enumerate(regions)]
-        builder.add_caption(f"{name}#{number}", images / name, size, caption, read, where)
+        marked = [_region(region, caption, f"{where}: region {index}") for index, region in enumerate(regions)]
+        builder.add_caption(f"{name}#{number}", images / name, size, caption, marked, where)
         return
     if class_of_label is None:
         raise ValueError(

@@ -1,6 +1,5 @@
 """Detection data as text: the names of an image's classes, and of some that are absent, in one prompt."""
 
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +13,8 @@ from openvocab.registry import TRANSFORMS
 from openvocab.structures import Instances, known
 from openvocab.text.token_counter import TokenCounter
 from openvocab.vocabulary.prompt import Prompt
-from openvocab.vocabulary.vocabulary import Vocabulary, has_visible_character
+from openvocab.vocabulary.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary_prompts import names_prompt
 
 SEPARATOR = ". "
 
@@ -150,16 +150,11 @@ class DetectionPrompt(BaseTransform):
 
     def _prompt(self, classes: Sequence[int], where: str) -> Prompt:
         """Join the names of classes; each name is a phrase of its class."""
-        text, phrases, owners = "", [], []
-        for index in classes:
-            for name in self._names[index]:
-                text += SEPARATOR if text else ""
-                phrases.append(((len(text), len(text) + len(name)),))
-                owners.append(index)
-                text += name
-        if not phrases:
+        named = [(name, index) for index in classes for name in self._names[index]]
+        if not named:
             raise ValueError(f"{where}: neither objects nor absent classes to name; drop images without objects")
-        return Prompt(text, tuple(phrases), tuple(owners))
+        names, owners = zip(*named)
+        return names_prompt(names, owners)
 
 
 def _present(instances: Instances | None) -> tuple[list[int], list[int]]:
@@ -173,15 +168,10 @@ def _present(instances: Instances | None) -> tuple[list[int], list[int]]:
 
 
 def _cleaned(names: Sequence[str], index: int) -> list[str]:
-    """Return the distinct names of a class without what is in parentheses, underscores as spaces.
+    """Return the distinct names of a class as prompts contain them.
 
     Raises:
         ValueError: nothing is left of one.
     """
-    cleaned = [" ".join(re.sub(r"\(.*\)", "", name).replace("_", " ").split()) for name in names]
-    for name, left in zip(names, cleaned):
-        if not has_visible_character(left):
-            raise ValueError(
-                f"class {index}: nothing is left of the name {name!r} without what is in parentheses and underscores"
-            )
-    return list(dict.fromkeys(cleaned))
+    prompt = names_prompt(names, [index] * len(names))
+    return list(dict.fromkeys(prompt.phrase_texts))
