@@ -139,8 +139,8 @@ class PhraseRecall(Metric):
             boxes = torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)])[None]  # (1, 4)
         own = prediction.classes == index
         order = prediction.scores[own].argsort(descending=True, stable=True)
-        is_right = (box_iou(prediction.boxes[own][order], boxes.to(prediction.boxes)) >= self.iou_threshold).any(1)
-        hits = is_right.nonzero()
+        overlaps = box_iou(prediction.boxes[own][order], boxes.to(prediction.boxes))  # (detections, N)
+        hits = (overlaps >= self.iou_threshold).any(1).nonzero()
         return int(hits[0]) if len(hits) else None
 
 
@@ -182,7 +182,7 @@ class ReferringAccuracy(Metric):
                     f"sample {sample.sample_id!r}: expected one object, which the expression refers to, got "
                     f"{len(instances.boxes)}; PhraseRecall is for phrases with any number of boxes"
                 )
-            self.results.append(self._is_right(prediction, instances.boxes))
+            self.results.append(self._finds_object(prediction, instances.boxes))
 
     def compute_metrics(self, results: list[bool]) -> dict[str, float]:
         """Return the accuracy in percent; NaN without a sample."""
@@ -194,7 +194,7 @@ class ReferringAccuracy(Metric):
         (key,) = self.result_keys(None)
         return {key: 100 * sum(results) / len(results) if results else float("nan")}
 
-    def _is_right(self, prediction: DetectionPrediction, box: Tensor) -> bool:
+    def _finds_object(self, prediction: DetectionPrediction, box: Tensor) -> bool:
         """Return whether the best detection is the object with box (1, 4)."""
         if not len(prediction.scores):
             return False
