@@ -130,6 +130,8 @@ class Sample:
     prompt: Prompt | None = None
     """The text of this image alone, whose owners `instances.classes` indexes: a caption with its phrases, or some names
     of the vocabulary. None if all names of the vocabulary apply."""
+    phrase_types: tuple[tuple[str, ...], ...] = ()
+    """Kinds of each phrase of the prompt, such as Flickr30k's "people", for tables; empty if the data states none."""
     view_boxes: Tensor | None = None
     """(V, 4) float32 if the image tensor holds V views: the left, top, right and bottom edge of each view, in pixels of
     the loaded image. A mirrored view has left > right."""
