@@ -24,6 +24,7 @@ from openvocab.process.memory_fallback import Halving, advising, if_memory_suffi
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures, known
 from openvocab.text.base import TextEncoder
+from openvocab.text.recent_texts import RecentTexts
 from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 from openvocab.vocabulary.vocabulary_prompts import vocabulary_prompts
@@ -74,6 +75,7 @@ class OpenVocabModel(BaseModel):
             raise TypeError(f"inference: expected a subclass of openvocab.inference.base.Inference, got {given}")
         self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
         self.images_at_once = Halving("images")
+        self._recent_prompts: RecentTexts[list[Prompt]] = RecentTexts(limit=4)
         logger.info(self.summary())
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:
@@ -133,9 +135,9 @@ class OpenVocabModel(BaseModel):
 
     def _prompts(self, vocabulary: Vocabulary) -> list[Prompt]:
         """Return the names of a vocabulary as prompts of the head's form, which the text encoder can read."""
-        encoder, head = self.text_encoder, self.head
-        budget = encoder.token_budget
-        return vocabulary_prompts(vocabulary, encoder.token_count, budget, head.names_at_once, head.prompt_form)
+        encoder, limit, form = self.text_encoder, self.head.names_at_once, self.head.prompt_form
+        make = partial(vocabulary_prompts, vocabulary, encoder.token_count, encoder.token_budget, limit, form)
+        return self._recent_prompts.find((vocabulary.digest, limit, form), make)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum the losses, of any shape, to () (mmengine's protocol).

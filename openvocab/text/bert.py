@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from openvocab.checkpoint.checkpoint import load_state_dict
 from openvocab.checkpoint.hub import hub_file
@@ -21,7 +22,7 @@ from openvocab.layers.trainability import Trainable, set_mode, set_trainable
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures, TextTokens
 from openvocab.text.base import TextEncoder
-from openvocab.text.phrase_tokens import check_budget, phrases_by_offsets
+from openvocab.text.phrase_tokens import check_budget, mark_phrases, phrases_by_offsets
 from openvocab.text.recent_texts import RecentTexts
 from openvocab.text.text_tower import weights_version
 from openvocab.vocabulary.prompt import Prompt
@@ -64,6 +65,7 @@ class BERTTextEncoder(TextEncoder):
     """
 
     bidirectional = True
+    token_budget: int
 
     def __init__(
         self,
@@ -142,48 +144,47 @@ class BERTTextEncoder(TextEncoder):
         return self.bert.embeddings.word_embeddings.weight
 
     def _features(self, texts: Sequence[str | Prompt], first_encoded: int) -> TextFeatures:
-        table = self._table
-        encoded = [self._encode(text, index) for index, text in enumerate(texts)]
-        lengths = torch.tensor([len(ids) for ids, _ in encoded], device=table.device)
-        position = torch.arange(int(lengths.max()), device=table.device)
-        padding = self.tokenizer.pad_token_id
-        ids = torch.full((len(encoded), len(position)), padding)  # (N, T)
-        for row, (of_text, _) in zip(ids, encoded):
-            row[: len(of_text)] = torch.tensor(of_text)
-        ids, is_token = ids.to(table.device), position < lengths[:, None]  # (N, T)
         prompts = [text for text in texts if isinstance(text, Prompt)]
-        phrases = [_wider(masks, len(position)).to(table.device) for _, masks in encoded if masks is not None]
-        tokens = TextTokens(
+        encodings = [self._encode(text.text if isinstance(text, Prompt) else text) for text in texts]
+        phrases = [self._phrases(prompt, encoding) for prompt, encoding in zip(prompts, encodings)]
+        tokens = self._tokens([encoding["input_ids"][1:-1] for encoding in encodings], first_encoded)
+        if prompts:
+            tokens = mark_phrases(tokens, prompts, phrases)
+        return TextFeatures(self._table.new_zeros(0, self.embed_dim), self._table.new_ones(()), tokens=tokens)
+
+    def _encode(self, text: str) -> Any:
+        """Return the result of the tokenizer, [CLS] and [SEP] included."""
+        encoding = self.tokenizer(text, return_offsets_mapping=True)
+        if len(encoding["input_ids"]) == ENDS:
+            raise ValueError(f"the tokenizer knows none of the characters of the text {text[:80]!r}")
+        return encoding
+
+    def _phrases(self, prompt: Prompt, encoding: Any) -> Tensor:
+        """Return the tokens (P, T) of phrases, without [CLS] and [SEP]."""
+        phrases = phrases_by_offsets(prompt, encoding["offset_mapping"][1:-1], encoding.word_ids()[1:-1])
+        check_budget(prompt, phrases, self.token_budget)
+        return phrases
+
+    def _tokens(self, contents: Sequence[Sequence[int]], first_encoded: int) -> TextTokens:
+        """Encode the token ids of N texts, which are without [CLS] and [SEP]."""
+        start, end, padding = (getattr(self.tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad"))
+        rows = [torch.tensor([start, *content[: self.token_budget], end]) for content in contents]
+        ids = pad_sequence(rows, batch_first=True, padding_value=padding).to(self._table.device)  # (N, T)
+        ends = torch.tensor([len(row) - 1 for row in rows], device=ids.device)[:, None]  # (N, 1)
+        position = torch.arange(ids.shape[1], device=ids.device)
+        is_token = position <= ends  # (N, T)
+        return TextTokens(
             ids=ids,
-            is_word=(position > 0) & (position < lengths[:, None] - 1),
+            is_word=(position > 0) & (position < ends),
             is_token=is_token,
             embed=self._states(ids[first_encoded:], is_token[first_encoded:]),
-            # other ids of the same texts: their padding is where it was
+            # of other ids of the same texts, whose padding is where it was
             states_of=lambda other: self._states(other, other != padding),
             project=nn.Identity(),
-            table=table,
+            table=self._table,
             mask_id=self.tokenizer.mask_token_id,
             special_ids=tuple(sorted(self.tokenizer.all_special_ids)),
-            phrases=phrases or None,
-            owners=[torch.tensor(prompt.owners, device=table.device) for prompt in prompts] or None,
         )
-        return TextFeatures(table.new_zeros(0, self.embed_dim), table.new_ones(()), tokens=tokens)
-
-    def _encode(self, text: str | Prompt, index: int) -> tuple[list[int], Tensor | None]:
-        """Return the token ids (T,) of a text, and the tokens (P, T) of its phrases."""
-        content = text.text if isinstance(text, Prompt) else text
-        encoding = self.tokenizer(content, return_offsets_mapping=True)
-        ids, budget = encoding["input_ids"], self.token_budget or 0
-        if len(ids) == ENDS:
-            raise ValueError(f"text {index}: the tokenizer knows none of its characters, {content[:80]!r}")
-        phrases = None
-        if isinstance(text, Prompt):
-            phrases = phrases_by_offsets(text, encoding["offset_mapping"], encoding.word_ids())  # (P, T)
-            check_budget(text, phrases[:, 1:-1], budget)
-        if len(ids) > budget + ENDS:
-            ids = [*ids[: budget + 1], ids[-1]]
-            phrases = None if phrases is None else phrases[:, : len(ids)]
-        return ids, phrases
 
     def _states(self, ids: Tensor, is_token: Tensor) -> Tensor:
         """Return the last hidden states (N, T, C) of token ids (N, T)."""
@@ -203,11 +204,6 @@ def _check_kind(texts: Sequence[str | Prompt]) -> None:
         raise ValueError("expected at least one text, got an empty list")
     if len({isinstance(text, Prompt) for text in texts}) > 1:
         raise ValueError("expected captions or prompts, not both")
-
-
-def _wider(masks: Tensor, width: int) -> Tensor:
-    """Return masks (P, T') as (P, T), False where they had no tokens."""
-    return torch.nn.functional.pad(masks, (0, width - masks.shape[1]))
 
 
 def _network(pretrained: str | Path | None, values: Mapping[str, Any] | None) -> Any:

@@ -1,19 +1,15 @@
-"""Token-level embeddings of captions and prompts."""
+"""Token-level embeddings of captions."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor
 
 from openvocab.structures import TextTokens
-from openvocab.text.phrase_tokens import check_budget, phrases_by_pieces
 from openvocab.text.prompt_tokenizer import PromptTokenizer
 from openvocab.text.text_tower import ignores_padding, project
-from openvocab.vocabulary.prompt import Prompt
 
 
 def encode_captions(
@@ -64,21 +60,3 @@ def encode_captions(
         is_token=position <= ends.to(device)[:, None],  # (B, T)
     )
     return project(tower, pooled).float(), tokens
-
-
-def mark_phrases(tokens: TextTokens, prompts: Sequence[Prompt], tokenizer: PromptTokenizer) -> TextTokens:
-    """Return the tokens of prompts with their phrases and owners.
-
-    Raises:
-        ValueError: see `TextEncoder.with_tokens`.
-    """
-    width, device = tokens.ids.shape[1], tokens.ids.device
-    phrases = [phrases_by_pieces(prompt, tokenizer.word_ids)[1] for prompt in prompts]
-    for prompt, masks in zip(prompts, phrases):
-        check_budget(prompt, masks, tokenizer.context_length - 2)
-    return replace(
-        tokens,
-        # (P, T): the start before, the end and the padding after the others
-        phrases=[F.pad(masks, (1, width - 1 - masks.shape[1])).to(device) for masks in phrases],
-        owners=[torch.tensor(prompt.owners, device=device) for prompt in prompts],
-    )

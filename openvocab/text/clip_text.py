@@ -24,8 +24,9 @@ from openvocab.process.memory_fallback import Halving
 from openvocab.registry import TEXT_ENCODERS
 from openvocab.structures import TextFeatures, known
 from openvocab.text.base import TextEncoder
-from openvocab.text.caption_tokens import encode_captions, mark_phrases
+from openvocab.text.caption_tokens import encode_captions
 from openvocab.text.embedding_cache import EmbeddingCache
+from openvocab.text.phrase_tokens import check_budget, mark_phrases, phrases_by_pieces
 from openvocab.text.prompt_tokenizer import PromptTokenizer
 from openvocab.text.recent_texts import RecentTexts
 from openvocab.text.templates import fill_template, resolve_templates
@@ -82,6 +83,7 @@ class CLIPTextEncoder(TextEncoder):
 
     learns_logit_scale = True
     templates: tuple[str, ...]
+    token_budget: int
 
     def __init__(
         self,
@@ -164,10 +166,7 @@ class CLIPTextEncoder(TextEncoder):
         if not prompts or len(prompts) < len(texts):
             return self._with_tokens(_captions(texts), first_encoded)
 
-        def make() -> TextFeatures:
-            text = self._with_tokens([prompt.text for prompt in prompts], first_encoded)
-            return replace(text, tokens=mark_phrases(known(text.tokens, "tokens"), prompts, self._tokenizer))
-
+        make = partial(self._of_prompts, prompts, first_encoded)
         if not self.frozen:
             return make()
         key = (self._content_key(), tuple(prompts), first_encoded, self.logit_scale.device)
@@ -176,6 +175,13 @@ class CLIPTextEncoder(TextEncoder):
     def token_count(self, text: str) -> int:
         """Return the number of tokens of a text, without start and end."""
         return self._tokenizer.token_count(text)
+
+    def _of_prompts(self, prompts: Sequence[Prompt], first_encoded: int) -> TextFeatures:
+        phrases = [phrases_by_pieces(prompt, self._tokenizer.word_ids) for prompt in prompts]
+        for prompt, masks in zip(prompts, phrases):
+            check_budget(prompt, masks, self.token_budget)
+        text = self._with_tokens([prompt.text for prompt in prompts], first_encoded)
+        return replace(text, tokens=mark_phrases(known(text.tokens, "tokens"), prompts, phrases))
 
     def _with_tokens(self, captions: Sequence[str], first_encoded: int) -> TextFeatures:
         if self.has_projector:

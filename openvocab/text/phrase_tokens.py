@@ -5,10 +5,13 @@ token has, such as an emoji that follows a word without a space, may be outside 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from openvocab.structures import TextTokens
 from openvocab.vocabulary.prompt import CharacterRange, Prompt
 
 Encode = Callable[[str], Sequence[int]]
@@ -17,13 +20,13 @@ TokenRange = tuple[int, int]
 """First token, and the one after the last."""
 
 
-def phrases_by_offsets(prompt: Prompt, offsets: Sequence[CharacterRange], words: Sequence[int | None]) -> Tensor:
+def phrases_by_offsets(prompt: Prompt, offsets: Sequence[CharacterRange], words: Sequence[int]) -> Tensor:
     """Find the tokens of phrases by the characters of each token.
 
     Args:
         prompt: P phrases.
-        offsets: of each of T tokens, its characters in the text of the prompt; start and end included.
-        words: the index of the word of each token; None for start and end.
+        offsets: of each of T tokens, its characters in the text of the prompt.
+        words: the index of the word of each token.
 
     Returns:
         (P, T) bool.
@@ -33,9 +36,8 @@ def phrases_by_offsets(prompt: Prompt, offsets: Sequence[CharacterRange], words:
     """
     extents: dict[int, CharacterRange] = {}  # characters of each word
     for (begin, end), word in zip(offsets, words, strict=True):
-        if word is not None:
-            first, last = extents.get(word, (begin, end))
-            extents[word] = min(first, begin), max(last, end)
+        first, last = extents.get(word, (begin, end))
+        extents[word] = min(first, begin), max(last, end)
 
     def words_of(span: CharacterRange) -> set[int]:
         inside = {word for word, extent in extents.items() if extent[0] < span[1] and span[0] < extent[1]}
@@ -50,7 +52,7 @@ def phrases_by_offsets(prompt: Prompt, offsets: Sequence[CharacterRange], words:
     return torch.tensor([[word in inside for word in words] for inside in belongs])  # (P, T)
 
 
-def phrases_by_pieces(prompt: Prompt, encode: Encode) -> tuple[list[int], Tensor]:
+def phrases_by_pieces(prompt: Prompt, encode: Encode) -> Tensor:
     """Find the tokens of phrases by encoding the text in pieces, for tokenizers that clean it first.
 
     Args:
@@ -58,7 +60,7 @@ def phrases_by_pieces(prompt: Prompt, encode: Encode) -> tuple[list[int], Tensor
         encode: the tokenizer, T tokens without start and end.
 
     Returns:
-        the token ids (T,) of the text, and the phrases (P, T) bool.
+        (P, T) bool.
 
     Raises:
         ValueError: see `phrases_by_offsets`.
@@ -73,7 +75,24 @@ def phrases_by_pieces(prompt: Prompt, encode: Encode) -> tuple[list[int], Tensor
         raise ValueError(f"the tokens of {prompt.text[:80]!r} depend on where the text is divided into phrases")
     of_phrases = [[(counts[begin], counts[end]) for begin, end in ranges] for ranges in phrases]
     _check_found(prompt, [[end - begin for begin, end in ranges] for ranges in of_phrases])
-    return whole, _as_masks(of_phrases, len(whole))
+    return _as_masks(of_phrases, len(whole))
+
+
+def mark_phrases(tokens: TextTokens, prompts: Sequence[Prompt], phrases: Sequence[Tensor]) -> TextTokens:
+    """Return the tokens of prompts with their phrases and owners.
+
+    Args:
+        tokens: of N prompts, T tokens, start and end included.
+        prompts: N.
+        phrases: of each prompt (P, T') bool, of all its tokens without start and end.
+    """
+    width, device = tokens.ids.shape[1], tokens.ids.device
+    return replace(
+        tokens,
+        # (P, T): the start before, the end and the padding after them
+        phrases=[F.pad(masks, (1, width - 1 - masks.shape[1])).to(device) for masks in phrases],
+        owners=[torch.tensor(prompt.owners, device=device) for prompt in prompts],
+    )
 
 
 def check_budget(prompt: Prompt, phrases: Tensor, budget: int) -> None:
@@ -81,7 +100,7 @@ def check_budget(prompt: Prompt, phrases: Tensor, budget: int) -> None:
 
     Args:
         prompt: P phrases.
-        phrases: (P, T) bool, of all tokens without start and end.
+        phrases: (P, T) bool, of all its tokens without start and end.
         budget: number of tokens that the encoder reads.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The last results of a text encoder, in memory."""
+"""The last results made of texts, in memory."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class RecentTexts(Generic[Result]):
-    """Results of a frozen encoder that can be used again, by a key of all that they depend on.
+    """Results that can be used again, by a key of all that they depend on. A copy of it starts empty.
 
     Args:
         limit: largest number of results; the one that was not used for longest makes room.
@@ -19,6 +19,10 @@ class RecentTexts(Generic[Result]):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._results: OrderedDict[Hashable, Result] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        """Leave the results out of copies, since they may refer to the encoder that made them."""
+        return type(self), (self.limit,)
 
     def __len__(self) -> int:
         return len(self._results)

@@ -204,7 +204,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
 
 def test_texts_without_tokens_are_rejected(encoder):
     for texts in (["\u200b"], [""]):
-        with pytest.raises(ValueError, match="text 0: the tokenizer knows none"):
+        with pytest.raises(ValueError, match="the tokenizer knows none of the characters of the text"):
             encoder.with_tokens(texts)
     with pytest.raises(ValueError, match="at least one"):
         encoder.with_tokens([])
