@@ -37,8 +37,6 @@ from openvocab.structures import (
 from openvocab.vocabulary.vocabulary_prompts import PromptForm
 
 TrainedParts = Literal["all", "prompt", "linear"]
-ANCHOR_SCALE = 8
-"""Size of the anchors in units of the stride."""
 LONGEST_PROMPT = 1000
 """Rows of the learned offset of tokens, as in the official code."""
 LINEAR_PARTS = ("alignment", "box_offsets", "centerness")
@@ -73,6 +71,7 @@ class GLIPHead(Head):
         names_at_once: largest number of names in a prompt; default: as many as the text encoder reads. Official: 40 for
             LVIS.
         prompt_form: how the names of a vocabulary are joined, see `vocabulary_prompts`.
+        anchor_scale: size of the anchors in units of the stride.
         box_weight: weight of the box loss.
         trained_parts: `all`; `prompt`, only an offset that is added to each token; or `linear`, only the last layers.
             The last two need a frozen backbone and text encoder (`trainable="none"` of both).
@@ -97,15 +96,18 @@ class GLIPHead(Head):
         detections: Mapping[str, Any] | None = None,
         names_at_once: int | None = None,
         prompt_form: PromptForm = "evaluation",
+        anchor_scale: float = 8.0,
         box_weight: float = 2.0,
         trained_parts: TrainedParts = "all",
     ) -> None:
         super().__init__()
         check_number("names_at_once", names_at_once, 1, whole=True, optional=True)
         check_choice("prompt_form", prompt_form, get_args(PromptForm))
+        check_number("anchor_scale", anchor_scale, 1)
         check_number("box_weight", box_weight)
         check_choice("trained_parts", trained_parts, get_args(TrainedParts))
-        self.names_at_once, self.prompt_form, self.box_weight = names_at_once, prompt_form, box_weight
+        self.names_at_once, self.prompt_form = names_at_once, prompt_form
+        self.anchor_scale, self.box_weight = anchor_scale, box_weight
         self.pyramid = construct_group("pyramid", pyramid, FeaturePyramid, backbone=backbone)
         self.layers, self.strides = self.pyramid.layers, [round(stride) for stride in self.pyramid.strides]
         dim = self.pyramid.dim
@@ -183,7 +185,7 @@ class GLIPHead(Head):
             offsets=torch.cat(offsets, dim=1),
             centerness=torch.cat([_float32_conv(level, self.centerness) for level in levels], dim=1)[..., 0],
             anchors=location_anchors(
-                sizes, self.strides, [ANCHOR_SCALE * stride for stride in self.strides], rows.device
+                sizes, self.strides, [self.anchor_scale * stride for stride in self.strides], rows.device
             ),
             counts=[height * width for height, width in sizes],
         )
