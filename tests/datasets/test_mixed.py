@@ -8,11 +8,14 @@ import pytest
 import torch
 from coco_folder import write_coco
 from grounding_folder import write_odvg
+from mmengine.hooks import Hook
+from tiny_run import tiny_config
 
 from openvocab.datasets import DetectionDataset, GroundingDataset, MixedDataset, MixedSampler, WebCaptionDataset
 from openvocab.datasets.contracts import CountsBadSamples, NamesSamples, ResumableOrder, vocabulary_of
 from openvocab.datasets.transforms import DetectionPrompt, LoadImage, LoadInstances, PackSample
-from openvocab.registry import DATA_SAMPLERS, DATASETS
+from openvocab.engine.runner import build_runner
+from openvocab.registry import DATA_SAMPLERS, DATASETS, HOOKS
 from openvocab.seeding import DrawIndex
 
 
@@ -134,7 +137,7 @@ def test_prompts_of_detection_and_grounding_data_in_one_stream(tmp_path):
         dict(type=DetectionDataset, images="images", annotations="labels.json", root=tmp_path, pipeline=pipeline),
         dict(type=GroundingDataset, images="images", annotations="grounding.jsonl", root=tmp_path, pipeline=pipeline),
     ]
-    dataset = DATASETS.build(dict(type=MixedDataset, datasets=parts))
+    dataset = DATASETS.build(dict(type="MixedDataset", datasets=parts))
     sampler = DATA_SAMPLERS.build(dict(type=MixedSampler, dataset=dataset, weights=[1, 1], block=4, seed=0))
     assert isinstance(sampler, ResumableOrder) and isinstance(dataset, CountsBadSamples | NamesSamples)
     loader = torch.utils.data.DataLoader(dataset, 4, sampler=sampler, num_workers=1, collate_fn=list)
@@ -157,3 +160,36 @@ def test_a_block_is_reproducible_across_numpy_states():
     first = draws(sampler, 20)
     np.random.seed(1)
     assert draws(sampler, 20) == first
+
+
+@HOOKS.register_module()
+class StopAt(Hook):
+    """Let a run fail after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.step:
+            raise RuntimeError("stopped here")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_resumed_has_the_same_losses(tmp_path, workers):
+    """Two parts of 22 items, three to one, 16 steps of 4; the run stops after step 11 and continues at step 8."""
+
+    def train(name, hooks=(), resume=False):
+        config = tiny_config(workers=workers, hooks=hooks)
+        parts = [dict(type="TinyDataset"), dict(type="TinyDataset")]
+        config.train_dataloader.dataset = dict(type="MixedDataset", datasets=parts)
+        config.train_dataloader.sampler = dict(type="MixedSampler", weights=[3, 1], block=10)
+        build_runner(config, work_dir=tmp_path / name, resume=resume).train()
+
+    train("whole")
+    with pytest.raises(RuntimeError, match="stopped here"):
+        train("parted", [dict(type="StopAt", step=11)])
+    train("parted", resume=True)
+    losses = {name: (tmp_path / name / "losses.txt").read_text().splitlines() for name in ("whole", "parted")}
+    assert len(losses["whole"]) == 16 and len({line.split()[1] for line in losses["whole"]}) == 16
+    assert losses["parted"][11 : 11 + 3] == losses["whole"][8:11], "the steps that were lost are the same again"
+    assert losses["parted"][11:] == losses["whole"][8:]

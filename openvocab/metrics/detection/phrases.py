@@ -1,4 +1,4 @@
-"""Whether the boxes that are found for phrases are the right ones: Flickr30k's recall and RefCOCO's accuracy."""
+"""Whether the boxes that are found for phrases match the labels: Flickr30k's recall and RefCOCO's accuracy."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
