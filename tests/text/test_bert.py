@@ -238,9 +238,7 @@ def test_a_published_model_is_downloaded_once(hub, monkeypatch, tmp_path):
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub cache")
     second = BERTTextEncoder("hf-hub:owner/bert", max_tokens=64)
     for encoder in (first, second):
-        assert torch.equal(
-            encoder.bert.encoder.layer[1].output.dense.weight, network.encoder.layer[1].output.dense.weight
-        )
+        assert torch.equal(encoder.bert.encoder.layer[1].output.dense.weight, expected)
         assert encoder.with_tokens(["a dog"]).tokens.ids.tolist() == [[2, 5, 21, 3]]
 
 
