@@ -211,13 +211,20 @@ def _network(pretrained: str | Path | None, values: Mapping[str, Any] | None) ->
     import transformers
 
     if pretrained is not None:
-        values = read_json(_file(pretrained, ("config.json",)))
+        path = _file(pretrained, ("config.json",))
+        values = read_json(path)
         if not isinstance(values, dict) or values.get("model_type", "bert") != "bert":
-            raise ValueError(f"{pretrained}: expected a BERT, its config.json says {values.get('model_type')!r}")
-    network = transformers.BertModel(transformers.BertConfig(**values or {}), add_pooling_layer=False).float()
+            raise ValueError(f"{path}: expected the config of a BERT, with model_type 'bert'")
+    elif unknown := set(values or {}) - set(transformers.BertConfig().to_dict()):
+        raise ValueError(f"config: {min(unknown)!r} is no value of transformers' BertConfig")
+    try:
+        config = transformers.BertConfig(**values or {})
+        network = transformers.BertModel(config, add_pooling_layer=False).float()
+    except Exception as error:  # a wrong value raises errors of several types, with several lines
+        raise ValueError(f"config of BERT: {' '.join(str(error).split())[:200]}") from error
     if pretrained is not None and reads_start_weights():
-        path = weights_file(pretrained)
-        load_strictly(network, bert_tower(load_state_dict(path)), f"{path} does not fit its config")
+        weights = weights_file(pretrained)
+        load_strictly(network, bert_tower(load_state_dict(weights)), f"{weights} does not fit its config")
     return network
 
 
@@ -232,9 +239,17 @@ def _tokenizer(source: str | Path | None) -> Any:
     folder = _file(source, TOKENIZER_FILES).parent
     if str(source).startswith(HUB_PREFIX):
         _file(source, ("tokenizer_config.json", *TOKENIZER_FILES))  # says whether case matters
-    tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # damaged files raise errors of many types, also `Exception` itself
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise ValueError(f"{folder} holds no readable tokenizer of BERT ({reason})") from error
     if not tokenizer.is_fast:  # that of transformers 4 does not say which characters belong to a token
         raise ImportError("BERTTextEncoder needs transformers 5 or newer; pip install openvocab[hf]")
+    words = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    missing = sorted(set(tokenizer.all_special_tokens) - set(words))  # transformers would number them anew
+    if missing:
+        raise ValueError(f"the vocabulary in {folder} lacks {', '.join(missing)}")
     return tokenizer
 
 

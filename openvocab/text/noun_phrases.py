@@ -76,7 +76,7 @@ def tagger_noun_phrases(caption: str) -> list[CharacterRange]:
     Raises:
         ImportError: nltk, or the data of its tagger, is not installed; the message states the command.
     """
-    tagged = tagged_words(caption.lower(), "tagger_noun_phrases", "rule_noun_phrases")
+    tagged = tagged_words(_lower(caption), "tagger_noun_phrases", "rule_noun_phrases")
     return chunked_phrases(caption, tagged)
 
 
@@ -88,10 +88,10 @@ def chunked_phrases(caption: str, tagged: Sequence[tuple[str, str]]) -> list[Cha
         tagged: its words in lower case, in order, and their part-of-speech tags.
     """
     spans: list[CharacterRange] = []
-    kinds, position, lowered = "", 0, caption.lower()
+    kinds, position, lowered = "", 0, _lower(caption)
     for word, tag in tagged:
         begin = lowered.find(word, position)
-        if begin < 0 or len(lowered) != len(caption):  # NLTK rewrites quotation marks, which are no nouns
+        if begin < 0:  # NLTK rewrites quotation marks, which are no nouns
             kinds, spans = kinds + "-", [*spans, (position, position)]
             continue
         position = begin + len(word)
@@ -150,6 +150,11 @@ def _has_tagger() -> bool:
         logger.info(f"noun phrases are found by rules; {error}")
         return False
     return True
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, character by character, so that it has the same length."""
+    return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
 
 
 def _words(text: str) -> list[Word]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from local_hub import use_hub
 from tiny_bert import CONFIG, make_encoder, numbered_vocabulary, save_bert, tokenizer_folder
 
 from openvocab.checkpoint.start_weights import start_weights
@@ -181,6 +182,13 @@ def test_each_mistake_gets_one_clear_line(tmp_path, monkeypatch):
         (dict(config=CONFIG, tokenizer=tmp_path / "none"), FileNotFoundError, "holds no tokenizer.json or vocab.txt"),
         (dict(config=CONFIG | dict(vocab_size=4), tokenizer=folder), ValueError, "and the network 4"),
         (dict(pretrained=folder), FileNotFoundError, "holds no config.json"),
+        (
+            dict(config=CONFIG | dict(num_attention_heads=5), tokenizer=folder),
+            ValueError,
+            "config of BERT: The hidden size",
+        ),
+        (dict(config=CONFIG | dict(hidden_size="many"), tokenizer=folder), ValueError, "config of BERT: .*hidden_size"),
+        (dict(config=dict(layers=3), tokenizer=folder), ValueError, "config: 'layers' is no value of"),
         (dict(config=CONFIG, tokenizer=folder, max_tokens=64, trainable="some"), ValueError, "trainable: expected"),
     ]
     for options, error, message in cases:
@@ -188,11 +196,50 @@ def test_each_mistake_gets_one_clear_line(tmp_path, monkeypatch):
             BERTTextEncoder(**options)
         assert "\n" not in str(raised.value)
     (folder / "config.json").write_text('{"model_type": "roberta"}')
-    with pytest.raises(ValueError, match="expected a BERT, its config.json says 'roberta'"):
+    with pytest.raises(ValueError, match="expected the config of a BERT, with model_type 'bert'"):
         BERTTextEncoder(folder)
     monkeypatch.setattr("openvocab.text.bert.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install openvocab\[hf\]"):
         TEXT_ENCODERS.build(dict(type="BERTTextEncoder", config=CONFIG, tokenizer=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("vocab.txt", b"a\ndog\n", r"lacks \[CLS\], \[MASK\], \[PAD\], \[SEP\], \[UNK\]"),
+        ("vocab.txt", b"", r"lacks \[CLS\]"),
+        ("vocab.txt", b"\xff\xfe\x00a\n", "no readable tokenizer of BERT"),
+        ("tokenizer.json", b"{", "no readable tokenizer of BERT"),
+        ("tokenizer.json", b"{}", "no readable tokenizer of BERT"),
+        ("tokenizer_config.json", b"[]", "no readable tokenizer of BERT"),
+    ],
+)
+def test_a_damaged_tokenizer_is_named(tmp_path, file, content, message):
+    tokenizer_folder(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        BERTTextEncoder(config=CONFIG, tokenizer=tmp_path, max_tokens=64)
+    assert "\n" not in str(raised.value)
+
+
+def test_case_is_kept_if_the_tokenizer_says_so(tmp_path):
+    assert make_encoder(tmp_path).with_tokens(["A Dog"]).tokens.ids.tolist() == [[2, 5, 21, 3]]
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert make_encoder(tmp_path).with_tokens(["A Dog"]).tokens.ids.tolist() == [[2, 1, 1, 3]]
+
+
+def test_a_published_model_is_downloaded_once(hub, monkeypatch, tmp_path):
+    network = save_bert(tmp_path)
+    expected = network.encoder.layer[1].output.dense.weight
+    for file in tmp_path.iterdir():
+        if file.is_file():
+            hub.add("owner/bert", file.name, file)
+    first = BERTTextEncoder("hf-hub:owner/bert", max_tokens=64)
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub cache")
+    second = BERTTextEncoder("hf-hub:owner/bert", max_tokens=64)
+    for encoder in (first, second):
+        assert torch.equal(encoder.bert.encoder.layer[1].output.dense.weight, expected)
+        assert encoder.with_tokens(["a dog"]).tokens.ids.tolist() == [[2, 5, 21, 3]]
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path):

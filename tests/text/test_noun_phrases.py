@@ -68,6 +68,7 @@ def tagger(monkeypatch):
 
 
 def test_the_tagger_is_used_if_it_is_installed(tagger):
+    assert noun_phrases("A İzmir walk") == [(0, 12)]
     assert noun_phrases("A walk is a run") == tagger_noun_phrases("A walk is a run") == [(0, 9), (10, 15)]
 
 
