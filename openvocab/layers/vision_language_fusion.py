@@ -67,7 +67,15 @@ class VisionLanguageFusion(nn.Module):
 
         Returns:
             Locations and tokens, in the same shapes.
+
+        Raises:
+            ValueError: not one text per image, or a mask of another size.
         """
+        if len(text) != len(vision) or is_token.shape != text.shape[:2]:
+            raise ValueError(
+                f"text: expected one per image, (B, T, D) for {len(vision)} images, and is_token (B, T), got "
+                f"{tuple(text.shape)} and {tuple(is_token.shape)}"
+            )
         vision, text = self.vision_norm(vision), self.text_norm(text)
         read_text, read_vision = self._attend(vision, text, is_token)  # (B, N, C), (B, T, D)
         vision = vision + self.drop_path(self.vision_gain * read_text)

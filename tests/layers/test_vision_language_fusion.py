@@ -170,6 +170,14 @@ def test_double_precision_stays_double(taken):
     assert taken == ["_mix"]
 
 
+def test_texts_that_do_not_belong_to_the_images_are_refused():
+    fusion, (vision, text, is_token) = make_fusion(), make_inputs()
+    with pytest.raises(ValueError, match="text: expected one per image, .* for 2 images"):
+        fusion(vision, text[:1], is_token[:1])
+    with pytest.raises(ValueError, match=r"is_token \(B, T\), got \(2, 6, 10\) and \(2, 5\)"):
+        fusion(vision, text, is_token[:, 1:])
+
+
 def test_dropout_and_drop_path_act_in_training_only():
     for arguments in (dict(dropout=0.5), dict(dropout=0.0, drop_path=0.5)):
         fusion, inputs = make_fusion(**arguments), make_inputs()
