@@ -48,9 +48,9 @@ class FusedBlock(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], text: Tensor, is_token: Tensor) -> State:
         """See `GLIPTower.forward`."""
-        vision, text = self.fusion(_as_locations(levels), text, is_token)
+        vision, text = self.fusion(as_locations(levels), text, is_token)
         text = self.text_layer(text, is_token)
-        return self.dynamic(_as_levels(vision, levels)), text
+        return self.dynamic(as_levels(vision, levels)), text
 
 
 class VisionBlock(nn.Module):
@@ -132,13 +132,13 @@ def _run(block: nn.Module, is_token: Tensor, state: State) -> State:
     return block(*state, is_token)
 
 
-def _as_locations(levels: Sequence[Tensor]) -> Tensor:
-    """Return all locations (B, N, C), level by level and row by row."""
+def as_locations(levels: Sequence[Tensor]) -> Tensor:
+    """Return the locations (B, N, C) of maps (B, C, h_i, w_i), level by level and row by row."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
 
 
-def _as_levels(locations: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Cut locations (B, N, C) into maps of the sizes of `like`."""
+def as_levels(locations: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut locations (B, N, C) into maps (B, C, h_i, w_i) of the sizes of `like`; views of the same memory."""
     sizes = [size_of(level) for level in like]
     parts = locations.split([height * width for height, width in sizes], dim=1)
     return [part.unflatten(1, size).permute(0, 3, 1, 2) for part, size in zip(parts, sizes)]

@@ -18,8 +18,8 @@ class VisionLanguageFusion(nn.Module):
     of an image take part, as in the official code, so that an image should not be padded more than necessary.
 
     Three equal ways of computing it: plain formulas, which clamp scores, if a bound on the scores shows that this may
-    matter; torch's fused attention; and for prediction in float32 on a CPU, where most of the time is spent on
-    projections of locations, one pass over the locations with those projections moved to the few tokens (see `_fold`).
+    matter; torch's fused attention; and for prediction on a CPU, where most of the time is spent on projections of
+    locations, one pass over the locations with those projections moved to the few tokens (see `_fold`), in float32.
 
     Args:
         dim: C of the locations.
@@ -67,25 +67,33 @@ class VisionLanguageFusion(nn.Module):
 
         Returns:
             Locations and tokens, in the same shapes.
+
+        Raises:
+            ValueError: not one text per image, or a mask of another size.
         """
+        if len(text) != len(vision) or is_token.shape != text.shape[:2]:
+            raise ValueError(
+                f"text: expected one per image, (B, T, D) for {len(vision)} images, and is_token (B, T), got "
+                f"{tuple(text.shape)} and {tuple(is_token.shape)}"
+            )
         vision, text = self.vision_norm(vision), self.text_norm(text)
         read_text, read_vision = self._attend(vision, text, is_token)  # (B, N, C), (B, T, D)
         vision = vision + self.drop_path(self.vision_gain * read_text)
         return vision, text + self.drop_path(self.text_gain * read_vision)
 
     def _attend(self, vision: Tensor, text: Tensor, is_token: Tensor) -> tuple[Tensor, Tensor]:
-        folds = vision.device.type == "cpu" and vision.dtype == torch.float32 and not torch.is_grad_enabled()
-        if folds and not torch.is_autocast_enabled("cpu") and not (self.training and self.dropout):
-            keys, biases, values = self._fold(text)
-            if _stay_below_limit(vision, keys, biases):
-                return self._stream(vision, keys, biases, values, is_token)
-        query, vision_value = (
-            self._split(self.query(vision) * self.head_dim**-0.5),
-            self._split(self.vision_value(vision)),
-        )
-        key, text_value = self._split(self.key(text)), self._split(self.text_value(text))
-        mix = _mix if _stay_below_limit(query, key) else _mix_clamped
         dropout = self.dropout if self.training else 0.0
+        predicts = not torch.is_grad_enabled() and not dropout
+        if predicts and vision.device.type == "cpu" and vision.dtype != torch.float64:
+            # in float32 whatever the weights are: for so many scores, bfloat16 is slower here, and float16 much slower
+            with torch.autocast("cpu", enabled=False):
+                keys, biases, values = self._fold(text.float())
+                if _stay_below_limit(vision, keys, biases):
+                    read_text, read_vision = self._stream(vision.float(), keys, biases, values, is_token)
+                    return read_text.to(vision.dtype), read_vision.to(text.dtype)
+        query, key = self._split(self.query(vision) * self.head_dim**-0.5), self._split(self.key(text))
+        vision_value, text_value = self._split(self.vision_value(vision)), self._split(self.text_value(text))
+        mix = _mix if _stay_below_limit(query, key) else _mix_clamped
         mixed_text, mixed_vision = mix(query, key, vision_value, text_value, is_token, dropout)
         return self.vision_out(_join(mixed_text)), self.text_out(_join(mixed_vision))
 
@@ -94,7 +102,7 @@ class VisionLanguageFusion(nn.Module):
         return values.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
 
     def _fold(self, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Move the projections of locations to the tokens.
+        """Move the projections of locations to the tokens (B, T, D).
 
         With x a location and per head q = W x + b, the score q . k is x . (W^T k) + b . k. And the output projection of
         a weighted sum of values is the weighted sum of projected values.
@@ -103,10 +111,11 @@ class VisionLanguageFusion(nn.Module):
             Keys (B, heads, T, C) whose product with a location is its score, biases (B, heads, T) of the scores, and
             values (B, heads, T, C) whose weighted sum over tokens and heads is the output.
         """
-        key, value = self._split(self.key(text)) * self.head_dim**-0.5, self._split(self.text_value(text))
-        weight = self.query.weight.unflatten(0, (self.heads, self.head_dim))  # (heads, d, C)
-        bias = self.query.bias.view(self.heads, self.head_dim, 1)
-        out = self.vision_out.weight.unflatten(1, (self.heads, self.head_dim)).permute(1, 2, 0)  # (heads, d, C)
+        key = self._split(_project(self.key, text)) * self.head_dim**-0.5
+        value = self._split(_project(self.text_value, text))
+        weight = self.query.weight.float().unflatten(0, (self.heads, self.head_dim))  # (heads, d, C)
+        bias = self.query.bias.float().view(self.heads, self.head_dim, 1)
+        out = self.vision_out.weight.float().unflatten(1, (self.heads, self.head_dim)).permute(1, 2, 0)  # (heads, d, C)
         return key @ weight, (key @ bias)[..., 0], value @ out
 
     def _stream(
@@ -115,12 +124,17 @@ class VisionLanguageFusion(nn.Module):
         """Compute both directions in one pass over the locations; see `_fold` for the arguments."""
         biases = biases.masked_fill(~is_token[:, None], -torch.inf)
         images = [_stream_image(*parts) for parts in zip(vision, keys, biases, values)]
-        read_text = torch.stack([image[0] for image in images]) + self.vision_out.bias  # (B, N, C)
+        read_text = torch.stack([image[0] for image in images]) + self.vision_out.bias.float()  # (B, N, C)
         means = torch.stack([image[1] for image in images])  # (B, heads, T, C)
         # the weights of a token sum to 1, so that the projection of the mean is the mean of the projections
-        weight = self.vision_value.weight.unflatten(0, (self.heads, self.head_dim))  # (heads, d, C)
-        mixed = means @ weight.transpose(1, 2) + self.vision_value.bias.view(self.heads, 1, self.head_dim)
-        return read_text, self.text_out(_join(mixed))
+        weight = self.vision_value.weight.float().unflatten(0, (self.heads, self.head_dim))  # (heads, d, C)
+        mixed = means @ weight.transpose(1, 2) + self.vision_value.bias.float().view(self.heads, 1, self.head_dim)
+        return read_text, _project(self.text_out, _join(mixed))
+
+
+def _project(linear: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a linear layer in float32."""
+    return F.linear(x, linear.weight.float(), linear.bias.float())
 
 
 def _stream_image(vision: Tensor, keys: Tensor, biases: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +202,7 @@ def _stay_below_limit(query: Tensor, key: Tensor, bias: Tensor | None = None) ->
 
 def _longest(rows: Tensor) -> Tensor:
     # lengths beyond the range of float16 are exact in float32
-    return torch.linalg.vector_norm(rows.detach(), dim=-1, dtype=torch.float32).amax()
+    return torch.linalg.vector_norm(rows.detach(), dim=-1, dtype=torch.promote_types(rows.dtype, torch.float32)).amax()
 
 
 def _join(mixed: Tensor) -> Tensor:

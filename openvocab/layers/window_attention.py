@@ -123,7 +123,13 @@ class WindowAttention(nn.Module):
         if torch.is_grad_enabled() and table.requires_grad:
             self._remembered = None
             return self._expanded(dtype)
-        version = (dtype, table.device, table.data_ptr(), 0 if table.is_inference() else table._version)
+        # a tensor of inference mode cannot take part in a backward pass later
+        version = (
+            dtype,
+            torch.is_inference_mode_enabled(),
+            table.data_ptr(),
+            0 if table.is_inference() else table._version,
+        )
         if self._remembered is None or self._remembered[0] != version:
             self._remembered = (version, self._expanded(dtype))
         return self._remembered[1]

@@ -47,23 +47,10 @@ def modulated_convolution(
             raise ValueError(f"{name}: expected {(len(x), channels, *size)}, got {tuple(values.shape)}")
     if x.device.type != "cpu":
         return _by_torchvision(x, offsets, masks, weight, bias, stride)
-    if x.dtype == torch.float16:
-        # few processors multiply float16, and others take thirty times as long
-        bias = None if bias is None else bias.float()
-        return modulated_convolution(x.float(), offsets, masks, weight.float(), bias, stride).half()
-    pixels, factors = _samples(x, offsets, masks, stride)  # (B h' w', 9, 4)
-    channels = x.shape[1]
-    table = x.permute(0, 2, 3, 1).reshape(-1, channels)  # (B H W, C): the channels of a pixel are adjacent in memory
-    kernel = weight.permute(0, 2, 3, 1).flatten(1).to(x.dtype)  # (O, 9 C)
-    bias = None if bias is None else bias.to(x.dtype)
-    needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in (x, offsets, masks, weight))
-    if needs_gradient and x.dtype == torch.bfloat16:
-        # the backward pass adds up the gradients of all samples of a pixel
-        table = table.float()
-    at_once = max(1, len(pixels)) if needs_gradient else LOCATIONS_AT_ONCE
-    rows = [_convolve(table, *parts, kernel, bias) for parts in zip(pixels.split(at_once), factors.split(at_once))]
-    result = torch.cat(rows) if len(rows) > 1 else rows[0]
-    return result.view(len(x), *size, -1).permute(0, 3, 1, 2)  # (B, O, h', w'), channels-last in memory
+    # few processors multiply float16, and others take thirty times as long
+    dtype = torch.float32 if x.dtype == torch.float16 else x.dtype
+    bias = None if bias is None else bias.to(dtype)
+    return _by_products(x.to(dtype), offsets, masks, weight.to(dtype), bias, stride).to(x.dtype)
 
 
 def reread(values: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
@@ -93,6 +80,22 @@ def _by_torchvision(
     with torch.autocast(x.device.type, enabled=False):
         result = torchvision.ops.deform_conv2d(*parts, bias, stride, padding=1, mask=masks.to(dtype))
     return result.to(x.dtype)
+
+
+def _by_products(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Convolve by one sum per sample and a matrix product."""
+    pixels, factors = _samples(x, offsets, masks, stride)  # (B h' w', 9, 4)
+    table = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # (B H W, C): the channels of a pixel are adjacent in memory
+    kernel = weight.permute(0, 2, 3, 1).flatten(1)  # (O, 9 C)
+    needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in (x, offsets, masks, weight))
+    if needs_gradient and x.dtype == torch.bfloat16:
+        # the backward pass adds up the gradients of all samples of a pixel
+        table = table.float()
+    # every part has a gradient of the whole table, so that parts cost time if there are gradients
+    at_once = max(1, len(pixels)) if needs_gradient else LOCATIONS_AT_ONCE
+    rows = [_convolve(table, *parts, kernel, bias) for parts in zip(pixels.split(at_once), factors.split(at_once))]
+    result = torch.cat(rows).view(len(x), *offsets.shape[-2:], -1)  # (B, h', w', O)
+    return result.permute(0, 3, 1, 2)
 
 
 def _convolve(table: Tensor, pixels: Tensor, factors: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:

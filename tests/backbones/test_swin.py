@@ -175,6 +175,14 @@ def test_half_precision_stays_near_float32(dtype):
     assert rough.dtype == dtype and (rough.float() - exact).norm() < 0.05 * exact.norm()
 
 
+def test_autocast_trains():
+    backbone = small(drop_path=0.1).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = backbone(images(48, 80, batch=2), (2, 3)).hidden
+    sum(level.float().square().mean() for level in maps.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+
+
 def test_the_embedding_and_the_first_stage_can_be_frozen():
     backbone = SwinBackbone(**SMALL, trainable=2).train()
     trained = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}

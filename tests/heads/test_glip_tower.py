@@ -4,7 +4,7 @@ import pytest
 import torch
 from glip_reference import assert_equal_to_official, expected, needs_reference, official_levels, official_model
 
-from openvocab.heads.glip_tower import GLIPTower, _as_levels, _as_locations
+from openvocab.heads.glip_tower import GLIPTower, as_levels, as_locations
 
 SIZES = ((12, 18), (6, 9), (3, 5), (2, 3), (1, 2))
 
@@ -40,8 +40,8 @@ def test_every_fused_block_is_the_official_one(gradient):
     with torch.set_grad_enabled(gradient):
         for number, block in enumerate(official_model("c").head.tower.blocks):
             if number == 0:
-                vision, words = block.fusion(_as_locations(levels), text, is_token)
-                fused = _as_levels(vision.detach(), levels)
+                vision, words = block.fusion(as_locations(levels), text, is_token)
+                fused = as_levels(vision.detach(), levels)
                 assert_equal_to_official(fused[2][0], "c_fuse1_p5")
                 assert_equal_to_official(fused[4][0], "c_fuse1_p7")
                 assert_equal_to_official(words.detach()[0], "c_fuse1_text")

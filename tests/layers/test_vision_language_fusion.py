@@ -153,6 +153,31 @@ def test_half_precision_is_finite_even_where_scores_overflow(dtype, scale):
             assert (part.float() - other).norm() < 0.03 * other.norm()
 
 
+@torch.no_grad()
+def test_prediction_under_autocast_streams_too(taken):
+    fusion, inputs = make_fusion(), make_inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = fusion(*inputs)
+    torch.testing.assert_close(actual, official(fusion, *inputs), rtol=1e-4, atol=1e-5)
+    assert set(taken) == {"_stream_image"}
+
+
+@torch.no_grad()
+def test_double_precision_stays_double(taken):
+    fusion, (vision, text, is_token) = make_fusion().double(), make_inputs()
+    inputs = vision.double(), text.double(), is_token
+    torch.testing.assert_close(fusion(*inputs), official(fusion, *inputs), rtol=1e-10, atol=1e-10)
+    assert taken == ["_mix"]
+
+
+def test_texts_that_do_not_belong_to_the_images_are_refused():
+    fusion, (vision, text, is_token) = make_fusion(), make_inputs()
+    with pytest.raises(ValueError, match="text: expected one per image, .* for 2 images"):
+        fusion(vision, text[:1], is_token[:1])
+    with pytest.raises(ValueError, match=r"is_token \(B, T\), got \(2, 6, 10\) and \(2, 5\)"):
+        fusion(vision, text, is_token[:, 1:])
+
+
 def test_dropout_and_drop_path_act_in_training_only():
     for arguments in (dict(dropout=0.5), dict(dropout=0.0, drop_path=0.5)):
         fusion, inputs = make_fusion(**arguments), make_inputs()

@@ -104,6 +104,17 @@ def test_the_bias_is_remembered_until_the_weights_change():
     assert attention.relative_position_bias_table.grad.abs().sum() > 0
 
 
+def test_a_bias_from_inference_mode_does_not_break_gradients_of_frozen_weights():
+    attention, windows = make_attention(3, 1).requires_grad_(False), cut_windows(1, (5, 5), 3, 1, CPU)
+    with torch.inference_mode():
+        expected = attention(torch.ones(25, 12), windows)
+    tokens = torch.ones(25, 12, requires_grad=True)
+    actual = attention(tokens, windows)
+    actual.square().sum().backward()
+    torch.testing.assert_close(actual.detach(), expected.clone())
+    assert tokens.grad.isfinite().all()
+
+
 def make_loaded(state) -> WindowAttention:
     attention = WindowAttention(12, 3, 3, 1).eval()
     attention.load_state_dict(state)
