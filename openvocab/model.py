@@ -1,7 +1,7 @@
 """The composition: backbone + text encoder + head."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -156,19 +156,14 @@ class OpenVocabModel(BaseModel):
             ValueError: the head has no scores for each pixel.
             NotEnoughMemory: see `predict`.
         """
-
-        def finish(outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[tuple[Prediction, LogitMap]]:
-            predictions = self.head.postprocess(outputs, samples, *pixels)
-            return list(zip(predictions, self.head.score_maps(outputs, samples, *pixels)))
-
-        return self._run(images, samples, encoder or self, finish)
+        return self._run(images, samples, encoder or self, self.head.predictions_with_scores)
 
     def _run(
         self,
         images: Tensor | PixelBatch,
         samples: Sequence[Sample],
         encoder: "ImageEncoder",
-        finish: Callable[..., Sequence[Result]],
+        finish: Callable[..., Iterable[Result]],
     ) -> list[Result]:
         """Run the network on images, as many at once as memory allows, and finish its outputs."""
         vocabulary = shared_vocabulary(samples)
@@ -195,7 +190,7 @@ class OpenVocabModel(BaseModel):
         samples: Sequence[Sample],
         text: TextFeatures,
         encoder: "ImageEncoder",
-        finish: Callable[..., Sequence[Result]],
+        finish: Callable[..., Iterable[Result]],
     ) -> Sequence[Result]:
         if self.head.reads_whole_image and len(samples) > 1:  # one at a time, so that all windows are of one image
             each = range(len(samples))
@@ -206,7 +201,7 @@ class OpenVocabModel(BaseModel):
         network = partial(self._network, text, whole_embed, encoder)
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         pixels = (images,) if self.head.reads_pixels else ()
-        return finish(outputs, samples, *pixels)
+        return list(finish(outputs, samples, *pixels))
 
     def _whole_embed(self, images: Tensor | PixelBatch, size: Size, encoder: "ImageEncoder") -> Tensor:
         """Return the pooled embedding (1, D) of an image of `size`, cropped to a multiple of the stride."""

@@ -372,7 +372,7 @@ class Predictor:
             return [(prediction, None) for prediction in self.model.test_step(data)]
         batch = composed.data_preprocessor.pixels(data)
         inputs = batch["images"], batch["samples"], encoder
-        if scores and composed.head.has_score_maps:
+        if scores and composed.head.has_scores:
             return composed.predict_with_scores(*inputs)
         return [(prediction, None) for prediction in composed.predict(*inputs)]
 
