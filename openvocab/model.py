@@ -1,7 +1,7 @@
 """The composition: backbone + text encoder + head."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -18,6 +18,7 @@ from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
 from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
+from openvocab.missing_file import argument_of
 from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
@@ -61,10 +62,12 @@ class OpenVocabModel(BaseModel):
     data_preprocessor: BatchPreprocessor
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
-        backbone = build_part(BACKBONES, backbone)
+        with argument_of("backbone", *(["text_encoder"] if _need_same_file(backbone, text_encoder) else [])):
+            backbone = build_part(BACKBONES, backbone)
         super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
         self.backbone = backbone
-        self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
+        with argument_of("text_encoder"):
+            self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
         if not isinstance(self.inference, Inference):
@@ -101,7 +104,8 @@ class OpenVocabModel(BaseModel):
 
     def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
         """Return the rows (R, D) of a vocabulary or of captions, with all fields that the head reads."""
-        text = self.text_encoder(texts)
+        with argument_of("model.text_encoder"):  # its tokenizer is read at the first use
+            text = self.text_encoder(texts)
         # Only a head that reads it gets the empty text, since an encoder without a text tower has none.
         return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
 
@@ -288,6 +292,12 @@ class OpenVocabModel(BaseModel):
             trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
             rows.append(f"{name}: {type(part).__name__}, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained")
         return "\n".join(rows)
+
+
+def _need_same_file(backbone: Any, text_encoder: Any) -> bool:
+    """Return whether the configs of two parts name the same weights, as those of one CLIP do."""
+    named = [part.get("pretrained") if isinstance(part, Mapping) else None for part in (backbone, text_encoder)]
+    return named[0] is not None and named[0] == named[1]
 
 
 def _refuse_weights(*_: Any) -> NoReturn:

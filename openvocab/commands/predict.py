@@ -115,9 +115,12 @@ def _model(arguments: argparse.Namespace) -> str | None:
 
 def _load(arguments: argparse.Namespace) -> "Predictor":
     from openvocab.predictor import load
+    from openvocab.process.start_up import collect_as_usual
 
     model = _model(arguments)
-    return load(model, arguments.checkpoint, arguments.device, accept_license=arguments.accept_license)
+    predictor = load(model, arguments.checkpoint, arguments.device, accept_license=arguments.accept_license)
+    collect_as_usual()
+    return predictor
 
 
 def _predict(find: "FixedVocabulary", arguments: argparse.Namespace, photo: "Photo") -> "Result":

@@ -282,7 +282,7 @@ class GroupViTHead(Head):
             self._warn_once(
                 f"background_threshold={self.background_threshold} has no effect: the vocabulary names no background "
                 "class, so every pixel gets one of its classes; Vocabulary.from_names(background=...) names one, or "
-                "--background of tools/demo.py"
+                "--background of `openvocab predict`"
             )
         elif text.num_classes == 1:
             raise ValueError("a vocabulary of the background alone leaves GroupViT nothing to find; add class names")
