@@ -1,7 +1,7 @@
 """The composition: backbone + text encoder + head."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -18,6 +18,7 @@ from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
 from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
+from openvocab.missing_file import argument_of
 from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
@@ -64,10 +65,12 @@ class OpenVocabModel(BaseModel):
     data_preprocessor: BatchPreprocessor
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
-        backbone = build_part(BACKBONES, backbone)
+        with argument_of("backbone", *(["text_encoder"] if _need_same_file(backbone, text_encoder) else [])):
+            backbone = build_part(BACKBONES, backbone)
         super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
         self.backbone = backbone
-        self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
+        with argument_of("text_encoder"):
+            self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
         if not isinstance(self.inference, Inference):
@@ -112,11 +115,12 @@ class OpenVocabModel(BaseModel):
         Returns:
             rows (R, D) of a vocabulary or of captions, with all fields that the head reads; of prompts the tokens.
         """
-        if self.head.reads_phrases:
-            if not isinstance(texts, Vocabulary):
-                return self.text_encoder.with_tokens(texts)
-            return replace(self.text_encoder.with_tokens(self._prompts(texts)), background=texts.background)
-        text = self.text_encoder(texts)
+        with argument_of("model.text_encoder"):  # its tokenizer is read at the first use
+            if self.head.reads_phrases:
+                if not isinstance(texts, Vocabulary):
+                    return self.text_encoder.with_tokens(texts)
+                return replace(self.text_encoder.with_tokens(self._prompts(texts)), background=texts.background)
+            text = self.text_encoder(texts)
         # Only a head that reads it gets the empty text, since an encoder without a text tower has none.
         return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
 
@@ -177,19 +181,14 @@ class OpenVocabModel(BaseModel):
             ValueError: the head has no scores for each pixel.
             NotEnoughMemory: see `predict`.
         """
-
-        def finish(outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[tuple[Prediction, LogitMap]]:
-            predictions = self.head.postprocess(outputs, samples, *pixels)
-            return list(zip(predictions, self.head.score_maps(outputs, samples, *pixels)))
-
-        return self._run(images, samples, encoder or self, finish)
+        return self._run(images, samples, encoder or self, self.head.predictions_with_scores)
 
     def _run(
         self,
         images: Tensor | PixelBatch,
         samples: Sequence[Sample],
         encoder: "ImageEncoder",
-        finish: Callable[..., Sequence[Result]],
+        finish: Callable[..., Iterable[Result]],
     ) -> list[Result]:
         """Run the network on images, as many at once as memory allows, and finish its outputs."""
         has_prompts = self.head.reads_phrases and any(sample.prompt is not None for sample in samples)
@@ -220,7 +219,7 @@ class OpenVocabModel(BaseModel):
         samples: Sequence[Sample],
         text: TextFeatures,
         encoder: "ImageEncoder",
-        finish: Callable[..., Sequence[Result]],
+        finish: Callable[..., Iterable[Result]],
     ) -> Sequence[Result]:
         if self.head.reads_whole_image and len(samples) > 1:  # one at a time, so that all windows are of one image
             each = range(len(samples))
@@ -231,7 +230,7 @@ class OpenVocabModel(BaseModel):
         network = partial(self._network, text, whole_embed, encoder)
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         pixels = (images,) if self.head.reads_pixels else ()
-        return finish(outputs, samples, *pixels)
+        return list(finish(outputs, samples, *pixels))
 
     def _whole_embed(self, images: Tensor | PixelBatch, size: Size, encoder: "ImageEncoder") -> Tensor:
         """Return the pooled embedding (1, D) of an image of `size`, cropped to a multiple of the stride."""
@@ -318,6 +317,12 @@ class OpenVocabModel(BaseModel):
             trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
             rows.append(f"{name}: {type(part).__name__}, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained")
         return "\n".join(rows)
+
+
+def _need_same_file(backbone: Any, text_encoder: Any) -> bool:
+    """Return whether the configs of two parts name the same weights, as those of one CLIP do."""
+    named = [part.get("pretrained") if isinstance(part, Mapping) else None for part in (backbone, text_encoder)]
+    return named[0] is not None and named[0] == named[1]
 
 
 def _refuse_weights(*_: Any) -> NoReturn:

@@ -1,6 +1,6 @@
 """The contract of a head, which is the one file that a new method adds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class Head(nn.Module):
     `embeddings`, `reads_pixels`, `reads_whole_image`), and which of the texts (`text_tokens`, `replaced_texts`,
     `empty_text`, `reads_phrases`, `names_at_once`, `prompt_form`).
 
-    Optional methods: `training_texts`, `embed_images`, `decode`, `logit_maps`, `score_maps`, `proposals`,
+    Optional methods: `training_texts`, `embed_images`, `decode`, `logit_maps`, `predictions_with_scores`, `proposals`,
     `pack_linears`.
     """
 
@@ -120,11 +120,18 @@ class Head(nn.Module):
         """
         return None
 
-    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
-        """Return the score of every class at every pixel of each image, (K, H, W) in 0..1, in its original frame.
+    def predictions_with_scores(
+        self, outputs: Any, samples: Sequence[Sample], *pixels: Any
+    ) -> Iterable[tuple[Prediction, LogitMap]]:
+        """Return each prediction of `postprocess` with the score of every class at every pixel, (K, H, W) in 0..1.
+
+        What the two have in common is computed once per image; the scores are computed when they are read.
 
         Args:
             outputs, samples, pixels: those of `postprocess`.
+
+        Returns:
+            B pairs, in the original frame of each image; an iterator may compute one image after the other.
 
         Raises:
             ValueError: the head has no such scores (default).
@@ -159,9 +166,9 @@ class Head(nn.Module):
         return False
 
     @property
-    def has_score_maps(self) -> bool:
-        """Whether the head defines `score_maps`."""
-        return type(self).score_maps is not Head.score_maps
+    def has_scores(self) -> bool:
+        """Whether the head defines `predictions_with_scores`."""
+        return type(self).predictions_with_scores is not Head.predictions_with_scores
 
     @property
     def embeds_images(self) -> bool:
@@ -178,7 +185,7 @@ class _Empty:
     """Has the attributes that Python gives every class; they differ between its versions."""
 
 
-_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "score_maps", "training_texts"}
+_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "training_texts"}
 
 
 def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:

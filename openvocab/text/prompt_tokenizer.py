@@ -16,6 +16,7 @@ from torch import Tensor
 
 from openvocab.checkpoint.hub import can_reach_hub
 from openvocab.clip.open_clip_model import clip_config
+from openvocab.missing_file import MissingFile
 
 logger = logging.getLogger(__name__)
 
@@ -144,9 +145,10 @@ def _named_tokenizer(model: str, folder: str | None) -> HFTokenizer:
         return HFTokenizer(folder or name, **config.get("tokenizer_kwargs", {}), **cached)
     except (OSError, ValueError, TypeError) as error:  # what transformers raises where a file is missing
         where = f"complete in {folder!r}" if folder else "on this machine, and could not be downloaded"
-        raise FileNotFoundError(
-            f"the tokenizer of {model!r} is not {where}; put tokenizer.json and tokenizer_config.json of {name} on "
-            "Hugging Face's hub in a folder, and pass it as text_encoder.text_folder="
+        raise MissingFile(
+            f"the tokenizer of {model!r} is not {where}; it consists of tokenizer.json and tokenizer_config.json of "
+            f"{name} on Hugging Face's hub",
+            "text_folder=FOLDER",
         ) from error
 
 

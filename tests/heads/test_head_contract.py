@@ -11,6 +11,7 @@ import torch
 from config_parts import CONFIGS, without_weights
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import openvocab.heads
@@ -213,7 +214,7 @@ def test_scores_are_highest_at_the_labels(case: Case, vocabulary):
     with torch.inference_mode():
         labels = model.predict(*batch.values())
         if not isinstance(labels[0], SemanticPrediction):
-            assert not head.has_score_maps
+            assert not head.has_scores
             return
         for (prediction, scores), expected in zip(model.predict_with_scores(*batch.values()), labels, strict=True):
             values = scores.whole()
@@ -223,6 +224,34 @@ def test_scores_are_highest_at_the_labels(case: Case, vocabulary):
             at_labels = values.gather(0, torch.from_numpy(prediction.label_map.astype(np.int64))[None])[0]
             # up to rounding: labels are made of logits, scores of their softmax
             torch.testing.assert_close(at_labels, values.amax(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_labels_and_scores_have_in_common_is_computed_once(case: Case):
+    model = case.model.eval()
+    if not model.head.has_scores:
+        return
+    batch = model.data_preprocessor(make_batch(MANY, (64, 96)))
+    with torch.inference_mode():
+        model.predict(*batch.values())  # embeds the names
+        with ElementCounter() as labels:
+            model.predict(*batch.values())
+        with ElementCounter() as both:
+            kept = model.predict_with_scores(*batch.values())
+    assert len(kept) == 2
+    assert both.total <= 1.01 * labels.total  # up to the positions of rows and columns; no score is read
+
+
+class ElementCounter(TorchDispatchMode):
+    """Counts the elements of all tensors that operations compute within its context; views are none."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not any(output.alias_info for output in func._schema.returns):
+            parts = result if isinstance(result, (tuple, list)) else [result]
+            self.total += sum(part.numel() for part in parts if isinstance(part, torch.Tensor))
+        return result
 
 
 def test_another_vocabulary_on_the_same_images_needs_no_backbone(case: Case):
