@@ -9,5 +9,9 @@ Hardware: 2 CPU cores. Expected: not yet measured.
 from mmengine.config import read_base
 
 with read_base():
-    from ._base_.datasets.shapes_grounding import *
-    from .glip_shapes import default_hooks, env_cfg, log_level, log_processor, model, precision, test_cfg, visualizer
+    from ._base_.datasets.shapes_grounding import test_dataloader as phrases
+    from ._base_.datasets.shapes_grounding import test_evaluator as recall
+    from .glip_shapes import *
+
+val_dataloader = test_dataloader = phrases
+val_evaluator = test_evaluator = recall

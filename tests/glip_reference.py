@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from readout_reference import KEYS, seeded
-from torch import Tensor
 from tiny_bert import numbered_vocabulary
+from torch import Tensor
 
 from openvocab.backbones.swin import SwinBackbone
 from openvocab.converters.glip import convert

@@ -118,7 +118,7 @@ class GLIPHead(Head):
         self.level_scales = nn.ParameterList(torch.ones(1) for _ in self.strides)
         for part in (self.box_offsets, self.centerness):
             nn.init.normal_(part.weight, std=0.01)
-            nn.init.zeros_(part.bias)
+            part.bias = nn.Parameter(torch.zeros(part.out_channels))
         self.token_offset = nn.Parameter(torch.zeros(LONGEST_PROMPT, text_dim)) if trained_parts == "prompt" else None
         self._freeze_others(trained_parts)
 

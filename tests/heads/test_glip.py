@@ -3,7 +3,6 @@
 import pytest
 import torch
 from glip_reference import (
-    CAPTION,
     DETECTION,
     MODELS,
     PROMPTS,
@@ -17,7 +16,6 @@ from glip_reference import (
 )
 
 from openvocab.vocabulary.prompt import Prompt
-from openvocab.vocabulary.vocabulary import Vocabulary
 
 
 @needs_reference
