@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import random
+import unicodedata
 
 import cv2
 import numpy as np
@@ -295,3 +296,36 @@ def test_the_index_does_not_change_when_it_is_read_again(tmp_path):
     dataset = _odvg(tmp_path)
     before = copy.deepcopy(dataset[0]["sample"].prompt)
     assert dataset[0]["sample"].prompt == before
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_damage_to_flickr30k_entities_is_one_line_that_names_the_file(tmp_path, seed):
+    choose = random.Random(seed)
+    root = write_entities(tmp_path)
+    path = choose.choice(sorted(root.rglob("*.*")))
+    text = path.read_text()
+    for _ in range(choose.randrange(1, 4)):
+        begin = choose.randrange(len(text))
+        text = (
+            text[:begin]
+            + choose.choice(["", "[", "]", "/EN#", "<", "1e999", "\0", "é"])
+            + text[begin + choose.randrange(9) :]
+        )
+    path.write_bytes(damaged(text.encode(), choose))
+    check(lambda: GroundingDataset("images", "entities", root=tmp_path, test_mode=True), path.name, ".jpg", "images")
+
+
+def test_an_id_that_is_listed_twice_is_an_error(tmp_path):
+    write_entities(tmp_path)
+    (tmp_path / "test.txt").write_text("2003\n1007\n2003\n")
+    with pytest.raises(ValueError, match="keys: '2003' is listed 2 times"):
+        GroundingDataset("images", "entities", root=tmp_path, keys="test.txt").full_init()
+
+
+def test_an_accent_may_be_encoded_in_two_ways(tmp_path):
+    records = odvg_records()[:1]
+    records[0]["filename"] = unicodedata.normalize("NFC", "café.jpg")
+    write_odvg(tmp_path, records)
+    name = unicodedata.normalize("NFD", "café.jpg")
+    (tmp_path / f"images/{IDS[0]}.jpg").rename(tmp_path / "images" / name)
+    assert GroundingDataset("images", "grounding.jsonl", root=tmp_path)[0]["sample"].image_path.endswith(name)

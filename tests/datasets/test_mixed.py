@@ -14,7 +14,8 @@ from tiny_run import tiny_config
 from openvocab.datasets import DetectionDataset, GroundingDataset, MixedDataset, MixedSampler, WebCaptionDataset
 from openvocab.datasets.contracts import CountsBadSamples, NamesSamples, ResumableOrder, vocabulary_of
 from openvocab.datasets.transforms import DetectionPrompt, LoadImage, LoadInstances, PackSample
-from openvocab.engine.runner import build_runner
+from openvocab.engine.loader import batches_of
+from openvocab.engine.runner import OpenVocabRunner, build_runner
 from openvocab.registry import DATA_SAMPLERS, DATASETS, HOOKS
 from openvocab.seeding import DrawIndex
 
@@ -139,7 +140,8 @@ def test_prompts_of_detection_and_grounding_data_in_one_stream(tmp_path):
     ]
     dataset = DATASETS.build(dict(type="MixedDataset", datasets=parts))
     sampler = DATA_SAMPLERS.build(dict(type=MixedSampler, dataset=dataset, weights=[1, 1], block=4, seed=0))
-    assert isinstance(sampler, ResumableOrder) and isinstance(dataset, CountsBadSamples | NamesSamples)
+    assert isinstance(sampler, ResumableOrder)
+    assert isinstance(dataset, CountsBadSamples) and isinstance(dataset, NamesSamples)
     loader = torch.utils.data.DataLoader(dataset, 4, sampler=sampler, num_workers=1, collate_fn=list)
     batch = [item["sample"] for item in next(iter(loader))]
     assert sorted(sample.prompt.text.startswith(("A man", "Two")) for sample in batch) == [False, False, True, True]
@@ -193,3 +195,14 @@ def test_a_run_that_is_resumed_has_the_same_losses(tmp_path, workers):
     assert len(losses["whole"]) == 16 and len({line.split()[1] for line in losses["whole"]}) == 16
     assert losses["parted"][11 : 11 + 3] == losses["whole"][8:11], "the steps that were lost are the same again"
     assert losses["parted"][11:] == losses["whole"][8:]
+
+
+def test_a_sample_at_which_a_worker_fails_is_named_with_its_dataset():
+    config = tiny_config(workers=1).train_dataloader.to_dict()
+    parts = [dict(type="TinyDataset"), dict(type="TinyDataset", trouble=dict(index=3, kind="exit"))]
+    config.update(dataset=dict(type="MixedDataset", datasets=parts), sampler=dict(type="DefaultSampler", shuffle=False))
+    loader = OpenVocabRunner.build_dataloader(config, seed=0)
+    with pytest.raises(Exception, match="the last sample it began: TinyDataset: item-3") as error:
+        with batches_of(loader, "train_dataloader") as batches:
+            list(batches)
+    assert "\n" not in str(error.value)

@@ -1,7 +1,8 @@
 """Read Flickr30k Entities: sentences with marked phrases, and the boxes of the entities that these refer to."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openvocab.datasets.annotations.grounded_captions import GroundingBuilder, Region
@@ -22,7 +23,7 @@ def read_flickr_entities(
     folder: Path,
     images: Path,
     builder: GroundingBuilder,
-    keys: Collection[str] | None = None,
+    keys: Sequence[str] | None = None,
     on_bad: Callable[[BadSample], None] = raise_bad,
 ) -> None:
     """Read the sentences of a folder into a builder, each as a caption of its own.
@@ -40,12 +41,15 @@ def read_flickr_entities(
         on_bad: called with the error of an image's files, which are then skipped. Default: raise it.
 
     Raises:
-        FileNotFoundError: a folder or file is missing.
+        FileNotFoundError: a folder is missing.
+        ValueError: an id that `keys` list twice.
     """
     for name in (SENTENCES, ANNOTATIONS):
         if not (folder / name).is_dir():
             raise FileNotFoundError(f"annotations: {folder} has no folder {name}; unpack Flickr30k Entities there")
     found = sorted(path.stem for path in (folder / SENTENCES).glob("*.txt")) if keys is None else keys
+    if twice := [image_id for image_id, count in Counter(found).items() if count > 1]:
+        raise ValueError(f"keys: {twice[0]!r} is listed {found.count(twice[0])} times; list each image once")
     for image_id in found:
         try:
             sentences = _sentences(folder / SENTENCES / f"{image_id}.txt")

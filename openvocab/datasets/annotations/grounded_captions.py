@@ -10,6 +10,7 @@ import numpy as np
 from openvocab.datasets.annotations.box_checks import REASONS, check_are_pixels, check_boxes
 from openvocab.datasets.annotations.instances import InstanceTable
 from openvocab.datasets.annotations.records import ColumnsBuilder, raise_bad
+from openvocab.datasets.files.folder_walk import stored_names
 from openvocab.files.file_values import numbers, whole_numbers
 from openvocab.images.image_header import read_image_size
 from openvocab.images.image_io import BadSample
@@ -154,6 +155,7 @@ class GroundingBuilder:
         phrase_types: tuple[tuple[str, ...], ...],
     ) -> bool:
         """Add an item without its boxes; False if the size of its image cannot be read."""
+        path = Path(*stored_names(Path(), [str(path)]))
         size = size or self._read_size(path)
         if size is not None:
             self.items.append(GroundedItem(sample_id, str(path), size, prompt, phrase_types))
