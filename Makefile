@@ -10,7 +10,7 @@ WHEEL := build/wheel
 OLDEST := build/oldest
 STARTED := $(shell date +%s)
 
-.PHONY: quickstart test lint docs wheel oldest oldest-installed benchmark clean
+.PHONY: quickstart extras test lint docs wheel oldest oldest-installed benchmark clean
 
 $(LIBRARY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,8 +28,11 @@ $(DOCS): $(LIBRARY)
 quickstart: $(LIBRARY)
 	$(VENV)/bin/python tools/quickstart.py --started $(STARTED)
 
+extras: $(EXTRAS)
+
+# Files in the order of their names: sorted by number of tests, long files of a single test would be left to the end.
 test: $(EXTRAS)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(EXTRAS)
 	$(VENV)/bin/ruff check openvocab configs tools tests

@@ -44,5 +44,6 @@ param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 50
 param_scheduler[1]["end"] = 1000
 optim_wrapper["optimizer"].update(lr=5e-4)
 optim_wrapper["amp"] = "auto"
-default_hooks["checkpoint"].update(interval=None, best="mIoU")
+# with the text tower and the optimizer a checkpoint has a gigabyte: the newest and the best are kept
+default_hooks["checkpoint"].update(interval=None, best="mIoU", max_keep=1)
 default_hooks["logger"].update(interval=20)

@@ -44,4 +44,4 @@ optim_wrapper["optimizer"].update(lr=5e-4)
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = 100
 param_scheduler[1]["end"] = max_iters
 train_cfg.update(max_iters=max_iters, val_interval=500)
-default_hooks["checkpoint"].update(interval=500, best="coco_box_AP50")
+default_hooks["checkpoint"].update(interval=500, best="coco_box_AP50", max_keep=1)

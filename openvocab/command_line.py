@@ -12,6 +12,7 @@ from typing import NoReturn, TextIO
 
 from openvocab.engine.stopping import Stopped, StopRequest
 from openvocab.failures import RunFailed
+from openvocab.missing_file import MissingFile
 
 _MISTAKES = (
     OSError,
@@ -26,8 +27,11 @@ _HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Wind
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(config_option: str | None = None) -> Iterator[None]:
     """Report an expected error in one line on stderr: exit code 2 for a user's mistake, 1 for a run that failed.
+
+    A file that is missing comes with the argument that names another one, as `config_option` takes it, or without if
+    the tool has no option for arguments of the config.
 
     SIGTERM and SIGINT also end the tool with one line, with exit codes 143 and 130; a training run saves first.
     With OPENVOCAB_TRACEBACK=1 the error is raised with its traceback.
@@ -42,7 +46,7 @@ def one_line_errors() -> Iterator[None]:
     except (*_MISTAKES, *_FAILURES) as error:
         if os.environ.get("OPENVOCAB_TRACEBACK") == "1":
             raise
-        say(f"error: {_one_line(error)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
+        say(f"error: {_one_line(error, config_option)} (OPENVOCAB_TRACEBACK=1 shows where)\n")
         sys.exit(1 if isinstance(error, _FAILURES) else 2)
 
 
@@ -139,9 +143,11 @@ class _StderrHandler(logging.StreamHandler):
         return sys.stderr
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, config_option: str | None) -> str:
     # str() of a KeyError is the repr of its message
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, MissingFile):
+        text = error.reason if config_option is None else error.for_command(config_option)
     if text.startswith("Caught ") and " in DataLoader worker " in text:  # followed by the original traceback, as text
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split()) or type(error).__name__

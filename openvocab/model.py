@@ -1,7 +1,7 @@
 """The composition: backbone + text encoder + head."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -12,19 +12,23 @@ from torch import Tensor
 
 from openvocab.backbones.base import Backbone
 from openvocab.finite_guard import check_losses
-from openvocab.heads.base import Head, shared_vocabulary
+from openvocab.heads.base import Head, own_prompt, shared_vocabulary
 from openvocab.inference.base import Inference
 from openvocab.inference.sliding_window import SlidingWindow
 from openvocab.inference.whole_image import WholeImage
 from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
+from openvocab.missing_file import argument_of
 from openvocab.pixel_batch import PixelBatch
 from openvocab.preprocessor import BatchPreprocessor
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures, known
 from openvocab.text.base import TextEncoder
+from openvocab.text.recent_texts import RecentTexts
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary_prompts import vocabulary_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +65,12 @@ class OpenVocabModel(BaseModel):
     data_preprocessor: BatchPreprocessor
 
     def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
-        backbone = build_part(BACKBONES, backbone)
+        with argument_of("backbone", *(["text_encoder"] if _need_same_file(backbone, text_encoder) else [])):
+            backbone = build_part(BACKBONES, backbone)
         super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
         self.backbone = backbone
-        self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
+        with argument_of("text_encoder"):
+            self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
         self.head = build_part(HEADS, head, backbone=self.backbone.spec, text_dim=self.text_encoder.embed_dim)
         self.inference = build_part(INFERENCERS, inference) if inference else WholeImage()
         if not isinstance(self.inference, Inference):
@@ -72,6 +78,7 @@ class OpenVocabModel(BaseModel):
             raise TypeError(f"inference: expected a subclass of openvocab.inference.base.Inference, got {given}")
         self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
         self.images_at_once = Halving("images")
+        self._recent_prompts: RecentTexts[list[Prompt]] = RecentTexts(limit=4)
         logger.info(self.summary())
 
     def forward(self, images: Tensor, samples: Sequence[Sample], mode: str = "tensor") -> Any:
@@ -99,9 +106,21 @@ class OpenVocabModel(BaseModel):
         """Return the pooled embedding (B, D) of normalized images (B, 3, H, W), not normalized."""
         return known(self.backbone(images, (), True).image_embed, "image_embed of the backbone")
 
-    def encode_texts(self, texts: Vocabulary | Sequence[str]) -> TextFeatures:
-        """Return the rows (R, D) of a vocabulary or of captions, with all fields that the head reads."""
-        text = self.text_encoder(texts)
+    def encode_texts(self, texts: Vocabulary | Sequence[str] | Sequence[Prompt]) -> TextFeatures:
+        """Return the texts as the head reads them.
+
+        Args:
+            texts: a vocabulary, whose names become prompts if the head reads phrases; captions; or prompts.
+
+        Returns:
+            rows (R, D) of a vocabulary or of captions, with all fields that the head reads; of prompts the tokens.
+        """
+        with argument_of("model.text_encoder"):  # its tokenizer is read at the first use
+            if self.head.reads_phrases:
+                if not isinstance(texts, Vocabulary):
+                    return self.text_encoder.with_tokens(texts)
+                return replace(self.text_encoder.with_tokens(self._prompts(texts)), background=texts.background)
+            text = self.text_encoder(texts)
         # Only a head that reads it gets the empty text, since an encoder without a text tower has none.
         return replace(text, empty=self.text_encoder.empty_text()) if self.head.empty_text else text
 
@@ -117,6 +136,12 @@ class OpenVocabModel(BaseModel):
         else:
             text = self.encode_texts(texts)
         return self.head.loss(features, text, samples)
+
+    def _prompts(self, vocabulary: Vocabulary) -> list[Prompt]:
+        """Return the names of a vocabulary as prompts of the head's form, which the text encoder can read."""
+        encoder, limit, form = self.text_encoder, self.head.names_at_once, self.head.prompt_form
+        make = partial(vocabulary_prompts, vocabulary, encoder.token_count, encoder.token_budget, limit, form)
+        return self._recent_prompts.find((vocabulary.digest, limit, form), make)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum the losses, of any shape, to () (mmengine's protocol).
@@ -136,7 +161,7 @@ class OpenVocabModel(BaseModel):
 
         Args:
             images: (B, 3, H, W), normalized or as a `PixelBatch`.
-            samples: B, with one vocabulary.
+            samples: B, with one vocabulary, unless they have prompts of their own for a head that reads phrases.
             encoder: encodes the images; default: the model itself.
 
         Raises:
@@ -156,27 +181,26 @@ class OpenVocabModel(BaseModel):
             ValueError: the head has no scores for each pixel.
             NotEnoughMemory: see `predict`.
         """
-
-        def finish(outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[tuple[Prediction, LogitMap]]:
-            predictions = self.head.postprocess(outputs, samples, *pixels)
-            return list(zip(predictions, self.head.score_maps(outputs, samples, *pixels)))
-
-        return self._run(images, samples, encoder or self, finish)
+        return self._run(images, samples, encoder or self, self.head.predictions_with_scores)
 
     def _run(
         self,
         images: Tensor | PixelBatch,
         samples: Sequence[Sample],
         encoder: "ImageEncoder",
-        finish: Callable[..., Sequence[Result]],
+        finish: Callable[..., Iterable[Result]],
     ) -> list[Result]:
         """Run the network on images, as many at once as memory allows, and finish its outputs."""
+        has_prompts = self.head.reads_phrases and any(sample.prompt is not None for sample in samples)
+        if has_prompts and len(samples) > 1:  # each is compared with its own prompt alone
+            each = range(len(samples))
+            return [self._run(images[i : i + 1], samples[i : i + 1], encoder, finish)[0] for i in each]
         vocabulary = shared_vocabulary(samples)
         earlier_limits = self._memory_limits()
         height, width = images.shape[-2:]
         with advising(_advice((height, width), len(vocabulary), self.inference)):
             # Once per batch: `run_part` may run several times with smaller parts of it.
-            text = self.encode_texts(vocabulary)
+            text = self.encode_texts([own_prompt(samples[0])] if has_prompts else vocabulary)
 
             def run_part(start: int, stop: int) -> Sequence[Result]:
                 return self._run_part(images[start:stop], samples[start:stop], text, encoder, finish)
@@ -195,7 +219,7 @@ class OpenVocabModel(BaseModel):
         samples: Sequence[Sample],
         text: TextFeatures,
         encoder: "ImageEncoder",
-        finish: Callable[..., Sequence[Result]],
+        finish: Callable[..., Iterable[Result]],
     ) -> Sequence[Result]:
         if self.head.reads_whole_image and len(samples) > 1:  # one at a time, so that all windows are of one image
             each = range(len(samples))
@@ -206,7 +230,7 @@ class OpenVocabModel(BaseModel):
         network = partial(self._network, text, whole_embed, encoder)
         outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
         pixels = (images,) if self.head.reads_pixels else ()
-        return finish(outputs, samples, *pixels)
+        return list(finish(outputs, samples, *pixels))
 
     def _whole_embed(self, images: Tensor | PixelBatch, size: Size, encoder: "ImageEncoder") -> Tensor:
         """Return the pooled embedding (1, D) of an image of `size`, cropped to a multiple of the stride."""
@@ -293,6 +317,12 @@ class OpenVocabModel(BaseModel):
             trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
             rows.append(f"{name}: {type(part).__name__}, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained")
         return "\n".join(rows)
+
+
+def _need_same_file(backbone: Any, text_encoder: Any) -> bool:
+    """Return whether the configs of two parts name the same weights, as those of one CLIP do."""
+    named = [part.get("pretrained") if isinstance(part, Mapping) else None for part in (backbone, text_encoder)]
+    return named[0] is not None and named[0] == named[1]
 
 
 def _refuse_weights(*_: Any) -> NoReturn:

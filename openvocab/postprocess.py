@@ -1,6 +1,6 @@
 """From network outputs to predictions in the original frame of each image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -97,6 +97,20 @@ def semantic_predictions(
         )
         predictions.append(semantic_prediction(label_map, sample))
     return predictions
+
+
+def predictions_with_softmax(
+    logits: Tensor | Sequence[LogitMap],
+    samples: Sequence[Sample],
+    align_corners: bool = False,
+    rows_at_once: Halving | None = None,
+) -> Iterator[tuple[SemanticPrediction, LogitMap]]:
+    """Return `semantic_predictions`, each with its `softmax_maps`: `Head.predictions_with_scores` of most dense heads.
+
+    Args and errors: those of `semantic_predictions`.
+    """
+    predictions = semantic_predictions(logits, samples, align_corners, rows_at_once)
+    return zip(predictions, softmax_maps(logits, samples, align_corners), strict=True)
 
 
 def original_frame(

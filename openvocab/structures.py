@@ -130,6 +130,8 @@ class Sample:
     prompt: Prompt | None = None
     """The text of this image alone, whose owners `instances.classes` indexes: a caption with its phrases, or some names
     of the vocabulary. None if all names of the vocabulary apply."""
+    phrase_types: tuple[tuple[str, ...], ...] = ()
+    """Kinds of each phrase of the prompt, such as Flickr30k's "people", for tables; empty if the data states none."""
     view_boxes: Tensor | None = None
     """(V, 4) float32 if the image tensor holds V views: the left, top, right and bottom edge of each view, in pixels of
     the loaded image. A mirrored view has left > right."""
@@ -179,7 +181,7 @@ class ImageFeatures:
 
 @dataclass
 class TextTokens:
-    """Token-level embeddings of captions, cut to the longest one (T tokens), for losses on words."""
+    """Token-level embeddings of B captions or prompts, cut to the longest one (T tokens)."""
 
     ids: Tensor
     """(B, T) int64."""
@@ -197,6 +199,12 @@ class TextTokens:
     """Id of a token that no text contains, for masked words."""
     special_ids: tuple[int, ...]
     """Ids of start, end, padding and mask."""
+    is_token: Tensor
+    """(B, T) bool; False for padding only."""
+    phrases: list[Tensor] | None = None
+    """Of each of B prompts (P, T) bool: which tokens belong to each of its P phrases. None for captions."""
+    owners: list[Tensor] | None = None
+    """Of each of B prompts (P,) int64: the class of each phrase, an index into the vocabulary. None for captions."""
 
 
 @dataclass
@@ -204,7 +212,8 @@ class TextFeatures:
     """Classifier that a text encoder builds from a vocabulary, or from raw captions (then K is the number of texts)."""
 
     embed: Tensor
-    """(R, D) unit norm, one row per class, or one per synonym if `row_class` is given."""
+    """(R, D) unit norm, one row per class, or one per synonym if `row_class` is given. Of prompts one row per prompt,
+    or none, (0, D), if the encoder has no embedding of a whole text."""
     logit_scale: Tensor
     """() multiplier of the cosines, after the exponential."""
     row_class: Tensor | None = None
@@ -212,7 +221,7 @@ class TextFeatures:
     background: int | None = None
     """Index of the vocabulary's class that means "everything else"."""
     tokens: TextTokens | None = None
-    """Token-level embeddings of raw captions, for heads with `text_tokens`."""
+    """Token-level embeddings of captions or prompts, for heads with `text_tokens` or `reads_phrases`."""
     empty: Tensor | None = None
     """(D,) unit-norm embedding of the empty text, for heads with `empty_text`."""
     logit_bias: Tensor | None = None
@@ -220,7 +229,10 @@ class TextFeatures:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes K."""
+        """Number of classes K; of prompts, up to the last class that one of them names."""
+        if self.tokens is not None and self.tokens.owners is not None:
+            last = max(int(owners.max()) for owners in self.tokens.owners)
+            return 1 + (last if self.background is None else max(last, self.background))
         return len(self.embed) if self.row_class is None else int(self.row_class[-1]) + 1
 
     def part(self, classes: slice) -> "TextFeatures":

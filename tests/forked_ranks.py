@@ -19,11 +19,15 @@ from mmengine.hooks import Hook
 from tiny_run import TinyMetric, tiny_config
 
 from openvocab.command_line import one_line_errors
+from openvocab.config.config import read_config
+from openvocab.engine.run_length import bound_minutes
 from openvocab.engine.runner import build_runner
 from openvocab.registry import HOOKS
 
 TIMEOUT = 6
 """Seconds that a rank waits for a lost one."""
+HANG = 2 * TIMEOUT
+"""Seconds that a rank hangs, which the others do not wait for."""
 
 
 def kill_self(*_):
@@ -32,7 +36,7 @@ def kill_self(*_):
 
 @HOOKS.register_module()
 class LoseRank(Hook):
-    """Let this rank be killed in the middle of a forward pass, the gathering of scores, or a save."""
+    """Let this rank be killed in the middle of a forward pass, the gathering of scores, or a save, or after a hang."""
 
     def __init__(self, moment, step):
         self.moment, self.step = moment, step
@@ -40,6 +44,9 @@ class LoseRank(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if self.moment == "forward" and runner.iter + 1 == self.step:
             next(runner.model.modules()).register_forward_pre_hook(kill_self)
+        if self.moment == "hang" and runner.iter + 1 == self.step:
+            time.sleep(HANG)
+            kill_self()
 
     def before_val(self, runner):
         if self.moment == "gather":
@@ -48,6 +55,26 @@ class LoseRank(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
         if self.moment == "save" and runner.iter >= self.step:
             kill_self()
+
+
+@HOOKS.register_module()
+class SpoilBatch(Hook):
+    """Let one batch of this rank be NaN."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.step:
+            data_batch["x"][0] *= float("nan")
+
+
+@HOOKS.register_module()
+class SlowRank(Hook):
+    """Let the second rank be late."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        time.sleep(0.005 * int(os.environ["RANK"]))
 
 
 @HOOKS.register_module()
@@ -62,23 +89,37 @@ class Interrupt(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(rank, work_dir, resume=False, kill=None, interrupt=None, poison_rank=None, break_rank=None, **options):
-    config = tiny_config(**options)
-    config.param_scheduler = None  # its length would differ between the parts
-    config.custom_hooks = []
-    config.env_cfg = dict(dist_cfg=dict(backend="nccl", timeout=TIMEOUT))
+def trouble_of(rank, kill=None, interrupt=None, spoil_rank=None, break_rank=None):
+    """Return the hooks that make trouble on this rank."""
     if kill is not None and rank == kill.pop("rank"):
-        config.custom_hooks = [dict(type="LoseRank", **kill)]
+        return [dict(type="LoseRank", **kill)]
     if interrupt is not None and rank == interrupt.pop("rank"):
-        config.custom_hooks = [dict(type="Interrupt", **interrupt)]
+        return [dict(type="Interrupt", **interrupt)]
+    if rank == spoil_rank:
+        return [dict(type="SpoilBatch", step=5)]
+    return [dict(type="BreakGradient", step=5)] if rank == break_rank else []
+
+
+def train(
+    rank, work_dir, resume=False, minutes=None, poison_rank=None, kill=None, interrupt=None, spoil_rank=None,
+    break_rank=None, **options,
+):  # fmt: skip
+    hooks = trouble_of(rank, kill, interrupt, spoil_rank, break_rank)
+    config = tiny_config(**options)
+    config.custom_hooks = hooks
+    config.env_cfg = dict(dist_cfg=dict(backend="nccl", timeout=TIMEOUT))
+    if minutes is None:
+        config.param_scheduler = None  # its length would differ between the parts
+    else:
+        config.custom_hooks = [dict(type="SlowRank")]
+        bound_minutes(config, minutes)
     if rank == poison_rank:
         config.train_dataloader.dataset.poison = 5
-    if rank == break_rank:
-        config.custom_hooks = [dict(type="BreakGradient", step=5)]
     runner = build_runner(config, work_dir=work_dir, resume=resume, launcher="pytorch")
     runner.train()
     weights = {name: value.clone() for name, value in runner.model.module.named_parameters()}
     torch.save(weights, Path(work_dir) / f"rank_{rank}.pt")
+    (Path(work_dir) / f"length_{rank}.txt").write_text(f"{runner.iter} {runner.max_iters} {runner.val_interval}")
 
 
 def run_rank(rank, port, world_size, tool=None, **options):
@@ -120,8 +161,10 @@ def run_ranks(world_size=2, **options):
 
 
 def main():
-    results = []
-    for options in json.loads(sys.argv[1]):
+    results, runs = [], json.loads(sys.argv[1])
+    for config in {run["tool"][1] for run in runs if "tool" in run}:
+        read_config(config)  # imports what it is built from, once for all ranks
+    for options in runs:
         results.append(run_ranks(**options))
         sys.stdout.write("ENDED\n")
         sys.stdout.flush()

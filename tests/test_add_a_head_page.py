@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bounded_processes import run_bounded
+from tool_runs import run_tool_apart
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILE = re.compile(r"```python\n# file: (\S+)\n(.*?)```", re.DOTALL)
@@ -25,16 +26,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert len(files) == 3
     for name, text in files:
         (folder / name).write_text(text)
-    run(root, "tools/make_shapes.py", "--root", "data/shapes", "--num-train", "40", "--num-val", "8")
+    assert run_tool_apart(root, "make_shapes", "--root", "data/shapes", "--num-train", "40", "--num-val", "8") == 0
     return root
-
-
-def run(root: Path, tool: str, *arguments: str) -> None:
-    """Run one of the repository's tools in `root`, as the page says."""
-    command = [sys.executable, str(REPOSITORY / tool), *arguments]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = run_bounded(command, cwd=root, env=one_thread)
-    assert result.returncode == 0, result.stderr[-3000:]
 
 
 @pytest.mark.parametrize("check", [("check",), ("format", "--check")], ids=" ".join)
@@ -59,13 +52,13 @@ def test_the_types_of_the_head_are_checked(project: Path):
 def test_head_outside_the_package_trains_tests_and_predicts_by_config_alone(project: Path, config: str):
     options = ["--cfg-options", "train_cfg.max_iters=3", "train_cfg.val_interval=3", "train_dataloader.batch_size=4"]
     options.append("default_hooks.report=None")  # its pictures take most of the time of such a run
-    run(project, "tools/train.py", f"my_project/{config}", *options)
+    assert run_tool_apart(project, "train", f"my_project/{config}", *options) == 0
     config, checkpoint = f"my_project/{config}", f"work_dirs/{Path(config).stem}/best.pth"
-    run(project, "tools/test.py", config, checkpoint, "--out", "metrics.json")
+    assert run_tool_apart(project, "test", config, checkpoint, "--out", "metrics.json") == 0
     assert 0 <= json.loads((project / "metrics.json").read_text())["mIoU"] <= 100
 
     photo = next((project / "data/shapes/images/val").glob("*.jpg"))
     names = ["--classes", "red circle, blue star, background"]
     options = ["--config", config, "--checkpoint", checkpoint, "--out", "overlay.png"]
-    run(project, "tools/demo.py", str(photo), *names, *options)
+    assert run_tool_apart(project, "demo", photo, *names, *options) == 0
     assert (project / "overlay.png").is_file()

@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,8 +13,9 @@ from config_parts import REPOSITORY
 
 from openvocab.config.config import check_arguments, read_config
 from openvocab.datasets import base, classification, detection, few_shot, segmentation
+from openvocab.datasets.shapes.writing import write_shapes
 from openvocab.datasets.transforms.results import Packed, Results
-from openvocab.registry import DATASETS, TRANSFORMS
+from openvocab.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from openvocab.seeding import DrawIndex
 
 PAGE = (REPOSITORY / "docs" / "datasets_and_transforms.md").read_text(encoding="utf-8")
@@ -63,6 +65,20 @@ def test_parts_of_the_page_are_found_by_their_registered_names(project):
     (project / "by_name.py").write_text(text + '\ncustom_imports = dict(imports=["my_dataset", "my_transforms"])\n')
     dataset = DATASETS.build(read_config("by_name.py").train_dataloader.dataset)
     assert dataset[0]["image"].shape == (3, 24, 32)
+
+
+def test_the_mixture_of_the_page_draws_from_both(project):
+    write_shapes(project / "shapes", num_train=8, num_val=0, objects_per_class=0, processes=1)
+    (project / "shapes/images/train").rename("images")
+    (project / "shapes/instances_train.json").rename("labels.json")
+    (project / "shapes/grounding_v1_train.jsonl").rename("grounding.jsonl")
+    config = read_config("my_mixture.py")
+    check_arguments(config)
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    sampler = DATA_SAMPLERS.build(dict(config.train_dataloader.sampler, dataset=dataset, seed=0))
+    samples = [dataset[index]["sample"] for index in islice(iter(sampler), 40)]
+    assert all(sample.prompt is not None for sample in samples)
+    assert 0 < sum(bool(sample.phrase_types) for sample in samples) < 20, "captions, one in four"
 
 
 def test_the_label_maps_of_the_page_are_read(project):

@@ -15,7 +15,9 @@ def run_two_ranks(work: Callable[[int], Any]) -> list[Any]:
     """What `work(rank)`, a function of a module, returned on each of two ranks."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        torch.multiprocessing.spawn(_run_rank, (work, folder), nprocs=2)
+        # a copy of this process has everything imported, but none can be taken of one that may have used CUDA
+        method = "spawn" if torch.cuda.is_available() else "fork"
+        torch.multiprocessing.start_processes(_run_rank, (work, folder), nprocs=2, start_method=method)
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

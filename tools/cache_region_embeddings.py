@@ -24,6 +24,7 @@ from openvocab.datasets.base import PipelineDataset
 from openvocab.datasets.transforms import LoadImage
 from openvocab.engine.own_process import own_process
 from openvocab.former_names import present_arguments
+from openvocab.missing_file import argument_of
 from openvocab.progress import Progress
 from openvocab.registry import DATASETS
 from openvocab.teacher.region_cache_dtype import settle_cache_dtype
@@ -64,7 +65,7 @@ def main() -> None:
     """Run the tool."""
     arguments = parse_arguments()
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    with one_line_errors():
+    with one_line_errors("--cfg-options"):
         config = read_config(arguments.config, arguments.cfg_options)
         for key in ("teacher", "train_dataloader"):
             if config.get(key) is None:
@@ -77,9 +78,11 @@ def main() -> None:
         show_log()
         device = config.teacher.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         teacher = settle_cache_dtype(config.teacher, torch.device(device))
+        with argument_of("teacher"):
+            embedder = build_embedder(teacher)
         written = write_region_cache(
             build_images(config),
-            build_embedder(teacher),
+            embedder,
             config.teacher.folder,
             embed_dtype=arguments.embed_dtype,
             images_per_shard=arguments.images_per_shard,

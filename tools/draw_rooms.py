@@ -17,7 +17,8 @@ SCALE = 2
 Box = tuple[float, float, float, float]
 FLOORS = (
     ("failures", "former_names"),
-    ("argument_checks", "files", "finite_guard", "lazy_names", "process", "progress", "registry", "seeding", "version"),
+    ("argument_checks", "files", "finite_guard", "lazy_names", "missing_file", "process", "progress", "registry",
+     "seeding", "version"),
     ("checkpoint", "config", "vocabulary", "datasets.shapes", "clip.model_configs"),
     ("clip", "structures"),
     ("drawing", "images", "layers", "ops", "metrics", "converters", "pixel_batch"),

@@ -16,7 +16,6 @@ from typing import Any
 
 from PIL import Image
 
-from openvocab.checkpoint.checkpoint import load_checkpoint
 from openvocab.command_line import children_save_first, kill_session, one_line_errors, second_stop
 from openvocab.engine.stopping import Stopped
 from openvocab.metrics.units import with_units
@@ -68,6 +67,8 @@ def train(title: str, config: str, folder: str) -> dict[str, Any]:
     if has_begun:
         print(f"\n{folder} holds a training run: it is continued, or used if finished; remove it to train anew")
     seconds = run(title, "tools/train.py", config, *["--resume"] * has_begun)
+    from openvocab.checkpoint.checkpoint import load_checkpoint  # here: with torch, which takes seconds to import
+
     meta = load_checkpoint(f"{folder}/last.pth", map_location="meta")["meta"]
     return {"part": title, "seconds": seconds, "precision": meta["compute_dtype"], "threads": meta["num_threads"]}
 

@@ -23,6 +23,7 @@ from openvocab.layers.packed_linear import pack_linears
 from openvocab.layers.positions import PositionResize
 from openvocab.layers.resnet_style import ResNetStyle, set_resnet_style
 from openvocab.layers.trainability import Trainable, freeze_batch_norms, set_mode, set_trainable
+from openvocab.missing_file import MissingFile
 from openvocab.registry import BACKBONES
 from openvocab.structures import ImageFeatures
 
@@ -177,10 +178,8 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise FileNotFoundError(
-            f"cannot download timm's weights of {model!r} ({type(error).__name__}); without a network, pass the path "
-            "of a file as pretrained="
-        ) from error
+        reason = f"cannot download timm's weights of {model!r} ({type(error).__name__})"
+        raise MissingFile(reason, "pretrained=PATH") from error
 
 
 def _hub_weights(model: str) -> Path | None:
@@ -200,7 +199,7 @@ def _hub_weights(model: str) -> Path | None:
     except FileNotFoundError as error:
         if can_reach_hub():
             return None
-        raise FileNotFoundError(f"timm's weights of {model!r}: {error}, or give a file by pretrained=PATH") from error
+        raise MissingFile(f"timm's weights of {model!r}: {error}", "pretrained=PATH") from error
 
 
 def load_tower(tower: nn.Module, model: str, path: Path) -> None:

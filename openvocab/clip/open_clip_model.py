@@ -32,6 +32,7 @@ from openvocab.clip.build_once import for_one_tower
 from openvocab.clip.clip_layout import OPENAI_MARKERS, clip_layout
 from openvocab.clip.hugging_face_layout import is_hugging_face
 from openvocab.files.text_files import read_json
+from openvocab.missing_file import MissingFile
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def create_clip(
     if pretrained is None or not reads_start_weights():
         return _build(config).eval()
     if get_pretrained_cfg(model, str(pretrained)):
-        path = tag_file(model, str(pretrained))
+        path = _start_weights(model, str(pretrained))
         clip = _build(config)
         open_clip.load_checkpoint(clip, path, strict=True, weights_only=True)
     else:
@@ -88,7 +89,7 @@ def create_image_tower(model: str, pretrained: str | None = None) -> nn.Module:
     visual = cast(nn.Module, _build(config).visual)
     if pretrained is not None and reads_start_weights():
         is_tag = bool(get_pretrained_cfg(model, str(pretrained)))
-        path = Path(tag_file(model, str(pretrained))) if is_tag else weights_file(pretrained)
+        path = Path(_start_weights(model, str(pretrained))) if is_tag else weights_file(pretrained)
         state = load_state_dict(path) if is_tag else clip_layout(_read_file(model, path))
         image_part = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
         load_strictly(visual, image_part, f"{pretrained} does not fit {model}")
@@ -196,9 +197,7 @@ def _find_text_model(model: str, text_config: dict[str, Any], folder: str | Path
     try:
         file = Path(folder) / "config.json" if folder is not None else hub_file(name, ["config.json"])
     except OSError as error:
-        raise FileNotFoundError(
-            f"the text tower of {model!r}: {error}, or give a folder that holds it by text_folder="
-        ) from error
+        raise MissingFile(f"the text tower of {model!r}: {error}", "text_folder=FOLDER") from error
     if not file.is_file():
         raise FileNotFoundError(
             f"the text tower of {model!r} needs config.json of {name} on Hugging Face's hub, which is not in {folder}"
@@ -236,9 +235,15 @@ def tag_file(model: str, tag: str) -> str:
         return str(hub_file(repository, files)) if repository else download_pretrained(entry)
     except (OSError, RuntimeError, ValueError) as error:
         kind = PermissionError if isinstance(error, PermissionError) else FileNotFoundError
-        raise kind(
-            f"cannot download tag {tag!r} of {model}: {error or type(error).__name__}, or give one by pretrained=PATH"
-        ) from error
+        raise kind(f"cannot download tag {tag!r} of {model}: {error or type(error).__name__}") from error
+
+
+def _start_weights(model: str, tag: str) -> str:
+    """Return `tag_file`; the error says that a file can be given instead."""
+    try:
+        return tag_file(model, tag)
+    except FileNotFoundError as error:
+        raise MissingFile(str(error), "pretrained=PATH") from error
 
 
 def tag_source(entry: Mapping[str, Any]) -> tuple[str, list[str]]:

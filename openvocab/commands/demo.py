@@ -85,11 +85,13 @@ def _show(arguments: argparse.Namespace) -> Callable[[Any], tuple[Any, str]]:
     """Return a function from a photo to its picture (H, W, 3) and a description."""
     from openvocab.predicting.names import read_names
     from openvocab.predictor import load
+    from openvocab.process.start_up import collect_as_usual
 
     vocabulary = None
     if arguments.show == "classes":
         vocabulary = read_names(arguments.classes, arguments.background)
     predictor = load(arguments.config, arguments.checkpoint, arguments.device)
+    collect_as_usual()
     options = {} if arguments.alpha is None else {"alpha": arguments.alpha}
     if vocabulary is None:
         return partial(_draw_groups, predictor, options)

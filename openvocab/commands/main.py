@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from openvocab.command_line import one_line_errors
 from openvocab.commands.listing import Command, command_summaries, load_command
 from openvocab.commands.parser import CommandParser, add_json, did_you_mean
+from openvocab.process.start_up import collect_as_usual, collect_rarely
 from openvocab.version import __version__
 
 DESCRIPTION = "Open-vocabulary dense prediction: find things in photos by their names, train and evaluate models."
@@ -64,8 +65,13 @@ def _run(command: Command, parser: CommandParser, words: Sequence[str]) -> int:
     arguments = parser.parse_words(words)
     if not getattr(command, "IS_LIGHT", False):
         import openvocab.process.tool_process  # noqa: F401  before torch: it sets how OpenMP, which torch loads, works
-    with one_line_errors():
-        return command.run(arguments)
+
+        collect_rarely()
+    try:
+        with one_line_errors("--cfg-options" if hasattr(arguments, "cfg_options") else None):
+            return command.run(arguments)
+    finally:
+        collect_as_usual()
 
 
 def _root_parser(summaries: dict[str, str]) -> CommandParser:

@@ -66,6 +66,7 @@ def facts_of(model: ZooModel) -> dict[str, Any]:
         "license": model.license,
         "commercial": model.commercial,
         "megabytes": model.megabytes,
+        "computed_megabytes": model.computed_megabytes,
         "published": model.published,
         "ours": model.ours,
         "fetched": fetched_file(model),
@@ -133,7 +134,10 @@ def _listed(models: Sequence[ZooModel]) -> str:
 
 
 def _size(model: ZooModel) -> str:
-    return "unknown" if model.megabytes is None else f"{model.megabytes} MB"
+    """Return the size of the download, or about that of the weights, which is computed, if no file states it."""
+    if model.megabytes is not None:
+        return f"{model.megabytes} MB"
+    return "unknown" if model.computed_megabytes is None else f"about {model.computed_megabytes} MB"
 
 
 def _source(model: ZooModel) -> str:

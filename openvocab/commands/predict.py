@@ -17,11 +17,20 @@ Exit code: 0; 1 if a photo was skipped; 2 if the command itself cannot be carrie
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openvocab.commands.answers import write_answer
 from openvocab.commands.parser import offer
+
+if TYPE_CHECKING:
+    from openvocab.predicting.output_files import OutputFiles
+    from openvocab.predicting.sources import Photo, Source
+    from openvocab.predictor import Predictor
+    from openvocab.predictor.fixed_vocabulary import FixedVocabulary
+    from openvocab.results.base import Result
+    from openvocab.vocabulary.vocabulary import Vocabulary
 
 DEFAULT_MODEL = "dense-clip-any-names"
 DEFAULT_FOLDER = "predictions"
@@ -55,59 +64,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict all photos."""
     from openvocab.engine.allocator import keep_freed_memory
-    from openvocab.predicting.names import read_names
-    from openvocab.predicting.output_files import OutputFiles
     from openvocab.predicting.photo_loop import go_through, report_failed
-    from openvocab.predicting.sources import count_photos, find_sources, photos_of
-    from openvocab.predictor import load
-    from openvocab.results import SemanticResult
+    from openvocab.predicting.sources import count_photos, photos_of
 
     _check(arguments)
     keep_freed_memory()
-    words, names = (arguments.words, arguments.classes)
-    if names is None:
-        *words, names = words
-    vocabulary = read_names(names, arguments.background, "names" if arguments.classes is None else "--classes")
-    formats = list(dict.fromkeys(arguments.format or ["overlay"]))
-    _check_heat(arguments.heat, vocabulary, formats)
-    sources = find_sources(words, arguments.out or DEFAULT_FOLDER, arguments.every)
-    outputs = OutputFiles(sources, formats, *_folder_and_file(arguments.out, words, sources, formats))
-    model = arguments.model or (DEFAULT_MODEL if arguments.checkpoint is None else None)
-    predictor = load(model, arguments.checkpoint, arguments.device, accept_license=arguments.accept_license)
-    find = predictor.vocabulary(vocabulary)
-    answers: list[dict[str, Any]] = []
-    kinds: set[type] = set()
-
-    def predict(photo: Any) -> Any:
-        result = find(photo.source, min_score=arguments.min_score, scores=bool(arguments.heat), tile=arguments.tile)
-        result.sample_id = photo.display_name
-        return result
-
-    def write(photo: Any, result: Any) -> tuple[str, list[Path]]:
-        kinds.add(type(result))
-        files = outputs.write(photo, result, arguments.heat or "")
-        if arguments.json:
-            answers.append(result.to_json() | {"files": files})
-        return result.describe(), files
-
+    vocabulary, sources, outputs = _read_words(arguments)  # what is wrong with them is known before weights are fetched
+    find = _load(arguments).vocabulary(vocabulary)
+    answers = _Answers(outputs, arguments)
     try:
         total, failed = go_through(
-            photos_of(sources), count_photos(sources), predict, write, "picture" if formats == ["overlay"] else "files",
-            quiet=arguments.json,
+            photos_of(sources), count_photos(sources), partial(_predict, find, arguments), answers.write,
+            "picture" if outputs.formats == ("overlay",) else "files", quiet=arguments.json,
         )  # fmt: skip
     finally:  # what is done stays, also if the command is stopped
         written = outputs.finish()
     report_failed(failed, total)
-    if len(vocabulary) == 1 and SemanticResult in kinds:
+    if len(vocabulary) == 1 and answers.has_label_maps:
         sys.stderr.write('a single name gets every pixel: name what else there may be, such as "cat, other"\n')
     summary = "".join(f"all results: {path}\n" for path in written)
-    value = {
-        "model": model or arguments.checkpoint,
-        "results": answers,
-        "skipped": [photo.display_name for photo in failed],
-    }
-    write_answer(summary, value, arguments.json)
+    write_answer(summary, answers.to_json([photo.display_name for photo in failed]), arguments.json)
     return 1 if failed else 0
+
+
+def _read_words(arguments: argparse.Namespace) -> "tuple[Vocabulary, list[Source], OutputFiles]":
+    """Return the names, the photos, and where their results go.
+
+    Raises:
+        ValueError, FileNotFoundError: one of them cannot be used.
+    """
+    from openvocab.predicting.names import read_names
+    from openvocab.predicting.output_files import OutputFiles
+    from openvocab.predicting.sources import find_sources
+
+    words, names, option = arguments.words, arguments.classes, "--classes"
+    if names is None:
+        *words, names = words
+        option = "names"
+    vocabulary = read_names(names, arguments.background, option)
+    formats = list(dict.fromkeys(arguments.format or ["overlay"]))
+    _check_heat(arguments.heat, vocabulary, formats)
+    sources = find_sources(words, arguments.out or DEFAULT_FOLDER, arguments.every)
+    return vocabulary, sources, OutputFiles(sources, formats, *_folder_and_file(arguments.out, words, sources, formats))
+
+
+def _model(arguments: argparse.Namespace) -> str | None:
+    """Return the model to load; None for that of the checkpoint."""
+    return arguments.model or (DEFAULT_MODEL if arguments.checkpoint is None else None)
+
+
+def _load(arguments: argparse.Namespace) -> "Predictor":
+    from openvocab.predictor import load
+    from openvocab.process.start_up import collect_as_usual
+
+    model = _model(arguments)
+    predictor = load(model, arguments.checkpoint, arguments.device, accept_license=arguments.accept_license)
+    collect_as_usual()
+    return predictor
+
+
+def _predict(find: "FixedVocabulary", arguments: argparse.Namespace, photo: "Photo") -> "Result":
+    result = find(photo.source, min_score=arguments.min_score, scores=bool(arguments.heat), tile=arguments.tile)
+    result.sample_id = photo.display_name
+    return result
+
+
+class _Answers:
+    """The results that were written, for --json."""
+
+    def __init__(self, outputs: "OutputFiles", arguments: argparse.Namespace) -> None:
+        self.outputs, self.arguments = outputs, arguments
+        self.has_label_maps = False
+        self._results: list[dict[str, Any]] = []
+
+    def write(self, photo: "Photo", result: "Result") -> tuple[str, list[Path]]:
+        """Write the files of a result; return what it shows, and its files."""
+        from openvocab.results import SemanticResult
+
+        self.has_label_maps |= isinstance(result, SemanticResult)
+        files = self.outputs.write(photo, result, self.arguments.heat or "")
+        if self.arguments.json:
+            self._results.append(result.to_json() | {"files": files})
+        return result.describe(), files
+
+    def to_json(self, skipped: list[str]) -> dict[str, Any]:
+        """Return the answer for programs, given the names of the photos without a result."""
+        model = _model(self.arguments) or self.arguments.checkpoint
+        return {"model": model, "results": self._results, "skipped": skipped}
 
 
 def _folder_and_file(

@@ -3,7 +3,8 @@
 openvocab shapes [--root data/shapes] [--seed 0]
 
 The default set (13,000 pictures of 64 px) takes under 20 seconds on two cores. A folder that already holds the same set
-is kept. --json prints the folder, and whether the set was written now.
+is kept, and gets the grounding files (captions whose phrases have boxes) if an earlier version wrote it. --json prints
+the folder, and whether anything was written now.
 """
 
 import argparse

@@ -41,7 +41,7 @@ _FETCHES = "openvocab.backbones.conse"
 """The module of a backbone that reads or downloads weights which no checkpoint holds."""
 _OF_ONE_RUN = {"work_dir", "experiment_name", "resume", "load_from", "launcher", "log_level"}
 _NOT_DATA = "not data: "
-_GIVE_IT = "give the config itself: load(config=...) or --config"
+_GIVE_IT = "give the config itself: load(config=...) or --config (`openvocab predict`: --model)"
 _ABSENT = object()
 _MAX_NODES, _MAX_DEPTH = 100_000, 60
 

@@ -16,5 +16,5 @@ def _of(module: str) -> Converter:
     return convert
 
 
-CONVERTERS: dict[str, Converter] = {name: _of(name) for name in ("detpro", "groupvit", "lseg", "owlv2", "vild")}
+CONVERTERS: dict[str, Converter] = {name: _of(name) for name in ("detpro", "glip", "groupvit", "lseg", "owlv2", "vild")}
 """{name in `openvocab convert`: converter}."""

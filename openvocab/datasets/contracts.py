@@ -3,7 +3,7 @@
 Datasets, samplers and transforms of other packages have none of these members, and work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from openvocab.vocabulary.vocabulary import Vocabulary
@@ -29,6 +29,17 @@ class CountsBadSamples(Protocol):
 
     bad_sample_count: int
     bad_sample_paths: Sequence[str]
+
+
+@runtime_checkable
+class NamesSamples(Protocol):
+    """A dataset that names the sample that was being loaded when something failed."""
+
+    on_item: Callable[[int], None] | None
+    """Called with the index of each item before it is loaded."""
+
+    def sample_id_of(self, index: int) -> str:
+        """Return the id of an item without loading it."""
 
 
 @runtime_checkable

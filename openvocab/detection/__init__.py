@@ -1,1 +1,1 @@
-"""The two stages of a region-based detector: proposals, and their boxes, masks and classes."""
+"""The two stages of a region-based detector, and the parts of one whose locations find objects in one stage."""

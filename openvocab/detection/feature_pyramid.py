@@ -11,7 +11,7 @@ from openvocab.argument_checks import check_choice, check_number, check_numbers
 from openvocab.detection.norms import norm_layer
 from openvocab.structures import BackboneSpec, ImageFeatures
 
-ExtraLevels = Literal["subsample", "convolve"]
+ExtraLevels = Literal["subsample", "convolve", "retinanet"]
 
 
 class FeaturePyramid(nn.Module):
@@ -28,6 +28,8 @@ class FeaturePyramid(nn.Module):
         output_norm: on every level that is returned; sums and extra levels are computed from the values before it.
         extra: how an extra level is computed from the previous one: "subsample" it, or "convolve" it with stride 2 and
             padding at the right and bottom, as TensorFlow does. Official ViLD: "convolve", `output_norm`, no `norm`.
+            "retinanet": convolve it with stride 2 and padding on all sides, from the second extra level on after a
+            ReLU. Official GLIP: "retinanet" with two levels (P6 from P5, P7 from P6), no norm.
 
     Raises:
         ValueError: layers that the backbone does not have, a number of factors other than that of layers, levels that
@@ -67,8 +69,10 @@ class FeaturePyramid(nn.Module):
         self.strides = (*strides, *(strides[-1] * 2**level for level in range(1, extra_levels + 1)))
         dims = [backbone.hidden_dims[layer] for layer in layers]
         self.network = FeaturePyramidNetwork(dims, dim, norm_layer=norm_layer(norm))
-        convolved = extra_levels if extra == "convolve" else 0
-        self.extra_convs = nn.ModuleList(nn.Conv2d(dim, dim, 3, stride=2) for _ in range(convolved))
+        self.extra = extra
+        convolved = 0 if extra == "subsample" else extra_levels
+        padding = 1 if extra == "retinanet" else 0
+        self.extra_convs = nn.ModuleList(nn.Conv2d(dim, dim, 3, stride=2, padding=padding) for _ in range(convolved))
         make_norm = norm_layer(output_norm) or (lambda _: nn.Identity())
         self.output_norms = nn.ModuleList(make_norm(dim) for _ in self.strides)
 
@@ -80,11 +84,18 @@ class FeaturePyramid(nn.Module):
             maps = [_resample(level, factor) for level, factor in zip(maps, self.factors)]
         levels = list(self.network({str(i): level for i, level in enumerate(maps)}).values())
         for i in range(self.extra_levels):
-            last = levels[-1]
-            # TensorFlow's "same" padding of an even map is uneven: nothing at the top and left
-            levels.append(self.extra_convs[i](F.pad(last, (0, 2, 0, 2))) if self.extra_convs else last[:, :, ::2, ::2])
+            levels.append(self._extra_level(i, levels[-1]))
         # after the extra levels, which are computed from values without this norm
         return [norm(level) for norm, level in zip(self.output_norms, levels)]
+
+    def _extra_level(self, index: int, last: Tensor) -> Tensor:
+        """Return extra level `index` from the level before it."""
+        if self.extra == "subsample":
+            return last[:, :, ::2, ::2]
+        if self.extra == "convolve":
+            # TensorFlow's "same" padding of an even map is uneven: nothing at the top and left
+            return self.extra_convs[index](F.pad(last, (0, 2, 0, 2)))
+        return self.extra_convs[index](last.relu() if index else last)
 
 
 def _resample(level: Tensor, factor: float) -> Tensor:

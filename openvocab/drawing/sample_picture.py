@@ -85,7 +85,8 @@ def _target_lines(sample: Sample) -> list[str]:
     if sample.class_ids and sample.vocabulary is not None:
         names = [sample.vocabulary.class_names[index] for index in sample.class_ids]
         return [sample.sample_id, *(f"• {name}" for name in names)]
-    return [sample.sample_id, *(f"• {caption}" for caption in sample.captions)]
+    texts = sample.captions if sample.prompt is None else (*sample.captions, sample.prompt.text)
+    return [sample.sample_id, *(f"• {text}" for text in texts)]
 
 
 def _draw_classified(image: np.ndarray, sample: Sample, prediction: ClassificationPrediction) -> np.ndarray:

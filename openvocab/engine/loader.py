@@ -20,7 +20,7 @@ from mmengine.dataset import DefaultSampler
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, get_worker_info
 from torch.utils.data._utils import signal_handling
 
-from openvocab.datasets.base import PipelineDataset
+from openvocab.datasets.contracts import NamesSamples
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.engine.stopping import Stopped, uninterrupted
 from openvocab.failures import RunFailed
@@ -79,7 +79,7 @@ class WorkerStart:
         if info is None:
             raise RuntimeError("WorkerStart: expected to be called in a loader worker, but this is the main process")
         dataset = info.dataset
-        if isinstance(dataset, PipelineDataset):
+        if isinstance(dataset, NamesSamples):
             dataset.on_item = partial(self.begun.__setitem__, worker)
         if self.initialize is not None:
             self.initialize(worker)
@@ -306,7 +306,7 @@ def _batch(loader: DataLoader, number: int) -> str:
 
 def _names(loader: DataLoader, indices: list[int]) -> str:
     dataset = loader.dataset
-    name_of = dataset.sample_id_of if isinstance(dataset, PipelineDataset) else "index {}".format
+    name_of = dataset.sample_id_of if isinstance(dataset, NamesSamples) else "index {}".format
     more = ", ..." if len(indices) > _MAX_LISTED_SAMPLES else ""
     return ", ".join(name_of(index) for index in indices[:_MAX_LISTED_SAMPLES]) + more
 

@@ -9,6 +9,7 @@ from openvocab.config.modules import keep_sibling_modules
 from openvocab.engine.allocator import keep_freed_memory
 from openvocab.engine.mmengine_loaders import guard_mmengine_loaders
 from openvocab.engine.precision import MatmulPrecision, Precision, use_fast_matmul
+from openvocab.process.start_up import collect_as_usual
 
 
 def own_process(config: Config) -> None:
@@ -25,6 +26,7 @@ def own_process(config: Config) -> None:
     Raises:
         ValueError: `precision` is not one of its choices.
     """
+    collect_as_usual()
     keep_freed_memory()
     _use_matmul_of_rank_0(config.get("precision", "auto"))
     guard_mmengine_loaders()

@@ -46,6 +46,7 @@ from openvocab.files.atomic_files import replacing
 from openvocab.foreign.transformers_model import TransformersModel
 from openvocab.metrics.base import Metric, units_of
 from openvocab.metrics.class_table import column_units, merge_rows
+from openvocab.missing_file import argument_of
 from openvocab.model import OpenVocabModel
 
 _HOOKS_OF_MMENGINE = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
@@ -106,6 +107,11 @@ class OpenVocabRunner(Runner):
         """Test and return the metrics."""
         with quiet_writer_threads():
             return super().test()
+
+    def build_model(self, model: torch.nn.Module | dict) -> torch.nn.Module:
+        """Build the model of the config, or return one that is built; see mmengine."""
+        with argument_of("model"):
+            return super().build_model(model)
 
     @staticmethod
     def build_dataloader(

@@ -6,6 +6,7 @@ from pathlib import Path
 from openvocab.checkpoint.hub import can_reach_hub, hub_file
 from openvocab.checkpoint.weights_file import HUB_PREFIX
 from openvocab.files.text_files import read_json
+from openvocab.missing_file import MissingFile
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -68,9 +69,7 @@ def _config_folder(source: str | Path) -> Path:
         try:
             return hub_file(str(source).removeprefix(HUB_PREFIX), [CONFIG]).parent
         except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{error}; all files of the repository are needed there, or in a folder that is given as pretrained="
-            ) from error
+            raise MissingFile(f"{error}; all files of the repository are needed there", "pretrained=FOLDER") from error
     if not (Path(source) / CONFIG).is_file():
         raise FileNotFoundError(
             f"{source} is no folder of a model of transformers: it holds no {CONFIG}; a repository of Hugging Face's "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openvocab.vocabulary.class_groups import class_groups
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 
@@ -44,20 +45,8 @@ def phrase_chunks(
         ValueError: the names of a single class are too long.
     """
     texts = [tuple(phrase_of(name) for name in synonyms) for synonyms in vocabulary.synonyms]
-    lengths = [sum(map(length_of, phrases)) if max_length is not None else 0 for phrases in texts]
-    groups: list[list[int]] = []
-    names = length = 0
-    for index in sorted(range(len(texts)), key=texts.__getitem__):
-        if max_length is not None and lengths[index] > max_length:
-            raise ValueError(
-                f"class {index}: its names have {lengths[index]} tokens together, and the network reads at most "
-                f"{max_length}: {', '.join(texts[index])[:60]!r}"
-            )
-        names, length = names + len(texts[index]), length + lengths[index]
-        if not groups or names > names_at_once or (max_length is not None and length > max_length):
-            groups.append([])
-            names, length = len(texts[index]), lengths[index]
-        groups[-1].append(index)
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    groups = class_groups(texts, order, names_at_once, max_length, length_of)
     return [_chunk(texts, group) for group in groups]
 
 

@@ -1,6 +1,6 @@
 """The contract of a head, which is the one file that a new method adds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +9,9 @@ from openvocab.former_names import accept_former_arguments
 from openvocab.logit_map import LogitMap
 from openvocab.process.memory_fallback import Halving
 from openvocab.structures import ImageFeatures, Prediction, Sample, TextFeatures
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary_prompts import PromptForm
 
 
 class Head(nn.Module):
@@ -22,9 +24,9 @@ class Head(nn.Module):
 
     Optional attributes, set on the class or in `__init__`: which features of the images the head reads (`layers`,
     `embeddings`, `reads_pixels`, `reads_whole_image`), and which of the texts (`text_tokens`, `replaced_texts`,
-    `empty_text`).
+    `empty_text`, `reads_phrases`, `names_at_once`, `prompt_form`).
 
-    Optional methods: `training_texts`, `embed_images`, `decode`, `logit_maps`, `score_maps`, `proposals`,
+    Optional methods: `training_texts`, `embed_images`, `decode`, `logit_maps`, `predictions_with_scores`, `proposals`,
     `pack_linears`.
     """
 
@@ -41,6 +43,13 @@ class Head(nn.Module):
     does not encode the originals."""
     empty_text: bool = False
     """Whether the head reads the embedding of the text without words, `TextFeatures.empty`."""
+    reads_phrases: bool = False
+    """Whether the head reads texts token by token, with their phrases, in prediction, too. It is given prompts: in
+    training that of each sample, in prediction that of the sample, or those of all names of the vocabulary."""
+    names_at_once: int | None = None
+    """Largest number of names in a prompt of a vocabulary; None: as many as the text encoder reads."""
+    prompt_form: PromptForm = "evaluation"
+    """How the names of a vocabulary are joined; see `vocabulary_prompts`."""
     reads_pixels: bool = False
     """Whether `postprocess` takes the images, too: `postprocess(outputs, samples, images)`."""
     reads_whole_image: bool = False
@@ -74,9 +83,12 @@ class Head(nn.Module):
 
     # --- optional: what the head can do in addition ---
 
-    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str]:
-        """Return the texts that `loss` is given: the vocabulary of the batch (default), or captions."""
-        return shared_vocabulary(samples)
+    def training_texts(self, samples: Sequence[Sample]) -> Vocabulary | list[str] | list[Prompt]:
+        """Return the texts that `loss` is given: the vocabulary of the batch, captions, or one prompt per sample.
+
+        Default: the vocabulary; the prompts if the head reads phrases.
+        """
+        return [own_prompt(sample) for sample in samples] if self.reads_phrases else shared_vocabulary(samples)
 
     def embed_images(self, features: ImageFeatures) -> Tensor:
         """Return the embedding of each whole image in the space of the texts, (B, D), not normalized.
@@ -108,11 +120,18 @@ class Head(nn.Module):
         """
         return None
 
-    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
-        """Return the score of every class at every pixel of each image, (K, H, W) in 0..1, in its original frame.
+    def predictions_with_scores(
+        self, outputs: Any, samples: Sequence[Sample], *pixels: Any
+    ) -> Iterable[tuple[Prediction, LogitMap]]:
+        """Return each prediction of `postprocess` with the score of every class at every pixel, (K, H, W) in 0..1.
+
+        What the two have in common is computed once per image; the scores are computed when they are read.
 
         Args:
             outputs, samples, pixels: those of `postprocess`.
+
+        Returns:
+            B pairs, in the original frame of each image; an iterator may compute one image after the other.
 
         Raises:
             ValueError: the head has no such scores (default).
@@ -147,9 +166,9 @@ class Head(nn.Module):
         return False
 
     @property
-    def has_score_maps(self) -> bool:
-        """Whether the head defines `score_maps`."""
-        return type(self).score_maps is not Head.score_maps
+    def has_scores(self) -> bool:
+        """Whether the head defines `predictions_with_scores`."""
+        return type(self).predictions_with_scores is not Head.predictions_with_scores
 
     @property
     def embeds_images(self) -> bool:
@@ -166,7 +185,7 @@ class _Empty:
     """Has the attributes that Python gives every class; they differ between its versions."""
 
 
-_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "score_maps", "training_texts"}
+_NOT_ABOUT_OUTPUTS = {*vars(_Empty), "__annotations__", "__init__", "loss", "training_texts"}
 
 
 def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
@@ -185,3 +204,21 @@ def shared_vocabulary(samples: Sequence[Sample]) -> Vocabulary:
                 "vocabularies; put them into separate batches"
             )
     return vocabulary
+
+
+def own_prompt(sample: Sample) -> Prompt:
+    """Return the prompt of a sample.
+
+    Raises:
+        ValueError: it has none, or a phrase of it belongs to a class that the vocabulary does not have.
+    """
+    if sample.prompt is None:
+        raise ValueError(f"sample {sample.sample_id!r} has no prompt; its dataset must provide one")
+    num_classes = max(sample.prompt.owners) + 1 if sample.vocabulary is None else len(sample.vocabulary)
+    for owner in sample.prompt.owners:
+        if not 0 <= owner < num_classes:
+            raise ValueError(
+                f"a phrase in the prompt of sample {sample.sample_id!r} belongs to class {owner}, and the vocabulary "
+                f"has {num_classes} classes"
+            )
+    return sample.prompt

@@ -1,7 +1,7 @@
 """Dense CLIP: the class of a patch is the text nearest to its embedding. Nothing is trained."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from openvocab.heads.base import Head, shared_vocabulary
 from openvocab.heads.maskclip_refinement import denoise_prompts, smooth_by_keys
 from openvocab.logit_map import ComputedLogits, LogitMap, change_pixelwise
-from openvocab.postprocess import semantic_predictions, softmax_maps
+from openvocab.postprocess import predictions_with_softmax, semantic_predictions
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 
@@ -108,15 +108,18 @@ class DenseCLIPHead(Head):
         """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(self._with_background(outputs, samples), samples, rows_at_once=self.rows_at_once)
 
-    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
-        """Return the probabilities (K, H, W) of each image, see `Head.score_maps`.
+    def predictions_with_scores(
+        self, outputs: Any, samples: Sequence[Sample], *pixels: Any
+    ) -> Iterator[tuple[SemanticPrediction, LogitMap]]:
+        """Return each prediction with its probabilities (K, H, W), see `Head.predictions_with_scores`.
 
         Raises:
             ValueError: key smoothing returns sums of probabilities, not probabilities.
         """
         if self.ks_thresh is not None:
             raise ValueError("ks_thresh: key smoothing has sums of probabilities instead of a score for each pixel")
-        return softmax_maps(self._with_background(outputs, samples), samples)
+        outputs = self._with_background(outputs, samples)
+        return predictions_with_softmax(outputs, samples, rows_at_once=self.rows_at_once)
 
     def _with_background(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> Tensor | list[LogitMap]:
         """Return the outputs with the background's logit at the threshold or above it."""

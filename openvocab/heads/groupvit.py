@@ -1,7 +1,7 @@
 """GroupViT: segments emerge because a transformer must describe an image by few tokens; only captions supervise it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from math import prod
@@ -252,9 +252,11 @@ class GroupViTHead(Head):
         """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
 
-    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
-        """Return the scores (K, H, W) of each image, see `Head.score_maps`: those of `forward`, resized."""
-        return original_frame(outputs, samples)
+    def predictions_with_scores(
+        self, outputs: Any, samples: Sequence[Sample], *pixels: Any
+    ) -> Iterator[tuple[SemanticPrediction, LogitMap]]:
+        """Return each prediction with the scores (K, H, W) of `forward`, see `Head.predictions_with_scores`."""
+        return zip(self.postprocess(outputs, samples), original_frame(outputs, samples), strict=True)
 
     def pack_linears(self) -> None:
         """See `Head.pack_linears`."""
@@ -280,7 +282,7 @@ class GroupViTHead(Head):
             self._warn_once(
                 f"background_threshold={self.background_threshold} has no effect: the vocabulary names no background "
                 "class, so every pixel gets one of its classes; Vocabulary.from_names(background=...) names one, or "
-                "--background of tools/demo.py"
+                "--background of `openvocab predict`"
             )
         elif text.num_classes == 1:
             raise ValueError("a vocabulary of the background alone leaves GroupViT nothing to find; add class names")

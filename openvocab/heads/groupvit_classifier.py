@@ -22,7 +22,8 @@ class GroupViTClassifierHead(GroupViTHead):
     released evaluation on ImageNet.
     """
 
-    score_maps = Head.score_maps  # none: the outputs are those of a classifier
+    # none: the outputs are those of a classifier
+    predictions_with_scores = Head.predictions_with_scores  # type: ignore[assignment]
 
     def forward(self, features: ImageFeatures, text: TextFeatures) -> Tensor:
         """Return the logits of whole images, (B, K) float32."""

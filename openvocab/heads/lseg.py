@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from openvocab.heads.spatial_block import SpatialBlock, check_spatial_block
 from openvocab.logit_map import LogitMap, change_pixelwise
 from openvocab.losses.pixel import check_labels, pixel_cross_entropy, sampled_cross_entropy, upsampled_cross_entropy
 from openvocab.ops.upsampled_cosine import upsample, upsampled_cosine
-from openvocab.postprocess import semantic_predictions, softmax_maps
+from openvocab.postprocess import predictions_with_softmax
 from openvocab.registry import HEADS
 from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
@@ -238,12 +238,14 @@ class LSegHead(Head):
 
     def postprocess(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> list[SemanticPrediction]:
         """Turn logits (B, K, h, w) into label maps (H, W) of each `original_size`, upsampled as in the loss."""
-        outputs = self._penalized(outputs, samples)
-        return semantic_predictions(outputs, samples, align_corners=True, rows_at_once=self.rows_at_once)
+        return [prediction for prediction, _ in self.predictions_with_scores(outputs, samples)]
 
-    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
-        """Return the probabilities (K, H, W) of each image, see `Head.score_maps`."""
-        return softmax_maps(self._penalized(outputs, samples), samples, align_corners=True)
+    def predictions_with_scores(
+        self, outputs: Any, samples: Sequence[Sample], *pixels: Any
+    ) -> Iterator[tuple[SemanticPrediction, LogitMap]]:
+        """Return each prediction with its probabilities (K, H, W), see `Head.predictions_with_scores`."""
+        outputs = self._penalized(outputs, samples)
+        return predictions_with_softmax(outputs, samples, align_corners=True, rows_at_once=self.rows_at_once)
 
     def _penalized(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> Tensor | list[LogitMap]:
         """Return the outputs less the penalty of the classes that had labels."""

@@ -1,7 +1,7 @@
 """Talk2DINO: a small network maps texts into the space of DINO's patches, where they are compared."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,11 @@ class Talk2DINOHead(Head):
         """Return a label map (H, W) for each image, of its `original_size`."""
         return semantic_predictions(outputs, samples, rows_at_once=self.rows_at_once)
 
-    def score_maps(self, outputs: Any, samples: Sequence[Sample], *pixels: Any) -> list[LogitMap]:
-        """Return the scores (K, H, W) of each image, see `Head.score_maps`: those of `forward`, resized."""
-        return original_frame(outputs, samples)
+    def predictions_with_scores(
+        self, outputs: Any, samples: Sequence[Sample], *pixels: Any
+    ) -> Iterator[tuple[SemanticPrediction, LogitMap]]:
+        """Return each prediction with the scores (K, H, W) of `forward`, see `Head.predictions_with_scores`."""
+        return zip(self.postprocess(outputs, samples), original_frame(outputs, samples), strict=True)
 
 
 class TextProjector(nn.Module):

@@ -16,7 +16,7 @@ from openvocab.ops.pamr import pamr
 from openvocab.pixel_batch import PixelBatch
 from openvocab.postprocess import original_frame, semantic_prediction
 from openvocab.registry import HEADS
-from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures, known
+from openvocab.structures import BackboneSpec, ImageFeatures, Sample, SemanticPrediction, TextFeatures
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 
@@ -93,24 +93,23 @@ class TrainingFreeHead(DenseCLIPHead):
         Raises:
             ValueError: R is not the number of words, or there are no images to refine with.
         """
-        word_class = self._word_class(outputs, samples)
-        predictions = []
-        for words, sample in zip(self._words(outputs, samples, images), samples):
-            vocabulary = known(sample.vocabulary, f"vocabulary of sample {sample.sample_id!r}")
-            labels = self._label(words, word_class, vocabulary.background)
-            predictions.append(semantic_prediction(labels, sample))
-        return predictions
+        return [prediction for prediction, _ in self.predictions_with_scores(outputs, samples, images)]
 
-    def score_maps(
+    def predictions_with_scores(
         self,
         outputs: Tensor | list[LogitMap],
         samples: Sequence[Sample],
         images: Tensor | PixelBatch | None = None,
-    ) -> list[LogitMap]:
-        """Return the probabilities (K, H, W) of each image, see `Head.score_maps`; thresholds do not change them."""
-        word_class = self._word_class(outputs, samples)
-        change, num_classes = partial(class_probabilities, word_class=word_class), len(shared_vocabulary(samples))
-        return [ChangedLogits(words, change, num_classes) for words in self._words(outputs, samples, images)]
+    ) -> Iterator[tuple[SemanticPrediction, LogitMap]]:
+        """Yield each prediction with its probabilities (K, H, W), which thresholds do not change.
+
+        See `Head.predictions_with_scores`; one image after the other is refined.
+        """
+        vocabulary, word_class = shared_vocabulary(samples), self._word_class(outputs, samples)
+        probabilities = partial(class_probabilities, word_class=word_class)
+        for words, sample in zip(self._words(outputs, samples, images), samples):
+            labels = self._label(words, word_class, vocabulary.background)
+            yield semantic_prediction(labels, sample), ChangedLogits(words, probabilities, len(vocabulary))
 
     def _word_class(self, outputs: Tensor | list[LogitMap], samples: Sequence[Sample]) -> Tensor | None:
         """Return the class (R,) of each row of the outputs, on their device; None if each class has one row."""

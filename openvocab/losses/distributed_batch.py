@@ -41,6 +41,21 @@ def joint_loss(share: Tensor, ranks: int) -> Tensor:
     return share if ranks == 1 else _JointLoss.apply(share, ranks)
 
 
+def joint_ratio(total: Tensor, count: Tensor, minimum: float, ranks: int) -> Tensor:
+    """Return the sum of every rank's `total` () divided by the sum of every rank's `count` (), as `joint_loss` does.
+
+    Args:
+        total: () with a gradient.
+        count: () without one.
+        minimum: least count per rank.
+        ranks: how many ranks share the loss; all of them must call it.
+    """
+    joint = count.detach().to(total, copy=True)
+    if ranks > 1:
+        dist.all_reduce(joint)
+    return joint_loss(total / joint.clamp(min=minimum * ranks), ranks)
+
+
 def check_joint_batch(rows: int, ranks: int, device: torch.device) -> None:
     """Check that all ranks have equally many rows, and that the joint batch has at least two.
 

@@ -18,7 +18,13 @@ GROWTH = 4
 
 
 def class_wise_nms(
-    boxes: Tensor, scores: Tensor, iou_threshold: float, max_detections: int, min_score: float = 0.0
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_detections: int,
+    min_score: float = 0.0,
+    *,
+    inclusive: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best detections after greedy suppression among the boxes of each class.
 
@@ -33,6 +39,7 @@ def class_wise_nms(
         iou_threshold: IoU in 0..1; a box is suppressed if its IoU with a better one of its class is above.
         max_detections: upper limit of M.
         min_score: only candidates above it count.
+        inclusive: x2 and y2 are the last column and row of a box, so that its width is x2 - x1 + 1.
 
     Returns:
         Rows of `boxes` (M,) int64, classes (M,) int64 and scores (M,), best first.
@@ -57,7 +64,7 @@ def class_wise_nms(
         row, label = divmod(candidate, num_classes)
         # the boxes are the same for all classes: one computation of IoUs serves every class of the row
         if row not in overlapping:
-            overlapping[row] = _overlapping(corners, row, iou_threshold)
+            overlapping[row] = _overlapping(corners, row, iou_threshold, inclusive)
         suppressed[overlapping[row] * num_classes + label] = True
     index = torch.tensor(detections, dtype=torch.int64, device=scores.device)
     return index // max(num_classes, 1), index % max(num_classes, 1), scores.flatten()[index]
@@ -91,12 +98,14 @@ def _score_of_rank(scores: Tensor, count: int) -> float:
     return best.topk(count, sorted=False).values.min().item()
 
 
-def _overlapping(boxes: np.ndarray, row: int, iou_threshold: float) -> np.ndarray:
+def _overlapping(boxes: np.ndarray, row: int, iou_threshold: float, inclusive: bool) -> np.ndarray:
     """Return the rows of boxes (N, 4) whose IoU with that of `row` is above the threshold.
 
     The order of operations is that of `torchvision.ops.nms`, so that the roundings are too.
     """
     x1, y1, x2, y2 = boxes.T
+    if inclusive:
+        x2, y2 = x2 + 1, y2 + 1
     areas = (x2 - x1) * (y2 - y1)  # (N,)
     width = np.maximum(np.minimum(x2, x2[row]) - np.maximum(x1, x1[row]), 0)
     height = np.maximum(np.minimum(y2, y2[row]) - np.maximum(y1, y1[row]), 0)

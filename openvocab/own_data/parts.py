@@ -9,6 +9,7 @@ from typing import Any, Literal
 from openvocab.datasets.detection import DetectionDataset
 from openvocab.datasets.segmentation import SegmentationDataset
 from openvocab.files.atomic_files import replacing
+from openvocab.own_data.boxes_alone import holds_boxes_alone
 
 Task = Literal["segmentation", "detection"]
 TASKS: tuple[Task, ...] = ("segmentation", "detection")
@@ -60,13 +61,15 @@ class OwnData:
         """Return what the data can be used for.
 
         Args:
-            purpose: what it is to be used for; None: whatever it can.
+            purpose: what it is to be used for; None: whatever it can. Boxes alone are for detection.
 
         Raises:
             ValueError: the labels cannot be used for that, or for both if no purpose is given.
         """
         tasks = TASKS_OF[self.kind]
         if purpose is None and len(tasks) > 1:
+            if holds_boxes_alone(self.kind, {part.labels for part in self.parts.values()}):
+                return "detection"
             raise ValueError(
                 f"{self.source}: {self.kind} labels can be objects or label maps; pass --task detection or --task "
                 "segmentation"

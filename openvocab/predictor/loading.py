@@ -18,6 +18,7 @@ from openvocab.checkpoint.weights_file import HUB_PREFIX, WEIGHT_FILES, weights_
 from openvocab.clip.build_once import built_once
 from openvocab.config.config import read_config, test_pipeline
 from openvocab.config.saved import building_from_file, config_of
+from openvocab.missing_file import argument_of
 from openvocab.predictor.predictor import Predictor
 from openvocab.process.bfloat16_probe import faster_dtype
 from openvocab.registry import MODELS, TRANSFORMS
@@ -80,7 +81,8 @@ def load(
     only_registered = building_from_file(str(checkpoint)) if config is None else nullcontext()
     unchanged_generator = torch.random.fork_rng(devices=[])
     with start_weights(load=weights is None), built_once(), only_registered, unchanged_generator:
-        model = MODELS.build(full_config.model)
+        with argument_of("model"):
+            model = MODELS.build(full_config.model)
         with start_weights(load=True):  # no checkpoint of the model holds the weights of a teacher in the pipeline
             pipeline = [TRANSFORMS.build(step) for step in test_pipeline(full_config)]
     if weights is not None:

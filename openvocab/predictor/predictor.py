@@ -1,7 +1,6 @@
 """A trained model as a function of images and of lists of class names."""
 
 import dataclasses
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -13,23 +12,18 @@ from torch import Tensor
 
 from openvocab.images.image_content import ImageContent, repeatable
 from openvocab.images.image_input import bgr_image, checked_path, is_file_path, is_path, rgb_image
-from openvocab.images.image_io import BadSample
 from openvocab.logit_map import LogitMap
 from openvocab.predictor.arguments import Classes, as_list, as_vocabulary, is_several
+from openvocab.predictor.batching import Prepared, equal_size_batches
 from openvocab.predictor.fixed_vocabulary import FixedVocabulary
 from openvocab.predictor.pipeline import Transform, run_pipeline
 from openvocab.results.of_prediction import result_of
-from openvocab.structures import Prediction, Sample, Size, TextFeatures, known
+from openvocab.structures import Prediction, Size, TextFeatures, known
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from openvocab.model import ImageEncoder, OpenVocabModel
     from openvocab.predictor.encoded_image import EncodedImage
-
-logger = logging.getLogger(__name__)
-
-Prepared = tuple[Tensor, Sample]
-"""What `Predictor.prepare` returns for an image: the network's input (3, H, W) uint8, and its sample."""
 
 
 class Predictor:
@@ -264,44 +258,19 @@ class Predictor:
     def batches(
         self, images: Iterable[Any], vocabulary: Vocabulary | None, batch_size: int, skip_bad: bool = False
     ) -> Iterator[tuple[list[int], list[Prepared]]]:
-        """Prepare images, and yield the indices and the prepared images of up to `batch_size` images of equal size.
-
-        Sizes may come in any order; at most four batches are held in memory.
+        """Prepare images, and yield batches of equal size; see `equal_size_batches`.
 
         Args:
             images: images of any types that `__call__` takes.
             vocabulary: vocabulary of their samples; None to embed the images only.
-            batch_size: largest number of images in a batch.
-            skip_bad: skip images that cannot be read, with a warning, instead of raising.
+            batch_size, skip_bad: see `equal_size_batches`.
 
         Raises:
             TypeError, ValueError: see `predict_batch`.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        waiting: dict[Size, list[tuple[int, Prepared]]] = {}
-
-        def take(size: Size) -> tuple[list[int], list[Prepared]]:
-            indices, items = zip(*waiting.pop(size))
-            return list(indices), list(items)
-
-        for index, image in enumerate(images):
-            try:
-                item = self._prepare_indexed(image, vocabulary, index)
-            except BadSample as error:
-                if not skip_bad:
-                    raise
-                logger.warning(f"skipped: {error}")
-                continue
-            height, width = item[0].shape[-2:]
-            size = (height, width)
-            waiting.setdefault(size, []).append((index, item))
-            if len(waiting[size]) == batch_size:
-                yield take(size)
-            elif sum(map(len, waiting.values())) >= 3 * batch_size:  # the caller holds the fourth batch
-                yield take(next(iter(waiting)))
-        while waiting:
-            yield take(next(iter(waiting)))
+        return equal_size_batches(
+            images, lambda image, index: self.prepare(image, vocabulary, index), batch_size, skip_bad
+        )
 
     @torch.no_grad()
     def embed_prepared(self, items: Sequence[Prepared]) -> Tensor:
@@ -372,22 +341,12 @@ class Predictor:
             return [(prediction, None) for prediction in self.model.test_step(data)]
         batch = composed.data_preprocessor.pixels(data)
         inputs = batch["images"], batch["samples"], encoder
-        if scores and composed.head.has_score_maps:
+        if scores and composed.head.has_scores:
             return composed.predict_with_scores(*inputs)
         return [(prediction, None) for prediction in composed.predict(*inputs)]
 
     def _presence_of_prepared(self, item: Prepared) -> dict[str, float]:
         return self.presence_of(self.embed_prepared([item])[0], known(item[1].vocabulary, "vocabulary of the image"))
-
-    def _prepare_indexed(self, image: Any, vocabulary: Vocabulary | None, index: int) -> Prepared:
-        """Prepare an image; errors name its index."""
-        try:
-            return self.prepare(image, vocabulary, index)
-        except BadSample as error:
-            raise BadSample(error.path, f"{error.reason} (image {index})") from error
-        except (TypeError, ValueError) as error:
-            error_class = TypeError if isinstance(error, TypeError) else ValueError
-            raise error_class(f"image {index}: {error}") from error
 
 
 def _noted(images: Iterable[Any], sources: dict[int, Any]) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from openvocab.structures import TextFeatures
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 
@@ -19,6 +20,8 @@ class TextEncoder(nn.Module):
     """How precomputed rows were made, if `templates` cannot state it."""
     bidirectional: bool | None = None
     """Whether a token attends to later ones; None for encoders without a tower."""
+    token_budget: int | None = None
+    """Tokens of a prompt that the encoder reads, without start and end; None for encoders without a tower."""
     learns_logit_scale: bool = False
     """Whether the encoder has a learned logit scale, which `clamp_logit_scale` bounds."""
 
@@ -38,22 +41,34 @@ class TextEncoder(nn.Module):
         """
         raise ValueError(f"{type(self).__name__} encodes class names only; free texts need a text tower")
 
-    def with_tokens(self, captions: Sequence[str], first_encoded: int = 0) -> TextFeatures:
-        """Encode raw captions as `forward` does, and token by token (`TextFeatures.tokens`).
+    def with_tokens(self, texts: Sequence[str] | Sequence[Prompt], first_encoded: int = 0) -> TextFeatures:
+        """Encode captions, or prompts with their phrases, token by token (`TextFeatures.tokens`).
+
+        Captions are encoded as in `forward`, too, and cut to the context of the tower. A phrase of a prompt must not be
+        cut.
 
         Args:
-            captions: N texts.
-            first_encoded: index of the first caption that goes through the tower. Those before it are only tokenized:
-                `TextTokens.ids` has all captions, all embeddings are of the others.
+            texts: N captions, or N prompts.
+            first_encoded: index of the first text that goes through the tower. Those before it are only tokenized:
+                `TextTokens.ids` has all texts, all embeddings are of the others.
 
         Returns:
             `embed` (N - first_encoded, D) unit norm, and `tokens` with `ids` (N, T) and `embed` (N - first_encoded, T,
-            D).
+            D); of prompts also `phrases` and `owners`.
 
         Raises:
-            ValueError: this encoder has no token outputs.
+            ValueError: this encoder has no token outputs; a phrase begins or ends inside a word, is without tokens, or
+                would be cut.
         """
-        raise ValueError(f"{type(self).__name__} has no token outputs; the loss of this head needs a text tower")
+        raise ValueError(f"{type(self).__name__} has no token outputs; this head needs a text tower")
+
+    def token_count(self, text: str) -> int:
+        """Return the number of tokens of a text, without start and end.
+
+        Raises:
+            ValueError: this encoder has no tokens.
+        """
+        raise ValueError(f"{type(self).__name__} has no token outputs; this head needs a text tower")
 
     def empty_text(self) -> Tensor:
         """Return the unit-norm embedding (D,) of the empty text, which represents "none of the classes".

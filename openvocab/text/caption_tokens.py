@@ -1,4 +1,4 @@
-"""Token-level embeddings of captions, for losses on words."""
+"""Token-level embeddings of captions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -57,5 +57,6 @@ def encode_captions(
         table=tower.token_embedding.weight,
         mask_id=tokenizer.mask_id,
         special_ids=tuple(sorted(special_ids)),
+        is_token=position <= ends.to(device)[:, None],  # (B, T)
     )
     return project(tower, pooled).float(), tokens

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +22,16 @@ from openvocab.layers.trainability import Trainable, set_trainable
 from openvocab.process.matmul_precision import matmul_precision
 from openvocab.process.memory_fallback import Halving
 from openvocab.registry import TEXT_ENCODERS
-from openvocab.structures import TextFeatures
+from openvocab.structures import TextFeatures, known
 from openvocab.text.base import TextEncoder
 from openvocab.text.caption_tokens import encode_captions
 from openvocab.text.embedding_cache import EmbeddingCache
+from openvocab.text.phrase_tokens import check_budget, mark_phrases, phrases_by_pieces
 from openvocab.text.prompt_tokenizer import PromptTokenizer
+from openvocab.text.recent_texts import RecentTexts
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.text.text_tower import encode_states, encode_tokens, tower_digest, weights_version
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 Average = Literal["names", "prompts"]
@@ -37,6 +40,8 @@ PROMPTS_AT_ONCE = 65_536
 """Prompts that are sorted by length together: enough for full batches of every length, at 128 MB for D = 512."""
 RECENT_CLASSIFIERS = 8
 """Classifiers (rows of a whole vocabulary) that are kept in memory."""
+RECENT_PROMPTS = 4
+"""Lists of prompts whose tokens are kept in memory."""
 
 
 @TEXT_ENCODERS.register_module()
@@ -78,6 +83,7 @@ class CLIPTextEncoder(TextEncoder):
 
     learns_logit_scale = True
     templates: tuple[str, ...]
+    token_budget: int
 
     def __init__(
         self,
@@ -107,7 +113,8 @@ class CLIPTextEncoder(TextEncoder):
         self._build_tower(model, pretrained, trainable, projector, text_folder)
         self.cache = EmbeddingCache(cache_dir)
         self.names_at_once = Halving("names", limit=max(1, PROMPTS_AT_ONCE // len(self.templates)))
-        self._recent: OrderedDict[tuple[str, str, torch.device], tuple[Tensor, Tensor | None]] = OrderedDict()
+        self._recent: RecentTexts[tuple[Tensor, Tensor | None]] = RecentTexts(RECENT_CLASSIFIERS)
+        self._recent_prompts: RecentTexts[TextFeatures] = RecentTexts(RECENT_PROMPTS)
         self._weights: tuple[tuple, str] | None = None  # version and digest of the last hashed weights
         self.train(not self.frozen)
 
@@ -139,19 +146,44 @@ class CLIPTextEncoder(TextEncoder):
         with self._numerics():
             return self._encode_once(texts)
 
-    def with_tokens(self, captions: Sequence[str], first_encoded: int = 0) -> TextFeatures:
-        """Encode raw captions in one batch, pooled as in `forward` and per token; T is the length of the longest one.
+    def with_tokens(self, texts: Sequence[str] | Sequence[Prompt], first_encoded: int = 0) -> TextFeatures:
+        """Encode captions or prompts in one batch, pooled as in `forward` and per token; T is that of the longest one.
+
+        In CLIP's causal tower, the tokens of a phrase know only what stands before them in the prompt. While frozen,
+        the last few lists of prompts are kept in memory.
 
         Args:
-            captions, first_encoded: see `TextEncoder.with_tokens`.
+            texts, first_encoded: see `TextEncoder.with_tokens`.
 
         Returns:
             `embed` (N - first_encoded, D) float32, unit norm, and `tokens`, (N, T) ids with their embeddings.
 
         Raises:
-            ValueError: as in `forward`, or the tower is not CLIP's transformer or has a projector.
+            ValueError: as in `forward` and `TextEncoder.with_tokens`, or the tower is not CLIP's transformer, has a
+                projector, or reads prompts with another tokenizer than CLIP's.
         """
-        _check_captions(captions)
+        prompts = [text for text in texts if isinstance(text, Prompt)]
+        if not prompts or len(prompts) < len(texts):
+            return self._with_tokens(_captions(texts), first_encoded)
+
+        make = partial(self._of_prompts, prompts, first_encoded)
+        if not self.frozen:
+            return make()
+        key = (self._content_key(), tuple(prompts), first_encoded, self.logit_scale.device)
+        return self._recent_prompts.find(key, make)
+
+    def token_count(self, text: str) -> int:
+        """Return the number of tokens of a text, without start and end."""
+        return self._tokenizer.token_count(text)
+
+    def _of_prompts(self, prompts: Sequence[Prompt], first_encoded: int) -> TextFeatures:
+        phrases = [phrases_by_pieces(prompt, self._tokenizer.word_ids) for prompt in prompts]
+        for prompt, masks in zip(prompts, phrases):
+            check_budget(prompt, masks, self.token_budget)
+        text = self._with_tokens([prompt.text for prompt in prompts], first_encoded)
+        return replace(text, tokens=mark_phrases(known(text.tokens, "tokens"), prompts, phrases))
+
+    def _with_tokens(self, captions: Sequence[str], first_encoded: int) -> TextFeatures:
         if self.has_projector:
             raise ValueError("a tower with a projector has no token outputs: the projector is trained on pooled texts")
         ids, lengths = self._tokenizer(captions)
@@ -210,6 +242,7 @@ class CLIPTextEncoder(TextEncoder):
         context = self.text.context_length
         context = context if isinstance(self.text, TextTransformer) else text_context(model)
         self._tokenizer = PromptTokenizer(model, context, text_folder)
+        self.token_budget = context - 2  # without start and end
 
     def _cached_classifier(
         self, digest: str, make: Callable[[], tuple[Tensor, Tensor | None]]
@@ -221,13 +254,7 @@ class CLIPTextEncoder(TextEncoder):
         if not self.frozen:
             return make()
         key = (self._content_key(), digest, self.logit_scale.device)
-        if key not in self._recent:
-            with torch.inference_mode(False), torch.no_grad():  # rows that prediction builds may be used in training
-                self._recent[key] = make()
-            while len(self._recent) > RECENT_CLASSIFIERS:
-                self._recent.popitem(last=False)
-        self._recent.move_to_end(key)
-        embed, row_class = self._recent[key]
+        embed, row_class = self._recent.find(key, make)
         return embed.clone(), row_class
 
     def _build_classifier(self, vocabulary: Vocabulary) -> tuple[Tensor, Tensor | None]:
@@ -344,7 +371,13 @@ def _output_width(tower: Any) -> int:
     return tower.output_dim
 
 
-def _check_captions(texts: Sequence[str]) -> None:
+def _captions(texts: Sequence[str | Prompt]) -> list[str]:
+    """Return texts that have to be captions; a prompt among them is none."""
+    _check_captions(texts)
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _check_captions(texts: Sequence[str | Prompt]) -> None:
     if isinstance(texts, str):
         raise ValueError(f"expected a list of captions or a Vocabulary, got one string {texts!r}; put it in a list")
     if not texts:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from openvocab.checkpoint.hub import can_reach_hub
 from openvocab.clip.open_clip_model import clip_config
+from openvocab.missing_file import MissingFile
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,23 @@ class PromptTokenizer:
         lengths = tokens.shape[1] - (tokens.flip(1) != _padding_id(self._tokenizer)).int().argmax(1)
         self._warn_if_cut([prompts[i] for i in torch.nonzero(lengths == self.context_length).flatten().tolist()])
         return tokens, lengths
+
+    def token_count(self, text: str) -> int:
+        """Return the number of tokens of a text, without start and end."""
+        return _token_count(self._tokenizer, text) - 2
+
+    def word_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text, without start and end.
+
+        Raises:
+            ValueError: the tokenizer is not CLIP's byte-pair encoding.
+        """
+        if not isinstance(self._tokenizer, SimpleTokenizer):
+            raise ValueError(
+                f"the tokenizer of {self.model!r} does not say which tokens belong to a phrase; use a tower with "
+                "CLIP's byte-pair encoding, or BERTTextEncoder"
+            )
+        return self._tokenizer.encode(text)
 
     @cached_property
     def identity(self) -> str:
@@ -127,9 +145,10 @@ def _named_tokenizer(model: str, folder: str | None) -> HFTokenizer:
         return HFTokenizer(folder or name, **config.get("tokenizer_kwargs", {}), **cached)
     except (OSError, ValueError, TypeError) as error:  # what transformers raises where a file is missing
         where = f"complete in {folder!r}" if folder else "on this machine, and could not be downloaded"
-        raise FileNotFoundError(
-            f"the tokenizer of {model!r} is not {where}; put tokenizer.json and tokenizer_config.json of {name} on "
-            "Hugging Face's hub in a folder, and pass it as text_encoder.text_folder="
+        raise MissingFile(
+            f"the tokenizer of {model!r} is not {where}; it consists of tokenizer.json and tokenizer_config.json of "
+            f"{name} on Hugging Face's hub",
+            "text_folder=FOLDER",
         ) from error
 
 

@@ -25,6 +25,7 @@ class ZooModel:
     published: str
     ours: str
     megabytes: int | None = None
+    computed_megabytes: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tag: str | None = None
     hub: str | None = None
@@ -58,8 +59,8 @@ def _models(path: Path) -> dict[str, ZooModel]:
 def _model(name: str, fields: Mapping[str, Any]) -> ZooModel:
     values = {key.replace(" ", "_"): value for key, value in fields.items()}
     values["commercial"] = {"yes": True, "no": False}[values["commercial"]]
-    if "megabytes" in values:
-        values["megabytes"] = int(values["megabytes"])
+    for key in {"megabytes", "computed_megabytes"} & values.keys():
+        values[key] = int(values[key])
     values["files"] = tuple(values.get("files", ()))
     values["settings"] = {key: parse_value(text) for key, text in values.get("settings", {}).items()}
     try:

@@ -38,11 +38,11 @@ def program(canary: Path) -> str:
 
 
 def leaves(node, place=()) -> Iterator[tuple]:
-    """Yield the place of every value; of a list, or of parameters by number, the first stands for all."""
+    """Yield the place of every value; of a list, parameters by number, or logged numbers, the first stands for all."""
     if isinstance(node, dict) and node:
         keys = list(node)
-        numbered = all(isinstance(key, int) for key in keys)
-        for key in keys[:1] if numbered else keys:
+        alike = all(isinstance(key, int) for key in keys) or place[-1:] in (("log_scalars",), ("resumed_keys",))
+        for key in keys[:1] if alike else keys:
             yield from leaves(node[key], (*place, key))
     elif isinstance(node, (list, tuple)) and node:
         yield from leaves(node[0], (*place, 0))

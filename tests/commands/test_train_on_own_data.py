@@ -75,6 +75,10 @@ def test_own_data_is_trained_on_and_the_checkpoint_predicts(folder, capfd, head,
         "mine", "my.yaml", "work_dirs"
     ]  # fmt: skip
     assert load_checkpoint(work_dir / "last.pth")["meta"]["class_names"] == NAMES
+    # one file of the newest step, and that of the best one if it is another
+    assert {path.stat().st_ino for path in work_dir.glob("*.pth")} == {
+        (work_dir / name).stat().st_ino for name in ("last.pth", "best.pth")
+    }
     prediction = openvocab.load(work_dir / "last.pth")(folder / "mine/photos/photo 0.png", ["red box", "else"])
     assert prediction.class_names == ("red box", "else") if head == "lseg" else len(prediction.boxes) >= 0
 

@@ -54,6 +54,7 @@ def test_a_data_set_of_another_package_offers_nothing():
         contracts.StatesFacts,
         contracts.CountsBadSamples,
         contracts.ResumableStream,
+        contracts.NamesSamples,
     ):
         assert not isinstance(Foreign(), protocol)
     assert contracts.vocabulary_of(Foreign()) is None
@@ -66,6 +67,7 @@ def test_ours_offer_it():
         0,
         [],
     )
+    assert isinstance(dataset, contracts.NamesSamples) and dataset.sample_id_of(3) == "item-3"
     assert isinstance(dataset, contracts.StatesFacts) and not isinstance(dataset, contracts.ResumableStream)
     assert isinstance(ResumableSampler(Foreign(), seed=0), contracts.ResumableOrder)
     assert not isinstance(torch.utils.data.SequentialSampler(Foreign()), contracts.ResumableOrder)

@@ -94,6 +94,21 @@ def test_extra_levels_may_be_convolutions_of_the_level_before():
     assert pyramid(make_features((48, 80)))[-1].shape[2:] == (1, 2)  # of 3 x 5, then 2 x 3
 
 
+def test_extra_levels_may_be_those_of_retinanet():
+    pyramid = enliven(FeaturePyramid(SPEC, layers=(1, 2), dim=8, extra_levels=3, extra="retinanet"))
+    with torch.no_grad():
+        levels = pyramid(make_features((80, 112)))
+        last = levels[1]  # the finer ones come from torchvision's part, the first extra one from its result
+        for level, conv in zip(levels[2:], pyramid.extra_convs, strict=True):
+            windows = F.unfold(last, 3, padding=1, stride=2)  # (B, C * 9, h * w), zero outside on every side
+            expected = (conv.weight.flatten(1) @ windows + conv.bias[:, None]).view_as(level)
+            torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
+            last = level.clamp(min=0)
+        assert (levels[2] < 0).any()
+    assert [tuple(level.shape[2:]) for level in levels[1:]] == [(5, 7), (3, 4), (2, 2), (1, 1)]
+    assert pyramid.strides == (8, 16, 32, 64, 128)
+
+
 def test_norms_of_the_result_follow_the_sums_and_the_extra_levels():
     plain = enliven(FeaturePyramid(SPEC, layers=(1, 2), dim=8)).eval()
     normed = FeaturePyramid(SPEC, layers=(1, 2), dim=8, output_norm="batch").eval()

@@ -92,9 +92,9 @@ def test_another_word_is_refused(tmp_path, amp):
 
 
 def choose_by_rank(rank: int) -> str:
-    """Return what a rank trains in, where the probe of rank 0 says float32 and that of rank 1 bfloat16."""
+    """Return what a rank trains in, where the probe of rank 0 says bfloat16 and that of rank 1 float32."""
     with pytest.MonkeyPatch.context() as patch:
-        pretend(patch, (SLOW, FAST)[rank])
+        pretend(patch, (FAST, SLOW)[rank])
         model = torch.nn.Linear(2, 2)
         wrapper = wrapped(model, amp="auto")
         with wrapper.optim_context(model):
@@ -102,4 +102,4 @@ def choose_by_rank(rank: int) -> str:
 
 
 def test_all_ranks_take_the_choice_of_the_first():
-    assert run_two_ranks(choose_by_rank) == ["float32", "float32"]
+    assert run_two_ranks(choose_by_rank) == ["bfloat16", "bfloat16"]

@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_the_training_is_the_same_to_the_bit_without_a_report(runs, shapes, tmp_
 
 
 def test_a_new_run_moves_all_files_of_the_report_of_the_old_one(runs, shapes, tmp_path):
-    shapes_run("lseg_shapes", shapes, tmp_path)
+    shutil.copytree(runs["lseg_shapes"], tmp_path, dirs_exist_ok=True)
     before = {path.name for path in tmp_path.iterdir() if path.suffix in (".csv", ".png", ".html")}
     shapes_run("lseg_shapes", shapes, tmp_path, overwrite=True, **{"default_hooks.report.num_batches": 0})
     (earlier,) = tmp_path.glob("earlier-*")

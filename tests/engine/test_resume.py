@@ -4,6 +4,7 @@ import json
 import os
 import random
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -63,29 +64,55 @@ def assert_equal(one, other, place: str) -> None:
         assert one == other, place
 
 
-def kill_and_resume(folder: Path, kills: list[int], **options) -> None:
-    """Train once without, once with interruptions, and compare."""
+def killed_and_whole(folder: Path, kills: list[int], **options) -> list[dict]:
+    """Return the trainings of one run without, and of one with interruptions."""
     whole, killed = {"work_dir": str(folder / "whole"), **options}, {"work_dir": str(folder / "killed"), **options}
     interrupted = [{**killed, "kill_at": step, "resume": number > 0} for number, step in enumerate(kills)]
-    statuses = run_all(whole, *interrupted, {**killed, "resume": True})
-    assert statuses == [0, *[-9] * len(kills), 0]
+    return [whole, *interrupted, {**killed, "resume": True}]
+
+
+def kill_and_resume(folder: Path, kills: list[int], **options) -> None:
+    """Train once without, once with interruptions, and compare."""
+    assert run_all(*killed_and_whole(folder, kills, **options)) == [0, *[-9] * len(kills), 0]
     assert_same_run(folder / "whole", folder / "killed")
 
 
-def test_killed_and_resumed_equals_uninterrupted_in_process(tmp_path):
-    kill_and_resume(tmp_path, [11], workers=0, ema=True)
-
-
-def test_killed_and_resumed_equals_uninterrupted_with_workers(tmp_path):
-    kill_and_resume(tmp_path, [7], workers=2, amp=True)
-
-
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))])
-def test_killed_twice_at_random_steps(tmp_path, seed):
+def drawn_case(seed: int) -> tuple[list[int], dict]:
+    """Return two steps at which a run is killed, and its options."""
     draw = random.Random(seed)
     options = {"workers": draw.choice([0, 2]), "accumulate": draw.choice([1, 2])}
     options |= {flag: draw.random() < 0.5 for flag in ("ema", "amp")}
-    kill_and_resume(tmp_path, sorted(draw.sample(range(1, 17), 2)), **options)
+    return sorted(draw.sample(range(1, 17), 2)), options
+
+
+CASES = {
+    "in process": ([11], {"workers": 0, "ema": True}),
+    "with workers": ([7], {"workers": 2, "amp": True}),
+    **{f"twice, seed {seed}": drawn_case(seed) for seed in range(2)},
+}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> dict[str, tuple[Path, list[int]]]:
+    """Return work dirs and statuses of `CASES`, whose trainings are started by one process."""
+    folder = tmp_path_factory.mktemp("killed")
+    trainings = {name: killed_and_whole(folder / name, kills, **options) for name, (kills, options) in CASES.items()}
+    statuses = iter(run_all(*chain.from_iterable(trainings.values())))
+    return {name: (folder / name, [next(statuses) for _ in parts]) for name, parts in trainings.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_and_resumed_equals_uninterrupted(ended, name):
+    folder, statuses = ended[name]
+    assert statuses == [0, *[-9] * (len(statuses) - 2), 0] and len(statuses) > 2
+    assert_same_run(folder / "whole", folder / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 10))
+def test_killed_twice_at_random_steps(tmp_path, seed):
+    kills, options = drawn_case(seed)
+    kill_and_resume(tmp_path, kills, **options)
 
 
 def train(work_dir: Path, resume: bool = False, **options) -> None:

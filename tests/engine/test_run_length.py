@@ -10,8 +10,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_run import TinyDataset, tiny_config
 
-from openvocab.checkpoint.checkpoint import load_checkpoint
+from openvocab.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from openvocab.config.config import ConfigError
+from openvocab.engine.hooks import checkpoint_hook
 from openvocab.engine.run_length import RunLength, bound_minutes, interval_of, planned_iters, stretched
 from openvocab.engine.runner import build_runner
 from openvocab.engine.stopping import Stopped
@@ -180,6 +181,30 @@ class Tired(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         CLOCK.now += 0.2 * (runner.iter >= 80)
+
+
+@pytest.mark.parametrize("slow_steps", [3, 6, 30])
+def test_a_run_that_speeds_up_validates_and_saves_no_more_often(tmp_path, clock, monkeypatch, slow_steps):
+    saved = []
+    monkeypatch.setattr(
+        checkpoint_hook, "save_checkpoint", lambda state, path: saved.append(path.name) or save_checkpoint(state, path)
+    )
+    config = config_with(dict(passes=10_000, validations=8, minutes=1), seconds=0.05)
+    config.custom_hooks.append(dict(type="SlowAtFirst", steps=slow_steps))
+    runner = train(config, tmp_path)
+    assert clock.now - 1000 < 66 and runner.iter > 100
+    assert len(saved) <= 10 and f"iter_{runner.iter}.pth" == saved[-1]
+
+
+@HOOKS.register_module(force=True)
+class SlowAtFirst(Hook):
+    """Let the first steps take a second more, as where other jobs share the machine."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        CLOCK.now += runner.iter < self.steps
 
 
 def test_a_run_that_needs_less_time_is_not_prolonged(tmp_path, clock):

@@ -1,6 +1,8 @@
 """The log of a run: on stderr and in its file, ruled by the levels of `logging`, each line once."""
 
 import logging
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 from fresh_process import REPOSITORY, run_fresh
@@ -28,16 +30,27 @@ print_log("said by mmengine", logger="current")
 """
 
 
-def run(tmp_path, setting="", runs=1):
-    result = run_fresh(RUN.format(setting=setting, runs=runs), tmp_path, REPOSITORY / "tests")
-    (log,) = (tmp_path / str(runs - 1)).glob("*/*.log")
-    assert result.stdout == ""
-    return result.stderr, log.read_text()
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Callable[..., tuple[str, str]]:
+    """A function that trains in a host with a setting, once, and returns its stderr and its log file."""
+
+    @cache
+    def train(setting: str = "", runs: int = 1) -> tuple[str, str]:
+        folder = tmp_path_factory.mktemp("log")
+        result = run_fresh(RUN.format(setting=setting, runs=runs), folder, REPOSITORY / "tests")
+        (log,) = (folder / str(runs - 1)).glob("*/*.log")
+        assert result.stdout == ""
+        return result.stderr, log.read_text()
+
+    return train
+
+
+OWN_HANDLER = "logging.basicConfig(format='HOST %(message)s')"
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_a_line_is_written_once_on_stderr_and_once_in_the_file(tmp_path, runs):
-    for text in run(tmp_path, runs=runs):
+def test_a_line_is_written_once_on_stderr_and_once_in_the_file(run, runs):
+    for text in run(runs=runs):
         assert [text.count(f"said by {who}") for who in ("a part", "mmengine")] == [1, 1]
         assert "openvocab.part - " in text and "Saving" not in text
         assert "training: 6 iterations" in text  # the runner, while it is built
@@ -46,33 +59,33 @@ def test_a_line_is_written_once_on_stderr_and_once_in_the_file(tmp_path, runs):
 DETAILS = ("said at debug level", "optimizer: ", "Hooks will be executed", "Distributed training is not used")
 
 
-def test_details_are_in_the_file_alone(tmp_path):
-    shown, written = run(tmp_path)
+def test_details_are_in_the_file_alone(run):
+    shown, written = run(runs=1)
     assert not any(detail in shown for detail in DETAILS)
     assert all(detail in written for detail in DETAILS)
 
 
-def test_a_host_with_handlers_of_its_own_gets_no_details(tmp_path):
-    for text in run(tmp_path, "logging.basicConfig()"):
+def test_a_host_with_handlers_of_its_own_gets_no_details(run):
+    for text in run(OWN_HANDLER):
         assert not any(detail in text for detail in DETAILS[:2])
 
 
-def test_a_user_reads_at_most_twelve_lines_before_the_first_step(tmp_path):
-    shown, _ = run(tmp_path)
+def test_a_user_reads_at_most_twelve_lines_before_the_first_step(run):
+    shown, _ = run(runs=1)
     lines = shown.partition("Iter(")[0].splitlines()[:-1]
     assert 2 < len(lines) <= 12 and "openvocab" in lines[0] and "results: " in lines[-1]
 
 
 @pytest.mark.parametrize(("silenced", "left"), [("openvocab", "mmengine"), ("mmengine", "a part")])
-def test_a_level_set_by_the_host_rules(tmp_path, silenced, left):
+def test_a_level_set_by_the_host_rules(run, silenced, left):
     setting = f"logging.getLogger({silenced!r}).setLevel(logging.ERROR)"
-    for text in run(tmp_path, setting):
+    for text in run(setting):
         others = {"a part", "mmengine"} - {left}
         assert f"said by {left}" in text and not any(f"said by {other}" in text for other in others)
 
 
-def test_a_host_that_shows_records_itself_sees_each_once(tmp_path):
-    shown, written = run(tmp_path, "logging.basicConfig(format='HOST %(message)s')")
+def test_a_host_that_shows_records_itself_sees_each_once(run):
+    shown, written = run(OWN_HANDLER)
     assert shown.count("said by a part") == 1 and "HOST said by a part" in shown
     assert written.count("said by a part") == 1
 

@@ -152,7 +152,8 @@ def token_batch() -> PairBatch:
     embed = torch.randn(10, 4, 8, generator=torch.Generator().manual_seed(1))
     is_word = torch.tensor([False, True, True, False]).expand(10, 4)
     ids, table = torch.arange(40).view(10, 4), torch.randn(50, 6, generator=torch.Generator().manual_seed(2))
-    batch.text.tokens = TextTokens(ids, is_word, embed, table.__getitem__, PROJECT, table, 49, (0, 49))
+    ends = dict(special_ids=(0, 49), is_token=torch.ones(10, 4, dtype=torch.bool))
+    batch.text.tokens = TextTokens(ids, is_word, embed, table.__getitem__, PROJECT, table, 49, **ends)
     return batch
 
 

@@ -1,7 +1,7 @@
 """What every registered head promises, checked on its Shapes config. A new head is covered by adding that config."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from config_parts import CONFIGS, without_weights
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import openvocab.heads
@@ -26,7 +27,9 @@ from openvocab.structures import (
     Sample,
     SemanticPrediction,
 )
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
+from openvocab.vocabulary.vocabulary_prompts import names_prompt
 
 HEADS.import_from_location()
 # other tests register heads of their own
@@ -73,8 +76,8 @@ def build(config: dict, seed: int) -> OpenVocabModel:
     return MODELS.build(copy.deepcopy(config))
 
 
-def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> dict:
-    """Two images of `size` (H, W), with every kind of target."""
+def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0, prompts: bool = False) -> dict:
+    """Two images of `size` (H, W), with every kind of target; `prompts` gives each a text of its own."""
     generator = torch.Generator().manual_seed(seed)
     images, samples = [], []
     for index in range(2):
@@ -91,6 +94,7 @@ def make_batch(vocabulary: Vocabulary, size: tuple[int, int], seed: int = 0) -> 
                 class_ids=(index,),
                 instances=make_instances(len(vocabulary), size, generator),
                 regions=make_regions(size, generator),
+                prompt=make_prompt(vocabulary) if prompts else None,
             )
         )
     return {"image": images, "sample": samples}
@@ -110,6 +114,12 @@ def make_regions(size: tuple[int, int], generator: torch.Generator) -> Regions:
     return Regions(boxes, torch.nn.functional.normalize(embed, dim=1), torch.rand(len(boxes), generator=generator))
 
 
+def make_prompt(vocabulary: Vocabulary) -> Prompt:
+    """All names in one text, but that of the background."""
+    classes = [index for index in range(len(vocabulary)) if index != vocabulary.background]
+    return names_prompt([vocabulary.class_names[index] for index in classes], classes)
+
+
 def make_boxes(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
     """Three boxes (3, 4) of 10 to 20 pixels within `size` (H, W)."""
     sides = torch.randint(10, 20, (3, 2), generator=generator)
@@ -123,7 +133,7 @@ def original_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def run(model: OpenVocabModel, vocabulary: Vocabulary, size: tuple[int, int], mode: str, training: bool = False):
-    batch = model.data_preprocessor(make_batch(vocabulary, size), training)
+    batch = model.data_preprocessor(make_batch(vocabulary, size, prompts=training), training)
     return model(**batch, mode=mode)
 
 
@@ -166,18 +176,29 @@ def test_whole_images_are_embedded_in_the_space_of_the_texts_or_not_at_all(case:
 
 def test_permuting_the_classes_permutes_the_logits(case: Case):
     case.model.eval()
-    order = list(np.random.default_rng(0).permutation(len(MANY)))
+    order = np.random.default_rng(0).permutation(len(MANY)).tolist()
     with torch.no_grad():
         logits = class_logits(run(case.model, MANY, (64, 64), "tensor"))
-        permuted = class_logits(run(case.model, MANY.subset([int(i) for i in order]), (64, 64), "tensor"))
+        permuted = permuted_logits(case.model, order)
     torch.testing.assert_close(logits[:, order], permuted, atol=1e-5, rtol=1e-4)
+
+
+def permuted_logits(model: OpenVocabModel, order: list[int]) -> torch.Tensor:
+    """Return the logits of MANY in another order."""
+    if not model.head.reads_phrases:
+        return class_logits(run(model, MANY.subset(order), (64, 64), "tensor"))
+    # names that are read together depend on each other: the text is the same, only its phrases change their classes
+    images, text = model.data_preprocessor(make_batch(MANY, (64, 64)))["images"], model.encode_texts(MANY)
+    rank = torch.tensor(order).argsort()
+    tokens = replace(text.tokens, owners=[rank[owners] for owners in text.tokens.owners])
+    return class_logits(model.head(model.encode(images), replace(text, tokens=tokens)))
 
 
 def test_logits_in_parts_cost_nothing_until_they_are_read(case: Case):
     model = case.model.eval()
     images = model.data_preprocessor(make_batch(FEW, (64, 96)))["images"]
     with torch.inference_mode():
-        features, text = model.encode(images), model.text_encoder(FEW)
+        features, text = model.encode(images), model.encode_texts(FEW)
         with FlopCounterMode(display=False) as counter:
             maps = model.head.logit_maps(features, text)
         assert counter.get_total_flops() == 0  # where memory suffices, `forward` does all of it again
@@ -193,7 +214,7 @@ def test_scores_are_highest_at_the_labels(case: Case, vocabulary):
     with torch.inference_mode():
         labels = model.predict(*batch.values())
         if not isinstance(labels[0], SemanticPrediction):
-            assert not head.has_score_maps
+            assert not head.has_scores
             return
         for (prediction, scores), expected in zip(model.predict_with_scores(*batch.values()), labels, strict=True):
             values = scores.whole()
@@ -203,6 +224,34 @@ def test_scores_are_highest_at_the_labels(case: Case, vocabulary):
             at_labels = values.gather(0, torch.from_numpy(prediction.label_map.astype(np.int64))[None])[0]
             # up to rounding: labels are made of logits, scores of their softmax
             torch.testing.assert_close(at_labels, values.amax(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_labels_and_scores_have_in_common_is_computed_once(case: Case):
+    model = case.model.eval()
+    if not model.head.has_scores:
+        return
+    batch = model.data_preprocessor(make_batch(MANY, (64, 96)))
+    with torch.inference_mode():
+        model.predict(*batch.values())  # embeds the names
+        with ElementCounter() as labels:
+            model.predict(*batch.values())
+        with ElementCounter() as both:
+            kept = model.predict_with_scores(*batch.values())
+    assert len(kept) == 2
+    assert both.total <= 1.01 * labels.total  # up to the positions of rows and columns; no score is read
+
+
+class ElementCounter(TorchDispatchMode):
+    """Counts the elements of all tensors that operations compute within its context; views are none."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not any(output.alias_info for output in func._schema.returns):
+            parts = result if isinstance(result, (tuple, list)) else [result]
+            self.total += sum(part.numel() for part in parts if isinstance(part, torch.Tensor))
+        return result
 
 
 def test_another_vocabulary_on_the_same_images_needs_no_backbone(case: Case):

@@ -90,6 +90,20 @@ def test_refinement_sees_the_image_at_the_original_size():
         head.postprocess(outputs, make_samples())
 
 
+def test_labels_and_scores_share_one_refinement_of_each_image(monkeypatch):
+    refined = []
+    monkeypatch.setattr(training_free, "pamr", lambda *arguments: refined.append(pamr(*arguments)) or refined[-1])
+    head = TrainingFreeHead(SPEC, 8, 5.0, pamr_dilations=(2,), pamr_steps=3, presence_threshold=0.1)
+    images = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(3))
+    outputs = head(make_features(), make_text())
+    results = list(head.predictions_with_scores(outputs, make_samples(), images))
+    assert len(refined) == len(results) == 2
+    for (prediction, scores), words in zip(results, refined):
+        best = torch.stack([words.softmax(0)[ROW_CLASS == index].amax(0) for index in range(3)])
+        torch.testing.assert_close(scores.whole(), best)
+        assert (prediction.label_map == best.argmax(0).numpy()).all()
+
+
 def test_rows_that_are_no_words_of_the_vocabulary_are_refused():
     assert word_classes(VOCABULARY, 3) is None
     assert torch.equal(word_classes(VOCABULARY, 5), ROW_CLASS)

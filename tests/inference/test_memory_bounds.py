@@ -1,6 +1,7 @@
 """How much memory a prediction takes, measured in separate processes."""
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -44,7 +45,7 @@ def peak():
 
 
 def measure(settings):
-    """Predict one photo and report; run as a script."""
+    """Predict one photo and report, in a process of its own."""
     torch.set_num_threads(settings["threads"])
     predictor = build(settings["name"], settings.get("window"), settings.get("stride"))
     names = [f"name {number}" for number in range(settings["classes"])]
@@ -68,12 +69,11 @@ def measure(settings):
     }
 
 
-def apart(**settings):
-    """Measure in a separate process."""
-    settings = {"threads": 1, **settings}
+def apart(*runs):
+    """Measure each of the settings in a separate process."""
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     done = subprocess.run(
-        [sys.executable, __file__, json.dumps(settings)],
+        [sys.executable, __file__, json.dumps([{"name": "lseg_shapes", "threads": 1, **run} for run in runs])],
         env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
         text=True,
@@ -83,45 +83,68 @@ def apart(**settings):
     return json.loads(lines[-1].removeprefix("RESULT "))
 
 
-def test_a_real_limit_changes_no_label():
+RUNS = {
+    "free": dict(classes=600, size=(256, 512)),
+    "limited": dict(classes=600, size=(256, 512), limit_mb=120),
+    "tight": dict(classes=3, size=(1024, 2048), limit_mb=20),
+    "many names": dict(classes=2000, size=(384, 768)),
+    "short": dict(classes=100, size=(512, 1024), window=128),
+    "long": dict(classes=100, size=(2048, 1024), window=128),
+}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """What each of `RUNS` reports."""
+    return dict(zip(RUNS, apart(*RUNS.values())))
+
+
+def test_a_real_limit_changes_no_label(measured):
     """The logits of 600 names take 79 MB, several times at once, of which there are 120."""
-    settings = dict(name="lseg_shapes", classes=600, size=(256, 512))
-    free, limited = apart(**settings), apart(**settings, limit_mb=120)
+    free, limited = measured["free"], measured["limited"]
     assert not free["learnt"] and free["mb"] > 150
     assert limited["learnt"] and limited["mb"] < 130
     assert (limited["checksum"], limited["labels"]) == (free["checksum"], free["labels"]) and len(free["labels"]) > 1
 
 
-def test_a_limit_below_the_network_itself_is_one_line():
-    (line,) = apart(name="lseg_shapes", classes=3, size=(1024, 2048), limit_mb=20).values()
+def test_a_limit_below_the_network_itself_is_one_line(measured):
+    (line,) = measured["tight"].values()
     assert line.startswith("NotEnoughMemory: memory does not suffice for an image of 1024x2048 pixels")
     assert "model.inference.type=SlidingWindow" in line
 
 
-def test_memory_does_not_grow_with_the_product_of_names_and_pixels():
+def test_memory_does_not_grow_with_the_product_of_names_and_pixels(measured):
     """2000 names over 384 x 768 pixels: 590 MB of logits at the head's resolution, 2.4 GB at full."""
-    assert apart(name="lseg_shapes", classes=2000, size=(384, 768))["mb"] < 580
+    assert measured["many names"]["mb"] < 580
 
 
-def test_windows_take_no_more_memory_for_a_longer_image():
+def test_windows_take_no_more_memory_for_a_longer_image(measured):
     """Four times the height would mean 160 MB more of logits, counted once."""
-    settings = dict(name="lseg_shapes", classes=100, window=128, stride=128)
-    short, long = apart(**settings, size=(512, 1024)), apart(**settings, size=(2048, 1024))
-    assert long["mb"] < short["mb"] + 100
+    assert measured["long"]["mb"] < measured["short"]["mb"] + 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lseg_shapes", "dense_clip_shapes"])
 def test_five_thousand_names_at_1024x2048_take_less_than_two_and_a_half_gib(name):
-    assert apart(name=name, classes=5000, size=(1024, 2048), threads=torch.get_num_threads())["total_mb"] < 2560
+    (run,) = apart(dict(name=name, classes=5000, size=(1024, 2048), threads=torch.get_num_threads()))
+    assert run["total_mb"] < 2560
 
 
 @pytest.mark.slow
 def test_twenty_thousand_pixels_a_side_take_less_than_three_gib():
     """1.2 GB of them are the image and 0.4 GB the label map."""
     settings = dict(name="dense_clip_shapes", classes=20, window=512, threads=torch.get_num_threads())
-    assert apart(**settings, size=(20_000, 20_000))["total_mb"] < 3072
+    (run,) = apart(dict(size=(20_000, 20_000), **settings))
+    assert run["total_mb"] < 3072
+
+
+def main():
+    """Measure each of the settings in a copy of this process, which has done the imports and predicted nothing."""
+    runs = json.loads(sys.argv[1])
+    build(runs[0]["name"])
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        print("RESULT", json.dumps(pool.map(measure, runs, chunksize=1)))
 
 
 if __name__ == "__main__":
-    print("RESULT", json.dumps(measure(json.loads(sys.argv[1]))))
+    main()

@@ -8,9 +8,10 @@ from detection_samples import make_prediction, make_sample
 from openvocab.evaluation import NoMetric, SharedClassesIoU
 from openvocab.metrics import EpisodeIoU, MeanIoU, RetrievalRecall, ZeroShotAccuracy
 from openvocab.metrics.base import units_of
-from openvocab.metrics.detection import CocoAveragePrecision, LvisAveragePrecision
+from openvocab.metrics.detection import CocoAveragePrecision, LvisAveragePrecision, PhraseRecall, ReferringAccuracy
 from openvocab.registry import METRICS
 from openvocab.structures import ClassificationPrediction, FederatedLabels, Sample, SemanticPrediction
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 VOCABULARIES = {
@@ -39,6 +40,12 @@ def of_objects(metric, vocabulary):
     return sample, make_prediction("a", [[0, 0, 20, 20]], [0], [0.5], masks=masks, vocabulary=vocabulary)
 
 
+def of_phrases(metric, vocabulary):
+    sample = make_sample("a", [[0, 0, 20, 20]], [0], vocabulary=vocabulary)
+    sample.prompt = Prompt("other. cat", (((0, 5),), ((7, 10),)), (0, 1))
+    return sample, make_prediction("a", [[0, 0, 20, 20]], [0], [0.5], vocabulary=vocabulary)
+
+
 CASES = [
     (MeanIoU, {}, of_label_maps),
     (SharedClassesIoU, {"shared": [0, 1]}, of_label_maps),
@@ -52,6 +59,9 @@ CASES = [
     (LvisAveragePrecision, {}, of_objects),
     (LvisAveragePrecision, {"fixed": False}, of_objects),
     (LvisAveragePrecision, {"masks": True, "frequencies": "rf"}, of_objects),
+    (PhraseRecall, {}, of_phrases),
+    (PhraseRecall, {"ks": (2,), "boxes": "merged"}, of_phrases),
+    (ReferringAccuracy, {}, of_phrases),
 ]
 
 
@@ -73,6 +83,14 @@ def test_frequencies_of_the_data_are_declared_too():
     metric = LvisAveragePrecision()
     metric.dataset_meta = {"frequencies": "rf"}
     assert {"lvis_box_AP_r", "lvis_box_fixed_AP_f"} <= set(metric.result_keys(None))
+
+
+def test_types_of_phrases_are_declared_too():
+    metric = PhraseRecall(ks=(1,))
+    metric.dataset_meta = {"phrase_types": ["people"]}
+    assert set(metric.result_keys(None)) == {
+        f"separate_phrase_R@{k}{suffix}" for k in (1, "all") for suffix in ("", "_people")
+    }
 
 
 def test_every_metric_of_the_package_is_among_the_cases():

@@ -151,3 +151,20 @@ def test_bad_arguments_are_named(change, message):
     arguments = {"boxes": torch.zeros(2, 4), "scores": torch.zeros(2, 1), "iou_threshold": 0.5, "max_detections": 3}
     with pytest.raises(ValueError, match=message):
         class_wise_nms(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("iou_threshold", [0.3, 0.5, 0.6])
+def test_inclusive_corners_overlap_by_their_last_pixels(iou_threshold):
+    boxes, scores = clustered(80, 6, side=4)
+    pixels = torch.cat([boxes[:, :2], boxes[:, 2:] - 1], dim=1)
+    got = class_wise_nms(pixels, scores, iou_threshold, 400, inclusive=True)
+    edges = class_wise_nms(boxes, scores, iou_threshold, 400)
+    assert_equal(got, edges)
+    # small boxes: without the pixel, others would be suppressed
+    assert len(class_wise_nms(pixels, scores, iou_threshold, 400)[0]) != len(edges[0])
+
+
+def test_equal_pixels_suppress_each_other():
+    boxes, scores = torch.tensor([[5.0, 5, 5, 5]] * 2), torch.tensor([[0.9], [0.8]])
+    assert class_wise_nms(boxes, scores, 0.5, 10, inclusive=True)[0].tolist() == [0]
+    assert class_wise_nms(boxes, scores, 0.5, 10)[0].tolist() == [0, 1]

@@ -66,12 +66,12 @@ class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
             seen.append(os.environ.get("GOMP_SPINCOUNT"))
+            sys.exit()  # the import itself would take seconds
 sys.meta_path.insert(0, Watch())
 """
     words = ["openvocab", *["train"] * ("module" in start), "nowhere.py"]  # ends with a mistake
     program = f"{watch}sys.argv = {words}\ntry: runpy.{start}, run_name='__main__')\nexcept SystemExit: pass\n"
-    program += "assert 'torch' in sys.modules\nfound = dict(seen=seen)"
-    found = run_apart(program, OMP_NUM_THREADS="1")
+    found = run_apart(f"{program}found = dict(seen=seen)", OMP_NUM_THREADS="1")
     assert found == {"seen": [str(tool_process.SPIN_COUNT)]}
 
 

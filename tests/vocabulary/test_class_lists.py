@@ -30,6 +30,7 @@ SIZES = {
     "coco_panoptic_133": 133,
     "cityscapes_19": 19,
     "lvis_1203": 1203,
+    "openimages_500": 500,
     "imagenet_1k": 1000,
     "clip_imagenet_1k": 1000,
     "groupvit_voc_21": 21,
@@ -38,7 +39,11 @@ SIZES = {
     "lseg_pascal_20": 20,
     "lseg_coco_80": 80,
 }
-REPEATED = {"lseg_ade_150": ["screen"], "clip_imagenet_1k": ["missile", "sunglasses"]}
+REPEATED = {
+    "lseg_ade_150": ["screen"],
+    "clip_imagenet_1k": ["missile", "sunglasses"],
+    "openimages_500": ["bench", "mouse"],
+}
 
 
 WORDS = {
@@ -224,6 +229,8 @@ def test_lists_are_the_published_ones(shared_data):
     ]
     rows = json.loads((published / "lvis_v1_categories.json").read_text())
     assert [entry[0] for entry in names_of("lvis_1203")] == [row["name"].replace("_", " ") for row in rows]
+    open_images = json.loads((published / "openimages_500.json").read_text())
+    assert [entry[0] for entry in names_of("openimages_500")] == [row["name"].lower() for row in open_images]
     rare = {row["name"].replace("_", " ") for row in rows if row["frequency"] == "r"}
     assert set(load_split("lvis_866_337")["novel"]) == rare
 

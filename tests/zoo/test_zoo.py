@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache as cache_results
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 import openvocab
 from openvocab.backbones.tower_facts import license_of, tower_facts
+from openvocab.checkpoint.start_weights import start_weights
 from openvocab.config.config import read_config
 from openvocab.config.shipped import config_file, configs_folder, shipped_configs
 from openvocab.converters import CONVERTERS
@@ -243,10 +245,21 @@ def test_an_entry_of_the_list_is_true(model):
         assert config.model.pretrained == f"hf-hub:{model.hub}" and model.converter is None
     else:
         assert model.converter in CONVERTERS
+        assert (model.megabytes is None) != (model.computed_megabytes is None)
+        if model.computed_megabytes is not None:
+            assert model.computed_megabytes == weights_in_megabytes(model.config, tuple(model.settings.items()))
         assert model.files if model.hub else model.file
     if model.text_tower is not None:
         architecture, _, tag = model.text_tower.rpartition("/")
         assert get_pretrained_cfg(architecture, tag) and config.model.text_encoder.model == architecture
+
+
+@cache_results
+def weights_in_megabytes(config: str, settings: tuple) -> int:
+    """Return 4 bytes per weight of the model of a config, which is built without memory for them."""
+    with torch.device("meta"), start_weights(load=False):
+        model = MODELS.build(read_config(config, dict(settings)).model)
+    return round(4e-6 * sum(value.numel() for value in model.state_dict().values()))
 
 
 def test_the_list_has_what_is_promised():

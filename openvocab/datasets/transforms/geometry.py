@@ -1,5 +1,6 @@
 """Resize, scale, crop and flip: images bilinearly, label maps and masks by nearest neighbor, and boxes."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import cast
@@ -15,6 +16,7 @@ from openvocab.registry import TRANSFORMS
 from openvocab.structures import Size
 
 Range = tuple[float, float]
+_SIDES = re.compile(r"(?<!\w)(left|right)(?!\w)", re.IGNORECASE)
 
 
 @TRANSFORMS.register_module()
@@ -175,6 +177,9 @@ class LargeScaleJitter(RandomScaleCrop):
 class RandomFlip(BaseTransform):
     """Mirror left and right.
 
+    An image whose `prompt` has the word left or right is never mirrored, since the phrase would become wrong. (Official
+    GLIP mirrors it all the same; official MDETR exchanges the words, also in "he left".)
+
     Args:
         prob: probability that an image is mirrored.
     """
@@ -184,7 +189,9 @@ class RandomFlip(BaseTransform):
 
     def transform(self, results: Results) -> Results:
         """Flip `img` (H, W, 3) and, if present, `gt_seg_map` (H, W) and objects."""
-        if np.random.random() < self.prob:
+        prompt = results.get("prompt")
+        names_side = prompt is not None and _SIDES.search(prompt.text) is not None
+        if np.random.random() < self.prob and not names_side:  # drawn in any case: later draws do not depend on words
             _replace(results, [cv2.flip(array, 1) for array in _arrays(results)])
             move_objects(results, lambda objects: flip_objects(objects, results["img"].shape[1]))
         return results

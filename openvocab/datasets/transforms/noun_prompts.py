@@ -11,32 +11,11 @@ from mmcv.transforms import BaseTransform
 
 from openvocab.datasets.transforms.results import Results
 from openvocab.registry import TRANSFORMS
+from openvocab.text.noun_phrases import noun_runs, tagged_words
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.vocabulary.vocabulary import read_class_names, same_name_key
 
 NounExtractor = Callable[[str], Sequence[str]]
-
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\S")  # a word of letters, or any other single character
-_BE = frozenset("is are was were be been being am isn't aren't wasn't weren't".split())
-_PICTURE_WORDS = frozenset(
-    "photo photograph picture image scene view shot background foreground left right upper lower top bottom middle "
-    "center front back side part corner edge".split()
-).union(("centre",))
-_FUNCTION_WORDS = frozenset(
-    "a an the this that these those some any each every both all no another other its his her their our my your "
-    "one two three four five six seven eight nine ten several many few "
-    "and or but nor so yet if while as than then that which who whose whom where when what how there here it he she "
-    "they we i you him them us me itself himself herself themselves of in on at by for with without from to into onto "
-    "over under above below behind between among near next across along around through during before "
-    "after against toward towards inside outside upon off out up down about like via per has have had do does did can "
-    "could will would shall should may might must not very too also just only more most much see sees shows show seen "
-    "sit sits stand stands lie lies hold holds ride rides walk walks run runs play plays wear wears eat eats".split()
-).union(_PICTURE_WORDS, ("beside", "besides"))
-_NOUNS_IN_ING = frozenset(
-    "building painting ceiling clothing wedding railing evening morning string spring wing ring king thing swing "
-    "drawing parking setting wing lightning pudding icing frosting stocking earring sibling duckling".split()
-)
-_NOUNS_IN_ED = frozenset("bed shed sled seed weed reed steed breed feed speed moped bobsled seabed flatbed".split())
 
 
 @TRANSFORMS.register_module()
@@ -70,13 +49,8 @@ class RuleNouns:
 
     def __call__(self, text: str) -> list[str]:
         """Return the distinct nouns, in order of appearance, lower case."""
-        nouns = []
-        for run in _content_runs(text.lower()):
-            while run and _is_participle(run[-1]):
-                run = run[:-1]
-            if run:
-                nouns.append(" ".join(run if self.words is None else run[-self.words :]))
-        return list(dict.fromkeys(nouns))
+        runs = [[word.text for word in run] for run in noun_runs(text)]
+        return list(dict.fromkeys(" ".join(run if self.words is None else run[-self.words :]) for run in runs))
 
 
 @TRANSFORMS.register_module()
@@ -126,17 +100,7 @@ class NltkNouns:
 
     def __call__(self, text: str) -> list[str]:
         """Return the nouns as often as they occur, in order of appearance."""
-        try:
-            from nltk import pos_tag  # type: ignore[import-not-found]  # an optional package
-            from nltk.tokenize import TreebankWordTokenizer  # type: ignore[import-not-found]  # an optional package
-
-            tagged = pos_tag(TreebankWordTokenizer().tokenize(text))
-        except ImportError as error:
-            raise ImportError("NltkNouns needs nltk: pip install nltk; RuleNouns needs nothing") from error
-        except LookupError as error:
-            command = "python -m nltk.downloader averaged_perceptron_tagger_eng"
-            raise ImportError(f"NltkNouns needs the data of NLTK's tagger: {command}; RuleNouns needs none") from error
-        return [word for word, tag in tagged if self._is_extracted(tag)]
+        return [word for word, tag in tagged_words(text, "NltkNouns", "RuleNouns") if self._is_extracted(tag)]
 
     def _is_extracted(self, tag: str) -> bool:
         return tag in ("NN", "NNS", "NNP") or (self.verbs and tag.startswith("VB"))
@@ -196,25 +160,3 @@ class AddNounPrompts(BaseTransform):
             drawn = list(islice(cycle(drawn), self.count))
         prompts = [fill_template(random.choice(self.templates), noun) for noun in drawn]
         return {**results, "captions": (caption, *prompts, *[caption] * (self.count - len(prompts)))}
-
-
-def _content_runs(text: str) -> list[list[str]]:
-    """Split a caption into runs of content words, without predicates."""
-    runs: list[list[str]] = [[]]
-    opener = ""  # the word before the current run
-    for word in _WORD.findall(text):
-        if word in _FUNCTION_WORDS or word in _BE or not word[0].isalpha():
-            runs.append([])
-            opener = word
-        elif runs[-1] and word.endswith("ing") and word not in _NOUNS_IN_ING:
-            runs.append([])
-            opener = word
-        elif opener not in _BE:
-            runs[-1].append(word)
-    return [run for run in runs if run]
-
-
-def _is_participle(word: str) -> bool:
-    if word.endswith("ing"):
-        return word not in _NOUNS_IN_ING
-    return word.endswith("ed") and word not in _NOUNS_IN_ED

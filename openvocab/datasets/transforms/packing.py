@@ -42,6 +42,8 @@ class PackSample(BaseTransform):
             instances=results.get("instances"),
             regions=results.get("regions"),
             federated=results.get("federated"),
+            prompt=results.get("prompt"),
+            phrase_types=results.get("phrase_types", ()),
         )
         return {"image": _image_tensor(image), "sample": sample}
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from openvocab.structures import FederatedLabels, Instances, Regions, Sample, Size
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 
@@ -57,6 +58,11 @@ class Results(TypedDict, total=False):
     """Classes of the whole image; in retrieval, its captions' indices in the vocabulary."""
     captions: Sequence[str]
     """Texts of the image."""
+    prompt: Prompt
+    """The text of this image alone, from a grounding dataset or `DetectionPrompt`; `instances.classes` index the same
+    classes as its owners."""
+    phrase_types: tuple[tuple[str, ...], ...]
+    """Kinds of each phrase of the prompt; empty if the data states none."""
 
     # from the transforms
     img: np.ndarray

@@ -17,6 +17,8 @@ MIN_STEPS = 2
 """Steps that remain at least after a decision, so that the learning rate still falls to its end."""
 VAL_FRACTION = 1 / 3
 """Largest part of the time that validations take; the last one takes place in any case."""
+SPARE_VALIDATIONS = 2
+"""So many more than the setting states are accepted before they are put further apart."""
 LEAST_SECONDS = 1e-6
 """What a clock that has not moved counts as."""
 TOLERANCE = 0.03
@@ -28,9 +30,10 @@ class TimeBudgetHook(Hook):
     """End a run with the setting `run_length` after its `minutes`, with its schedules at their end.
 
     After the first steps, their duration decides how many steps fit; schedules and validations are stretched to that
-    number. Each validation corrects the number, since it shows its own duration, too; the interval of validations
-    stays. A resumed run continues with the number and the time that its checkpoint holds. The time is that of steps and
-    validations, without the start of the process. The run is never longer than without the bound.
+    number. Each validation corrects the number, since it shows its own duration, too; if the run becomes longer, the
+    next validations are further apart, so that they and the saves after them stay few. A resumed run continues with the
+    number and the time that its checkpoint holds. The time is that of steps and validations, without the start of the
+    process. The run is never longer than without the bound.
 
     `build_runner` adds this hook.
 
@@ -53,6 +56,7 @@ class TimeBudgetHook(Hook):
         self._steps, self._step_seconds, self._timed = 0, 0.0, 0
         self._val_seconds: float | None = None
         self._has_validated = False
+        self._num_validations = 0
 
     def before_train(self, runner: Runner) -> None:
         """Start the clock."""
@@ -67,6 +71,7 @@ class TimeBudgetHook(Hook):
         self._val_seconds = time.monotonic() - self._val_started
         self._last += self._val_seconds
         self._has_validated = True
+        self._num_validations += 1
 
     def after_step(self, runner: Runner) -> None:
         """Time a step, and decide if it is time (stage of our `TrainLoop`, after the validation)."""
@@ -125,7 +130,7 @@ class TimeBudgetHook(Hook):
     def _fitting(self, runner: Runner) -> tuple[int, int]:
         """Return the number of steps that fit into the time, and the steps between validations.
 
-        The steps done are included; they are not more than planned. The first decision sets the validations.
+        The steps done are included; they are not more than planned. Later decisions only make validations rarer.
         """
         step, multiple = self._seconds_per_step, runner.optim_wrapper._accumulative_counts
         left, validations = self._budget - self._seconds(runner), self._validations_left(runner)
@@ -136,8 +141,20 @@ class TimeBudgetHook(Hook):
             least = min(least, runner.length.iters - runner.iter)
         iters = min(runner.iter + max(least, fitting), runner.length.longest)
         if runner.length.is_decided:
-            return iters, runner.length.val_interval
+            return iters, self._interval_of_rest(runner, iters, multiple)
         return iters, interval_of(replace(self.length, validations=max(1, validations)), iters, multiple)
+
+    def _interval_of_rest(self, runner: Runner, iters: int, multiple: int) -> int:
+        """Return the interval of validations from here to the end of a run of `iters`; at least the present one.
+
+        The run may have had validations before it was resumed, at least one per present interval.
+        """
+        interval, left = runner.length.val_interval, iters - runner.iter
+        done = max(self._num_validations, runner.iter // interval)
+        if done + left / interval <= self.length.validations + SPARE_VALIDATIONS:
+            return interval
+        rest = replace(self.length, validations=max(1, self.length.validations - done))
+        return max(interval, interval_of(rest, left, multiple))
 
     def _validations_left(self, runner: Runner) -> int:
         """Return the number of validations that are still to come."""
