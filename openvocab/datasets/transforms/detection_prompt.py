@@ -41,8 +41,8 @@ class DetectionPrompt(BaseTransform):
             name of an open_clip model (`TokenCounter`), or any callable from text to number.
         num_negatives: how many classes are drawn at most.
         full_negatives: probability that so many are drawn.
-        budget: number of tokens of a prompt, without start and end; each name counts with ". ". Official: 254, which BERT
-            reads; CLIP's text towers read 75.
+        budget: number of tokens of a prompt, without start and end; each name counts with ". ". BERT reads 254
+            (official), CLIP's text towers 75.
         all_names: name all classes in the order of the vocabulary, without any draw: the form of fine-tuning.
 
     Raises:
