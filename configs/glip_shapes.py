@@ -20,6 +20,7 @@ from openvocab.engine.muon import Muon
 from openvocab.heads.glip import GLIPHead
 from openvocab.model import OpenVocabModel
 from openvocab.text.clip_text import CLIPTextEncoder
+from openvocab.text.phrase_text import PhraseTextEncoder
 
 with read_base():
     from ._base_.datasets.shapes_detection import *
@@ -31,7 +32,7 @@ clip = dict(model="ConvNet-8-shapes", pretrained="work_dirs/clip_shapes/last.pth
 model = dict(
     type=OpenVocabModel,
     backbone=dict(type=CLIPBackbone, trainable="all", **clip),
-    text_encoder=dict(type=CLIPTextEncoder, templates="none", trainable="all", **clip),
+    text_encoder=dict(type=PhraseTextEncoder, encoder=dict(type=CLIPTextEncoder, templates="none", **clip)),
     head=dict(
         type=GLIPHead,
         pyramid=dict(layers=(2, 3), dim=64, extra_levels=1, extra="retinanet"),  # strides 4, 8 and 16
@@ -48,7 +49,7 @@ boxes.update(
     pipeline=[
         dict(type=LoadImage),
         dict(type=LoadInstances),
-        dict(type=DetectionPrompt, tokenizer="ConvNet-8-shapes", num_negatives=20, budget=75),
+        dict(type=DetectionPrompt, tokenizer="ConvNet-8-shapes", num_negatives=20, budget=254),
         dict(type=RandomFlip, prob=0.5),
         dict(type=PackSample),
     ],

@@ -140,7 +140,8 @@ class OpenVocabModel(BaseModel):
     def _prompts(self, vocabulary: Vocabulary) -> list[Prompt]:
         """Return the names of a vocabulary as prompts of the head's form, which the text encoder can read."""
         encoder, limit, form = self.text_encoder, self.head.names_at_once, self.head.prompt_form
-        make = partial(vocabulary_prompts, vocabulary, encoder.token_count, encoder.token_budget, limit, form)
+        lengths = encoder.token_count, encoder.token_budget
+        make = partial(vocabulary_prompts, vocabulary, *lengths, limit, form, encoder.separator_tokens)
         return self._recent_prompts.find((vocabulary.digest, limit, form), make)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -22,6 +22,8 @@ class TextEncoder(nn.Module):
     """Whether a token attends to later ones; None for encoders without a tower."""
     token_budget: int | None = None
     """Tokens of a prompt that the encoder reads, without start and end; None for encoders without a tower."""
+    separator_tokens: int = 1
+    """Tokens of the full stop after each name of a prompt."""
     learns_logit_scale: bool = False
     """Whether the encoder has a learned logit scale, which `clamp_logit_scale` bounds."""
 

@@ -11,8 +11,6 @@ from openvocab.vocabulary.vocabulary import Vocabulary, has_visible_character
 
 PromptForm = Literal["evaluation", "demo"]
 """Of GLIP: names with ". " between them (evaluation and training), or with " . " after each (its demo)."""
-SEPARATOR_TOKENS = 1
-"""Tokens of the full stop after a name."""
 
 
 def vocabulary_prompts(
@@ -21,6 +19,7 @@ def vocabulary_prompts(
     budget: int | None = None,
     names_at_once: int | None = None,
     form: PromptForm = "evaluation",
+    separator_tokens: int = 1,
 ) -> list[Prompt]:
     """Write all names of a vocabulary into as few prompts as possible, in its order.
 
@@ -33,6 +32,7 @@ def vocabulary_prompts(
         budget: largest number of tokens of a prompt, without start and end; None: no limit.
         names_at_once: largest number of names in a prompt; default: as many as fit. GLIP on LVIS: 40.
         form: how the names are joined.
+        separator_tokens: tokens of the full stop after a name.
 
     Raises:
         ValueError: a name without letters after cleaning, a class whose names exceed the budget, or no class but the
@@ -50,8 +50,8 @@ def vocabulary_prompts(
     if not classes:
         raise ValueError(f"the vocabulary has no class but the background, {vocabulary.class_names[0]!r}")
     if budget is not None and form == "evaluation":
-        budget += SEPARATOR_TOKENS  # no full stop after the last name
-    groups = class_groups(names, classes, names_at_once, budget, lambda name: token_count(name) + SEPARATOR_TOKENS)
+        budget += separator_tokens  # no full stop after the last name
+    groups = class_groups(names, classes, names_at_once, budget, lambda name: token_count(name) + separator_tokens)
     return [_joined(names, group, form) for group in groups]
 
 
