@@ -38,7 +38,7 @@ model = dict(
         pyramid=dict(layers=(2, 3), dim=64, extra_levels=1, extra="retinanet"),  # strides 4, 8 and 16
         tower=dict(num_blocks=3, text_heads=4, fusion_heads=4, fusion_head_dim=32),
         anchor_scale=5,
-        detections=dict(max_detections=100),
+        detections=dict(min_score=0.0),
     ),
 )
 

@@ -49,6 +49,17 @@ class GLIPOutputs:
 
     candidates: list[list[LocationCandidates]]
     """[image][prompt]."""
+    num_classes: int
+    """K of the vocabulary."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, K) float32, of the best candidate of each class in each image; -inf for a class without one."""
+        best = self.candidates[0][0].scores.new_zeros(len(self.candidates), self.num_classes)
+        for row, of_image in zip(best, self.candidates):
+            for found in of_image:
+                row.scatter_reduce_(0, found.classes, found.scores, "amax")
+        return best.logit()
 
 
 @HEADS.register_module()
@@ -127,7 +138,7 @@ class GLIPHead(Head):
         levels = self.decoded(features)
         tokens = known(text.tokens, "tokens of the texts")
         of_prompts = [self._find(levels, tokens, prompt) for prompt in range(len(tokens.ids))]
-        return GLIPOutputs([list(of_image) for of_image in zip(*of_prompts)])
+        return GLIPOutputs([list(of_image) for of_image in zip(*of_prompts)], text.num_classes)
 
     def decode(self, features: ImageFeatures) -> list[Tensor]:
         """Return the levels (B, C, h_i, w_i) that all prompts share: those of the pyramid, or, without fusion, of the

@@ -13,7 +13,7 @@ from openvocab.detection.phrase_tokens import object_tokens
 from openvocab.detection.region_sampling import without_crowds
 from openvocab.losses.location_boxes import centered_giou, centerness_cross_entropy
 from openvocab.losses.token_focal import token_focal
-from openvocab.structures import Sample, known
+from openvocab.structures import Instances, Sample, known
 
 
 @dataclass
@@ -44,7 +44,8 @@ def location_losses(
 
     Args:
         outputs: of B images.
-        samples: B samples with `instances`; crowds are left out of the targets, as in official training.
+        samples: B samples with `instances`; crowds are left out of the targets, as in official training, and so are
+            objects of the class that means "everything else", which no phrase names.
         phrases: of each image's prompt: (P, T) bool, the tokens of each phrase.
         owners: of each image's prompt: (P,) int64, the class of each phrase.
         is_token: (B, T) bool, False for padding.
@@ -56,7 +57,7 @@ def location_losses(
     Raises:
         ValueError: a sample without labeled objects, or with an object that no phrase of its prompt names.
     """
-    objects = [without_crowds(known(s.instances, f"instances of sample {s.sample_id!r}")) for s in samples]
+    objects = [_objects(sample) for sample in samples]
     # (G_i, 4) of each image
     boxes = [inclusive_corners(of_image.boxes.to(outputs.anchors)) for of_image in objects]
     matches = [match_locations(outputs.anchors, outputs.counts, of_image) for of_image in boxes]  # (N,) of each image
@@ -74,3 +75,13 @@ def location_losses(
         "loss_box": box_weight * centered_giou(found, targets, centers),
         "loss_centerness": centerness_cross_entropy(outputs.centerness[image, location], centers),
     }
+
+
+def _objects(sample: Sample) -> Instances:
+    """Return the objects of a sample that a phrase has to name."""
+    objects = without_crowds(known(sample.instances, f"instances of sample {sample.sample_id!r}"))
+    background = None if sample.vocabulary is None else sample.vocabulary.background
+    if background is None:
+        return objects
+    keep = objects.classes != background
+    return Instances(objects.boxes[keep], objects.classes[keep])
