@@ -1,6 +1,7 @@
 """A free caption as a prompt: its phrases are given, or they are its noun phrases."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
@@ -23,11 +24,13 @@ def caption_prompt(caption: str, phrases: Sequence[Phrase] | None = None, finder
         finder: returns the characters of the phrases of a caption; default: `noun_phrases`.
 
     Raises:
-        ValueError: the caption is empty or has no noun phrases, there are no phrases, one of them does not occur, or
-            `Prompt` rejects its characters.
+        ValueError: the caption is empty, has a control character or no noun phrases, there are no phrases, one of them
+            does not occur, or `Prompt` rejects its characters.
     """
     if not isinstance(caption, str) or not has_visible_character(caption):
         raise ValueError(f"caption: expected a sentence, got {caption!r}")
+    if any(unicodedata.category(char) in ("Cc", "Cs") and not char.isspace() for char in caption):
+        raise ValueError(f"caption: {caption[:80]!r} contains a control character; replace it by a space")
     if phrases is not None:
         return Prompt.of_caption(caption, _given(caption, phrases))
     found = (finder or noun_phrases)(caption)
