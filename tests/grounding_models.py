@@ -1,7 +1,6 @@
 """A GLIP of a few thousand weights that finds something for every phrase."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from config_parts import REPOSITORY, without_weights
@@ -11,16 +10,18 @@ from openvocab.config.config import read_config
 from openvocab.config.saved import config_to_data
 from openvocab.registry import MODELS
 
+TINY_HEAD = {
+    "pyramid": dict(layers=(2, 3), dim=16),
+    "tower": dict(num_blocks=1, text_heads=2, fusion_heads=2, fusion_head_dim=4),
+    "detections": dict(max_detections=40, nms_iou=0.1, min_score=0.4),
+}
 
-def save_tiny_glip(path: Path, **head: Any) -> Path:
+
+def save_tiny_glip(path: Path) -> Path:
     """Write a checkpoint of configs/glip_shapes.py, narrow and with random weights, as a training does."""
     config = read_config(REPOSITORY / "configs" / "glip_shapes.py")
     config.model = without_weights(config.model.to_dict())
-    config.model["head"] |= {
-        "pyramid": dict(layers=(2, 3), dim=16),
-        "tower": dict(num_blocks=1, text_heads=2, fusion_heads=2, fusion_head_dim=4),
-        "detections": dict(max_detections=40, nms_iou=0.1, min_score=0.4),
-    } | head
+    config.model["head"] |= TINY_HEAD
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     with torch.no_grad():  # about half of all scores are above 0.5, and each token has others

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from config_parts import REPOSITORY, without_weights
-from grounding_models import save_tiny_glip
+from grounding_models import TINY_HEAD, save_tiny_glip
 from mmengine.config import Config
 from PIL import Image
 from pycocotools.coco import COCO
+from tiny_bert import CONFIG, tokenizer_folder
 
 from openvocab import Predictor, load
 from openvocab.config.config import read_config
@@ -257,3 +258,18 @@ def test_names_that_clean_to_one_phrase_stay_apart(predictor, image):
 def test_names_that_no_prompt_can_hold_are_one_line(predictor, image, names, message):
     with pytest.raises(ValueError, match=message):
         predictor(image, names)
+
+
+def test_phrases_are_found_with_the_words_of_bert(image, tmp_path):
+    tiny = dict(type="BERTTextEncoder", config=CONFIG, tokenizer=str(tokenizer_folder(tmp_path)), max_tokens=64)
+    model = without_weights(read_config(REPOSITORY / "configs" / "glip_shapes.py").model.to_dict())
+    model["text_encoder"] = tiny
+    model["head"] |= TINY_HEAD | dict(detections=dict(min_score=0))
+    torch.manual_seed(0)
+    glip = load(Config(dict(model=model)), device="cpu")
+    result = glip.ground(image, "a woman in a red coat walks two small dogs")
+    assert result.phrases == ("a woman", "a red coat", "two small dogs") and {*result.classes.tolist()} == {0, 1, 2}
+    with pytest.raises(ValueError, match="'a dog', is not within the 62 tokens"):
+        glip.ground(image, "the " * 100 + "a dog", ["a dog"])
+    hebrew = glip.ground(image, "שלום כלב", ["כלב"])
+    assert hebrew.phrases == ("כלב",) and len(hebrew) and hebrew.draw(min_score=0).shape[2] == 3
