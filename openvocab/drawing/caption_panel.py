@@ -116,7 +116,7 @@ def _placed(text: str, borders: Set[int], letters: ImageFont.FreeTypeFont, width
         letters, width: the font, and the length of a line in pixels.
     """
     pieces: list[_Piece] = []
-    line, left, space = 0, 0.0, 1.5 * letters.getlength(" ")  # wide, for the margins of grounds
+    line, left, space = 0, 0.0, 1.25 * letters.getlength(" ")  # wide, for the margins of grounds
     for word in re.finditer(r"\S+", text):
         begin, end = word.span()
         cuts = {begin, end} | {border for border in borders if begin < border < end}
