@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from openvocab.argument_checks import check_numbers
+from openvocab.argument_checks import check_number, check_numbers
 from openvocab.datasets.mixed import MixedDataset
 from openvocab.datasets.sampler import ResumableSampler
 from openvocab.registry import DATA_SAMPLERS
@@ -38,6 +38,7 @@ class MixedSampler(ResumableSampler):
         if not isinstance(dataset, MixedDataset):
             raise TypeError(f"MixedSampler: expected a MixedDataset, got {type(dataset).__name__}")
         super().__init__(dataset, seed=seed)
+        check_number("block", block, 1, whole=True)
         self.sizes = dataset.part_sizes
         check_numbers("weights", weights, count=len(self.sizes))
         if min(weights) <= 0:

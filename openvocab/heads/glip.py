@@ -58,10 +58,10 @@ class GLIPHead(Head):
     A feature pyramid and the tokens pass through a tower in which they read each other (`GLIPTower`). Each location
     then predicts a box, a centerness, and a logit for every token; the score of a phrase is the mean over its tokens.
 
-    With fusion, the scores of a name depend on the other names of its prompt. A vocabulary that does not fit one prompt
-    is divided in its order, the tower runs once per prompt, and detections of several prompts do not suppress each
-    other, as in the official evaluation on LVIS. Without fusion, the tower runs once for all prompts. Backbone and
-    pyramid always do.
+    The scores of a name depend on the other names of its prompt, with which the text encoder and the tower read it. A
+    vocabulary that does not fit one prompt is divided in its order, and detections of several prompts do not suppress
+    each other, as in the official evaluation on LVIS. Backbone and pyramid run once for all prompts; so does the tower
+    without fusion, GLIP-T (A).
 
     Args:
         backbone, text_dim: description of the backbone and width of the tokens, passed by the model.

@@ -1,9 +1,10 @@
 """Object Detection in the Wild (arXiv 2204.08790): one of its datasets; all 13 or 35 in a loop, and their mean.
 
 Files: data/odinw/NAME/... as GLIP publishes them. `odinw_13.csv` and `odinw_35.csv`, next to this file, list the folder
-of images and the file of labels that GLIP evaluates for each dataset (`valid`, or its smaller `mini_val`), separated by
-a comma. The classes are the categories of the file, which is "classes" in GLIP's terms; other names for them, as in
-GLIP's prompts: `classes=[...]` with the name in the file as a synonym. Each is a detection set with COCO's AP:
+of images and the file of labels that GLIP evaluates for each dataset (`valid`, or its smaller `mini_val`). The classes
+are the categories of the file; GLIP's own evaluation names some of them in other words ("rabbit" for
+"Cottontail-Rabbit"): `classes=[...]` with `labels=dict(category_ids=[...])`, the id of each in the file. Every dataset is
+scored by COCO's AP, and the benchmark is their mean:
 
     n=0; while IFS=, read -r images annotations; do
         python tools/test.py CONFIG CHECKPOINT --out work_dirs/odinw/$((n=n+1)).json --cfg-options \
