@@ -11,7 +11,7 @@ from openvocab.config.saved import config_to_data
 from openvocab.registry import MODELS
 
 TINY_HEAD = {
-    "pyramid": dict(layers=(2, 3), dim=16),
+    "pyramid": dict(layers=(2, 3), dim=32),
     "tower": dict(num_blocks=1, text_heads=2, fusion_heads=2, fusion_head_dim=4),
     "detections": dict(max_detections=40, nms_iou=0.1, min_score=0.4),
 }

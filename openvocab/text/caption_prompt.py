@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import TypeGuard
 
 from openvocab.text.noun_phrases import noun_phrases
@@ -67,13 +68,15 @@ def _is_range(value: object) -> TypeGuard[CharacterRange]:
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
-        and all(isinstance(number, int) and not isinstance(number, bool) for number in value)
+        and all(isinstance(number, Integral) and not isinstance(number, bool) for number in value)
     )
 
 
 def _first_occurrence(caption: str, phrase: str) -> CharacterRange:
     if has_visible_character(phrase):
-        text = r"\s+".join(map(re.escape, phrase.split()))
+        # in either encoding of accents
+        forms = [unicodedata.normalize(form, phrase).split() for form in ("NFC", "NFD")]
+        text = "(?:{}|{})".format(*(r"\s+".join(map(re.escape, words)) for words in forms))
         # languages without white space have no whole words
         for pattern in (rf"(?<!\w){text}(?!\w)", text):
             if match := re.search(pattern, caption, re.IGNORECASE):

@@ -45,7 +45,7 @@ class Prompt:
     @classmethod
     def of_caption(cls, text: str, phrases: Sequence[Sequence[CharacterRange]]) -> "Prompt":
         """Mark phrases in a caption; each of them is a class of its own."""
-        marked = tuple(tuple((begin, end) for begin, end in ranges) for ranges in phrases)
+        marked = tuple(tuple((int(begin), int(end)) for begin, end in ranges) for ranges in phrases)
         return cls(text, marked, tuple(range(len(marked))))
 
     def __len__(self) -> int:
