@@ -18,9 +18,10 @@ TINY_HEAD = {
 
 
 def save_tiny_glip(path: Path) -> Path:
-    """Write a checkpoint of configs/glip_shapes.py, narrow and with random weights, as a training does."""
+    """Write a checkpoint, as a training does: configs/glip_shapes.py, narrow, with random weights and CLIP's tokens."""
     config = read_config(REPOSITORY / "configs" / "glip_shapes.py")
     config.model = without_weights(config.model.to_dict())
+    config.model["text_encoder"] = dict(type="CLIPTextEncoder", model="ConvNet-8-shapes", templates="none")
     config.model["head"] |= TINY_HEAD
     torch.manual_seed(0)
     model = MODELS.build(config.model)
