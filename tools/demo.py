@@ -1,4 +1,4 @@
-"""Find classes, by their names, in photos: segments or boxes, whichever the model predicts.
+"""Find classes, by their names, or the phrases of a caption in photos: segments or boxes, whichever the model predicts.
 
 python tools/demo.py photo.jpg --classes "cat, sofa, floor, other" --config configs/lseg_shapes.py \
     --checkpoint work_dirs/lseg_shapes/best.pth --out overlay.png
@@ -10,6 +10,9 @@ python tools/demo.py photo.jpg --classes "cat, sofa, floor" --config configs/den
 The name of the background, for a model that finds it by a threshold:
 python tools/demo.py photo.jpg --classes "red circle, blue star, other" --background other \
     --config configs/groupvit_shapes.py --checkpoint work_dirs/groupvit_shapes/best.pth
+The phrases of a caption, for a model that reads phrases:
+python tools/demo.py photo.jpg --caption "a red circle next to a blue star" --config configs/glip_shapes.py \
+    --checkpoint work_dirs/glip_shapes/best.pth
 The groups that GroupViT forms, without class names:
 python tools/demo.py photo.jpg --show groups --config configs/groupvit_shapes.py \
     --checkpoint work_dirs/groupvit_shapes/best.pth --out groups.png

@@ -1,11 +1,13 @@
-"""Draw the classes of photos, or the groups of GroupViT: pictures only, with the options of tools/demo.py.
+"""Draw classes, the phrases of a caption, or the groups of GroupViT: pictures only, with the options of tools/demo.py.
 
 openvocab demo photo.jpg --classes "cat, sofa, floor, other" --config lseg_shapes --checkpoint best.pth
 openvocab demo photo.jpg --show groups --config groupvit_shapes --checkpoint best.pth --out groups.png
+openvocab demo photo.jpg --caption "a woman in a red coat walks two small dogs" --checkpoint glip.pth
 openvocab demo photos --classes names.txt --config vild_shapes --checkpoint best.pth --min-score 0.5 --out pictures
 
-`openvocab predict` does the same and more, except for groups. A photo that cannot be read or predicted, or whose
-picture would have too long a name, is skipped and listed at the end.
+`openvocab predict` does the same and more, except for captions and groups. A caption needs a model that reads phrases,
+as GLIP does; --phrases marks other parts of it than its noun phrases. A photo that cannot be read or predicted, or
+whose picture would have too long a name, is skipped and listed at the end.
 Exit code: 0; 1 if a photo was skipped; 2 if the command itself cannot be carried out.
 """
 
@@ -28,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", help="photos, or folders of them, searched recursively")
     parser.add_argument("--show", choices=("classes", "groups"), default="classes", help="groups: those of GroupViT")
     parser.add_argument("--classes", help='"cat, sofa | couch, other" (| separates synonyms), or a .txt file of names')
+    parser.add_argument(
+        "--caption", metavar="TEXT", help="a sentence, to find what its phrases name; instead of classes"
+    )
+    parser.add_argument("--phrases", help='parts of the caption: "a coat, small dogs"; default: its noun phrases')
     parser.add_argument("--background", metavar="NAME", help="the class that means everything else")
     config = parser.add_argument("--config", help="config of the model; default: the one in the checkpoint")
     offer(config, "configs", "models")
@@ -77,8 +83,13 @@ def _check(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')}: expected 0..1, got {value:g}")
     if arguments.config is None and arguments.checkpoint is None:
         raise ValueError("--checkpoint, --config, or both are required")
-    if arguments.show == "classes" and arguments.classes is None:
-        raise ValueError("--classes is required to show classes")
+    if arguments.caption is not None:
+        if arguments.show == "groups" or arguments.classes is not None or arguments.background is not None:
+            raise ValueError("--caption stands alone: leave out --classes and --background, and --show groups")
+    elif arguments.phrases is not None:
+        raise ValueError("--phrases are parts of a caption: give it, too, as --caption")
+    elif arguments.show == "classes" and arguments.classes is None:
+        raise ValueError("--classes or --caption is required, or --show groups")
 
 
 def _show(arguments: argparse.Namespace) -> Callable[[Any], tuple[Any, str]]:
@@ -88,17 +99,21 @@ def _show(arguments: argparse.Namespace) -> Callable[[Any], tuple[Any, str]]:
     from openvocab.process.start_up import collect_as_usual
 
     vocabulary = None
-    if arguments.show == "classes":
+    if arguments.classes is not None and arguments.show == "classes":
         vocabulary = read_names(arguments.classes, arguments.background)
     predictor = load(arguments.config, arguments.checkpoint, arguments.device)
     collect_as_usual()
     options = {} if arguments.alpha is None else {"alpha": arguments.alpha}
-    if vocabulary is None:
+    if arguments.show == "groups":
         return partial(_draw_groups, predictor, options)
-    return partial(_draw_classes, predictor.vocabulary(vocabulary), options, arguments.min_score)
+    if vocabulary is not None:
+        return partial(_draw_found, predictor.vocabulary(vocabulary), options, arguments.min_score)
+    phrases = None if arguments.phrases is None else [phrase.strip() for phrase in arguments.phrases.split(",")]
+    find = partial(predictor.ground, caption=predictor.prompt(arguments.caption, phrases))
+    return partial(_draw_found, find, options, arguments.min_score)
 
 
-def _draw_classes(find: Any, options: dict[str, Any], min_score: float | None, photo: Any) -> tuple[Any, str]:
+def _draw_found(find: Any, options: dict[str, Any], min_score: float | None, photo: Any) -> tuple[Any, str]:
     from openvocab.results import DetectionResult
 
     result = find(photo.source)

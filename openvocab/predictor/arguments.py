@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.files.folder_walk import IMAGE_EXTENSIONS, list_images
 from openvocab.images.image_input import is_path
+from openvocab.structures import Sample
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
@@ -54,3 +57,10 @@ def as_vocabulary(classes: Classes, background: str | None = None) -> Vocabulary
     if not isinstance(classes, Vocabulary):
         raise TypeError(f'classes: expected "cat, sofa", a list of names or a Vocabulary, got {type(classes).__name__}')
     return classes if background is None else classes.with_background(background)
+
+
+def asked(sample: Sample, texts: Vocabulary | Prompt | None) -> Sample:
+    """Return a sample whose image is compared with the names of a vocabulary, or with the phrases of a caption."""
+    if isinstance(texts, Prompt):
+        return replace(sample, vocabulary=texts.vocabulary, prompt=texts)
+    return replace(sample, vocabulary=texts, prompt=None)

@@ -1,6 +1,6 @@
 """An image that the backbone has seen: one list of names after the other, at the cost of the head."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +8,15 @@ from torch import Tensor
 
 from openvocab.images.image_content import repeatable
 from openvocab.model import OpenVocabModel
-from openvocab.predictor.arguments import Classes, as_vocabulary
+from openvocab.predictor.arguments import Classes, as_vocabulary, asked
 from openvocab.predictor.remembered_features import RememberedFeatures
 from openvocab.structures import Size
+from openvocab.text.caption_prompt import Phrase
+from openvocab.vocabulary.prompt import Prompt
 
 if TYPE_CHECKING:
     from openvocab.predictor.predictor import Predictor
+    from openvocab.results.grounding import GroundingResult
 
 
 class EncodedImage:
@@ -55,8 +58,17 @@ class EncodedImage:
     ) -> Any:
         """Predict the image for a list of names; see `Predictor.__call__` for arguments and result."""
         image, sample = self._item
-        item = image, replace(sample, vocabulary=as_vocabulary(classes, background))
+        item = image, asked(sample, as_vocabulary(classes, background))
         return self.predictor.results([item], [self.source], min_score, scores, self._features)[0]
+
+    def ground(
+        self, caption: str | Prompt, phrases: Sequence[Phrase] | None = None, *, min_score: float | None = None
+    ) -> "GroundingResult":
+        """Find the phrases of a caption in the image; see `Predictor.ground` for arguments and result."""
+        image, sample = self._item
+        item = image, asked(sample, self.predictor.prompt(caption, phrases))
+        result: Any = self.predictor.results([item], [self.source], min_score, encoder=self._features)[0]
+        return result
 
     def presence(self, classes: Classes) -> dict[str, float]:
         """Return how likely the image shows each name; see `Predictor.presence`."""

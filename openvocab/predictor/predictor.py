@@ -13,12 +13,14 @@ from torch import Tensor
 from openvocab.images.image_content import ImageContent, repeatable
 from openvocab.images.image_input import bgr_image, checked_path, is_file_path, is_path, rgb_image
 from openvocab.logit_map import LogitMap
-from openvocab.predictor.arguments import Classes, as_list, as_vocabulary, is_several
+from openvocab.predictor.arguments import Classes, as_list, as_vocabulary, asked, is_several
 from openvocab.predictor.batching import Prepared, equal_size_batches
 from openvocab.predictor.fixed_vocabulary import FixedVocabulary
 from openvocab.predictor.pipeline import Transform, run_pipeline
 from openvocab.results.of_prediction import result_of
 from openvocab.structures import Prediction, Size, TextFeatures, known
+from openvocab.text.caption_prompt import Phrase, caption_prompt
+from openvocab.vocabulary.prompt import Prompt
 from openvocab.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -150,6 +152,68 @@ class Predictor:
             results.update(zip(indices, parts))
         return [results[index] for index in range(len(results))]
 
+    def ground(
+        self,
+        image: Any,
+        caption: str | Prompt,
+        phrases: Sequence[Phrase] | None = None,
+        *,
+        min_score: float | None = None,
+    ) -> Any:
+        """Find what each phrase of a caption names, in one image or in several, with a model that reads phrases.
+
+        The other words of the caption matter, too: the model reads it as a whole.
+
+        Args:
+            image: one image or several, of any type that `__call__` takes.
+            caption: a sentence, or what `prompt` made of it.
+            phrases: parts of the caption: texts, of which the first occurrence counts, or (first character, the one
+                after the last), or lists of such pairs; default: its noun phrases.
+            min_score: leave out objects whose score is below.
+
+        Returns:
+            A `GroundingResult` (`openvocab.results`) in the frame of the image; for several images a list of them.
+
+        Raises:
+            TypeError, ValueError: an image cannot be used; see `prompt` for the caption.
+            NotEnoughMemory: an image is too large for the available memory.
+        """
+        prompt = self.prompt(caption, phrases)
+        if not is_several(image):
+            image = repeatable(image)
+            return self.results([self.prepare(image, prompt)], [image], min_score)[0]
+        sources: dict[int, Any] = {}
+        # one by one: each image is compared with a prompt of its own
+        batches = self.batches(_noted(as_list(image), sources), prompt, batch_size=1)
+        return [self.results(items, [sources.pop(index)], min_score)[0] for (index,), items in batches]
+
+    def prompt(self, caption: str | Prompt, phrases: Sequence[Phrase] | None = None) -> Prompt:
+        """Mark the phrases of a caption, and check that the model can read them.
+
+        Args:
+            caption, phrases: see `ground`.
+
+        Raises:
+            ValueError: the model does not read phrases, the caption is empty or too long for its text encoder, no noun
+                was found in it, or a phrase does not occur in it or begins or ends inside a word.
+        """
+        composed = self._composed
+        if composed is None or not composed.head.reads_phrases:
+            name = type(self.model if composed is None else composed.head).__name__
+            raise ValueError(
+                f'{name} does not ground captions: give names instead, predictor(image, "cat, sofa"), or load a '
+                "model that reads phrases, such as that of the config glip_shapes"
+            )
+        if not isinstance(caption, Prompt):
+            prompt = caption_prompt(caption, phrases)
+        elif phrases is None:
+            prompt = Prompt.of_caption(caption.text, caption.phrases)  # each phrase is a class
+        else:
+            raise ValueError("phrases: the prompt has its own; give its text as the caption to choose others")
+        with torch.inference_mode():
+            composed.encode_texts([prompt])
+        return prompt
+
     def encode(self, image: Any) -> "EncodedImage":
         """Run the backbone on an image, and keep what it finds, to ask for one list of names after the other.
 
@@ -256,13 +320,13 @@ class Predictor:
         return F.normalize(embed, dim=-1) if normalize else embed
 
     def batches(
-        self, images: Iterable[Any], vocabulary: Vocabulary | None, batch_size: int, skip_bad: bool = False
+        self, images: Iterable[Any], vocabulary: Vocabulary | Prompt | None, batch_size: int, skip_bad: bool = False
     ) -> Iterator[tuple[list[int], list[Prepared]]]:
         """Prepare images, and yield batches of equal size; see `equal_size_batches`.
 
         Args:
             images: images of any types that `__call__` takes.
-            vocabulary: vocabulary of their samples; None to embed the images only.
+            vocabulary: vocabulary or caption of their samples; None to embed the images only.
             batch_size, skip_bad: see `equal_size_batches`.
 
         Raises:
@@ -279,12 +343,12 @@ class Predictor:
         batch = self.model.data_preprocessor.pixels({"image": list(images), "sample": list(samples)})
         return self.model.embed_images(batch["images"]).cpu()
 
-    def prepare(self, image: Any, vocabulary: Vocabulary | None = None, index: int = 0) -> Prepared:
+    def prepare(self, image: Any, vocabulary: Vocabulary | Prompt | None = None, index: int = 0) -> Prepared:
         """Run the pipeline on an image, and return the network's input (3, H, W) uint8 and its sample, with the sizes.
 
         Args:
             image: an image of any type that `__call__` takes.
-            vocabulary: vocabulary of the sample.
+            vocabulary: vocabulary of the sample, or a caption with phrases, which are its vocabulary then.
             index: names the sample if the image has no path.
 
         Raises:
@@ -296,10 +360,10 @@ class Predictor:
         else:
             results = {"img": bgr_image(image), "img_path": "", "sample_id": _sample_id(image, index)}
         if vocabulary is not None:
-            results["vocabulary"] = vocabulary
+            results["vocabulary"] = vocabulary.vocabulary if isinstance(vocabulary, Prompt) else vocabulary
         results, size = run_pipeline(self.pipeline, results)
         # predictions are in the frame of the given image, even if the config's test scores them in another one
-        return results["image"], dataclasses.replace(results["sample"], original_size=size, vocabulary=vocabulary)
+        return results["image"], asked(dataclasses.replace(results["sample"], original_size=size), vocabulary)
 
     @torch.inference_mode()
     def results(
@@ -324,7 +388,8 @@ class Predictor:
         results = []
         for (prediction, score_map), item, source in zip(predictions, items, sources, strict=True):
             presence = partial(self._presence_of_prepared, item) if scores and self._embeds_images else None
-            result: Any = result_of(prediction, source, item[1].original_size, score_map, presence)
+            sample = item[1]
+            result: Any = result_of(prediction, source, sample.original_size, score_map, presence, sample.prompt)
             if min_score is not None:
                 result = result.filter(min_score)
                 if not scores and score_map is not None:  # it may be larger than the image

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from openvocab.results.base import Result
     from openvocab.results.classification import ClassificationResult
     from openvocab.results.detection import DetectionResult
+    from openvocab.results.grounding import GroundingResult
     from openvocab.results.semantic import SemanticResult
 
-__all__ = ["ClassificationResult", "DetectionResult", "Result", "SemanticResult"]
+__all__ = ["ClassificationResult", "DetectionResult", "GroundingResult", "Result", "SemanticResult"]
 
 _, __getattr__, __dir__ = lazy_names(
     __name__,
@@ -18,6 +19,7 @@ _, __getattr__, __dir__ = lazy_names(
         ".base": ["Result"],
         ".classification": ["ClassificationResult"],
         ".detection": ["DetectionResult"],
+        ".grounding": ["GroundingResult"],
         ".semantic": ["SemanticResult"],
     },
 )

@@ -152,13 +152,16 @@ class Result:
         Raises:
             ValueError: a name was not asked for.
         """
-        keys = self.vocabulary.class_of_key
-        indices = set()
+        keys: dict[str, set[int]] = {}  # several classes may share a name
+        for index, synonyms in enumerate(self.vocabulary.synonyms):
+            for name in synonyms:
+                keys.setdefault(same_name_key(name), set()).add(index)
+        indices: set[int] = set()
         for name in [names] if isinstance(names, str) else names:
             if same_name_key(name) not in keys:
                 asked = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
                 raise ValueError(f"{name!r} is not among the names of this prediction: {asked}")
-            indices.add(keys[same_name_key(name)])
+            indices |= keys[same_name_key(name)]
         return sorted(indices)
 
     def _no_form(self, what: str) -> NoSuchForm:

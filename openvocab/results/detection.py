@@ -1,8 +1,8 @@
 """The result of detection: boxes, or boxes with masks, with names and scores."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from openvocab.results.geojson import geojson_features
 from openvocab.results.outlines import Polygon, polygons_of
 from openvocab.results.yolo import yolo_boxes, yolo_polygons
 from openvocab.structures import DetectionPrediction, Size
+
+Objects = TypeVar("Objects", bound="DetectionResult")
 
 
 @dataclass(repr=False, eq=False)
@@ -38,7 +40,7 @@ class DetectionResult(DetectionPrediction, Result):
         height, width = self.size
         count = f"{len(self)} object{'' if len(self) == 1 else 's'}"
         found = f": {describe_objects(self)}" if len(self) else ""
-        return f"DetectionResult({height}x{width}, {count}{found})"
+        return f"{type(self).__name__}({height}x{width}, {count}{found})"
 
     def describe(self) -> str:
         """Return the names found with their numbers of objects: `3 red circle (best 0.91), 1 blue star (0.55)`."""
@@ -48,12 +50,12 @@ class DetectionResult(DetectionPrediction, Result):
         """Return the number of objects."""
         return len(self.boxes)
 
-    def __getitem__(self, index: int | slice | Tensor | np.ndarray) -> "DetectionResult":
+    def __getitem__(self: Objects, index: int | slice | Tensor | np.ndarray) -> Objects:
         """Return the objects at an index, in a slice, or chosen by indices (N',) or by flags (N,) bool."""
         rows = torch.arange(len(self))[torch.as_tensor(index) if isinstance(index, np.ndarray) else index]
         return self._rows(rows.reshape(-1))
 
-    def __iter__(self) -> Iterator["DetectionResult"]:
+    def __iter__(self: Objects) -> Iterator[Objects]:
         """Yield the objects one by one."""
         return (self[index] for index in range(len(self)))
 
@@ -68,11 +70,11 @@ class DetectionResult(DetectionPrediction, Result):
         return [self.names[index] for index in self.classes.tolist()]
 
     def filter(
-        self,
+        self: Objects,
         min_score: float | None = None,
         names: str | Collection[str] | None = None,
         max_objects: int | None = None,
-    ) -> "DetectionResult":
+    ) -> Objects:
         """Return some of the objects.
 
         Args:
@@ -209,7 +211,7 @@ class DetectionResult(DetectionPrediction, Result):
         masks = [self.mask(index) for index in range(len(self))]
         return np.stack(masks) if masks else np.zeros((0, *self.size), bool)
 
-    def _rows(self, rows: Tensor) -> "DetectionResult":
+    def _rows(self: Objects, rows: Tensor) -> Objects:
         masks = None if self.masks is None else [self.masks[index] for index in rows.tolist()]
-        parts = self.boxes[rows], self.scores[rows], self.classes[rows]
-        return DetectionResult(*parts, self.vocabulary, masks, self.sample_id, self.source, self.image_size)
+        parts = {name: getattr(self, name)[rows] for name in ("boxes", "scores", "classes")}
+        return replace(self, **parts, masks=masks)

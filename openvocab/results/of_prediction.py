@@ -13,6 +13,7 @@ from openvocab.structures import (
     SemanticPrediction,
     Size,
 )
+from openvocab.vocabulary.prompt import Prompt
 
 
 def result_of(
@@ -21,6 +22,7 @@ def result_of(
     size: Size,
     score_map: LogitMap | None = None,
     presence: Callable[[], Mapping[str, float]] | None = None,
+    prompt: Prompt | None = None,
 ) -> Result:
     """Return a prediction with its image, as a result.
 
@@ -30,6 +32,7 @@ def result_of(
         size: (height, width) of the image.
         score_map: the score of each name at each pixel, for label maps.
         presence: computes how likely the image shows each name, for label maps.
+        prompt: the caption whose phrases the objects belong to, if it was one.
 
     Raises:
         TypeError: a prediction of another kind.
@@ -41,6 +44,10 @@ def result_of(
 
         return SemanticResult(**values, source=source, score_map=score_map, presence_of=presence)
     if isinstance(prediction, DetectionPrediction):
+        if prompt is not None:
+            from openvocab.results.grounding import GroundingResult
+
+            return GroundingResult(**values, source=source, image_size=size, prompt=prompt)
         from openvocab.results.detection import DetectionResult
 
         return DetectionResult(**values, source=source, image_size=size)

@@ -1,7 +1,9 @@
 """A free caption as a prompt: its phrases are given, or they are its noun phrases."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import TypeGuard
 
 from openvocab.text.noun_phrases import noun_phrases
@@ -23,11 +25,13 @@ def caption_prompt(caption: str, phrases: Sequence[Phrase] | None = None, finder
         finder: returns the characters of the phrases of a caption; default: `noun_phrases`.
 
     Raises:
-        ValueError: the caption is empty or has no noun phrases, there are no phrases, one of them does not occur, or
-            `Prompt` rejects its characters.
+        ValueError: the caption is empty, has a control character or no noun phrases, there are no phrases, one of them
+            does not occur, or `Prompt` rejects its characters.
     """
     if not isinstance(caption, str) or not has_visible_character(caption):
         raise ValueError(f"caption: expected a sentence, got {caption!r}")
+    if any(unicodedata.category(char) in ("Cc", "Cs") and not char.isspace() for char in caption):
+        raise ValueError(f"caption: {caption[:80]!r} contains a control character; replace it by a space")
     if phrases is not None:
         return Prompt.of_caption(caption, _given(caption, phrases))
     found = (finder or noun_phrases)(caption)
@@ -64,13 +68,15 @@ def _is_range(value: object) -> TypeGuard[CharacterRange]:
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
-        and all(isinstance(number, int) and not isinstance(number, bool) for number in value)
+        and all(isinstance(number, Integral) and not isinstance(number, bool) for number in value)
     )
 
 
 def _first_occurrence(caption: str, phrase: str) -> CharacterRange:
     if has_visible_character(phrase):
-        text = r"\s+".join(map(re.escape, phrase.split()))
+        # in either encoding of accents
+        forms = [unicodedata.normalize(form, phrase).split() for form in ("NFC", "NFD")]
+        text = "(?:{}|{})".format(*(r"\s+".join(map(re.escape, words)) for words in forms))
         # languages without white space have no whole words
         for pattern in (rf"(?<!\w){text}(?!\w)", text):
             if match := re.search(pattern, caption, re.IGNORECASE):

@@ -109,9 +109,10 @@ def check_budget(prompt: Prompt, phrases: Tensor, budget: int) -> None:
     cut = phrases[:, budget:].any(1)
     if cut.any():
         index = int(cut.nonzero()[0])
+        phrase = prompt.phrase_texts[index][:80]
         raise ValueError(
-            f"phrase {index}, {prompt.phrase_texts[index]!r}, is not within the {budget} tokens that the text encoder "
-            f"reads of a prompt (this one has {phrases.shape[1]}): shorten the text, or divide it into several prompts"
+            f"phrase {index}, {phrase!r}, is not within the {budget} tokens that the text encoder reads of a prompt "
+            f"(this one has {phrases.shape[1]}): shorten the text, or divide it into several prompts"
         )
 
 

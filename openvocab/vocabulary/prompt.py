@@ -45,7 +45,7 @@ class Prompt:
     @classmethod
     def of_caption(cls, text: str, phrases: Sequence[Sequence[CharacterRange]]) -> "Prompt":
         """Mark phrases in a caption; each of them is a class of its own."""
-        marked = tuple(tuple((begin, end) for begin, end in ranges) for ranges in phrases)
+        marked = tuple(tuple((int(begin), int(end)) for begin, end in ranges) for ranges in phrases)
         return cls(text, marked, tuple(range(len(marked))))
 
     def __len__(self) -> int:
@@ -53,8 +53,9 @@ class Prompt:
 
     @property
     def phrase_texts(self) -> tuple[str, ...]:
-        """(P,) the text of each phrase; its ranges are joined by spaces."""
-        return tuple(" ".join(self.text[begin:end] for begin, end in ranges) for ranges in self.phrases)
+        """(P,) the text of each phrase on one line; its ranges are joined by spaces."""
+        texts = (" ".join(self.text[begin:end] for begin, end in ranges) for ranges in self.phrases)
+        return tuple(" ".join(text.split()) for text in texts)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -159,3 +159,13 @@ def test_an_empty_vocabulary_of_objects_has_empty_forms():
     empty = detection()[torch.zeros(0, dtype=torch.int64)]
     assert empty.to_yolo() == "" and empty.to_coco()["annotations"] == [] and empty.to_geojson()["features"] == []
     assert empty.draw().ndim == 3
+
+
+def test_a_name_that_several_classes_share_means_all_of_them():
+    names = Vocabulary.from_names(["screen", "wall", ["Screen", "display"]], repeated_names=["screen"])
+    objects = DetectionResult(torch.zeros(4, 4), torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([2, 1, 0, 2]), names)
+    assert objects.filter(names="screen").classes.tolist() == [2, 0, 2]
+    assert objects.filter(names="display").classes.tolist() == [2, 2]
+    label_map = np.array([[0, 1], [0, 1]], np.uint8)
+    assert SemanticResult(label_map, names).mask("screen").tolist() == [[True, False], [True, False]]
+    assert SemanticResult(label_map, names).filter(names="screen").label_map.tolist() == [[0, 255], [0, 255]]

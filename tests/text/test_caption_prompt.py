@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from openvocab.text.caption_prompt import caption_prompt
@@ -58,3 +59,22 @@ def test_a_text_means_its_first_occurrence_as_whole_words():
 def test_each_mistake_gets_one_clear_line(caption, phrases, message):
     with pytest.raises(ValueError, match=message):
         caption_prompt(caption, phrases, finder=rule_noun_phrases)
+
+
+def test_accents_are_found_in_either_encoding():
+    composed, apart = "a caf\u00e9 table", "a cafe\u0301 table"
+    for caption in (composed, apart):
+        for phrase in ("caf\u00e9", "Cafe\u0301"):
+            assert caption_prompt(caption, [phrase]).phrases == (((2, len(caption) - 6),),)
+
+
+def test_ranges_may_be_numbers_of_numpy():
+    prompt = caption_prompt("a dog", [np.array([2, 5]).tolist(), (np.int64(0), np.int64(5))])
+    assert prompt.phrases == (((2, 5),), ((0, 5),)) and all(type(n) is int for (span,) in prompt.phrases for n in span)
+
+
+def test_control_characters_are_an_error_and_line_ends_are_white_space():
+    for caption in ("a d\x00g", "a dog\ud800", "\x1b a dog"):
+        with pytest.raises(ValueError, match="contains a control character; replace it by a space"):
+            caption_prompt(caption)
+    assert caption_prompt("a red\r\n\tdog", ["red dog"]).phrase_texts == ("red dog",)

@@ -61,4 +61,4 @@ def test_a_class_may_be_the_background(arguments: list, tmp_path, capsys):
 
 def test_classes_need_names(arguments: list, tmp_path, capsys):
     assert run_tool("demo", *arguments, "--out", tmp_path / "out.png") == 2
-    assert "--classes is required" in capsys.readouterr().err
+    assert "--classes or --caption is required" in capsys.readouterr().err
