@@ -61,7 +61,7 @@ def _own(content: Mapping[str, Any], path: Path, task: Task | None) -> OwnData:
     _check_keys(content, KEYS, str(path))
     root = _root(content, path)
     names, ids = _names(content, root, path)
-    kind, parts = _of_tables(content, root, names, task, path) or _of_files(content, root, path)
+    kind, parts = _of_tables(content, root, _by_number(names, ids), task, path) or _of_files(content, root, path)
     if names is None and kind in ("label maps", "YOLO"):
         raise ValueError(f"{path}: names: {kind} hold numbers only; list the names in their order")
     labels = _label_arguments(content, names, ids, path) if kind == "label maps" else {}
@@ -89,7 +89,7 @@ def _of_files(content: Mapping[str, Any], root: Path, path: Path) -> tuple[str, 
 
 
 def _of_tables(
-    content: Mapping[str, Any], root: Path, names: list[list[str]] | None, task: Task | None, path: Path
+    content: Mapping[str, Any], root: Path, names: Mapping[int, str] | None, task: Task | None, path: Path
 ) -> tuple[str, dict[str, Part]] | None:
     """Return the same of a dataset that Hugging Face's `datasets` saved in `path`; None if the data are files."""
     stated = [key for key in ("columns", "box_format") if key in content]
@@ -196,6 +196,13 @@ def _names(content: Mapping[str, Any], root: Path, path: Path) -> tuple[list[lis
     except ValueError as error:
         raise ValueError(f"{path}: names: {error}") from error
     return names, ids
+
+
+def _by_number(names: Sequence[Sequence[str]] | None, ids: Sequence[int] | None) -> dict[int, str] | None:
+    """Return the first name of each class by its number."""
+    if names is None:
+        return None
+    return {number: several[0] for number, several in zip(range(len(names)) if ids is None else ids, names)}
 
 
 def _synonyms(entry: Any, path: Path) -> list[str]:

@@ -122,7 +122,8 @@ def _of_tables(
             f"{readings[0].parts['train'].labels}; move one of them, or pass a data file (docs/data.md)"
         )
     files = _names_files([folder])
-    names = read_class_names(files[0]) if len(files) == 1 else None
+    lines = read_class_names(files[0]) if len(files) == 1 else None
+    names = None if lines is None else {number: several[0] for number, several in enumerate(lines)}
     unpacked = unpack_tables(folder, tables, task, TableOptions(names=names))
     return _with_names(folder, _Reading(unpacked.kind, unpacked.parts, [folder]))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from openvocab.datasets.files.folder_walk import walk_files
+from openvocab.files.printable_text import printable
 from openvocab.files.text_files import read_json
 from openvocab.own_data.image_folders import PART_WORDS, listed
 from openvocab.own_data.parts import PARTS
@@ -23,6 +24,7 @@ BATCH = 16
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """The end of an Arrow stream; without it, pyarrow takes a stream that is cut off between two batches for complete."""
 LFS_START = b"version https://git-lfs"
+_LISTS = ("List", "LargeList", "Sequence")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 _WORD = re.compile(r"[a-z]+")
 _NO_CONFIG = frozenset(PART_WORDS) | {"data", "default"}
@@ -59,7 +61,9 @@ def _member(path: Path, key: str) -> Any:
 
 def _texts(values: Any, path: Path) -> list[str]:
     """Return names of files or folders in the folder of `path`, and nowhere else."""
-    if not isinstance(values, list) or not all(isinstance(one, str) and Path(one).name == one for one in values):
+    if not isinstance(values, list) or not all(
+        isinstance(one, str) and one == Path(one).name != ".." for one in values
+    ):
         raise ValueError(f"{path}: expected a list of names of files or folders, got {str(values)[:60]}")
     return values
 
@@ -68,8 +72,9 @@ def _saved_files(folder: Path) -> list[Path]:
     """Return the files of one split that `save_to_disk` wrote."""
     path = folder / "state.json"
     entries = _member(path, "_data_files")
-    names = [one.get("filename") if isinstance(one, Mapping) else one for one in entries if entries]
-    files = [folder / name for name in _texts(names, path)]
+    if isinstance(entries, list):
+        entries = [one.get("filename") if isinstance(one, Mapping) else one for one in entries]
+    files = [folder / name for name in _texts(entries, path)]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise FileNotFoundError(f"data: no file {missing}, which {path} lists; copy the whole folder again")
@@ -102,16 +107,21 @@ def _parquet_splits(folder: Path, files: Iterable[Path]) -> dict[str, list[Path]
 
 
 def _check_complete(paths: list[Path]) -> None:
-    """Check that no file is missing of several whose names state how many there are.
+    """Check files whose names state how many there are: that none is missing, and that all are of one writing.
 
     Raises:
-        FileNotFoundError: one is.
+        FileNotFoundError: one is missing.
+        ValueError: two have the same number, or state different numbers of files.
     """
     shards = [(path, match) for path in paths if (match := _SHARD.search(path.stem))]
     for start, several in groupby(shards, key=lambda shard: shard[0].with_name(shard[0].stem[: shard[1].start()])):
-        numbers = {int(match[1]): int(match[2]) for _, match in several}
-        total = max(numbers.values())
-        missing = next((number for number in range(total) if number not in numbers), None)
+        numbers = [(int(match[1]), int(match[2])) for _, match in several]
+        total = numbers[0][1]
+        if len({number for number, _ in numbers}) < len(numbers) or any(one != total for _, one in numbers):
+            raise ValueError(
+                f"data: the files {start}-*.parquet are of several versions of a dataset; keep those of one"
+            )
+        missing = next((number for number in range(total) if (number, total) not in numbers), None)
         if missing is not None:
             name = f"{start}-{missing:05d}-of-{total:05d}.parquet"
             raise FileNotFoundError(f"data: no file {name}, one of {total}; download it")
@@ -141,10 +151,10 @@ def _by_part(splits: Mapping[str, list[Path]], folder: Path) -> dict[str, list[P
 
 
 def read_features(path: Path) -> dict[str, Any]:
-    """Return the features of a file: those that `datasets` wrote in it, others by the types of the columns.
+    """Return the features of a file, by the types of its columns and the names of classes that `datasets` wrote in it.
 
     Returns:
-        {column: feature} in the JSON form of `datasets`, such as `{"_type": "Image"}`.
+        {column: feature} in the JSON form of `datasets`, `{"_type": "Image"}`. A structure is {field: feature}.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -152,12 +162,33 @@ def read_features(path: Path) -> dict[str, Any]:
     """
     with _reading(path):
         schema = _open_parquet(path).schema_arrow if _is_parquet(path) else _open_stream(path).schema
-    found = {name: _feature(schema.field(name).type) for name in schema.names}
+        found = {schema.field(index).name: _feature(schema.field(index).type) for index in range(len(schema))}
+        if len(found) < len(schema):
+            raise ValueError(f"several of its columns have the same name, among {', '.join(found)}")
     try:
-        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: written.get(name) or found[name] for name in found}
-    except (ValueError, LookupError, TypeError, AttributeError):  # of another writer, or none
-        return found
+        written = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (ValueError, LookupError, TypeError, RecursionError):  # of another writer
+        written = None
+    return dict(_with_classes(found, written))
+
+
+def _with_classes(found: Any, written: Any) -> Any:
+    """Return a feature with the names of classes in what `datasets` wrote.
+
+    Old versions write a structure of lists as a list of structures, and a list as `[feature]`.
+    """
+    inner = written
+    if isinstance(written, list) and len(written) == 1:
+        inner = written[0]
+    elif isinstance(written, Mapping) and written.get("_type") in _LISTS:
+        inner = written.get("feature")
+    if found.get("_type") == "List":
+        return {**found, "feature": _with_classes(found["feature"], inner)}
+    if not isinstance(found.get("_type"), str):
+        fields = inner if isinstance(inner, Mapping) else {}
+        return {name: _with_classes(feature, fields.get(name)) for name, feature in found.items()}
+    names = written.get("names") if isinstance(written, Mapping) and written.get("_type") == "ClassLabel" else None
+    return {"_type": "ClassLabel", "names": list(map(str, names))} if isinstance(names, list) else found
 
 
 def count_rows(path: Path) -> int:
@@ -241,4 +272,4 @@ def _reading(path: Path) -> Iterator[None]:
         with path.open("rb") as file:
             is_pointer = file.read(len(LFS_START)) == LFS_START
         reason = "it is a pointer of Git LFS: `git lfs pull` downloads the file" if is_pointer else error
-        raise ValueError(f"data: {path} cannot be read: {' '.join(str(reason).split())}") from error
+        raise ValueError(printable(f"data: {path} cannot be read: {' '.join(str(reason).split())}")) from error

@@ -68,7 +68,7 @@ def write_boxes(
     images: Iterator[TableImage],
     path: Path,
     columns: TableColumns,
-    names: Sequence[str] | None,
+    names: Mapping[int, str] | None,
     box_format: str | None,
     evidence: BoxEvidence,
 ) -> None:
@@ -85,7 +85,7 @@ def write_boxes(
     Raises:
         ValueError: an object without a box of four numbers, or without a category that has a name.
     """
-    categories = _Categories(columns.names or names)
+    categories = _Categories(names if columns.names is None else dict(enumerate(columns.names)))
     entries: list[dict[str, Any]] = []
     with path.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [')
@@ -135,7 +135,7 @@ def _objects(image: TableImage, columns: TableColumns) -> Iterator[tuple[Any, An
 class _Categories:
     """The categories of a COCO file: numbers with names, or the names that the objects have."""
 
-    def __init__(self, names: Sequence[str] | None) -> None:
+    def __init__(self, names: Mapping[int, str] | None) -> None:
         self._names = names
         self._found: dict[str, int] = {}
 
@@ -153,14 +153,16 @@ class _Categories:
                 f"{where}: {number} has no name in the dataset; put a names.txt into its folder, one name per line in "
                 "the order of the numbers, or pass a data file with names"
             )
-        if not 0 <= number < len(self._names):
-            raise ValueError(f"{where}: {number} has no name, there are {len(self._names)}, for the numbers from 0")
+        if number not in self._names:
+            raise ValueError(
+                f"{where}: {number} has no name; numbers with names: {', '.join(map(str, self._names))[:60]}"
+            )
         return number
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the categories of the file."""
-        names = self._found if self._found else self._names or ()
-        return [{"id": number, "name": name} for number, name in enumerate(names)]
+        names = {number: name for name, number in self._found.items()} or self._names or {}
+        return [{"id": number, "name": name} for number, name in names.items()]
 
 
 def _below(x: np.ndarray, y: np.ndarray, limits: np.ndarray) -> np.ndarray:

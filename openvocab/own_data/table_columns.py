@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+from openvocab.files.printable_text import printable
 from openvocab.own_data.parts import Task
 
 COLUMN_KEYS = ("image", "labels", "box", "category")
@@ -14,7 +15,6 @@ LABEL_MAP_NAMES = (
 )  # fmt: skip
 BOX_NAMES = ("bbox", "bboxes", "box", "boxes")
 CATEGORY_NAMES = ("category", "categories", "category_id", "label", "labels")
-_LISTS = ("List", "LargeList", "Sequence")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def choose_columns(
     """Return the columns of images and labels.
 
     Args:
-        features: of all columns, in the JSON form of `datasets`.
+        features: of all columns, from `read_features`.
         task: what the labels are for; None: what they can be for, if that is one task.
         given: columns and fields that the user states, by `COLUMN_KEYS`.
         where: the dataset, for errors.
@@ -52,11 +52,7 @@ def choose_columns(
     """
     columns = _Columns(features, given, where)
     label_maps, objects = list(columns.label_maps()), list(columns.objects())
-    if task is None:
-        if label_maps and objects:
-            columns.fail("hold label maps and boxes", "pass --task segmentation or --task detection")
-        task = "detection" if objects else "segmentation"
-    if task == "segmentation":
+    if _task(columns, task, bool(label_maps), bool(objects)) == "segmentation":
         return TableColumns(columns.image(), columns.only("labels", label_maps, "label maps"))
     labels = columns.only("labels", objects, "objects with a box and a category")
     fields = _fields(features[labels])
@@ -65,6 +61,21 @@ def choose_columns(
         "category", _named(fields, CATEGORY_NAMES, given.get("category")), f"the categories in {labels}"
     )
     return TableColumns(columns.image(), labels, box, category, _class_names(fields[category]))
+
+
+def _task(columns: "_Columns", task: Task | None, has_label_maps: bool, has_objects: bool) -> Task:
+    """Return what the labels are for; if there are none, the task whose labels the error is to name.
+
+    Raises:
+        ValueError: they are for the other task, or for both.
+    """
+    if task is None and has_label_maps and has_objects:
+        columns.fail("hold label maps and boxes", "pass --task segmentation or --task detection")
+    if task == "segmentation" and has_objects and not has_label_maps:
+        columns.fail("hold boxes, no label maps", "--head vild trains a detector")
+    if task == "detection" and has_label_maps and not has_objects:
+        columns.fail("hold label maps, no boxes", "--head lseg trains on them")
+    return task or ("detection" if has_objects else "segmentation")
 
 
 class _Columns:
@@ -117,7 +128,7 @@ class _Columns:
     def fail(self, what: str, remedy: str) -> NoReturn:
         """Raise an error that lists the columns."""
         columns = ", ".join(f"{name} ({_described(feature)})" for name, feature in self.features.items())
-        raise ValueError(f"data: {self.where}: its columns {what}; they are {columns}; {remedy}")
+        raise ValueError(printable(f"data: {self.where}: its columns {what}; they are {columns}; {remedy}"))
 
 
 def _named(columns: Sequence[str] | Mapping[str, Any], known: Sequence[str], chosen: str | None) -> list[str]:
@@ -125,38 +136,28 @@ def _named(columns: Sequence[str] | Mapping[str, Any], known: Sequence[str], cho
     return [name for name in columns if (name.lower() in known if chosen is None else name == chosen)]
 
 
-def _is_image(feature: Any) -> bool:
-    return isinstance(feature, Mapping) and feature.get("_type") == "Image"
+def _is_image(feature: Mapping[str, Any]) -> bool:
+    return feature.get("_type") == "Image"
 
 
-def _element(feature: Any) -> Any:
-    """Return the feature of an element of a list; old versions of `datasets` write a list as `[feature]`."""
-    if isinstance(feature, list) and len(feature) == 1:
-        return feature[0]
-    if isinstance(feature, Mapping) and feature.get("_type") in _LISTS:
-        return feature.get("feature")
-    return None
+def _element(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the feature of the elements of a list, others as they are."""
+    inner: Mapping[str, Any] = feature["feature"] if feature.get("_type") == "List" else feature
+    return inner
 
 
-def _fields(feature: Any) -> Mapping[str, Any]:
+def _fields(feature: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of objects: a list of structures, or a structure of lists; {} for other columns."""
     inner = _element(feature)
-    feature = feature if inner is None else inner
-    return {} if not isinstance(feature, Mapping) or isinstance(feature.get("_type"), str) else feature
+    return {} if isinstance(inner.get("_type"), str) else inner
 
 
-def _class_names(feature: Any) -> tuple[str, ...] | None:
+def _class_names(feature: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the names of a ClassLabel, or of a list of them."""
     inner = _element(feature)
-    feature = feature if inner is None else inner
-    names = feature.get("names") if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel" else None
-    return tuple(map(str, names)) if isinstance(names, list) else None
+    return tuple(inner["names"]) if inner.get("_type") == "ClassLabel" else None
 
 
-def _described(feature: Any) -> str:
+def _described(feature: Mapping[str, Any]) -> str:
     fields = _fields(feature)
-    if fields:
-        return f"objects with {' and '.join(map(str, fields))}"
-    if not isinstance(feature, Mapping):
-        return "list"
-    return str(feature.get("dtype") or feature.get("_type") or "structure")
+    return f"objects with {' and '.join(fields)}" if fields else str(feature.get("dtype") or feature["_type"])

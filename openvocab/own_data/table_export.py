@@ -14,6 +14,7 @@ from typing import Any
 
 from openvocab.datasets.files.folder_walk import is_image
 from openvocab.files.atomic_files import put_in_place, temporary_sibling
+from openvocab.files.printable_text import printable
 from openvocab.files.user_cache import cache_folder
 from openvocab.images.stated_size import JPEG_START
 from openvocab.own_data.parts import Part, Task
@@ -33,7 +34,7 @@ class TableOptions:
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """See `choose_columns`."""
-    names: Sequence[Sequence[str]] | None = None
+    names: Mapping[int, str] | None = None
     """Of the categories, by their numbers, if the dataset does not name them."""
     box_format: str | None = None
     """One of `BOX_FORMATS`; None: xywh, unless the boxes contradict it."""
@@ -90,7 +91,7 @@ def _common_columns(
 
 def _digest(tables: Mapping[str, Sequence[Path]], columns: TableColumns, options: TableOptions) -> str:
     """Return a digest of all that the unpacked files depend on: of a file, its path, size and time of change."""
-    facts: list[Any] = [LAYOUT, repr(columns), options.box_format, [list(one) for one in options.names or ()]]
+    facts: list[Any] = [LAYOUT, repr(columns), options.box_format, sorted((options.names or {}).items())]
     for part, paths in tables.items():
         facts += [[part, str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     return sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -112,13 +113,16 @@ def _unpack(
             if columns.kind == "label maps":
                 _write_label_maps(images, temporary / part / "labels")
             else:
-                names = None if options.names is None else [several[0] for several in options.names]
-                write_boxes(images, temporary / part / "labels.json", columns, names, options.box_format, evidence)
+                labels = temporary / part / "labels.json"
+                write_boxes(images, labels, columns, options.names, options.box_format, evidence)
         if options.box_format is None:
             evidence.check(str(folder))
         os.sync()  # one flush for all files, before they get the name that states that they are complete
-        if not target.is_dir():  # another process may have been faster
+        try:
             put_in_place(temporary, target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster
+                raise
 
 
 class _Counting:
@@ -159,7 +163,9 @@ def _content(value: Any, where: str) -> tuple[bytes | None, str]:
     content, path = value.get("bytes"), str(value.get("path") or "")
     if content is None:
         if path:
-            raise ValueError(f"{where} is not in the dataset, which only names {path[:80]}; save it with its images")
+            raise ValueError(
+                f"{where} is not in the dataset, which only names {printable(path[:80])}; save it with its images"
+            )
         return None, ""
     known = Path(path).suffix.lower() if is_image(Path(path)) else ""
     return content, known or (".jpg" if content.startswith(JPEG_START) else ".png")

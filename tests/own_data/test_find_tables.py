@@ -29,7 +29,7 @@ def found(folder):
         ("train.parquet", "validation.parquet"),
         ("data/train-00000-of-00001-0a1b2c.parquet", "data/val-00000-of-00001.parquet"),
         ("default/train/0000.parquet", "default/validation/0000.parquet"),
-        ("train/a.parquet", "dev_set/validation/b.parquet".replace("dev_set/", "")),
+        ("train/a.parquet", "validation/b.parquet"),
         ("street_train.parquet", "street_valid.parquet"),
     ],
 )
@@ -54,6 +54,8 @@ def test_shards_are_in_their_order_and_complete(tmp_path):
     "names, message",
     [
         (["train.parquet", "more.parquet"], "more.parquet may be of any part"),
+        (["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"], "several versions of a dataset"),
+        (["train-00000-of-00001-a.parquet", "train-00000-of-00001-b.parquet"], "several versions of a dataset"),
         (["test/train.parquet", "test/a.parquet"], "may be of test or train"),
         (["a/train.parquet", "b/train.parquet"], "several datasets, in .*a and .*b; pass one"),
         (["validation.parquet", "test.parquet"], "no split 'train' among test, val"),
@@ -69,13 +71,22 @@ def test_hidden_folders_and_other_files_are_no_datasets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"splits": "train"}', '{"splits": ["../train"]}', '{"splits": [1]}']
+    "content",
+    ["", "[]", "{}", '{"splits": "train"}', '{"splits": ["../train"]}', '{"splits": [".."]}', '{"splits": [1]}'],
 )
 def test_a_damaged_list_of_splits_is_one_line(content, tmp_path):
     (tmp_path / "dataset_dict.json").write_text(content)
     with pytest.raises(ValueError, match="dataset_dict.json") as caught:
         find_tables(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("files", ["3", '{"a": "b"}', "[3]", '[{"file": "a"}]', '[{"filename": "../a.arrow"}]'])
+def test_a_damaged_list_of_files_is_one_line(files, tmp_path):
+    touch(tmp_path, "dataset_info.json")
+    (tmp_path / "state.json").write_text(f'{{"_data_files": {files}}}')
+    with pytest.raises(ValueError, match="state.json: expected a list of names"):
+        find_tables(tmp_path)
 
 
 def test_a_split_of_another_name_is_not_used_with_a_note(tmp_path, caplog):
@@ -107,7 +118,6 @@ def test_a_data_file_uses_a_dataset_or_files_and_knows_its_keys(tmp_path):
         file.write_text(f"path: saved\n{text}\n")
         with pytest.raises(ValueError, match=message):
             recognize(file)
-    file.write_text("path: .\ncolumns: {}\nimages: photos")
     (tmp_path / "empty").mkdir()
     file.write_text("path: empty\ncolumns: {}")
     with pytest.raises(FileNotFoundError, match="no Arrow or Parquet files"):

@@ -94,6 +94,29 @@ def test_objects_have_either_form_and_names_by_number_or_as_text(form, names, ca
     check_boxes(with_names(recognize(tmp_path / "saved", "detection")), tmp_path, train=range(6))
 
 
+@pytest.mark.parametrize("old", ["sequence of structures", "lists in brackets", "damaged", "contradicting"])
+def test_what_old_versions_wrote_about_features_names_the_classes_and_changes_nothing_else(old, tmp_path):
+    save_one_each(tmp_path / "saved", {"train": of_boxes(tmp_path / "made")})
+    path = tmp_path / "saved" / "train.parquet"
+    table = pyarrow.parquet.read_table(path)
+    box, kind = {"dtype": "float32", "_type": "Value"}, {"names": NAMES, "_type": "ClassLabel"}
+    objects = {
+        "sequence of structures": {
+            "feature": {"bbox": {"feature": box, "length": 4, "_type": "Sequence"}, "category": kind},
+            "_type": "Sequence",
+        },
+        "lists in brackets": {"bbox": [[box]], "category": [kind]},
+        "damaged": None,
+        "contradicting": {"other": kind, "category": {"_type": "Image"}, "bbox": 3},
+    }[old]
+    written = {"info": {"features": {"image": {"_type": "Image"}, "objects": objects}}}
+    content = b"{" if old == "damaged" else json.dumps(written).encode()
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": content}), path)
+    if old in ("damaged", "contradicting"):
+        (tmp_path / "saved" / "names.txt").write_text("\n".join(NAMES))
+    check_boxes(with_names(recognize(tmp_path / "saved")), tmp_path, train=range(6))
+
+
 def test_numbers_without_names_need_a_file_of_names(tmp_path):
     save_one_each(tmp_path / "saved", {"train": of_boxes(tmp_path / "made", names=None)})
     with pytest.raises(ValueError, match=r"row 0: category: 0 has no name.*names.txt"):
@@ -137,6 +160,20 @@ def test_a_data_file_states_columns_names_and_the_format_of_boxes(tmp_path):
         recognize(file)
     file.write_text("path: saved\ncolumns: {image: photo}\nbox_format: xyxy\n")
     check_boxes(with_names(recognize(file)), tmp_path, train=range(6))
+
+
+def test_a_data_file_names_categories_by_their_numbers_and_adds_synonyms(tmp_path):
+    made = of_boxes(tmp_path / "made", names=None, category=lambda label: label)
+    made = made.map(lambda row: dict(objects=dict(row["objects"], category=[1, 7])))
+    save_one_each(tmp_path / "saved", {"train": made})
+    file = tmp_path / "my.yaml"
+    file.write_text("path: saved\nnames: {7: blue box; azure box, 1: red box}\n")
+    data = recognize(file)
+    check_boxes(data, tmp_path, train=range(6))
+    assert data.names == [["red box"], ["blue box", "azure box"]]
+    file.write_text("path: saved\nnames: {0: red box, 1: blue box}\n")
+    with pytest.raises(ValueError, match="row 0: category: 7 has no name; numbers with names: 0, 1"):
+        recognize(file)
 
 
 def test_a_data_file_states_ids_of_label_maps(tmp_path):
@@ -249,6 +286,15 @@ def test_files_of_different_classes_are_an_error(tmp_path):
     parts["validation"] = of_boxes(tmp_path / "made", VAL, names=["cat", "dog"])
     save_one_each(tmp_path / "saved", parts)
     with pytest.raises(ValueError, match=r"train.parquet and .*validation.parquet have different"):
+        recognize(tmp_path / "saved")
+
+
+def test_columns_of_one_name_are_an_error(tmp_path):
+    save_one_each(tmp_path / "saved", {"train": of_boxes(tmp_path / "made")})
+    path = tmp_path / "saved" / "train.parquet"
+    table = pyarrow.parquet.read_table(path).rename_columns(["image", "objects", "objects"])
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(ValueError, match="columns have the same name"):
         recognize(tmp_path / "saved")
 
 
