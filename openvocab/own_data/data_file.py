@@ -15,17 +15,28 @@ from openvocab.datasets.files.folder_walk import normal_key
 from openvocab.files.file_values import whole_number
 from openvocab.files.text_files import read_text, read_yaml
 from openvocab.own_data.label_kinds import label_kind
-from openvocab.own_data.parts import PARTS, OwnData, Part
+from openvocab.own_data.parts import PARTS, OwnData, Part, Task
+from openvocab.own_data.saved_tables import find_tables
+from openvocab.own_data.table_boxes import BOX_FORMATS
+from openvocab.own_data.table_columns import COLUMN_KEYS
+from openvocab.own_data.table_export import TableOptions, unpack_tables
 from openvocab.vocabulary.class_lists import load_class_names
 from openvocab.vocabulary.vocabulary import Vocabulary
 
-KEYS = ("path", "images", "labels", "names", "splits", "background", "unlabeled", "colors", "unlisted_ids")
+KEYS = (
+    "path", "images", "labels", "names", "splits", "background", "unlabeled", "colors", "unlisted_ids", "columns",
+    "box_format",
+)  # fmt: skip
 PART_KEYS = ("images", "labels", "list")
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 
 
-def read_data_file(path: Path) -> OwnData:
+def read_data_file(path: Path, task: Task | None = None) -> OwnData:
     """Read a data file.
+
+    Args:
+        path: the file.
+        task: what the data is to be used for; it decides between boxes and label maps in one dataset.
 
     Raises:
         FileNotFoundError: it, or a file or folder that it names, is missing.
@@ -42,19 +53,15 @@ def read_data_file(path: Path) -> OwnData:
                 "write the parts under 'splits'"
             )
         return _ultralytics(content, path)
-    return _own(content, path)
+    return _own(content, path, task)
 
 
-def _own(content: Mapping[str, Any], path: Path) -> OwnData:
+def _own(content: Mapping[str, Any], path: Path, task: Task | None) -> OwnData:
     """Read openvocab's own grammar."""
     _check_keys(content, KEYS, str(path))
     root = _root(content, path)
-    parts = dict(_parts(content, root, path))
-    kinds = {label_kind(part.labels, part.images) for part in parts.values()}
-    if len(kinds) > 1:
-        raise ValueError(f"{path}: its parts have labels of different kinds, {' and '.join(sorted(kinds))}; use one")
-    kind = kinds.pop()
     names, ids = _names(content, root, path)
+    kind, parts = _of_tables(content, root, _by_number(names, ids), task, path) or _of_files(content, root, path)
     if names is None and kind in ("label maps", "YOLO"):
         raise ValueError(f"{path}: names: {kind} hold numbers only; list the names in their order")
     labels = _label_arguments(content, names, ids, path) if kind == "label maps" else {}
@@ -70,6 +77,40 @@ def _own(content: Mapping[str, Any], path: Path) -> OwnData:
     if background is not None and names is not None:
         Vocabulary.from_names(names, background=background, group=f"{path}")
     return OwnData(path, kind, parts, names, labels=labels, background=background)
+
+
+def _of_files(content: Mapping[str, Any], root: Path, path: Path) -> tuple[str, dict[str, Part]]:
+    """Return the kind of the labels, and the parts."""
+    parts = dict(_parts(content, root, path))
+    kinds = {label_kind(part.labels, part.images) for part in parts.values()}
+    if len(kinds) > 1:
+        raise ValueError(f"{path}: its parts have labels of different kinds, {' and '.join(sorted(kinds))}; use one")
+    return kinds.pop(), parts
+
+
+def _of_tables(
+    content: Mapping[str, Any], root: Path, names: Mapping[int, str] | None, task: Task | None, path: Path
+) -> tuple[str, dict[str, Part]] | None:
+    """Return the same of a dataset that Hugging Face's `datasets` saved in `path`; None if the data are files."""
+    stated = [key for key in ("columns", "box_format") if key in content]
+    files = [key for key in ("images", "labels", "splits") if key in content]
+    if stated and files:
+        raise ValueError(
+            f"{path}: {stated[0]} is for a dataset of Hugging Face in 'path', {files[0]} for files; use one"
+        )
+    tables = {} if files else find_tables(root)
+    if not tables:
+        if stated:
+            raise FileNotFoundError(f"{path}: path: no Arrow or Parquet files of Hugging Face's datasets in {root}")
+        return None
+    columns = content.get("columns") or {}
+    if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns.values()):
+        raise ValueError(f"{path}: columns: expected a mapping such as image: photo, got {str(columns)[:60]}")
+    _check_keys(columns, COLUMN_KEYS, f"{path}: columns")
+    box_format = _text(content, "box_format", path)
+    check_choice(f"{path}: box_format", box_format, (*BOX_FORMATS, None))
+    unpacked = unpack_tables(root, tables, task, TableOptions(columns, names, box_format))
+    return unpacked.kind, unpacked.parts
 
 
 def _check_keys(content: Mapping[str, Any], known: Sequence[str], where: str) -> None:
@@ -155,6 +196,13 @@ def _names(content: Mapping[str, Any], root: Path, path: Path) -> tuple[list[lis
     except ValueError as error:
         raise ValueError(f"{path}: names: {error}") from error
     return names, ids
+
+
+def _by_number(names: Sequence[Sequence[str]] | None, ids: Sequence[int] | None) -> dict[int, str] | None:
+    """Return the first name of each class by its number."""
+    if names is None:
+        return None
+    return {number: several[0] for number, several in zip(range(len(names)) if ids is None else ids, names)}
 
 
 def _synonyms(entry: Any, path: Path) -> list[str]:

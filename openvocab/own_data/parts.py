@@ -16,6 +16,7 @@ TASKS: tuple[Task, ...] = ("segmentation", "detection")
 TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "label maps": ("segmentation",),
     "Pascal VOC": ("detection",),
+    "boxes": ("detection",),
     "COCO": TASKS,
     "CVAT": TASKS,
     "Label Studio": TASKS,

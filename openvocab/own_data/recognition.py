@@ -23,6 +23,8 @@ from openvocab.own_data.image_folders import (
 )
 from openvocab.own_data.label_kinds import is_labelme_file, kind_of_file, label_kind
 from openvocab.own_data.parts import PARTS, TASKS_OF, OwnData, Part, Task
+from openvocab.own_data.saved_tables import find_tables
+from openvocab.own_data.table_export import TableOptions, unpack_tables
 from openvocab.vocabulary.vocabulary import read_class_names
 
 NAMES_FILES = ("names.txt", "classes.txt", "class_names.txt", "obj.names", "classes.names", "labels.txt")
@@ -59,7 +61,7 @@ def recognize(source: str | Path, task: Task | None = None) -> OwnData:
     if not source.is_file():
         raise FileNotFoundError(f"data: no file or folder {source}")
     if source.suffix.lower() in (".yaml", ".yml"):
-        return read_data_file(source)
+        return read_data_file(source, task)
     kind = kind_of_file(source)
     if kind is None:
         _check_readable(source)
@@ -87,8 +89,11 @@ def _of_folder(folder: Path, task: Task | None) -> OwnData:
     if len(data_files) > 1:
         raise ValueError(f"data: {folder} holds several data files, {listed(data_files)}; pass one of them")
     if data_files:
-        return read_data_file(data_files[0])
+        return read_data_file(data_files[0], task)
     readings = [*_layouts(folder), *_label_files(folder)]
+    tables = find_tables(folder)
+    if tables:
+        return _of_tables(folder, tables, readings, task)
     fitting = [one for one in readings if task is None or task in TASKS_OF[one.kind]]
     if not fitting:
         found = f"; it holds {' and '.join(sorted({one.kind for one in readings}))}" if readings else ""
@@ -107,6 +112,22 @@ def _of_folder(folder: Path, task: Task | None) -> OwnData:
     return _with_names(folder, fitting[0])
 
 
+def _of_tables(
+    folder: Path, tables: Mapping[str, Sequence[Path]], readings: Sequence[_Reading], task: Task | None
+) -> OwnData:
+    """Return the data of a folder that Hugging Face's `datasets` saved, unpacked."""
+    if readings:
+        raise ValueError(
+            f"data: {folder} holds a dataset in {tables['train'][0]}, and {readings[0].kind} in "
+            f"{readings[0].parts['train'].labels}; move one of them, or pass a data file (docs/data.md)"
+        )
+    files = _names_files([folder])
+    lines = read_class_names(files[0]) if len(files) == 1 else None
+    names = None if lines is None else {number: several[0] for number, several in enumerate(lines)}
+    unpacked = unpack_tables(folder, tables, task, TableOptions(names=names))
+    return _with_names(folder, _Reading(unpacked.kind, unpacked.parts, [folder]))
+
+
 def _is_data_file(path: Path) -> bool:
     """Return whether a file is YAML with names of classes; other programs leave YAML of other kinds."""
     if path.suffix.lower() not in (".yaml", ".yml"):
@@ -115,7 +136,7 @@ def _is_data_file(path: Path) -> bool:
         content = read_yaml(path)
     except (OSError, ValueError):
         return False
-    return isinstance(content, Mapping) and ("names" in content or "labels" in content)
+    return isinstance(content, Mapping) and any(key in content for key in ("names", "labels", "columns"))
 
 
 def _damaged_data_files(folder: Path) -> Iterator[str]:

@@ -92,6 +92,20 @@ def test_a_folder_of_a_labeling_tool_needs_no_data_file(folder, capfd, head):
     assert meta["class_names"] == sorted(NAMES) and meta["samples"] == 5
 
 
+@pytest.mark.parametrize("head", ["lseg", "vild"])
+def test_a_saved_dataset_of_hugging_face_needs_no_data_file(folder, capfd, head, monkeypatch):
+    pytest.importorskip("datasets.arrow_dataset", reason="needs datasets, which writes what is read here")
+    from saved_datasets import of_boxes, of_label_maps, save_to_disk
+
+    monkeypatch.setenv("OPENVOCAB_CACHE", str(folder / "cache"))
+    made = (of_label_maps if head == "lseg" else of_boxes)(folder / "made")
+    save_to_disk(folder / "hugging", dict(train=made.select(range(4)), validation=made.select(range(4, 6))))
+    (folder / "hugging" / "names.txt").write_text("\n".join(NAMES))
+    assert run_command("train", "--data", "hugging", "--head", head, *options(head)) == 0
+    meta = load_checkpoint(folder / f"work_dirs/{head}_hugging/last.pth")["meta"]
+    assert meta["class_names"] == NAMES and meta["samples"] == 4
+
+
 def test_a_run_is_resumed_with_the_same_split(folder, capfd):
     words = ["train", "--data", data_file(folder, "masks"), "--head", "lseg", *options("lseg")]
     assert run_command(*words) == 0
