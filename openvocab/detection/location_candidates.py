@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openvocab.argument_checks import check_choice, check_fraction, check_number
 from openvocab.detection.box_coding import decode_boxes, edge_corners
-from openvocab.detection.phrase_tokens import PhraseScore, class_scores
+from openvocab.detection.phrase_scores import PhraseScore, class_scores
 from openvocab.ops.class_wise_nms import class_wise_nms
 from openvocab.structures import DetectionPrediction, Sample, known
 

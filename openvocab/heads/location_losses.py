@@ -9,7 +9,7 @@ from torch import Tensor
 from openvocab.detection.box_coding import decode_boxes, inclusive_corners
 from openvocab.detection.location_candidates import BOX_WEIGHTS
 from openvocab.detection.location_targets import centerness, match_locations
-from openvocab.detection.phrase_tokens import object_tokens
+from openvocab.detection.phrase_scores import object_tokens
 from openvocab.detection.region_sampling import without_crowds
 from openvocab.losses.location_boxes import centered_giou, centerness_cross_entropy
 from openvocab.losses.token_focal import token_focal

@@ -18,7 +18,7 @@ SIZE = (64, 64)
 def losses_of(model, device, seed, amp=None):
     """Return the losses of one batch under autocast or not, and the wrapper that can step."""
     torch.manual_seed(seed)
-    batch = model.data_preprocessor(make_batch(FEW, SIZE), True)
+    batch = model.data_preprocessor(make_batch(FEW, SIZE, prompts=model.head.reads_phrases), True)
     wrapper = SafeOptimWrapper(Muon([p for p in model.parameters() if p.requires_grad], lr=1e-3), amp=amp)
     with wrapper.optim_context(model):
         losses = model(**batch, mode="loss")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from glip_reference import MODELS, expected, needs_reference
 
-from openvocab.detection.phrase_tokens import class_scores, object_tokens
+from openvocab.detection.phrase_scores import class_scores, object_tokens
 
 PHRASES = torch.tensor([[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]).bool()
 OWNERS = torch.tensor([7, 2, 7])
