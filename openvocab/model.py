@@ -20,7 +20,7 @@ from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
 from openvocab.missing_file import argument_of
 from openvocab.pixel_batch import PixelBatch
-from openvocab.preprocessor import BatchPreprocessor
+from openvocab.preprocessor import BatchPreprocessor, Padding
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures, known
@@ -53,9 +53,12 @@ class OpenVocabModel(BaseModel):
         backbone, text_encoder, head: config dicts, or parts that are already built. The head also gets the `spec` of
             the backbone and the width of the text embeddings, so that a mismatch fails here.
         inference: how the network sees an image at test time: whole (default), by a sliding window, at several scales.
+        padding: pixels beside images that are smaller than their batch: `black`, or `mean`, which is zero after
+            normalization, as in mmdetection, Detectron2 and official GLIP.
 
     Raises:
         TypeError: `inference` is not an `Inference`.
+        ValueError: an unknown `padding`.
     """
 
     backbone: Backbone
@@ -64,10 +67,13 @@ class OpenVocabModel(BaseModel):
     inference: Inference
     data_preprocessor: BatchPreprocessor
 
-    def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
+    def __init__(
+        self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None, padding: Padding = "black"
+    ) -> None:
         with argument_of("backbone", *(["text_encoder"] if _need_same_file(backbone, text_encoder) else [])):
             backbone = build_part(BACKBONES, backbone)
-        super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
+        preprocessor = BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride, padding)
+        super().__init__(preprocessor)
         self.backbone = backbone
         with argument_of("text_encoder"):
             self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
@@ -76,7 +82,7 @@ class OpenVocabModel(BaseModel):
         if not isinstance(self.inference, Inference):
             given = type(self.inference).__name__
             raise TypeError(f"inference: expected a subclass of openvocab.inference.base.Inference, got {given}")
-        self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
+        self.data_preprocessor = preprocessor
         self.images_at_once = Halving("images")
         self._recent_prompts: RecentTexts[list[Prompt]] = RecentTexts(limit=4)
         logger.info(self.summary())
@@ -229,7 +235,7 @@ class OpenVocabModel(BaseModel):
             images = images.whole()
         whole_embed = self._whole_embed(images, samples[0].input_size, encoder) if self.head.reads_whole_image else None
         network = partial(self._network, text, whole_embed, encoder)
-        outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
+        outputs = self.inference(network, images, samples, self.data_preprocessor.padding)
         pixels = (images,) if self.head.reads_pixels else ()
         return list(finish(outputs, samples, *pixels))
 
