@@ -53,8 +53,8 @@ class OpenVocabModel(BaseModel):
         backbone, text_encoder, head: config dicts, or parts that are already built. The head also gets the `spec` of
             the backbone and the width of the text embeddings, so that a mismatch fails here.
         inference: how the network sees an image at test time: whole (default), by a sliding window, at several scales.
-        padding: pixels beside images that are smaller than their batch: `black`, or `mean`, which is zero after
-            normalization, as in mmdetection, Detectron2 and official GLIP.
+        padding: the pixels that fill a batch to the right of its images and below: `black`, or `mean`, which is zero
+            after normalization, as in official GLIP.
 
     Raises:
         TypeError: `inference` is not an `Inference`.

@@ -1,14 +1,19 @@
 """Configs that claim an official recipe: their numbers, as the official code comes by them."""
 
+import re
+
 import pytest
 import torch
 from config_parts import REPOSITORY, without_weights
+from glip_reference import needs_reference
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from readout_reference import KEYS
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 
 from openvocab.config.config import read_config
+from openvocab.converters.glip import convert
 from openvocab.engine.run_config import complete_training
 from openvocab.engine.unshifted_cosine import UnshiftedCosineLR
 from openvocab.registry import MODELS, PARAM_SCHEDULERS
@@ -95,3 +100,100 @@ def test_few_shot_lseg_is_trained_by_the_defaults_of_its_code(name, network, epi
         of_decoder = parameter.startswith("head.") and not parameter.startswith("head.reassemble")
         assert group["lr"] == pytest.approx(0.05 if of_decoder else 0.005), parameter
         assert (group["momentum"], group["weight_decay"]) == (0.9, 1e-4), parameter
+
+
+GLIP = {  # rate, rate of BERT, decay
+    "glip_t_a_o365": (1e-4, 1e-5, 1e-4),
+    "glip_t_o365-goldg": (1e-4, 1e-5, 1e-4),
+    "glip_l_o365-goldg": (1e-4, 1e-5, 0.01),
+    "glip_t_coco": (1e-5, 1e-5, 1e-4),
+    "glip_t_odinw": (1e-4, 1e-5, 0.05),
+    "glip_t_odinw_prompt": (0.05, 1e-5, 0.25),
+    "glip_t_odinw_linear": (1e-4, 1e-5, 0.05),
+}
+LAYERS = ("box_offsets", "centerness", "alignment.project")
+BIASES = r"\.bias$|\.relative_position_bias_table$|\.token_bias$"
+
+
+@pytest.mark.parametrize("name", GLIP)
+def test_glip_doubles_the_rate_of_biases_and_does_not_decay_them(name):
+    rate, text_rate, decay = GLIP[name]
+    groups = groups_of(config_of(name))
+    for parameter, group in groups.items():
+        expected = text_rate if parameter.startswith("text_encoder.") else rate
+        is_bias = re.search(BIASES, parameter) is not None
+        assert group["lr"] == pytest.approx(expected * (2 if is_bias else 1)), parameter
+        assert group["weight_decay"] == pytest.approx(0.0 if is_bias else decay), parameter
+        assert group["betas"] == (0.9, 0.999) and group["eps"] == 1e-8
+
+
+@needs_reference
+@pytest.mark.parametrize(("name", "layout"), [("glip_t_a_o365", "swint_a"), ("glip_t_b_o365", "swint_fused")])
+def test_glip_groups_parameters_as_their_official_names_do(name, layout):
+    lines = (KEYS / f"glip_{layout}.txt").read_text().splitlines()
+    keys, shapes = zip(*(re.match(r"(\S+) \(([\d, ]*)\)", line).groups() for line in lines))
+    sizes = [[int(length) for length in re.findall(r"\d+", shape)] for shape in shapes]
+    # each entry is filled with its own number, by which it is found after its renaming
+    official = {key: torch.tensor(float(i)).expand(size) for i, (key, size) in enumerate(zip(keys, sizes))}
+    groups = groups_of(config_of(name))
+    renamed = convert(official)
+    assert set(groups) == {key for key in renamed if not key.endswith("position_ids")}
+    for parameter, group in groups.items():
+        key = keys[int(renamed[parameter].flatten()[0])]
+        rate, decay = 1e-5 if "language_backbone" in key else 1e-4, 1e-4
+        if "bias" in key:
+            rate, decay = rate * 2, 0.0
+        assert (group["lr"], group["weight_decay"]) == (pytest.approx(rate), decay), (key, parameter)
+
+
+@pytest.mark.parametrize(
+    ("name", "iterations", "batch"),
+    [
+        ("glip_t_a_o365", 30 * 609_000 / 64, 64 // 32),
+        ("glip_t_b_o365", 30 * 609_000 / 64, 64 // 32),
+        ("glip_t_o365-goldg", 30 * (609_000 + 621_000 + 149_000) / 64, 64 // 32),
+        ("glip_l_o365-goldg", 1_000_000, 64 // 64),
+        ("glip_t_coco", 24 * 117_266 / 32, 32 // 16),
+    ],
+)
+def test_glip_trains_the_official_epochs_and_falls_at_two_and_eight_ninths(name, iterations, batch):
+    config = config_of(name)
+    end = config.train_cfg.max_iters
+    assert end == config.max_iters == pytest.approx(iterations, rel=2e-3)
+    assert list(config.param_scheduler[1].milestones) == [round(0.67 * end), round(0.89 * end)]
+    assert (config.param_scheduler[0].end, config.param_scheduler[0].start_factor) == (2000, 1e-3)
+    assert config.train_dataloader.batch_size == batch
+    assert config.optim_wrapper.clip_grad.max_norm == 1.0
+    assert [hook.momentum for hook in config.custom_hooks] == ([] if "_l_" in name else [pytest.approx(1 - 0.999)])
+
+
+def test_glips_decay_falls_before_its_rate_in_the_large_model():
+    (decay,) = (item for item in config_of("glip_l_o365-goldg").param_scheduler if "param_name" in item)
+    assert (decay.param_name, decay.gamma) == ("weight_decay", 0.1)
+    assert list(decay.milestones) == [round(0.667 * 670_000), round(0.667 * 890_000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("glip_t_odinw_prompt", {"head.token_offset"}),
+        (
+            "glip_t_odinw_linear",
+            {f"head.{part}.{kind}" for part in ("box_offsets", "centerness") for kind in ("weight", "bias")}
+            | {
+                f"head.alignment.{part}"
+                for part in ("project.weight", "project.bias", "log_scale", "token_bias", "bias")
+            },
+        ),
+    ],
+)
+def test_tuning_glip_for_a_dataset_trains_only_what_it_says(name, trained):
+    assert set(groups_of(config_of(name))) == trained
+
+
+@pytest.mark.parametrize("name", ["glip_t_odinw", "glip_l_o365-goldg"])
+def test_fine_tuned_glip_keeps_the_first_layers_of_swin(name):
+    groups = groups_of(config_of(name))
+    frozen = ("backbone.patch_embed.", "backbone.stages.0.")
+    assert not [parameter for parameter in groups if parameter.startswith(frozen)]
+    assert any(parameter.startswith("backbone.stages.1.") for parameter in groups)

@@ -202,7 +202,7 @@ class GLIPHead(Head):
         )
 
     def train(self, mode: bool = True) -> "GLIPHead":
-        """Switch mode; while only the prompt is trained, the head stays in eval mode, without dropout, as officially."""
+        """Switch mode; a head that trains the prompt alone stays in eval mode, without dropout, as officially."""
         return super().train(mode and self.token_offset is None)
 
     def pack_linears(self) -> None:
