@@ -143,6 +143,23 @@ class OpenVocabModel(BaseModel):
             text = self.encode_texts(texts)
         return self.head.loss(features, text, samples)
 
+    def prompt_facts(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
+        """Return how names reach a head that reads phrases, on which its scores depend, for result files.
+
+        Args:
+            vocabulary: that of the data; None if each sample has a prompt of its own.
+
+        Returns:
+            {} of another head.
+        """
+        if not self.head.reads_phrases:
+            return {}
+        if vocabulary is None:
+            return {"prompt_form": "the sample's own"}
+        sizes = [len(prompt.phrases) for prompt in self._prompts(vocabulary)]
+        limit, form = self.head.names_at_once, self.head.prompt_form
+        return {"prompt_form": form, "names_at_once": limit, "prompts": len(sizes), "names_of_each_prompt": sizes}
+
     def _prompts(self, vocabulary: Vocabulary) -> list[Prompt]:
         """Return the names of a vocabulary as prompts of the head's form, which the text encoder can read."""
         encoder, limit, form = self.text_encoder, self.head.names_at_once, self.head.prompt_form
