@@ -1,22 +1,26 @@
 """Configs that claim an official recipe: their numbers, as the official code comes by them."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from config_parts import REPOSITORY, without_weights
 from glip_reference import needs_reference
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from PIL import Image
 from readout_reference import KEYS
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
+from torchvision.transforms import functional
 
 from openvocab.config.config import read_config
 from openvocab.converters.glip import convert
 from openvocab.engine.run_config import complete_training
 from openvocab.engine.unshifted_cosine import UnshiftedCosineLR
-from openvocab.registry import MODELS, PARAM_SCHEDULERS
+from openvocab.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
 PAIRS = {"cc3m": 2_891_445, "cc12m": 11_156_203, "yfcc14m": 14_615_499, "redcaps12m": 11_866_987}
 GROUPVIT = {"groupvit_cc3m-cc12m-yfcc14m": "yfcc14m", "groupvit_cc3m-cc12m-redcaps12m": "redcaps12m"}
@@ -197,3 +201,38 @@ def test_fine_tuned_glip_keeps_the_first_layers_of_swin(name):
     frozen = ("backbone.patch_embed.", "backbone.stages.0.")
     assert not [parameter for parameter in groups if parameter.startswith(frozen)]
     assert any(parameter.startswith("backbone.stages.1.") for parameter in groups)
+
+
+def official_input(image: np.ndarray) -> torch.Tensor:
+    """Return what official GLIP feeds its network for an RGB image (H, W, 3) of landscape format, channels reversed."""
+    height, width = image.shape[:2]
+    resized = functional.resize(Image.fromarray(image), [800, int(800 * width / height)])
+    bgr = functional.to_tensor(resized)[[2, 1, 0]] * 255
+    normalized = functional.normalize(bgr, [103.530, 116.280, 123.675], [57.375, 57.120, 58.395])
+    padded = torch.zeros(3, *(-(-length // 32) * 32 for length in normalized.shape[1:]))
+    padded[:, : normalized.shape[1], : normalized.shape[2]] = normalized
+    return padded.flip(0)
+
+
+def test_glips_network_is_fed_what_the_official_one_is(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    labels = {
+        "images": [{"id": 1, "file_name": "photo.png", "height": 480, "width": 640}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
+        ],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    config = config_of("glip_t_coco")
+    part = dict(config.test_dataloader.dataset.to_dict(), root=str(tmp_path), images=".", annotations="labels.json")
+    model = without_weights(config.model.to_dict())
+    model["backbone"].update(dim=16, depths=(1, 1, 1, 1), heads=(1, 1, 1, 1))
+    model["text_encoder"]["config"] = dict(num_hidden_layers=1)
+    model["head"]["tower"]["num_blocks"] = 1
+    item = DATASETS.build(part)[0]
+    batch = {"image": [item["image"]], "sample": [item["sample"]]}
+    fed = MODELS.build(model).data_preprocessor.pixels(batch)["images"].whole()[0]
+    torch.testing.assert_close(fed, official_input(image), rtol=0, atol=2e-6)
+    assert fed.shape == (3, 800, 1088) and not fed[:, :, 1066:].any()
