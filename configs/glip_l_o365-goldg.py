@@ -4,7 +4,7 @@ Paper: Grounded Language-Image Pre-training (arXiv 2112.03857). Official recipe:
 GPUs in float32, a decay of 0.01 that falls to a tenth twice, at 0.667 of each step of the rate, no average of the
 weights; patch embedding and first stage of Swin stay frozen. The official training data are four detection sets (FourODs),
 GoldG, and the captions of CC3M, CC12M and SBU with boxes of a teacher, which are not published; the released config only
-lists a placeholder: the data here are those of GLIP-T (C). Departures as in `glip_t_a_o365.py`.
+lists a placeholder: the data here are those of GLIP-T (C). A batch of a GPU is one image.
 Official weights: python tools/convert_checkpoint.py glip glip_large_model.pth glip_l.pth && python tools/test.py
 configs/glip_l_o365-goldg.py glip_l.pth
 Command: torchrun --nproc_per_node 8 --nnodes 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 tools/train.py

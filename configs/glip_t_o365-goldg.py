@@ -1,9 +1,9 @@
 """GLIP-T (C) on Objects365 and GoldG: boxes of names and of phrases in one stream; evaluated on COCO.
 
 Paper: Grounded Language-Image Pre-training (arXiv 2112.03857). Official recipe: 30 epochs of 609,000 images and 770,000
-captions (621,000 of Visual Genome and GQA, 149,000 of Flickr30k) in batches of 64 on 32 GPUs; the rest, and departures,
-as in `glip_t_a_o365.py`. The published GLIP-T has the same network and was trained on 4 million captions in addition,
-whose boxes are not published: its weights are tested with this config.
+captions (621,000 of Visual Genome and GQA, 149,000 of Flickr30k) in batches of 64 on 32 GPUs; the rest as in
+`glip_t_a_o365.py`. Departure: images of a batch are not grouped by shape. The published GLIP-T has the same network and
+was also trained on captions of CC3M and SBU, whose boxes are not published: its weights are tested with this config.
 Official weights: python tools/convert_checkpoint.py glip glip_tiny_model_o365_goldg_cc_sbu.pth glip_t.pth && python
 tools/test.py configs/glip_t_o365-goldg.py glip_t.pth
 Command: torchrun --nproc_per_node 8 --nnodes 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 tools/train.py
