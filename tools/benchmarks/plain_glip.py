@@ -91,13 +91,13 @@ def fusion(part: Any, levels: list[Tensor], text: Tensor, is_token: Tensor) -> t
     to_text = scores.transpose(-2, -1)
     to_text = (to_text - to_text.amax(-1, keepdim=True)).clamp(-CLAMP, CLAMP).softmax(-1)
     mask = torch.where(is_token, 1.0, -9e15)[:, None, None]
-    read = ((scores + mask).softmax(-1) @ others).transpose(1, 2).flatten(2)
-    told = (to_text @ own).transpose(1, 2).flatten(2)
-    vision = vision + part.vision_gain * part.vision_out(read)
+    to_vision = ((scores + mask).softmax(-1) @ others).transpose(1, 2).flatten(2)
+    from_vision = (to_text @ own).transpose(1, 2).flatten(2)
+    vision = vision + part.vision_gain * part.vision_out(to_vision)
     sizes = [level.shape[2:] for level in levels]
     parts = vision.split([height * width for height, width in sizes], 1)
     maps = [rows.transpose(1, 2).unflatten(2, tuple(size)).contiguous() for rows, size in zip(parts, sizes)]
-    return maps, text + part.text_gain * part.text_out(told)
+    return maps, text + part.text_gain * part.text_out(from_vision)
 
 
 def dynamic(block: Any, levels: list[Tensor]) -> list[Tensor]:
