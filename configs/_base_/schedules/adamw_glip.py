@@ -3,8 +3,9 @@
 Rate 1e-4, 1e-5 for the text encoder. Every parameter with "bias" in its name, also the tables of Swin and the token
 bias of the head, has twice the rate of its part and no decay; norms are decayed. The rate rises from a thousandth over
 2000 iterations, and falls at 0.67 and 0.89 of the run. `average` keeps the average of the weights over about 1000
-iterations, which is what is validated and saved. Official GLIP computes in float16, this library in bfloat16 where that
-is faster. A config that changes `train_cfg["max_iters"]` changes `param_scheduler[1]["milestones"]` with it.
+iterations, which is validated and saved here; official checkpoints hold both, and official tests read the weights
+themselves. Official GLIP computes in float16, this library in bfloat16 where that is faster. A config that changes
+`train_cfg["max_iters"]` changes `param_scheduler[1]["milestones"]` with it.
 """
 
 from mmengine.hooks import EMAHook
