@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from config_parts import without_weights
 from PIL import Image
 from tool_runs import LSEG_SHAPES, REPOSITORY, run_tool, tiny_lseg_options, write_tiny_shapes
 
@@ -45,8 +46,7 @@ def test_writes_flat_metrics_and_protocol(prepared, tmp_path):
 def test_the_protocol_of_prompts_says_which_names_share_one(prepared, tmp_path):
     _, _, shapes = prepared
     config = REPOSITORY / "configs" / "glip_shapes.py"
-    overrides = {"model.backbone.pretrained": None, "model.text_encoder.pretrained": None}
-    model = MODELS.build(read_config(config, overrides).model)
+    model = MODELS.build(without_weights(read_config(config).model.to_dict()))
     save_checkpoint({"state_dict": model.state_dict()}, tmp_path / "model.pth")
     out = tmp_path / "metrics.json"
     options = [f"test_dataloader.dataset.root={shapes}", "model.head.names_at_once=20"]
