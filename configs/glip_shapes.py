@@ -62,6 +62,7 @@ train_dataloader = dict(
 )
 val_dataloader["dataset"]["with_masks"] = False
 val_evaluator["masks"] = False
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
 
 max_iters, warmup_iters = 2000, 100
 optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)

@@ -20,7 +20,7 @@ from openvocab.layers.quick_gelu_folding import fold_quick_gelu
 from openvocab.logit_map import LOGITS_IN_MEMORY, LogitMap
 from openvocab.missing_file import argument_of
 from openvocab.pixel_batch import PixelBatch
-from openvocab.preprocessor import BatchPreprocessor
+from openvocab.preprocessor import BatchPreprocessor, Padding
 from openvocab.process.memory_fallback import Halving, advising, if_memory_suffices
 from openvocab.registry import BACKBONES, HEADS, INFERENCERS, MODELS, TEXT_ENCODERS, build_part
 from openvocab.structures import ImageFeatures, Prediction, Sample, Size, TextFeatures, known
@@ -53,9 +53,12 @@ class OpenVocabModel(BaseModel):
         backbone, text_encoder, head: config dicts, or parts that are already built. The head also gets the `spec` of
             the backbone and the width of the text embeddings, so that a mismatch fails here.
         inference: how the network sees an image at test time: whole (default), by a sliding window, at several scales.
+        padding: the pixels that fill a batch to the right of its images and below: `black`, or `mean`, which is zero
+            after normalization, as in official GLIP.
 
     Raises:
         TypeError: `inference` is not an `Inference`.
+        ValueError: an unknown `padding`.
     """
 
     backbone: Backbone
@@ -64,10 +67,13 @@ class OpenVocabModel(BaseModel):
     inference: Inference
     data_preprocessor: BatchPreprocessor
 
-    def __init__(self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None) -> None:
+    def __init__(
+        self, backbone: Any, text_encoder: Any, head: Any, inference: Any = None, padding: Padding = "black"
+    ) -> None:
         with argument_of("backbone", *(["text_encoder"] if _need_same_file(backbone, text_encoder) else [])):
             backbone = build_part(BACKBONES, backbone)
-        super().__init__(BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride))
+        preprocessor = BatchPreprocessor(backbone.mean, backbone.std, backbone.spec.stride, padding)
+        super().__init__(preprocessor)
         self.backbone = backbone
         with argument_of("text_encoder"):
             self.text_encoder = build_part(TEXT_ENCODERS, text_encoder)
@@ -76,7 +82,7 @@ class OpenVocabModel(BaseModel):
         if not isinstance(self.inference, Inference):
             given = type(self.inference).__name__
             raise TypeError(f"inference: expected a subclass of openvocab.inference.base.Inference, got {given}")
-        self.data_preprocessor = BatchPreprocessor(self.backbone.mean, self.backbone.std, self.backbone.spec.stride)
+        self.data_preprocessor = preprocessor
         self.images_at_once = Halving("images")
         self._recent_prompts: RecentTexts[list[Prompt]] = RecentTexts(limit=4)
         logger.info(self.summary())
@@ -136,6 +142,23 @@ class OpenVocabModel(BaseModel):
         else:
             text = self.encode_texts(texts)
         return self.head.loss(features, text, samples)
+
+    def prompt_facts(self, vocabulary: Vocabulary | None) -> dict[str, Any]:
+        """Return how names reach a head that reads phrases, on which its scores depend, for result files.
+
+        Args:
+            vocabulary: that of the data; None if each sample has a prompt of its own.
+
+        Returns:
+            {} of another head.
+        """
+        if not self.head.reads_phrases:
+            return {}
+        if vocabulary is None:
+            return {"prompt_form": "the sample's own"}
+        sizes = [len(prompt.phrases) for prompt in self._prompts(vocabulary)]
+        limit, form = self.head.names_at_once, self.head.prompt_form
+        return {"prompt_form": form, "names_at_once": limit, "prompts": len(sizes), "names_of_each_prompt": sizes}
 
     def _prompts(self, vocabulary: Vocabulary) -> list[Prompt]:
         """Return the names of a vocabulary as prompts of the head's form, which the text encoder can read."""
@@ -229,7 +252,7 @@ class OpenVocabModel(BaseModel):
             images = images.whole()
         whole_embed = self._whole_embed(images, samples[0].input_size, encoder) if self.head.reads_whole_image else None
         network = partial(self._network, text, whole_embed, encoder)
-        outputs = self.inference(network, images, samples, self.data_preprocessor.shift)
+        outputs = self.inference(network, images, samples, self.data_preprocessor.padding)
         pixels = (images,) if self.head.reads_pixels else ()
         return list(finish(outputs, samples, *pixels))
 

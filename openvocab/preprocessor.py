@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from openvocab.argument_checks import check_choice
 from openvocab.pixel_batch import PixelBatch
 from openvocab.structures import Instances, Regions, Sample, Size, ignore_index, known
 
+Padding = Literal["black", "mean"]
 Objects = TypeVar("Objects", Instances | None, Regions | None)
 
 
@@ -22,19 +24,28 @@ class BatchPreprocessor(BaseDataPreprocessor):
 
     Args:
         mean, std: (3,) RGB, of pixel values in 0..255, as the backbone expects them.
-        stride: the batch is padded at the right and the bottom to a multiple of it: images with black pixels, label
-            maps with the ignore index.
+        stride: the batch is padded at the right and the bottom to a multiple of it: images with `padding`, label maps
+            with the ignore index.
+        padding: `black`, or `mean`, the pixel that is zero after normalization.
+
+    Raises:
+        ValueError: `padding` is neither.
     """
 
     scale: Tensor
     shift: Tensor
+    padding: Tensor
+    """(1, 3, 1, 1), the normalized pixel of the padding."""
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], stride: int) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], stride: int, padding: Padding = "black") -> None:
         super().__init__()
+        check_choice("padding", padding, get_args(Padding))
         self.stride = stride
         scale = 1 / torch.tensor(std)
         self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (-torch.tensor(mean) * scale).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("padding", self.shift if padding == "black" else 0 * self.shift, persistent=False)
+        self._is_black = padding == "black"
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Turn `{"image": [(3, H, W) uint8], "sample": [Sample]}` into `{"images": (B, 3, H, W), "samples": [...]}`.
@@ -44,25 +55,19 @@ class BatchPreprocessor(BaseDataPreprocessor):
         Raises:
             ValueError: samples with different numbers of views.
         """
-        images = _view_by_view(data["image"])
+        images = self._batch(_view_by_view(data["image"]))
         samples: list[Sample] = data["sample"]
-        height, width = self._padded_size(images)
-        batch = images[0].new_zeros((len(images), 3, height, width))  # black is zero before normalizing
-        for row, image in zip(batch, images):
-            row[:, : image.shape[1], : image.shape[2]] = image
-        batch = batch.to(self.device, non_blocking=True)
-        # (x - mean) / std as x * scale + shift, one operation.
-        normalized = torch.addcmul(self.shift, batch.float(), self.scale)  # (B, 3, H, W)
-        normalized = normalized.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast
-        padded = [self._pad_targets(sample, (height, width), training) for sample in samples]
-        return {"images": normalized, "samples": padded}
+        padded = [self._pad_targets(sample, images.size, training) for sample in samples]
+        return {"images": images.whole(), "samples": padded}
 
     def pixels(self, data: dict) -> dict:
         """Return a batch for prediction as `forward` does, but as a `PixelBatch`, which normalizes images when read."""
-        images, samples = _view_by_view(data["image"]), data["sample"]
-        size = self._padded_size(images)
-        batch = PixelBatch(images, size, self.scale, self.shift)
-        return {"images": batch, "samples": [self._pad_targets(sample, size, training=False) for sample in samples]}
+        images, samples = self._batch(_view_by_view(data["image"])), data["sample"]
+        return {"images": images, "samples": [self._pad_targets(sample, images.size, False) for sample in samples]}
+
+    def _batch(self, images: Sequence[Tensor]) -> PixelBatch:
+        padding = None if self._is_black else self.padding
+        return PixelBatch(images, self._padded_size(images), self.scale, self.shift, padding)
 
     def _padded_size(self, images: Sequence[Tensor]) -> Size:
         """Return the smallest multiple of the stride, in both directions, that all images (3, H_i, W_i) fit into."""

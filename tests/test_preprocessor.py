@@ -85,3 +85,30 @@ def test_a_mirrored_image_mirrors_its_regions_once():
     assert packed.regions.boxes.tolist() == [[18, 3, 28, 13], [0, 6, 24, 20]]
     assert packed.instances.boxes.tolist() == [[19, 2, 29, 12], [1, 5, 25, 19]]
     assert torch.equal(packed.regions.embed, torch.eye(2, 8))
+
+
+@pytest.mark.parametrize("padding", ["black", "mean"])
+def test_padding_is_black_or_zero_after_normalization_whichever_way_a_batch_is_read(padding):
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randint(256, (3, *size), generator=generator).byte() for size in ((20, 30), (31, 17))]
+    samples = [Sample("a", VOCABULARY, size, size) for size in ((20, 30), (31, 17))]
+    preprocessor = BatchPreprocessor(mean.tolist(), std.tolist(), stride=16, padding=padding)
+    fill = torch.zeros(3) if padding == "mean" else -mean / std
+    expected = fill[:, None, None].repeat(2, 1, 32, 32)
+    for row, image in zip(expected, images):
+        row[:, : image.shape[1], : image.shape[2]] = (image - mean[:, None, None]) / std[:, None, None]
+    batch = {"image": images, "sample": samples}
+    torch.testing.assert_close(preprocessor(batch)["images"], expected)
+    pixels = preprocessor.pixels(batch)["images"]
+    torch.testing.assert_close(pixels[1:].whole(), expected[1:])
+    torch.testing.assert_close(pixels.read(5, 9, (20, 23)), expected[:, :, 5:25, 9:32])
+    wider = pixels.with_size((32, 40)).whole()
+    torch.testing.assert_close(wider[..., :32], expected)
+    torch.testing.assert_close(wider[..., 32:], fill[:, None, None].expand(2, 3, 32, 8))
+    torch.testing.assert_close(preprocessor.padding.flatten(), fill)
+
+
+def test_another_padding_is_refused():
+    with pytest.raises(ValueError, match="padding: expected .*black.*mean"):
+        BatchPreprocessor((0.0,) * 3, (1.0,) * 3, stride=16, padding="white")

@@ -1,7 +1,7 @@
 """The optimizer step: mixed precision on any device, gradient accumulation, clipping, and a guard against NaN."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -162,23 +162,25 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
 
     `paramwise_cfg` takes `custom_keys`, `norm_decay_mult`, `bias_decay_mult` and `flat_decay_mult` (for the other
     one-dimensional parameters). A custom key is a substring of parameter names, the longest match wins, with `lr_mult`
-    and `decay_mult`:
+    and `decay_mult`. `factors` have the same form, but those of all matching keys are multiplied with what the others
+    give:
 
         paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"backbone": dict(lr_mult=0.1)})
+        paramwise_cfg=dict(factors={"bias": dict(lr_mult=2.0, decay_mult=0.0)})  # of every part, at its own rate
 
     It differs from mmengine's constructor in three respects: norms and biases that match a custom key without
     `decay_mult` keep their own decay; frozen parameters are excluded; and it builds few groups instead of one per
     parameter, so that torch updates many tensors in one call and the log stays short.
 
     Raises:
-        ValueError: `paramwise_cfg` has another key.
+        ValueError: `paramwise_cfg`, or one of its `factors`, has another key.
     """
 
     def _validate_cfg(self) -> None:
-        known = ("custom_keys", "norm_decay_mult", "bias_decay_mult", "flat_decay_mult")
-        unknown = set(self.paramwise_cfg) - set(known)
-        if unknown:
-            raise ValueError(f"paramwise_cfg: unknown {sorted(unknown)}; expected {', '.join(known)}")
+        known = ("custom_keys", "factors", "norm_decay_mult", "bias_decay_mult", "flat_decay_mult")
+        _check_keys("paramwise_cfg", self.paramwise_cfg, known)
+        for key, factors in self.paramwise_cfg.get("factors", {}).items():
+            _check_keys(f"paramwise_cfg.factors[{key!r}]", factors, ("lr_mult", "decay_mult"))
         # without this key, mmengine's constructor includes frozen parameters
         self.paramwise_cfg.setdefault("custom_keys", {})
 
@@ -214,7 +216,17 @@ class GroupedOptimConstructor(DefaultOptimWrapperConstructor):
             decay = self.paramwise_cfg.get("bias_decay_mult", 1.0)
         elif is_flat:
             decay = self.paramwise_cfg.get("flat_decay_mult", 1.0)
-        return custom.get("lr_mult", 1.0), custom.get("decay_mult", decay)
+        rate, decay = custom.get("lr_mult", 1.0), custom.get("decay_mult", decay)
+        for key, factors in self.paramwise_cfg.get("factors", {}).items():
+            if key in name:
+                rate, decay = rate * factors.get("lr_mult", 1.0), decay * factors.get("decay_mult", 1.0)
+        return rate, decay
+
+
+def _check_keys(where: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    unknown = set(settings) - set(known)
+    if unknown:
+        raise ValueError(f"{where}: unknown {sorted(unknown)}; expected {', '.join(known)}")
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -284,6 +284,8 @@ class OpenVocabRunner(Runner):
         if protocol.get("templates") is None:
             protocol["templates"] = self._prompt_templates()
         vocabulary = vocabulary_of(self.test_dataloader.dataset)
+        if isinstance(self.unwrapped_model, OpenVocabModel):
+            protocol |= self.unwrapped_model.prompt_facts(vocabulary)
         protocol["units"] = units_of(self.test_evaluator.metrics, vocabulary) | column_units(self.test_class_rows())
         return protocol
 

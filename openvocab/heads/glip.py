@@ -201,6 +201,10 @@ class GLIPHead(Head):
             counts=[height * width for height, width in sizes],
         )
 
+    def train(self, mode: bool = True) -> "GLIPHead":
+        """Switch mode; a head that trains the prompt alone stays in eval mode, without dropout, as officially."""
+        return super().train(mode and self.token_offset is None)
+
     def pack_linears(self) -> None:
         """See `Head.pack_linears`."""
         pack_linears(self.tower)

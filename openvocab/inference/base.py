@@ -30,7 +30,7 @@ class Inference:
             network: takes normalized images (B, 3, H, W).
             images: (B, 3, H, W), normalized; may be a `PixelBatch` if `reads_pixel_batches`.
             samples: the samples of the images, with their sizes.
-            black: the normalized black pixel (1, 3, 1, 1), for padding.
+            black: the normalized pixel (1, 3, 1, 1) of the padding: black, or that of the model's `padding`.
 
         Returns:
             What the head's `postprocess` takes: logits (B, K, h, w) or a list of one `LogitMap` per image from a dense

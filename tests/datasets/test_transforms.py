@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import functional
 
 from openvocab.datasets.transforms import (
     PackSample,
@@ -74,6 +76,33 @@ def test_flip_is_exact():
 )
 def test_resize_sizes(arguments, expected):
     assert Resize(**arguments)(_results())["img"].shape[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "limit", "expected"),
+    [
+        ((480, 640), 800, 1333, (800, 1066)),  # 1066.7
+        ((640, 480), 800, 1333, (1066, 800)),
+        ((300, 900), 800, 1333, (444, 1332)),
+        ((100, 150), 80, None, (80, 120)),
+        ((80, 111), 80, 200, (80, 111)),
+    ],
+)
+def test_a_resize_like_pillow_has_the_sizes_and_pixels_of_torchvision(size, short_side, limit, expected):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    resize = Resize(short_side=short_side, max_long_side=limit, like="pillow")
+    resized = resize({"img": image, "gt_seg_map": image[..., 0].copy()})
+    assert resized["img"].shape[:2] == resized["gt_seg_map"].shape == expected
+    theirs = functional.resize(Image.fromarray(image), list(expected))
+    assert np.array_equal(resized["img"], np.asarray(theirs))
+    assert set(np.unique(resized["gt_seg_map"])) <= set(np.unique(image[..., 0]))
+
+
+def test_a_resize_like_pillow_needs_a_short_side():
+    with pytest.raises(ValueError, match="Resize: like='pillow' needs short_side"):
+        Resize(long_side=96, like="pillow")
+    with pytest.raises(ValueError, match="like: expected .*opencv.*pillow"):
+        Resize(short_side=96, like="pil")
 
 
 def test_resize_before_loading_labels_leaves_them_out():

@@ -133,7 +133,24 @@ def test_flat_parameters_that_are_no_norm_and_no_bias_have_a_decay_of_their_own(
     assert {group["weight_decay"]: len(group["params"]) for group in groups} == {0.5: 1, 1.0: 1, 0.25: 1, 0.0: 2}
 
 
+def test_factors_of_all_matching_names_are_multiplied_with_what_a_part_has(tmp_path):
+    keys, factors = (
+        {"layers.3": dict(lr_mult=0.1)},
+        {"bias": dict(lr_mult=2.0, decay_mult=0.0), "1.": dict(lr_mult=5.0)},
+    )
+    assert parameter_groups(tmp_path, custom_keys=keys, factors=factors) == {
+        (0.01, 0.01): {"0.weight"},
+        (0.02, 0.0): {"0.bias"},
+        (0.05, 0.01): {"1.weight"},
+        (0.1, 0.0): {"1.bias"},
+        (0.001, 0.01): {"3.weight"},
+        (0.002, 0.0): {"3.bias"},
+    }
+
+
 def test_unknown_paramwise_options_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"paramwise_cfg.factors\['bias'\]: unknown \['lr'\]"):
+        parameter_groups(tmp_path, factors={"bias": dict(lr=2.0)})
     with pytest.raises(ValueError, match=r"paramwise_cfg: unknown \['nrom_decay_mult'\]"):
         parameter_groups(tmp_path, nrom_decay_mult=0.0)
 

@@ -216,3 +216,10 @@ def test_an_object_that_the_prompt_does_not_name_is_an_error(small):
     sample.instances.classes[:] = 3
     with pytest.raises(ValueError, match=r"sample 'photo': objects of the classes \[3\] are labeled, but no phrase"):
         small.loss(PIXELS[:1], [sample])
+
+
+@pytest.mark.parametrize(("trained_parts", "has_dropout"), [("all", True), ("linear", True), ("prompt", False)])
+def test_a_head_that_trains_the_prompt_alone_is_without_dropout(tmp_path, trained_parts, has_dropout):
+    head = small_model(tmp_path, trained_parts=trained_parts).train().head
+    assert {part.training for part in head.modules()} == {has_dropout}
+    assert (head.token_offset is not None) == (trained_parts == "prompt")

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from config_parts import without_weights
 from PIL import Image
-from tool_runs import LSEG_SHAPES, run_tool, tiny_lseg_options, write_tiny_shapes
+from tool_runs import LSEG_SHAPES, REPOSITORY, run_tool, tiny_lseg_options, write_tiny_shapes
 
 from openvocab.checkpoint.checkpoint import save_checkpoint
 from openvocab.config.config import read_config
@@ -40,6 +41,21 @@ def test_writes_flat_metrics_and_protocol(prepared, tmp_path):
     assert sum(present) / len(present) == pytest.approx(metrics["mIoU"])
     pictures = sorted((tmp_path / "pictures").glob("*.png"))
     assert len(pictures) == 4 and Image.open(pictures[0]).size[1] >= 64
+
+
+def test_the_protocol_of_prompts_says_which_names_share_one(prepared, tmp_path):
+    _, _, shapes = prepared
+    config = REPOSITORY / "configs" / "glip_shapes.py"
+    model = MODELS.build(without_weights(read_config(config).model.to_dict()))
+    save_checkpoint({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    out = tmp_path / "metrics.json"
+    options = [f"test_dataloader.dataset.root={shapes}", "model.head.names_at_once=20"]
+    arguments = (config, tmp_path / "model.pth", "--work-dir", tmp_path / "run", "--out", out)
+    assert run_tool("test", *arguments, "--cfg-options", *options) == 0
+    protocol = json.loads(out.read_text())["protocol"]
+    assert protocol["prompt_form"] == "evaluation" and protocol["names_at_once"] == 20
+    assert protocol["names_of_each_prompt"] == [20, 20, 8] and protocol["prompts"] == 3
+    assert protocol["classes"] == 48 and protocol["class_list_sha256"]
 
 
 def test_other_names_are_evaluated_where_shared(prepared, tmp_path, capsys):

@@ -1,14 +1,17 @@
 """Published models by name: the list itself, and weights from a hub, from the cache, by hand, changed or closed."""
 
 import json
+import shutil
 import sys
 from functools import cache as cache_results
 
 import pytest
 import torch
+from config_parts import with_local_tokenizers
 from local_hub import use_hub
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import save_file
+from tiny_bert import tokenizer_folder
 
 import openvocab
 from openvocab.backbones.tower_facts import license_of, tower_facts
@@ -258,7 +261,7 @@ def test_an_entry_of_the_list_is_true(model):
 def weights_in_megabytes(config: str, settings: tuple) -> int:
     """Return 4 bytes per weight of the model of a config, which is built without memory for them."""
     with torch.device("meta"), start_weights(load=False):
-        model = MODELS.build(read_config(config, dict(settings)).model)
+        model = MODELS.build(with_local_tokenizers(read_config(config, dict(settings)).model.to_dict()))
     return round(4e-6 * sum(value.numel() for value in model.state_dict().values()))
 
 
@@ -329,3 +332,66 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     assert cache.cache_folder() == tmp_path / "openvocab"
     monkeypatch.setenv("OPENVOCAB_CACHE", str(tmp_path / "mine"))
     assert cache.cache_folder() == tmp_path / "mine"
+
+
+# --- a tokenizer that weights do not bring ----------------------------------------------------------------------------
+
+GLIP_CONFIG = """
+from openvocab.backbones.swin import SwinBackbone
+from openvocab.datasets.transforms import LoadImage, PackSample
+from openvocab.heads.glip import GLIPHead
+from openvocab.model import OpenVocabModel
+from openvocab.text.bert import BERTTextEncoder
+
+bert = "hf-hub:google-bert/bert-base-uncased"
+sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, vocab_size=200)
+model = dict(
+    type=OpenVocabModel,
+    backbone=dict(type=SwinBackbone, dim=16, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2)),
+    text_encoder=dict(type=BERTTextEncoder, config=sizes, tokenizer=bert),
+    head=dict(
+        type=GLIPHead,
+        pyramid=dict(layers=(2, 3, 4), dim=32, extra_levels=2, extra="retinanet"),
+        tower=dict(num_blocks=1, text_heads=2, fusion_heads=1, fusion_head_dim=16),
+        detections=dict(min_score=0.0),
+    ),
+    padding="mean",
+)
+test_dataloader = dict(dataset=dict(pipeline=[dict(type=LoadImage), dict(type=PackSample)]))
+"""
+
+
+@pytest.fixture
+def published_glip(zoo, hub, tmp_path):
+    """A tiny GLIP on the local hub; of BERT, the hub has the tokenizer alone."""
+    path = tmp_path / "tiny_config.py"
+    path.write_text(GLIP_CONFIG)
+    config = read_config(path).model.to_dict()
+    config["text_encoder"]["tokenizer"] = str(tokenizer_folder(tmp_path))
+    torch.manual_seed(0)
+    state = MODELS.build(config).state_dict()
+    torch.save({"model": {f"official.{name}": value for name, value in state.items()}}, tmp_path / "official.bin")
+    hub.add("owner/tiny", "pytorch_model.bin", tmp_path / "official.bin")
+    hub.add("google-bert/bert-base-uncased", "vocab.txt", tmp_path / "vocab.txt")
+    hub.add("google-bert/bert-base-uncased", "tokenizer_config.json", b'{"do_lower_case": true}')
+    return hub
+
+
+def test_a_published_glip_fetches_a_tokenizer_and_no_weights_of_bert(published_glip, tmp_path):
+    predictor = openvocab.load("tiny")
+    found = predictor(IMAGE, ["cat", "stop sign"])
+    assert len(found.boxes) and set(found.classes.tolist()) <= {0, 1}
+    fetched = {path.name for path in (tmp_path / "hub cache").rglob("*") if "bert" in str(path) and path.is_symlink()}
+    assert fetched == {"vocab.txt", "tokenizer_config.json"}
+
+
+def test_without_a_network_a_published_glip_names_the_missing_tokenizer(published_glip, tmp_path, monkeypatch):
+    openvocab.load("tiny")
+    for folder in (tmp_path / "hub cache").glob("*bert*"):
+        shutil.rmtree(folder)
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub cache")
+    with pytest.raises(
+        FileNotFoundError, match="download tokenizer.json or vocab.txt from .*bert-base-uncased"
+    ) as error:
+        openvocab.load("tiny")
+    assert "\n" not in str(error.value)

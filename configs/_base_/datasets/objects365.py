@@ -37,7 +37,7 @@ train_dataloader = dict(
             dict(type=LoadImage),
             dict(type=LoadInstances),
             dict(type=DetectionPrompt, tokenizer="hf-hub:google-bert/bert-base-uncased"),
-            dict(type=Resize, short_side=(480, 560, 640, 720, 800), max_long_side=1333),
+            dict(type=Resize, short_side=(480, 560, 640, 720, 800), max_long_side=1333, like="pillow"),
             dict(type=RandomFlip, prob=0.5),
             dict(type=PackSample),
         ],
@@ -57,7 +57,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type=LoadImage),
-            dict(type=Resize, short_side=800, max_long_side=1333),
+            dict(type=Resize, short_side=800, max_long_side=1333, like="pillow"),
             dict(type=LoadInstances),
             dict(type=PackSample),
         ],

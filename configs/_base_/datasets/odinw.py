@@ -40,7 +40,7 @@ train_dataloader["dataset"].update(
         dict(type=LoadImage),
         dict(type=LoadInstances),
         dict(type=DetectionPrompt, tokenizer="hf-hub:google-bert/bert-base-uncased", all_names=True),
-        dict(type=Resize, short_side=(480, 560, 640, 720, 800), max_long_side=1333),
+        dict(type=Resize, short_side=(480, 560, 640, 720, 800), max_long_side=1333, like="pillow"),
         dict(type=RandomFlip, prob=0.5),
         dict(type=PackSample),
     ],

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
+from openvocab.argument_checks import check_choice
 from openvocab.datasets.transforms.enlargement import check_enlargement
 from openvocab.datasets.transforms.objects import crop_objects, flip_objects, move_objects, resize_objects
 from openvocab.datasets.transforms.results import Results
@@ -28,9 +30,12 @@ class Resize(BaseTransform):
         short_side, long_side: in pixels; from a list of short sides, one is drawn.
         max_long_side: with `short_side`, shrink further if the long side would exceed it. Without it, an image so
             narrow that it would become enormous is a bad sample.
+        like: `opencv`, or `pillow` for the pixels and sizes of torchvision's detectors and official GLIP (needs
+            `short_side`): a shrunk image is averaged over all of its pixels, and the long side is rounded down.
 
     Raises:
-        ValueError: none or several of the three, `max_long_side` without `short_side`, an empty list.
+        ValueError: none or several of the three, `max_long_side` or `pillow` without `short_side`, an empty list, an
+            unknown choice.
     """
 
     def __init__(
@@ -39,14 +44,19 @@ class Resize(BaseTransform):
         short_side: int | Sequence[int] | None = None,
         long_side: int | None = None,
         max_long_side: int | None = None,
+        like: Literal["opencv", "pillow"] = "opencv",
     ) -> None:
+        check_choice("like", like, ("opencv", "pillow"))
         if sum(value is not None for value in (size, short_side, long_side)) != 1:
             raise ValueError("Resize: give exactly one of size, short_side and long_side")
+        if like == "pillow" and short_side is None:
+            raise ValueError("Resize: like='pillow' needs short_side")
         if max_long_side is not None and short_side is None:
             raise ValueError("Resize: max_long_side needs short_side; give both, or long_side alone")
         if isinstance(short_side, Sequence) and not short_side:
             raise ValueError("Resize: short_side is an empty list; give at least one length")
         self.size, self.short_side, self.long_side, self.max_long_side = size, short_side, long_side, max_long_side
+        self.like = like
 
     def transform(self, results: Results) -> Results:
         """Resize `img` (H, W, 3) and, if present, `gt_seg_map` (H, W) and objects."""
@@ -56,7 +66,8 @@ class Resize(BaseTransform):
             check_enlargement(results, target, "max_long_side bounds it")
         if target == (height, width):
             return results
-        _replace(results, [_resize(array, target) for array in _arrays(results)])
+        resize = _resize_as_pillow if self.like == "pillow" else _resize
+        _replace(results, [resize(array, target) for array in _arrays(results)])
         move_objects(
             results,
             lambda objects: resize_objects(objects, (height, width), target, partial(_resize, size=target)),
@@ -68,15 +79,26 @@ class Resize(BaseTransform):
         if self.size:
             target_height, target_width = self.size
             return target_height, target_width
-        return _scaled_size(size, self._scale(*size))
+        return self._pillow_size(*size) if self.like == "pillow" else _scaled_size(size, self._scale(*size))
+
+    def _pillow_size(self, height: int, width: int) -> Size:
+        """Return the size to resize to by the rule of torchvision's detectors."""
+        short, long = min(height, width), max(height, width)
+        side = self._draw_short_side()
+        if self.max_long_side is not None and long / short * side > self.max_long_side:
+            side = max(1, round(self.max_long_side * short / long))
+        scaled = side * long // short
+        return (side, scaled) if height <= width else (scaled, side)
+
+    def _draw_short_side(self) -> int:
+        sides = self.short_side
+        return sides if isinstance(sides, int) else int(np.random.choice(cast(Sequence[int], sides)))
 
     def _scale(self, height: int, width: int) -> float:
         """Return the factor by which the sides given by `short_side` or `long_side` scale an image."""
         if self.long_side is not None:
             return self.long_side / max(height, width)
-        sides = self.short_side
-        short_side = sides if isinstance(sides, int) else np.random.choice(cast(Sequence[int], sides))
-        scale = short_side / min(height, width)
+        scale = self._draw_short_side() / min(height, width)
         # Without `max_long_side`, the limit is what the scale gives anyway.
         limit = self.max_long_side or max(height, width) * scale
         return min(scale, limit / max(height, width))
@@ -247,6 +269,13 @@ def _resize(array: np.ndarray, size: Size) -> np.ndarray:
     # labels must not be interpolated; the exact variant reads at pixel centers, where the bilinear one reads the image
     flag = cv2.INTER_NEAREST_EXACT if _is_label_map(array) else cv2.INTER_LINEAR
     return cv2.resize(array, size[::-1], interpolation=flag)
+
+
+def _resize_as_pillow(array: np.ndarray, size: Size) -> np.ndarray:
+    """Resize an image (H, W, 3) as Pillow does; a label map (H, W) as `_resize`."""
+    if _is_label_map(array):
+        return _resize(array, size)
+    return np.asarray(Image.fromarray(array).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _resize_by(window: np.ndarray, scale: Range, size: Size) -> np.ndarray:
