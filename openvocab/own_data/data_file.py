@@ -15,7 +15,7 @@ from openvocab.datasets.files.folder_walk import normal_key
 from openvocab.files.file_values import whole_number
 from openvocab.files.text_files import read_text, read_yaml
 from openvocab.own_data.label_kinds import label_kind
-from openvocab.own_data.parts import PARTS, OwnData, Part
+from openvocab.own_data.parts import PARTS, OwnData, Part, kind_of_labels
 from openvocab.vocabulary.class_lists import load_class_names
 from openvocab.vocabulary.vocabulary import Vocabulary
 
@@ -56,7 +56,7 @@ def _own(content: Mapping[str, Any], path: Path) -> OwnData:
     kind = kinds.pop()
     names, ids = _names(content, root, path)
     if names is None and kind in ("label maps", "YOLO"):
-        raise ValueError(f"{path}: names: {kind} hold numbers only; list the names in their order")
+        raise ValueError(f"{path}: names: {kind_of_labels(kind)} hold numbers only; list the names in their order")
     labels = _label_arguments(content, names, ids, path) if kind == "label maps" else {}
     unlisted = _text(content, "unlisted_ids", path)
     check_choice(f"{path}: unlisted_ids", unlisted, ("raise", "ignore", None))
