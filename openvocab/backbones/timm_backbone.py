@@ -213,7 +213,7 @@ def _hub_weights(model: str) -> Path | None:
         OSError: see `hub_file`.
     """
     entry = timm.get_pretrained_cfg(model)
-    if entry is None or not entry.hf_hub_id or entry.hf_hub_filename or entry.custom_load == "hf":
+    if entry is None or not entry.hf_hub_id or entry.hf_hub_filename or str(entry.custom_load) == "hf":
         return None
     try:
         return hub_file(entry.hf_hub_id, ["model.safetensors"])
