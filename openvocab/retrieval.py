@@ -1,13 +1,15 @@
 """Find the images that match a text, or the texts that match an image, among any number of them."""
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from openvocab.argument_checks import check_choice
+from openvocab.images.image_io import BadSample
 from openvocab.predictor import Predictor, as_list
+from openvocab.predictor.batching import Prepared
 from openvocab.progress import Progress
 from openvocab.text.templates import fill_template, resolve_templates
 from openvocab.vocabulary.vocabulary import has_visible_character
@@ -156,6 +158,16 @@ def _embedded_texts(predictor: Predictor, texts: Sequence[str], template: str) -
     return torch.cat([predictor.encode_text(block, normalize=True) for block in blocks])
 
 
+def _batches(
+    predictor: Predictor, images: Iterable[Any], batch_size: int, skip_bad: bool
+) -> Iterator[tuple[list[int], list[Prepared]]]:
+    """Yield the batches of a predictor; an error about an image states the argument that skips it."""
+    try:
+        yield from predictor.batches(images, None, batch_size, skip_bad)
+    except BadSample as error:
+        raise BadSample(error.path, f'{error.reason}; bad_images="skip" skips such images') from error
+
+
 def _embedded_images(
     predictor: Predictor, images: Any, batch_size: int, skip_bad: bool, show: bool
 ) -> Iterator[tuple[list[int], list[str], Tensor]]:
@@ -164,7 +176,7 @@ def _embedded_images(
     total = len(listed) if isinstance(listed, Sized) else None
     bar = Progress() if show and total else None
     done = 0
-    for numbers, items in predictor.batches(listed, None, batch_size, skip_bad):
+    for numbers, items in _batches(predictor, listed, batch_size, skip_bad):
         embed = torch.nn.functional.normalize(predictor.embed_prepared(items), dim=-1)
         yield numbers, [sample.sample_id for _, sample in items], embed
         done += len(numbers)

@@ -52,6 +52,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quiet_log() -> Iterator[None]:
+    """Take back what a tool that ran in this process has set up for its log."""
+    source = logging.getLogger("openvocab")
+    handlers, level = list(source.handlers), source.level
+    yield
+    source.handlers[:] = handlers
+    source.setLevel(level)
+
+
 @pytest.fixture
 def logged() -> Iterator[list[logging.LogRecord]]:
     """What openvocab logs from INFO up, in the order of the calls."""

@@ -25,7 +25,7 @@ Every architecture for which open_clip lists weights, as `CLIPBackbone(model=MOD
   those that change the last attention alone: {attention}. `rfclip` needs `sink_channels=` for other weights than
   OpenAI's, and is listed where these are known. ConvNeXt and FastViT have no attention.
 - **tokenizer**: a tokenizer that is not CLIP's own comes from this repository of Hugging Face's hub, and needs
-  `pip install openvocab[hf]`; without a network, pass a local copy of its files as `text_folder=`.
+  `pip install 'openvocab[hf]'`; without a network, pass a local copy of its files as `text_folder=`.
 - **license**: of the weights, as their publishers state it; for some, read it before commercial use (*).
 
 """

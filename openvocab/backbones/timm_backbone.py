@@ -1,7 +1,10 @@
 """Image towers of timm as backbones without a joint space: LSeg's ViT-L/16, ResNet-101, hybrids, MobileNetV2."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -170,16 +173,34 @@ def create_timm_model(model: str, pretrained: bool = False, **model_args: Any) -
     if rejected:
         raise ValueError(f"model_args: {rejected[0]!r} would let timm load other weights; give them as pretrained=")
     if pretrained and (file := _hub_weights(model)) is not None:
-        model_args["pretrained_cfg_overlay"] = dict(file=str(file))
+        # custom_load describes the original file elsewhere (JAX), not the one on the hub
+        model_args["pretrained_cfg_overlay"] = dict(file=str(file), custom_load=False)
     try:
-        return timm.create_model(model, pretrained=pretrained, **model_args)
+        with _unused_parts_unsaid():
+            return timm.create_model(model, pretrained=pretrained, **model_args)
     except TypeError as error:
         raise ValueError(f"timm model {model!r} does not take model_args={model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        reason = f"cannot download timm's weights of {model!r} ({type(error).__name__})"
+        reason = f"cannot download timm's weights of {model!r} ({type(error).__name__}); try again later"
         raise MissingFile(reason, "pretrained=PATH") from error
+
+
+@contextmanager
+def _unused_parts_unsaid() -> Iterator[None]:
+    """Drop timm's warning of entries that the tower lacks if they are the classifier's, of `UNUSED_PARTS`."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        found = re.match(r"Unexpected keys \((.*)\) found", record.getMessage())
+        return found is None or not all(key.startswith(UNUSED_PARTS) for key in found[1].split(", "))
+
+    timms = logging.getLogger("timm.models._builder")
+    timms.addFilter(is_news)
+    try:
+        yield
+    finally:
+        timms.removeFilter(is_news)
 
 
 def _hub_weights(model: str) -> Path | None:
@@ -192,7 +213,7 @@ def _hub_weights(model: str) -> Path | None:
         OSError: see `hub_file`.
     """
     entry = timm.get_pretrained_cfg(model)
-    if entry is None or not entry.hf_hub_id or entry.hf_hub_filename or entry.custom_load:
+    if entry is None or not entry.hf_hub_id or entry.hf_hub_filename or str(entry.custom_load) == "hf":
         return None
     try:
         return hub_file(entry.hf_hub_id, ["model.safetensors"])

@@ -192,7 +192,7 @@ def _find_text_model(model: str, text_config: dict[str, Any], folder: str | Path
         ImportError, FileNotFoundError: see `create_clip`.
     """
     if find_spec("transformers") is None:
-        raise ImportError(f"the text tower of {model!r} is built by transformers; pip install openvocab[hf]")
+        raise ImportError(f"the text tower of {model!r} is built by transformers; pip install 'openvocab[hf]'")
     name = text_config["hf_model_name"]
     try:
         file = Path(folder) / "config.json" if folder is not None else hub_file(name, ["config.json"])

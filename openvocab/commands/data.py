@@ -69,7 +69,7 @@ def _check(arguments: argparse.Namespace, data: "OwnData", task: "Task", folder:
     stops = any(finding.stops for finding in findings)
     verdict = "a training would stop" if stops else "nothing stops a training"
     facts = {part: _statistics(data, task, survey) for part, survey in surveys.items()}
-    lines = [_statistics_text(data, task, facts), "", *map(str, findings), f"{len(findings)} findings; {verdict}"]
+    lines = [_statistics_text(data, task, facts), "", *map(str, findings), f"findings: {len(findings)}; {verdict}"]
     value = {"source": str(data.source), "kind": data.kind, "task": task, "parts": facts}
     answer = {**value, "findings": [_facts(one) for one in findings], "stops": stops}
     write_answer("\n".join(lines), answer, arguments.json)

@@ -64,7 +64,7 @@ def config_of_data(arguments: argparse.Namespace) -> "Config":
     data.task(task)
     data, line = with_validation(data, task)
     say(f"{arguments.data}: {data.kind}, {len(data.names or ())} classes" + (f"; {line}" if line else "") + "\n")
-    work_dir = Path(arguments.work_dir or Path("work_dirs") / f"{arguments.head}_{Path(arguments.data).resolve().stem}")
+    work_dir = Path(arguments.work_dir or Path("work_dirs") / f"{arguments.head}_{data.name}")
     config = training_config(data, arguments.head, work_dir / "parts", arguments.cfg_options)
     if model is not None:
         set_tower(config, arguments.head, model)

@@ -24,7 +24,7 @@ def config_file(config: str | os.PathLike[str], more_names: Iterable[str] = ()) 
 
     Args:
         config: "mine.py", "configs/lseg_ade.py" or "lseg_ade". A file in the working folder comes first.
-        more_names: names that may have been meant, for the message.
+        more_names: of models, which may have been meant, for the message.
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a name; the nearest names are listed.
@@ -37,6 +37,8 @@ def config_file(config: str | os.PathLike[str], more_names: Iterable[str] = ()) 
     is_name = path.parent in (Path(), Path("configs"))
     if is_name and shipped.is_file():
         return shipped
+    more_names = list(more_names)
     near = difflib.get_close_matches(name, [*shipped_configs(), *more_names], n=3) if is_name else []
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise FileNotFoundError(f"no such config: {config}{hint}")
+    what = "model or config" if more_names and is_name and path.suffix != ".py" else "config"
+    raise FileNotFoundError(f"no such {what}: {config}{hint}")

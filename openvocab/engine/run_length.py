@@ -280,7 +280,7 @@ def _description(runner: Runner, length: RunLength, state: LengthState) -> str:
     loader = runner._train_dataloader
     batch = loader.batch_size * runner.world_size
     passes = state.iters * batch / max(1, len(loader.dataset))
-    bound = "" if length.minutes is None else f"; at most {length.minutes:g} minutes, which the first steps translate"
+    bound = "" if length.minutes is None else f"; at most {length.minutes:g} min, turned into steps by the first ones"
     return (
         f"{len(loader.dataset)} images: {state.iters} steps of {batch} ({passes:.1f} passes), a validation every "
         f"{state.val_interval}{bound}"

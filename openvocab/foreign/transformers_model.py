@@ -192,14 +192,14 @@ def _load(folder: Path, architecture: str, source: str) -> ForeignParts:
         ImportError, FileNotFoundError, ValueError: see `TransformersModel`.
     """
     if find_spec("transformers") is None:
-        raise ImportError(f"{source} is a model of transformers; pip install openvocab[hf]")
+        raise ImportError(f"{source} is a model of transformers; pip install 'openvocab[hf]'")
     import transformers
 
     # 4 pads the images of OWLv2 with gray instead of black, and returns other outputs
     if int(transformers.__version__.partition(".")[0]) < OLDEST_TRANSFORMERS:
         raise ImportError(
             f"{source} needs transformers {OLDEST_TRANSFORMERS} or newer, got {transformers.__version__}; "
-            "pip install openvocab[hf]"
+            "pip install 'openvocab[hf]'"
         )
     kind = getattr(transformers, architecture)
     only_data = dict(local_files_only=True, trust_remote_code=False)

@@ -15,7 +15,7 @@ from openvocab.datasets.files.folder_walk import normal_key
 from openvocab.files.file_values import whole_number
 from openvocab.files.text_files import read_text, read_yaml
 from openvocab.own_data.label_kinds import label_kind
-from openvocab.own_data.parts import PARTS, OwnData, Part, Task
+from openvocab.own_data.parts import PARTS, OwnData, Part, Task, kind_of_labels
 from openvocab.own_data.saved_tables import find_tables
 from openvocab.own_data.table_boxes import BOX_FORMATS
 from openvocab.own_data.table_columns import COLUMN_KEYS
@@ -63,7 +63,7 @@ def _own(content: Mapping[str, Any], path: Path, task: Task | None) -> OwnData:
     names, ids = _names(content, root, path)
     kind, parts = _of_tables(content, root, _by_number(names, ids), task, path) or _of_files(content, root, path)
     if names is None and kind in ("label maps", "YOLO"):
-        raise ValueError(f"{path}: names: {kind} hold numbers only; list the names in their order")
+        raise ValueError(f"{path}: names: {kind_of_labels(kind)} hold numbers only; list the names in their order")
     labels = _label_arguments(content, names, ids, path) if kind == "label maps" else {}
     unlisted = _text(content, "unlisted_ids", path)
     check_choice(f"{path}: unlisted_ids", unlisted, ("raise", "ignore", None))

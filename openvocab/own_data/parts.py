@@ -27,6 +27,11 @@ TASKS_OF: Mapping[str, tuple[Task, ...]] = {
 PARTS = ("train", "val", "test")
 
 
+def kind_of_labels(kind: str) -> str:
+    """Return a key of `TASKS_OF` as a noun in the plural."""
+    return kind if kind == "label maps" else f"{kind} labels"
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of the data, such as its training images."""
@@ -57,6 +62,14 @@ class OwnData:
     """Arguments of the group `labels` of the dataset."""
     background: str | None = None
     """Name of the class that means "everything else"."""
+
+    @property
+    def name(self) -> str:
+        """What the data is called: the folder, also of a `data.yaml`, which all are called; else the file."""
+        source = self.source.resolve()
+        if source.is_dir():
+            return source.name
+        return source.parent.name if source.stem == "data" else source.stem
 
     def task(self, purpose: Task | None = None) -> Task:
         """Return what the data can be used for.
@@ -100,7 +113,7 @@ class OwnData:
             images=str(chosen.images),
             annotations=str(chosen.labels),
             classes=self._classes(task),
-            name=f"{self.source.resolve().stem}/{part}",
+            name=f"{self.name}/{part}",
         )
         if keys is not None:
             arguments["keys"] = str(keys)

@@ -22,7 +22,7 @@ from openvocab.own_data.image_folders import (
     may_hold_label_files,
 )
 from openvocab.own_data.label_kinds import is_labelme_file, kind_of_file, label_kind
-from openvocab.own_data.parts import PARTS, TASKS_OF, OwnData, Part, Task
+from openvocab.own_data.parts import PARTS, TASKS_OF, OwnData, Part, Task, kind_of_labels
 from openvocab.own_data.saved_tables import find_tables
 from openvocab.own_data.table_export import TableOptions, unpack_tables
 from openvocab.vocabulary.vocabulary import read_class_names
@@ -287,8 +287,8 @@ def _with_names(folder: Path, reading: _Reading) -> OwnData:
         if len(files) != 1:
             found = f"several files list names, {listed(files)}" if files else f"no names are found in {folder}"
             raise ValueError(
-                f"data: {reading.kind} hold numbers only, and {found}; put a names.txt there, one name per line in the "
-                "order of the numbers, or pass a data file with names"
+                f"data: {kind_of_labels(reading.kind)} hold numbers only, and {found}; put a names.txt there, one name "
+                "per line in the order of the numbers, or pass a data file with names"
             )
         names = read_class_names(files[0])
     return OwnData(folder, reading.kind, reading.parts, names, labels=labels)

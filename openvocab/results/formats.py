@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from openvocab.argument_checks import check_choice
 from openvocab.files.atomic_files import replacing
 from openvocab.results.base import NoSuchForm, Result
+from openvocab.results.classification import ClassificationResult
 from openvocab.results.detection import DetectionResult
 from openvocab.results.semantic import SemanticResult
 from openvocab.results.voc import voc_annotation
@@ -107,7 +108,7 @@ def _picture(result: Result, kind: str = "PNG", heat: str = "") -> bytes:
 def _label_png(result: Result) -> bytes:
     """Return the label map as a PNG: its colors are those of pictures, its numbers the indices of the names."""
     if not isinstance(result, SemanticResult):
-        raise NoSuchForm(f"label-png: expected a label map, but this model predicts {result.kind}; use npz or json")
+        raise _lacking("label-png: expected a label map", result)
     labels = result.label_map
     if labels.dtype.itemsize > 2:
         raise ValueError(f"label-png: a PNG holds up to 65,536 classes, got {len(result.names)}; use npz")
@@ -156,8 +157,13 @@ def _npz(result: Result) -> bytes:
 
 def _voc(result: Result) -> bytes:
     if not isinstance(result, DetectionResult):
-        raise NoSuchForm(f"voc: expected objects with boxes, but this model predicts {result.kind}; use npz or json")
+        raise _lacking("voc: expected objects with boxes", result)
     return voc_annotation(result)
+
+
+def _lacking(expected: str, result: Result) -> NoSuchForm:
+    others = "json, csv or npz" if isinstance(result, ClassificationResult) else "coco, yolo or npz"
+    return NoSuchForm(f"{expected}, but this model predicts {result.kind}; use {others}")
 
 
 FORMATS = {

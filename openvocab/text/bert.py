@@ -79,7 +79,7 @@ class BERTTextEncoder(TextEncoder):
     ) -> None:
         super().__init__()
         if find_spec("transformers") is None:
-            raise ImportError("BERTTextEncoder needs transformers; pip install openvocab[hf]")
+            raise ImportError("BERTTextEncoder needs transformers; pip install 'openvocab[hf]'")
         if pretrained is not None and config is not None:
             raise ValueError("config: the weights in `pretrained` state their own; give one of the two")
         self.bert = _network(pretrained, config)
@@ -245,7 +245,7 @@ def _tokenizer(source: str | Path | None) -> Any:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise ValueError(f"{folder} holds no readable tokenizer of BERT ({reason})") from error
     if not tokenizer.is_fast:  # that of transformers 4 does not say which characters belong to a token
-        raise ImportError("BERTTextEncoder needs transformers 5 or newer; pip install openvocab[hf]")
+        raise ImportError("BERTTextEncoder needs transformers 5 or newer; pip install 'openvocab[hf]'")
     words = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
     missing = sorted(set(tokenizer.all_special_tokens) - set(words))  # transformers would number them anew
     if missing:

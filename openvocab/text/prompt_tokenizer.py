@@ -138,7 +138,7 @@ def _named_tokenizer(model: str, folder: str | None) -> HFTokenizer:
     if name is None:  # CLIP's vocabulary with other cleaning
         return open_clip.get_tokenizer(model)
     if find_spec("transformers") is None:
-        raise ImportError(f"the tokenizer of {model!r} is one of transformers; pip install openvocab[hf]")
+        raise ImportError(f"the tokenizer of {model!r} is one of transformers; pip install 'openvocab[hf]'")
     # else a network that is not there would be asked again and again, for minutes
     cached = dict(local_files_only=folder is not None or not can_reach_hub())
     try:

@@ -66,7 +66,7 @@ def _load(tokenizer: str | Path) -> Callable[[str], int]:
 def _of_file(path: Path) -> Callable[[str], int]:
     """Return a function that counts the tokens of a tokenizer's file; nothing in its folder is executed."""
     if find_spec("transformers") is None:
-        raise ImportError(f"the tokenizer in {path.parent} needs transformers; pip install openvocab[hf]")
+        raise ImportError(f"the tokenizer in {path.parent} needs transformers; pip install 'openvocab[hf]'")
     if path.name == "vocab.txt":
         import transformers
 

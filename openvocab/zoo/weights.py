@@ -43,7 +43,7 @@ def prepare_weights(model: ZooModel, accept_license: bool = False) -> Path | Non
     """
     if model.tag is None and model.converter is None and find_spec("transformers") is None:
         # before the download
-        raise ImportError(f"{model.name} is a model of transformers; pip install openvocab[hf]")
+        raise ImportError(f"{model.name} is a model of transformers; pip install 'openvocab[hf]'")
     record: Mapping[str, Any] = read_record(model)
     _check_license(model, accept_license, record)
     source = _source(model)

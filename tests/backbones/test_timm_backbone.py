@@ -130,27 +130,31 @@ def test_local_files_in_timms_layout_load_and_drop_the_classifier(tmp_path, name
         torch.testing.assert_close(value, source[key.removeprefix("visual.")])
 
 
-def test_timms_own_weights_come_from_the_hub_or_from_where_the_user_has_put_them(hub, tmp_path, monkeypatch):
+@pytest.mark.parametrize("model", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])  # the second is JAX elsewhere
+def test_timms_own_weights_come_from_the_hub_or_from_where_the_user_has_put_them(
+    model, hub, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setenv("OPENVOCAB_CACHE", str(tmp_path / "ours"))
     path = tmp_path / "weights.safetensors"
-    save_file(timm.create_model("mobilenetv3_small_050").state_dict(), str(path))
-    expected = TimmBackbone("mobilenetv3_small_050", path).state_dict()
-    repository = timm.get_pretrained_cfg("mobilenetv3_small_050").hf_hub_id
+    save_file(timm.create_model(model).state_dict(), str(path))
+    expected = TimmBackbone(model, path).state_dict()
+    repository = timm.get_pretrained_cfg(model).hf_hub_id
     began = time.monotonic()
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub cache")
     with pytest.raises(FileNotFoundError, match=f"download model.safetensors from .*{repository}") as error:
-        TimmBackbone("mobilenetv3_small_050", pretrained=True)
+        TimmBackbone(model, pretrained=True)
     assert time.monotonic() - began < 5 and "\n" not in str(error.value)
     put = Path(re.search("put it at (.*), or", str(error.value))[1])
     put.parent.mkdir(parents=True)
     put.write_bytes(path.read_bytes())
-    by_hand = TimmBackbone("mobilenetv3_small_050", pretrained=True).state_dict()
+    by_hand = TimmBackbone(model, pretrained=True).state_dict()
     put.unlink()
     use_hub(monkeypatch, hub.address, tmp_path / "hub cache")
     hub.add(repository, "model.safetensors", path)
-    from_hub = TimmBackbone("mobilenetv3_small_050", pretrained=True).state_dict()
+    from_hub = TimmBackbone(model, pretrained=True).state_dict()
     for name, value in expected.items():
         assert torch.equal(by_hand[name], value) and torch.equal(from_hub[name], value)
+    assert "Unexpected keys" not in caplog.text  # those of the classifier, in every such file
 
 
 def test_a_file_of_another_model_is_refused(tmp_path):

@@ -46,7 +46,7 @@ def findings(capfd, *words):
     """Return the exit code and the findings of a check: between the counts and the last line."""
     code, lines = lines_of(capfd, "check", *words)
     found = lines[lines.index("") + 1 : -1]
-    assert lines[-1].startswith(f"{len(found)} findings; ")
+    assert lines[-1].startswith(f"findings: {len(found)}; ")
     assert ("a training would stop" in lines[-1]) == (code == 1)
     return code, found
 

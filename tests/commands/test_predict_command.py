@@ -204,8 +204,12 @@ def test_a_name_that_is_not_utf8_costs_nothing(models, photos):
 @pytest.mark.parametrize(
     "model, options, message",
     [
-        ("lseg_shapes", ["--format", "voc"], "voc: expected objects with boxes, but this model predicts a label map"),
-        ("vild_text_shapes", ["--format", "label-png"], "label-png: expected a label map, but this model predicts obj"),
+        ("lseg_shapes", ["--format", "voc"], "this model predicts a label map; use coco, yolo or npz"),
+        (
+            "vild_text_shapes",
+            ["--format", "label-png"],
+            "this model predicts objects with boxes; use coco, yolo or npz",
+        ),
         ("vild_text_shapes", ["--heat", "blue star"], "heat: expected a label map, which has a score for each pixel"),
     ],
 )

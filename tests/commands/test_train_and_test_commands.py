@@ -74,7 +74,8 @@ def test_a_mistyped_name_is_one_line(folder, capsys, command, name, meant):
     assert run_command(command, name) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1
-    assert shown.err.startswith(f"error: no such config: {name}; did you mean ") and meant in shown.err
+    what = "config" if command == "train" else "model or config"
+    assert shown.err.startswith(f"error: no such {what}: {name}; did you mean ") and meant in shown.err
     assert [*folder.iterdir()] == []
 
 

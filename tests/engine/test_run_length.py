@@ -160,6 +160,17 @@ def test_a_run_of_few_slow_steps_does_not_put_off_its_end_at_each_validation(tmp
     assert clock.now - 1000 < 60 + 2 * (8 + 5) and RATES[-1] < 0.5 * 0.01
 
 
+@pytest.mark.parametrize(
+    ("minutes", "reason"), [(0.5, "the fewest possible, though they take longer than 0.5 min"), (2, "fit into 2 min")]
+)
+def test_steps_that_the_run_takes_in_any_case_are_not_said_to_fit(tmp_path, clock, minutes, reason):
+    config = config_with(dict(passes=20, validations=1, minutes=minutes), seconds=8.0)
+    config.log_level = "INFO"
+    train(config, tmp_path)
+    (log,) = tmp_path.rglob("*.log")
+    assert "8.00 s per step: " in log.read_text() and reason in log.read_text()
+
+
 @DATASETS.register_module(force=True)
 class OneItem(TinyDataset):
     """A validation part of one item."""

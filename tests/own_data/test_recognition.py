@@ -259,6 +259,10 @@ def test_what_is_missing_is_said(tmp_path):
         recognize(folder, "detection")
     with pytest.raises(ValueError, match="hold numbers only, and no names are found"):
         recognize(folder)
+    write_photos(tmp_path / "boxes" / "images")
+    write_yolo(tmp_path / "boxes" / "labels")
+    with pytest.raises(ValueError, match="data: YOLO labels hold numbers only, and no names are found"):
+        recognize(tmp_path / "boxes")
     for name in ("names.txt", "classes.txt"):
         (folder / name).write_text("\n".join(NAMES))
     with pytest.raises(ValueError, match="several files list names"):

@@ -28,5 +28,5 @@ def test_a_config_has_no_published_model_and_a_file_comes_first(tmp_path, monkey
 
 @pytest.mark.parametrize(("name", "meant"), [("clip-vit-b61", "clip-vit-b16"), ("lseg_shaeps", "lseg_shapes")])
 def test_names_of_both_kinds_are_suggested(name, meant):
-    with pytest.raises(FileNotFoundError, match=f"no such config: {name}; did you mean .*{meant}"):
+    with pytest.raises(FileNotFoundError, match=f"no such model or config: {name}; did you mean .*{meant}"):
         read_named_config(name)

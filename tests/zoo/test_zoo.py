@@ -313,11 +313,15 @@ def test_a_config_is_found_by_its_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
-    [("lseg_adee", "lseg_ade"), ("groupvit-gcc-yfc", "groupvit-gcc-yfcc"), ("lseg-ade.py", "lseg_ade")],
+    ("what", "name", "meant"),
+    [
+        ("model or config", "lseg_adee", "lseg_ade"),
+        ("model or config", "groupvit-gcc-yfc", "groupvit-gcc-yfcc"),
+        ("config", "lseg-ade.py", "lseg_ade"),
+    ],
 )
-def test_a_name_that_is_none_lists_the_nearest(name, meant):
-    with pytest.raises(FileNotFoundError, match=f"no such config: {name}; did you mean .*{meant}"):
+def test_a_name_that_is_none_lists_the_nearest(what, name, meant):
+    with pytest.raises(FileNotFoundError, match=f"no such {what}: {name}; did you mean .*{meant}"):
         openvocab.load(name)
 
 

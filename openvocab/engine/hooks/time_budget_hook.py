@@ -117,9 +117,15 @@ class TimeBudgetHook(Hook):
             return
         change_length(runner, replace(before, iters=iters, val_interval=interval, is_decided=True))
         runner.logger.info(
-            f"{self._seconds_per_step:.2f} s per step: {iters} steps instead of {before.iters} fit into "
-            f"{self.length.minutes:g} minutes"
+            f"{self._seconds_per_step:.2f} s per step: {iters} steps instead of {before.iters}, {self._reason(runner)}"
         )
+
+    def _reason(self, runner: Runner) -> str:
+        """State why the run ends after its steps: those that remain at least may take longer than the time left."""
+        steps = self._seconds_per_step * (runner.max_iters - runner.iter)
+        fits = self._seconds(runner) + steps + self._validation_seconds(runner, self._seconds_per_step) <= self._budget
+        bound = f"{self.length.minutes:g} min"
+        return f"which fit into {bound}" if fits else f"the fewest possible, though they take longer than {bound}"
 
     def _of_main_rank(self, value: Any) -> Any:
         """Return the value that the main rank has: the clocks of ranks differ, and all of them decide the same."""
