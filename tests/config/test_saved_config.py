@@ -143,7 +143,7 @@ def test_a_checkpoint_without_data_asks_for_the_config_in_one_line(tmp_path, wei
 def test_what_is_no_checkpoint_is_said_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         load(tmp_path / "none.pth")
-    with pytest.raises(FileNotFoundError, match="no such config"):
+    with pytest.raises(FileNotFoundError, match="no such model or config"):
         load("dense_clip")
     with pytest.raises(ValueError, match="expected a config, a checkpoint, or both"):
         load()

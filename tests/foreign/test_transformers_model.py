@@ -277,7 +277,7 @@ def test_without_a_recent_transformers_one_line_says_what_to_install(saved, monk
         monkeypatch.setattr("openvocab.foreign.transformers_model.find_spec", lambda name: None)
     else:
         monkeypatch.setattr("transformers.__version__", version)
-    with pytest.raises(ImportError, match=r"pip install openvocab\[hf\]") as error:
+    with pytest.raises(ImportError, match=r"pip install 'openvocab\[hf\]'") as error:
         TransformersModel(saved("owlv2"))
     assert "\n" not in str(error.value)
 

@@ -199,7 +199,7 @@ def test_each_mistake_gets_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="expected the config of a BERT, with model_type 'bert'"):
         BERTTextEncoder(folder)
     monkeypatch.setattr("openvocab.text.bert.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install openvocab\[hf\]"):
+    with pytest.raises(ImportError, match=r"pip install 'openvocab\[hf\]'"):
         TEXT_ENCODERS.build(dict(type="BERTTextEncoder", config=CONFIG, tokenizer=str(folder)))
 
 

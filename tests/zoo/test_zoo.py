@@ -225,7 +225,7 @@ def test_a_checkpoint_of_the_user_replaces_the_published_weights(zoo, state, exp
 def test_a_model_of_transformers_asks_for_transformers_before_it_is_fetched(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     model = next(model for model in zoo_models() if model.name == "grounding-dino-tiny")
-    with pytest.raises(ImportError, match=r"grounding-dino-tiny .*pip install openvocab\[hf\]"):
+    with pytest.raises(ImportError, match=r"grounding-dino-tiny .*pip install 'openvocab\[hf\]'"):
         prepare_weights(model)
 
 
