@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import transformers
+from typing import Any
 
 from openvocab.text.bert import BERTTextEncoder
 
@@ -37,8 +36,10 @@ def make_encoder(folder: Path, **options) -> BERTTextEncoder:
     return BERTTextEncoder(config=CONFIG, tokenizer=tokenizer_folder(folder), **(dict(max_tokens=64) | options))
 
 
-def save_bert(folder: Path) -> transformers.BertModel:
-    """Save a BERT with random weights and its tokenizer to a folder."""
+def save_bert(folder: Path) -> Any:
+    """Save a BERT of transformers with random weights and its tokenizer to a folder, and return it."""
+    import transformers  # not installed with the oldest versions, whose tests read this module, too
+
     network = transformers.BertModel(transformers.BertConfig(**CONFIG)).eval()
     network.save_pretrained(tokenizer_folder(folder))
     return network
