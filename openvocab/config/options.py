@@ -1,8 +1,8 @@
 """Parse `--cfg-options KEY=VALUE`, by which the tools override values of a config.
 
 A value is a number, True, False, None or a text; with commas outside of brackets, or in brackets, it is a list, and in
-parentheses a tuple. A text keeps its spaces. A quoted text is never split: `key='"a, b"'` is one text, in which a
-doubled quote mark means one.
+parentheses a tuple. A dict is given by its keys, `key.name=value`. A text keeps its spaces. A quoted text is never
+split: `key='"a, b"'` is one text, in which a doubled quote mark means one.
 """
 
 import re
@@ -16,6 +16,7 @@ _CLOSING = {"(": ")", "[": "]"}
 _QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""
 _MARK = re.compile(rf"(?:^|(?<=[,(\[]))\s*(?:{_QUOTED})(?=\s*(?:[,)\]]|\Z))|[,()\[\]]")
 """A quoted element of a list, or a character that structures a value."""
+_DICT = re.compile(r"\{.*:.*\}", re.DOTALL)
 _UNMATCHED = "its brackets do not match; put a text that is not a list in quotes"
 
 
@@ -80,9 +81,11 @@ def parse_value(text: str) -> Any:
     """Return the value that the VALUE of `KEY=VALUE` denotes.
 
     Raises:
-        ValueError: a list whose brackets do not match.
+        ValueError: a list whose brackets do not match, or a dict.
     """
     stripped = text.strip()
+    if _DICT.fullmatch(stripped):
+        raise ValueError("a dict is given by its keys, KEY.NAME=VALUE KEY.OTHER=VALUE; a text in braces in quotes")
     may_be_bracketed = stripped[:1] in _CLOSING and stripped.endswith(_CLOSING[stripped[0]])
     if not may_be_bracketed and "," not in text:
         return _single(text)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mmengine.config import DictAction
 
-from openvocab.config.options import add_config_options, parse_value, write_option
+from openvocab.config.options import add_config_options, parse_value, read_options, write_option
 
 
 def read(*words: str) -> dict[str, Any]:
@@ -109,3 +109,18 @@ def test_a_second_option_adds_to_the_first():
 def test_a_long_value_is_read_in_time():
     text = "[" + ", ".join(f'"class {number}"' for number in range(20_000)) + "]"
     assert parse_value(text)[-1] == "class 19999"
+
+
+@pytest.mark.parametrize("text", ["{'type': 'AdamW', 'lr': 1e-3}", "{lr: 1}", " {a:1} "])
+def test_a_dict_is_an_error_that_says_how_to_give_its_keys(text):
+    with pytest.raises(ValueError, match=r"optimizer=.*a dict is given by its keys, KEY\.NAME=VALUE"):
+        read_options([f"optimizer={text}"])
+
+
+def test_braces_of_a_text_stay():
+    assert read_options(["a={}", "b=a photo of a {}", "c='{x: y}'"]) == {
+        "a": "{}",
+        "b": "a photo of a {}",
+        "c": "{x: y}",
+    }
+    assert read_options([write_option("a", "{x: y}")]) == {"a": "{x: y}"}
