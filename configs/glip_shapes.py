@@ -64,8 +64,8 @@ val_dataloader["dataset"]["with_masks"] = False
 val_evaluator["masks"] = False
 test_dataloader, test_evaluator = val_dataloader, val_evaluator
 
-max_iters, warmup_iters = 2000, 100
-optim_wrapper["optimizer"] = dict(type=Muon, lr=1e-2, weight_decay=0.05)
+max_iters, warmup_iters = 3000, 100
+optim_wrapper["optimizer"] = dict(type=Muon, lr=2e-3, weight_decay=0.05)
 optim_wrapper["amp"] = "auto"
 param_scheduler[0]["end"] = param_scheduler[1]["begin"] = warmup_iters
 param_scheduler[1]["end"] = max_iters
