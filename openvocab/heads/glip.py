@@ -19,7 +19,7 @@ from openvocab.detection.location_candidates import (
 )
 from openvocab.detection.scored_boxes import merge_detections
 from openvocab.heads.base import Head
-from openvocab.heads.glip_tower import GLIPTower
+from openvocab.heads.glip_tower import GLIPTower, as_locations
 from openvocab.heads.location_losses import LocationOutputs, location_losses
 from openvocab.heads.token_alignment import TokenAlignment
 from openvocab.layers.packed_linear import pack_linears
@@ -186,7 +186,7 @@ class GLIPHead(Head):
             embed = embed + self.token_offset[: embed.shape[1]]
         if self.tower.fused:
             levels, embed = self.tower(levels, embed, is_token)
-        rows = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # (B, N, C)
+        rows = as_locations(levels)  # (B, N, C)
         offsets = [
             _float32_conv(level, self.box_offsets) * scale.float() for level, scale in zip(levels, self.level_scales)
         ]
